@@ -1,0 +1,169 @@
+"""What every command shares: flags of Config, flag files, and errors without a traceback."""
+
+import dataclasses
+import pathlib
+import re
+import sys
+
+from absl import app, flags
+
+from lottery_tf.config import Config, format_value, value_type
+from lottery_tf.errors import InputError
+
+_DEFINE = {
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
+
+
+def define_config_flags(flag_values=flags.FLAGS):
+    """Defines an absl flag for every field of Config, with its default, choices and help."""
+    flags.disclaim_key_flags()  # --help lists them under the command that asked for them
+    for field in dataclasses.fields(Config):
+        choices = field.metadata["choices"]
+        text = field.metadata["help"] + (f" One of: {', '.join(choices)}." if choices else "")
+        # absl repeats a bound in its own words, later than Config does; so Config checks alone.
+        if isinstance(field.default, tuple):
+            flags.DEFINE_list(field.name, list(field.default), text, flag_values=flag_values)
+        else:
+            define = _DEFINE[value_type(field)]
+            define(field.name, field.default, text, flag_values=flag_values)
+
+
+def expand_flag_files(arguments):
+    """Puts the flags of every --flagfile first, so that the command line wins wherever it stands.
+
+    A --flagfile inside a flag file is looked for beside the including file.
+
+    Args:
+        arguments: the command line, without the program.
+
+    Returns:
+        (flags of the files, the other arguments, paths of the files named on the command line).
+
+    Raises:
+        InputError: a flag file that does not exist or includes itself.
+    """
+    from_files, others, names = [], [], []
+    arguments = iter(arguments)
+    for argument in arguments:
+        if argument == "--":
+            others += [argument, *arguments]
+        elif argument in ("--flagfile", "-flagfile"):
+            names.append(next(arguments, ""))
+        elif match := re.fullmatch(r"--?flagfile=(.*)", argument):
+            names.append(match[1])
+        else:
+            others.append(argument)
+    for name in names:
+        from_files += _read_flag_file(pathlib.Path(name).expanduser(), ())
+    return from_files, others, names
+
+
+def _read_flag_file(path, including):
+    if path in including:
+        raise InputError(f"The flag file {path} includes itself, through {including[-1]}.")
+    try:
+        lines = path.read_text().splitlines()
+    except OSError as error:
+        asked_by = f", which {including[-1]} includes" if including else ""
+        raise InputError(f"Cannot read the flag file {path}{asked_by}: {error.strerror}.") from None
+    found = []
+    for line in map(str.strip, lines):
+        if match := re.fullmatch(r"--?flagfile[= ](.*)", line):
+            found += _read_flag_file(path.parent / match[1].strip(), (*including, path))
+        elif line and not line.startswith(("#", "//")):
+            found.append(line)
+    return found
+
+
+def parse_config(arguments, flag_values=flags.FLAGS):
+    """The Config that a command line asks for, its default run_dir filled in.
+
+    Args:
+        arguments: the command line, program first.
+        flag_values: where define_config_flags defined the flags.
+
+    Returns:
+        The Config.
+
+    Raises:
+        InputError: a flag file or a value that is wrong, or an argument that is not a flag.
+        absl.flags.Error: an unknown flag, or a value of the wrong type.
+    """
+    program, *arguments = arguments
+    from_files, others, names = expand_flag_files(arguments)
+    flag_values([program, *from_files])
+    before = _read_values(flag_values)
+    flag_values.unparse_flags()
+    _refuse_arguments(flag_values([program, *from_files, *others]))
+    values = _read_values(flag_values)
+    if not values["run_dir"]:
+        changed = {
+            field.name: values[field.name]
+            for field in dataclasses.fields(Config)
+            if not field.metadata["how"] and values[field.name] != before[field.name]
+        }
+        values["run_dir"] = default_run_dir(names, changed)
+    return Config(**values)
+
+
+def _read_values(flag_values):
+    values = {}
+    for field in dataclasses.fields(Config):
+        value = flag_values[field.name].value
+        if isinstance(field.default, tuple):
+            value = tuple(_parse_items(field, value))
+        values[field.name] = value
+    return values
+
+
+def _parse_items(field, items):
+    try:
+        return [value_type(field)(item) for item in items]
+    except ValueError:
+        kind = value_type(field).__name__
+        raise InputError(
+            f"--{field.name}: expected {kind}s separated by commas. Received: {','.join(items)}"
+        ) from None
+
+
+def default_run_dir(flag_files, changed):
+    """runs/<flag files>, with _flag=value for each changed experiment flag."""
+    name = "+".join(pathlib.Path(name).stem for name in flag_files) or "defaults"
+    for flag, value in changed.items():
+        # A path in a value must not become a directory, nor two values one name.
+        name += f"_{flag}={re.sub('[^A-Za-z0-9.,:+-]', '-', format_value(value))}"
+    return str(pathlib.Path("runs") / name)
+
+
+def parse_flags(arguments):
+    """Parses the flags of a tool into absl's FLAGS; arguments as in parse_config."""
+    program, *arguments = arguments
+    from_files, others, _ = expand_flag_files(arguments)
+    _refuse_arguments(flags.FLAGS([program, *from_files, *others]))
+
+
+def run(main, parse=parse_flags):
+    """Runs a command: main(parse(command line)); bad input is one line and exit status 1."""
+    app.run(_guarded(main), flags_parser=_guarded(parse))
+
+
+def _guarded(function):
+    def call(argument):
+        try:
+            return function(argument)
+        except (InputError, flags.Error) as error:
+            print(f"Error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            print("Stopped.", file=sys.stderr)
+            sys.exit(130)
+
+    return call
+
+
+def _refuse_arguments(rest):
+    if rest[1:]:
+        raise InputError(f"Expected only flags, as --rounds=3. Received: {' '.join(rest[1:])}")

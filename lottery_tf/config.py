@@ -1,0 +1,218 @@
+"""What an experiment is: one field = one flag (with its help) = one line of config.json."""
+
+import dataclasses
+import json
+import math
+import typing
+
+from lottery_tf.datasets import DATASETS
+from lottery_tf.errors import InputError
+from lottery_tf.models import INITIALIZERS, MODELS
+from lottery_tf.pruning import CRITERIA, SCOPES
+from lottery_tf.resets import RESETS
+from lottery_tf.schedules import SCHEDULES
+
+
+def flag(default, help, *, choices=None, at_least=None, above=None, below=None, how=False):
+    """A field of Config.
+
+    `choices`, `at_least`, `above` and `below` bound the value; `how` marks a flag that says only
+    how to run the experiment, and so may change between two launches of it.
+    """
+    limits = {"choices": choices, "at_least": at_least, "above": above, "below": below}
+    metadata = {"help": help, "how": how, **limits}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A checked experiment; raises InputError on construction if a value is out of bounds."""
+
+    run_dir: str = flag(
+        "",
+        "Directory of the run. Default: runs/<flag file>, with _flag=value for each experiment "
+        "flag that the command line changes.",
+        how=True,
+    )
+    seed: int = flag(0, "Seed that --init_seed and --data_seed default to.", at_least=0)
+    init_seed: int | None = flag(None, "Seed of the initialization. Default: --seed.", at_least=0)
+    data_seed: int | None = flag(
+        None, "Seed of the SGD noise, the order of the data. Default: --seed.", at_least=0
+    )
+
+    model: str = flag(
+        "lenet",
+        f"Network: {', '.join(MODELS)}; or package.module:function, called with the input shape "
+        "and the number of classes.",
+    )
+    initializer: str = flag(
+        "kaiming_normal",
+        "Distribution of the initial kernels (untruncated); biases start at zero.",
+        choices=tuple(INITIALIZERS),
+    )
+    dataset: str = flag("digits", f"Dataset: {', '.join(DATASETS)}.", choices=tuple(DATASETS))
+    data_dir: str = flag("data", "Directory that holds the prepared datasets.", how=True)
+    shuffle_window: int = flag(
+        65536, "Records that are shuffled together; shards are permuted as a whole.", at_least=1
+    )
+
+    epochs: int = flag(25, "Epochs of training in every round.", at_least=1)
+    batch_size: int = flag(
+        60,
+        "Examples per update; the last incomplete batch of an epoch is dropped in training.",
+        at_least=1,
+    )
+    optimizer: str = flag(
+        "adam", "Adam (epsilon 1e-8), or SGD with momentum.", choices=("adam", "momentum")
+    )
+    learning_rate: float = flag(1.2e-3, "Learning rate before schedule and warm-up.", above=0)
+    schedule: str = flag(
+        "constant",
+        "step divides at --lr_drops; cosine falls to 0 over all steps.",
+        choices=tuple(SCHEDULES),
+    )
+    lr_drops: tuple[int, ...] = flag(
+        (), "Epochs at which --schedule=step divides the rate, as 56,71.", at_least=1
+    )
+    lr_drop_factor: float = flag(10.0, "What --schedule=step divides the rate by.", above=1)
+    warmup_epochs: float = flag(
+        0.0, "Epochs over which the rate first rises linearly from 0.", at_least=0
+    )
+    momentum: float = flag(0.9, "Momentum of --optimizer=momentum.", at_least=0, below=1)
+    weight_decay: float = flag(0.0, "Strength of the weight decay.", at_least=0)
+    weight_decay_mode: str = flag(
+        "l2",
+        "l2 adds weight_decay * w to the gradient; decoupled subtracts rate * weight_decay * w.",
+        choices=("l2", "decoupled"),
+    )
+    weight_decay_on: str = flag(
+        "all", "Which trainable variables decay.", choices=("all", "kernels")
+    )
+
+    rounds: int = flag(
+        25, "Rounds of training, the dense round 0 included; may grow.", at_least=1, how=True
+    )
+    prune_fraction: float = flag(
+        0.2, "Part of the surviving weights that is pruned after each round.", above=0, below=1
+    )
+    criterion: str = flag(
+        "magnitude", "Score by which the lowest weights are pruned.", choices=tuple(CRITERIA)
+    )
+    scope: str = flag(
+        "global", "Whether scores compete over all layers, or in each.", choices=SCOPES
+    )
+    reset: str = flag(
+        "init",
+        "What a round starts from: init = the initialization of round 0 (the ticket); reinit = a "
+        "fresh one, a function of (init_seed, round), on its own chain of masks.",
+        choices=tuple(RESETS),
+    )
+
+    jit_compile: str = flag(
+        "auto",
+        "Compile the epoch with XLA. auto: on, except for convolutions on a CPU.",
+        choices=("auto", "on", "off"),
+        how=True,
+    )
+    resident: str = flag(
+        "auto",
+        "Keep the training split in device memory. auto: if it takes under 2 GB.",
+        choices=("auto", "on", "off"),
+        how=True,
+    )
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            for item in value if isinstance(value, tuple) else (value,):
+                _check(field, item)
+        if self.model not in MODELS and ":" not in self.model:
+            raise InputError(
+                f"--model: expected one of {', '.join(MODELS)}, or package.module:function. "
+                f"Received: {self.model}"
+            )
+        if self.schedule == "step":
+            self._check_drops()
+        # A seed that is not given is a function of --seed; recorded, so that the run says which.
+        for name in ("init_seed", "data_seed"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, self.seed)
+
+    def _check_drops(self):
+        late = [epoch for epoch in self.lr_drops if epoch >= self.epochs]
+        if late or not self.lr_drops:
+            raise InputError(
+                f"--schedule=step with --epochs={self.epochs} expects --lr_drops below "
+                f"{self.epochs}. Received: {','.join(map(str, self.lr_drops)) or 'none'}. "
+                "Train longer, give earlier drops (the same parts of the training: "
+                f"--lr_drops={self._scaled_drops()}), or use --schedule=cosine."
+            )
+
+    def _scaled_drops(self):
+        last = max(self.lr_drops, default=0) * 6 / 5  # as 56, 71 of 85: the last drop at 5/6
+        parts = [epoch / last for epoch in self.lr_drops] or [2 / 3, 5 / 6]
+        return ",".join(str(max(1, int(part * self.epochs))) for part in parts)
+
+    def to_json(self):
+        """The lines of config.json: every flag but run_dir, one per line."""
+        values = dataclasses.asdict(self)
+        del values["run_dir"]
+        return json.dumps(values, indent=0) + "\n"
+
+    def to_flags(self):
+        """The lines of flags.cfg: a flag file that repeats the experiment."""
+        values = dataclasses.asdict(self)
+        return "".join(
+            f"--{name}={format_value(value)}\n"
+            for name, value in values.items()
+            if name not in ("run_dir", "data_dir")
+        )
+
+
+def format_value(value):
+    """A field's value as it stands on a command line."""
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def value_type(field):
+    """The type of one value of a field: int, float, str or bool, without Optional and tuple."""
+    inner = [kind for kind in typing.get_args(field.type) if kind not in (type(None), Ellipsis)]
+    return inner[0] if inner else field.type
+
+
+def differences(recorded, config, *, how):
+    """{flag: (recorded value, this config's)} of the flags that differ.
+
+    `recorded` is what config.json holds; `how` picks the flags that say how to run (True) or the
+    experiment flags (False). A flag that the record does not know counts with its default.
+    """
+    found = {}
+    for field in dataclasses.fields(config):
+        if field.name == "run_dir" or field.metadata["how"] != how:
+            continue
+        before, now = recorded.get(field.name, field.default), getattr(config, field.name)
+        before = tuple(before) if isinstance(before, list) else before
+        if before != now:
+            found[field.name] = (before, now)
+    return found
+
+
+def _check(field, value):
+    limits = field.metadata
+    if value is None:
+        return
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"--{field.name}: expected a finite number. Received: {value}")
+    expected = None
+    if limits["choices"] is not None and value not in limits["choices"]:
+        expected = f"one of {', '.join(limits['choices'])}"
+    elif limits["at_least"] is not None and value < limits["at_least"]:
+        expected = f"at least {limits['at_least']}"
+    elif limits["above"] is not None and value <= limits["above"]:
+        expected = f"a number above {limits['above']}"
+    elif limits["below"] is not None and value >= limits["below"]:
+        expected = f"a number below {limits['below']}"
+    if expected:
+        raise InputError(f"--{field.name}: expected {expected}. Received: {value}")

@@ -1,0 +1,48 @@
+"""The order of the data: a function of the SGD noise and the epoch alone. NumPy only."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise:
+    """The SGD noise u of one training: what (data seed, round) stand for.
+
+    Two trainings with equal noise see the same examples in the same order.
+    """
+
+    data_seed: int
+    round: int
+
+    def generator(self, *key):
+        """A random generator for one use, named by integers such as the epoch."""
+        return np.random.default_rng([self.data_seed, self.round, *key])
+
+
+def visit_order(shard_lengths, noise, epoch, *, window):
+    """The order in which an epoch visits the examples.
+
+    Shards are permuted and concatenated, cut into windows of `window` records, and the records
+    permuted inside each window: an order that can be read from files as it can be gathered.
+
+    Args:
+        shard_lengths: examples of each shard.
+        noise: Noise.
+        epoch: counted from 0.
+        window: records per window.
+
+    Returns:
+        (shards, positions, examples): the order of the shards; for each place of the epoch, its
+        record's position in the concatenation of the permuted shards, and its index in that of
+        the unpermuted ones. int64 arrays of (shards,), (examples,), (examples,).
+    """
+    generator = noise.generator(epoch)
+    lengths = np.asarray(shard_lengths)
+    shards = generator.permutation(len(lengths))
+    positions = np.arange(lengths.sum())
+    for start in range(0, len(positions), window):
+        generator.shuffle(positions[start : start + window])
+    starts = np.cumsum(lengths) - lengths
+    concatenated = np.concatenate([starts[s] + np.arange(lengths[s]) for s in shards])
+    return shards, positions, concatenated[positions]

@@ -1,0 +1,61 @@
+"""The networks, by name; a network is one function in one file and one line here.
+
+This module imports no framework: a name can be checked before TensorFlow is loaded.
+"""
+
+import contextlib
+import importlib
+import inspect
+
+from lottery_tf.errors import InputError
+
+# name: module:function, called with (input_shape, classes) and the flags that it names.
+MODELS = {"lenet": "lottery_tf.models.lenet:lenet"}
+
+# name: arguments of keras.initializers.VarianceScaling. Keras's own HeNormal and GlorotNormal
+# are truncated at two standard deviations; these are the untruncated ones of the papers.
+INITIALIZERS = {
+    "kaiming_normal": {"scale": 2.0, "mode": "fan_in", "distribution": "untruncated_normal"},
+    "kaiming_uniform": {"scale": 2.0, "mode": "fan_in", "distribution": "uniform"},
+    "glorot_normal": {"scale": 1.0, "mode": "fan_avg", "distribution": "untruncated_normal"},
+}
+
+
+def build(config, input_shape, classes, *, seed, strategy=None):
+    """A new network of config.model, its initialization a function of `seed` alone.
+
+    Args:
+        config: the Config; the model's function gets those flags that its signature names.
+        input_shape: (height, width, channels) of one image.
+        classes: number of classes, the size of the logits.
+        seed: a non-negative integer below 2**32.
+        strategy: the tf.distribute.Strategy that holds the variables; none by default.
+
+    Returns:
+        A built keras.Model.
+    """
+    import keras
+
+    module, _, name = MODELS.get(config.model, config.model).partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"--model={config.model}: cannot find it: {error}.") from error
+    options = {
+        parameter: getattr(config, parameter)
+        for parameter in inspect.signature(function).parameters
+        if hasattr(config, parameter)
+    }
+    # Names count from 1 again, and initializers without a seed draw from this one.
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(seed)
+    # The session is not cleared inside a scope: that would lose the scope.
+    with strategy.scope() if strategy else contextlib.nullcontext():
+        return function(input_shape, classes, **options)
+
+
+def initializer(name):
+    """A new Keras initializer: a key of INITIALIZERS."""
+    import keras
+
+    return keras.initializers.VarianceScaling(**INITIALIZERS[name])

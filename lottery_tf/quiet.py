@@ -1,0 +1,48 @@
+"""Imports TensorFlow without the lines that it writes to standard error on the way."""
+
+import contextlib
+import os
+import sys
+import tempfile
+
+from lottery_tf.errors import InputError
+
+
+def import_tensorflow():
+    """Imports TensorFlow and Keras; what they write to standard error is shown if they fail.
+
+    Raises:
+        InputError: Keras runs, or is told to run, on another backend.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    with _hold_back_stderr():
+        import keras
+        import tensorflow
+
+        tensorflow.config.list_physical_devices("GPU")  # looks for drivers, and says so
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(
+            "Keras must run on TensorFlow: set KERAS_BACKEND=tensorflow. "
+            f"Received: {keras.backend.backend()}"
+        )
+
+
+@contextlib.contextmanager
+def _hold_back_stderr():
+    """Keeps file descriptor 2 in a file: TensorFlow's C++ code writes past sys.stderr."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            os.dup2(saved, 2)
+            held.seek(0)
+            os.write(2, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -1,0 +1,255 @@
+"""The files of a run: written aside, then renamed, with a checksum. NumPy and stdlib only."""
+
+import contextlib
+import csv
+import datetime
+import fcntl
+import hashlib
+import io
+import json
+import os
+import pathlib
+import re
+import shutil
+
+import numpy as np
+
+from lottery_tf.config import differences
+from lottery_tf.errors import InputError
+
+METRICS = "metrics.csv"
+SUMS = "SHA256SUMS"
+
+
+class RunDir:
+    """A run directory: what it holds, and how a finished round gets into it.
+
+    A round directory exists only whole: a killed round leaves nothing that counts as finished.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+
+    # Opening a run -------------------------------------------------------------------------
+
+    def check(self, config):
+        """Raises InputError if `config` cannot run here; writes nothing."""
+        for part in (self.path, *self.path.parents):
+            if part.exists():
+                if not part.is_dir():
+                    raise InputError(f"--run_dir={self.path}: {part} is a file, not a directory.")
+                if not os.access(part, os.W_OK | os.X_OK):
+                    raise InputError(f"--run_dir={self.path}: cannot write into {part}.")
+                break
+        if (self.path / "config.json").exists():
+            self._refuse_other_flags(config)
+            with self.lock():
+                self.finished_rounds()
+        elif self.path.is_dir() and any(self.path.glob("round_*")):
+            raise InputError(f"{self.path} has rounds but no config.json; use another --run_dir.")
+
+    @contextlib.contextmanager
+    def lock(self):
+        """Holds the run against other processes; the kernel lets go of it when this one dies."""
+        with open(self.path / ".lock", "a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise InputError(
+                    f"{self.path} is in use by process {file.read().strip() or 'unknown'}. Wait "
+                    "for it, stop it, or use another --run_dir."
+                ) from None
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+    @contextlib.contextmanager
+    def open(self, config):
+        """Makes the directory or continues it, locked; yields the number of finished rounds."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--run_dir={self.path}: {error.strerror}.") from None
+        with self.lock():
+            if (self.path / "config.json").exists():
+                self._refuse_other_flags(config)
+                for name, (old, new) in differences(self.config(), config, how=True).items():
+                    self.log(f"--{name} was {old}, is now {new}")
+            write_text(self.path / "config.json", config.to_json())
+            write_text(self.path / "flags.cfg", config.to_flags())
+            for leftover in self.path.glob(".*.tmp"):
+                shutil.rmtree(leftover)
+            finished = self.finished_rounds()
+            self._write_metrics()  # a kill may have fallen between the round and its row
+            yield finished
+
+    def log(self, line):
+        """Adds a line with the time to log.txt."""
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        with open(self.path / "log.txt", "a") as file:
+            file.write(f"{now} {line}\n")
+
+    def _refuse_other_flags(self, config):
+        recorded = self.config()
+        other = differences(recorded, config, how=False)
+        if recorded["rounds"] > config.rounds:
+            other["rounds"] = (recorded["rounds"], config.rounds)
+        if other:
+            lines = [f"  --{name}: {old} there, {new} now" for name, (old, new) in other.items()]
+            raise InputError(
+                f"{self.path} was made by another experiment; use another --run_dir, or its "
+                "flags:\n" + "\n".join(lines)
+            )
+
+    # Reading -------------------------------------------------------------------------------
+
+    def config(self):
+        """{flag: value} of config.json."""
+        path = self.path / "config.json"
+        try:
+            return json.loads(path.read_text())
+        except OSError as error:
+            raise InputError(f"{self.path} is not a run: {path}: {error.strerror}.") from None
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path} is damaged: {error}.") from None
+
+    def finished_rounds(self):
+        """The number of finished rounds; InputError if one is missing among them."""
+        found = [re.fullmatch(r"round_(\d+)", path.name) for path in self.path.glob("round_*")]
+        rounds = sorted(int(match[1]) for match in found if match)
+        if rounds != list(range(len(rounds))):
+            missing = min(set(range(rounds[-1])) - set(rounds))
+            raise InputError(
+                f"{self.round_path(missing)} is missing, though later rounds are there. Restore "
+                "it, or remove the later ones to train them again."
+            )
+        return len(rounds)
+
+    def round_path(self, round):
+        """The directory of a round."""
+        return self.path / f"round_{round:02d}"
+
+    def masks(self, round):
+        """{kernel path: bool array}: the masks that the round trained under."""
+        return self._load(round, "masks.npz")
+
+    def initial(self, round):
+        """{variable path: float32 array}: where the round started; of round 0, W_0."""
+        return self._load(round, "initial.npz")
+
+    def final(self, round):
+        """{variable path: float32 array}: where the round ended."""
+        return self._load(round, "final.npz")
+
+    def history(self, round):
+        """One {column: number} per epoch of the round."""
+        return _parse_csv(self._read(round, "history.csv"))
+
+    def metrics(self):
+        """One {column: number} per finished round."""
+        rounds = range(self.finished_rounds())
+        return [row for r in rounds for row in _parse_csv(self._read(r, METRICS))]
+
+    def _load(self, round, name):
+        content = self._read(round, name)
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {path: arrays[path] for path in arrays.files}
+
+    def _read(self, round, name):
+        """The bytes of a round's file, checked against SHA256SUMS."""
+        path = self.round_path(round) / name
+        try:
+            content = path.read_bytes()
+            sums = (path.parent / SUMS).read_text()
+        except OSError as error:
+            raise InputError(f"Cannot read {error.filename}: {error.strerror}.") from None
+        if f"{hashlib.sha256(content).hexdigest()}  {name}\n" not in sums:
+            raise InputError(
+                f"{path} is damaged: it does not match {SUMS}. Restore it, or remove "
+                f"{path.parent} and all later rounds to train them again."
+            )
+        return content
+
+    # Writing -------------------------------------------------------------------------------
+
+    def save_round(self, round, *, masks, initial, final, history, metrics):
+        """Writes a finished round, all of it or nothing, and its row of metrics.csv.
+
+        Args:
+            masks, initial, final: {path: array} as in the readers above.
+            history: one {column: value} per epoch.
+            metrics: {column: value} of the round.
+        """
+        for path, mask in masks.items():
+            assert not np.any(final[path][~mask]), f"Pruned weights of {path} are not zero."
+        aside = self.path / f".round_{round:02d}.tmp"
+        aside.mkdir()
+        contents = {
+            "masks.npz": _npz(masks),
+            "initial.npz": _npz(initial),
+            "final.npz": _npz(final),
+            "history.csv": _format_csv(history),
+            METRICS: _format_csv([metrics]),
+        }
+        sums = ""
+        for name, content in contents.items():
+            _write(aside / name, content)
+            sums += f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+        _write(aside / SUMS, sums.encode())
+        _sync_directory(aside)
+        os.rename(aside, self.round_path(round))
+        _sync_directory(self.path)
+        self._write_metrics()
+
+    def _write_metrics(self):
+        if rows := self.metrics():
+            write_text(self.path / METRICS, _format_csv(rows).decode())
+
+
+def write_text(path, text):
+    """Writes a text file aside, then renames it: it is never seen half written."""
+    aside = path.with_name(f".{path.name}.aside")
+    _write(aside, text.encode())
+    os.rename(aside, path)
+
+
+def _write(path, content):
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_directory(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _npz(arrays):
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _format_csv(rows):
+    """Rows as CSV with a header; a NaN is an empty cell."""
+    text = io.StringIO()
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        # x != x holds for NaN alone
+        writer.writerow({column: "" if value != value else value for column, value in row.items()})
+    return text.getvalue().encode()
+
+
+def _parse_csv(content):
+    rows = csv.DictReader(io.StringIO(content.decode()))
+    return [{column: _number(text) for column, text in row.items()} for row in rows]
+
+
+def _number(text):
+    return int(text) if text.lstrip("-").isdigit() else float(text or "nan")

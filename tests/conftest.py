@@ -1,0 +1,53 @@
+"""Fixtures: TensorFlow imported as the command does, and small experiments."""
+
+import os
+import pathlib
+import sys
+
+import pytest
+
+from lottery_tf import quiet
+
+ROOT = pathlib.Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # for `tools`, which are not installed
+quiet.import_tensorflow()
+
+from lottery_tf.config import Config  # noqa: E402
+from tests.synthetic import write_dataset  # noqa: E402
+
+REAL_DATA = "LOTTERY_TF_RAW_DATA"
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A function of flags: a tiny experiment on the embedded digits."""
+
+    def make(**flags):
+        tiny = {
+            "run_dir": str(tmp_path / "run"),
+            "data_dir": str(ROOT / "data"),
+            "initializer": "kaiming_uniform",
+            "batch_size": 32,
+            "epochs": 2,
+            "rounds": 3,
+        }
+        return Config(**(tiny | flags))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def sharded(tmp_path_factory):
+    """A data directory whose digits are 50 random images in 3 shards of unequal length."""
+    data_dir = tmp_path_factory.mktemp("sharded")
+    write_dataset(data_dir, shard_lengths=[20, 13, 17])
+    return data_dir
+
+
+@pytest.fixture(scope="session")
+def raw_data():
+    """The directory of real raw data that the environment variable names."""
+    path = pathlib.Path(os.environ.get(REAL_DATA, ""))
+    if not os.environ.get(REAL_DATA) or not path.is_dir():
+        pytest.skip(f"real data: set {REAL_DATA} to a directory with mnist/ in it")
+    return path

@@ -1,0 +1,115 @@
+import keras
+import numpy as np
+import pytest
+
+from lottery_tf import masking
+from lottery_tf.errors import InputError
+from lottery_tf.models.lenet import lenet
+
+
+@pytest.fixture
+def network():
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    return lenet((8, 8, 1), 10)
+
+
+def half_masked(network):
+    generator = np.random.default_rng(0)
+    layers = masking.masked_layers(network)
+    masks = {path: generator.random(layer.mask.shape) < 0.5 for path, layer in layers.items()}
+    weights = masking.get_weights(network)
+    for path, mask in masks.items():
+        weights[path] = weights[path] * mask
+    masking.set_weights(network, weights, masks)
+    return masks
+
+
+def images(count=16):
+    return np.random.default_rng(1).random((count, 8, 8, 1)).astype(np.float32)
+
+
+def test_parameter_counts_of_table_1():
+    network = lenet((28, 28, 1), 10)
+    assert sum(layer.mask.numpy().size for layer in masking.masked_layers(network).values()) == (
+        266_200
+    )
+    assert sum(v.numpy().size for v in network.trainable_variables) == 266_200 + 410
+
+
+def test_paths_are_stable_and_without_masks(network):
+    assert list(masking.get_weights(network)) == [
+        f"{layer}/{kind}"
+        for layer in ("hidden1", "hidden2", "logits")
+        for kind in ("kernel", "bias")
+    ]
+
+
+def test_the_forward_pass_masks_the_kernel(network):
+    expected = network(images()).numpy()
+    masks = half_masked(network)
+    masked = network(images()).numpy()
+    assert not np.allclose(masked, expected)
+    for path, layer in masking.masked_layers(network).items():
+        revived = np.where(masks[path], layer._kernel.numpy(), 100)
+        layer._kernel.assign(revived)
+    assert np.array_equal(network(images()).numpy(), masked)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        keras.optimizers.Adam(0.01, weight_decay=0.1),
+        keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    ],
+)
+def test_plain_fit_keeps_masks_set_in_the_middle_of_training(network, optimizer):
+    network.compile(optimizer, "mean_squared_error")
+    targets = np.random.default_rng(2).random((16, 10))
+    network.fit(images(), targets, batch_size=4, verbose=0)  # fills the slots
+    masks = half_masked(network)
+    before = masking.get_weights(network)
+    network.fit(images(), targets, batch_size=4, epochs=3, verbose=0)
+    after = masking.get_weights(network)
+    for path, mask in masks.items():
+        assert not after[path][~mask].any()
+        assert (after[path] != before[path])[mask].any()
+
+
+def test_masks_survive_saving_and_loading(network, tmp_path):
+    masks = half_masked(network)
+    network.save(tmp_path / "network.keras")
+    loaded = keras.models.load_model(tmp_path / "network.keras")
+    for path, layer in masking.masked_layers(loaded).items():
+        assert np.array_equal(layer.mask.numpy(), masks[path])
+    assert np.array_equal(loaded(images()).numpy(), network(images()).numpy())
+
+
+def test_a_revived_weight_is_not_saved(network, tmp_path):
+    masks = half_masked(network)
+    layer = network.get_layer("hidden1")
+    layer._kernel.assign(np.where(masks["hidden1/kernel"], 0, 1))
+    with pytest.raises(AssertionError, match="hidden1/kernel"):
+        network.save(tmp_path / "network.keras")
+
+
+def test_a_user_constraint_holds_too():
+    layer = masking.MaskedDense(3, kernel_constraint="non_neg", use_bias=False)
+    network = keras.Sequential([keras.Input((4,)), layer])
+    network.compile(keras.optimizers.SGD(10.0), "mean_squared_error")
+    network.fit(np.ones((8, 4)), -np.ones((8, 3)), verbose=0)
+    assert (layer._kernel.numpy() >= 0).all()
+
+
+def test_two_variables_of_one_path_are_an_error():
+    image = keras.Input((4,))
+    nested = keras.Model(image, masking.MaskedDense(4, name="same")(image), name="nested")
+    features = masking.MaskedDense(4, name="same")(image)
+    with pytest.raises(InputError, match="same/kernel"):
+        masking.variables(keras.Model(image, nested(features)))
+
+
+def test_nothing_to_prune_is_an_error():
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(InputError, match="nothing to prune"):
+        masking.masked_layers(network)

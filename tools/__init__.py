@@ -1,0 +1,1 @@
+"""Commands beside `python -m lottery_tf.imp`: thin entry points, nothing imports them."""

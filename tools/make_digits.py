@@ -1,0 +1,50 @@
+"""Makes data/digits, the embedded dataset, from the digits that scikit-learn ships.
+
+python -m tools.make_digits
+"""
+
+import pathlib
+import shutil
+
+import numpy as np
+from absl import flags
+
+from lottery_tf import command, quiet
+
+DATA_DIR = flags.DEFINE_string("data_dir", "data", "Directory that holds the prepared datasets.")
+
+TEST_EXAMPLES = 450
+LEVELS = 16  # a pixel counts the dark ones of 4 x 4 finer pixels
+
+
+def main(_):
+    quiet.import_tensorflow()
+    from sklearn.datasets import load_digits
+
+    from lottery_tf.datasets.prepare import write
+
+    digits = load_digits()
+    images = np.round(digits.images * 255 / LEVELS).astype(np.uint8)[..., np.newaxis]
+    order = np.random.default_rng(0).permutation(len(images))
+    test, train = order[:TEST_EXAMPLES], order[TEST_EXAMPLES:]
+    splits = {
+        name: (images[rows], digits.target[rows])
+        for name, rows in (("train", train), ("test", test))
+    }
+    data_dir = pathlib.Path(DATA_DIR.value)
+    shutil.rmtree(data_dir / "digits", ignore_errors=True)
+    write(
+        "digits",
+        splits,
+        data_dir,
+        version="1.0.0",
+        classes=10,
+        description="Optical recognition of handwritten digits: 1,797 images of 8 x 8 pixels.",
+        homepage="https://archive.ics.uci.edu/dataset/80",
+    )
+    pixels = splits["train"][0] / 255
+    print(f"train mean {pixels.mean():.4f}, standard deviation {pixels.std():.4f}")
+
+
+if __name__ == "__main__":
+    command.run(main)

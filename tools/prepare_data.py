@@ -1,0 +1,40 @@
+"""Prepares a dataset: downloads or reads it, checks it, writes TFRecords.
+
+python -m tools.prepare_data --dataset=mnist --source=tfds
+python -m tools.prepare_data --dataset=mnist --source=raw --raw_dir=downloads/mnist
+"""
+
+from absl import flags
+
+from lottery_tf import command, quiet
+from lottery_tf.errors import InputError
+
+DATASETS = ("mnist",)
+
+DATASET = flags.DEFINE_enum("dataset", None, DATASETS, "What to prepare.", required=True)
+SOURCE = flags.DEFINE_enum(
+    "source", "tfds", ("tfds", "raw"), "Download by TensorFlow Datasets, or your own raw files."
+)
+RAW_DIR = flags.DEFINE_string("raw_dir", None, "Directory of the raw files, for --source=raw.")
+DATA_DIR = flags.DEFINE_string("data_dir", "data", "Directory that holds the prepared datasets.")
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a dataset that exists.")
+
+
+def main(_):
+    if SOURCE.value == "raw" and not RAW_DIR.value:
+        raise InputError("--source=raw expects --raw_dir, the directory of the raw files.")
+    quiet.import_tensorflow()
+    from lottery_tf.datasets.prepare import prepare
+
+    path = prepare(
+        DATASET.value,
+        SOURCE.value,
+        data_dir=DATA_DIR.value,
+        raw_dir=RAW_DIR.value,
+        overwrite=OVERWRITE.value,
+    )
+    print(f"{DATASET.value} is ready in {path}.")
+
+
+if __name__ == "__main__":
+    command.run(main)
