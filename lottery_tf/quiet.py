@@ -5,6 +5,8 @@ import os
 import sys
 import tempfile
 
+from absl import logging
+
 from lottery_tf.errors import InputError
 
 
@@ -21,6 +23,7 @@ def import_tensorflow():
         import tensorflow
 
         tensorflow.config.list_physical_devices("GPU")  # looks for drivers, and says so
+    logging.set_verbosity(logging.ERROR)  # TensorFlow Datasets tells each file that it opens
     if keras.backend.backend() != "tensorflow":
         raise InputError(
             "Keras must run on TensorFlow: set KERAS_BACKEND=tensorflow. "

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import socket
 import sys
 
 import pytest
@@ -14,6 +15,19 @@ quiet.import_tensorflow()
 
 from lottery_tf.config import Config  # noqa: E402
 from tests.synthetic import write_dataset  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def loopback_only(monkeypatch):
+    """No test asks another machine for anything."""
+    resolve = socket.getaddrinfo
+
+    def resolve_loopback(host, *args, **kwargs):
+        assert host in ("localhost", "127.0.0.1", "::1"), f"A test looks for {host}."
+        return resolve(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_loopback)
+
 
 REAL_DATA = "LOTTERY_TF_RAW_DATA"
 

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 
 import tensorflow_datasets as tfds
-from absl import logging
 from tqdm import tqdm
 
 from lottery_tf.datasets import raw
@@ -21,6 +20,13 @@ VERSIONS = {"mnist": "3.0.1"}
 # How the user's own files are read: a function of their directory that gives, per split, images
 # uint8 (examples, height, width, channels) and labels (examples,).
 RAW = {"mnist": raw.mnist}
+
+DOWNLOAD_ERRORS = (
+    OSError,  # no connection, disk full
+    tfds.download.DownloadError,
+    tfds.download.download_manager.NonMatchingChecksumError,
+    tfds.download.extractor.ExtractError,
+)
 
 
 def prepare(name, source, *, data_dir, raw_dir=None, overwrite=False):
@@ -98,21 +104,24 @@ def write(name, splits, data_dir, *, version, classes, description="", homepage=
 
 def _download(name, data_dir):
     builder = tfds.builder(name, data_dir=str(data_dir))
-    builder.download_and_prepare(download_dir=str(data_dir / "downloads"))
+    try:
+        builder.download_and_prepare(download_dir=str(data_dir / "downloads"))
+    except DOWNLOAD_ERRORS as error:
+        raise InputError(
+            f"TensorFlow Datasets could not prepare {name}: {error}. If you have its raw files, "
+            "use --source=raw --raw_dir=<their directory>."
+        ) from error
 
 
 @contextlib.contextmanager
 def _quiet_tfds():
-    """Keeps back what TFDS logs and prints while it writes; our progress bar says more."""
-    before = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    """Keeps back what TFDS prints while it writes; our progress bar says more."""
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         tfds.enable_progress_bar()
-        logging.set_verbosity(before)
 
 
 @contextlib.contextmanager

@@ -52,8 +52,10 @@ def read_idx(path, *, rank):
             f"{path}: expected an IDX file of bytes with {rank} dimensions, so with the first "
             f"bytes 0000080{rank}. Found: {content[:4].hex() or 'nothing'}"
         )
-    shape = tuple(np.frombuffer(content[:header], ">u4")[1:].tolist())
-    if len(shape) != rank or len(content) != header + math.prod(shape):
+    # A header that is cut short counts as sizes of zero, which the length then contradicts.
+    sizes = content[4:header].ljust(header - 4, b"\0")
+    shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+    if len(content) != header + math.prod(shape):
         raise InputError(
             f"{path}: its header says {shape}, so {header + math.prod(shape)} bytes. Found: "
             f"{len(content)}. It is truncated or damaged."

@@ -1,0 +1,142 @@
+"""What the engine's step costs beside plain Keras and beside its matrix products alone."""
+
+import dataclasses
+import functools
+import pathlib
+import tempfile
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from lottery_tf import datasets, imp, masking, models, training
+from lottery_tf.datasets import tfrecords
+from lottery_tf.datasets.order import Noise
+from lottery_tf.rundir import RunDir
+
+
+def step_times(config, *, steps, repeats):
+    """Seconds of one training step, side by side in one process, the ways taking turns.
+
+    Args:
+        config: Config.
+        steps: training steps per repeat; at most those of an epoch.
+        repeats: how often each way is measured, after one warm-up.
+
+    Returns:
+        {way: [seconds per step of each repeat]}: "engine"; "keras fit" of the same masked network
+        on data that are normalised beforehand; "matrix products", the step's own alone, by NumPy's
+        BLAS; "at peak rate", what those would take at the rate of one of 2048 x 2048 by 2048.
+    """
+    directory = datasets.find(config)
+    engine, initialization = imp.prepare(dataclasses.replace(config, epochs=1), directory)
+    steps = min(steps, engine.steps)
+    weights, masks = initialization(0), engine.dense_masks()
+    shapes = product_shapes(engine.network, config.batch_size)
+    flops = sum(2 * m * k * n for m, k, n in shapes)
+    ways = {
+        "engine": functools.partial(_engine, engine, weights, masks, steps),
+        "keras fit": keras_fit(config, directory, steps),
+        "matrix products": functools.partial(_products, shapes),
+        "at peak rate": lambda: flops / _large_product_rate(),
+    }
+    times = {name: [] for name in ways}
+    for repeat in range(repeats + 1):
+        for name, measure in ways.items():
+            seconds = measure()
+            if repeat:
+                times[name].append(seconds)
+    return times
+
+
+def product_shapes(network, batch_size):
+    """(m, k, n) of each matrix product of a step: of kernels forward, to weights, to inputs.
+
+    A convolution counts as the product of its patches with its kernel; the first layer needs no
+    gradient of its input.
+    """
+    shapes = []
+    for layer in masking.masked_layers(network).values():
+        *window, outputs = layer.mask.shape
+        rows = batch_size * int(np.prod(layer.output.shape[1:-1]))
+        inputs = int(np.prod(window))
+        shapes += [(rows, inputs, outputs), (inputs, rows, outputs)]
+        if len(shapes) > 2:
+            shapes.append((rows, outputs, inputs))
+    return shapes
+
+
+def keras_fit(config, directory, steps):
+    """A function that runs plain Keras `fit` of the same masked network and optimizer."""
+    network = models.build(config, directory.image_shape, directory.classes, seed=0)
+    network.compile(
+        training.OPTIMIZERS[config.optimizer](config),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    images, labels = tfrecords.read(directory, "train")
+    constants = datasets.DATASETS[config.dataset]
+    used = steps * config.batch_size
+    images = ((images[:used] / np.float32(255) - constants.mean) / constants.std).astype("float32")
+    labels = labels[:used]
+
+    def measure():
+        began = time.perf_counter()
+        network.fit(images, labels, batch_size=config.batch_size, verbose=0)
+        return (time.perf_counter() - began) / steps
+
+    return measure
+
+
+def round_overhead(config):
+    """The part of two rounds, all that the command does in them, that is not training steps."""
+    with tempfile.TemporaryDirectory() as aside:
+        config = dataclasses.replace(config, rounds=2, run_dir=str(pathlib.Path(aside) / "run"))
+        engine, initialization = imp.prepare(config, datasets.find(config))
+        # Compiling is paid once per run, so it is no part of a round.
+        engine.train(initialization(0), engine.dense_masks(), Noise(0, 0), last=1)
+        engine.evaluate()
+        run = RunDir(config.run_dir)
+        with run.open(config):
+            began = time.perf_counter()
+            imp.experiment(config, run, 0, engine, initialization)
+            whole = time.perf_counter() - began
+        return 1 - sum(row["train_seconds"] for row in run.metrics()) / whole
+
+
+def _engine(engine, weights, masks, steps):
+    """Seconds per step of the compiled program, run as one piece."""
+    masking.set_weights(engine.network, weights, masks)
+    engine.trainer.reset_optimizer()
+    feed, rates = engine._feed(Noise(0, 0), 0, 0), tf.constant(engine.rates)
+    began = time.perf_counter()
+    engine._run_steps(*feed, rates, tf.constant(0), tf.constant(steps))
+    engine.trainer.loss_mean.result().numpy()
+    return (time.perf_counter() - began) / steps
+
+
+@functools.cache
+def _matrices(shapes):
+    generator = np.random.default_rng(0)
+    return [
+        tuple(generator.standard_normal(shape, np.float32) for shape in ((m, k), (k, n)))
+        for m, k, n in shapes
+    ]
+
+
+def _products(shapes, times=100):
+    matrices = _matrices(tuple(shapes))
+    began = time.perf_counter()
+    for _ in range(times):
+        for left, right in matrices:
+            left @ right
+    return (time.perf_counter() - began) / times
+
+
+def _large_product_rate(size=2048):
+    """Floating-point operations per second of a large matrix product."""
+    ((left, right),) = _matrices(((size, size, size),))
+    began = time.perf_counter()
+    left @ right
+    return 2 * size**3 / (time.perf_counter() - began)

@@ -1,0 +1,149 @@
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from lottery_tf import command
+from lottery_tf.config import Config, differences
+from lottery_tf.errors import InputError
+
+
+@pytest.fixture
+def parse():
+    def parse(*arguments):
+        values = flags.FlagValues()
+        command.define_config_flags(values)
+        return command.parse_config(["imp", *map(str, arguments)], values)
+
+    return parse
+
+
+@pytest.fixture
+def flag_file(tmp_path):
+    path = tmp_path / "tiny.cfg"
+    path.write_text("# a comment\n\n--epochs=3\n--rounds=2\n// another\n--batch_size=16\n")
+    return path
+
+
+def test_the_command_line_wins_wherever_it_stands(parse, flag_file):
+    for arguments in (
+        ["--epochs=7", f"--flagfile={flag_file}"],
+        [f"--flagfile={flag_file}", "--epochs=7"],
+        ["--epochs", "7", "--flagfile", flag_file],
+    ):
+        config = parse(*arguments)
+        assert (config.epochs, config.rounds, config.batch_size) == (7, 2, 16)
+
+
+def test_a_nested_flag_file_is_looked_for_beside_the_including_one(parse, flag_file):
+    (flag_file.parent / "sub").mkdir()
+    outer = flag_file.parent / "sub" / "outer.cfg"
+    outer.write_text("--flagfile=../tiny.cfg\n--epochs=9\n")
+    config = parse(f"--flagfile={outer}")
+    assert (config.epochs, config.batch_size) == (9, 16)
+
+
+def test_a_flag_file_that_includes_itself_is_an_error(parse, flag_file):
+    flag_file.write_text("--flagfile=tiny.cfg\n")
+    with pytest.raises(InputError, match=r"tiny\.cfg includes itself"):
+        parse(f"--flagfile={flag_file}")
+
+
+def test_missing_flag_files_are_named(parse, flag_file):
+    with pytest.raises(InputError, match=r"nowhere\.cfg"):
+        parse("--flagfile=nowhere.cfg")
+    flag_file.write_text("--flagfile=gone.cfg\n")
+    with pytest.raises(InputError, match=r"gone\.cfg, which .*tiny\.cfg includes"):
+        parse(f"--flagfile={flag_file}")
+
+
+def test_run_dir_names_the_flag_file_and_the_experiment_flags_that_differ(parse, flag_file):
+    name = f"--flagfile={flag_file}"
+    assert parse(name).run_dir == "runs/tiny"
+    assert parse(name, "--epochs=3", "--data_dir=x", "--rounds=9").run_dir == "runs/tiny"
+    assert parse(name, "--reset=reinit").run_dir == "runs/tiny_reset=reinit"
+    changed = parse("--lr_drops=1,2", "--schedule=step", name, "--seed=1").run_dir
+    assert changed == "runs/tiny_seed=1_schedule=step_lr_drops=1,2"
+    assert parse().run_dir == "runs/defaults"
+    assert parse(name, "--run_dir=here").run_dir == "here"
+
+
+def test_flags_cfg_repeats_the_experiment(parse, tmp_path):
+    config = parse("--schedule=step", "--lr_drops=5,9", "--init_seed=4", "--weight_decay=1e-5")
+    path = tmp_path / "flags.cfg"
+    path.write_text(config.to_flags())
+    again = parse(f"--flagfile={path}", f"--run_dir={config.run_dir}")
+    assert again == config
+
+
+def test_config_json_has_every_flag_on_its_own_line():
+    text = Config(seed=3).to_json()
+    recorded = json.loads(text)
+    assert len(text.splitlines()) == len(recorded) + 2
+    assert (recorded["seed"], recorded["init_seed"], recorded["data_seed"]) == (3, 3, 3)
+    assert differences(recorded, Config(seed=3, run_dir="elsewhere"), how=False) == {}
+    other = Config(seed=3, epochs=9, data_dir="there")
+    assert differences(recorded, other, how=False) == {"epochs": (25, 9)}
+    assert differences(recorded, other, how=True) == {"data_dir": ("data", "there")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model=resnet99"], r"model.*lenet.*resnet99"),
+        (["--dataset=svhn"], r"dataset.*mnist.*svhn"),
+        (["--criterion=magic"], r"criterion.*magnitude.*magic"),
+        (["--reset=never"], r"reset.*init, reinit.*never"),
+        (["--prune_fraction=0"], r"prune_fraction.*above 0"),
+        (["--prune_fraction=1"], r"prune_fraction.*below 1"),
+        (["--prune_fraction=nan"], r"prune_fraction.*finite"),
+        (["--rounds=0"], r"rounds.*at least 1"),
+        (["--epochs=-1"], r"epochs.*at least 1"),
+        (["--learning_rate=inf"], r"learning_rate.*finite"),
+        (["--schedule=step", "--epochs=10", "--lr_drops=5,10"], r"lr_drops.*--lr_drops=4,8"),
+        (["--schedule=step"], r"lr_drops.*none"),
+        (["--schedule=step", "--lr_drops=5,x"], r"lr_drops.*5,x"),
+        (["--seed=-1"], r"seed.*at least 0"),
+        (["rounds=3"], r"only flags.*rounds=3"),
+    ],
+)
+def test_bad_values_say_what_was_expected_and_what_came(parse, arguments, words):
+    with pytest.raises(InputError, match=re.compile(words, re.DOTALL)):
+        parse(*arguments)
+
+
+def imp(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "lottery_tf.imp", *arguments], capture_output=True, text=True
+    )
+
+
+def test_the_command_reports_bad_input_in_one_line_and_fails():
+    for arguments, word in (
+        (["--rounds=0"], "rounds"),
+        (["--round=3"], "Unknown command line flag 'round'"),
+        (["--rounds=three"], "three"),
+        (["--flagfile=nowhere.cfg"], "nowhere.cfg"),
+    ):
+        result = imp(*arguments)
+        assert result.returncode == 1
+        assert result.stderr.startswith("Error: ")
+        assert word in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_help_shows_flags_with_choices_and_defaults():
+    text = imp("--help").stdout
+    for word in ("--prune_fraction", "default: '0.2'", "init, reinit", "lenet"):
+        assert word in text
+
+
+def test_modules_for_numpy_do_not_import_tensorflow():
+    script = (
+        "import sys, lottery_tf.pruning, lottery_tf.rundir, lottery_tf.resets, lottery_tf.config;"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

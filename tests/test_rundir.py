@@ -1,0 +1,178 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lottery_tf.config import Config
+from lottery_tf.errors import InputError
+from lottery_tf.rundir import RunDir
+
+
+def fill(run, rounds):
+    """Writes rounds of a network of one weight."""
+    for round in range(rounds):
+        run.save_round(
+            round,
+            masks={"layer/kernel": np.array([True, False])},
+            initial={"layer/kernel": np.array([1, 0], np.float32)},
+            final={"layer/kernel": np.array([round, 0], np.float32)},
+            history=[{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}],
+            metrics={"round": round, "density": 0.8**round, "threshold": float("nan")},
+        )
+
+
+@pytest.fixture
+def run(tmp_path):
+    return RunDir(tmp_path / "runs" / "test")
+
+
+def test_a_round_comes_back(run):
+    with run.open(Config()) as finished:
+        assert finished == 0
+        fill(run, 2)
+    assert run.finished_rounds() == 2
+    assert run.masks(1)["layer/kernel"].tolist() == [True, False]
+    assert run.masks(1)["layer/kernel"].dtype == bool
+    assert run.initial(0)["layer/kernel"].tolist() == [1, 0]
+    assert run.final(1)["layer/kernel"].tolist() == [1, 0]
+    assert run.final(1)["layer/kernel"].dtype == np.float32
+    assert run.history(0) == [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.25}]
+    assert (run.path / "metrics.csv").read_text() == ("round,density,threshold\n0,1.0,\n1,0.8,\n")
+    assert np.isnan(run.metrics()[1]["threshold"])
+
+
+def test_sha256sum_agrees(run):
+    with run.open(Config()):
+        fill(run, 1)
+    check = subprocess.run(
+        ["sha256sum", "-c", "SHA256SUMS"], cwd=run.round_path(0), capture_output=True, text=True
+    )
+    assert check.returncode == 0
+    assert check.stdout.count("OK") == 5
+
+
+def test_masked_weights_that_are_not_zero_are_not_saved(run):
+    with run.open(Config()), pytest.raises(AssertionError, match="layer/kernel"):
+        run.save_round(
+            0,
+            masks={"layer/kernel": np.array([False])},
+            initial={},
+            final={"layer/kernel": np.array([1e-30])},
+            history=[],
+            metrics={},
+        )
+
+
+@pytest.mark.parametrize("name", ["masks.npz", "initial.npz", "final.npz", "history.csv"])
+def test_every_flipped_bit_is_noticed(run, name):
+    with run.open(Config()):
+        fill(run, 1)
+    path = run.round_path(0) / name
+    content = path.read_bytes()
+    readers = [run.masks, run.initial, run.final, run.history]
+    read = next(reader for reader in readers if name.startswith(reader.__name__))
+    for bit in np.random.default_rng(0).integers(0, 8 * len(content), 30):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=f"{name} is damaged"):
+            read(0)
+    path.write_bytes(content)
+    read(0)
+
+
+def test_missing_files_and_rounds_are_named(run):
+    with run.open(Config()):
+        fill(run, 3)
+    (run.round_path(0) / "masks.npz").unlink()
+    with pytest.raises(InputError, match=r"round_00/masks\.npz"):
+        run.masks(0)
+    run.round_path(1).rename(run.path / "elsewhere")
+    with pytest.raises(InputError, match="round_01 is missing"):
+        run.finished_rounds()
+    with pytest.raises(InputError, match=r"is not a run.*config\.json"):
+        RunDir(run.path / "elsewhere").config()
+
+
+def test_other_experiment_flags_are_refused_with_both_values(run):
+    with run.open(Config(epochs=3, seed=1)):
+        pass
+    for refuses in (run.check, lambda config: run.open(config).__enter__()):
+        with pytest.raises(InputError) as error:
+            refuses(Config(epochs=4, seed=2))
+        for line in ("--epochs: 3 there, 4 now", "--seed: 1 there, 2 now"):
+            assert line in str(error.value)
+        assert "--rounds" not in str(error.value)
+
+
+def test_rounds_may_grow_but_not_shrink(run):
+    with run.open(Config(rounds=3)):
+        fill(run, 3)
+    run.check(Config(rounds=5))
+    with run.open(Config(rounds=5)) as finished:
+        assert finished == 3
+    assert run.config()["rounds"] == 5
+    with pytest.raises(InputError, match="--rounds: 5 there, 4 now"):
+        run.check(Config(rounds=4))
+
+
+def test_flags_that_say_how_to_run_may_change_and_are_logged(run):
+    with run.open(Config(data_dir="here")):
+        pass
+    with run.open(Config(data_dir="there", resident="off")):
+        pass
+    log = (run.path / "log.txt").read_text()
+    assert "--data_dir was here, is now there" in log
+    assert "--resident was auto, is now off" in log
+
+
+def test_a_second_process_is_refused_while_the_first_lives(run):
+    holder = (
+        "import sys; from lottery_tf.rundir import RunDir; from lottery_tf.config import Config\n"
+        "with RunDir(sys.argv[1]).open(Config()): print('held', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", holder, str(run.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(InputError, match=f"in use by process {process.pid}"):
+        run.check(Config())
+    with pytest.raises(InputError, match=f"in use by process {process.pid}"):
+        run.open(Config()).__enter__()
+    process.kill()
+    process.communicate()
+    run.check(Config())  # a crash leaves no lock behind
+    with run.open(Config()):
+        pass
+
+
+def test_what_a_killed_process_left_is_not_a_round(run):
+    with run.open(Config()):
+        fill(run, 2)
+    aside = run.path / ".round_02.tmp"
+    aside.mkdir()
+    (aside / "masks.npz").write_bytes(b"half")
+    (run.path / "metrics.csv").unlink()  # killed between the round and its row
+    with run.open(Config()) as finished:
+        assert finished == 2
+        assert not aside.exists()
+        assert len((run.path / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_paths_that_cannot_be_a_run_are_refused_and_nothing_is_written(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("a file")
+    for path in (file, file / "below"):
+        with pytest.raises(InputError, match="is a file"):
+            RunDir(path).check(Config())
+    with pytest.raises(InputError, match="/proc/none"):
+        RunDir("/proc/none").open(Config()).__enter__()
+    (tmp_path / "old" / "round_00").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"no config\.json"):
+        RunDir(tmp_path / "old").check(Config())
+    RunDir(tmp_path / "new" / "run").check(Config())
+    assert not (tmp_path / "new").exists()

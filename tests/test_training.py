@@ -1,0 +1,192 @@
+"""The step against NumPy, on a network of one layer whose gradient can be written down."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lottery_tf import masking, training
+from lottery_tf.config import Config
+
+RATE, DECAY = 0.1, 0.5
+
+
+@pytest.fixture
+def network():
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    image = keras.Input((4,), name="image")
+    return keras.Model(image, masking.MaskedDense(3, bias_initializer="ones", name="one")(image))
+
+
+def batch(seed):
+    generator = np.random.default_rng(seed)
+    return generator.random((8, 4)).astype(np.float32), generator.integers(0, 3, 8)
+
+
+def gradients(weights, images, labels):
+    logits = images @ weights["one/kernel"] + weights["one/bias"]
+    softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    error = (softmax - np.eye(3)[labels]) / len(labels)
+    return {"one/kernel": images.T @ error, "one/bias": error.sum(0)}
+
+
+def run(network, steps=3, *, masks=None, auxiliary=None, **flags):
+    """Weights after some steps of the trainer."""
+    config = Config(learning_rate=RATE, **flags)
+    trainer = training.Trainer(network, config, auxiliary=auxiliary)
+    for seed in range(steps):
+        images, labels = batch(seed)
+        trainer.train_step((tf.constant(images), tf.constant(labels)))
+    return masking.get_weights(network)
+
+
+def reference(weights, steps, update):
+    """Weights after some steps of update(name, weight, gradient, step) -> new weight."""
+    weights = dict(weights)
+    for step in range(steps):
+        found = gradients(weights, *batch(step))
+        weights = {name: update(name, weights[name], found[name], step) for name in weights}
+    return weights
+
+
+def assert_close(found, expected, absolute=1e-6):
+    assert found.keys() == expected.keys()
+    for name in found:
+        assert found[name] == pytest.approx(expected[name], rel=1e-5, abs=absolute)
+
+
+def pytorch_momentum(schedule=lambda step: RATE, decay=lambda name: 0.0):
+    velocity = {}
+
+    def update(name, weight, gradient, step):
+        gradient = gradient + decay(name) * weight
+        velocity[name] = 0.9 * velocity.get(name, 0) + gradient
+        return weight - schedule(step) * velocity[name]
+
+    return update
+
+
+def test_momentum_is_pytorchs(network):
+    before = masking.get_weights(network)
+    found = run(network, 3, optimizer="momentum")
+    assert_close(found, reference(before, 3, pytorch_momentum()))
+
+
+def test_a_drop_of_the_rate_acts_at_once(network):
+    before = masking.get_weights(network)
+    trainer = training.Trainer(network, Config(optimizer="momentum"))
+    for step, rate in enumerate([RATE, RATE / 10]):
+        trainer.optimizer.learning_rate.assign(rate)
+        images, labels = batch(step)
+        trainer.train_step((tf.constant(images), tf.constant(labels)))
+    schedule = [RATE, RATE / 10]
+    expected = reference(before, 2, pytorch_momentum(schedule.__getitem__))
+    assert_close(masking.get_weights(network), expected)
+
+
+def test_adam_with_epsilon_1e_8(network):
+    before = masking.get_weights(network)
+    moments = {}
+
+    def update(name, weight, gradient, step):
+        m, v = moments.get(name, (0, 0))
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2
+        moments[name] = m, v
+        scale = np.sqrt(1 - 0.999 ** (step + 1)) / (1 - 0.9 ** (step + 1))
+        return weight - RATE * scale * m / (np.sqrt(v) + 1e-8)
+
+    found = run(network, 3, optimizer="adam")
+    # Adam divides by the gradient's size: 3 steps of RATE times its relative error, here 1e-5.
+    assert_close(found, reference(before, 3, update), absolute=3e-6)
+    trainer = training.Trainer(network, Config(optimizer="adam"))
+    assert trainer.optimizer.epsilon == 1e-8
+
+
+def test_coupled_l2_adds_to_the_gradient_of_all_variables(network):
+    before = masking.get_weights(network)
+    found = run(network, 2, optimizer="momentum", weight_decay=DECAY)
+    assert_close(found, reference(before, 2, pytorch_momentum(decay=lambda name: DECAY)))
+
+
+def test_weight_decay_on_kernels_spares_biases(network):
+    before = masking.get_weights(network)
+    found = run(network, 2, optimizer="momentum", weight_decay=DECAY, weight_decay_on="kernels")
+    kernels = pytorch_momentum(decay=lambda name: DECAY * (name == "one/kernel"))
+    assert_close(found, reference(before, 2, kernels))
+
+
+@pytest.mark.parametrize("decay_on", ["all", "kernels"])
+def test_decoupled_decay_shrinks_weights_by_the_rate(network, decay_on):
+    before = masking.get_weights(network)
+    flags = {"weight_decay_mode": "decoupled", "weight_decay_on": decay_on}
+    found = run(network, 2, optimizer="momentum", weight_decay=DECAY, **flags)
+    plain = pytorch_momentum()
+
+    def update(name, weight, gradient, step):
+        decays = decay_on == "all" or name == "one/kernel"
+        return plain(name, weight * (1 - RATE * DECAY * decays), gradient, step)
+
+    assert_close(found, reference(before, 2, update))
+
+
+def test_an_auxiliary_term_joins_the_objective(network):
+    before = masking.get_weights(network)
+    kernel = network.get_layer("one")._kernel
+    found = run(network, 2, optimizer="momentum", auxiliary=lambda: tf.reduce_sum(kernel.value))
+    plain = pytorch_momentum()
+
+    def update(name, weight, gradient, step):
+        return plain(name, weight, gradient + (name == "one/kernel"), step)
+
+    assert_close(found, reference(before, 2, update))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+@pytest.mark.parametrize("mode", ["l2", "decoupled"])
+def test_masked_kernels_stay_zero_even_with_filled_slots(network, optimizer, mode):
+    config = Config(optimizer=optimizer, weight_decay=DECAY, weight_decay_mode=mode)
+    trainer = training.Trainer(network, config)
+
+    def step(seed):
+        images, labels = batch(seed)
+        trainer.train_step((tf.constant(images), tf.constant(labels)))
+
+    step(0)
+    mask = np.random.default_rng(0).random((4, 3)) < 0.5
+    weights = masking.get_weights(network)
+    masking.set_weights(
+        network, weights | {"one/kernel": weights["one/kernel"] * mask}, {"one/kernel": mask}
+    )
+    for seed in range(1, 5):
+        step(seed)
+        kernel = masking.get_weights(network)["one/kernel"]
+        assert not kernel[~mask].any()
+        assert kernel[mask].all()
+
+
+def test_running_means_are_of_the_cross_entropy_alone(network):
+    images, labels = batch(0)
+    logits = network(images)
+    expected = float(tf.reduce_mean(training.cross_entropy(labels, logits)))
+    trainer = training.Trainer(network, Config(weight_decay=DECAY), auxiliary=lambda: 7.0)
+    means = trainer.train_step((tf.constant(images), tf.constant(labels)))
+    assert float(means["loss"]) == pytest.approx(expected)
+    hits = np.argmax(logits, -1) == labels
+    assert float(means["accuracy"]) == pytest.approx(hits.mean())
+
+
+def test_reset_optimizer_forgets_slots_and_iterations(network):
+    before = masking.get_weights(network)
+    trainer = training.Trainer(network, Config(learning_rate=RATE, optimizer="adam"))
+    results = []
+    for _ in range(2):
+        masking.set_weights(network, before, {"one/kernel": np.ones((4, 3), bool)})
+        trainer.reset_optimizer()
+        for seed in range(3):
+            images, labels = batch(seed)
+            trainer.train_step((tf.constant(images), tf.constant(labels)))
+        results.append(masking.get_weights(network))
+    for name in before:
+        assert np.array_equal(results[0][name], results[1][name])
+        assert not np.array_equal(results[0][name], before[name])
