@@ -109,9 +109,9 @@ def _engine(engine, weights, masks, steps):
     """Seconds per step of the compiled program, run as one piece."""
     masking.set_weights(engine.network, weights, masks)
     engine.trainer.reset_optimizer()
-    feed, rates = engine._feed(Noise(0, 0), 0, 0), tf.constant(engine.rates)
+    data, rates = engine.feed.epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates)
     began = time.perf_counter()
-    engine._run_steps(*feed, rates, tf.constant(0), tf.constant(steps))
+    engine._run_steps(data, rates, tf.constant(0), tf.constant(steps))
     engine.trainer.loss_mean.result().numpy()
     return (time.perf_counter() - began) / steps
 

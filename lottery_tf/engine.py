@@ -5,16 +5,12 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import datasets, masking, models
-from lottery_tf.datasets import tfrecords
-from lottery_tf.datasets.order import visit_order
+from lottery_tf import datasets, feeds, masking, models
 from lottery_tf.errors import InputError
 from lottery_tf.schedules import learning_rates
 from lottery_tf.training import Trainer, cross_entropy
 
 PIECE_SECONDS = 2.0  # the compiled program comes up for signals about this often
-EVALUATION_BATCH = 1000
-RESIDENT_BYTES = 2e9
 
 
 class Engine:
@@ -46,23 +42,9 @@ class Engine:
         with self.strategy.scope():
             self.trainer = Trainer(self.network, config)
         masking.variables(self.network)  # two of one path are an error, now rather than later
-        self._load_data()
+        self.feed = feeds.make(config, directory)
         self._compile()
         self._seconds_per_step = None
-
-    def _load_data(self):
-        pixels = self.split.examples * int(np.prod(self.directory.image_shape))
-        self.resident = self.config.resident == "on" or (
-            self.config.resident == "auto" and pixels < RESIDENT_BYTES
-        )
-        if self.resident:
-            self.train_data = tuple(
-                map(tf.constant, tfrecords.read(self.directory, "train"))
-            )  # uint8 (examples, h, w, c), int32 (examples,)
-            self.test_data = tuple(map(tf.constant, tfrecords.read(self.directory, "test")))
-        else:
-            tfrecords.check(self.directory, "train")
-            tfrecords.check(self.directory, "test")
 
     def _compile(self):
         # Kernels of rank above 2 are convolutions, which XLA runs at half speed on a CPU.
@@ -72,11 +54,10 @@ class Engine:
         on_cpu = not tf.config.list_logical_devices("GPU")
         auto = self.config.jit_compile == "auto" and not (convolutional and on_cpu)
         jit = auto or self.config.jit_compile == "on"
-        if self.resident:
-            self._run_steps = tf.function(self._run_resident, jit_compile=jit)
-        else:
-            self._streamed_step = tf.function(self._step, jit_compile=jit)
-            self._run_steps = tf.function(self._run_stream)
+        # XLA cannot read files: what is streamed is compiled by step, what is resident as a loop.
+        resident = isinstance(self.feed, feeds.Resident)
+        self._one_step = tf.function(self._step, jit_compile=jit and not resident)
+        self._run_steps = tf.function(self._steps, jit_compile=jit and resident)
         self._evaluate_batch = tf.function(self._evaluate, jit_compile=jit)
 
     def dense_masks(self):
@@ -84,31 +65,21 @@ class Engine:
         layers = masking.masked_layers(self.network)
         return {path: np.ones(layer.mask.shape, bool) for path, layer in layers.items()}
 
-    # One step, and the two ways to feed it ---------------------------------------------------
-
     def _step(self, images, labels, rate):
         self.trainer.optimizer.learning_rate.assign(rate)
         self.trainer.train_step((self._normalise(images), labels))
 
-    def _run_resident(self, images, labels, order, rates, first, last):
-        """Steps first to last - 1 of an epoch; order: (steps, batch) indices of examples."""
+    def _steps(self, epoch, rates, first, last):
+        """Steps first to last - 1 of an epoch, which feed.epoch gave."""
         step = first
         while step < last:  # tf.range would be compiled anew for every pair of bounds
-            rows = order[step]
-            batch = tf.gather(images, rows), tf.gather(labels, rows)
-            self.strategy.run(self._step, args=(*batch, rates[step]))
+            images, labels = self.feed.batch(epoch, step)
+            self.strategy.run(self._one_step, args=(images, labels, rates[step]))
             step += 1
-
-    def _run_stream(self, batches, rates, first, last):
-        for step in tf.range(first, last):
-            images, labels = next(batches)
-            self.strategy.run(self._streamed_step, args=(images, labels, rates[step]))
 
     def _normalise(self, images):
         constants = datasets.DATASETS[self.config.dataset]
         return (tf.cast(images, tf.float32) / 255 - constants.mean) / constants.std
-
-    # Training --------------------------------------------------------------------------------
 
     def train(self, weights, masks, noise, *, first=0, last=None, on_piece=None, on_epoch=None):
         """Trains weights under masks from step `first` to step `last` with a fresh optimizer.
@@ -150,17 +121,16 @@ class Engine:
         """Steps start to stop - 1 of an epoch of a training from `first`: a row of the history."""
         began, train_seconds, base = time.perf_counter(), 0.0, epoch * self.steps_per_epoch
         rates = tf.constant(self.rates[base : base + self.steps_per_epoch])
-        feed = self._feed(noise, epoch, start)
+        data = self.feed.epoch(noise, epoch, start)
         self.trainer.reset_metrics()
         step = start
         while step < stop:
             piece = min(stop, step + self._piece_steps())
             piece_began = time.perf_counter()
             try:
-                self._run_steps(*feed, rates, tf.constant(step), tf.constant(piece))
+                self._run_steps(data, rates, tf.constant(step), tf.constant(piece))
             except tf.errors.OpError:
-                # It names no file; this does. Without a damaged file, it is another error.
-                tfrecords.check(self.directory, "train")
+                self.feed.check()  # the error names no file; this does
                 raise
             loss = float(self.trainer.loss_mean.result())
             accuracy = float(self.trainer.accuracy_mean.result())
@@ -191,26 +161,6 @@ class Engine:
             return 1  # compiles
         return max(1, int(PIECE_SECONDS / self._seconds_per_step))
 
-    def _feed(self, noise, epoch, start):
-        """The arguments that give the compiled program its data."""
-        if not self.resident:
-            stream = tfrecords.stream(
-                self.directory,
-                "train",
-                noise,
-                epoch=epoch,
-                window=self.config.shuffle_window,
-                batch_size=self.config.batch_size,
-                first_step=start,
-            )
-            return (iter(stream),)
-        lengths = [length for _, length in self.split.shards]
-        window = self.config.shuffle_window
-        _, _, examples = visit_order(lengths, noise, epoch, window=window)
-        used = self.steps_per_epoch * self.config.batch_size
-        order = examples[:used].reshape(self.steps_per_epoch, -1).astype(np.int32)
-        return (*self.train_data, tf.constant(order))
-
     def _check_finite(self, noise, first):
         bad = int(self.trainer.first_bad_update)
         if bad >= 0:
@@ -218,27 +168,14 @@ class Engine:
             epoch = step // self.steps_per_epoch
             raise _not_finite(noise.round, epoch, step, "loss is not finite")
 
-    # Evaluation ------------------------------------------------------------------------------
-
     def evaluate(self):
         """(mean cross-entropy, accuracy) of the network on the whole test split."""
         examples = self.directory.splits["test"].examples
         totals = np.zeros(2)
-        for images, labels in self._test_batches():
+        for images, labels in self.feed.test_batches():
             totals += self._evaluate_batch(images, labels).numpy()
         loss, accuracy = totals / examples
         return float(loss), float(accuracy)
-
-    def _test_batches(self):
-        if not self.resident:
-            yield from tfrecords.stream_in_order(
-                self.directory, "test", batch_size=EVALUATION_BATCH
-            )
-            return
-        images, labels = self.test_data
-        for start in range(0, len(labels), EVALUATION_BATCH):
-            stop = start + EVALUATION_BATCH
-            yield images[start:stop], labels[start:stop]
 
     def _evaluate(self, images, labels):
         logits = self.network(self._normalise(images), training=False)

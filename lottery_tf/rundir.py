@@ -1,11 +1,9 @@
 """The files of a run: written aside, then renamed, with a checksum. NumPy and stdlib only."""
 
 import contextlib
-import csv
 import datetime
 import fcntl
 import hashlib
-import io
 import json
 import os
 import pathlib
@@ -14,6 +12,7 @@ import shutil
 
 import numpy as np
 
+from lottery_tf import files
 from lottery_tf.config import differences
 from lottery_tf.errors import InputError
 
@@ -77,8 +76,8 @@ class RunDir:
                 self._refuse_other_flags(config)
                 for name, (old, new) in differences(self.config(), config, how=True).items():
                     self.log(f"--{name} was {old}, is now {new}")
-            write_text(self.path / "config.json", config.to_json())
-            write_text(self.path / "flags.cfg", config.to_flags())
+            files.write_text(self.path / "config.json", config.to_json())
+            files.write_text(self.path / "flags.cfg", config.to_flags())
             for leftover in self.path.glob(".*.tmp"):
                 shutil.rmtree(leftover)
             finished = self.finished_rounds()
@@ -145,17 +144,15 @@ class RunDir:
 
     def history(self, round):
         """One {column: number} per epoch of the round."""
-        return _parse_csv(self._read(round, "history.csv"))
+        return files.parse_csv(self._read(round, "history.csv"))
 
     def metrics(self):
         """One {column: number} per finished round."""
         rounds = range(self.finished_rounds())
-        return [row for r in rounds for row in _parse_csv(self._read(r, METRICS))]
+        return [row for r in rounds for row in files.parse_csv(self._read(r, METRICS))]
 
     def _load(self, round, name):
-        content = self._read(round, name)
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {path: arrays[path] for path in arrays.files}
+        return files.parse_npz(self._read(round, name))
 
     def _read(self, round, name):
         """The bytes of a round's file, checked against SHA256SUMS."""
@@ -187,69 +184,22 @@ class RunDir:
         aside = self.path / f".round_{round:02d}.tmp"
         aside.mkdir()
         contents = {
-            "masks.npz": _npz(masks),
-            "initial.npz": _npz(initial),
-            "final.npz": _npz(final),
-            "history.csv": _format_csv(history),
-            METRICS: _format_csv([metrics]),
+            "masks.npz": files.format_npz(masks),
+            "initial.npz": files.format_npz(initial),
+            "final.npz": files.format_npz(final),
+            "history.csv": files.format_csv(history),
+            METRICS: files.format_csv([metrics]),
         }
         sums = ""
         for name, content in contents.items():
-            _write(aside / name, content)
+            files.write(aside / name, content)
             sums += f"{hashlib.sha256(content).hexdigest()}  {name}\n"
-        _write(aside / SUMS, sums.encode())
-        _sync_directory(aside)
+        files.write(aside / SUMS, sums.encode())
+        files.sync_directory(aside)
         os.rename(aside, self.round_path(round))
-        _sync_directory(self.path)
+        files.sync_directory(self.path)
         self._write_metrics()
 
     def _write_metrics(self):
         if rows := self.metrics():
-            write_text(self.path / METRICS, _format_csv(rows).decode())
-
-
-def write_text(path, text):
-    """Writes a text file aside, then renames it: it is never seen half written."""
-    aside = path.with_name(f".{path.name}.aside")
-    _write(aside, text.encode())
-    os.rename(aside, path)
-
-
-def _write(path, content):
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-
-
-def _npz(arrays):
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def _format_csv(rows):
-    """Rows as CSV with a header; a NaN is an empty cell."""
-    text = io.StringIO()
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        # x != x holds for NaN alone
-        writer.writerow({column: "" if value != value else value for column, value in row.items()})
-    return text.getvalue().encode()
-
-
-def _parse_csv(content):
-    rows = csv.DictReader(io.StringIO(content.decode()))
-    return [{column: _number(text) for column, text in row.items()} for row in rows]
-
-
-def _number(text):
-    return int(text) if text.lstrip("-").isdigit() else float(text or "nan")
+            files.write_text(self.path / METRICS, files.format_csv(rows).decode())

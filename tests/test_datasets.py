@@ -1,24 +1,12 @@
-import functools
-import gzip
-import http.server
 import json
 import shutil
-import threading
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
-from tensorflow_datasets.image_classification import mnist
 
 from lottery_tf import datasets
-from lottery_tf.datasets import prepare, raw, tfrecords
+from lottery_tf.datasets import tfrecords
 from lottery_tf.errors import InputError
-from tests.synthetic import idx, write_mnist
-
-
-@pytest.fixture
-def small_mnist(monkeypatch):
-    monkeypatch.setitem(prepare.COUNTS, "mnist", {"train": 30, "test": 20})
 
 
 @pytest.fixture
@@ -26,10 +14,6 @@ def copy(config, sharded, tmp_path):
     """A config on a copy of the dataset in shards, and the copy's directory."""
     shutil.copytree(sharded, tmp_path / "data")
     return config(data_dir=str(tmp_path / "data")), tmp_path / "data" / "digits" / "1.0.0"
-
-
-def prepare_raw(tmp_path):
-    return prepare.prepare("mnist", "raw", data_dir=tmp_path / "data", raw_dir=tmp_path / "raw")
 
 
 def test_the_embedded_digits(config):
@@ -60,148 +44,6 @@ def test_the_embedded_digits_are_scikit_learns(config):
             (tuple(image.ravel()), label) for image, label in zip(levels, labels, strict=True)
         }
     assert found == expected
-
-
-@pytest.mark.parametrize("compress", [True, False])
-def test_raw_mnist_becomes_a_dataset_that_tfds_loads(tmp_path, small_mnist, compress):
-    arrays = write_mnist(tmp_path / "raw", compress=compress)
-    path = prepare_raw(tmp_path)
-    assert path == tmp_path / "data" / "mnist" / "3.0.1"
-    loaded = tfds.load("mnist", split="train", data_dir=tmp_path / "data", download=False)
-    images = np.stack([example["image"] for example in tfds.as_numpy(loaded)])
-    labels = np.stack([example["label"] for example in tfds.as_numpy(loaded)])
-    assert np.array_equal(images[..., 0], arrays["train-images-idx3-ubyte"])
-    assert np.array_equal(labels, arrays["train-labels-idx1-ubyte"])
-    assert [entry.name for entry in (tmp_path / "data").iterdir()] == ["mnist"]
-
-
-def damage_truncated(raw_dir):
-    file = raw_dir / "train-images-idx3-ubyte.gz"
-    file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes())[:-100]))
-    return "train-images-idx3-ubyte.gz"
-
-
-def damage_cut_gzip(raw_dir):
-    file = raw_dir / "t10k-images-idx3-ubyte.gz"
-    file.write_bytes(file.read_bytes()[:-200])
-    return "t10k-images-idx3-ubyte.gz"
-
-
-def damage_no_gzip(raw_dir):
-    (raw_dir / "train-labels-idx1-ubyte.gz").write_bytes(b"<html>not found</html>")
-    return "train-labels-idx1-ubyte.gz"
-
-
-def damage_empty(raw_dir):
-    (raw_dir / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b""))
-    return "train-labels-idx1-ubyte.gz"
-
-
-def damage_short_header(raw_dir):
-    (raw_dir / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes((0, 0, 8, 3, 0, 0))))
-    return "train-images-idx3-ubyte.gz"
-
-
-def damage_missing(raw_dir):
-    (raw_dir / "t10k-labels-idx1-ubyte.gz").unlink()
-    return "t10k-labels-idx1-ubyte.gz"
-
-
-def damage_labels_of_the_other_split(raw_dir):
-    shutil.copy(raw_dir / "t10k-labels-idx1-ubyte.gz", raw_dir / "train-labels-idx1-ubyte.gz")
-    return "30 images.*20 labels"
-
-
-def damage_images_for_labels(raw_dir):
-    shutil.copy(raw_dir / "train-images-idx3-ubyte.gz", raw_dir / "train-labels-idx1-ubyte.gz")
-    return "train-labels-idx1-ubyte.gz.*00000801.*00000803"
-
-
-def damage_swapped_splits(raw_dir):
-    for kind in ("images-idx3", "labels-idx1"):
-        names = [raw_dir / f"{prefix}-{kind}-ubyte.gz" for prefix in ("train", "t10k")]
-        contents = [name.read_bytes() for name in names]
-        for name, content in zip(names, reversed(contents), strict=True):
-            name.write_bytes(content)
-    return "expected 30 examples.*Found: 20.*swapped"
-
-
-def damage_label_range(raw_dir):
-    file = raw_dir / "t10k-labels-idx1-ubyte.gz"
-    file.write_bytes(gzip.compress(idx(np.full(20, 10))))
-    return "t10k-labels-idx1-ubyte.gz.*0 to 9.*10"
-
-
-def damage_image_size(raw_dir):
-    file = raw_dir / "t10k-images-idx3-ubyte.gz"
-    file.write_bytes(gzip.compress(idx(np.zeros((20, 32, 32)))))
-    return "t10k-images-idx3-ubyte.gz.*28 x 28"
-
-
-@pytest.mark.parametrize(
-    "damage", [value for name, value in sorted(globals().items()) if name.startswith("damage_")]
-)
-def test_damaged_raw_files_are_named_and_leave_nothing(tmp_path, small_mnist, damage):
-    write_mnist(tmp_path / "raw")
-    words = damage(tmp_path / "raw")
-    with pytest.raises(InputError, match=words):
-        prepare_raw(tmp_path)
-    assert list((tmp_path / "data").iterdir()) == []
-
-
-def test_a_preparation_that_dies_leaves_nothing_half_made(tmp_path, small_mnist, monkeypatch):
-    write_mnist(tmp_path / "raw")
-    leftover = tmp_path / "data" / ".mnist.killed.tmp"  # as SIGKILL leaves it
-    leftover.mkdir(parents=True)
-    with monkeypatch.context() as patch:
-        patch.setattr(prepare, "write", _interrupt)
-        with pytest.raises(KeyboardInterrupt):
-            prepare_raw(tmp_path)
-    assert list((tmp_path / "data").iterdir()) == []
-    prepare_raw(tmp_path)
-    with pytest.raises(InputError, match="exists already"):
-        prepare_raw(tmp_path)
-
-
-def _interrupt(*_, **__):
-    raise KeyboardInterrupt
-
-
-class _Silent(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def mnist_server(tmp_path, monkeypatch):
-    """A directory that a server on loopback serves; TFDS's MNIST builder downloads from there."""
-    served = tmp_path / "served"
-    served.mkdir()
-    handler = functools.partial(_Silent, directory=str(served))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setattr(mnist.MNIST, "URL", f"http://127.0.0.1:{server.server_port}/")
-    monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", 30)
-    monkeypatch.setattr(mnist, "_TEST_EXAMPLES", 20)
-    yield served
-    server.shutdown()
-    server.server_close()
-
-
-def test_tfds_downloads_mnist(tmp_path, mnist_server):
-    arrays = write_mnist(mnist_server)
-    path = prepare.prepare("mnist", "tfds", data_dir=tmp_path / "data")
-    assert [entry.name for entry in (tmp_path / "data" / "mnist").iterdir()] == ["3.0.1"]
-    loaded = tfds.as_numpy(tfds.builder_from_directory(path).as_dataset(split="test"))
-    found = sorted(example["image"].tobytes() for example in loaded)
-    images = arrays["t10k-images-idx3-ubyte"].astype(np.uint8)
-    assert found == sorted(image.tobytes() for image in images)
-
-
-def test_a_failed_download_suggests_raw_files(tmp_path, mnist_server):
-    with pytest.raises(InputError, match=r"mnist.*--source=raw"):
-        prepare.prepare("mnist", "tfds", data_dir=tmp_path / "data")
-    assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_a_missing_dataset_names_the_directory_and_the_command(config, tmp_path):
@@ -258,26 +100,3 @@ def test_labels_out_of_range_are_named(copy):
     (path / "features.json").write_text(json.dumps(features))
     with pytest.raises(InputError, match=r"labels 0 to 4\. Example 5 of the train split has 5"):
         tfrecords.read(datasets.find(config), "train")
-
-
-def test_real_mnist(raw_data):
-    splits = raw.mnist(raw_data / "mnist")
-    images, labels = splits["train"]
-    assert images.shape == (60_000, 28, 28, 1)
-    assert images.mean() == pytest.approx(33.318, abs=1e-3)
-    assert len(splits["test"][1]) == 10_000
-    assert np.bincount(labels).tolist() == [
-        5923,
-        6742,
-        5958,
-        6131,
-        5842,
-        5421,
-        5918,
-        6265,
-        5851,
-        5949,
-    ]
-    constants = datasets.DATASETS["mnist"]
-    assert (images / 255).mean() == pytest.approx(constants.mean[0], abs=5e-5)
-    assert (images / 255).std() == pytest.approx(constants.std[0], abs=5e-5)

@@ -88,10 +88,10 @@ def test_pieces_do_not_change_the_result_and_compile_once(config, monkeypatch):
 def test_one_compiled_program_serves_all_bounds_of_a_piece(config):
     engine, _ = make(config())
     engine.trainer.reset_optimizer()
-    (*data, order), rates = engine._feed(Noise(0, 0), 0, 0), tf.constant(engine.rates[:42])
+    data, rates = engine.feed.epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates[:42])
     programs = {
         engine._run_steps.experimental_get_compiler_ir(
-            *data, order, rates, tf.constant(first), tf.constant(last)
+            data, rates, tf.constant(first), tf.constant(last)
         )(stage="hlo")
         for first, last in ((0, 1), (3, 42))
     }
@@ -112,7 +112,7 @@ def test_training_in_two_parts_covers_the_same_steps_and_rates(config):
 def test_evaluation_counts_every_example_for_any_batch(config, monkeypatch):
     results = []
     for batch in (1000, 7):
-        monkeypatch.setattr("lottery_tf.engine.EVALUATION_BATCH", batch)
+        monkeypatch.setattr("lottery_tf.feeds.EVALUATION_BATCH", batch)
         engine, _ = make(config())
         results.append(engine.evaluate())
     images, labels = tfrecords.read(engine.directory, "test")

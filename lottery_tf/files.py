@@ -1,0 +1,64 @@
+"""Files that are seen whole or not at all, and the formats of a run. NumPy and stdlib only."""
+
+import csv
+import io
+import os
+
+import numpy as np
+
+
+def write_text(path, text):
+    """Writes a text file aside, then renames it: it is never seen half written."""
+    aside = path.with_name(f".{path.name}.aside")
+    write(aside, text.encode())
+    os.rename(aside, path)
+
+
+def write(path, content):
+    """Writes bytes, and waits until the disk has them."""
+    with open(path, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_directory(path):
+    """Waits until the disk has the names of a directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def format_npz(arrays):
+    """{path: array} as the bytes of an npz file."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def parse_npz(content):
+    """{path: array} of the bytes of an npz file; nothing in it is executed."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {path: arrays[path] for path in arrays.files}
+
+
+def format_csv(rows):
+    """Records {column: value} as the bytes of a CSV file with a header; a NaN is an empty cell."""
+    text = io.StringIO()
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        # x != x holds for NaN alone
+        writer.writerow({column: "" if value != value else value for column, value in row.items()})
+    return text.getvalue().encode()
+
+
+def parse_csv(content):
+    """Records {column: number} of the bytes of a CSV file."""
+    rows = csv.DictReader(io.StringIO(content.decode()))
+    return [{column: _number(text) for column, text in row.items()} for row in rows]
+
+
+def _number(text):
+    return int(text) if text.lstrip("-").isdigit() else float(text or "nan")

@@ -1,0 +1,77 @@
+import subprocess
+import sys
+
+import matplotlib.image
+import pytest
+
+from lottery_tf import benchmarks, command, figures
+from lottery_tf.models.lenet import lenet
+from tests.conftest import ROOT
+
+
+def rows(*points):
+    return [{"density": density, "test_accuracy": accuracy} for density, accuracy in points]
+
+
+def test_accuracy_against_density_is_drawn(tmp_path):
+    runs = {"ticket": rows((1, 0.9), (0.8, 0.91)), "reinit": rows((1, 0.9), (0.8, 0.8))}
+    figures.accuracy_against_density(runs, tmp_path / "both.png")
+    figures.accuracy_against_density({"ticket": runs["ticket"]}, tmp_path / "one.png")
+    both, one = (matplotlib.image.imread(tmp_path / name) for name in ("both.png", "one.png"))
+    assert both.shape[:2] == (675, 1050)
+    assert (both[..., 0] != one[..., 0]).any()
+
+
+def run_tool(name, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", f"tools.{name}", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "word"),
+    [
+        ("figures", ["--run_dir=nowhere"], "nowhere is not a run"),
+        ("figures", ["--run_dir=a,b", "--labels=one"], "--labels: expected 2"),
+        ("prepare_data", ["--dataset=svhn"], "mnist"),
+        ("prepare_data", ["--dataset=mnist", "--source=raw"], "--raw_dir"),
+        ("benchmark", ["--model=lenet", "--data_dir=nowhere"], "nowhere/digits"),
+    ],
+)
+def test_tools_report_bad_input_in_one_line_and_fail(name, arguments, word):
+    result = run_tool(name, *arguments)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: ")
+    assert word in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_products_of_a_step_of_lenet():
+    shapes = benchmarks.product_shapes(lenet((28, 28, 1), 10), 60)
+    assert shapes == [
+        (60, 784, 300),
+        (784, 60, 300),
+        (60, 300, 100),
+        (300, 60, 100),
+        (60, 100, 300),
+        (60, 100, 10),
+        (100, 60, 10),
+        (60, 10, 100),
+    ]
+
+
+def test_every_way_of_the_benchmark_is_measured(config):
+    times = benchmarks.step_times(config(), steps=5, repeats=2)
+    assert list(times) == ["engine", "keras fit", "matrix products", "at peak rate"]
+    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times.values())
+    assert 0 < benchmarks.round_overhead(config(epochs=1)) < 1
+
+
+def test_commands_are_documented():
+    readme = (ROOT / "README.md").read_text()
+    for tool in ("prepare_data", "figures", "benchmark"):
+        assert f"python -m tools.{tool}" in readme
+    assert command.default_run_dir(["flags/lenet.cfg"], {"reset": "reinit"}) in readme
