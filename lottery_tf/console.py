@@ -70,28 +70,33 @@ class Progress:
     """
 
     def __init__(self, round, rounds, steps):
+        self.name = f"round {round} of {rounds - 1}"
         self.steps_to_run_end = (rounds - round) * steps
-        self.began, self.done = time.perf_counter(), 0
+        self.first = None  # (step, time) of the first update: what came before it compiled
+        self.done = 0
         self.bar = tqdm(
             total=steps,
-            desc=f"round {round} of {rounds - 1}",
-            unit="step",
+            desc=self.name,
             leave=False,
             dynamic_ncols=True,
             disable=None,  # no bar in a log file
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {postfix}",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}|",
         )
 
     def update(self, step, steps_per_epoch, loss, accuracy):
         """Shows that `step` steps are done, with the running training loss and accuracy."""
+        now, left = time.perf_counter(), "?"
+        self.first = self.first or (step, now)
+        if step > self.first[0]:
+            pace = (now - self.first[1]) / (step - self.first[0])
+            left = tqdm.format_interval((self.steps_to_run_end - step) * pace)
+        self.bar.set_description_str(
+            f"{self.name}, epoch {-(-step // steps_per_epoch)}, loss {loss:.4f}, "
+            f"accuracy {accuracy:.2%}, run ends in {left}",
+            refresh=False,
+        )
         self.bar.update(step - self.done)
         self.done = step
-        pace = (time.perf_counter() - self.began) / step
-        left = tqdm.format_interval((self.steps_to_run_end - step) * pace)
-        epoch = -(-step // steps_per_epoch)
-        self.bar.set_postfix_str(
-            f"epoch {epoch}, loss {loss:.4f}, accuracy {accuracy:.2%}, run ends in {left}"
-        )
 
     def close(self):
         """Removes the bar."""
