@@ -57,9 +57,9 @@ def product_shapes(network, batch_size):
     gradient of its input.
     """
     shapes = []
-    for layer in masking.masked_layers(network).values():
-        *window, outputs = layer.mask.shape
-        rows = batch_size * int(np.prod(layer.output.shape[1:-1]))
+    for kernel in masking.kernels(network).values():
+        *window, outputs = kernel.mask.shape
+        rows = batch_size * int(np.prod(kernel.layer.output.shape[1:-1]))
         inputs = int(np.prod(window))
         shapes += [(rows, inputs, outputs), (inputs, rows, outputs)]
         if len(shapes) > 2:

@@ -50,6 +50,13 @@ class Config:
         "Distribution of the initial kernels (untruncated); biases start at zero.",
         choices=tuple(INITIALIZERS),
     )
+    shortcut: str = flag(
+        "identity",
+        "Where shapes change in a ResNet: identity = every other pixel and channels of zeros, "
+        "without weights (option A); projection = 1 x 1 convolution and BatchNorm (option B).",
+        choices=("identity", "projection"),
+    )
+    bn_affine: bool = flag(False, "Whether BatchNorm learns a scale and an offset.")
     dataset: str = flag("digits", f"Dataset: {', '.join(DATASETS)}.", choices=tuple(DATASETS))
     data_dir: str = flag("data", "Directory that holds the prepared datasets.", how=True)
     shuffle_window: int = flag(

@@ -49,7 +49,7 @@ class Engine:
     def _compile(self):
         # Kernels of rank above 2 are convolutions, which XLA runs at half speed on a CPU.
         convolutional = any(
-            len(layer.mask.shape) > 2 for layer in masking.masked_layers(self.network).values()
+            len(kernel.mask.shape) > 2 for kernel in masking.kernels(self.network).values()
         )
         on_cpu = not tf.config.list_logical_devices("GPU")
         auto = self.config.jit_compile == "auto" and not (convolutional and on_cpu)
@@ -62,8 +62,8 @@ class Engine:
 
     def dense_masks(self):
         """{kernel path: bool array}, True everywhere."""
-        layers = masking.masked_layers(self.network)
-        return {path: np.ones(layer.mask.shape, bool) for path, layer in layers.items()}
+        kernels = masking.kernels(self.network)
+        return {path: np.ones(kernel.mask.shape, bool) for path, kernel in kernels.items()}
 
     def _step(self, images, labels, rate):
         self.trainer.optimizer.learning_rate.assign(rate)

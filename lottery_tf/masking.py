@@ -1,4 +1,6 @@
-"""Keras layers whose kernel is multiplied by a mask, and the weights and masks of a network."""
+"""Keras layers whose kernels are multiplied by masks, and the weights and masks of a network."""
+
+import dataclasses
 
 import keras
 import numpy as np
@@ -23,42 +25,116 @@ class KeepMasked(keras.constraints.Constraint):
         return _select(self.mask, kernel)
 
 
-class Masked:
-    """Mixin before a Keras layer with a `_kernel`: the layer computes with kernel * mask.
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """A prunable weight: its Keras variable, its mask (a bool Keras variable), and its layer."""
 
-    `mask` is a non-trainable bool weight of the kernel's shape, True where the weight lives; it is
-    saved and loaded by Keras with the layer.
+    variable: keras.Variable
+    mask: keras.Variable
+    layer: keras.layers.Layer
+
+
+class Masked:
+    """Mixin of the masked layers: each kernel is computed with under its mask.
+
+    A mask is a non-trainable bool weight of the kernel's shape beside it, True where the weight
+    lives; Keras saves and loads it with the layer.
     """
 
     def build(self, input_shape):
         super().build(input_shape)
-        self.mask = self.add_weight(
-            name="mask",
-            shape=self._kernel.shape,
-            dtype="bool",
-            initializer="ones",
-            trainable=False,
-        )
-        self._kernel.constraint = KeepMasked(self.mask, self._kernel.constraint)
+        self.add_masks()
+
+    def add_masks(self):
+        """Gives every kernel of a built layer a mask that keeps all of it."""
+        for name in self.kernel_names:
+            variable = _stored(self, name)
+            mask = self.add_weight(
+                name=_mask_name(name),
+                shape=variable.shape,
+                dtype="bool",
+                initializer="ones",
+                trainable=False,
+            )
+            setattr(self, _mask_name(name), mask)
+            variable.constraint = KeepMasked(mask, variable.constraint)
 
     @property
-    def kernel(self):
-        """The kernel under the mask: a pruned weight is zero, and gets no gradient."""
-        return _select(self.mask, super().kernel)
+    def kernels(self):
+        """A Kernel for each prunable weight of the layer."""
+        return [
+            Kernel(_stored(self, name), getattr(self, _mask_name(name)), self)
+            for name in self.kernel_names
+        ]
 
     def save_own_variables(self, store):
-        assert_masked(self._kernel.path, self._kernel.numpy(), self.mask.numpy())
         super().save_own_variables(store)
-        store["mask"] = self.mask
+        for kernel in self.kernels:
+            assert_masked(kernel.variable.path, kernel.variable.numpy(), kernel.mask.numpy())
+            if self.saves_kernels_alone:
+                store[kernel.mask.name] = kernel.mask
 
     def load_own_variables(self, store):
         super().load_own_variables(store)
-        self.mask.assign(store["mask"])
+        for kernel in self.kernels:
+            if self.saves_kernels_alone:
+                kernel.mask.assign(store[kernel.mask.name])
 
 
-@keras.saving.register_keras_serializable(package="lottery_tf")
-class MaskedDense(Masked, keras.layers.Dense):
-    """keras.layers.Dense with a mask."""
+def _mask_name(kernel_name):
+    return kernel_name.replace("kernel", "mask")
+
+
+def _stored(layer, name):
+    """The variable itself: Dense and Conv keep it behind a property."""
+    return layer.__dict__.get(f"_{name}", layer.__dict__.get(name))
+
+
+def _masked_property(base, name):
+    inherited = getattr(base, name, None)
+
+    def get(self):
+        kernel = inherited.fget(self) if inherited else self.__dict__[name]
+        return _select(getattr(self, _mask_name(name)), kernel)
+
+    def put(self, variable):
+        self.__dict__[name] = variable
+
+    return property(get, None if inherited else put, doc="The kernel under its mask.")
+
+
+def _masked_class(base, kernel_names=("kernel",)):
+    """A masked subclass of a Keras layer that keeps its kernels under these names."""
+    own_saving = base.save_own_variables is not keras.layers.Layer.save_own_variables
+    members = {name: _masked_property(base, name) for name in kernel_names}
+    members |= {
+        "__doc__": f"keras.layers.{base.__name__} with a mask beside its kernel.",
+        "__module__": __name__,
+        "kernel_names": kernel_names,
+        # Layers with a saving of their own list their weights in it, without masks.
+        "saves_kernels_alone": own_saving,
+    }
+    masked = type(f"Masked{base.__name__}", (Masked, base), members)
+    return keras.saving.register_keras_serializable(package="lottery_tf")(masked)
+
+
+MaskedDense = _masked_class(keras.layers.Dense)
+MaskedEinsumDense = _masked_class(keras.layers.EinsumDense)
+MaskedConv1D = _masked_class(keras.layers.Conv1D)
+MaskedConv2D = _masked_class(keras.layers.Conv2D)
+MaskedConv3D = _masked_class(keras.layers.Conv3D)
+MaskedConv1DTranspose = _masked_class(keras.layers.Conv1DTranspose)
+MaskedConv2DTranspose = _masked_class(keras.layers.Conv2DTranspose)
+MaskedConv3DTranspose = _masked_class(keras.layers.Conv3DTranspose)
+MaskedDepthwiseConv1D = _masked_class(keras.layers.DepthwiseConv1D)
+MaskedDepthwiseConv2D = _masked_class(keras.layers.DepthwiseConv2D)
+_BOTH = ("depthwise_kernel", "pointwise_kernel")
+MaskedSeparableConv1D = _masked_class(keras.layers.SeparableConv1D, _BOTH)
+MaskedSeparableConv2D = _masked_class(keras.layers.SeparableConv2D, _BOTH)
+
+# Keras layer: its masked subclass. Exactly these classes: a subclass of the user's own may
+# compute otherwise.
+MASKED = {layer.__mro__[2]: layer for layer in Masked.__subclasses__()}
 
 
 def _select(mask, kernel):
@@ -72,38 +148,45 @@ def assert_masked(path, kernel, mask):
     assert not alive, f"{alive} pruned weights of {path} are not zero."
 
 
-def masked_layers(network):
-    """{kernel path: layer} of the prunable layers of a network, in the order of its layers."""
-    layers = {
-        layer._kernel.path: layer
-        for layer in network._flatten_layers(include_self=False)
-        if isinstance(layer, Masked)
-    }
-    if not layers:
+def kernels(network):
+    """{path: Kernel} of the prunable weights of a network, in the order of its layers.
+
+    Raises:
+        InputError: there is none, or two have one path.
+    """
+    found = {}
+    for layer in network._flatten_layers():
+        for kernel in layer.kernels if isinstance(layer, Masked) else ():
+            _add(found, network, kernel.variable.path, kernel)
+    if not found:
         raise InputError(
-            f"The network {network.name} has nothing to prune. Use masked layers, as MaskedDense."
+            f"The network {network.name} has nothing to prune. Use masked layers, as MaskedDense, "
+            "or lottery_tf.masked(model)."
         )
-    return layers
+    return found
 
 
 def variables(network):
     """{path: Keras variable} of a network without its masks: what a round's files hold.
 
     Raises:
-        InputError: two variables of one path.
+        InputError: two variables have one path.
     """
-    masks = {id(layer.mask) for layer in masked_layers(network).values()}
+    masks = {id(kernel.mask) for kernel in kernels(network).values()}
     found = {}
     for variable in network.weights:
-        if id(variable) in masks:
-            continue
-        if variable.path in found:
-            raise InputError(
-                f"Two variables of {network.name} have the path {variable.path}. Give every layer "
-                "a name of its own."
-            )
-        found[variable.path] = variable
+        if id(variable) not in masks:
+            _add(found, network, variable.path, variable)
     return found
+
+
+def _add(found, network, path, value):
+    if path in found:
+        raise InputError(
+            f"Two variables of {network.name} have the path {path}. Give every layer a name of its "
+            "own, and build the network after keras.utils.clear_session()."
+        )
+    found[path] = value
 
 
 def get_weights(network):
@@ -111,11 +194,15 @@ def get_weights(network):
     return {path: variable.numpy() for path, variable in variables(network).items()}
 
 
+def get_masks(network):
+    """{kernel path: bool array}."""
+    return {path: kernel.mask.numpy() for path, kernel in kernels(network).items()}
+
+
 def set_weights(network, weights, masks):
     """Assigns weights {path: array} and masks {kernel path: bool array} to a network."""
-    layers = masked_layers(network)
     for path, variable in variables(network).items():
         variable.assign(weights[path])
-    for path, layer in layers.items():
-        layer.mask.assign(masks[path])
+    for path, kernel in kernels(network).items():
+        kernel.mask.assign(masks[path])
         assert_masked(path, weights[path], masks[path])

@@ -25,7 +25,7 @@ class Trainer(keras.Model):
         self.network = network
         self.auxiliary = auxiliary
         self.optimizer = OPTIMIZERS[config.optimizer](config)
-        kernels = masking.masked_layers(network)
+        kernels = masking.kernels(network)
         decayed = [
             variable
             for variable in network.trainable_variables

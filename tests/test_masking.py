@@ -16,8 +16,8 @@ def network():
 
 def half_masked(network):
     generator = np.random.default_rng(0)
-    layers = masking.masked_layers(network)
-    masks = {path: generator.random(layer.mask.shape) < 0.5 for path, layer in layers.items()}
+    kernels = masking.kernels(network)
+    masks = {path: generator.random(kernel.mask.shape) < 0.5 for path, kernel in kernels.items()}
     weights = masking.get_weights(network)
     for path, mask in masks.items():
         weights[path] = weights[path] * mask
@@ -31,7 +31,7 @@ def images(count=16):
 
 def test_parameter_counts_of_table_1():
     network = lenet((28, 28, 1), 10)
-    assert sum(layer.mask.numpy().size for layer in masking.masked_layers(network).values()) == (
+    assert sum(kernel.mask.numpy().size for kernel in masking.kernels(network).values()) == (
         266_200
     )
     assert sum(v.numpy().size for v in network.trainable_variables) == 266_200 + 410
@@ -50,9 +50,9 @@ def test_the_forward_pass_masks_the_kernel(network):
     masks = half_masked(network)
     masked = network(images()).numpy()
     assert not np.allclose(masked, expected)
-    for path, layer in masking.masked_layers(network).items():
-        revived = np.where(masks[path], layer._kernel.numpy(), 100)
-        layer._kernel.assign(revived)
+    for path, kernel in masking.kernels(network).items():
+        revived = np.where(masks[path], kernel.variable.numpy(), 100)
+        kernel.variable.assign(revived)
     assert np.array_equal(network(images()).numpy(), masked)
 
 
@@ -80,8 +80,8 @@ def test_masks_survive_saving_and_loading(network, tmp_path):
     masks = half_masked(network)
     network.save(tmp_path / "network.keras")
     loaded = keras.models.load_model(tmp_path / "network.keras")
-    for path, layer in masking.masked_layers(loaded).items():
-        assert np.array_equal(layer.mask.numpy(), masks[path])
+    for path, kernel in masking.kernels(loaded).items():
+        assert np.array_equal(kernel.mask.numpy(), masks[path])
     assert np.array_equal(loaded(images()).numpy(), network(images()).numpy())
 
 
@@ -112,4 +112,4 @@ def test_two_variables_of_one_path_are_an_error():
 def test_nothing_to_prune_is_an_error():
     network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(InputError, match="nothing to prune"):
-        masking.masked_layers(network)
+        masking.kernels(network)

@@ -10,7 +10,21 @@ import inspect
 from lottery_tf.errors import InputError
 
 # name: module:function, called with (input_shape, classes) and the flags that it names.
-MODELS = {"lenet": "lottery_tf.models.lenet:lenet"}
+MODELS = {
+    "lenet": "lottery_tf.models.lenet:lenet",
+    "conv4": "lottery_tf.models.conv4:conv4",
+    "resnet20": "lottery_tf.models.resnet_cifar:resnet20",
+    "resnet32": "lottery_tf.models.resnet_cifar:resnet32",
+    "resnet44": "lottery_tf.models.resnet_cifar:resnet44",
+    "resnet56": "lottery_tf.models.resnet_cifar:resnet56",
+    "resnet110": "lottery_tf.models.resnet_cifar:resnet110",
+    "resnet18": "lottery_tf.models.resnet_imagenet:resnet18",
+    "resnet34": "lottery_tf.models.resnet_imagenet:resnet34",
+    "resnet50": "lottery_tf.models.resnet_imagenet:resnet50",
+    "resnet101": "lottery_tf.models.resnet_imagenet:resnet101",
+    "vgg16": "lottery_tf.models.vgg:vgg16",
+    "vgg19": "lottery_tf.models.vgg:vgg19",
+}
 
 # name: arguments of keras.initializers.VarianceScaling. Keras's own HeNormal and GlorotNormal
 # are truncated at two standard deviations; these are the untruncated ones of the papers.

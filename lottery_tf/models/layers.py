@@ -1,0 +1,104 @@
+"""What the convolutional networks are made of: as PyTorch pads and normalises, in NHWC."""
+
+import keras
+
+from lottery_tf.masking import MaskedConv2D, MaskedDense
+from lottery_tf.models import initializer as named_initializer
+
+
+class Builder:
+    """Makes layers with one initializer and one choice of BatchNorm.
+
+    Args:
+        initializer: a key of models.INITIALIZERS.
+        bn_affine: whether BatchNorm learns a scale and an offset.
+    """
+
+    def __init__(self, initializer, *, bn_affine=True):
+        self.initializer, self.bn_affine = initializer, bn_affine
+
+    def conv(self, features, filters, size, name, *, strides=1, bias=False, activation=None):
+        """A convolution that keeps the size, or divides it by strides.
+
+        Strided ones are padded alike on both sides, as in PyTorch: "same" pads only the far side
+        then, which shifts the output half a pixel against a shortcut that takes every other pixel.
+        """
+        padding = "same" if strides == 1 else "valid"
+        if strides > 1 and size > 1:
+            features = keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(features)
+        return MaskedConv2D(
+            filters,
+            size,
+            strides=strides,
+            padding=padding,
+            use_bias=bias,
+            activation=activation,
+            kernel_initializer=named_initializer(self.initializer),
+            name=name,
+        )(features)
+
+    def norm(self, features, name):
+        """BatchNorm with PyTorch's constants."""
+        return keras.layers.BatchNormalization(
+            momentum=0.9,
+            epsilon=1e-5,
+            center=self.bn_affine,
+            scale=self.bn_affine,
+            name=name,
+        )(features)
+
+    def conv_norm_relu(self, features, filters, size, name, **options):
+        """Convolution without bias, BatchNorm, ReLU."""
+        features = self.norm(self.conv(features, filters, size, name, **options), f"{name}_bn")
+        return keras.layers.ReLU(name=f"{name}_relu")(features)
+
+    def dense(self, features, units, name, activation=None):
+        """A dense layer with bias."""
+        return MaskedDense(
+            units,
+            activation=activation,
+            kernel_initializer=named_initializer(self.initializer),
+            name=name,
+        )(features)
+
+
+@keras.saving.register_keras_serializable(package="lottery_tf")
+class PadChannels(keras.layers.Layer):
+    """Adds channels of zeros up to `channels`: the weightless shortcut (option A)."""
+
+    def __init__(self, channels, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+
+    def call(self, features):
+        added = self.channels - features.shape[-1]
+        return keras.ops.pad(features, [(0, 0), (0, 0), (0, 0), (0, added)])
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.channels)
+
+    def get_config(self):
+        return super().get_config() | {"channels": self.channels}
+
+
+def shortcut(make, features, filters, strides, name, kind):
+    """The way around a residual block: as it is, or fitted to the block's output.
+
+    Args:
+        make: Builder.
+        kind: "identity", every other pixel and channels of zeros; "projection", a 1 x 1
+            convolution and BatchNorm.
+    """
+    if strides == 1 and features.shape[-1] == filters:
+        return features
+    if kind == "projection":
+        projected = make.conv(features, filters, 1, f"{name}_shortcut", strides=strides)
+        return make.norm(projected, f"{name}_shortcut_bn")
+    taken = keras.layers.AveragePooling2D(1, strides, name=f"{name}_take")(features)
+    return PadChannels(filters, name=f"{name}_pad_channels")(taken)
+
+
+def residual(features, other, name):
+    """ReLU of the sum of a block and its shortcut."""
+    features = keras.layers.Add(name=f"{name}_add")([features, other])
+    return keras.layers.ReLU(name=f"{name}_relu")(features)

@@ -1,0 +1,37 @@
+"""VGG for CIFAR as the second paper uses it: BatchNorm, and one dense layer at the end."""
+
+import keras
+
+from lottery_tf.models.layers import Builder
+
+WIDTHS = (64, 128, 256, 512, 512)
+BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
+
+
+def _vgg(depth):
+    def network(input_shape, classes, *, initializer="kaiming_normal", bn_affine=False):
+        return build(depth, input_shape, classes, initializer, bn_affine)
+
+    network.__doc__ = f"VGG-{depth} for small images; as `build`."
+    return network
+
+
+def build(depth, input_shape, classes, initializer, bn_affine):
+    """(batch, h, w, c) -> (batch, classes) logits.
+
+    Args:
+        depth: 16 or 19, counted with the dense layers of the original.
+        bn_affine: whether BatchNorm learns a scale and an offset.
+    """
+    make = Builder(initializer, bn_affine=bn_affine)
+    image = features = keras.Input(input_shape, name="image")
+    for stage, (filters, count) in enumerate(zip(WIDTHS, BLOCKS[depth], strict=True), 1):
+        if stage > 1:
+            features = keras.layers.MaxPooling2D(name=f"pool{stage - 1}")(features)
+        for layer in range(1, count + 1):
+            features = make.conv_norm_relu(features, filters, 3, f"conv{stage}_{layer}")
+    features = keras.layers.GlobalAveragePooling2D(name="pool")(features)
+    return keras.Model(image, make.dense(features, classes, "logits"), name=f"vgg{depth}")
+
+
+vgg16, vgg19 = _vgg(16), _vgg(19)
