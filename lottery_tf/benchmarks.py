@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import datasets, imp, masking, models, training
+from lottery_tf import datasets, feeds, imp, masking, models, training
 from lottery_tf.datasets import tfrecords
 from lottery_tf.datasets.order import Noise
 from lottery_tf.rundir import RunDir
@@ -69,16 +69,16 @@ def product_shapes(network, batch_size):
 
 def keras_fit(config, directory, steps):
     """A function that runs plain Keras `fit` of the same masked network and optimizer."""
-    network = models.build(config, directory.image_shape, directory.classes, seed=0)
+    network = models.build(config, directory.input_shape, directory.classes, seed=0)
     network.compile(
         training.OPTIMIZERS[config.optimizer](config),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     images, labels = tfrecords.read(directory, "train")
-    constants = datasets.DATASETS[config.dataset]
+    mean, std = feeds.constants(config, directory)
     used = steps * config.batch_size
-    images = ((images[:used] / np.float32(255) - constants.mean) / constants.std).astype("float32")
+    images = (images[:used] / np.float32(255) - mean) / std
     labels = labels[:used]
 
     def measure():

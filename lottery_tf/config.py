@@ -5,7 +5,7 @@ import json
 import math
 import typing
 
-from lottery_tf.datasets import DATASETS
+from lottery_tf.datasets import DATASETS, is_directory
 from lottery_tf.errors import InputError
 from lottery_tf.models import INITIALIZERS, MODELS
 from lottery_tf.pruning import CRITERIA, SCOPES
@@ -57,7 +57,23 @@ class Config:
         choices=("identity", "projection"),
     )
     bn_affine: bool = flag(False, "Whether BatchNorm learns a scale and an offset.")
-    dataset: str = flag("digits", f"Dataset: {', '.join(DATASETS)}.", choices=tuple(DATASETS))
+    dataset: str = flag(
+        "digits",
+        f"Dataset: {', '.join(DATASETS)}; or a directory of images and labels in TensorFlow "
+        "Datasets' layout.",
+    )
+    train_examples: int | None = flag(
+        None, "Train on this many examples, the first of the split. Default: all.", at_least=1
+    )
+    image_size: int = flag(
+        224, "Height and width to which images of varying size are cropped.", at_least=1
+    )
+    augment: str = flag(
+        "auto",
+        "Augmentation in training. auto: flip_crop for CIFAR (flip, pad 4 and crop), a random "
+        "resized crop and flip for images of varying size, else none.",
+        choices=("auto", "none", "flip_crop"),
+    )
     data_dir: str = flag("data", "Directory that holds the prepared datasets.", how=True)
     shuffle_window: int = flag(
         65536, "Records that are shuffled together; shards are permuted as a whole.", at_least=1
@@ -138,6 +154,11 @@ class Config:
                 f"--model: expected one of {', '.join(MODELS)}, or package.module:function. "
                 f"Received: {self.model}"
             )
+        if self.dataset not in DATASETS and not is_directory(self.dataset):
+            raise InputError(
+                f"--dataset: expected one of {', '.join(DATASETS)}, or a directory with a "
+                f"dataset_info.json. Received: {self.dataset}"
+            )
         if self.schedule == "step":
             self._check_drops()
         # A seed that is not given is a function of --seed; recorded, so that the run says which.
@@ -172,7 +193,7 @@ class Config:
         return "".join(
             f"--{name}={format_value(value)}\n"
             for name, value in values.items()
-            if name not in ("run_dir", "data_dir")
+            if name not in ("run_dir", "data_dir") and value is not None
         )
 
 

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import datasets, feeds, masking, models
+from lottery_tf import feeds, masking, models
 from lottery_tf.errors import InputError
 from lottery_tf.schedules import learning_rates
 from lottery_tf.training import Trainer, cross_entropy
@@ -36,13 +36,15 @@ class Engine:
         self.steps = config.epochs * self.steps_per_epoch
         self.rates = learning_rates(config, self.steps_per_epoch)
         self.strategy = tf.distribute.OneDeviceStrategy(_device())
-        shape, classes = directory.image_shape, directory.classes
+        shape, classes = directory.input_shape, directory.classes
         # The seed does not matter: train() is given the weights.
         self.network = models.build(config, shape, classes, seed=0, strategy=self.strategy)
         with self.strategy.scope():
             self.trainer = Trainer(self.network, config)
         masking.variables(self.network)  # two of one path are an error, now rather than later
         self.feed = feeds.make(config, directory)
+        self.mean, self.std = feeds.constants(config, directory)
+        self.augment = feeds.augment(config)
         self._compile()
         self._seconds_per_step = None
 
@@ -65,21 +67,20 @@ class Engine:
         kernels = masking.kernels(self.network)
         return {path: np.ones(kernel.mask.shape, bool) for path, kernel in kernels.items()}
 
-    def _step(self, images, labels, rate):
+    def _step(self, images, labels, words, rate):
         self.trainer.optimizer.learning_rate.assign(rate)
-        self.trainer.train_step((self._normalise(images), labels))
+        self.trainer.train_step((self._normalise(self.augment(images, words)), labels))
 
     def _steps(self, epoch, rates, first, last):
         """Steps first to last - 1 of an epoch, which feed.epoch gave."""
         step = first
         while step < last:  # tf.range would be compiled anew for every pair of bounds
-            images, labels = self.feed.batch(epoch, step)
-            self.strategy.run(self._one_step, args=(images, labels, rates[step]))
+            batch = self.feed.batch(epoch, step)
+            self.strategy.run(self._one_step, args=(*batch, rates[step]))
             step += 1
 
     def _normalise(self, images):
-        constants = datasets.DATASETS[self.config.dataset]
-        return (tf.cast(images, tf.float32) / 255 - constants.mean) / constants.std
+        return (tf.cast(images, tf.float32) / 255 - self.mean) / self.std
 
     def train(self, weights, masks, noise, *, first=0, last=None, on_piece=None, on_epoch=None):
         """Trains weights under masks from step `first` to step `last` with a fresh optimizer.

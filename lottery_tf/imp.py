@@ -81,7 +81,7 @@ def prepare(config, directory):
 
     def fresh(round):
         seed = int(np.random.SeedSequence([config.init_seed, round]).generate_state(1)[0])
-        shape, classes = directory.image_shape, directory.classes
+        shape, classes = directory.input_shape, directory.classes
         return masking.get_weights(models.build(config, shape, classes, seed=seed))
 
     return Engine(config, directory), lambda round: fresh(round) if round else first()

@@ -32,21 +32,20 @@ def test_resident_and_streaming_see_the_same_examples(on_shards):
     config = on_shards()
     directory = datasets.find(config)
     images, _ = tfrecords.read(directory, "train")
-    lengths = [length for _, length in directory.splits["train"].shards]
+    lengths = directory.splits["train"].lengths
     for epoch in range(3):
         noise = Noise(5, 1)
         order = visit_order(lengths, noise, epoch, window=16)[2]
         for first_step in (0, 1, 3):
             stream = tfrecords.stream(
                 directory,
-                "train",
                 noise,
                 epoch=epoch,
                 window=16,
                 batch_size=8,
                 first_step=first_step,
             )
-            streamed = [batch for batch, _ in stream.as_numpy_iterator()]
+            streamed = [batch for batch, _, _ in stream.as_numpy_iterator()]
             expected = images[order[first_step * 8 : 48]].reshape(-1, 8, *images.shape[1:])
             assert np.array_equal(streamed, expected)
 

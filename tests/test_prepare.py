@@ -167,11 +167,13 @@ def test_a_failed_download_suggests_raw_files(tmp_path, mnist_server):
 
 
 def test_real_mnist(raw_data):
-    splits = raw.mnist(raw_data / "mnist")
-    images, labels = splits["train"]
+    sources = raw.mnist(raw_data / "mnist")
+    images, labels = (
+        np.stack(column) for column in list(zip(*sources["train"].examples(), strict=True))[1:]
+    )
     assert images.shape == (60_000, 28, 28, 1)
     assert images.mean() == pytest.approx(33.318, abs=1e-3)
-    assert len(splits["test"][1]) == 10_000
+    assert sources["test"].count == 10_000
     assert np.bincount(labels).tolist() == [
         5923,
         6742,

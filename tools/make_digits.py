@@ -22,27 +22,28 @@ def main(_):
     from sklearn.datasets import load_digits
 
     from lottery_tf.datasets.prepare import write
+    from lottery_tf.datasets.raw import of_arrays
 
     digits = load_digits()
     images = np.round(digits.images * 255 / LEVELS).astype(np.uint8)[..., np.newaxis]
     order = np.random.default_rng(0).permutation(len(images))
     test, train = order[:TEST_EXAMPLES], order[TEST_EXAMPLES:]
-    splits = {
-        name: (images[rows], digits.target[rows])
+    classes = tuple(map(str, digits.target_names))
+    sources = {
+        name: of_arrays(images[rows], digits.target[rows], classes)
         for name, rows in (("train", train), ("test", test))
     }
     data_dir = pathlib.Path(DATA_DIR.value)
     shutil.rmtree(data_dir / "digits", ignore_errors=True)
     write(
         "digits",
-        splits,
+        sources,
         data_dir,
         version="1.0.0",
-        classes=10,
         description="Optical recognition of handwritten digits: 1,797 images of 8 x 8 pixels.",
         homepage="https://archive.ics.uci.edu/dataset/80",
     )
-    pixels = splits["train"][0] / 255
+    pixels = images[train] / 255
     print(f"train mean {pixels.mean():.4f}, standard deviation {pixels.std():.4f}")
 
 

@@ -9,13 +9,21 @@ from absl import flags
 from lottery_tf import command, quiet
 from lottery_tf.errors import InputError
 
-DATASETS = ("mnist",)
+DATASETS = ("mnist", "cifar10", "cifar100", "imagenet2012", "image_folder")
 
 DATASET = flags.DEFINE_enum("dataset", None, DATASETS, "What to prepare.", required=True)
 SOURCE = flags.DEFINE_enum(
     "source", "tfds", ("tfds", "raw"), "Download by TensorFlow Datasets, or your own raw files."
 )
-RAW_DIR = flags.DEFINE_string("raw_dir", None, "Directory of the raw files, for --source=raw.")
+RAW_DIR = flags.DEFINE_string(
+    "raw_dir",
+    None,
+    "Directory of the raw files. mnist: the IDX files; cifar: the python or binary archive, or "
+    "train and test folders (or tars) of images by class; imagenet2012, image_folder: train and "
+    "val or test folders by class; imagenet2012 with --source=tfds: the official tar files.",
+)
+NAME = flags.DEFINE_string("name", None, "What to call the dataset. Default: as --dataset.")
+SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "Leave unreadable images out, and name them.")
 DATA_DIR = flags.DEFINE_string("data_dir", "data", "Directory that holds the prepared datasets.")
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a dataset that exists.")
 
@@ -23,6 +31,8 @@ OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a dataset that exists
 def main(_):
     if SOURCE.value == "raw" and not RAW_DIR.value:
         raise InputError("--source=raw expects --raw_dir, the directory of the raw files.")
+    if DATASET.value == "image_folder" and SOURCE.value == "tfds":
+        raise InputError("--dataset=image_folder expects --source=raw.")
     quiet.import_tensorflow()
     from lottery_tf.datasets.prepare import prepare
 
@@ -31,9 +41,11 @@ def main(_):
         SOURCE.value,
         data_dir=DATA_DIR.value,
         raw_dir=RAW_DIR.value,
+        name=NAME.value,
+        skip_bad=SKIP_BAD.value,
         overwrite=OVERWRITE.value,
     )
-    print(f"{DATASET.value} is ready in {path}.")
+    print(f"{NAME.value or DATASET.value} is ready in {path}.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The datasets, by name; a dataset is one line here and, to prepare it, one function in prepare.
+"""The datasets, by name; a dataset is one line here and, to prepare it, one in prepare.
 
 This module imports no framework: a name can be checked before TensorFlow is loaded.
 """
@@ -12,48 +12,101 @@ from lottery_tf.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """How the images of a dataset become inputs: (pixel / 255 - mean) / std, per channel."""
+    """How the images of a dataset become inputs: augmented, then (pixel / 255 - mean) / std.
 
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    Args:
+        mean, std: per channel; None: of the first training images (see feeds.constants).
+        augment: a key of augmentation.AUGMENTATIONS, for images of one size.
+    """
+
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    augment: str = "none"
 
 
 DATASETS = {
     # Mean and standard deviation over the pixels of the training split.
-    "digits": Dataset(mean=(0.3052,), std=(0.3760,)),
-    "mnist": Dataset(mean=(0.1307,), std=(0.3081,)),
+    "digits": Dataset((0.3052,), (0.3760,)),
+    "mnist": Dataset((0.1307,), (0.3081,)),
+    "cifar10": Dataset((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), "flip_crop"),
+    "cifar100": Dataset((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), "flip_crop"),
+    "imagenet2012": Dataset((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
+USERS_OWN = Dataset()
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """A file, the number of its examples, and how many of them, from the first, are used."""
+
+    path: pathlib.Path
+    examples: int
+    used: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The shards of a split: (path, number of examples) of each, in their order."""
+    """The shards of a split, in their order."""
 
-    shards: tuple[tuple[pathlib.Path, int], ...]
+    shards: tuple[Shard, ...]
 
     @property
     def examples(self):
-        return sum(length for _, length in self.shards)
+        return sum(self.lengths)
+
+    @property
+    def lengths(self):
+        """The used examples of each shard."""
+        return [shard.used for shard in self.shards]
+
+    def first(self, count):
+        """The split's first `count` examples."""
+        taken = []
+        for shard in self.shards:
+            used = min(shard.used, count - sum(shard.used for shard in taken))
+            if used:
+                taken.append(dataclasses.replace(shard, used=used))
+        return Split(tuple(taken))
 
 
 @dataclasses.dataclass(frozen=True)
 class Directory:
-    """A dataset on disk in TensorFlow Datasets' layout."""
+    """A dataset on disk in TensorFlow Datasets' layout.
+
+    Args:
+        image_shape: (height, width, channels) as stored; height and width are None if they vary.
+        input_shape: the same as the network sees it.
+    """
 
     path: pathlib.Path
     splits: dict[str, Split]
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int | None, int | None, int]
+    input_shape: tuple[int, int, int]
     classes: int
+
+    @property
+    def one_size(self):
+        """Whether all images have one size."""
+        return self.image_shape[0] is not None
+
+
+def is_directory(dataset):
+    """Whether a --dataset is a directory of the user's."""
+    path = pathlib.Path(dataset)
+    return bool([*path.glob("dataset_info.json"), *path.glob("*/dataset_info.json")])
 
 
 def find(config):
-    """The Directory of config.dataset below config.data_dir; reads two JSON files.
+    """The Directory of config.dataset, below config.data_dir if it is a name.
+
+    Reads two JSON files.
 
     Raises:
         InputError: there is no such dataset, or not the files that it says it has.
     """
-    looked_in = pathlib.Path(config.data_dir) / config.dataset
-    infos = sorted(looked_in.glob("*/dataset_info.json"))
+    named = config.dataset in DATASETS
+    looked_in = pathlib.Path(config.data_dir if named else ".") / config.dataset
+    infos = sorted([*looked_in.glob("dataset_info.json"), *looked_in.glob("*/dataset_info.json")])
     if not infos:
         raise InputError(
             f"There is no dataset {config.dataset} in {looked_in}. Prepare it with\n"
@@ -63,30 +116,44 @@ def find(config):
     if len(infos) > 1:
         found = ", ".join(str(info.parent) for info in infos)
         raise InputError(f"Expected one version of {config.dataset}. Found: {found}")
-    path = infos[0].parent
+    return _read(infos[0].parent, config)
+
+
+def _read(path, config):
     try:
         info = json.loads((path / "dataset_info.json").read_text())
         features = json.loads((path / "features.json").read_text())["featuresDict"]["features"]
-        splits = {split["name"]: _split(path, split) for split in info["splits"]}
-        shape = tuple(
-            int(size) for size in features["image"]["image"]["shape"]["dimensions"]
-        )  # (height, width, channels)
+        splits = {split["name"]: _split(path, info["name"], split) for split in info["splits"]}
+        dimensions = features["image"]["image"]["shape"]["dimensions"]
+        height, width, channels = (int(size) if int(size) > 0 else None for size in dimensions)
         classes = int(features["label"]["classLabel"]["numClasses"])
     except (OSError, ValueError, KeyError) as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(
             f"{path} is not a dataset of images and labels as TensorFlow Datasets writes them: "
             f"{error!r}."
         ) from None
+    if "test" not in splits and "validation" in splits:
+        splits["test"] = splits["validation"]  # as ImageNet's is called
     for split in ("train", "test"):
         if split not in splits:
             raise InputError(f"{path} has no {split} split. Found: {', '.join(splits)}")
-    return Directory(path, splits, shape, classes)
+    if config.train_examples:
+        if config.train_examples > splits["train"].examples:
+            raise InputError(
+                f"--train_examples: expected at most {splits['train'].examples}, the training "
+                f"split of {config.dataset}. Received: {config.train_examples}"
+            )
+        splits["train"] = splits["train"].first(config.train_examples)
+    size = config.image_size
+    input_shape = (height, width, channels) if height else (size, size, channels)
+    return Directory(path, splits, (height, width, channels), input_shape, classes)
 
 
-def _split(path, info):
+def _split(path, dataset, info):
     lengths = [int(length) for length in info["shardLengths"]]
     template = info.get("filepathTemplate", "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}")
-    dataset = path.parent.name
     shards = []
     for index, length in enumerate(lengths):
         shard = path / template.format(
@@ -97,5 +164,5 @@ def _split(path, info):
         )
         if not shard.is_file():
             raise InputError(f"The dataset lacks {shard}. Prepare it again.")
-        shards.append((shard, length))
+        shards.append(Shard(shard, length, length))
     return Split(tuple(shards))

@@ -1,68 +1,104 @@
 """Writes datasets in TensorFlow Datasets' layout: aside, then renamed."""
 
 import contextlib
+import functools
 import io
 import os
 import pathlib
 import shutil
 import tempfile
 
+import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from lottery_tf.datasets import raw
+from lottery_tf.datasets import folders, raw
 from lottery_tf.errors import InputError
 
 # What a prepared dataset must hold: examples per split, and the TFDS version that it equals.
-COUNTS = {"mnist": {"train": 60_000, "test": 10_000}}
-VERSIONS = {"mnist": "3.0.1"}
+COUNTS = {
+    "mnist": {"train": 60_000, "test": 10_000},
+    "cifar10": {"train": 50_000, "test": 10_000},
+    "cifar100": {"train": 50_000, "test": 10_000},
+}
+VERSIONS = {"mnist": "3.0.1", "cifar10": "3.0.2", "cifar100": "3.0.2", "imagenet2012": "5.1.0"}
+EXAMPLES_PER_SHARD = 6250
+SMALL = 128  # images of one size up to this are stored decoded, to be resident
 
-# How the user's own files are read: a function of their directory that gives, per split, images
-# uint8 (examples, height, width, channels) and labels (examples,).
-RAW = {"mnist": raw.mnist}
+
+def _cifar(directory, *, name, skip_bad):
+    return raw.cifar_archives(name, directory) or folders.image_folders(
+        directory, size=(32, 32), skip_bad=skip_bad
+    )
+
+
+def _any_folder(directory, *, skip_bad):
+    found = folders.image_folders(directory, skip_bad=skip_bad)
+    size = folders.one_size(found)
+    if size and max(size) <= SMALL:
+        return folders.image_folders(directory, size=size, skip_bad=skip_bad)
+    return found
+
+
+# How the user's own files are read: a function of their directory that gives a Source per split.
+RAW = {
+    "mnist": lambda directory, skip_bad: raw.mnist(directory),
+    "cifar10": functools.partial(_cifar, name="cifar10"),
+    "cifar100": functools.partial(_cifar, name="cifar100"),
+    "imagenet2012": folders.image_folders,
+    "image_folder": _any_folder,
+}
 
 DOWNLOAD_ERRORS = (
     OSError,  # no connection, disk full
+    AssertionError,  # the manual directory lacks a file
     tfds.download.DownloadError,
     tfds.download.download_manager.NonMatchingChecksumError,
     tfds.download.extractor.ExtractError,
 )
 
 
-def prepare(name, source, *, data_dir, raw_dir=None, overwrite=False):
+def prepare(dataset, source, *, data_dir, raw_dir=None, name=None, overwrite=False, skip_bad=False):
     """Prepares a dataset below data_dir / name.
 
     Args:
-        name: a key of RAW.
-        source: "tfds" downloads by TensorFlow Datasets; "raw" reads the files in raw_dir.
+        dataset: a key of RAW.
+        source: "tfds" downloads by TensorFlow Datasets; "raw" reads the files in raw_dir. For
+            imagenet2012, "tfds" reads the official tar files in raw_dir.
+        name: what to call it; by default as the dataset.
+        overwrite: replace a dataset that exists.
+        skip_bad: leave unreadable images out.
 
     Returns:
         The directory of the dataset's version.
 
     Raises:
         InputError: the dataset is there already, or a raw file is missing, damaged or not what
-            it should be.
+            it should be, or it cannot be downloaded or written. Nothing half made is left.
     """
+    name = name or dataset
     target = pathlib.Path(data_dir) / name
     if target.exists() and not overwrite:
         raise InputError(f"{target} exists already. To make it again, add --overwrite.")
     with _aside(target) as aside:
         if source == "tfds":
-            _download(name, aside)
+            _download(name, aside, raw_dir)
         else:
-            splits = RAW[name](pathlib.Path(raw_dir))
-            check_counts(name, splits, raw_dir)
-            write(name, splits, aside, version=VERSIONS[name], classes=10)
+            sources = RAW[dataset](pathlib.Path(raw_dir), skip_bad=skip_bad)
+            if not skip_bad:
+                check_counts(dataset, sources, raw_dir)
+            write(name, sources, aside, version=VERSIONS.get(name, "1.0.0"))
         if target.exists():
             shutil.rmtree(target)
         os.rename(aside / name, target)
     return next(target.glob("*/dataset_info.json")).parent
 
 
-def check_counts(name, splits, raw_dir):
+def check_counts(name, sources, raw_dir):
     """Raises InputError unless every split has the examples that the dataset is known for."""
-    for split, count in COUNTS[name].items():
-        found = len(splits[split][1])
+    for split, count in COUNTS.get(name, {}).items():
+        found = sources[split].count
         if found != count:
             raise InputError(
                 f"{raw_dir}: expected {count} examples in the {split} split of {name}. Found: "
@@ -70,42 +106,56 @@ def check_counts(name, splits, raw_dir):
             )
 
 
-def write(name, splits, data_dir, *, version, classes, description="", homepage=None):
-    """Writes splits {name: (images, labels)} as the TFDS dataset data_dir / name / version.
+def write(name, sources, data_dir, *, version, description="", homepage=None):
+    """Writes {split: Source} as the TFDS dataset data_dir / name / version.
 
-    The examples keep their order; the images are stored as PNG, without loss.
+    Arrays are stored as PNG, without loss, in their order; files keep their bytes and are mixed,
+    as they come class by class.
     """
-    shape = splits["train"][0].shape[1:]
+    _, image, _ = next(sources["train"].examples())
+    decoded = isinstance(image, np.ndarray)
     features = tfds.features.FeaturesDict(
         {
-            "image": tfds.features.Image(shape=shape, encoding_format="png"),
-            "label": tfds.features.ClassLabel(num_classes=classes),
+            "image": tfds.features.Image(
+                shape=image.shape if decoded else (None, None, 3),
+                encoding_format="png" if decoded else "jpeg",
+            ),
+            "label": tfds.features.ClassLabel(names=sources["train"].classes),
         }
     )
 
-    def examples(split, images, labels):
-        pairs = zip(images, labels, strict=True)
-        bar = tqdm(pairs, f"{name} {split}", len(labels), unit="image", disable=None)
-        for key, (image, label) in enumerate(bar):
-            yield key, {"image": image, "label": int(label)}
+    def examples(split, source):
+        bar = tqdm(source.examples(), f"{name} {split}", source.count, unit="image", disable=None)
+        for key, image, label in bar:
+            stored = image if isinstance(image, np.ndarray) else io.BytesIO(image)
+            yield key, {"image": stored, "label": int(label)}
 
-    with _quiet_tfds():
-        tfds.dataset_builders.store_as_tfds_dataset(
-            name=name,
-            version=version,
-            features=features,
-            split_datasets={split: examples(split, *data) for split, data in splits.items()},
-            data_dir=str(data_dir),
-            description=description,
-            homepage=homepage,
-            disable_shuffling=True,
-        )
-
-
-def _download(name, data_dir):
-    builder = tfds.builder(name, data_dir=str(data_dir))
+    in_order = isinstance(next(sources["train"].examples())[0], int)
+    shards = max(1, sources["train"].count // EXAMPLES_PER_SHARD) if not in_order else 1
     try:
-        builder.download_and_prepare(download_dir=str(data_dir / "downloads"))
+        with _quiet_tfds():
+            tfds.dataset_builders.store_as_tfds_dataset(
+                name=name,
+                version=version,
+                features=features,
+                split_datasets={split: examples(split, data) for split, data in sources.items()},
+                data_dir=str(data_dir),
+                description=description,
+                homepage=homepage,
+                disable_shuffling=in_order,
+                download_config=tfds.download.DownloadConfig(num_shards=shards),
+            )
+    except (OSError, tf.errors.OpError) as error:
+        raise InputError(f"Cannot write {name} into {data_dir}: {error}.") from error
+
+
+def _download(name, data_dir, manual_dir):
+    builder = tfds.builder(name, data_dir=str(data_dir))
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir)
+    try:
+        builder.download_and_prepare(
+            download_dir=str(data_dir / "downloads"), download_config=config
+        )
     except DOWNLOAD_ERRORS as error:
         raise InputError(
             f"TensorFlow Datasets could not prepare {name}: {error}. If you have its raw files, "

@@ -1,26 +1,60 @@
-"""Reads datasets from the files that their makers publish. NumPy and stdlib only."""
+"""Reads datasets from the files that their makers publish. NumPy and stdlib only.
 
+A reader gives {"train" | "test": Source}.
+"""
+
+import dataclasses
 import gzip
+import io
 import math
+import pickle
+import tarfile
 import zlib
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from lottery_tf.errors import InputError
 
 IDX_UINT8 = 0x08
+CIFAR_CLASSES = {
+    "cifar10": (
+        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+    ),
+    "cifar100": tuple(str(label) for label in range(100)),
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A split before it is written.
+
+    Args:
+        count: the number of examples.
+        examples: a function that gives (key, image, label) of each; the image is a uint8 array
+            (height, width, channels) or the bytes of an image file.
+        classes: the names of the labels 0, 1, …
+    """
+
+    count: int
+    examples: Callable[[], Iterator]
+    classes: tuple[str, ...]
+
+
+def of_arrays(images, labels, classes):
+    """The Source of images uint8 (examples, height, width, channels) and their labels."""
+    return Source(
+        len(labels), lambda: zip(range(len(labels)), images, labels, strict=True), classes
+    )
 
 
 def mnist(directory):
     """MNIST from its four IDX files, gzipped or not.
 
-    Returns:
-        {"train" | "test": (images uint8 (examples, 28, 28, 1), labels uint8 (examples,))}.
-
     Raises:
         InputError: a file is missing, truncated, or not what its name says.
     """
-    splits = {}
+    sources = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         image_file = _find(directory, f"{prefix}-images", "idx3-ubyte")
         label_file = _find(directory, f"{prefix}-labels", "idx1-ubyte")
@@ -35,8 +69,8 @@ def mnist(directory):
             )
         if labels.size and labels.max() > 9:
             raise InputError(f"{label_file}: expected labels 0 to 9. Found: {labels.max()}")
-        splits[split] = images[..., np.newaxis], labels
-    return splits
+        sources[split] = of_arrays(images[..., np.newaxis], labels, tuple("0123456789"))
+    return sources
 
 
 def read_idx(path, *, rank):
@@ -70,3 +104,97 @@ def _find(directory, stem, kind):
         if (directory / name).is_file():
             return directory / name
     raise InputError(f"{directory} lacks {names[1]}. Looked for: {', '.join(names)}.")
+
+
+# Per dataset: the files of each split, and the bytes of the fine label in a binary record.
+_CIFAR = {
+    "cifar10": {
+        "train": [f"data_batch_{i}" for i in range(1, 6)],
+        "test": ["test_batch"],
+        "label": (1, 0),
+        "key": b"labels",
+    },
+    "cifar100": {"train": ["train"], "test": ["test"], "label": (2, 1), "key": b"fine_labels"},
+}
+
+
+def cifar_archives(name, directory):
+    """CIFAR-10 or -100 from the published python or binary archive, packed or unpacked.
+
+    Returns:
+        The sources, or None if the directory holds no such archive.
+
+    Raises:
+        InputError: a file of the archive is missing, truncated or damaged.
+    """
+    files = _read_archive(name, directory)
+    if files is None:
+        return None
+    known, sources = _CIFAR[name], {}
+    for split in ("train", "test"):
+        batches = []
+        for stem in known[split]:
+            path = next((path for path in (stem, f"{stem}.bin") if path in files), None)
+            if path is None:
+                raise InputError(f"{directory}: the archive of {name} lacks {stem}.")
+            read = _read_binary if path.endswith(".bin") else _read_pickle
+            batches.append(read(f"{directory}: {path}", files[path], known))
+        images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+        classes = CIFAR_CLASSES[name]
+        if labels.max() >= len(classes):
+            raise InputError(f"{directory}: expected labels below {len(classes)} in {split}.")
+        sources[split] = of_arrays(images, labels, classes)
+    return sources
+
+
+def _read_archive(name, directory):
+    """{file name: bytes} of the batches in a CIFAR archive, packed or unpacked; None if none."""
+    wanted = {f"{stem}{end}" for split in ("train", "test") for stem in _CIFAR[name][split]
+              for end in ("", ".bin")}  # fmt: skip
+    for folder in (directory, *sorted(path for path in directory.glob("cifar*") if path.is_dir())):
+        found = {path.name: path.read_bytes() for path in folder.iterdir()
+                 if path.name in wanted and path.is_file()}  # fmt: skip
+        if found:
+            return found
+    for archive in sorted(directory.glob("cifar*.tar.gz")):
+        try:
+            with tarfile.open(archive) as tar:
+                members = [member for member in tar if member.name.rsplit("/")[-1] in wanted]
+                return {member.name.rsplit("/")[-1]: tar.extractfile(member).read()
+                        for member in members}  # fmt: skip
+        except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+            raise InputError(f"{archive} cannot be read: {error}.") from None
+    return None
+
+
+def _read_binary(path, content, known):
+    width, label = known["label"]
+    record = width + 3072
+    if len(content) % record or not content:
+        raise InputError(f"{path}: expected records of {record} bytes. Found: {len(content)} bytes")
+    rows = np.frombuffer(content, np.uint8).reshape(-1, record)
+    return _to_nhwc(rows[:, width:]), rows[:, label]
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Loads NumPy arrays and plain values; refuses to import anything else."""
+
+    allowed = ("_reconstruct", "ndarray", "dtype", "encode", "scalar", "_frombuffer")
+
+    def find_class(self, module, name):
+        if module.split(".")[0] in ("numpy", "_codecs") and name in self.allowed:
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
+
+
+def _read_pickle(path, content, known):
+    try:
+        batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+        images, labels = np.asarray(batch[b"data"], np.uint8), batch[known["key"]]
+        return _to_nhwc(images), np.asarray(labels, np.uint8)
+    except Exception as error:  # what a damaged pickle raises is of any kind
+        raise InputError(f"{path} is no batch of CIFAR: {error!r}.") from None
+
+
+def _to_nhwc(rows):
+    return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)

@@ -4,23 +4,28 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from lottery_tf.datasets import augmentation
 from lottery_tf.datasets.order import visit_order
 from lottery_tf.errors import InputError
 
 
-def decoder(directory):
-    """A function from a serialized example to (image uint8 (h, w, c), label int32)."""
-    features = tfds.builder_from_directory(directory.path).info.features
+def parser(directory):
+    """A function from a serialized example to (image, label int32).
 
-    def decode(record):
-        example = features.deserialize_example(record)
+    The image is decoded, uint8 (h, w, c), if all have one size; else it is the file's bytes.
+    """
+    features = tfds.builder_from_directory(directory.path).info.features
+    decoders = None if directory.one_size else {"image": tfds.decode.SkipDecoding()}
+
+    def parse(record):
+        example = features.deserialize_example(record, decoders=decoders)
         return example["image"], tf.cast(example["label"], tf.int32)
 
-    return decode
+    return parse
 
 
 def read(directory, split):
-    """A whole split in memory, in the order of its shards.
+    """A whole split of images of one size in memory, in the order of its shards.
 
     Returns:
         Images, uint8 (examples, height, width, channels), and labels, int32 (examples,).
@@ -29,71 +34,100 @@ def read(directory, split):
         InputError: a shard that is damaged or has not the number of examples that the dataset
             says; it names the file.
     """
-    shards = directory.splits[split].shards
     images = np.empty((directory.splits[split].examples, *directory.image_shape), np.uint8)
     labels = np.empty(len(images), np.int32)
-    decode, start = decoder(directory), 0
-    for path, length in shards:
-        records = tf.data.TFRecordDataset(str(path)).map(decode, tf.data.AUTOTUNE).batch(1024)
+    parse, start = parser(directory), 0
+    for shard in directory.splits[split].shards:
+        records = tf.data.TFRecordDataset(str(shard.path)).map(parse, tf.data.AUTOTUNE).batch(1024)
         try:
             batches = list(records.as_numpy_iterator())
         except tf.errors.OpError as error:
-            raise _damaged(path, error) from None
-        found = sum(len(some_labels) for _, some_labels in batches)
-        if found != length:
-            raise _wrong_count(path, found, length)
-        for some_images, some_labels in batches:
-            stop = start + len(some_labels)
-            images[start:stop], labels[start:stop] = some_images, some_labels
-            start = stop
+            raise _damaged(shard.path, error) from None
+        _check_count(shard, sum(len(some_labels) for _, some_labels in batches))
+        stop = start + shard.used
+        images[start:stop] = np.concatenate([some for some, _ in batches])[: shard.used]
+        labels[start:stop] = np.concatenate([some for _, some in batches])[: shard.used]
+        start = stop
     _check_labels(directory, split, labels)
     return images, labels
 
 
 def check(directory, split):
     """Reads every record of a split without decoding it; raises InputError as `read` does."""
-    for path, length in directory.splits[split].shards:
+    for shard in directory.splits[split].shards:
         try:
-            found = sum(1 for _ in tf.data.TFRecordDataset(str(path)).batch(4096).unbatch())
+            records = tf.data.TFRecordDataset(str(shard.path)).batch(64)
+            found = sum(len(batch) for batch in records)
         except tf.errors.OpError as error:
-            raise _damaged(path, error) from None
-        if found != length:
-            raise _wrong_count(path, found, length)
+            raise _damaged(shard.path, error) from None
+        _check_count(shard, found)
 
 
-def stream(directory, split, noise, *, epoch, window, batch_size, first_step=0):
+def stream(directory, noise, *, epoch, window, batch_size, augment=True, first_step=0):
     """The batches of one epoch of training, read from the shards in `visit_order`.
 
-    Holds two windows of undecoded records at most, and a few batches.
+    Holds two windows of undecoded records at most, and a few batches. Images of varying size are
+    cropped while they are decoded; those of one size are augmented later, on the device.
 
     Returns:
-        A tf.data.Dataset of (images uint8 (batch, h, w, c), labels int32 (batch,)), full batches
-        only, from batch `first_step` on.
+        A tf.data.Dataset of (images uint8 (batch, h, w, c), labels int32 (batch,), random words
+        int32 (batch, WORDS)), full batches only, from batch `first_step` on.
     """
-    shards = directory.splits[split].shards
-    lengths = [length for _, length in shards]
-    order, positions, _ = visit_order(lengths, noise, epoch, window=window)
-    paths = [str(shards[shard][0]) for shard in order]
-    records = tf.data.TFRecordDataset(paths).batch(window)  # each element: a window
-    inside = tf.data.Dataset.from_tensor_slices(positions % window).batch(window)
+    split = directory.splits["train"]
+    order, positions, examples = visit_order(split.lengths, noise, epoch, window=window)
+    words = augmentation.draw(noise, epoch, split.examples)[examples]
+    inside = (positions % window).astype(np.int32)
     first_window, skipped = divmod(first_step * batch_size, window)
+    records = _records(split, order).batch(window).skip(first_window)  # each element: a window
+    visits = tf.data.Dataset.from_tensor_slices(
+        (inside[first_window * window :], words[first_window * window :])
+    ).batch(window)
+    parse, size = parser(directory), directory.input_shape[0]
+
+    def decode(record, words):
+        image, label = parse(record)
+        if not directory.one_size and augment:
+            image = augmentation.resized_crop(image, words, size)
+        elif not directory.one_size:
+            image = augmentation.centre_crop(image, size)
+        return tf.ensure_shape(image, directory.input_shape), label, words
+
     return (
-        tf.data.Dataset.zip(records, inside)
-        .skip(first_window)
-        .map(tf.gather, num_parallel_calls=1)
+        tf.data.Dataset.zip(records, visits)
+        .map(lambda window, visit: (tf.gather(window, visit[0]), visit[1]))
         .unbatch()
         .skip(skipped)
-        .map(decoder(directory), tf.data.AUTOTUNE)
+        .map(decode, tf.data.AUTOTUNE)
         .batch(batch_size, drop_remainder=True)
-        .prefetch(tf.data.AUTOTUNE)
+        .prefetch(2)
     )
 
 
 def stream_in_order(directory, split, *, batch_size):
-    """A whole split, in the order of its shards, in batches; the last one may be smaller."""
-    paths = [str(path) for path, _ in directory.splits[split].shards]
-    records = tf.data.TFRecordDataset(paths).map(decoder(directory), tf.data.AUTOTUNE)
-    return records.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    """A whole split, in the order of its shards, in batches; the last one may be smaller.
+
+    Returns:
+        A tf.data.Dataset of (images uint8, labels int32); images of varying size are cropped in
+        the centre.
+    """
+    parse, shards = parser(directory), directory.splits[split]
+
+    def decode(record):
+        image, label = parse(record)
+        if not directory.one_size:
+            image = augmentation.centre_crop(image, directory.input_shape[0])
+        return tf.ensure_shape(image, directory.input_shape), label
+
+    records = _records(shards, range(len(shards.shards)))
+    return records.map(decode, tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+
+
+def _records(split, order):
+    """The serialized examples of a split's shards in an order, the used ones of each."""
+    paths = tf.constant([str(split.shards[index].path) for index in order])
+    used = tf.constant([split.shards[index].used for index in order], tf.int64)
+    shards = tf.data.Dataset.from_tensor_slices((paths, used))
+    return shards.flat_map(lambda path, used: tf.data.TFRecordDataset(path).take(used))
 
 
 def _check_labels(directory, split, labels):
@@ -112,7 +146,9 @@ def _damaged(path, error):
     )
 
 
-def _wrong_count(path, found, length):
-    return InputError(
-        f"{path} has {found} examples; dataset_info.json says {length}. Prepare the dataset again."
-    )
+def _check_count(shard, found):
+    if found != shard.examples:
+        raise InputError(
+            f"{shard.path} has {found} examples; dataset_info.json says {shard.examples}. Prepare "
+            "the dataset again."
+        )
