@@ -2,26 +2,14 @@
 
 import dataclasses
 import json
-import math
-import typing
 
 from lottery_tf.datasets import DATASETS, is_directory
 from lottery_tf.errors import InputError
-from lottery_tf.models import INITIALIZERS, MODELS
+from lottery_tf.fields import check, flag, format_value
+from lottery_tf.models import INITIALIZERS, MODELS, POLICIES
 from lottery_tf.pruning import CRITERIA, SCOPES
 from lottery_tf.resets import RESETS
 from lottery_tf.schedules import SCHEDULES
-
-
-def flag(default, help, *, choices=None, at_least=None, above=None, below=None, how=False):
-    """A field of Config.
-
-    `choices`, `at_least`, `above` and `below` bound the value; `how` marks a flag that says only
-    how to run the experiment, and so may change between two launches of it.
-    """
-    limits = {"choices": choices, "at_least": at_least, "above": above, "below": below}
-    metadata = {"help": help, "how": how, **limits}
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +72,17 @@ class Config:
         60,
         "Examples per update; the last incomplete batch of an epoch is dropped in training.",
         at_least=1,
+    )
+    accumulate_steps: int = flag(
+        1,
+        "Micro-batches per update, for batches that do not fit into memory. The update is that of "
+        "the whole batch, but BatchNorm's statistics are those of each micro-batch.",
+        at_least=1,
+    )
+    mixed_precision: str = flag(
+        "off",
+        "Compute in 16 bits, with variables in float32; float16 scales the loss.",
+        choices=tuple(POLICIES),
     )
     optimizer: str = flag(
         "adam", "Adam (epsilon 1e-8), or SGD with momentum.", choices=("adam", "momentum")
@@ -148,7 +147,7 @@ class Config:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             for item in value if isinstance(value, tuple) else (value,):
-                _check(field, item)
+                check(field, item)
         if self.model not in MODELS and ":" not in self.model:
             raise InputError(
                 f"--model: expected one of {', '.join(MODELS)}, or package.module:function. "
@@ -158,6 +157,11 @@ class Config:
             raise InputError(
                 f"--dataset: expected one of {', '.join(DATASETS)}, or a directory with a "
                 f"dataset_info.json. Received: {self.dataset}"
+            )
+        if self.batch_size % self.accumulate_steps:
+            raise InputError(
+                f"--accumulate_steps: expected a divisor of --batch_size={self.batch_size}. "
+                f"Received: {self.accumulate_steps}"
             )
         if self.schedule == "step":
             self._check_drops()
@@ -197,19 +201,6 @@ class Config:
         )
 
 
-def format_value(value):
-    """A field's value as it stands on a command line."""
-    if isinstance(value, tuple | list):
-        return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def value_type(field):
-    """The type of one value of a field: int, float, str or bool, without Optional and tuple."""
-    inner = [kind for kind in typing.get_args(field.type) if kind not in (type(None), Ellipsis)]
-    return inner[0] if inner else field.type
-
-
 def differences(recorded, config, *, how):
     """{flag: (recorded value, this config's)} of the flags that differ.
 
@@ -225,22 +216,3 @@ def differences(recorded, config, *, how):
         if before != now:
             found[field.name] = (before, now)
     return found
-
-
-def _check(field, value):
-    limits = field.metadata
-    if value is None:
-        return
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"--{field.name}: expected a finite number. Received: {value}")
-    expected = None
-    if limits["choices"] is not None and value not in limits["choices"]:
-        expected = f"one of {', '.join(limits['choices'])}"
-    elif limits["at_least"] is not None and value < limits["at_least"]:
-        expected = f"at least {limits['at_least']}"
-    elif limits["above"] is not None and value <= limits["above"]:
-        expected = f"a number above {limits['above']}"
-    elif limits["below"] is not None and value >= limits["below"]:
-        expected = f"a number below {limits['below']}"
-    if expected:
-        raise InputError(f"--{field.name}: expected {expected}. Received: {value}")

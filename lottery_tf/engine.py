@@ -179,7 +179,7 @@ class Engine:
         return float(loss), float(accuracy)
 
     def _evaluate(self, images, labels):
-        logits = self.network(self._normalise(images), training=False)
+        logits = tf.cast(self.network(self._normalise(images), training=False), tf.float32)
         hits = tf.argmax(logits, -1, output_type=labels.dtype) == labels
         return tf.stack(
             [

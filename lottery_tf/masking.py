@@ -94,6 +94,8 @@ def _masked_property(base, name):
     inherited = getattr(base, name, None)
 
     def get(self):
+        if not inherited and name not in self.__dict__:
+            raise AttributeError(f"{self.name} has no {name} before it is built.")
         kernel = inherited.fget(self) if inherited else self.__dict__[name]
         return _select(getattr(self, _mask_name(name)), kernel)
 

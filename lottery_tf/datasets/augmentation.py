@@ -48,9 +48,10 @@ AUGMENTATIONS = {"none": none, "flip_crop": flip_crop}
 
 
 def resized_crop(jpeg, words, size):
-    """A random part of a JPEG, 8 to 100% of its area, resized and flipped in half of the cases.
+    """A random part of a JPEG, resized, and flipped in half of the cases.
 
-    Decodes only the part.
+    The part's area is uniform in 8 to 100% of the image, its logarithmic aspect ratio in 3/4 to
+    4/3, as in PyTorch (TensorFlow's own sampling prefers small parts). Decodes only the part.
 
     Args:
         jpeg: a scalar string.
@@ -60,21 +61,30 @@ def resized_crop(jpeg, words, size):
     Returns:
         uint8 (size, size, 3).
     """
-    shape = tf.image.extract_jpeg_shape(jpeg)
-    begin, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
-        shape,
-        tf.zeros((1, 0, 4)),
-        seed=words,
-        min_object_covered=0.0,
-        aspect_ratio_range=(3 / 4, 4 / 3),
-        area_range=(0.08, 1.0),
-        max_attempts=10,
-        use_image_if_no_bounding_boxes=True,
-    )
-    window = tf.concat([begin[:2], extent[:2]], 0)
+    height, width = tf.unstack(tf.image.extract_jpeg_shape(jpeg)[:2])
+    window = _random_window(height, width, words)
     part = tf.image.decode_and_crop_jpeg(jpeg, window, channels=3)
     resized = _resize(part, size)
     return tf.where(words[0] % 2 == 1, tf.reverse(resized, [1]), resized)
+
+
+def _random_window(height, width, words, tries=10):
+    """(top, left, height, width) of the first of `tries` random parts that lies in the image."""
+    draws = tf.random.stateless_uniform((2, tries), seed=words)
+    draw_place = tf.random.stateless_uniform((2,), seed=words + 1)
+    height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
+    area = height * width * (0.08 + 0.92 * draws[0])  # (tries,)
+    ratio = tf.exp(tf.math.log(4 / 3) * (2 * draws[1] - 1))
+    heights, widths = tf.round(tf.sqrt(area / ratio)), tf.round(tf.sqrt(area * ratio))
+    fits = (heights > 0) & (widths > 0) & (heights <= height) & (widths <= width)
+    # If none fits, the image is long: the middle of it, no longer than the ratio allows.
+    heights = tf.concat([heights, [tf.minimum(height, tf.round(width * 4 / 3))]], 0)
+    widths = tf.concat([widths, [tf.minimum(width, tf.round(height * 4 / 3))]], 0)
+    first = tf.argmax(tf.cast(tf.concat([fits, [True]], 0), tf.int32))
+    place = tf.where(tf.reduce_any(fits), draw_place, 0.5)
+    top = tf.floor(place[0] * (height - heights[first] + 1))
+    left = tf.floor(place[1] * (width - widths[first] + 1))
+    return tf.cast(tf.stack([top, left, heights[first], widths[first]]), tf.int32)
 
 
 def centre_crop(jpeg, size, *, resize=256 / 224):

@@ -26,6 +26,9 @@ MODELS = {
     "vgg19": "lottery_tf.models.vgg:vgg19",
 }
 
+# --mixed_precision: Keras's dtype policy; the variables are float32 under each.
+POLICIES = {"off": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
 # name: arguments of keras.initializers.VarianceScaling. Keras's own HeNormal and GlorotNormal
 # are truncated at two standard deviations; these are the untruncated ones of the papers.
 INITIALIZERS = {
@@ -46,7 +49,10 @@ def build(config, input_shape, classes, *, seed, strategy=None):
         strategy: the tf.distribute.Strategy that holds the variables; none by default.
 
     Returns:
-        A built keras.Model.
+        A built keras.Model with masked layers; those of a user's model are made here.
+
+    Raises:
+        InputError: there is no such function, or what it returns does not fit the data.
     """
     import keras
 
@@ -63,9 +69,43 @@ def build(config, input_shape, classes, *, seed, strategy=None):
     # Names count from 1 again, and initializers without a seed draw from this one.
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
-    # The session is not cleared inside a scope: that would lose the scope.
-    with strategy.scope() if strategy else contextlib.nullcontext():
-        return function(input_shape, classes, **options)
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(POLICIES[config.mixed_precision])
+    try:
+        # The session is not cleared inside a scope: that would lose the scope.
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            network = function(input_shape, classes, **options)
+            return _checked(config.model, network, input_shape, classes)
+    finally:
+        keras.config.set_dtype_policy(policy)
+
+
+def _checked(name, network, input_shape, classes):
+    """The network with masked layers; InputError if it is not one of images to logits."""
+    import keras
+
+    from lottery_tf import any_model, masking
+
+    if not isinstance(network, keras.Model):
+        raise InputError(f"--model={name}: expected a keras.Model. Received: {network!r}")
+    if not network.built:
+        raise InputError(f"--model={name}: the model is not built; begin it with a keras.Input.")
+    for what, found, expected in (
+        ("input", network.input_shape, (None, *input_shape)),
+        ("output", network.output_shape, (None, classes)),
+    ):
+        if found != expected:
+            raise InputError(
+                f"--model={name}: expected the {what} shape {expected}, as the dataset has "
+                f"{input_shape} images of {classes} classes. Received: {found}"
+            )
+    if getattr(network.layers[-1], "activation", None) is keras.activations.softmax:
+        raise InputError(
+            f"--model={name}: expected logits, but the last layer has a softmax. Give it no "
+            "activation (keras.applications: classifier_activation=None)."
+        )
+    has_masks = any(isinstance(layer, masking.Masked) for layer in network._flatten_layers())
+    return network if has_masks else any_model.masked(network)
 
 
 def initializer(name):

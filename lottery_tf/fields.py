@@ -1,0 +1,51 @@
+"""A dataclass field that is a command-line flag: its limits, its type, and its text form."""
+
+import dataclasses
+import math
+import typing
+
+from lottery_tf.errors import InputError
+
+
+def flag(default, help, *, choices=None, at_least=None, above=None, below=None, how=False):
+    """A field of Config.
+
+    `choices`, `at_least`, `above` and `below` bound the value; `how` marks a flag that says only
+    how to run the experiment, and so may change between two launches of it.
+    """
+    limits = {"choices": choices, "at_least": at_least, "above": above, "below": below}
+    metadata = {"help": help, "how": how, **limits}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def format_value(value):
+    """A field's value as it stands on a command line."""
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def value_type(field):
+    """The type of one value of a field: int, float, str or bool, without Optional and tuple."""
+    inner = [kind for kind in typing.get_args(field.type) if kind not in (type(None), Ellipsis)]
+    return inner[0] if inner else field.type
+
+
+def check(field, value):
+    """Raises InputError if a value is outside a field's limits."""
+    limits = field.metadata
+    if value is None:
+        return
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"--{field.name}: expected a finite number. Received: {value}")
+    expected = None
+    if limits["choices"] is not None and value not in limits["choices"]:
+        expected = f"one of {', '.join(limits['choices'])}"
+    elif limits["at_least"] is not None and value < limits["at_least"]:
+        expected = f"at least {limits['at_least']}"
+    elif limits["above"] is not None and value <= limits["above"]:
+        expected = f"a number above {limits['above']}"
+    elif limits["below"] is not None and value >= limits["below"]:
+        expected = f"a number below {limits['below']}"
+    if expected:
+        raise InputError(f"--{field.name}: expected {expected}. Received: {value}")

@@ -1,0 +1,241 @@
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import lottery_tf
+from lottery_tf import masking, pruning
+from lottery_tf.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def fresh_names():
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+
+
+def dense_model():
+    return keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.Dense(8, activation="relu"),
+            keras.layers.Dropout(0.1),
+            keras.layers.Dense(3),
+        ]
+    )
+
+
+def transformer():
+    tokens = keras.Input((6,), dtype="int32")
+    features = keras.layers.Embedding(11, 8, name="embedding")(tokens)
+    attention = keras.layers.MultiHeadAttention(2, 4, name="attention")
+    features = keras.layers.LayerNormalization()(features + attention(features, features))
+    mlp = keras.Sequential(
+        [keras.layers.Dense(16, activation="gelu"), keras.layers.Dense(8)], name="mlp"
+    )
+    features = keras.layers.TimeDistributed(keras.layers.Dense(8, name="timed"))(mlp(features))
+    features = keras.layers.GlobalAveragePooling1D()(features)
+    return keras.Model(tokens, keras.layers.Dense(3)(features))
+
+
+def data(count=32):
+    generator = np.random.default_rng(0)
+    return generator.random((count, 4)).astype(np.float32), generator.integers(0, 3, count)
+
+
+def compiled(model, **options):
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.01), loss, **options)
+    return model
+
+
+class CheckMasks(keras.callbacks.Callback):
+    """Fails at the first batch that leaves a pruned weight other than zero."""
+
+    batches = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        CheckMasks.batches += 1
+        for kernel in masking.kernels(self.model).values():
+            masking.assert_masked(
+                kernel.variable.path, kernel.variable.numpy(), kernel.mask.numpy()
+            )
+
+
+LAYERS = {
+    "Conv1D": ((8, 3), {"filters": 4, "kernel_size": 3}),
+    "Conv2D": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
+    "Conv3D": ((4, 4, 4, 2), {"filters": 4, "kernel_size": 2}),
+    "Conv1DTranspose": ((8, 3), {"filters": 4, "kernel_size": 3}),
+    "Conv2DTranspose": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
+    "Conv3DTranspose": ((4, 4, 4, 2), {"filters": 4, "kernel_size": 2}),
+    "DepthwiseConv1D": ((8, 3), {"kernel_size": 3}),
+    "DepthwiseConv2D": ((8, 8, 3), {"kernel_size": 3, "depth_multiplier": 2}),
+    "SeparableConv1D": ((8, 3), {"filters": 4, "kernel_size": 3}),
+    "SeparableConv2D": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
+    "Dense": ((8,), {"units": 4}),
+    "EinsumDense": ((6, 8), {"equation": "abc,cd->abd", "output_shape": (None, 4)}),
+}
+
+
+def test_every_masked_layer_is_tested():
+    assert {layer.__name__ for layer in masking.MASKED} == set(LAYERS)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_a_layer_computes_trains_saves_and_loads_under_its_mask(name, use_bias, tmp_path):
+    shape, options = LAYERS[name]
+    if name == "EinsumDense":
+        options = options | ({"bias_axes": "d"} if use_bias else {})
+    else:
+        options = options | {"use_bias": use_bias}
+    layer = getattr(keras.layers, name)(**options, name="layer")
+    model = keras.Sequential([keras.Input(shape), layer])
+    images = np.random.default_rng(0).random((4, *shape)).astype(np.float32)
+    before = model(images).numpy()
+    masked = lottery_tf.masked(model)
+    assert np.array_equal(masked(images).numpy(), before)
+
+    density = lottery_tf.prune(masked, 0.5)
+    prunable = sum(mask.size for mask in masking.get_masks(masked).values())
+    assert density == pytest.approx(1 - round(prunable / 2) / prunable)
+    # A plain model with the pruned weights gives what the masked one gives.
+    model.set_weights(list(masking.get_weights(masked).values()))
+    pruned = masked(images).numpy()
+    assert np.allclose(model(images).numpy(), pruned, atol=1e-6)
+    assert not np.allclose(before, pruned)
+
+    masked.compile(keras.optimizers.SGD(0.1, momentum=0.9), "mean_squared_error")
+    masked.fit(images, 0 * before + 1, epochs=2, verbose=0, callbacks=[CheckMasks()])
+    assert not np.allclose(masked(images).numpy(), pruned)
+
+    masked.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert np.array_equal(loaded(images).numpy(), masked(images).numpy())
+    # Keras may name the variables of a loaded model otherwise; their order stays.
+    pairs = zip(masking.get_masks(masked).values(), masking.get_masks(loaded).values(), strict=True)
+    assert all(np.array_equal(*pair) for pair in pairs)
+    masked.save_weights(tmp_path / "model.weights.h5")
+    again = lottery_tf.masked(model)
+    again.load_weights(tmp_path / "model.weights.h5")
+    assert np.array_equal(again(images).numpy(), masked(images).numpy())
+
+
+def test_attention_nested_models_and_wrappers_are_reached(tmp_path):
+    model = transformer()
+    tokens = np.random.default_rng(0).integers(0, 11, (5, 6))
+    before = model(tokens).numpy()
+    with pytest.warns(UserWarning, match="Left dense in functional.*: embedding/embeddings$"):
+        masked = lottery_tf.masked(model)
+    assert np.allclose(masked(tokens).numpy(), before, atol=1e-6)
+    paths = " ".join(masking.kernels(masked))
+    mlp = [
+        variable.path for variable in model.get_layer("mlp").weights if "kernel" in variable.name
+    ]
+    assert len(mlp) == 2
+    for name in ("query", "key", "value", "attention_output", "timed", *mlp):
+        assert name in paths
+    lottery_tf.prune(masked, 0.6)
+    compiled(masked).fit(tokens, np.arange(5) % 3, epochs=2, verbose=0, callbacks=[CheckMasks()])
+    masked.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert np.allclose(loaded(tokens).numpy(), masked(tokens).numpy(), atol=1e-6)
+    assert pruning.density(masking.get_masks(loaded)) == pytest.approx(0.4, abs=1e-2)
+
+
+def test_the_model_itself_is_left_alone():
+    model = dense_model()
+    weights = [array.copy() for array in model.get_weights()]
+    masked = lottery_tf.masked(model)
+    lottery_tf.prune(masked, 0.9)
+    assert all(np.array_equal(*pair) for pair in zip(weights, model.get_weights(), strict=True))
+    assert type(model.layers[0]) is keras.layers.Dense
+
+
+def test_mobilenet_prunes_to_a_tenth_under_plain_fit(tmp_path):
+    model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=10)
+    masked = lottery_tf.masked(model)
+    generator = np.random.default_rng(0)
+    images = generator.random((16, 32, 32, 3)).astype(np.float32)
+    labels = generator.integers(0, 10, 16)
+    masked.compile("adam", "sparse_categorical_crossentropy")
+    CheckMasks.batches = 0
+    density = 1
+    while density > 0.1:
+        density = lottery_tf.prune(masked, min(0.5, 1 - 0.1 / density))
+        masked.fit(images, labels, batch_size=8, verbose=0, callbacks=[CheckMasks()])
+    assert density == pytest.approx(0.1, abs=1e-6)
+    assert CheckMasks.batches == 8
+    masked.save(tmp_path / "mobilenet.keras")
+    loaded = keras.models.load_model(tmp_path / "mobilenet.keras")
+    expected = masked.predict(images, verbose=0)
+    assert np.array_equal(loaded.predict(images, verbose=0), expected)
+    assert pruning.density(masking.get_masks(loaded)) == density
+
+
+def test_rounds_is_imp_around_fit():
+    images, labels = data()
+    model = compiled(lottery_tf.masked(dense_model()))
+    start = masking.get_weights(model)
+    seen = []
+    for round in lottery_tf.rounds(model, rounds=4, fraction=0.5):
+        weights, masks = masking.get_weights(model), masking.get_masks(model)
+        assert pruning.density(masks) == round.density
+        for path, array in start.items():
+            kept = np.where(masks[path], array, 0) if path in masks else array
+            assert np.array_equal(weights[path], kept)
+        assert all(not variable.numpy().any() for variable in model.optimizer.variables
+                   if variable is not model.optimizer._learning_rate)  # fmt: skip
+        model.fit(images, labels, epochs=2, verbose=0, callbacks=[CheckMasks()])
+        model.optimizer.learning_rate = 0.5  # as a callback might
+        expected, _ = pruning.prune(masking.get_weights(model), masks, 0.5)
+        seen.append((round.index, round.density, expected))
+    assert [index for index, *_ in seen] == [0, 1, 2, 3]
+    densities = [density for _, density, _ in seen]
+    assert densities == pytest.approx([1, 0.5, 0.25, 0.125], abs=0.01)
+    assert pruning.density(seen[2][2]) == densities[3]
+
+
+def test_rounds_restores_the_rate_and_reinit_starts_elsewhere():
+    model = compiled(lottery_tf.masked(dense_model()))
+    starts = []
+    for _ in lottery_tf.rounds(model, rounds=3, fraction=0.2, reset="reinit"):
+        assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+        model.optimizer.learning_rate = 0.5
+        starts.append(masking.get_weights(model)["sequential/dense/kernel"])
+    for some in range(3):
+        for other in range(some):
+            both = (starts[some] != 0) & (starts[other] != 0)
+            assert (starts[some] != starts[other])[both].all()
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(3)
+
+    def call(self, images):
+        return self.dense(images)
+
+
+def test_models_that_cannot_be_masked_are_named():
+    subclassed = Subclassed()
+    subclassed(np.zeros((1, 4)))
+    for model, words in (
+        (subclassed, "subclassed"),
+        (keras.Sequential([keras.layers.Dense(3)]), "keras.Input first"),
+        ("a string", "built Keras model"),
+        (keras.Sequential([keras.Input((4,)), keras.layers.ReLU()]), "nothing to prune"),
+    ):
+        with pytest.raises(InputError, match=words):
+            lottery_tf.masked(model)
+    masked = lottery_tf.masked(dense_model())
+    with pytest.raises(InputError, match="init, reinit"):
+        next(lottery_tf.rounds(masked, 3, 0.2, reset="never"))
+    with pytest.raises(InputError, match="rounds"):
+        next(lottery_tf.rounds(masked, 0, 0.2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lottery_tf.masked(dense_model())  # nothing is left dense, so nothing is said
