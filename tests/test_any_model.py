@@ -26,10 +26,16 @@ def dense_model():
     )
 
 
-def transformer():
+ATTENTION = {
+    "multi_head": lambda: keras.layers.MultiHeadAttention(2, 4, name="attention"),
+    "group_query": lambda: keras.layers.GroupQueryAttention(4, 2, 2, name="attention"),
+}
+
+
+def transformer(kind):
     tokens = keras.Input((6,), dtype="int32")
     features = keras.layers.Embedding(11, 8, name="embedding")(tokens)
-    attention = keras.layers.MultiHeadAttention(2, 4, name="attention")
+    attention = ATTENTION[kind]()
     features = keras.layers.LayerNormalization()(features + attention(features, features))
     mlp = keras.Sequential(
         [keras.layers.Dense(16, activation="gelu"), keras.layers.Dense(8)], name="mlp"
@@ -123,20 +129,18 @@ def test_a_layer_computes_trains_saves_and_loads_under_its_mask(name, use_bias, 
     assert np.array_equal(again(images).numpy(), masked(images).numpy())
 
 
-def test_attention_nested_models_and_wrappers_are_reached(tmp_path):
-    model = transformer()
+@pytest.mark.parametrize("kind", ATTENTION)
+def test_attention_nested_models_and_wrappers_are_reached(tmp_path, kind):
+    model = transformer(kind)
     tokens = np.random.default_rng(0).integers(0, 11, (5, 6))
     before = model(tokens).numpy()
     with pytest.warns(UserWarning, match="Left dense in functional.*: embedding/embeddings$"):
         masked = lottery_tf.masked(model)
     assert np.allclose(masked(tokens).numpy(), before, atol=1e-6)
-    paths = " ".join(masking.kernels(masked))
-    mlp = [
-        variable.path for variable in model.get_layer("mlp").weights if "kernel" in variable.name
-    ]
-    assert len(mlp) == 2
-    for name in ("query", "key", "value", "attention_output", "timed", *mlp):
-        assert name in paths
+    shapes = [tuple(kernel.variable.shape) for kernel in masking.kernels(masked).values()]
+    assert sorted(shapes) == sorted(
+        [(8, 2, 4)] * 3 + [(2, 4, 8)] + [(8, 16), (16, 8)] + [(8, 8)] + [(8, 3)]
+    )  # query, key, value; output; the nested model; the wrapped layer; the last
     lottery_tf.prune(masked, 0.6)
     compiled(masked).fit(tokens, np.arange(5) % 3, epochs=2, verbose=0, callbacks=[CheckMasks()])
     masked.save(tmp_path / "model.keras")

@@ -2,6 +2,7 @@
 
 import io
 import pathlib
+import sys
 import tarfile
 import zlib
 
@@ -25,7 +26,7 @@ def image_folders(directory, *, size=None, skip_bad=False):
         skip_bad: leave an unreadable image out rather than stop at it.
 
     Returns:
-        {"train" | "test": Source}; what was skipped shows in a source's `skipped` list.
+        {"train" | "test": Source}; what is skipped is named on standard error.
 
     Raises:
         InputError: a split is missing, there are fewer than two classes, the splits' classes
@@ -52,7 +53,7 @@ def image_folders(directory, *, size=None, skip_bad=False):
                 except InputError as error:
                     if not skip_bad:
                         raise InputError(f"{error} To leave such images out: --skip_bad.") from None
-                    print(f"Skipped: {error}")
+                    print(f"Skipped: {error}", file=sys.stderr)
 
         return Source(len(files), examples, tuple(classes["train"]))
 

@@ -1,0 +1,42 @@
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from lottery_tf.rundir import RunDir
+from tests.conftest import ROOT
+
+EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "own_models.md").read_text(), re.S)
+
+
+def run(code, tmp_path):
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+
+
+def test_there_are_two_examples():
+    assert len(EXAMPLES) == 2
+
+
+def test_the_example_around_fit(tmp_path):
+    result = run(EXAMPLES[0], tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = result.stdout.splitlines()
+    assert [row.split(",")[0] for row in rows] == [f"round {index}" for index in range(4)]
+    densities = [float(re.search(r"density ([\d.]+)%", row)[1]) for row in rows]
+    assert densities == pytest.approx([100, 80, 64, 51.2], abs=0.3)
+    load = "import keras, lottery_tf.any_model; keras.models.load_model('pruned.keras')"
+    again = run(load, tmp_path)
+    assert again.returncode == 0, again.stderr
+
+
+def test_the_example_of_a_whole_run(tmp_path):
+    result = run(EXAMPLES[1], tmp_path)
+    assert result.returncode == 0, result.stderr
+    metrics = RunDir(tmp_path / "run").metrics()
+    assert len(metrics) == 3
+    assert metrics[0]["test_accuracy"] >= 0.8

@@ -1,0 +1,284 @@
+"""CIFAR archives, images by class, and ImageNet's layout: raw -> TFRecord -> rounds."""
+
+import io
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from lottery_tf import datasets, imp, pruning
+from lottery_tf.datasets import prepare, raw, tfrecords
+from lottery_tf.datasets.order import Noise
+from lottery_tf.errors import InputError
+from lottery_tf.rundir import RunDir
+
+
+def write_image(path, size, seed, kind="JPEG"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    Image.fromarray(pixels).save(path, kind)
+    return pixels
+
+
+@pytest.fixture
+def large_images(tmp_path):
+    """An ImageNet-shaped folder of 3 classes: 24 training and 6 validation images, of any size."""
+    for split, count in (("train", 8), ("val", 2)):
+        for label, name in enumerate(("n01", "n02", "n03")):
+            for index in range(count):
+                path = tmp_path / "raw" / split / name / f"{name}_{index}.JPEG"
+                write_image(path, (70 + 9 * index, 90 + 5 * label), 100 * label + index)
+    return tmp_path / "raw"
+
+
+@pytest.fixture
+def small_images(tmp_path):
+    """A folder of 2 classes of 12 x 10 PNG images, and the pixels by (split, label)."""
+    pixels = {}
+    for split, count in (("train", 10), ("test", 4)):
+        for label, name in enumerate(("cat", "dog")):
+            for index in range(count):
+                path = tmp_path / "raw" / split / name / f"{index}.png"
+                seed = (1000 if split == "test" else 100) * (label + 1) + index
+                image = write_image(path, (12, 10), seed, "PNG")
+                pixels.setdefault((split, label), set()).add(image.tobytes())
+    return tmp_path / "raw", pixels
+
+
+def tar(directory):
+    """Packs the splits of a directory, as train.tar.gz with train/ inside, and removes them."""
+    for split in [path for path in directory.iterdir() if path.is_dir()]:
+        with tarfile.open(directory / f"{split.name}.tar.gz", "w:gz") as archive:
+            archive.add(split, split.name)
+        split.rename(directory.parent / f"packed_{split.name}")
+
+
+def make(tmp_path, dataset, **options):
+    return prepare.prepare(
+        dataset, "raw", data_dir=tmp_path / "data", raw_dir=tmp_path / "raw", **options
+    )
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_small_images_of_one_size_are_stored_without_loss(config, small_images, tmp_path, packed):
+    directory, pixels = small_images
+    if packed:
+        tar(directory)
+    path = make(tmp_path, "image_folder", name="pets")
+    assert path == tmp_path / "data" / "pets" / "1.0.0"
+    found = datasets.find(config(dataset=str(tmp_path / "data" / "pets")))
+    assert (found.image_shape, found.classes) == ((12, 10, 3), 2)
+    for split in ("train", "test"):
+        images, labels = tfrecords.read(found, split)
+        for label in (0, 1):
+            assert {image.tobytes() for image in images[labels == label]} == pixels[split, label]
+    _, labels = tfrecords.read(found, "train")
+    assert 0 < np.count_nonzero(np.diff(labels)) > 1  # mixed, not class by class
+
+
+def test_large_images_keep_their_bytes(config, large_images, tmp_path):
+    path = make(tmp_path, "imagenet2012")
+    assert path == tmp_path / "data" / "imagenet2012" / "5.1.0"
+    flags = {"dataset": "imagenet2012", "data_dir": str(tmp_path / "data"), "image_size": 64}
+    directory = datasets.find(config(**flags))
+    assert directory.image_shape == (None, None, 3)
+    assert directory.input_shape == (64, 64, 3)
+    parse = tfrecords.parser(directory)
+    records = tf.data.TFRecordDataset([str(s.path) for s in directory.splits["train"].shards])
+    stored = {parse(record)[0].numpy() for record in records}
+    assert stored == {file.read_bytes() for file in (large_images / "train").glob("*/*")}
+
+
+def test_streamed_crops_do_not_depend_on_where_the_stream_begins(config, large_images, tmp_path):
+    make(tmp_path, "imagenet2012")
+    flags = {"dataset": "imagenet2012", "data_dir": str(tmp_path / "data"), "image_size": 32}
+    directory = datasets.find(config(**flags))
+
+    def batches(first_step=0, epoch=0, **options):
+        stream = tfrecords.stream(
+            directory, Noise(0, 0), epoch=epoch, window=7, batch_size=5, first_step=first_step,
+            **options,
+        )  # fmt: skip
+        return [images for images, _, _ in stream.as_numpy_iterator()]
+
+    whole = batches()
+    assert [batch.shape for batch in whole] == [(5, 32, 32, 3)] * 4
+    assert all(np.array_equal(*pair) for pair in zip(whole[2:], batches(2), strict=True))
+    assert not np.array_equal(whole[0], batches(epoch=1)[0])
+    assert not np.array_equal(whole[0], batches(augment=False)[0])
+
+
+def test_resnet50_is_pruned_in_one_shot_on_an_imagenet_shaped_folder(
+    config, large_images, tmp_path
+):
+    make(tmp_path, "imagenet2012")
+    settings = config(
+        model="resnet50",
+        shortcut="projection",
+        initializer="kaiming_normal",
+        dataset="imagenet2012",
+        data_dir=str(tmp_path / "data"),
+        image_size=64,
+        shuffle_window=8,
+        optimizer="momentum",
+        learning_rate=0.01,
+        batch_size=8,
+        epochs=1,
+        rounds=2,
+        prune_fraction=0.7,
+    )
+    imp.main(settings)
+    run = RunDir(settings.run_dir)
+    assert run.metrics()[1]["density"] == pytest.approx(0.3, abs=1e-6)
+    assert run.history(1)[0]["step"] == 3
+    assert pruning.remaining(run.masks(0)) == 25_502_912 - 997 * 2048
+
+
+def test_resnet50_steps_at_224_pixels(config, large_images, tmp_path):
+    make(tmp_path, "imagenet2012")
+    flags = {"model": "resnet50", "shortcut": "projection", "dataset": "imagenet2012"}
+    flags |= {"data_dir": str(tmp_path / "data"), "optimizer": "momentum", "batch_size": 4}
+    settings = config(**flags, epochs=1)
+    engine, initialization = imp.prepare(settings, datasets.find(settings))
+    before = initialization(0)
+    after, _ = engine.train(before, engine.dense_masks(), Noise(0, 0), last=1)
+    assert all((after[path] != before[path]).any() for path in engine.dense_masks())
+
+
+def test_an_unreadable_image_is_named_or_skipped(large_images, tmp_path, capsys):
+    (large_images / "train" / "n02" / "n02_3.JPEG").write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"n02/n02_3\.JPEG is no readable image.*--skip_bad"):
+        make(tmp_path, "imagenet2012")
+    assert list((tmp_path / "data").iterdir()) == []
+    make(tmp_path, "imagenet2012", skip_bad=True)
+    assert "n02_3.JPEG" in capsys.readouterr().err
+
+
+def move_class(raw_dir):
+    (raw_dir / "val" / "n03").rename(raw_dir / "val" / "n04")
+    return r"differ: n03, n04"
+
+
+def one_class(raw_dir):
+    for name in ("n02", "n03"):
+        (raw_dir / "train" / name).rename(raw_dir / name)
+    return r"two or more classes in train\. Found: n01"
+
+
+def no_class(raw_dir):
+    (raw_dir / "train").rename(raw_dir / "kept")
+    (raw_dir / "train").mkdir()
+    return r"Found: none"
+
+
+def no_test(raw_dir):
+    (raw_dir / "val").rename(raw_dir / "kept")
+    return r"lacks test/ or test\.tar\.gz"
+
+
+def broken_tar(raw_dir):
+    tar(raw_dir)
+    content = (raw_dir / "train.tar.gz").read_bytes()
+    (raw_dir / "train.tar.gz").write_bytes(content[: len(content) // 2])
+    return r"train\.tar\.gz cannot be read"
+
+
+@pytest.mark.parametrize("damage", [move_class, one_class, no_class, no_test, broken_tar])
+def test_wrong_folders_are_named(large_images, tmp_path, damage):
+    words = damage(large_images)
+    with pytest.raises(InputError, match=words):
+        make(tmp_path, "imagenet2012")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_cifar_wants_32_pixels_and_all_its_images(small_images, tmp_path, monkeypatch):
+    monkeypatch.setitem(prepare.COUNTS, "cifar10", {"train": 20, "test": 8})
+    with pytest.raises(InputError, match=r"cat/.*expected 32 x 32 pixels\. Found: 12 x 10"):
+        make(tmp_path, "cifar10")
+    monkeypatch.setitem(prepare.COUNTS, "cifar10", {"train": 21, "test": 8})
+    with pytest.raises(InputError, match="expected 21 examples"):
+        make(tmp_path, "cifar10")
+
+
+def cifar_arrays():
+    generator = np.random.default_rng(0)
+    return {
+        stem: (generator.integers(0, 256, (4, 3072), np.uint8), generator.integers(0, 10, 4))
+        for stem in [f"data_batch_{index}" for index in range(1, 6)] + ["test_batch"]
+    }
+
+
+def python_batch(images, labels):
+    return pickle.dumps({b"data": images, b"labels": labels.tolist()}, protocol=2)
+
+
+def binary_batch(images, labels):
+    return np.concatenate([labels[:, np.newaxis].astype(np.uint8), images], 1).tobytes()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("batch", "end"), [(python_batch, ""), (binary_batch, ".bin")])
+def test_cifar_archives(config, tmp_path, monkeypatch, batch, end, packed):
+    monkeypatch.setitem(prepare.COUNTS, "cifar10", {"train": 20, "test": 4})
+    arrays = cifar_arrays()
+    folder = tmp_path / "raw" / "cifar-10-batches"
+    folder.mkdir(parents=True)
+    for stem, (images, labels) in arrays.items():
+        (folder / f"{stem}{end}").write_bytes(batch(images, labels))
+    if packed:
+        with tarfile.open(tmp_path / "raw" / "cifar-10.tar.gz", "w:gz") as archive:
+            archive.add(folder, folder.name)
+        folder.rename(tmp_path / "packed")
+    make(tmp_path, "cifar10")
+    directory = datasets.find(config(dataset="cifar10", data_dir=str(tmp_path / "data")))
+    images, labels = tfrecords.read(directory, "train")
+    expected = np.concatenate([arrays[f"data_batch_{index}"][0] for index in range(1, 6)])
+    assert np.array_equal(images, expected.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))
+    assert np.array_equal(
+        labels, np.concatenate([arrays[f"data_batch_{i}"][1] for i in range(1, 6)])
+    )
+
+
+def test_cifar_archives_that_are_damaged_or_dangerous_are_refused(tmp_path):
+    (tmp_path / "data_batch_1").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="data_batch_1 is no batch of CIFAR"):
+        raw.cifar_archives("cifar10", tmp_path)
+    (tmp_path / "data_batch_1").write_bytes(pickle.dumps(io.BytesIO))
+    with pytest.raises(InputError, match=r"wants to load _io\.BytesIO"):
+        raw.cifar_archives("cifar10", tmp_path)
+    (tmp_path / "data_batch_1").write_bytes(python_batch(*cifar_arrays()["test_batch"]))
+    with pytest.raises(InputError, match="lacks data_batch_2"):
+        raw.cifar_archives("cifar10", tmp_path)
+
+
+@pytest.mark.slow
+def test_real_cifar10(config, raw_data, tmp_path):
+    """Prepared by one call; three rounds of two networks on 5,000 images."""
+    prepare.prepare("cifar10", "raw", data_dir=tmp_path, raw_dir=raw_data / "cifar10")
+    directory = datasets.find(config(dataset="cifar10", data_dir=str(tmp_path)))
+    images, labels = tfrecords.read(directory, "train")
+    assert np.bincount(labels).tolist() == [5000] * 10
+    constants = datasets.DATASETS["cifar10"]
+    assert (images / 255).mean((0, 1, 2)) == pytest.approx(constants.mean, abs=2e-3)
+    assert (images / 255).std((0, 1, 2)) == pytest.approx(constants.std, abs=2e-3)
+    for model, rate in (("resnet20", 0.1), ("conv4", 0.01)):
+        settings = config(
+            run_dir=str(tmp_path / model),
+            model=model,
+            initializer="kaiming_normal",
+            dataset="cifar10",
+            data_dir=str(tmp_path),
+            train_examples=5000,
+            batch_size=128,
+            optimizer="momentum",
+            learning_rate=rate,
+            epochs=2,
+            rounds=3,
+        )
+        imp.main(settings)
+        metrics = RunDir(settings.run_dir).metrics()
+        assert [row["density"] for row in metrics] == pytest.approx([1, 0.8, 0.64], abs=1e-5)
+        assert max(row["test_accuracy"] for row in metrics) > 0.25
