@@ -60,7 +60,7 @@ class Config:
         "auto",
         "Augmentation in training. auto: flip_crop for CIFAR (flip, pad 4 and crop), a random "
         "resized crop and flip for images of varying size, else none.",
-        choices=("auto", "none", "flip_crop"),
+        choices=("auto", "none", "flip", "flip_crop"),
     )
     data_dir: str = flag("data", "Directory that holds the prepared datasets.", how=True)
     shuffle_window: int = flag(

@@ -44,7 +44,7 @@ class Engine:
         masking.variables(self.network)  # two of one path are an error, now rather than later
         self.feed = feeds.make(config, directory)
         self.mean, self.std = feeds.constants(config, directory)
-        self.augment = feeds.augment(config)
+        self.augment = feeds.augment(config, directory)
         self._compile()
         self._seconds_per_step = None
 

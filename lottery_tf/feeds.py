@@ -47,10 +47,12 @@ def constants(config, directory):
     return images.mean((0, 1, 2)), np.maximum(images.std((0, 1, 2)), 1e-3)
 
 
-def augment(config):
-    """The function of (images, words) that augments whole batches of one size on the device."""
-    known = DATASETS.get(config.dataset, USERS_OWN)
-    name = known.augment if config.augment == "auto" else config.augment
+def augment(config, directory):
+    """The function of (images, words) that augments whole batches on the device."""
+    name = config.augment
+    if name == "auto":
+        known = DATASETS.get(config.dataset, USERS_OWN)
+        name = known.augment if directory.one_size else "flip"
     return augmentation.AUGMENTATIONS[name]
 
 

@@ -59,9 +59,10 @@ def test_centre_crop_takes_the_middle():
 def test_resized_crops_differ_and_cover_areas_and_flips():
     jpeg = gradient_jpeg(200, 300)
     words = augmentation.draw(Noise(0, 0), 0, 400)
-    crops = np.stack([augmentation.resized_crop(jpeg, word, 32).numpy() for word in words])
+    unflipped = np.stack([augmentation.resized_crop(jpeg, word, 32).numpy() for word in words])
     again = augmentation.resized_crop(jpeg, words[0], 32).numpy()
-    assert np.array_equal(crops[0], again)
+    assert np.array_equal(unflipped[0], again)
+    crops = augmentation.flip(unflipped, words).numpy()
     crops = crops.astype(int)
     across = crops[:, :, -1, 1].mean(1) - crops[:, :, 0, 1].mean(1)
     assert (across > 0).mean() == pytest.approx(0.5, abs=0.12)

@@ -9,6 +9,7 @@ from absl import flags
 from lottery_tf import command
 from lottery_tf.config import Config, differences
 from lottery_tf.errors import InputError
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -147,3 +148,38 @@ def test_modules_for_numpy_do_not_import_tensorflow():
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
+
+
+FLAG_FILES = sorted((ROOT / "flags").glob("*.cfg"))
+
+
+@pytest.mark.parametrize("path", FLAG_FILES, ids=lambda path: path.stem)
+def test_every_flag_file_parses_and_says_what_to_expect(parse, path):
+    config = parse(f"--flagfile={path}")
+    assert config.run_dir == f"runs/{path.stem}"
+    text = path.read_text()
+    assert text.startswith(f"# python -m lottery_tf.imp --flagfile=flags/{path.name}\n#")
+    assert re.search(r"Expect|Measured", text)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("lenet", (25, 60, "adam", 1.2e-3, "constant", (), "kaiming_uniform", 0)),
+        ("resnet20", (85, 128, "momentum", 0.1, "step", (56, 71), "kaiming_normal", 1e-5)),
+        ("conv4", (75, 128, "momentum", 0.01, "cosine", (), "kaiming_normal", 1e-5)),
+        ("resnet50", (90, 1024, "momentum", 0.4, "step", (30, 60, 80), "kaiming_normal", 1e-5)),
+    ],
+)
+def test_flag_files_hold_the_values_of_table_1(parse, name, row):
+    config = parse(f"--flagfile={ROOT}/flags/{name}.cfg")
+    found = (config.epochs, config.batch_size, config.optimizer, config.learning_rate,
+             config.schedule, config.lr_drops, config.initializer, config.weight_decay)  # fmt: skip
+    assert found == row
+    assert (config.rounds, config.prune_fraction, config.momentum) == (25, 0.2, 0.9)
+    assert not config.bn_affine
+
+
+def test_accumulate_steps_divide_the_batch(parse):
+    with pytest.raises(InputError, match="divisor of --batch_size=60"):
+        parse("--batch_size=60", "--accumulate_steps=7")

@@ -1,6 +1,7 @@
-"""What a training step costs, beside plain Keras and beside its matrix products alone.
+"""What a training step costs beside plain Keras, or streaming beside bare decoding.
 
     python -m tools.benchmark --flagfile=flags/lenet.cfg
+    python -m tools.benchmark --what=input --flagfile=flags/resnet50.cfg
 
 Measures in one process, taking turns; run nothing beside it.
 """
@@ -11,8 +12,11 @@ import statistics
 from absl import flags
 
 from lottery_tf import command, datasets, quiet
+from lottery_tf.errors import InputError
 
+WHAT = flags.DEFINE_enum("what", "step", ("step", "input"), "What to measure.")
 STEPS = flags.DEFINE_integer("steps", 1000, "Training steps per repeat.", lower_bound=1)
+IMAGES = flags.DEFINE_integer("images", 4096, "Images per repeat of --what=input.", lower_bound=1)
 REPEATS = flags.DEFINE_integer("repeats", 7, "Repeats of each way, after one warm-up.")
 CSV = flags.DEFINE_string("csv", "benchmark.csv", "Where every repeat is written.")
 ROUNDS = flags.DEFINE_bool(
@@ -21,27 +25,53 @@ ROUNDS = flags.DEFINE_bool(
 
 
 def main(config):
-    datasets.find(config)
+    directory = datasets.find(config)
+    if WHAT.value == "input" and directory.one_size:
+        raise InputError(
+            f"--what=input expects JPEG images of varying size. Those of {config.dataset} have one "
+            "size, and are stored decoded."
+        )
     quiet.import_tensorflow()
+    (step if WHAT.value == "step" else stream)(config)
+
+
+def step(config):
     from lottery_tf import benchmarks
 
     times = benchmarks.step_times(config, steps=STEPS.value, repeats=REPEATS.value)
-    engine = statistics.median(times["engine"])
-    print(f"{'way':<16}  {'ms/step':>8}  {'least':>7}  {'most':>7}  {'engine = 1':>10}")
-    for way, seconds in times.items():
-        median = statistics.median(seconds)
-        cells = [1000 * value for value in (median, min(seconds), max(seconds))]
-        print(
-            f"{way:<16}  {cells[0]:8.3f}  {cells[1]:7.3f}  {cells[2]:7.3f}  {median / engine:10.2f}"
-        )
-    with open(CSV.value, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["repeat", *times])
-        for repeat, row in enumerate(zip(*times.values(), strict=True)):
-            writer.writerow([repeat, *row])
+    report(times, unit="ms/step", scale=1000)
+    images = config.batch_size / statistics.median(times["engine"])
+    print(f"The engine trains on {images:.0f} images/s.")
     if ROUNDS.value:
         overhead = benchmarks.round_overhead(config)
         print(f"Of a whole round, {overhead:.1%} is not training steps.")
+
+
+def stream(config):
+    from lottery_tf import input_benchmark
+
+    rates = input_benchmark.input_rates(config, images=IMAGES.value, repeats=REPEATS.value)
+    report(rates, unit="images/s", scale=1)
+    print(f"Peak memory {input_benchmark.peak_memory() / 1e6:.0f} MB.")
+
+
+def report(values, *, unit, scale):
+    """Prints medians, extremes and ratios to the first way, and writes every repeat as CSV."""
+    first = statistics.median(next(iter(values.values())))
+    print(f"{'way':<16}  {unit:>8}  {'least':>7}  {'most':>7}  {'ratio':>6}")
+    for way, repeats in values.items():
+        median = statistics.median(repeats)
+        cells = [scale * value for value in (median, min(repeats), max(repeats))]
+        digits = 3 if scale > 1 else 0
+        print(
+            f"{way:<16}  {cells[0]:8.{digits}f}  {cells[1]:7.{digits}f}  {cells[2]:7.{digits}f}  "
+            f"{median / first:6.2f}"
+        )
+    with open(CSV.value, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["repeat", *values])
+        for repeat, row in enumerate(zip(*values.values(), strict=True)):
+            writer.writerow([repeat, *row])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ class Dataset:
 
     Args:
         mean, std: per channel; None: of the first training images (see feeds.constants).
-        augment: a key of augmentation.AUGMENTATIONS, for images of one size.
+        augment: a key of augmentation.AUGMENTATIONS.
     """
 
     mean: tuple[float, ...] | None = None
@@ -30,7 +30,7 @@ DATASETS = {
     "mnist": Dataset((0.1307,), (0.3081,)),
     "cifar10": Dataset((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), "flip_crop"),
     "cifar100": Dataset((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), "flip_crop"),
-    "imagenet2012": Dataset((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "imagenet2012": Dataset((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "flip"),
 }
 USERS_OWN = Dataset()
 

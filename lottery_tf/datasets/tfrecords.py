@@ -66,7 +66,7 @@ def check(directory, split):
 def stream(directory, noise, *, epoch, window, batch_size, augment=True, first_step=0):
     """The batches of one epoch of training, read from the shards in `visit_order`.
 
-    Holds two windows of undecoded records at most, and a few batches. Images of varying size are
+    Holds three windows of undecoded records at most, and a few batches. Images of varying size are
     cropped while they are decoded; those of one size are augmented later, on the device.
 
     Returns:
@@ -78,7 +78,8 @@ def stream(directory, noise, *, epoch, window, batch_size, augment=True, first_s
     words = augmentation.draw(noise, epoch, split.examples)[examples]
     inside = (positions % window).astype(np.int32)
     first_window, skipped = divmod(first_step * batch_size, window)
-    records = _records(split, order).batch(window).skip(first_window)  # each element: a window
+    # Each element is a window of records; the next one is read while one is decoded.
+    records = _records(split, order).batch(window).skip(first_window).prefetch(1)
     visits = tf.data.Dataset.from_tensor_slices(
         (inside[first_window * window :], words[first_window * window :])
     ).batch(window)

@@ -1,0 +1,43 @@
+"""Networks that `--model=tests.networks:…` names, each wrong in its own way."""
+
+import keras
+
+
+def no_model(input_shape, classes):
+    return "a model"
+
+
+def not_built(input_shape, classes):
+    return keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(classes)])
+
+
+def wrong_classes(input_shape, classes):
+    image = keras.Input(input_shape)
+    return keras.Model(image, keras.layers.Dense(classes + 1)(keras.layers.Flatten()(image)))
+
+
+def wrong_channels(input_shape, classes):
+    image = keras.Input((*input_shape[:2], 3))
+    return keras.Model(image, keras.layers.Dense(classes)(keras.layers.Flatten()(image)))
+
+
+def softmax(input_shape, classes):
+    image = keras.Input(input_shape)
+    features = keras.layers.Flatten()(image)
+    return keras.Model(image, keras.layers.Dense(classes, activation="softmax")(features))
+
+
+def nothing_to_prune(input_shape, classes):
+    image = keras.Input(input_shape)
+    features = keras.layers.GlobalAveragePooling2D()(image)
+    return keras.Model(image, keras.ops.tile(features, (1, classes)))
+
+
+WRONG = {
+    "no_model": "expected a keras.Model",
+    "not_built": "not built",
+    "wrong_classes": r"output shape \(None, 10\).*\(None, 11\)",
+    "wrong_channels": r"input shape \(None, 8, 8, 1\).*\(None, 8, 8, 3\)",
+    "softmax": "expected logits",
+    "nothing_to_prune": "nothing to prune",
+}

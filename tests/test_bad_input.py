@@ -1,0 +1,50 @@
+"""What a run does with input that it cannot use: nothing is written, nothing finished is lost."""
+
+import subprocess
+
+import numpy as np
+import pytest
+
+from lottery_tf import imp, pruning
+from lottery_tf.errors import InputError
+from lottery_tf.rundir import RunDir
+from tests import networks
+from tests.test_imp import npz_bytes
+
+
+def test_bad_input_is_found_before_anything_is_written(config, sharded, tmp_path):
+    shard = next((sharded / "digits" / "1.0.0").glob("*train*-00001-*"))
+    damaged = tmp_path / "damaged" / "digits" / "1.0.0"
+    damaged.parent.mkdir(parents=True)
+    subprocess.run(["cp", "-r", shard.parent, damaged], check=True)
+    (damaged / shard.name).write_bytes(shard.read_bytes()[:-1])
+    for flags, words in (
+        ({"batch_size": 2000}, "batch_size.*at most 1347"),
+        ({"data_dir": str(tmp_path / "nowhere")}, "tools.prepare_data"),
+        ({"data_dir": str(tmp_path / "damaged"), "batch_size": 5}, shard.name),
+        ({"model": "no.such.module:network"}, "no.such.module"),
+        ({"model": "lottery_tf.models.lenet:nothing"}, "nothing"),
+        *(({"model": f"tests.networks:{name}"}, words) for name, words in networks.WRONG.items()),
+        ({"train_examples": 1348}, "at most 1347"),
+        ({"dataset": str(sharded)}, "dataset_info.json"),
+    ):
+        with pytest.raises(InputError, match=words):
+            imp.main(config(**flags))
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_loss_that_is_not_finite_keeps_the_finished_rounds(config, monkeypatch):
+    imp.main(config(rounds=1))
+    run = RunDir(config().run_dir)
+    before = npz_bytes(run.path)
+    assert before
+
+    def explode(initialization, masks, round):
+        start = {path: np.full_like(array, np.inf) for path, array in initialization(0).items()}
+        return pruning.apply_masks(start, masks)
+
+    monkeypatch.setitem(imp.RESETS, "init", explode)
+    with pytest.raises(InputError, match="Round 1, epoch 1, step 0"):
+        imp.main(config(rounds=2))
+    assert npz_bytes(run.path) == before
+    assert "Round 1" in (run.path / "log.txt").read_text().splitlines()[-1]
