@@ -42,6 +42,9 @@ class Engine:
         with self.strategy.scope():
             self.trainer = Trainer(self.network, config)
         masking.variables(self.network)  # two of one path are an error, now rather than later
+        self.dropout_states = [
+            variable for variable in self.network.variables if "seed_generator" in variable.path
+        ]
         self.feed = feeds.make(config, directory)
         self.mean, self.std = feeds.constants(config, directory)
         self.augment = feeds.augment(config, directory)
@@ -106,6 +109,9 @@ class Engine:
         last = self.steps if last is None else last
         masking.set_weights(self.network, weights, masks)
         self.trainer.reset_optimizer()
+        for index, state in enumerate(self.dropout_states):
+            words = noise.generator(first, 2, index)  # 2: another stream than order and words
+            state.assign(words.integers(0, 2**32, state.shape, np.uint32))
         history, step = [], first
         while step < last:
             epoch, start = divmod(step, self.steps_per_epoch)

@@ -155,3 +155,19 @@ def test_a_batch_larger_than_the_split_is_an_error(config):
     config = config(batch_size=2000)
     with pytest.raises(InputError, match=r"at most 1347.*2000"):
         Engine(config, datasets.find(config))
+
+
+@pytest.mark.parametrize("jit_compile", ["on", "off"])
+def test_dropout_is_part_of_the_noise(config, jit_compile):
+    engine, weights = make(
+        config(model="tests.networks:dropout", epochs=1, jit_compile=jit_compile)
+    )
+    masks = engine.dense_masks()
+    assert len(engine.dropout_states) == 1
+    finals = [
+        engine.train(weights, masks, noise)[0] for noise in (Noise(0, 0), Noise(0, 1), Noise(0, 0))
+    ]
+    assert_equal(finals[0], finals[2])
+    state = engine.dropout_states[0].numpy()
+    engine.train(weights, masks, Noise(0, 3), last=1)
+    assert not np.array_equal(engine.dropout_states[0].numpy(), state)
