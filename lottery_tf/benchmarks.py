@@ -30,7 +30,8 @@ def step_times(config, *, steps, repeats):
         BLAS; "at peak rate", what those would take at the rate of one of 2048 x 2048 by 2048.
     """
     directory = datasets.find(config)
-    engine, initialization = imp.prepare(dataclasses.replace(config, epochs=1), directory)
+    once = dataclasses.replace(config, epochs=1, schedule="constant", warmup_epochs=0.0)
+    engine, initialization = imp.prepare(once, directory)
     steps = min(steps, engine.steps)
     weights, masks = initialization(0), engine.dense_masks()
     shapes = product_shapes(engine.network, config.batch_size)

@@ -173,17 +173,20 @@ class Config:
     def _check_drops(self):
         late = [epoch for epoch in self.lr_drops if epoch >= self.epochs]
         if late or not self.lr_drops:
+            scaled = self._scaled_drops()
+            suggestion = f"give earlier drops (such as --lr_drops={scaled}), " if scaled else ""
             raise InputError(
                 f"--schedule=step with --epochs={self.epochs} expects --lr_drops below "
                 f"{self.epochs}. Received: {','.join(map(str, self.lr_drops)) or 'none'}. "
-                "Train longer, give earlier drops (the same parts of the training: "
-                f"--lr_drops={self._scaled_drops()}), or use --schedule=cosine."
+                f"Train longer, {suggestion}or use --schedule=cosine."
             )
 
     def _scaled_drops(self):
+        """The drops at the same parts of the training, or none if it is too short."""
         last = max(self.lr_drops, default=0) * 6 / 5  # as 56, 71 of 85: the last drop at 5/6
         parts = [epoch / last for epoch in self.lr_drops] or [2 / 3, 5 / 6]
-        return ",".join(str(max(1, int(part * self.epochs))) for part in parts)
+        drops = sorted({int(part * self.epochs) for part in parts})
+        return ",".join(map(str, drops)) if drops[0] >= 1 else ""
 
     def to_json(self):
         """The lines of config.json: every flag but run_dir, one per line."""

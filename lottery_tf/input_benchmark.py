@@ -14,31 +14,30 @@ from lottery_tf.datasets.order import Noise
 def input_rates(config, *, images, repeats):
     """Images per second of the training stream and of decoding alone, taking turns.
 
+    The first epoch of the stream warms up; the memory that it took is measured before the images
+    of the bare decoding are loaded.
+
     Args:
         config: Config, of a dataset whose images vary in size.
         images: how many to read per repeat, rounded down to whole batches.
         repeats: how often each way is measured, after one warm-up.
 
     Returns:
-        {way: [images per second of each repeat]}: "stream", from the shards to augmented batches;
-        "bare decode", decode_and_crop_jpeg alone of the same parts of the same images, from
-        memory, on as many threads.
+        (rates, peak), rates as {way: [images per second of each repeat]}: "stream", from the
+        shards to batches of crops; "bare decode", decode_and_crop_jpeg alone of the same parts of
+        the same images, from memory, on as many threads. The peak is in bytes, of the process and
+        its libraries.
     """
     directory = datasets.find(config)
     batches = max(1, min(images, directory.splits["train"].examples) // config.batch_size)
+    _stream(config, directory, Noise(config.data_seed, 0), batches)
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     rates = {"stream": [], "bare decode": []}
-    for repeat in range(repeats + 1):
+    for repeat in range(1, repeats + 1):
         noise = Noise(config.data_seed, repeat)
-        measured = _stream(config, directory, noise, batches), _bare(config, directory, batches)
-        for way, rate in zip(rates, measured, strict=True):
-            if repeat:
-                rates[way].append(rate)
-    return rates
-
-
-def peak_memory():
-    """The most memory that this process has held so far, in bytes."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        rates["stream"].append(_stream(config, directory, noise, batches))
+        rates["bare decode"].append(_bare(config, directory, batches))
+    return rates, peak
 
 
 def _stream(config, directory, noise, batches):

@@ -13,6 +13,7 @@ from lottery_tf import datasets, imp, pruning
 from lottery_tf.datasets import prepare, raw, tfrecords
 from lottery_tf.datasets.order import Noise
 from lottery_tf.errors import InputError
+from lottery_tf.input_benchmark import input_rates
 from lottery_tf.rundir import RunDir
 
 
@@ -146,6 +147,15 @@ def test_resnet50_steps_at_224_pixels(config, large_images, tmp_path):
     before = initialization(0)
     after, _ = engine.train(before, engine.dense_masks(), Noise(0, 0), last=1)
     assert all((after[path] != before[path]).any() for path in engine.dense_masks())
+
+
+def test_the_input_is_measured(config, large_images, tmp_path):
+    make(tmp_path, "imagenet2012")
+    flags = {"dataset": "imagenet2012", "data_dir": str(tmp_path / "data"), "batch_size": 8}
+    rates, peak = input_rates(config(**flags), images=20, repeats=2)
+    assert list(rates) == ["stream", "bare decode"]
+    assert all(len(found) == 2 and min(found) > 0 for found in rates.values())
+    assert peak > 1e8
 
 
 def test_an_unreadable_image_is_named_or_skipped(large_images, tmp_path, capsys):

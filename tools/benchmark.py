@@ -50,9 +50,9 @@ def step(config):
 def stream(config):
     from lottery_tf import input_benchmark
 
-    rates = input_benchmark.input_rates(config, images=IMAGES.value, repeats=REPEATS.value)
+    rates, peak = input_benchmark.input_rates(config, images=IMAGES.value, repeats=REPEATS.value)
     report(rates, unit="images/s", scale=1)
-    print(f"Peak memory {input_benchmark.peak_memory() / 1e6:.0f} MB.")
+    print(f"Peak memory while streaming: {peak / 1e6:.0f} MB.")
 
 
 def report(values, *, unit, scale):
