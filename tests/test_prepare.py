@@ -2,6 +2,7 @@ import functools
 import gzip
 import http.server
 import shutil
+import subprocess
 import threading
 
 import numpy as np
@@ -123,6 +124,26 @@ def test_a_preparation_that_dies_leaves_nothing_half_made(tmp_path, small_mnist,
     prepare_raw(tmp_path)
     with pytest.raises(InputError, match="exists already"):
         prepare_raw(tmp_path)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A directory on a disk of 200 kB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs more rights")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_leaves_nothing_half_made(tmp_path, small_disk, monkeypatch):
+    monkeypatch.setitem(prepare.COUNTS, "mnist", {"train": 1000, "test": 20})
+    write_mnist(tmp_path / "raw", train=1000)
+    with pytest.raises(InputError, match="No space left on device"):
+        prepare.prepare("mnist", "raw", data_dir=small_disk / "data", raw_dir=tmp_path / "raw")
+    assert list((small_disk / "data").iterdir()) == []
 
 
 def _interrupt(*_, **__):

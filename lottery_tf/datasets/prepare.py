@@ -145,7 +145,7 @@ def write(name, sources, data_dir, *, version, description="", homepage=None):
                 disable_shuffling=in_order,
                 download_config=tfds.download.DownloadConfig(num_shards=shards),
             )
-    except (OSError, tf.errors.OpError) as error:
+    except (OSError, tf.errors.OpError, RuntimeError) as error:  # TFDS wraps in the last
         raise InputError(f"Cannot write {name} into {data_dir}: {error}.") from error
 
 
