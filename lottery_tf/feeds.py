@@ -96,7 +96,12 @@ class Streamed:
 
     def __init__(self, config, directory):
         self.config, self.directory = config, directory
-        self.check()
+        shards = [shard for split in directory.splits.values() for shard in split.shards]
+        if sum(shard.path.stat().st_size for shard in shards) < RESIDENT_BYTES:
+            self.check()
+        else:
+            for split in ("train", "test"):
+                tfrecords.check_lengths(directory, split)
 
     def epoch(self, noise, epoch, first_step):
         """What `batch` reads in an epoch: an iterator that begins at `first_step`."""

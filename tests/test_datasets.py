@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -93,10 +94,65 @@ def test_damaged_shards_are_named(copy, reader):
     reader(directory, "train")
 
 
-def test_labels_out_of_range_are_named(copy):
+def test_cut_shards_are_found_by_their_lengths_alone(copy):
+    config, path = copy
+    shard = path / "digits-train.tfrecord-00001-of-00003"
+    content = shard.read_bytes()
+    directory = datasets.find(config)
+    tfrecords.check_lengths(directory, "train")
+    length = int.from_bytes(content[:8], "little") + 16
+    for damaged, words in (
+        (content[:-3], "is damaged"),
+        (content + b"123", "is damaged"),
+        (content[length:], "has 12 examples.* says 13"),
+        (bytes([content[0] ^ 1]) + content[1:], "is damaged|has"),
+    ):
+        shard.write_bytes(damaged)
+        with pytest.raises(InputError, match=f"{shard} ({words})"):
+            tfrecords.check_lengths(directory, "train")
+
+
+@pytest.mark.parametrize("reader", [tfrecords.read, tfrecords.check])
+def test_labels_out_of_range_are_named(copy, reader):
     config, path = copy
     features = json.loads((path / "features.json").read_text())
     features["featuresDict"]["features"]["label"]["classLabel"]["numClasses"] = "5"
     (path / "features.json").write_text(json.dumps(features))
     with pytest.raises(InputError, match=r"labels 0 to 4\. Example 5 of the train split has 5"):
-        tfrecords.read(datasets.find(config), "train")
+        reader(datasets.find(config), "train")
+
+
+@pytest.mark.parametrize(
+    ("splits", "evaluated"),
+    [
+        (["train", "test"], "test"),
+        (["train", "validation"], "validation"),
+        (["train", "validation", "test"], "test"),
+    ],
+)
+def test_the_split_to_evaluate_on(copy, splits, evaluated):
+    config, path = copy
+    assert found_evaluation(path, config, splits) == evaluated
+
+
+def test_imagenet_is_evaluated_on_its_validation_split(copy, tmp_path):
+    config, path = copy
+    (tmp_path / "data" / "imagenet2012").mkdir()
+    moved = path.rename(tmp_path / "data" / "imagenet2012" / "5.1.0")
+    config = dataclasses.replace(config, dataset="imagenet2012")
+    assert found_evaluation(moved, config, ["train", "validation", "test"]) == "validation"
+
+
+def found_evaluation(path, config, splits):
+    """The split whose files stand for "test", in a dataset of these splits."""
+    info = json.loads((path / "dataset_info.json").read_text())
+    small = info["splits"][1]
+    info["splits"] = info["splits"][:1] + [small | {"name": name} for name in splits[1:]]
+    (path / "dataset_info.json").write_text(json.dumps(info))
+    source = path / "digits-test.tfrecord-00000-of-00001"
+    for name in splits[1:]:
+        target = path / f"digits-{name}.tfrecord-00000-of-00001"
+        if target != source:
+            shutil.copy(source, target)
+    shard = datasets.find(config).splits["test"].shards[0]
+    return shard.path.name.split("-")[1].split(".")[0]

@@ -17,11 +17,14 @@ class Dataset:
     Args:
         mean, std: per channel; None: of the first training images (see feeds.constants).
         augment: a key of augmentation.AUGMENTATIONS.
+        evaluation: the split that stands for "test" where there is one of this name; the test
+            split of ImageNet has no labels.
     """
 
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     augment: str = "none"
+    evaluation: str = "test"
 
 
 DATASETS = {
@@ -30,7 +33,9 @@ DATASETS = {
     "mnist": Dataset((0.1307,), (0.3081,)),
     "cifar10": Dataset((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), "flip_crop"),
     "cifar100": Dataset((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), "flip_crop"),
-    "imagenet2012": Dataset((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "flip"),
+    "imagenet2012": Dataset(
+        (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "flip", evaluation="validation"
+    ),
 }
 USERS_OWN = Dataset()
 
@@ -134,8 +139,11 @@ def _read(path, config):
             f"{path} is not a dataset of images and labels as TensorFlow Datasets writes them: "
             f"{error!r}."
         ) from None
-    if "test" not in splits and "validation" in splits:
-        splits["test"] = splits["validation"]  # as ImageNet's is called
+    evaluation = DATASETS.get(config.dataset, USERS_OWN).evaluation
+    for name in (evaluation, "test", "validation"):
+        if name in splits:
+            splits["test"] = splits[name]
+            break
     for split in ("train", "test"):
         if split not in splits:
             raise InputError(f"{path} has no {split} split. Found: {', '.join(splits)}")
