@@ -181,6 +181,11 @@ def test_tfds_downloads_mnist(tmp_path, mnist_server):
     assert found == sorted(image.tobytes() for image in images)
 
 
+def test_a_download_keeps_its_name(tmp_path):
+    with pytest.raises(InputError, match=r"--name=digits.*--source=raw"):
+        prepare.prepare("mnist", "tfds", data_dir=tmp_path, name="digits")
+
+
 def test_a_failed_download_suggests_raw_files(tmp_path, mnist_server):
     with pytest.raises(InputError, match=r"mnist.*--source=raw"):
         prepare.prepare("mnist", "tfds", data_dir=tmp_path / "data")

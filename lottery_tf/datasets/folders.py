@@ -60,11 +60,6 @@ def image_folders(directory, *, size=None, skip_bad=False):
     return {split: source(*found) for split, found in names.items()}
 
 
-def is_there(directory):
-    """Whether a directory has a training split of this layout."""
-    return any(_places(directory, SPLITS["train"]))
-
-
 def one_size(sources):
     """(height, width) if all images of all sources have one size, else None; reads headers."""
     sizes = set()

@@ -78,6 +78,8 @@ def prepare(dataset, source, *, data_dir, raw_dir=None, name=None, overwrite=Fal
             it should be, or it cannot be downloaded or written. Nothing half made is left.
     """
     name = name or dataset
+    if source == "tfds" and name != dataset:
+        raise InputError(f"--name={name} expects --source=raw: TFDS gives {dataset} its own name.")
     target = pathlib.Path(data_dir) / name
     if target.exists() and not overwrite:
         raise InputError(f"{target} exists already. To make it again, add --overwrite.")
