@@ -14,21 +14,21 @@ def import_tensorflow():
     """Imports TensorFlow and Keras; what they write to standard error is shown if they fail.
 
     Raises:
-        InputError: Keras runs, or is told to run, on another backend.
+        InputError: Keras is told to run on another backend.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    # Set or not, this wins over the user's keras.json.
+    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if backend != "tensorflow":
+        raise InputError(
+            f"Keras must run on TensorFlow: set KERAS_BACKEND=tensorflow. Received: {backend}"
+        )
     with _hold_back_stderr():
-        import keras
+        import keras  # noqa: F401
         import tensorflow
 
         tensorflow.config.list_physical_devices("GPU")  # looks for drivers, and says so
     logging.set_verbosity(logging.ERROR)  # TensorFlow Datasets tells each file that it opens
-    if keras.backend.backend() != "tensorflow":
-        raise InputError(
-            "Keras must run on TensorFlow: set KERAS_BACKEND=tensorflow. "
-            f"Received: {keras.backend.backend()}"
-        )
 
 
 @contextlib.contextmanager
