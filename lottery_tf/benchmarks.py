@@ -5,6 +5,7 @@ import functools
 import pathlib
 import tempfile
 import time
+from unittest import mock
 
 import keras
 import numpy as np
@@ -69,8 +70,10 @@ def product_shapes(network, batch_size):
 
 
 def keras_fit(config, directory, steps):
-    """A function that runs plain Keras `fit` of the same masked network and optimizer."""
-    network = models.build(config, directory.input_shape, directory.classes, seed=0)
+    """A function that runs plain Keras `fit` of the same network, with Keras's own BatchNorm."""
+    own = "lottery_tf.models.layers.FusedBatchNormalization"
+    with mock.patch(own, keras.layers.BatchNormalization):
+        network = models.build(config, directory.input_shape, directory.classes, seed=0)
     network.compile(
         training.OPTIMIZERS[config.optimizer](config),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),

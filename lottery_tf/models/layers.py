@@ -4,6 +4,7 @@ import keras
 
 from lottery_tf.masking import MaskedConv2D, MaskedDense
 from lottery_tf.models import initializer as named_initializer
+from lottery_tf.normalization import FusedBatchNormalization
 
 
 class Builder:
@@ -39,7 +40,7 @@ class Builder:
 
     def norm(self, features, name):
         """BatchNorm with PyTorch's constants."""
-        return keras.layers.BatchNormalization(
+        return FusedBatchNormalization(
             momentum=0.9,
             epsilon=1e-5,
             center=self.bn_affine,

@@ -1,0 +1,42 @@
+"""BatchNorm as one TensorFlow operation forward and one backward."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable(package="lottery_tf")
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """keras.layers.BatchNormalization, faster: the same function, weights and options.
+
+    Keras 3 composes it of a dozen operations, a third of a ResNet-20's step on a CPU. Where the
+    fused operation does not apply (statistics synchronised over replicas, a mask, another axis
+    than the last, renorm, other than images), this is Keras's own.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        rank, last = len(inputs.shape), self.axis in (-1, len(inputs.shape) - 1)
+        if self.synchronized or mask is not None or not last or rank != 4 or self.renorm:
+            return super().call(inputs, training=training, mask=mask)
+        channels = inputs.shape[-1]
+        gamma = self.gamma.value if self.scale else tf.ones(channels)
+        beta = self.beta.value if self.center else tf.zeros(channels)
+        inputs = tf.cast(inputs, self.compute_dtype)
+        batch = training and self.trainable
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs,
+            tf.cast(gamma, tf.float32),
+            tf.cast(beta, tf.float32),
+            None if batch else self.moving_mean.value,
+            None if batch else self.moving_variance.value,
+            epsilon=self.epsilon,
+            is_training=batch,
+        )
+        if batch:
+            # The operation gives the unbiased variance; Keras keeps the biased one.
+            count = tf.cast(tf.size(inputs) // channels, tf.float32)
+            self._follow(self.moving_mean, mean)
+            self._follow(self.moving_variance, variance * (count - 1) / count)
+        return outputs
+
+    def _follow(self, moving, value):
+        moving.assign(moving * self.momentum + value * (1 - self.momentum))
