@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import datasets, feeds, imp, masking, models, training
+from lottery_tf.cluster import connect
 from lottery_tf.datasets import tfrecords
 from lottery_tf.datasets.order import Noise
 from lottery_tf.rundir import RunDir
@@ -32,7 +33,7 @@ def step_times(config, *, steps, repeats):
     """
     directory = datasets.find(config)
     once = dataclasses.replace(config, epochs=1, schedule="constant", warmup_epochs=0.0)
-    engine, initialization = imp.prepare(once, directory)
+    engine, initialization = imp.prepare(once, directory, connect(once))
     steps = min(steps, engine.steps)
     weights, masks = initialization(0), engine.dense_masks()
     shapes = product_shapes(engine.network, config.batch_size)
@@ -97,7 +98,7 @@ def round_overhead(config):
     """The part of two rounds, all that the command does in them, that is not training steps."""
     with tempfile.TemporaryDirectory() as aside:
         config = dataclasses.replace(config, rounds=2, run_dir=str(pathlib.Path(aside) / "run"))
-        engine, initialization = imp.prepare(config, datasets.find(config))
+        engine, initialization = imp.prepare(config, datasets.find(config), connect(config))
         # Compiling is paid once per run, so it is no part of a round.
         engine.train(initialization(0), engine.dense_masks(), Noise(0, 0), last=1)
         engine.evaluate()
@@ -116,7 +117,7 @@ def _engine(engine, weights, masks, steps):
     data, rates = engine.feed.epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates)
     began = time.perf_counter()
     engine._run_steps(data, rates, tf.constant(0), tf.constant(steps))
-    engine.trainer.loss_mean.result().numpy()
+    engine.trainer.totals.numpy()
     return (time.perf_counter() - began) / steps
 
 

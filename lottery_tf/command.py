@@ -1,6 +1,7 @@
 """What every command shares: flags of Config, flag files, and errors without a traceback."""
 
 import dataclasses
+import os
 import pathlib
 import re
 import sys
@@ -8,7 +9,7 @@ import sys
 from absl import app, flags
 
 from lottery_tf.config import Config
-from lottery_tf.errors import InputError
+from lottery_tf.errors import LOST, InputError, WorkerLost
 from lottery_tf.fields import format_value, value_type
 
 _DEFINE = {
@@ -159,6 +160,11 @@ def _guarded(function):
         except (InputError, flags.Error) as error:
             print(f"Error: {error}", file=sys.stderr)
             sys.exit(1)
+        except WorkerLost as error:
+            print(f"Error: {error}", file=sys.stderr)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(LOST)  # TensorFlow would wait for the worker
         except KeyboardInterrupt:
             print("Stopped.", file=sys.stderr)
             sys.exit(130)

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import time
 
 from tqdm import tqdm
@@ -27,7 +28,7 @@ class Interrupted(Exception):
 
 @contextlib.contextmanager
 def stop_signals():
-    """Yields a function that raises Interrupted once Ctrl-C or SIGTERM has come.
+    """Yields a function that gives the number of the first SIGINT or SIGTERM that came, or 0.
 
     A second signal acts as if there were no handler.
     """
@@ -39,15 +40,16 @@ def stop_signals():
 
     before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def check():
-        if received:
-            raise Interrupted(received[0])
-
     try:
-        yield check
+        yield lambda: received[0] if received else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def say(line):
+    """A line for the user, beside the progress bar."""
+    tqdm.write(line, file=sys.stderr)
 
 
 def print_header():

@@ -1,14 +1,18 @@
 """Trains these weights, under these masks, from step s to step t, with this SGD noise."""
 
+import dataclasses
 import time
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from lottery_tf import feeds, masking, models
+from lottery_tf import state as state_lib
 from lottery_tf.errors import InputError
+from lottery_tf.moment import Moment
 from lottery_tf.schedules import learning_rates
-from lottery_tf.training import Trainer, cross_entropy
+from lottery_tf.training import Trainer, count_hits, cross_entropy
 
 PIECE_SECONDS = 2.0  # the compiled program comes up for signals about this often
 
@@ -19,37 +23,55 @@ class Engine:
     Args:
         config: Config.
         directory: datasets.Directory of config.dataset.
+        cluster: cluster.Cluster, the devices to compute on.
 
     Raises:
-        InputError: the data are damaged, or the batch is larger than the training split.
+        InputError: the data are damaged, or the batch is larger than the training split or does
+            not divide by the replicas.
     """
 
-    def __init__(self, config, directory):
-        self.config, self.directory = config, directory
-        self.split = directory.splits["train"]
-        if config.batch_size > self.split.examples:
+    def __init__(self, config, directory, cluster):
+        self.config, self.directory, self.cluster = config, directory, cluster
+        examples = directory.splits["train"].examples
+        if config.batch_size > examples:
             raise InputError(
-                f"--batch_size: expected at most {self.split.examples}, the examples of the "
-                f"training split of {config.dataset}. Received: {config.batch_size}"
+                f"--batch_size: expected at most {examples}, the examples of the training split "
+                f"of {config.dataset}. Received: {config.batch_size}"
             )
-        self.steps_per_epoch = self.split.examples // config.batch_size
-        self.steps = config.epochs * self.steps_per_epoch
-        self.rates = learning_rates(config, self.steps_per_epoch)
-        self.strategy = tf.distribute.OneDeviceStrategy(_device())
+        self._check_divides(examples)
         shape, classes = directory.input_shape, directory.classes
         # The seed does not matter: train() is given the weights.
-        self.network = models.build(config, shape, classes, seed=0, strategy=self.strategy)
-        with self.strategy.scope():
+        self.network = models.build(config, shape, classes, seed=0, strategy=cluster.strategy)
+        if cluster.replicas > 1 and config.sync_bn:
+            for layer in self.network._flatten_layers():
+                if isinstance(layer, keras.layers.BatchNormalization):
+                    layer.synchronized = True
+        with cluster.strategy.scope():
             self.trainer = Trainer(self.network, config)
         masking.variables(self.network)  # two of one path are an error, now rather than later
         self.dropout_states = [
             variable for variable in self.network.variables if "seed_generator" in variable.path
         ]
-        self.feed = feeds.make(config, directory)
+        self.feed = feeds.make(config, directory, cluster)
+        self.steps_per_epoch = self.feed.steps_per_epoch
+        self.steps = config.epochs * self.steps_per_epoch
+        self.rates = learning_rates(config, self.steps_per_epoch)
         self.mean, self.std = feeds.constants(config, directory)
         self.augment = feeds.augment(config, directory)
         self._compile()
         self._seconds_per_step = None
+
+    def _check_divides(self, examples):
+        parts = self.cluster.replicas * self.config.accumulate_steps
+        batch_size = self.config.batch_size
+        if batch_size % parts:
+            below = batch_size // parts * parts
+            nearest = [size for size in (below, below + parts) if 0 < size <= examples]
+            each = f" in {self.config.accumulate_steps} parts" * (self.config.accumulate_steps > 1)
+            raise InputError(
+                f"--batch_size is that of all {self.cluster.replicas} replicas{each}; expected a "
+                f"multiple of {parts}, as {' or '.join(map(str, nearest))}. Received: {batch_size}"
+            )
 
     def _compile(self):
         # Kernels of rank above 2 are convolutions, which XLA runs at half speed on a CPU.
@@ -57,7 +79,13 @@ class Engine:
             len(kernel.mask.shape) > 2 for kernel in masking.kernels(self.network).values()
         )
         on_cpu = not tf.config.list_logical_devices("GPU")
-        auto = self.config.jit_compile == "auto" and not (convolutional and on_cpu)
+        several = self.cluster.replicas > 1  # XLA compiles no loop around their collectives
+        if several and self.config.jit_compile == "on":
+            raise InputError(
+                f"--jit_compile=on expects one replica. Received: {self.cluster.replicas}. Use "
+                "--jit_compile=auto."
+            )
+        auto = self.config.jit_compile == "auto" and not (convolutional and on_cpu) and not several
         jit = auto or self.config.jit_compile == "on"
         # XLA cannot read files: what is streamed is compiled by step, what is resident as a loop.
         resident = isinstance(self.feed, feeds.Resident)
@@ -70,8 +98,10 @@ class Engine:
         kernels = masking.kernels(self.network)
         return {path: np.ones(kernel.mask.shape, bool) for path, kernel in kernels.items()}
 
-    def _step(self, images, labels, words, rate):
-        self.trainer.optimizer.learning_rate.assign(rate)
+    def _step(self, batch, rate):
+        images, labels, words = self.feed.rows(*batch)
+        learning_rate = self.trainer.optimizer.learning_rate
+        learning_rate.assign(tf.cast(rate, learning_rate.dtype))
         self.trainer.train_step((self._normalise(self.augment(images, words)), labels))
 
     def _steps(self, epoch, rates, first, last):
@@ -79,13 +109,24 @@ class Engine:
         step = first
         while step < last:  # tf.range would be compiled anew for every pair of bounds
             batch = self.feed.batch(epoch, step)
-            self.strategy.run(self._one_step, args=(*batch, rates[step]))
+            self.cluster.strategy.run(self._one_step, args=(batch, rates[step]))
             step += 1
 
     def _normalise(self, images):
         return (tf.cast(images, tf.float32) / 255 - self.mean) / self.std
 
-    def train(self, weights, masks, noise, *, first=0, last=None, on_piece=None, on_epoch=None):
+    def train(
+        self,
+        weights,
+        masks,
+        noise,
+        *,
+        first=0,
+        last=None,
+        checkpoint=None,
+        on_piece=None,
+        on_epoch=None,
+    ):
         """Trains weights under masks from step `first` to step `last` with a fresh optimizer.
 
         Args:
@@ -93,8 +134,9 @@ class Engine:
             masks: {kernel path: bool array}.
             noise: datasets.order.Noise.
             first, last: steps of the schedule; by default the whole of it.
-            on_piece: called every few seconds with (steps done since the schedule's step 0,
-                running train loss, running train accuracy). What it raises ends the training.
+            checkpoint: (Moment, state) of this training, with which an earlier call of on_piece
+                was given the Moment and state() the state; it goes on from there, bit for bit.
+            on_piece: called every few seconds with the Moment; what it raises ends the training.
             on_epoch: called with each row of the history.
 
         Returns:
@@ -107,96 +149,124 @@ class Engine:
             InputError: the loss is not finite, or a streamed file is damaged.
         """
         last = self.steps if last is None else last
-        masking.set_weights(self.network, weights, masks)
-        self.trainer.reset_optimizer()
-        for index, state in enumerate(self.dropout_states):
-            words = noise.generator(first, 2, index)  # 2: another stream than order and words
-            state.assign(words.integers(0, 2**32, state.shape, np.uint32))
-        history, step = [], first
-        while step < last:
-            epoch, start = divmod(step, self.steps_per_epoch)
-            stop = min(self.steps_per_epoch, last - epoch * self.steps_per_epoch)
-            row = self._epoch(noise, epoch, start, stop, first, on_piece)
-            step = epoch * self.steps_per_epoch + stop
-            if stop == self.steps_per_epoch:
-                history.append(row)
-                if on_epoch:
-                    on_epoch(row)
-        return masking.get_weights(self.network), history
+        moment = Moment(first, 0.0, 0.0, [], 0.0, 0.0)
+        if checkpoint:
+            moment, state = checkpoint
+            state_lib.restore(self, state, masks)
+        else:
+            state_lib.start(self, weights, masks, noise, first)
+        while moment.step < last:
+            before = moment
+            for moment in self._epoch(noise, before, first, last):
+                if on_epoch and len(moment.history) > len(before.history):
+                    on_epoch(moment.history[-1])
+                if on_piece:
+                    on_piece(moment)
+        return masking.get_weights(self.network), moment.history
 
-    def _epoch(self, noise, epoch, start, stop, first, on_piece):
-        """Steps start to stop - 1 of an epoch of a training from `first`: a row of the history."""
-        began, train_seconds, base = time.perf_counter(), 0.0, epoch * self.steps_per_epoch
+    def state(self):
+        """{name: array} of all that a training holds between two steps; every worker calls it."""
+        return state_lib.capture(self)
+
+    def _epoch(self, noise, moment, first, last):
+        """Yields the Moments of an epoch, from the given one on, of a training from `first`."""
+        epoch, step = divmod(moment.step, self.steps_per_epoch)
+        base = epoch * self.steps_per_epoch
+        stop = min(self.steps_per_epoch, last - base)
+        if step == 0:
+            moment = dataclasses.replace(moment, seconds=0.0, train_seconds=0.0)
+            self.trainer.set_totals(0)
+        began = time.perf_counter()
         rates = tf.constant(self.rates[base : base + self.steps_per_epoch])
-        data = self.feed.epoch(noise, epoch, start)
-        self.trainer.reset_metrics()
-        step = start
+        data = self.feed.epoch(noise, epoch, step)
         while step < stop:
             piece = min(stop, step + self._piece_steps())
-            piece_began = time.perf_counter()
-            try:
-                self._run_steps(data, rates, tf.constant(step), tf.constant(piece))
-            except tf.errors.OpError:
-                self.feed.check()  # the error names no file; this does
-                raise
-            loss = float(self.trainer.loss_mean.result())
-            accuracy = float(self.trainer.accuracy_mean.result())
-            seconds = time.perf_counter() - piece_began
-            train_seconds += seconds
-            self._seconds_per_step = seconds / (piece - step)
-            self._check_finite(noise, first)
-            step = piece
-            if on_piece:
-                on_piece(base + step, loss, accuracy)
-        test_loss, test_accuracy = self.evaluate()
-        if not np.isfinite(test_loss):
-            raise _not_finite(noise.round, epoch, base + stop - 1, f"test loss is {test_loss}")
-        return {
-            "epoch": epoch + 1,
-            "step": base + stop,
-            "learning_rate": float(rates[stop - 1]),
-            "train_loss": loss,
-            "train_accuracy": accuracy,
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
-            "seconds": time.perf_counter() - began,
-            "train_seconds": train_seconds,
-        }
+            train_seconds, totals = self._run_piece(data, rates, step, piece)
+            loss, accuracy = self._running_means(totals, noise, first)
+            moment = dataclasses.replace(
+                moment,
+                step=base + piece,
+                loss=loss,
+                accuracy=accuracy,
+                train_seconds=moment.train_seconds + train_seconds,
+            )
+            step, row = piece, []
+            if step == self.steps_per_epoch:
+                row = [self._row(noise, moment, float(rates[-1]))]
+            seconds = moment.seconds + time.perf_counter() - began
+            if row:
+                row[0] |= {"seconds": seconds, "train_seconds": moment.train_seconds}
+            moment = dataclasses.replace(moment, history=moment.history + row, seconds=seconds)
+            yield moment
+            began = time.perf_counter()
+
+    def _run_piece(self, data, rates, first, last):
+        """(seconds, Trainer.totals) after steps first to last - 1 of an epoch."""
+        began = time.perf_counter()
+        try:
+            self._run_steps(data, rates, tf.constant(first), tf.constant(last))
+            totals = self.trainer.totals.numpy()
+        except tf.errors.OpError:
+            self.feed.check()  # the error names no file; this does
+            raise
+        seconds = time.perf_counter() - began
+        # All workers must run equal pieces.
+        (total,) = self.cluster.sum(np.array([seconds / (last - first)]))
+        self._seconds_per_step = total / self.cluster.workers
+        return seconds, totals
 
     def _piece_steps(self):
         if self._seconds_per_step is None:
             return 1  # compiles
         return max(1, int(PIECE_SECONDS / self._seconds_per_step))
 
-    def _check_finite(self, noise, first):
-        bad = int(self.trainer.first_bad_update)
-        if bad >= 0:
-            step = first + bad
-            epoch = step // self.steps_per_epoch
-            raise _not_finite(noise.round, epoch, step, "loss is not finite")
+    def _running_means(self, totals, noise, first):
+        """(loss, accuracy) of the epoch so far; InputError if the loss is not finite."""
+        bad = totals[:, 3][totals[:, 3] > 0]
+        if bad.size:
+            step = first + int(bad.min()) - 1
+            raise _not_finite(noise.round, step // self.steps_per_epoch, step, "loss is not finite")
+        loss, hits, examples, _ = totals.sum(0)
+        return float(loss / examples), float(hits / examples)
+
+    def _row(self, noise, moment, rate):
+        """The row of the history for the epoch that ends with this Moment, without its times."""
+        epoch = moment.step // self.steps_per_epoch
+        test_loss, test_accuracy = self.evaluate()
+        if not np.isfinite(test_loss):
+            raise _not_finite(noise.round, epoch - 1, moment.step - 1, f"test loss is {test_loss}")
+        return {
+            "epoch": epoch,
+            "step": moment.step,
+            "learning_rate": rate,
+            "train_loss": moment.loss,
+            "train_accuracy": moment.accuracy,
+            "test_loss": test_loss,
+            "test_accuracy": test_accuracy,
+        }
 
     def evaluate(self):
         """(mean cross-entropy, accuracy) of the network on the whole test split."""
-        examples = self.directory.splits["test"].examples
-        totals = np.zeros(2)
+        totals = np.zeros(3)
         for images, labels in self.feed.test_batches():
-            totals += self._evaluate_batch(images, labels).numpy()
-        loss, accuracy = totals / examples
-        return float(loss), float(accuracy)
+            parts = self._evaluate_batch(images, labels)
+            for part in self.cluster.strategy.experimental_local_results(parts):
+                totals += part.numpy()
+        loss, hits, examples = self.cluster.sum(totals)
+        assert examples == self.directory.splits["test"].examples, examples
+        return float(loss / examples), float(hits / examples)
 
     def _evaluate(self, images, labels):
+        return self.cluster.strategy.run(self._evaluate_rows, args=(images, labels))
+
+    def _evaluate_rows(self, images, labels):
+        """[sum of the losses, hits, examples] of this replica's part of a batch."""
+        mine = slice(self.cluster.replica_here, None, self.cluster.replicas_here)
+        images, labels = images[mine], labels[mine]
         logits = tf.cast(self.network(self._normalise(images), training=False), tf.float32)
-        hits = tf.argmax(logits, -1, output_type=labels.dtype) == labels
-        return tf.stack(
-            [
-                tf.reduce_sum(cross_entropy(labels, logits)),
-                tf.reduce_sum(tf.cast(hits, tf.float32)),
-            ]
-        )
-
-
-def _device():
-    return "GPU:0" if tf.config.list_logical_devices("GPU") else "CPU:0"
+        losses = tf.reduce_sum(cross_entropy(labels, logits))
+        examples = tf.cast(tf.shape(labels)[0], tf.float32)
+        return tf.stack([losses, count_hits(labels, logits), examples])
 
 
 def _not_finite(round, epoch, step, what):

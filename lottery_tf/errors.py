@@ -6,3 +6,13 @@ class InputError(ValueError):
 
     Commands print it without a traceback and exit with status 1.
     """
+
+
+LOST = 74  # exit status when another worker is lost
+
+
+class WorkerLost(Exception):
+    """Another worker died or stopped answering; launched again, the run continues.
+
+    Commands print it without a traceback and exit with status LOST.
+    """

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf.datasets import DATASETS, USERS_OWN, augmentation, tfrecords
+from lottery_tf.datasets import DATASETS, USERS_OWN, Split, augmentation, tfrecords
 from lottery_tf.datasets.order import visit_order
 from lottery_tf.errors import InputError
 
@@ -13,7 +13,7 @@ RESIDENT_BYTES = 2e9
 MEASURED_EXAMPLES = 1000
 
 
-def make(config, directory):
+def make(config, directory, cluster):
     """The feed that config.resident asks for; "auto" decides by the size of the training split.
 
     Raises:
@@ -26,7 +26,7 @@ def make(config, directory):
         )
     pixels = directory.splits["train"].examples * int(np.prod(directory.input_shape))
     fits = config.resident == "auto" and directory.one_size and pixels < RESIDENT_BYTES
-    return (Resident if fits or config.resident == "on" else Streamed)(config, directory)
+    return (Resident if fits or config.resident == "on" else Streamed)(config, directory, cluster)
 
 
 def constants(config, directory):
@@ -56,33 +56,45 @@ def augment(config, directory):
     return augmentation.AUGMENTATIONS[name]
 
 
-class Resident:
-    """Both splits in device memory as uint8; a step gathers its rows."""
+def _rows(array, index, count):
+    """The index-th of `count` equal parts of an array; all of it if there is one."""
+    size = array.shape[0] // count
+    return array if count == 1 else array[index * size : (index + 1) * size]
 
-    def __init__(self, config, directory):
-        self.config, self.split = config, directory.splits["train"]
-        self.train, self.test = (
-            tuple(map(tf.constant, tfrecords.read(directory, split))) for split in ("train", "test")
-        )  # each: uint8 (examples, h, w, c), int32 (examples,)
+
+class Resident:
+    """Both splits in the memory of every device as uint8; a replica gathers its rows."""
+
+    def __init__(self, config, directory, cluster):
+        self.config, self.cluster, self.split = config, cluster, directory.splits["train"]
+        self.steps_per_epoch = self.split.examples // config.batch_size
+        self.train = tuple(map(cluster.copies, tfrecords.read(directory, "train")))
+        self.test = tuple(map(tf.constant, tfrecords.read(directory, "test")))
+        # each: uint8 (examples, h, w, c), int32 (examples,)
 
     def epoch(self, noise, epoch, first_step):
         """What `batch` reads in an epoch: the split, and the examples and words of every step."""
         window, batch_size = self.config.shuffle_window, self.config.batch_size
         _, _, examples = visit_order(self.split.lengths, noise, epoch, window=window)
-        steps = len(examples) // batch_size
+        steps = self.steps_per_epoch
         order = examples[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
         words = augmentation.draw(noise, epoch, self.split.examples)
         return *self.train, tf.constant(order), tf.constant(words)
 
     @staticmethod
     def batch(epoch, step):
-        """Images uint8 (batch, h, w, c), labels (batch,) and words (batch, WORDS) of a step."""
+        """What `rows` reads for a step, the same for every replica."""
         images, labels, order, words = epoch
-        return tuple(tf.gather(array, order[step]) for array in (images, labels, words))
+        return images, labels, words, order[step]
+
+    def rows(self, images, labels, words, order):
+        """Images uint8 (rows, h, w, c), labels (rows,) and words (rows, WORDS) of this replica."""
+        order = _rows(order, self.cluster.replica, self.cluster.replicas)
+        return tuple(tf.gather(array, order) for array in (images, labels, words))
 
     def test_batches(self):
-        """The test split in batches; the last one may be smaller."""
-        images, labels = self.test
+        """This worker's part of the test split in batches; the last one may be smaller."""
+        images, labels = (array[self.cluster.worker :: self.cluster.workers] for array in self.test)
         for start in range(0, len(labels), EVALUATION_BATCH):
             stop = start + EVALUATION_BATCH
             yield images[start:stop], labels[start:stop]
@@ -92,10 +104,20 @@ class Resident:
 
 
 class Streamed:
-    """Both splits read from their shards as they are needed."""
+    """Both splits read from their shards as they are needed, by each worker its rows."""
 
-    def __init__(self, config, directory):
-        self.config, self.directory = config, directory
+    def __init__(self, config, directory, cluster):
+        self.config, self.directory, self.cluster = config, directory, cluster
+        self.own_files = config.shard_files and cluster.workers > 1
+        batch_size = config.batch_size
+        self.batch_here = batch_size // cluster.workers
+        if self.own_files:
+            parts = [self._files_of(worker) for worker in range(cluster.workers)]
+            self.split = parts[cluster.worker]
+            self.steps_per_epoch = min(part.examples for part in parts) // self.batch_here
+        else:
+            self.split = directory.splits["train"]
+            self.steps_per_epoch = self.split.examples // batch_size
         shards = [shard for split in directory.splits.values() for shard in split.shards]
         if sum(shard.path.stat().st_size for shard in shards) < RESIDENT_BYTES:
             self.check()
@@ -103,29 +125,51 @@ class Streamed:
             for split in ("train", "test"):
                 tfrecords.check_lengths(directory, split)
 
+    def _files_of(self, worker):
+        """The part of the training split that --shard_files gives to a worker."""
+        shards = self.directory.splits["train"].shards
+        if len(shards) < self.cluster.workers:
+            raise InputError(
+                f"--shard_files expects a shard or more for each of {self.cluster.workers} "
+                f"workers. Found: {len(shards)}. Leave it out: each worker reads all of them then."
+            )
+        return Split(shards[worker :: self.cluster.workers])
+
     def epoch(self, noise, epoch, first_step):
         """What `batch` reads in an epoch: an iterator that begins at `first_step`."""
+        # Of its own files a worker takes every row, in an order of its own.
+        key, worker, workers = noise, self.cluster.worker, self.cluster.workers
+        if self.own_files:
+            key, worker, workers = noise.of_worker(worker), 0, 1
         return iter(
             tfrecords.stream(
                 self.directory,
-                noise,
+                self.split,
+                key,
                 epoch=epoch,
                 window=self.config.shuffle_window,
-                batch_size=self.config.batch_size,
+                batch_size=self.batch_here * workers,
                 augment=self.config.augment != "none",
-                first_step=first_step,
+                steps=(first_step, self.steps_per_epoch),
+                part=(worker, workers),
             )
         )
 
     @staticmethod
     def batch(epoch, step):
-        """Images uint8 (batch, h, w, c), labels (batch,) and words (batch, WORDS) of a step."""
+        """What `rows` reads for a step: the batch of this worker."""
         return next(epoch)
 
+    def rows(self, *batch):
+        """Images uint8 (rows, h, w, c), labels (rows,) and words (rows, WORDS) of this replica."""
+        here = self.cluster.replicas_here
+        return tuple(_rows(array, self.cluster.replica_here, here) for array in batch)
+
     def test_batches(self):
-        """The test split in batches; the last one may be smaller."""
+        """This worker's part of the test split in batches; the last one may be smaller."""
         batch = EVALUATION_BATCH if self.directory.one_size else LARGE_EVALUATION_BATCH
-        return tfrecords.stream_in_order(self.directory, "test", batch_size=batch)
+        part = self.cluster.worker, self.cluster.workers
+        return tfrecords.stream_in_order(self.directory, "test", batch_size=batch, part=part)
 
     def check(self):
         """Reads every record; raises InputError if a shard is damaged, and names it."""

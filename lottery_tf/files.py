@@ -1,10 +1,50 @@
 """Files that are seen whole or not at all, and the formats of a run. NumPy and stdlib only."""
 
 import csv
+import hashlib
 import io
 import os
+import shutil
 
 import numpy as np
+
+from lottery_tf.errors import InputError
+
+SUMS = "SHA256SUMS"
+
+
+def write_directory(path, contents):
+    """Writes {file name: bytes} as a directory with a SHA256SUMS, all of it or nothing."""
+    aside = path.with_name(f".{path.name}.tmp")
+    try:
+        aside.mkdir()
+        sums = ""
+        for name, content in contents.items():
+            write(aside / name, content)
+            sums += f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+        write(aside / SUMS, sums.encode())
+        sync_directory(aside)
+        os.rename(aside, path)
+        sync_directory(path.parent)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise InputError(f"Cannot save {path}: {error.strerror}.") from None
+
+
+def read_checked(path):
+    """The bytes of a file, checked against the SHA256SUMS beside it.
+
+    Raises:
+        InputError: the file or its checksum cannot be read, or do not match.
+    """
+    try:
+        content = path.read_bytes()
+        sums = (path.parent / SUMS).read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read {error.filename}: {error.strerror}.") from None
+    if f"{hashlib.sha256(content).hexdigest()}  {path.name}\n".encode() not in sums:
+        raise InputError(f"{path} is damaged: it does not match {SUMS}.")
+    return content
 
 
 def write_text(path, text):

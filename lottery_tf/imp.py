@@ -6,71 +6,90 @@ Run it again to resume; a run that is finished grows with a larger --rounds.
 """
 
 import functools
+import os
 import platform
 import shlex
+import signal
 import sys
 import time
 
 import numpy as np
 
-from lottery_tf import command, console, datasets, models, pruning, quiet
+from lottery_tf import checkpoints, command, console, datasets, models, pruning, quiet
 from lottery_tf.datasets.order import Noise
 from lottery_tf.resets import RESETS
 from lottery_tf.rundir import RunDir
 
+PREEMPTED = 75  # exit status after SIGTERM: a checkpoint is saved, launch again
 
-def experiment(config, run, first_round, engine, initialization, check_stop=lambda: None):
+
+def experiment(config, run, first_round, engine, initialization, received=lambda: 0):
     """Train, save, prune, reset, from `first_round` to the last of config.rounds.
 
     Args:
         config: Config.
-        run: an open RunDir that holds the rounds before `first_round`.
+        run: an open RunDir that holds the rounds before `first_round`; only the chief uses it.
+        first_round: the round to begin or to continue.
         engine, initialization: as `prepare` gives them.
-        check_stop: called every few seconds; what it raises ends the experiment.
+        received: a function that gives the number of the signal that has come, or 0.
 
     Raises:
         InputError: the data or a finished round are damaged, or the loss is not finite.
+        Interrupted: a worker received a signal; a checkpoint is saved.
     """
-    from lottery_tf.summaries import Summaries
-
-    summaries = Summaries(run.path)
+    cluster, recorder = engine.cluster, None
     prune = functools.partial(
         pruning.prune,
         fraction=config.prune_fraction,
         criterion=config.criterion,
         scope=config.scope,
     )
+    if cluster.is_chief:
+        from lottery_tf.recorder import Recorder
+
+        recorder = Recorder(run, config, engine)
     if first_round:
-        masks, _ = prune(run.final(first_round - 1), run.masks(first_round - 1))
+        last = first_round - 1
+        masks = cluster.from_chief(lambda: prune(run.final(last), run.masks(last))[0])
     else:
         masks = engine.dense_masks()  # round 0 trains dense
     for round in range(first_round, config.rounds):
         began = time.perf_counter()
-        initial = RESETS[config.reset](initialization, masks, round)
-        final, history = train(engine, initial, masks, config, round, summaries, check_stop)
-        pruned, threshold = prune(final, masks)
-        metrics = {
-            "round": round,
-            "density": pruning.density(masks),
-            "threshold": threshold.removed,
-            **{name: history[-1][name] for name in LAST_EPOCH},
-            "seconds": time.perf_counter() - began,
-            "train_seconds": sum(row["train_seconds"] for row in history),
-            "smallest_kept": threshold.kept,
-            "remaining": pruning.remaining(masks),
-        }
-        summaries.finish_round(metrics, final, masks)
-        run.save_round(
-            round, masks=masks, initial=initial, final=final, history=history, metrics=metrics
+        initial = cluster.from_chief(
+            functools.partial(RESETS[config.reset], initialization, masks, round)
         )
-        console.print_row(metrics)
-        masks = pruned
+        checkpoint = None
+        if round == first_round:
+            checkpoint = load_checkpoint(cluster, run, round, recorder)
+        if checkpoint:
+            moment, _ = checkpoint
+            began -= sum(row["seconds"] for row in moment.history) + moment.seconds
+        final, history = train(
+            engine, initial, masks, config, round, checkpoint, recorder, received
+        )
+        pruned = {}
+        if recorder:
+            pruned, threshold = prune(final, masks)
+            recorder.finish_round(
+                masks=masks,
+                initial=initial,
+                final=final,
+                history=history,
+                threshold=threshold,
+                seconds=time.perf_counter() - began,
+            )
+        masks = cluster.from_chief(lambda pruned=pruned: pruned)
 
 
-LAST_EPOCH = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+def load_checkpoint(cluster, run, round, recorder):
+    """The checkpoint that every worker continues from; None without."""
+    packed = cluster.from_chief(
+        lambda: checkpoints.pack(checkpoints.newest(run.path, round, recorder.report))
+    )
+    return checkpoints.unpack(packed)
 
 
-def prepare(config, directory):
+def prepare(config, directory, cluster):
     """The engine of an experiment, and its initialization: a function of the round -> weights."""
     from lottery_tf import masking
     from lottery_tf.engine import Engine
@@ -84,50 +103,104 @@ def prepare(config, directory):
         shape, classes = directory.input_shape, directory.classes
         return masking.get_weights(models.build(config, shape, classes, seed=seed))
 
-    return Engine(config, directory), lambda round: fresh(round) if round else first()
+    engine = Engine(config, directory, cluster)
+    return engine, lambda round: fresh(round) if round else first()
 
 
-def train(engine, initial, masks, config, round, summaries, check_stop):
-    """One round of training, shown on the console and in TensorBoard; as Engine.train."""
-    progress = console.Progress(round, config.rounds, engine.steps)
-    summaries.start_round(round)
+def train(engine, initial, masks, config, round, checkpoint, recorder, received):
+    """One round of training, recorded by the chief; (weights, history) as Engine.train."""
+    if recorder:
+        recorder.start_round(round, checkpoint[0].history if checkpoint else [])
 
-    def on_piece(step, loss, accuracy):
-        progress.update(step, engine.steps_per_epoch, loss, accuracy)
-        check_stop()
+    def on_piece(moment):
+        due = bool(recorder) and recorder.is_checkpoint_due(moment)
+        stop = received()
+        if recorder:
+            recorder.show(moment)
+        # All workers must save and stop at one step.
+        votes = engine.cluster.sum(
+            np.array([due, stop == signal.SIGTERM, stop == signal.SIGINT], np.int32)
+        )
+        if votes.any():
+            state = engine.state()
+            if recorder:
+                recorder.save_checkpoint(moment, state)
+        if votes[1:].any():
+            raise console.Interrupted(signal.SIGTERM if votes[1] else signal.SIGINT)
 
     noise = Noise(config.data_seed, round)
     try:
-        return engine.train(initial, masks, noise, on_piece=on_piece, on_epoch=summaries.add_epoch)
+        return engine.train(
+            initial,
+            masks,
+            noise,
+            checkpoint=checkpoint,
+            on_piece=on_piece,
+            on_epoch=recorder.summaries.add_epoch if recorder else None,
+        )
     finally:
-        progress.close()
+        if recorder:
+            recorder.close_round()
 
 
 def main(config):
     """Checks everything, then runs or resumes the experiment; returns the exit status."""
     run = RunDir(config.run_dir)
-    run.check(config)
+    # Of several hosts only the chief looks at the run, and TensorFlow knows which one that is.
+    one_host = not {"TF_CONFIG", "SLURM_STEP_NUM_TASKS"} & os.environ.keys()
+    if one_host:
+        run.check(config)
     directory = datasets.find(config)
     quiet.import_tensorflow()
-    engine, initialization = prepare(config, directory)
-    with run.open(config) as finished, console.stop_signals() as check_stop:
-        run.log(f"started at round {finished} of {config.rounds}; {versions()}")
+    from lottery_tf.cluster import connect
+
+    cluster = connect(config)
+    with cluster.guard():
+        if cluster.is_chief and not one_host:
+            run.check(config)
+        engine, initialization = prepare(config, directory, cluster)
+        if cluster.is_chief:
+            return lead(config, run, engine, initialization)
+        with console.stop_signals() as received:
+            try:
+                experiment(config, run, first_round(cluster), engine, initialization, received)
+            except console.Interrupted as interrupted:
+                return status(interrupted)
+    return 0
+
+
+def lead(config, run, engine, initialization):
+    """What the chief does of `main`, and the only process of one."""
+    with run.open(config) as finished, console.stop_signals() as received:
+        devices = f"{engine.cluster.replicas} replicas on {engine.cluster.workers} workers"
+        run.log(f"started at round {finished} of {config.rounds} with {devices}; {versions()}")
         print(f"{run.path}: {finished} of {config.rounds} rounds are finished.")
         console.print_header()
         for metrics in run.metrics():
             console.print_row(metrics)
+        first_round(engine.cluster, finished)
         try:
-            experiment(config, run, finished, engine, initialization, check_stop)
+            experiment(config, run, finished, engine, initialization, received)
         except console.Interrupted as interrupted:
             run.log(f"stopped by {interrupted}")
             again = shlex.join(["python", "-m", "lottery_tf.imp", *sys.argv[1:]])
             print(f"Stopped by {interrupted}. To resume: {again}", file=sys.stderr)
-            return 128 + interrupted.signal
+            return status(interrupted)
         except Exception as error:
             run.log(f"stopped: {error}")
             raise
         run.log("finished")
     return 0
+
+
+def first_round(cluster, finished=0):
+    """The round to begin with: the number of finished rounds, which the chief knows."""
+    return int(cluster.sum(np.array([finished], np.int32))[0])
+
+
+def status(interrupted):
+    """The exit status after a signal."""
+    return PREEMPTED if interrupted.signal == signal.SIGTERM else 128 + interrupted.signal
 
 
 def versions():

@@ -42,7 +42,12 @@ def input_rates(config, *, images, repeats):
 
 def _stream(config, directory, noise, batches):
     stream = tfrecords.stream(
-        directory, noise, epoch=0, window=config.shuffle_window, batch_size=config.batch_size
+        directory,
+        directory.splits["train"],
+        noise,
+        epoch=0,
+        window=config.shuffle_window,
+        batch_size=config.batch_size,
     )
     return _rate(stream, batches, config.batch_size)
 

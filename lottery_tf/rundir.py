@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import fcntl
-import hashlib
 import json
 import os
 import pathlib
@@ -17,7 +16,6 @@ from lottery_tf.config import differences
 from lottery_tf.errors import InputError
 
 METRICS = "metrics.csv"
-SUMS = "SHA256SUMS"
 
 
 class RunDir:
@@ -85,9 +83,9 @@ class RunDir:
             yield finished
 
     def log(self, line):
-        """Adds a line with the time to log.txt."""
+        """Adds a line with the time to log.txt, where the disk lets it."""
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        with open(self.path / "log.txt", "a") as file:
+        with contextlib.suppress(OSError), open(self.path / "log.txt", "a") as file:
             file.write(f"{now} {line}\n")
 
     def _refuse_other_flags(self, config):
@@ -156,18 +154,13 @@ class RunDir:
 
     def _read(self, round, name):
         """The bytes of a round's file, checked against SHA256SUMS."""
-        path = self.round_path(round) / name
+        path = self.round_path(round)
         try:
-            content = path.read_bytes()
-            sums = (path.parent / SUMS).read_text()
-        except OSError as error:
-            raise InputError(f"Cannot read {error.filename}: {error.strerror}.") from None
-        if f"{hashlib.sha256(content).hexdigest()}  {name}\n" not in sums:
+            return files.read_checked(path / name)
+        except InputError as error:
             raise InputError(
-                f"{path} is damaged: it does not match {SUMS}. Restore it, or remove "
-                f"{path.parent} and all later rounds to train them again."
-            )
-        return content
+                f"{error} Restore it, or remove {path} and all later rounds to train them again."
+            ) from None
 
     # Writing -------------------------------------------------------------------------------
 
@@ -181,8 +174,6 @@ class RunDir:
         """
         for path, mask in masks.items():
             assert not np.any(final[path][~mask]), f"Pruned weights of {path} are not zero."
-        aside = self.path / f".round_{round:02d}.tmp"
-        aside.mkdir()
         contents = {
             "masks.npz": files.format_npz(masks),
             "initial.npz": files.format_npz(initial),
@@ -190,15 +181,14 @@ class RunDir:
             "history.csv": files.format_csv(history),
             METRICS: files.format_csv([metrics]),
         }
-        sums = ""
-        for name, content in contents.items():
-            files.write(aside / name, content)
-            sums += f"{hashlib.sha256(content).hexdigest()}  {name}\n"
-        files.write(aside / SUMS, sums.encode())
-        files.sync_directory(aside)
-        os.rename(aside, self.round_path(round))
-        files.sync_directory(self.path)
-        self._write_metrics()
+        try:
+            files.write_directory(self.round_path(round), contents)
+            self._write_metrics()
+        except (InputError, OSError) as error:
+            raise InputError(
+                f"{error} The rounds before are kept: free the space, or restore the directory, "
+                "and launch again."
+            ) from None
 
     def _write_metrics(self):
         if rows := self.metrics():

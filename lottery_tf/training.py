@@ -1,9 +1,12 @@
 """The step: loss, gradient, update."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lottery_tf import masking
+
+TOTALS = ("loss", "hits", "examples", "first bad update")  # columns of Trainer.totals
 
 
 class Trainer(keras.Model):
@@ -18,19 +21,33 @@ class Trainer(keras.Model):
         config: Config; its optimizer, weight decay, mixed_precision and accumulate_steps.
         auxiliary: a function without arguments that gives a scalar to add to the objective; none
             by default.
+
+    Attributes:
+        totals: float64 (replicas, len(TOTALS)), since it was last set to zero.
     """
 
     def __init__(self, network, config, *, auxiliary=None):
         super().__init__(name="trainer")
         self.network = network
         self.auxiliary = auxiliary
+        self.strategy = tf.distribute.get_strategy()
         self.micro_batches = config.accumulate_steps
         self._make_optimizer(config)
-        self.loss_mean = keras.metrics.Mean(name="loss")
-        self.accuracy_mean = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-        self.updates = tf.Variable(0, dtype=tf.int64, trainable=False)
-        # The first update since reset_optimizer() whose loss was not finite; -1: none.
-        self.first_bad_update = tf.Variable(-1, dtype=tf.int64, trainable=False)
+        # Replicas that do not synchronise their batches' statistics average the running ones.
+        self.averaged = [
+            variable
+            for layer in network._flatten_layers()
+            if isinstance(layer, keras.layers.BatchNormalization) and not layer.synchronized
+            for variable in (layer.moving_mean, layer.moving_variance)
+            if _replicas() > 1
+        ]
+        # Each replica adds to its own row, so that a checkpoint can hold them as they are.
+        self.totals = tf.Variable(
+            tf.zeros((_replicas(), len(TOTALS)), tf.float64),
+            trainable=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.SUM,
+        )
 
     def _make_optimizer(self, config):
         variables = self.network.trainable_variables
@@ -55,7 +72,7 @@ class Trainer(keras.Model):
         return self.network(images, training=training)
 
     def train_step(self, data):
-        """One update; returns the running means since reset_metrics().
+        """One update, added to `totals`.
 
         Args:
             data: (images float32 (batch, h, w, c), labels int32 (batch,)), of this replica.
@@ -63,27 +80,43 @@ class Trainer(keras.Model):
         images, labels = data
         variables = self.network.trainable_variables
         if self.micro_batches == 1:
-            loss, gradients = self._gradients(images, labels)
+            sums, gradients = self._gradients(images, labels)
         else:
-            loss, gradients = self._accumulated_gradients(images, labels)
-        if self.l2 or self.auxiliary:
+            sums, gradients = self._accumulated_gradients(images, labels)
+        self._count(sums, len(images))
+        if self.l2_variables or self.auxiliary:
             gradients = _add(gradients, self._penalty_gradients(variables))
-        bad = ~tf.math.is_finite(loss) & (self.first_bad_update < 0)
-        self.first_bad_update.assign(tf.where(bad, self.updates, self.first_bad_update))
-        self.updates.assign_add(1)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return self.get_metrics_result()
+        if self.averaged:
+            self._average_statistics()
+
+    def _average_statistics(self):
+        """Sets the running statistics of BatchNorm to their mean over the replicas."""
+        values = tf.concat([variable.value for variable in self.averaged], 0)  # one reduction
+        means = tf.distribute.get_replica_context().all_reduce("MEAN", values)
+        sizes = [variable.shape[0] for variable in self.averaged]
+        for variable, mean in zip(self.averaged, tf.split(means, sizes), strict=True):
+            variable.assign(mean)
+
+    def _count(self, sums, examples):
+        """Adds (sum of the losses, hits) of a batch to this replica's row of the totals."""
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        loss, hits = tf.unstack(tf.cast(sums, tf.float64))
+        # The first update whose loss was not finite, counted from 1; 0: none.
+        bad = ~tf.math.is_finite(loss) & (self.totals[replica, 3] == 0)
+        update = tf.cast(self.optimizer.iterations, tf.float64) + 1
+        row = tf.stack([loss, hits, tf.constant(examples, tf.float64), tf.where(bad, update, 0)])
+        mine = tf.range(_replicas())[:, tf.newaxis] == replica
+        self.totals.assign_add(tf.where(mine, row, tf.zeros_like(row)))
 
     def _gradients(self, images, labels):
-        """The mean loss of a batch, and the gradients of its share in the global batch's mean."""
+        """(Sum of the losses, hits) of a batch; gradients of its share in the global mean."""
         with tf.GradientTape() as tape:
             logits = tf.cast(self.network(images, training=True), tf.float32)
             losses = cross_entropy(labels, logits)  # (batch,)
-            loss = tf.reduce_mean(losses)
-            share = self._scaled(loss / _replicas())
-        self.loss_mean.update_state(losses)
-        self.accuracy_mean.update_state(labels, logits)
-        return loss, tape.gradient(share, self.network.trainable_variables)
+            share = self._scaled(tf.reduce_mean(losses) / _replicas())
+        sums = tf.stack([tf.reduce_sum(losses), count_hits(labels, logits)])
+        return sums, tape.gradient(share, self.network.trainable_variables)
 
     def _accumulated_gradients(self, images, labels):
         """`_gradients` of a batch in micro-batches, one after the other."""
@@ -91,38 +124,52 @@ class Trainer(keras.Model):
         images = tf.reshape(images, (count, -1, *images.shape[1:]))
         labels = tf.reshape(labels, (count, -1))
 
-        def add(index, loss, sums):
-            some_loss, some = self._gradients(images[index], labels[index])
-            return index + 1, loss + some_loss / count, _add(sums, [g / count for g in some])
+        def add(index, sums, gradients):
+            some_sums, some = self._gradients(images[index], labels[index])
+            return index + 1, sums + some_sums, _add(gradients, [g / count for g in some])
 
         zeros = [tf.zeros(v.shape) for v in self.network.trainable_variables]
-        _, loss, sums = tf.while_loop(
-            lambda index, *_: index < count, add, (tf.constant(0), tf.constant(0.0), zeros)
+        _, sums, gradients = tf.while_loop(
+            lambda index, *_: index < count, add, (tf.constant(0), tf.zeros(2), zeros)
         )
-        return loss, sums
+        return sums, gradients
 
     def _penalty_gradients(self, variables):
         """Gradients of the part of the objective that depends on the parameters alone."""
         with tf.GradientTape() as tape:
-            value = tf.constant(0.0)
-            if self.l2:
-                value += self.l2 * tf.add_n([tf.nn.l2_loss(v.value) for v in self.l2_variables])
+            parts = [self.l2 * tf.nn.l2_loss(v.value) for v in self.l2_variables]
             if self.auxiliary:
-                value += self.auxiliary()
-            share = self._scaled(value / _replicas())
+                parts.append(self.auxiliary())
+            share = self._scaled(tf.add_n(parts) / _replicas())
         return tape.gradient(share, variables)
 
     def _scaled(self, loss):
         scale = getattr(self.optimizer, "scale_loss", None)
         return scale(loss) if scale else loss
 
+    def set_totals(self, totals):
+        """Sets the totals to 0, or to those of an earlier training, on as many replicas or not."""
+        rows = np.zeros(self.totals.shape)
+        if np.shape(totals) == rows.shape:
+            rows[:] = totals
+        elif np.ndim(totals):
+            rows[0] = np.sum(totals, 0)
+        self._assign_totals(tf.constant(rows))
+
+    @tf.function
+    def _assign_totals(self, rows):
+        def assign():
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            mine = tf.range(len(rows))[:, tf.newaxis] == replica
+            self.totals.assign(tf.where(mine, rows, tf.zeros_like(rows)))
+
+        self.strategy.run(assign)
+
     def reset_optimizer(self):
         """Forgets slots and iterations: a round starts with a fresh optimizer."""
         for variable in self.optimizer.variables:
             zeros = tf.zeros(variable.shape, variable.dtype)
             variable.assign(self.first_scalars.get(variable.path, zeros))
-        self.updates.assign(0)
-        self.first_bad_update.assign(-1)
 
 
 def _replicas():
@@ -141,6 +188,12 @@ def _add(some, others):
 def cross_entropy(labels, logits):
     """The cross-entropy of each example, (batch,), of float32 logits."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
+
+
+def count_hits(labels, logits):
+    """How many examples are classified right, float32."""
+    hits = tf.argmax(logits, -1, output_type=labels.dtype) == labels
+    return tf.reduce_sum(tf.cast(hits, tf.float32))
 
 
 class Momentum(keras.optimizers.Optimizer):

@@ -13,6 +13,13 @@ ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for `tools`, which are not installed
 quiet.import_tensorflow()
 
+import tensorflow as tf  # noqa: E402
+
+# For --strategy=mirrored; --strategy=auto takes one device where there are no GPUs.
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+
 from lottery_tf.config import Config  # noqa: E402
 from tests.synthetic import write_dataset  # noqa: E402
 

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from lottery_tf import datasets, imp, pruning
+from lottery_tf.cluster import connect
 from lottery_tf.datasets import tfrecords
 from lottery_tf.datasets.order import Noise, visit_order
 from lottery_tf.engine import Engine
@@ -10,7 +11,7 @@ from lottery_tf.errors import InputError
 
 
 def make(config):
-    engine, initialization = imp.prepare(config, datasets.find(config))
+    engine, initialization = imp.prepare(config, datasets.find(config), connect(config))
     return engine, initialization(0)
 
 
@@ -39,11 +40,12 @@ def test_resident_and_streaming_see_the_same_examples(on_shards):
         for first_step in (0, 1, 3):
             stream = tfrecords.stream(
                 directory,
+                directory.splits["train"],
                 noise,
                 epoch=epoch,
                 window=16,
                 batch_size=8,
-                first_step=first_step,
+                steps=(first_step, 6),
             )
             streamed = [batch for batch, _, _ in stream.as_numpy_iterator()]
             expected = images[order[first_step * 8 : 48]].reshape(-1, 8, *images.shape[1:])
@@ -72,7 +74,7 @@ def test_pieces_do_not_change_the_result_and_compile_once(config, monkeypatch):
             weights,
             engine.dense_masks(),
             Noise(0, 0),
-            on_piece=lambda step, *_: pieces.append(step),
+            on_piece=lambda moment: pieces.append(moment.step),
         )
         assert engine._run_steps.experimental_get_tracing_count() == 1
         assert pieces[-1] == engine.steps == 84
@@ -154,7 +156,7 @@ def test_a_loss_that_is_not_finite_names_round_epoch_and_step(config):
 def test_a_batch_larger_than_the_split_is_an_error(config):
     config = config(batch_size=2000)
     with pytest.raises(InputError, match=r"at most 1347.*2000"):
-        Engine(config, datasets.find(config))
+        Engine(config, datasets.find(config), connect(config))
 
 
 @pytest.mark.parametrize("jit_compile", ["on", "off"])

@@ -8,6 +8,7 @@ import tensorflow as tf
 from PIL import Image
 
 from lottery_tf import datasets, imp, pruning
+from lottery_tf.cluster import connect
 from lottery_tf.datasets import prepare, tfrecords
 from lottery_tf.datasets.order import Noise
 from lottery_tf.errors import InputError
@@ -98,8 +99,8 @@ def test_streamed_crops_do_not_depend_on_where_the_stream_begins(config, large_i
 
     def batches(first_step=0, epoch=0, **options):
         stream = tfrecords.stream(
-            directory, Noise(0, 0), epoch=epoch, window=7, batch_size=5, first_step=first_step,
-            **options,
+            directory, directory.splits["train"], Noise(0, 0), epoch=epoch, window=7, batch_size=5,
+            steps=(first_step, None), **options,
         )  # fmt: skip
         return [images for images, _, _ in stream.as_numpy_iterator()]
 
@@ -141,7 +142,7 @@ def test_resnet50_steps_at_224_pixels(config, large_images, tmp_path):
     flags = {"model": "resnet50", "shortcut": "projection", "dataset": "imagenet2012"}
     flags |= {"data_dir": str(tmp_path / "data"), "optimizer": "momentum", "batch_size": 4}
     settings = config(**flags, epochs=1)
-    engine, initialization = imp.prepare(settings, datasets.find(settings))
+    engine, initialization = imp.prepare(settings, datasets.find(settings), connect(settings))
     before = initialization(0)
     after, _ = engine.train(before, engine.dense_masks(), Noise(0, 0), last=1)
     assert all((after[path] != before[path]).any() for path in engine.dense_masks())

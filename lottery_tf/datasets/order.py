@@ -14,10 +14,16 @@ class Noise:
 
     data_seed: int
     round: int
+    worker: int = 0  # where each worker has an order of its own
 
     def generator(self, *key):
         """A random generator for one use, named by integers such as the epoch."""
-        return np.random.default_rng([self.data_seed, self.round, *key])
+        worker = [3, self.worker] if self.worker else []  # 1, 2: other uses of the noise
+        return np.random.default_rng([self.data_seed, self.round, *key, *worker])
+
+    def of_worker(self, worker):
+        """The noise of a worker that reads files of its own."""
+        return dataclasses.replace(self, worker=worker)
 
 
 def visit_order(shard_lengths, noise, epoch, *, window):

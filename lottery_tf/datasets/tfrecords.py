@@ -91,27 +91,57 @@ def check_lengths(directory, split):
         _check_count(shard, found)
 
 
-def stream(directory, noise, *, epoch, window, batch_size, augment=True, first_step=0):
+def stream(
+    directory,
+    split,
+    noise,
+    *,
+    epoch,
+    window,
+    batch_size,
+    augment=True,
+    steps=(0, None),
+    part=(0, 1),
+):
     """The batches of one epoch of training, read from the shards in `visit_order`.
 
     Holds three windows of undecoded records at most, and a few batches. Images of varying size are
     cropped while they are decoded; those of one size are augmented later, on the device.
 
+    Args:
+        directory: datasets.Directory.
+        split: the datasets.Split to visit.
+        noise, epoch, window: as in visit_order.
+        batch_size: examples of a global batch.
+        augment: whether images of varying size are cropped at random, or in the centre.
+        steps: first batch, and the one after the last; full batches only.
+        part: (index, count): which of the equal parts of each batch to decode.
+
     Returns:
-        A tf.data.Dataset of (images uint8 (batch, h, w, c), labels int32 (batch,), random words
-        int32 (batch, WORDS)), full batches only, from batch `first_step` on.
+        A tf.data.Dataset of (images uint8 (rows, h, w, c), labels int32 (rows,), random words
+        int32 (rows, WORDS)).
     """
-    split = directory.splits["train"]
     order, positions, examples = visit_order(split.lengths, noise, epoch, window=window)
     words = augmentation.draw(noise, epoch, split.examples)[examples]
-    inside = (positions % window).astype(np.int32)
-    first_window, skipped = divmod(first_step * batch_size, window)
-    # Each element is a window of records; the next one is read while one is decoded.
-    records = _records(split, order).batch(window).skip(first_window).prefetch(1)
-    visits = tf.data.Dataset.from_tensor_slices(
-        (inside[first_window * window :], words[first_window * window :])
-    ).batch(window)
+    first, last = steps
+    last = len(positions) // batch_size if last is None else last
+    index, count = part
+    rows = batch_size // count
+    places = np.arange(first * batch_size, last * batch_size).reshape(-1, count, rows)
+    places = places[:, index].ravel()  # in the epoch, of the rows to decode
+    inside = (positions[places] % window).astype(np.int32)
+    # Each element is a window of records, and which places are visited in it.
+    windows = np.arange(first * batch_size // window, -(-len(positions) // window))
+    bounds = np.searchsorted(places, np.append(windows, windows[-1] + 1) * window)
+    visits = tf.data.Dataset.from_tensor_slices((bounds[:-1], bounds[1:]))
+    # The next window is read while one is decoded.
+    records = _records(split, order).batch(window).skip(windows[0]).prefetch(1)
+    inside, words = tf.constant(inside), tf.constant(words[places])
     parse, size = parser(directory), directory.input_shape[0]
+
+    def visit(window, bounds):
+        some = slice(bounds[0], bounds[1])
+        return tf.gather(window, inside[some]), words[some]
 
     def decode(record, words):
         image, label = parse(record)
@@ -123,17 +153,19 @@ def stream(directory, noise, *, epoch, window, batch_size, augment=True, first_s
 
     return (
         tf.data.Dataset.zip(records, visits)
-        .map(lambda window, visit: (tf.gather(window, visit[0]), visit[1]))
+        .map(visit)
         .unbatch()
-        .skip(skipped)
         .map(decode, tf.data.AUTOTUNE)
-        .batch(batch_size, drop_remainder=True)
+        .batch(rows, drop_remainder=True)
         .prefetch(2)
     )
 
 
-def stream_in_order(directory, split, *, batch_size):
-    """A whole split, in the order of its shards, in batches; the last one may be smaller.
+def stream_in_order(directory, split, *, batch_size, part=(0, 1)):
+    """A split, in the order of its shards, in batches; the last one may be smaller.
+
+    Args:
+        part: (index, count): every count-th example from the index-th on.
 
     Returns:
         A tf.data.Dataset of (images uint8, labels int32); images of varying size are cropped in
@@ -147,7 +179,8 @@ def stream_in_order(directory, split, *, batch_size):
             image = augmentation.centre_crop(image, directory.input_shape[0])
         return tf.ensure_shape(image, directory.input_shape), label
 
-    records = _records(shards, range(len(shards.shards)))
+    index, count = part
+    records = _records(shards, range(len(shards.shards))).shard(count, index)
     return records.map(decode, tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
 
 

@@ -1,0 +1,249 @@
+"""Where a run computes: on one device, on those of a machine, or on several machines."""
+
+import contextlib
+import functools
+import math
+import os
+import re
+import signal
+import socket
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from lottery_tf import files
+from lottery_tf.errors import InputError, WorkerLost
+
+PROBE_SECONDS = 5.0
+# What TensorFlow raises when a worker dies or does not answer.
+FAILURES = (
+    tf.errors.UnavailableError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.FailedPreconditionError,
+    tf.errors.InternalError,
+    tf.errors.UnknownError,
+)
+
+
+def connect(config):
+    """The Cluster that --strategy asks for; waits for the other workers.
+
+    Raises:
+        InputError: there are not the devices or the other workers that the strategy needs.
+        WorkerLost: another worker did not come within --worker_timeout.
+    """
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    _split_cpu(config.cpu_devices)
+    resolver = _resolver()
+    several = resolver and resolver.cluster_spec().num_tasks("worker") > 1
+    # Asking for logical devices starts the runtime, which several workers must start together.
+    kind = config.strategy
+    if kind == "auto" and several:
+        kind = "multi_worker"
+    if kind == "multi_worker":
+        if not several:
+            raise InputError(
+                "--strategy=multi_worker expects two or more workers in TF_CONFIG, as "
+                '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", '
+                '"index": 0}}, or in the environment of a Slurm step. Received: '
+                f"TF_CONFIG={os.environ.get('TF_CONFIG', '')}"
+            )
+        return _several_hosts(resolver, config)
+    gpus = tf.config.list_logical_devices("GPU")
+    devices = [device.name for device in gpus or tf.config.list_logical_devices("CPU")]
+    if kind == "mirrored" and len(devices) < 2:
+        raise InputError(
+            f"--strategy=mirrored expects two or more devices. Found: {devices[0]}. To try it "
+            "without GPUs: --cpu_devices=2"
+        )
+    if kind == "mirrored" or (kind == "auto" and len(gpus) > 1):
+        return Cluster(_mirrored(tuple(devices)))
+    return Cluster(tf.distribute.OneDeviceStrategy(devices[0]))
+
+
+@functools.cache
+def _mirrored(devices):
+    """One strategy per process: a second one would use the first one's keys of collectives."""
+    return tf.distribute.MirroredStrategy(devices)
+
+
+def _split_cpu(count):
+    """Makes `count` logical devices of the CPU."""
+    if count == 1:
+        return
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    if len(tf.config.get_logical_device_configuration(cpu) or [cpu]) != count:
+        parts = [tf.config.LogicalDeviceConfiguration()] * count
+        tf.config.set_logical_device_configuration(cpu, parts)
+
+
+def _resolver():
+    """What names the workers: TF_CONFIG, or the environment of a Slurm step; None without."""
+    if "TF_CONFIG" in os.environ:
+        try:
+            resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+            resolver.cluster_spec()
+        except ValueError as error:
+            raise InputError(f"TF_CONFIG is not as TensorFlow expects it: {error}.") from None
+        return resolver
+    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        return tf.distribute.cluster_resolver.SlurmClusterResolver()
+    return None
+
+
+def may_have_several_hosts():
+    """Whether the environment names a cluster; asks no TensorFlow."""
+    return "TF_CONFIG" in os.environ or "SLURM_STEP_NUM_TASKS" in os.environ
+
+
+def _several_hosts(resolver, config):
+    spec = resolver.cluster_spec()
+    if set(spec.jobs) != {"worker"} or resolver.task_type != "worker":
+        raise InputError(
+            "--strategy=multi_worker expects a cluster of workers alone; worker 0 is the chief. "
+            f"Received: {spec.as_dict()}, of which this is {resolver.task_type}"
+        )
+    addresses = spec.job_tasks("worker")
+    options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=config.worker_timeout)
+    _meet(addresses, resolver.task_id, config.worker_timeout)
+    with (
+        _naming_the_lost(addresses, resolver.task_id),
+        _alarm(config.worker_timeout),
+    ):
+        strategy = tf.distribute.MultiWorkerMirroredStrategy(
+            cluster_resolver=resolver, communication_options=options
+        )
+        return Cluster(strategy, addresses, resolver.task_id)
+
+
+class Cluster:
+    """The devices that compute together, and what their hosts tell one another.
+
+    Args:
+        strategy: tf.distribute.Strategy.
+        addresses: host:port of each worker; one process by default.
+        worker: the index of this one. Worker 0 is the chief: it alone decides and writes.
+    """
+
+    def __init__(self, strategy, addresses=("localhost",), worker=0):
+        self.strategy, self.addresses, self.worker = strategy, addresses, worker
+        self.replicas = strategy.num_replicas_in_sync
+        self.workers = len(addresses)
+        self.replicas_here = self.replicas // self.workers
+        self.is_chief = worker == 0
+
+        @tf.function(reduce_retracing=True)
+        def add(values):
+            def share():
+                first = _replica() % self.replicas_here == 0
+                return tf.where(first, values, tf.zeros_like(values))
+
+            return strategy.reduce("SUM", strategy.run(share), axis=None)
+
+        self._add = add
+
+    def sum(self, array):
+        """The sum of every worker's array, which all call with the same shape."""
+        array = np.asarray(array)
+        return self._add(tf.constant(array)).numpy() if self.workers > 1 else array
+
+    def from_chief(self, function):
+        """{name: array} that function() gives on the chief, on every worker."""
+        if self.workers == 1:
+            return function()
+        content = files.format_npz(function()) if self.is_chief else b""
+        content += bytes(-len(content) % 4)  # travels as int32; zip archives may end in zeros
+        (words,) = self.sum(np.array([len(content) // 4], np.int32))
+        buffer = np.zeros(words, np.int32)
+        buffer[: len(content) // 4] = np.frombuffer(content, np.int32)
+        return files.parse_npz(self.sum(buffer).tobytes())
+
+    @property
+    def replica(self):
+        """The index of the replica that is being traced, of all; 0 of one."""
+        return _replica() if self.replicas > 1 else 0
+
+    @property
+    def replica_here(self):
+        """The index of the replica among those of this worker."""
+        return self.replica % self.replicas_here
+
+    def copies(self, array):
+        """The array on each device of this worker."""
+        if self.replicas == 1:
+            return tf.constant(array)
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(array)
+        )
+
+    def guard(self):
+        """A context in which the loss of another worker becomes WorkerLost, which names it."""
+        if self.workers == 1:
+            return contextlib.nullcontext()
+        return _naming_the_lost(self.addresses, self.worker)
+
+
+def _replica():
+    return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+
+def _meet(addresses, worker, seconds):
+    """Returns when every worker listens on its port; WorkerLost if one does not come in time.
+
+    TensorFlow would wait for it without end, deaf to signals.
+    """
+    deadline = time.monotonic() + seconds
+    with socket.create_server(("", _port(addresses[worker]))):
+        waiting = set(range(len(addresses))) - {worker}
+        while waiting:
+            waiting = {index for index in waiting if not _answers(addresses[index])}
+            if waiting and time.monotonic() > deadline:
+                raise WorkerLost(_lost(addresses, worker, ""))
+            time.sleep(0.1)
+
+
+@contextlib.contextmanager
+def _alarm(seconds):
+    """Ends the process by SIGALRM if the body takes longer; there is no gentler way out of it."""
+    signal.alarm(math.ceil(seconds))
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+
+
+@contextlib.contextmanager
+def _naming_the_lost(addresses, worker):
+    try:
+        yield
+    except (*FAILURES, RuntimeError) as error:
+        raise WorkerLost(_lost(addresses, worker, error)) from None
+
+
+def _lost(addresses, worker, error):
+    others = {index: address for index, address in enumerate(addresses) if index != worker}
+    gone = [index for index, address in others.items() if not _answers(address)]
+    what = "nothing listens there"
+    if not gone:
+        # A process that hangs keeps its port; TensorFlow may know whom it waited for.
+        named = {int(task) for task in re.findall(r"/task:(\d+)", str(error))} & others.keys()
+        gone, what = sorted(named or others), "it does not answer"
+    names = " or ".join(f"worker {index} ({others[index]})" for index in gone)
+    return f"Lost {names}: {what}. Launch all workers again, to go on from the last checkpoint."
+
+
+def _port(address):
+    return int(address.rpartition(":")[2])
+
+
+def _answers(address):
+    host = address.rpartition(":")[0]
+    try:
+        with socket.create_connection((host, _port(address)), PROBE_SECONDS):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,86 @@
+"""What the chief of a run shows and saves of it."""
+
+import time
+
+from lottery_tf import checkpoints, console, pruning
+from lottery_tf.errors import InputError
+from lottery_tf.summaries import Summaries
+
+LAST_EPOCH = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+
+
+class Recorder:
+    """The console, TensorBoard, checkpoints and rounds of an open run directory.
+
+    Args:
+        run: an open RunDir.
+        config: Config.
+        engine: Engine.
+    """
+
+    def __init__(self, run, config, engine):
+        self.run, self.config, self.engine = run, config, engine
+        self.summaries = Summaries(run.path)
+        self.progress = None
+        self.saved = time.perf_counter()
+
+    def report(self, line):
+        """Tells the user, and log.txt."""
+        self.run.log(line)
+        console.say(line)
+
+    def start_round(self, round, history):
+        """Begins a round, or goes on with one whose first epochs are in the history."""
+        self.round = round
+        self.progress = console.Progress(round, self.config.rounds, self.engine.steps)
+        self.summaries.start_round(round)
+        for row in history:
+            self.summaries.add_epoch(row)
+
+    def show(self, moment):
+        """Moves the progress bar."""
+        steps = self.engine.steps_per_epoch
+        self.progress.update(moment.step, steps, moment.loss, moment.accuracy)
+
+    def is_checkpoint_due(self, moment):
+        """Whether the last one is too old; at the end of a round there is no need of one."""
+        age = time.perf_counter() - self.saved
+        minutes = self.config.checkpoint_minutes
+        return 0 < minutes <= age / 60 and moment.step < self.engine.steps
+
+    def save_checkpoint(self, moment, state):
+        """Saves a checkpoint; one that cannot be saved is reported, and the training goes on."""
+        try:
+            checkpoints.save(self.run.path, self.round, moment, state)
+        except InputError as error:
+            self.report(f"No checkpoint at step {moment.step}: {error}")
+        self.saved = time.perf_counter()
+
+    def close_round(self):
+        """Removes the progress bar, whether the round is finished or not."""
+        self.progress.close()
+
+    def finish_round(self, *, masks, initial, final, history, threshold, seconds):
+        """Saves a round and prints its row."""
+        metrics = {
+            "round": self.round,
+            "density": pruning.density(masks),
+            "threshold": threshold.removed,
+            **{name: history[-1][name] for name in LAST_EPOCH},
+            "seconds": seconds,
+            "train_seconds": sum(row["train_seconds"] for row in history),
+            "smallest_kept": threshold.kept,
+            "remaining": pruning.remaining(masks),
+        }
+        self.summaries.finish_round(metrics, final, masks)
+        self.run.save_round(
+            self.round,
+            masks=masks,
+            initial=initial,
+            final=final,
+            history=history,
+            metrics=metrics,
+        )
+        checkpoints.forget(self.run.path)
+        self.saved = time.perf_counter()
+        console.print_row(metrics)
