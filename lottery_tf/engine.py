@@ -98,6 +98,16 @@ class Engine:
         kernels = masking.kernels(self.network)
         return {path: np.ones(kernel.mask.shape, bool) for path, kernel in kernels.items()}
 
+    @tf.function
+    def assign_dropout(self, states):
+        """Sets the state of each dropout layer to this replica's row of (replicas, 2)."""
+
+        def assign():
+            for variable, rows in zip(self.dropout_states, states, strict=True):
+                variable.assign(rows[self.cluster.replica])
+
+        self.cluster.strategy.run(assign)
+
     def _step(self, batch, rate):
         images, labels, words = self.feed.rows(*batch)
         learning_rate = self.trainer.optimizer.learning_rate

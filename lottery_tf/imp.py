@@ -63,6 +63,8 @@ def experiment(config, run, first_round, engine, initialization, received=lambda
             checkpoint = load_checkpoint(cluster, run, round, recorder)
         if checkpoint:
             moment, _ = checkpoint
+            if recorder:
+                run.log(f"round {round} continues at step {moment.step}")
             began -= sum(row["seconds"] for row in moment.history) + moment.seconds
         final, history = train(
             engine, initial, masks, config, round, checkpoint, recorder, received

@@ -51,6 +51,7 @@ class Recorder:
     def save_checkpoint(self, moment, state):
         """Saves a checkpoint; one that cannot be saved is reported, and the training goes on."""
         try:
+            self.run.check_is_there()
             checkpoints.save(self.run.path, self.round, moment, state)
         except InputError as error:
             self.report(f"No checkpoint at step {moment.step}: {error}")

@@ -82,6 +82,11 @@ class RunDir:
             self._write_metrics()  # a kill may have fallen between the round and its row
             yield finished
 
+    def check_is_there(self):
+        """Raises InputError if the directory was removed since it was opened."""
+        if not (self.path / "config.json").exists():
+            raise InputError(f"Cannot save into {self.path}: it was removed or renamed.")
+
     def log(self, line):
         """Adds a line with the time to log.txt, where the disk lets it."""
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
@@ -182,6 +187,7 @@ class RunDir:
             METRICS: files.format_csv([metrics]),
         }
         try:
+            self.check_is_there()
             files.write_directory(self.round_path(round), contents)
             self._write_metrics()
         except (InputError, OSError) as error:

@@ -13,9 +13,13 @@ def start(engine, weights, masks, noise, first):
     masking.set_weights(engine.network, weights, masks)
     engine.trainer.reset_optimizer()
     engine.trainer.set_totals(0)
-    for index, variable in enumerate(engine.dropout_states):
-        words = noise.generator(first, DROPOUT, index)
-        _set_dropout(engine, variable, words.integers(0, 2**32, variable.shape, np.uint32))
+    _set_dropout(
+        engine,
+        [
+            noise.generator(first, DROPOUT, index).integers(0, 2**32, variable.shape, np.uint32)
+            for index, variable in enumerate(engine.dropout_states)
+        ],
+    )
 
 
 def capture(engine):
@@ -23,6 +27,8 @@ def capture(engine):
     state = {f"weights/{path}": w for path, w in masking.get_weights(engine.network).items()}
     for index, variable in enumerate(engine.trainer.optimizer.variables):
         state[f"optimizer/{index:04d}"] = variable.numpy()
+    for index, variable in enumerate(engine.dropout_states):
+        state[f"dropout/{index}"] = variable.numpy()
     return state | {"totals": engine.trainer.totals.numpy()}
 
 
@@ -33,18 +39,12 @@ def restore(engine, state, masks):
     for index, variable in enumerate(engine.trainer.optimizer.variables):
         variable.assign(state[f"optimizer/{index:04d}"])
     engine.trainer.set_totals(state["totals"])
-    for variable in engine.dropout_states:
-        _set_dropout(engine, variable, state[f"weights/{variable.path}"])
+    count = len(engine.dropout_states)
+    _set_dropout(engine, [state[f"dropout/{index}"] for index in range(count)])
 
 
-def _set_dropout(engine, variable, first):
-    """Gives every replica a stream of its own; that of the first one names them all."""
-    offsets = np.zeros((engine.cluster.replicas, 2), np.uint32)
-    offsets[:, 0] = np.arange(engine.cluster.replicas)
-    states = tf.constant(first.astype(np.uint32) + offsets)
-
-    @tf.function
-    def assign():
-        engine.cluster.strategy.run(lambda: variable.assign(states[engine.cluster.replica]))
-
-    assign()
+def _set_dropout(engine, states):
+    """Gives every replica a stream of its own; the state of the first one names them all."""
+    replicas = np.arange(engine.cluster.replicas, dtype=np.uint32)
+    offsets = np.stack([replicas, np.zeros_like(replicas)], 1)  # (replicas, 2)
+    engine.assign_dropout([tf.constant(state + offsets) for state in states])
