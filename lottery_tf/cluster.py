@@ -90,14 +90,17 @@ def _resolver():
         except ValueError as error:
             raise InputError(f"TF_CONFIG is not as TensorFlow expects it: {error}.") from None
         return resolver
-    if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        return tf.distribute.cluster_resolver.SlurmClusterResolver()
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks > 1:
+        slurm = tf.distribute.cluster_resolver.SlurmClusterResolver
+        gpus = len(tf.config.list_physical_devices("GPU"))
+        # The resolver knows no nodes without GPUs: there it is told of some, and not to set them.
+        return (
+            slurm(gpus_per_node=gpus)
+            if gpus
+            else slurm(gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False)
+        )
     return None
-
-
-def may_have_several_hosts():
-    """Whether the environment names a cluster; asks no TensorFlow."""
-    return "TF_CONFIG" in os.environ or "SLURM_STEP_NUM_TASKS" in os.environ
 
 
 def _several_hosts(resolver, config):
@@ -197,7 +200,7 @@ def _meet(addresses, worker, seconds):
     TensorFlow would wait for it without end, deaf to signals.
     """
     deadline = time.monotonic() + seconds
-    with socket.create_server(("", _port(addresses[worker]))):
+    with socket.create_server(("", int(addresses[worker].rpartition(":")[2]))):
         waiting = set(range(len(addresses))) - {worker}
         while waiting:
             waiting = {index for index in waiting if not _answers(addresses[index])}
@@ -226,24 +229,20 @@ def _naming_the_lost(addresses, worker):
 
 def _lost(addresses, worker, error):
     others = {index: address for index, address in enumerate(addresses) if index != worker}
-    gone = [index for index, address in others.items() if not _answers(address)]
-    what = "nothing listens there"
-    if not gone:
-        # A process that hangs keeps its port; TensorFlow may know whom it waited for.
+    gone, what = [i for i, address in others.items() if not _answers(address)], "is not there"
+    if not gone:  # a process that hangs keeps its port; TensorFlow may know whom it waited for
         named = {int(task) for task in re.findall(r"/task:(\d+)", str(error))} & others.keys()
-        gone, what = sorted(named or others), "it does not answer"
+        gone, what = sorted(named or others), "does not answer"
     names = " or ".join(f"worker {index} ({others[index]})" for index in gone)
-    return f"Lost {names}: {what}. Launch all workers again, to go on from the last checkpoint."
-
-
-def _port(address):
-    return int(address.rpartition(":")[2])
+    return (
+        f"Lost {names}, which {what}. Launch all workers again, to go on from the last checkpoint."
+    )
 
 
 def _answers(address):
-    host = address.rpartition(":")[0]
+    host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host, _port(address)), PROBE_SECONDS):
+        with socket.create_connection((host, int(port)), PROBE_SECONDS):
             return True
     except OSError:
         return False

@@ -9,7 +9,7 @@ from lottery_tf.fields import check, flag, format_value
 from lottery_tf.models import INITIALIZERS, MODELS, POLICIES
 from lottery_tf.pruning import CRITERIA, SCOPES
 from lottery_tf.resets import RESETS
-from lottery_tf.schedules import SCHEDULES
+from lottery_tf.schedules import SCHEDULES, check_drops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,29 +208,11 @@ class Config:
                 f"Received: {self.accumulate_steps}"
             )
         if self.schedule == "step":
-            self._check_drops()
+            check_drops(self.lr_drops, self.epochs)
         # A seed that is not given is a function of --seed; recorded, so that the run says which.
         for name in ("init_seed", "data_seed"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.seed)
-
-    def _check_drops(self):
-        late = [epoch for epoch in self.lr_drops if epoch >= self.epochs]
-        if late or not self.lr_drops:
-            scaled = self._scaled_drops()
-            suggestion = f"give earlier drops (such as --lr_drops={scaled}), " if scaled else ""
-            raise InputError(
-                f"--schedule=step with --epochs={self.epochs} expects --lr_drops below "
-                f"{self.epochs}. Received: {','.join(map(str, self.lr_drops)) or 'none'}. "
-                f"Train longer, {suggestion}or use --schedule=cosine."
-            )
-
-    def _scaled_drops(self):
-        """The drops at the same parts of the training, or none if it is too short."""
-        last = max(self.lr_drops, default=0) * 6 / 5  # as 56, 71 of 85: the last drop at 5/6
-        parts = [epoch / last for epoch in self.lr_drops] or [2 / 3, 5 / 6]
-        drops = sorted({int(part * self.epochs) for part in parts})
-        return ",".join(map(str, drops)) if drops[0] >= 1 else ""
 
     def to_json(self):
         """The lines of config.json: every flag but run_dir, one per line."""

@@ -7,12 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import feeds, masking, models
+from lottery_tf import checks, feeds, masking, models
 from lottery_tf import state as state_lib
 from lottery_tf.errors import InputError
+from lottery_tf.evaluation import Evaluator
 from lottery_tf.moment import Moment
 from lottery_tf.schedules import learning_rates
-from lottery_tf.training import Trainer, count_hits, cross_entropy
+from lottery_tf.training import Trainer
 
 PIECE_SECONDS = 2.0  # the compiled program comes up for signals about this often
 
@@ -32,13 +33,7 @@ class Engine:
 
     def __init__(self, config, directory, cluster):
         self.config, self.directory, self.cluster = config, directory, cluster
-        examples = directory.splits["train"].examples
-        if config.batch_size > examples:
-            raise InputError(
-                f"--batch_size: expected at most {examples}, the examples of the training split "
-                f"of {config.dataset}. Received: {config.batch_size}"
-            )
-        self._check_divides(examples)
+        checks.check_batch(config, directory, cluster)
         shape, classes = directory.input_shape, directory.classes
         # The seed does not matter: train() is given the weights.
         self.network = models.build(config, shape, classes, seed=0, strategy=cluster.strategy)
@@ -56,22 +51,10 @@ class Engine:
         self.steps_per_epoch = self.feed.steps_per_epoch
         self.steps = config.epochs * self.steps_per_epoch
         self.rates = learning_rates(config, self.steps_per_epoch)
-        self.mean, self.std = feeds.constants(config, directory)
+        self.normalise = feeds.normaliser(config, directory)
         self.augment = feeds.augment(config, directory)
         self._compile()
         self._seconds_per_step = None
-
-    def _check_divides(self, examples):
-        parts = self.cluster.replicas * self.config.accumulate_steps
-        batch_size = self.config.batch_size
-        if batch_size % parts:
-            below = batch_size // parts * parts
-            nearest = [size for size in (below, below + parts) if 0 < size <= examples]
-            each = f" in {self.config.accumulate_steps} parts" * (self.config.accumulate_steps > 1)
-            raise InputError(
-                f"--batch_size is that of all {self.cluster.replicas} replicas{each}; expected a "
-                f"multiple of {parts}, as {' or '.join(map(str, nearest))}. Received: {batch_size}"
-            )
 
     def _compile(self):
         # Kernels of rank above 2 are convolutions, which XLA runs at half speed on a CPU.
@@ -91,7 +74,9 @@ class Engine:
         resident = isinstance(self.feed, feeds.Resident)
         self._one_step = tf.function(self._step, jit_compile=jit and not resident)
         self._run_steps = tf.function(self._steps, jit_compile=jit and resident)
-        self._evaluate_batch = tf.function(self._evaluate, jit_compile=jit)
+        self.evaluator = Evaluator(
+            self.network, self.feed, self.normalise, self.cluster, jit_compile=jit
+        )
 
     def dense_masks(self):
         """{kernel path: bool array}, True everywhere."""
@@ -112,7 +97,7 @@ class Engine:
         images, labels, words = self.feed.rows(*batch)
         learning_rate = self.trainer.optimizer.learning_rate
         learning_rate.assign(tf.cast(rate, learning_rate.dtype))
-        self.trainer.train_step((self._normalise(self.augment(images, words)), labels))
+        self.trainer.train_step((self.normalise(self.augment(images, words)), labels))
 
     def _steps(self, epoch, rates, first, last):
         """Steps first to last - 1 of an epoch, which feed.epoch gave."""
@@ -121,9 +106,6 @@ class Engine:
             batch = self.feed.batch(epoch, step)
             self.cluster.strategy.run(self._one_step, args=(batch, rates[step]))
             step += 1
-
-    def _normalise(self, images):
-        return (tf.cast(images, tf.float32) / 255 - self.mean) / self.std
 
     def train(
         self,
@@ -235,7 +217,9 @@ class Engine:
         bad = totals[:, 3][totals[:, 3] > 0]
         if bad.size:
             step = first + int(bad.min()) - 1
-            raise _not_finite(noise.round, step // self.steps_per_epoch, step, "loss is not finite")
+            raise checks.not_finite(
+                noise.round, step // self.steps_per_epoch, step, "loss is not finite"
+            )
         loss, hits, examples, _ = totals.sum(0)
         return float(loss / examples), float(hits / examples)
 
@@ -244,7 +228,9 @@ class Engine:
         epoch = moment.step // self.steps_per_epoch
         test_loss, test_accuracy = self.evaluate()
         if not np.isfinite(test_loss):
-            raise _not_finite(noise.round, epoch - 1, moment.step - 1, f"test loss is {test_loss}")
+            raise checks.not_finite(
+                noise.round, epoch - 1, moment.step - 1, f"test loss is {test_loss}"
+            )
         return {
             "epoch": epoch,
             "step": moment.step,
@@ -257,30 +243,4 @@ class Engine:
 
     def evaluate(self):
         """(mean cross-entropy, accuracy) of the network on the whole test split."""
-        totals = np.zeros(3)
-        for images, labels in self.feed.test_batches():
-            parts = self._evaluate_batch(images, labels)
-            for part in self.cluster.strategy.experimental_local_results(parts):
-                totals += part.numpy()
-        loss, hits, examples = self.cluster.sum(totals)
-        assert examples == self.directory.splits["test"].examples, examples
-        return float(loss / examples), float(hits / examples)
-
-    def _evaluate(self, images, labels):
-        return self.cluster.strategy.run(self._evaluate_rows, args=(images, labels))
-
-    def _evaluate_rows(self, images, labels):
-        """[sum of the losses, hits, examples] of this replica's part of a batch."""
-        mine = slice(self.cluster.replica_here, None, self.cluster.replicas_here)
-        images, labels = images[mine], labels[mine]
-        logits = tf.cast(self.network(self._normalise(images), training=False), tf.float32)
-        losses = tf.reduce_sum(cross_entropy(labels, logits))
-        examples = tf.cast(tf.shape(labels)[0], tf.float32)
-        return tf.stack([losses, count_hits(labels, logits), examples])
-
-
-def _not_finite(round, epoch, step, what):
-    return InputError(
-        f"Round {round}, epoch {epoch + 1}, step {step}: the {what}. The finished rounds are kept. "
-        "Lower --learning_rate, or raise --warmup_epochs, in another --run_dir."
-    )
+        return self.evaluator.evaluate()

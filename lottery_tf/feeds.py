@@ -47,6 +47,12 @@ def constants(config, directory):
     return images.mean((0, 1, 2)), np.maximum(images.std((0, 1, 2)), 1e-3)
 
 
+def normaliser(config, directory):
+    """The function of uint8 images that gives (pixel / 255 - mean) / std, float32."""
+    mean, std = constants(config, directory)
+    return lambda images: (tf.cast(images, tf.float32) / 255 - mean) / std
+
+
 def augment(config, directory):
     """The function of (images, words) that augments whole batches on the device."""
     name = config.augment
@@ -68,6 +74,7 @@ class Resident:
     def __init__(self, config, directory, cluster):
         self.config, self.cluster, self.split = config, cluster, directory.splits["train"]
         self.steps_per_epoch = self.split.examples // config.batch_size
+        self.test_examples = directory.splits["test"].examples
         self.train = tuple(map(cluster.copies, tfrecords.read(directory, "train")))
         self.test = tuple(map(tf.constant, tfrecords.read(directory, "test")))
         # each: uint8 (examples, h, w, c), int32 (examples,)
@@ -108,6 +115,7 @@ class Streamed:
 
     def __init__(self, config, directory, cluster):
         self.config, self.directory, self.cluster = config, directory, cluster
+        self.test_examples = directory.splits["test"].examples
         self.own_files = config.shard_files and cluster.workers > 1
         batch_size = config.batch_size
         self.batch_here = batch_size // cluster.workers

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from lottery_tf.errors import InputError
+
 
 def learning_rates(config, steps_per_epoch):
     """The learning rate of each update of a round, counted from the schedule's step 0.
@@ -42,3 +44,24 @@ def cosine(config, steps, steps_per_epoch):
 
 # A schedule is called with the config, the steps (n,) and the steps per epoch; it gives (n,).
 SCHEDULES = {"constant": constant, "step": step, "cosine": cosine}
+
+
+def check_drops(drops, epochs):
+    """Raises InputError unless --schedule=step has drops, all within the epochs."""
+    late = [epoch for epoch in drops if epoch >= epochs]
+    if late or not drops:
+        scaled = _scaled_drops(drops, epochs)
+        suggestion = f"give earlier drops (such as --lr_drops={scaled}), " if scaled else ""
+        raise InputError(
+            f"--schedule=step with --epochs={epochs} expects --lr_drops below {epochs}. Received: "
+            f"{','.join(map(str, drops)) or 'none'}. Train longer, {suggestion}or use "
+            "--schedule=cosine."
+        )
+
+
+def _scaled_drops(drops, epochs):
+    """The drops at the same parts of the training, or none if it is too short."""
+    last = max(drops, default=0) * 6 / 5  # as 56, 71 of 85: the last drop at 5/6
+    parts = [epoch / last for epoch in drops] or [2 / 3, 5 / 6]
+    scaled = sorted({int(part * epochs) for part in parts})
+    return ",".join(map(str, scaled)) if scaled[0] >= 1 else ""

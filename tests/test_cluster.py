@@ -1,5 +1,6 @@
 """One device, two logical devices, and two processes on loopback compute the same."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -181,7 +182,7 @@ def test_evaluation_is_exact_on_two_replicas(config, monkeypatch):
     engine, weights = mirrored(config)
     masking.set_weights(engine.network, weights, engine.dense_masks())
     images, labels = tfrecords.read(engine.directory, "test")
-    logits = engine.network(engine._normalise(images)).numpy()
+    logits = engine.network(engine.normalise(images)).numpy()
     assert engine.evaluate()[1] == np.mean(logits.argmax(-1) == labels)
 
 
@@ -268,6 +269,25 @@ def test_a_strategy_without_its_devices_says_what_to_do(config, monkeypatch):
     monkeypatch.delenv("TF_CONFIG")
     with pytest.raises(InputError, match=r"expects two or more devices.*--cpu_devices=2"):
         connect(config(strategy="mirrored"))
+
+
+def test_slurms_environment_makes_a_cluster(tmp_path):
+    slurm = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost",
+             "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_LOCALID": "0"}  # fmt: skip
+    given = arguments(tmp_path / "run", "auto", rounds=1)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "lottery_tf.imp", *given],
+            cwd=ROOT,
+            env=os.environ | slurm | {"SLURM_PROCID": str(index)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in (0, 1)
+    ]
+    assert [status for status, _, _ in workers.finish(processes)] == [0, 0]
+    assert "2 replicas on 2 workers" in (tmp_path / "run" / "log.txt").read_text()
 
 
 def wait_for(path, seconds=60):

@@ -117,7 +117,7 @@ def test_evaluation_counts_every_example_for_any_batch(config, monkeypatch):
         engine, _ = make(config())
         results.append(engine.evaluate())
     images, labels = tfrecords.read(engine.directory, "test")
-    logits = engine.network(engine._normalise(images)).numpy()
+    logits = engine.network(engine.normalise(images)).numpy()
     accuracy = np.mean(logits.argmax(-1) == labels)
     assert results[0][1] == results[1][1] == accuracy
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)

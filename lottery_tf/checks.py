@@ -1,0 +1,30 @@
+"""What can only be said once the data and the devices are known, or the training runs."""
+
+from lottery_tf.errors import InputError
+
+
+def check_batch(config, directory, cluster):
+    """Raises InputError if the batch does not fit the training split or the replicas."""
+    examples, batch_size = directory.splits["train"].examples, config.batch_size
+    if batch_size > examples:
+        raise InputError(
+            f"--batch_size: expected at most {examples}, the examples of the training split of "
+            f"{config.dataset}. Received: {batch_size}"
+        )
+    parts = cluster.replicas * config.accumulate_steps
+    if batch_size % parts:
+        below = batch_size // parts * parts
+        nearest = [size for size in (below, below + parts) if 0 < size <= examples]
+        each = f" in {config.accumulate_steps} parts each" * (config.accumulate_steps > 1)
+        raise InputError(
+            f"--batch_size is that of all {cluster.replicas} replicas{each}; expected a multiple "
+            f"of {parts}, as {' or '.join(map(str, nearest))}. Received: {batch_size}"
+        )
+
+
+def not_finite(round, epoch, step, what):
+    """The InputError of a training that diverged; epoch and step count from 0."""
+    return InputError(
+        f"Round {round}, epoch {epoch + 1}, step {step}: the {what}. The finished rounds are kept. "
+        "Lower --learning_rate, or raise --warmup_epochs, in another --run_dir."
+    )

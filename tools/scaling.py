@@ -1,0 +1,62 @@
+"""A paper estimate of data-parallel training: step time and efficiency, from FLOPs and bytes.
+
+    python -m tools.scaling --gpus=1,8,32 --batch_sizes=1024,2048,4096,8192
+
+Prints a table. Every number that it assumes is a flag; put in those of your own machines.
+"""
+
+from absl import flags
+
+from lottery_tf import command
+
+GPUS = flags.DEFINE_list("gpus", ["1", "8", "32"], "Numbers of GPUs.")
+BATCHES = flags.DEFINE_list(
+    "batch_sizes", ["1024", "2048", "4096", "8192"], "Global batches, in examples."
+)
+FLOPS = flags.DEFINE_float(
+    "gflop", 24.3, "GFLOP per example, forward and backward. Default: ResNet-50 at 224 x 224."
+)
+PARAMETERS = flags.DEFINE_float("parameters", 25.6e6, "Parameters, all-reduced in 4 bytes each.")
+RATE = flags.DEFINE_float(
+    "tflops", 62.0, "Sustained TFLOP/s of a GPU. Default: 20% of the peak of an A100 in bfloat16."
+)
+PER_HOST = flags.DEFINE_integer("gpus_per_host", 8, "GPUs in a host.")
+INSIDE = flags.DEFINE_float("inside_gbytes", 200.0, "GB/s between the GPUs of a host (NVLink).")
+BETWEEN = flags.DEFINE_float("between_gbytes", 10.0, "GB/s between hosts (100 Gbit/s Ethernet).")
+NORMS = flags.DEFINE_integer("batch_norms", 53, "BatchNorm layers that --sync_bn synchronises.")
+INSIDE_LATENCY = flags.DEFINE_float("inside_us", 30.0, "Microseconds of a small all-reduce, inside")
+BETWEEN_LATENCY = flags.DEFINE_float("between_us", 100.0, "The same between hosts.")
+REDUCTIONS = 6  # per BatchNorm and step: sum, sum of squares, count; and their gradients
+
+
+def step_seconds(gpus, batch):
+    """(computing, all-reduce of the gradients, synchronised BatchNorm), seconds of one step.
+
+    The gradients travel in a ring after the backward pass, without overlap: each GPU sends
+    2 (n - 1) / n of their bytes through its slowest link.
+    """
+    compute = batch / gpus * FLOPS.value / 1e3 / RATE.value
+    if gpus == 1:
+        return compute, 0.0, 0.0
+    several = gpus > PER_HOST.value
+    link = BETWEEN.value if several else INSIDE.value
+    reduce = 2 * (gpus - 1) / gpus * 4 * PARAMETERS.value / (link * 1e9)
+    latency = BETWEEN_LATENCY.value if several else INSIDE_LATENCY.value
+    return compute, reduce, NORMS.value * REDUCTIONS * latency / 1e6
+
+
+def main(_):
+    print("batch   GPUs  compute  reduce  sync BN  step ms  images/s  efficiency, and without sync")
+    for batch in map(int, BATCHES.value):
+        for gpus in map(int, GPUS.value):
+            compute, reduce, norms = step_seconds(gpus, batch)
+            step = compute + reduce + norms
+            print(
+                f"{batch:5d}  {gpus:5d}  {1e3 * compute:7.1f}  {1e3 * reduce:6.1f}  "
+                f"{1e3 * norms:7.1f}  {1e3 * step:7.1f}  {batch / step:8.0f}  "
+                f"{compute / step:10.0%} {compute / (compute + reduce):11.0%}"
+            )
+
+
+if __name__ == "__main__":
+    command.run(main)
