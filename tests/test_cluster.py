@@ -205,6 +205,7 @@ def test_workers_decode_the_rows_of_the_whole_between_them(config, sharded):
                 assert np.array_equal(arrays[0], np.concatenate(arrays[1:]))
 
 
+@pytest.mark.slow
 def test_streamed_workers_equal_a_resident_device(tmp_path):
     flags = {"batch_size": 32, "rounds": 1, "shuffle_window": 100}
     one = run(tmp_path / "one", "one_device", **flags)
@@ -297,6 +298,7 @@ def wait_for(path, seconds=60):
     assert path.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_the_loss_of_a_worker_is_named_and_a_launch_continues(victim, tmp_path):
     flags = {"batch_size": 32, "epochs": 5, "rounds": 6, "checkpoint_minutes": 0.01}
