@@ -116,7 +116,7 @@ def _engine(engine, weights, masks, steps):
     engine.trainer.reset_optimizer()
     data, rates = engine.feed.epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates)
     began = time.perf_counter()
-    engine._run_steps(data, rates, tf.constant(0), tf.constant(steps))
+    engine._run_steps(data, rates, tf.constant(0), tf.constant(steps), {})
     engine.trainer.totals.numpy()
     return (time.perf_counter() - began) / steps
 

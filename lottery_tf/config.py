@@ -173,6 +173,31 @@ class Config:
         "of machine with as many devices, gives the same bits.",
         how=True,
     )
+    repel: float = flag(
+        0.0,
+        "Strength lambda_r of the repellent loss: each round is pushed away from the optima of "
+        "earlier rounds, or with a negative strength towards them. The papers use 2 and -1.",
+    )
+    repel_from: str = flag(
+        "all", "The optima of all earlier rounds, of the previous one, or a number: the last ones."
+    )
+    repel_scope: str = flag(
+        "global",
+        "global: one cosine over all prunable weights, as in the paper; its layers can cancel each "
+        "other. layer: the mean over the layers of each one's squared cosine.",
+        choices=SCOPES,
+    )
+    repel_weighting: str = flag(
+        "none",
+        "saliency weighs each coordinate by the squared gradient of the data at the old optimum, a "
+        "diagonal estimate of the Fisher information, so that weights that do not matter cannot "
+        "pay for the repulsion. Ours, not the paper's.",
+        choices=("none", "saliency"),
+    )
+    repel_runs: tuple[str, ...] = flag(
+        (), "Run directories whose optima count too, chosen by --repel_from among their rounds."
+    )
+
     jit_compile: str = flag(
         "auto",
         "Compile the epoch with XLA. auto: on, except with several replicas and for convolutions "
@@ -201,6 +226,13 @@ class Config:
             raise InputError(
                 f"--dataset: expected one of {', '.join(DATASETS)}, or a directory with a "
                 f"dataset_info.json. Received: {self.dataset}"
+            )
+        if self.repel_from not in ("all", "previous") and not (
+            self.repel_from.isdigit() and int(self.repel_from) > 0
+        ):
+            raise InputError(
+                "--repel_from: expected all, previous, or a positive number of rounds. Received: "
+                f"{self.repel_from}"
             )
         if self.batch_size % self.accumulate_steps:
             raise InputError(

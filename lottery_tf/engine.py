@@ -9,9 +9,12 @@ import tensorflow as tf
 
 from lottery_tf import checks, feeds, masking, models
 from lottery_tf import state as state_lib
+from lottery_tf.datasets.order import Noise
 from lottery_tf.errors import InputError
 from lottery_tf.evaluation import Evaluator
 from lottery_tf.moment import Moment
+from lottery_tf.optima import measure
+from lottery_tf.saliency import estimate
 from lottery_tf.schedules import learning_rates
 from lottery_tf.training import Trainer
 
@@ -93,18 +96,19 @@ class Engine:
 
         self.cluster.strategy.run(assign)
 
-    def _step(self, batch, rate):
+    def _step(self, batch, rate, optima):
         images, labels, words = self.feed.rows(*batch)
         learning_rate = self.trainer.optimizer.learning_rate
         learning_rate.assign(tf.cast(rate, learning_rate.dtype))
-        self.trainer.train_step((self.normalise(self.augment(images, words)), labels))
+        images = self.normalise(self.augment(images, words))
+        self.trainer.train_step((images, labels, optima))
 
-    def _steps(self, epoch, rates, first, last):
+    def _steps(self, epoch, rates, first, last, optima):
         """Steps first to last - 1 of an epoch, which feed.epoch gave."""
         step = first
         while step < last:  # tf.range would be compiled anew for every pair of bounds
             batch = self.feed.batch(epoch, step)
-            self.cluster.strategy.run(self._one_step, args=(batch, rates[step]))
+            self.cluster.strategy.run(self._one_step, args=(batch, rates[step], optima))
             step += 1
 
     def train(
@@ -115,6 +119,7 @@ class Engine:
         *,
         first=0,
         last=None,
+        optima=None,
         checkpoint=None,
         on_piece=None,
         on_epoch=None,
@@ -126,6 +131,7 @@ class Engine:
             masks: {kernel path: bool array}.
             noise: datasets.order.Noise.
             first, last: steps of the schedule; by default the whole of it.
+            optima: optima.Optima to be repelled from; none by default.
             checkpoint: (Moment, state) of this training, with which an earlier call of on_piece
                 was given the Moment and state() the state; it goes on from there, bit for bit.
             on_piece: called every few seconds with the Moment; what it raises ends the training.
@@ -141,6 +147,10 @@ class Engine:
             InputError: the loss is not finite, or a streamed file is damaged.
         """
         last = self.steps if last is None else last
+        self.optima, self.on_device = optima, self._hold(optima)
+        self.compile_seconds = 0.0
+        if optima:
+            self._seconds_per_step = None  # their shapes are new: the program is compiled again
         moment = Moment(first, 0.0, 0.0, [], 0.0, 0.0)
         if checkpoint:
             moment, state = checkpoint
@@ -192,20 +202,32 @@ class Engine:
             yield moment
             began = time.perf_counter()
 
+    def _hold(self, optima):
+        """The optima on each device, as repulsion.value_and_gradients takes them."""
+        parts = ("index", "units", "importance")
+        arrays = {part: getattr(optima, part) for part in parts} if optima else {"index": {}}
+        return {
+            path: {p: self.cluster.copies(found[path]) for p, found in arrays.items() if found}
+            for path in arrays["index"]
+        }
+
     def _run_piece(self, data, rates, first, last):
         """(seconds, Trainer.totals) after steps first to last - 1 of an epoch."""
         began = time.perf_counter()
         try:
-            self._run_steps(data, rates, tf.constant(first), tf.constant(last))
+            self._run_steps(data, rates, tf.constant(first), tf.constant(last), self.on_device)
             totals = self.trainer.totals.numpy()
         except tf.errors.OpError:
             self.feed.check()  # the error names no file; this does
             raise
-        seconds = time.perf_counter() - began
+        seconds = step_seconds = time.perf_counter() - began
+        if self._seconds_per_step is None:  # one step, and compiling
+            self.compile_seconds += seconds
+            step_seconds = 0.0
         # All workers must run equal pieces.
         (total,) = self.cluster.sum(np.array([seconds / (last - first)]))
         self._seconds_per_step = total / self.cluster.workers
-        return seconds, totals
+        return step_seconds, totals
 
     def _piece_steps(self):
         if self._seconds_per_step is None:
@@ -231,7 +253,7 @@ class Engine:
             raise checks.not_finite(
                 noise.round, epoch - 1, moment.step - 1, f"test loss is {test_loss}"
             )
-        return {
+        row = {
             "epoch": epoch,
             "step": moment.step,
             "learning_rate": rate,
@@ -240,6 +262,15 @@ class Engine:
             "test_loss": test_loss,
             "test_accuracy": test_accuracy,
         }
+        if self.optima:
+            weights = masking.get_weights(self.network)
+            strength, scope = self.config.repel, self.config.repel_scope
+            row |= measure(weights, self.optima, strength=strength, scope=scope)
+        return row
+
+    def saliency(self, round):
+        """{kernel path: mean squared gradient of the data} at the weights as they are."""
+        return estimate(self, Noise(self.config.data_seed, round))
 
     def evaluate(self):
         """(mean cross-entropy, accuracy) of the network on the whole test split."""

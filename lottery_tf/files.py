@@ -95,10 +95,15 @@ def format_csv(rows):
 
 
 def parse_csv(content):
-    """Records {column: number} of the bytes of a CSV file."""
+    """Records {column: number or text} of the bytes of a CSV file."""
     rows = csv.DictReader(io.StringIO(content.decode()))
     return [{column: _number(text) for column, text in row.items()} for row in rows]
 
 
 def _number(text):
-    return int(text) if text.lstrip("-").isdigit() else float(text or "nan")
+    if text.lstrip("-").isdigit():
+        return int(text)
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return text

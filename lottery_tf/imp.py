@@ -17,6 +17,7 @@ import numpy as np
 
 from lottery_tf import checkpoints, command, console, datasets, models, pruning, quiet
 from lottery_tf.datasets.order import Noise
+from lottery_tf.optima import Optima, check_runs, collect
 from lottery_tf.resets import RESETS
 from lottery_tf.rundir import RunDir
 
@@ -66,9 +67,13 @@ def experiment(config, run, first_round, engine, initialization, received=lambda
             if recorder:
                 run.log(f"round {round} continues at step {moment.step}")
             began -= sum(row["seconds"] for row in moment.history) + moment.seconds
-        final, history = train(
-            engine, initial, masks, config, round, checkpoint, recorder, received
+        optima = Optima.unpack(
+            cluster.from_chief(functools.partial(packed_optima, config, run, round, masks))
         )
+        final, history = train(
+            engine, initial, masks, config, round, optima, checkpoint, recorder, received
+        )
+        saliency = engine.saliency(round) if config.repel_weighting == "saliency" else None
         pruned = {}
         if recorder:
             pruned, threshold = prune(final, masks)
@@ -77,10 +82,18 @@ def experiment(config, run, first_round, engine, initialization, received=lambda
                 initial=initial,
                 final=final,
                 history=history,
+                optima=optima,
+                saliency=saliency,
                 threshold=threshold,
                 seconds=time.perf_counter() - began,
             )
         masks = cluster.from_chief(lambda pruned=pruned: pruned)
+
+
+def packed_optima(config, run, round, masks):
+    """The optima that a round is repelled from, packed; {} if there are none."""
+    found = collect(config, run, round, masks)
+    return found.pack() if found else {}
 
 
 def load_checkpoint(cluster, run, round, recorder):
@@ -109,7 +122,7 @@ def prepare(config, directory, cluster):
     return engine, lambda round: fresh(round) if round else first()
 
 
-def train(engine, initial, masks, config, round, checkpoint, recorder, received):
+def train(engine, initial, masks, config, round, optima, checkpoint, recorder, received):
     """One round of training, recorded by the chief; (weights, history) as Engine.train."""
     if recorder:
         recorder.start_round(round, checkpoint[0].history if checkpoint else [])
@@ -136,6 +149,7 @@ def train(engine, initial, masks, config, round, checkpoint, recorder, received)
             initial,
             masks,
             noise,
+            optima=optima,
             checkpoint=checkpoint,
             on_piece=on_piece,
             on_epoch=recorder.summaries.add_epoch if recorder else None,
@@ -148,6 +162,7 @@ def train(engine, initial, masks, config, round, checkpoint, recorder, received)
 def main(config):
     """Checks everything, then runs or resumes the experiment; returns the exit status."""
     run = RunDir(config.run_dir)
+    check_runs(config)
     # Of several hosts only the chief looks at the run, and TensorFlow knows which one that is.
     one_host = not {"TF_CONFIG", "SLURM_STEP_NUM_TASKS"} & os.environ.keys()
     if one_host:

@@ -4,9 +4,11 @@ import time
 
 from lottery_tf import checkpoints, console, pruning
 from lottery_tf.errors import InputError
+from lottery_tf.optima import describe
 from lottery_tf.summaries import Summaries
 
-LAST_EPOCH = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
+REPULSION = ("repel_loss", "cosine_nearest", "cosine_mean")
+LAST_EPOCH = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", *REPULSION)
 
 
 class Recorder:
@@ -61,15 +63,16 @@ class Recorder:
         """Removes the progress bar, whether the round is finished or not."""
         self.progress.close()
 
-    def finish_round(self, *, masks, initial, final, history, threshold, seconds):
+    def finish_round(self, *, masks, initial, final, history, optima, saliency, threshold, seconds):
         """Saves a round and prints its row."""
         metrics = {
             "round": self.round,
             "density": pruning.density(masks),
             "threshold": threshold.removed,
-            **{name: history[-1][name] for name in LAST_EPOCH},
+            **{name: history[-1][name] for name in LAST_EPOCH if name in history[-1]},
             "seconds": seconds,
             "train_seconds": sum(row["train_seconds"] for row in history),
+            "compile_seconds": self.engine.compile_seconds,
             "smallest_kept": threshold.kept,
             "remaining": pruning.remaining(masks),
         }
@@ -81,6 +84,8 @@ class Recorder:
             final=final,
             history=history,
             metrics=metrics,
+            saliency=saliency,
+            tables={"repulsion.csv": describe(final, optima)} if optima else {},
         )
         checkpoints.forget(self.run.path)
         self.saved = time.perf_counter()

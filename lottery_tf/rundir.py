@@ -149,6 +149,14 @@ class RunDir:
         """One {column: number} per epoch of the round."""
         return files.parse_csv(self._read(round, "history.csv"))
 
+    def saliency(self, round):
+        """{kernel path: float32 array}: mean squared gradients at the end of the round."""
+        return self._load(round, "saliency.npz")
+
+    def table(self, round, name):
+        """One {column: number or text} per row of a further CSV file of the round."""
+        return files.parse_csv(self._read(round, name))
+
     def metrics(self):
         """One {column: number} per finished round."""
         rounds = range(self.finished_rounds())
@@ -169,13 +177,17 @@ class RunDir:
 
     # Writing -------------------------------------------------------------------------------
 
-    def save_round(self, round, *, masks, initial, final, history, metrics):
+    def save_round(
+        self, round, *, masks, initial, final, history, metrics, tables=None, saliency=None
+    ):
         """Writes a finished round, all of it or nothing, and its row of metrics.csv.
 
         Args:
             masks, initial, final: {path: array} as in the readers above.
             history: one {column: value} per epoch.
             metrics: {column: value} of the round.
+            tables: {file name: rows} of further CSV files.
+            saliency: {kernel path: array}, if the run is repelled with it.
         """
         for path, mask in masks.items():
             assert not np.any(final[path][~mask]), f"Pruned weights of {path} are not zero."
@@ -185,7 +197,9 @@ class RunDir:
             "final.npz": files.format_npz(final),
             "history.csv": files.format_csv(history),
             METRICS: files.format_csv([metrics]),
-        }
+        } | {name: files.format_csv(rows) for name, rows in (tables or {}).items()}
+        if saliency:
+            contents["saliency.npz"] = files.format_npz(saliency)
         try:
             self.check_is_there()
             files.write_directory(self.round_path(round), contents)

@@ -1,11 +1,15 @@
 """TensorBoard: curves of each round, and accuracy, threshold, density and weights by round."""
 
 import shutil
+from math import nan
 
 import numpy as np
 import tensorflow as tf
 
-CURVES = ("learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy")
+CURVES = (
+    "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
+    "repel_loss", "cosine_nearest", "cosine_mean",
+)  # fmt: skip
 BY_ROUND = ("density", "threshold", "smallest_kept", *CURVES[1:])
 
 
@@ -28,7 +32,7 @@ class Summaries:
     def add_epoch(self, row):
         """Adds a row of the history to the curves, with the epoch as step."""
         with self.writer.as_default(step=row["epoch"]):
-            for name in CURVES:
+            for name in row.keys() & set(CURVES):
                 tf.summary.scalar(f"epoch/{name}", row[name])
         self.writer.flush()
 
@@ -44,7 +48,7 @@ class Summaries:
         writer = tf.summary.create_file_writer(str(self.path), filename_suffix=suffix)
         with writer.as_default(step=metrics["round"]):
             for name in BY_ROUND:
-                if metrics[name] == metrics[name]:  # not NaN
+                if metrics.get(name, nan) == metrics.get(name, nan):  # there, and not NaN
                     tf.summary.scalar(f"round/{name}", metrics[name])
             survivors = {path: final[path][mask] for path, mask in masks.items()}
             survivors["all"] = np.concatenate(list(survivors.values()))

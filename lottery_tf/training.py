@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import masking
+from lottery_tf import masking, repulsion
 
 TOTALS = ("loss", "hits", "examples", "first bad update")  # columns of Trainer.totals
 
@@ -13,23 +13,22 @@ class Trainer(keras.Model):
     """A masked network with its objective and its optimizer.
 
     The objective is the mean cross-entropy of the global batch + coupled L2, weight_decay / 2 *
-    ||w||^2, + `auxiliary`. Under tf.distribute, and with gradients accumulated over micro-batches,
-    what depends on the parameters alone counts once per update.
+    ||w||^2, + J_r where there are optima to be repelled from. Under tf.distribute, and with
+    gradients accumulated over micro-batches, what depends on the parameters alone counts once per
+    update.
 
     Args:
         network: a built keras.Model with masked layers, images -> logits.
-        config: Config; its optimizer, weight decay, mixed_precision and accumulate_steps.
-        auxiliary: a function without arguments that gives a scalar to add to the objective; none
-            by default.
+        config: Config; its optimizer, weight decay, mixed_precision, accumulate_steps and repel.
 
     Attributes:
         totals: float64 (replicas, len(TOTALS)), since it was last set to zero.
     """
 
-    def __init__(self, network, config, *, auxiliary=None):
+    def __init__(self, network, config):
         super().__init__(name="trainer")
         self.network = network
-        self.auxiliary = auxiliary
+        self.repel, self.repel_scope = config.repel, config.repel_scope
         self.strategy = tf.distribute.get_strategy()
         self.micro_batches = config.accumulate_steps
         self._make_optimizer(config)
@@ -75,17 +74,20 @@ class Trainer(keras.Model):
         """One update, added to `totals`.
 
         Args:
-            data: (images float32 (batch, h, w, c), labels int32 (batch,)), of this replica.
+            data: (images float32 (batch, h, w, c), labels int32 (batch,)), of this replica; and
+                the optima to be repelled from, as in repulsion.value_and_gradients, or {}.
         """
-        images, labels = data
+        images, labels, *optima = data
         variables = self.network.trainable_variables
         if self.micro_batches == 1:
             sums, gradients = self._gradients(images, labels)
         else:
             sums, gradients = self._accumulated_gradients(images, labels)
         self._count(sums, len(images))
-        if self.l2_variables or self.auxiliary:
-            gradients = _add(gradients, self._penalty_gradients(variables))
+        if self.l2_variables:
+            gradients = _add(gradients, self._decay_gradients(variables))
+        if optima and optima[0]:
+            gradients = _add(gradients, self._repulsion_gradients(optima[0], variables))
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         if self.averaged:
             self._average_statistics()
@@ -134,14 +136,21 @@ class Trainer(keras.Model):
         )
         return sums, gradients
 
-    def _penalty_gradients(self, variables):
-        """Gradients of the part of the objective that depends on the parameters alone."""
+    def _decay_gradients(self, variables):
+        """Gradients of the coupled L2."""
         with tf.GradientTape() as tape:
-            parts = [self.l2 * tf.nn.l2_loss(v.value) for v in self.l2_variables]
-            if self.auxiliary:
-                parts.append(self.auxiliary())
-            share = self._scaled(tf.add_n(parts) / _replicas())
+            value = self.l2 * tf.add_n([tf.nn.l2_loss(v.value) for v in self.l2_variables])
+            share = self._scaled(value / _replicas())
         return tape.gradient(share, variables)
+
+    def _repulsion_gradients(self, optima, variables):
+        """Gradients of J_r."""
+        kernels = {v.path: v.value for v in variables if v.path in optima}
+        _, found = repulsion.value_and_gradients(
+            kernels, optima, strength=self.repel, scope=self.repel_scope
+        )
+        factor = self._scaled(tf.constant(1 / _replicas()))
+        return [factor * found[v.path] if v.path in found else None for v in variables]
 
     def _scaled(self, loss):
         scale = getattr(self.optimizer, "scale_loss", None)

@@ -9,14 +9,14 @@ from lottery_tf import masking, models, training
 from lottery_tf.config import Config
 
 
-@pytest.mark.parametrize("auxiliary", [False, True])
-def test_accumulated_micro_batches_equal_the_large_batch(auxiliary):
-    """Ten steps of 4 x 32 against 128, L2 and auxiliary term counted once per update."""
+@pytest.mark.parametrize("repel", [0.0, 2.0])
+def test_accumulated_micro_batches_equal_the_large_batch(repel):
+    """Ten steps of 4 x 32 against 128, L2 and repulsion counted once per update."""
 
     def train(accumulate_steps):
         keras.utils.clear_session()
         network = models.build(Config(), (8, 8, 1), 10, seed=0)
-        kernel = network.get_layer("hidden1")._kernel
+        others = masking.get_weights(models.build(Config(), (8, 8, 1), 10, seed=1))
         trainer = training.Trainer(
             network,
             Config(
@@ -25,14 +25,23 @@ def test_accumulated_micro_batches_equal_the_large_batch(auxiliary):
                 weight_decay=0.1,
                 batch_size=128,
                 accumulate_steps=accumulate_steps,
+                repel=repel,
             ),
-            auxiliary=(lambda: tf.reduce_sum(kernel.value)) if auxiliary else None,
         )
+        optima = {
+            path: {
+                "index": tf.range(kernel.mask.shape.num_elements()),
+                "units": tf.constant(others[path].reshape(1, -1)),
+            }
+            for path, kernel in masking.kernels(network).items()
+            if repel
+        }
         step = tf.function(trainer.train_step)
         generator = np.random.default_rng(0)
         for _ in range(10):
             images = generator.random((128, 8, 8, 1)).astype(np.float32)
-            step((tf.constant(images), tf.constant(generator.integers(0, 10, 128))))
+            labels = tf.constant(generator.integers(0, 10, 128))
+            step((tf.constant(images), labels, optima))
         return masking.get_weights(network), trainer.totals.numpy()
 
     (whole, whole_totals), (parts, parts_totals) = train(1), train(4)

@@ -31,10 +31,10 @@ def gradients(weights, images, labels):
     return {"one/kernel": images.T @ error, "one/bias": error.sum(0)}
 
 
-def run(network, steps=3, *, masks=None, auxiliary=None, **flags):
+def run(network, steps=3, **flags):
     """Weights after some steps of the trainer."""
     config = Config(learning_rate=RATE, **flags)
-    trainer = training.Trainer(network, config, auxiliary=auxiliary)
+    trainer = training.Trainer(network, config)
     for seed in range(steps):
         images, labels = batch(seed)
         trainer.train_step((tf.constant(images), tf.constant(labels)))
@@ -130,18 +130,6 @@ def test_decoupled_decay_shrinks_weights_by_the_rate(network, decay_on):
     assert_close(found, reference(before, 2, update))
 
 
-def test_an_auxiliary_term_joins_the_objective(network):
-    before = masking.get_weights(network)
-    kernel = network.get_layer("one")._kernel
-    found = run(network, 2, optimizer="momentum", auxiliary=lambda: tf.reduce_sum(kernel.value))
-    plain = pytorch_momentum()
-
-    def update(name, weight, gradient, step):
-        return plain(name, weight, gradient + (name == "one/kernel"), step)
-
-    assert_close(found, reference(before, 2, update))
-
-
 @pytest.mark.parametrize("optimizer", ["adam", "momentum"])
 @pytest.mark.parametrize("mode", ["l2", "decoupled"])
 def test_masked_kernels_stay_zero_even_with_filled_slots(network, optimizer, mode):
@@ -169,7 +157,7 @@ def test_running_means_are_of_the_cross_entropy_alone(network):
     images, labels = batch(0)
     logits = network(images)
     expected = float(tf.reduce_mean(training.cross_entropy(labels, logits)))
-    trainer = training.Trainer(network, Config(weight_decay=DECAY), auxiliary=lambda: 7.0)
+    trainer = training.Trainer(network, Config(weight_decay=DECAY))
     trainer.train_step((tf.constant(images), tf.constant(labels)))
     loss, hits, examples, bad = trainer.totals.numpy()[0]
     assert loss / examples == pytest.approx(expected)

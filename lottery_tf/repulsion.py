@@ -1,0 +1,70 @@
+"""The repellent loss J_r of Maene et al. 2021, section 3, and its gradient in closed form.
+
+With v the surviving weights, u_i the unit vector of the i-th optimum on the survivors and
+c_i = u_i . v / |v|:
+
+    J_r = strength / k * sum_i c_i^2
+    gradient = 2 strength / (k |v|) * sum_i c_i (u_i - c_i v / |v|)
+
+--repel_scope=layer is the mean over kernels of this, each kernel with cosines of its own. Weighted
+by an importance F_i, u_i . v becomes sum F_i u_i v, and |v|^2 sum F_i v^2.
+"""
+
+import tensorflow as tf
+
+
+def value_and_gradients(kernels, optima, *, strength, scope):
+    """J_r and its gradients.
+
+    Args:
+        kernels: {path: float32 kernel}, zero where masked.
+        optima: {path: {"index": int32 (s,), "units": float32 (k, s), and perhaps "importance":
+            float32 (k, s)}} of every prunable kernel, as optima.Optima holds them.
+        strength: lambda_r; positive repels.
+        scope: "global" or "layer".
+
+    Returns:
+        (J_r, {path: gradient}).
+    """
+    flat, dots, squares = {}, {}, {}
+    for path, held in optima.items():
+        alive = tf.gather(tf.reshape(kernels[path], [-1]), held["index"])  # (s,)
+        units = held["units"]
+        count = units.shape[0]
+        flat[path] = alive
+        if "importance" in held:
+            dots[path] = tf.linalg.matvec(units * held["importance"], alive)  # (k,)
+            squares[path] = tf.linalg.matvec(held["importance"], alive**2)
+        else:
+            dots[path] = tf.linalg.matvec(units, alive)
+            squares[path] = tf.fill([count], tf.reduce_sum(alive**2))
+    parts = len(optima) if scope == "layer" else 1
+    if scope == "global":
+        total_dots, total_squares = tf.add_n(list(dots.values())), tf.add_n(list(squares.values()))
+        dots = dict.fromkeys(dots, total_dots)
+        squares = dict.fromkeys(squares, total_squares)
+    share = strength / (count * parts)
+    gradients, mean_squares = {}, []
+    for path, held in optima.items():
+        inverse = tf.math.divide_no_nan(1.0, tf.sqrt(squares[path]))  # (k,)
+        cosines = dots[path] * inverse
+        mean_squares.append(cosines**2)
+        towards = 2 * share * cosines * inverse  # (k,), of u_i
+        along = 2 * share * (cosines * inverse) ** 2  # (k,), of v
+        if "importance" in held:
+            compacted = _combine(towards, held["units"] * held["importance"])
+            compacted -= _combine(along, held["importance"]) * flat[path]
+        else:
+            compacted = _combine(towards, held["units"]) - tf.reduce_sum(along) * flat[path]
+        shape = kernels[path].shape
+        scattered = tf.scatter_nd(held["index"][:, tf.newaxis], compacted, [shape.num_elements()])
+        gradients[path] = tf.reshape(scattered, shape)
+    return strength * tf.reduce_mean(tf.stack(mean_squares)), gradients
+
+
+def _combine(coefficients, rows):
+    """sum_i coefficients[i] * rows[i], unrolled: XLA fuses it; its transposed product is slow."""
+    total = coefficients[0] * rows[0]
+    for index in range(1, rows.shape[0]):
+        total += coefficients[index] * rows[index]
+    return total

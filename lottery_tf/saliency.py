@@ -1,0 +1,50 @@
+"""A diagonal estimate of the Fisher information of the prunable weights."""
+
+import numpy as np
+import tensorflow as tf
+
+from lottery_tf import masking
+from lottery_tf.training import cross_entropy
+
+EXAMPLES = 10_000
+
+
+def estimate(engine, noise):
+    """The mean over batches of the squared gradient of the data's loss.
+
+    Over the first 10,000 training examples that the noise's first epoch visits, unaugmented, in
+    evaluation mode.
+
+    Args:
+        engine: Engine; its network as it is.
+        noise: datasets.order.Noise.
+
+    Returns:
+        {kernel path: float32 array}.
+    """
+    kernels = masking.kernels(engine.network)
+    variables = [kernel.variable.value for kernel in kernels.values()]
+    strategy, replicas = engine.cluster.strategy, engine.cluster.replicas
+
+    @tf.function
+    def gradients(batch):
+        def mine(*batch):
+            images, labels, _ = engine.feed.rows(*batch)
+            with tf.GradientTape() as tape:
+                logits = engine.network(engine.normalise(images), training=False)
+                losses = cross_entropy(labels, tf.cast(logits, tf.float32))
+                share = tf.reduce_mean(losses) / replicas
+            return tape.gradient(share, variables)
+
+        parts = strategy.run(mine, args=batch)
+        return [strategy.reduce("SUM", part, axis=None) for part in parts]
+
+    count = max(1, min(EXAMPLES // engine.config.batch_size, engine.steps_per_epoch))
+    data = engine.feed.epoch(noise, 0, 0)
+    sums = [np.zeros(variable.shape) for variable in variables]
+    for step in range(count):
+        for total, gradient in zip(sums, gradients(engine.feed.batch(data, step)), strict=True):
+            total += gradient.numpy() ** 2
+    return {
+        path: (total / count).astype(np.float32) for path, total in zip(kernels, sums, strict=True)
+    }
