@@ -1,5 +1,8 @@
 """What can only be said once the data and the devices are known, or the training runs."""
 
+import tensorflow as tf
+
+from lottery_tf import masking
 from lottery_tf.errors import InputError
 
 
@@ -20,6 +23,22 @@ def check_batch(config, directory, cluster):
             f"--batch_size is that of all {cluster.replicas} replicas{each}; expected a multiple "
             f"of {parts}, as {' or '.join(map(str, nearest))}. Received: {batch_size}"
         )
+
+
+def use_xla(config, network, cluster):
+    """Whether --jit_compile asks for XLA; "auto" where it is faster, and possible."""
+    several = cluster.replicas > 1  # XLA compiles no loop around their collectives
+    if several and config.jit_compile == "on":
+        raise InputError(
+            f"--jit_compile=on expects one replica. Received: {cluster.replicas}. Use "
+            "--jit_compile=auto."
+        )
+    # Kernels of rank above 2 are convolutions, which XLA runs at half speed on a CPU.
+    kernels = masking.kernels(network).values()
+    convolutional = any(len(kernel.mask.shape) > 2 for kernel in kernels)
+    on_cpu = not tf.config.list_logical_devices("GPU")
+    auto = config.jit_compile == "auto" and not (convolutional and on_cpu) and not several
+    return auto or config.jit_compile == "on"
 
 
 def not_finite(round, epoch, step, what):

@@ -3,13 +3,13 @@
 import dataclasses
 import json
 
-from lottery_tf.datasets import DATASETS, is_directory
-from lottery_tf.errors import InputError
+from lottery_tf.constraints import check_together
+from lottery_tf.datasets import DATASETS
 from lottery_tf.fields import check, flag, format_value
 from lottery_tf.models import INITIALIZERS, MODELS, POLICIES
 from lottery_tf.pruning import CRITERIA, SCOPES
 from lottery_tf.resets import RESETS
-from lottery_tf.schedules import SCHEDULES, check_drops
+from lottery_tf.schedules import SCHEDULES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,30 +217,7 @@ class Config:
             value = getattr(self, field.name)
             for item in value if isinstance(value, tuple) else (value,):
                 check(field, item)
-        if self.model not in MODELS and ":" not in self.model:
-            raise InputError(
-                f"--model: expected one of {', '.join(MODELS)}, or package.module:function. "
-                f"Received: {self.model}"
-            )
-        if self.dataset not in DATASETS and not is_directory(self.dataset):
-            raise InputError(
-                f"--dataset: expected one of {', '.join(DATASETS)}, or a directory with a "
-                f"dataset_info.json. Received: {self.dataset}"
-            )
-        if self.repel_from not in ("all", "previous") and not (
-            self.repel_from.isdigit() and int(self.repel_from) > 0
-        ):
-            raise InputError(
-                "--repel_from: expected all, previous, or a positive number of rounds. Received: "
-                f"{self.repel_from}"
-            )
-        if self.batch_size % self.accumulate_steps:
-            raise InputError(
-                f"--accumulate_steps: expected a divisor of --batch_size={self.batch_size}. "
-                f"Received: {self.accumulate_steps}"
-            )
-        if self.schedule == "step":
-            check_drops(self.lr_drops, self.epochs)
+        check_together(self)
         # A seed that is not given is a function of --seed; recorded, so that the run says which.
         for name in ("init_seed", "data_seed"):
             if getattr(self, name) is None:
@@ -260,20 +237,3 @@ class Config:
             for name, value in values.items()
             if name not in ("run_dir", "data_dir") and value is not None
         )
-
-
-def differences(recorded, config, *, how):
-    """{flag: (recorded value, this config's)} of the flags that differ.
-
-    `recorded` is what config.json holds; `how` picks the flags that say how to run (True) or the
-    experiment flags (False). A flag that the record does not know counts with its default.
-    """
-    found = {}
-    for field in dataclasses.fields(config):
-        if field.name == "run_dir" or field.metadata["how"] != how:
-            continue
-        before, now = recorded.get(field.name, field.default), getattr(config, field.name)
-        before = tuple(before) if isinstance(before, list) else before
-        if before != now:
-            found[field.name] = (before, now)
-    return found

@@ -10,10 +10,10 @@ import tensorflow as tf
 from lottery_tf import checks, feeds, masking, models
 from lottery_tf import state as state_lib
 from lottery_tf.datasets.order import Noise
-from lottery_tf.errors import InputError
 from lottery_tf.evaluation import Evaluator
 from lottery_tf.moment import Moment
 from lottery_tf.optima import measure
+from lottery_tf.repulsion import hold
 from lottery_tf.saliency import estimate
 from lottery_tf.schedules import learning_rates
 from lottery_tf.training import Trainer
@@ -50,6 +50,7 @@ class Engine:
         self.dropout_states = [
             variable for variable in self.network.variables if "seed_generator" in variable.path
         ]
+        self.assign_dropout = state_lib.dropout_setter(self.dropout_states, cluster)
         self.feed = feeds.make(config, directory, cluster)
         self.steps_per_epoch = self.feed.steps_per_epoch
         self.steps = config.epochs * self.steps_per_epoch
@@ -60,19 +61,7 @@ class Engine:
         self._seconds_per_step = None
 
     def _compile(self):
-        # Kernels of rank above 2 are convolutions, which XLA runs at half speed on a CPU.
-        convolutional = any(
-            len(kernel.mask.shape) > 2 for kernel in masking.kernels(self.network).values()
-        )
-        on_cpu = not tf.config.list_logical_devices("GPU")
-        several = self.cluster.replicas > 1  # XLA compiles no loop around their collectives
-        if several and self.config.jit_compile == "on":
-            raise InputError(
-                f"--jit_compile=on expects one replica. Received: {self.cluster.replicas}. Use "
-                "--jit_compile=auto."
-            )
-        auto = self.config.jit_compile == "auto" and not (convolutional and on_cpu) and not several
-        jit = auto or self.config.jit_compile == "on"
+        jit = checks.use_xla(self.config, self.network, self.cluster)
         # XLA cannot read files: what is streamed is compiled by step, what is resident as a loop.
         resident = isinstance(self.feed, feeds.Resident)
         self._one_step = tf.function(self._step, jit_compile=jit and not resident)
@@ -85,16 +74,6 @@ class Engine:
         """{kernel path: bool array}, True everywhere."""
         kernels = masking.kernels(self.network)
         return {path: np.ones(kernel.mask.shape, bool) for path, kernel in kernels.items()}
-
-    @tf.function
-    def assign_dropout(self, states):
-        """Sets the state of each dropout layer to this replica's row of (replicas, 2)."""
-
-        def assign():
-            for variable, rows in zip(self.dropout_states, states, strict=True):
-                variable.assign(rows[self.cluster.replica])
-
-        self.cluster.strategy.run(assign)
 
     def _step(self, batch, rate, optima):
         images, labels, words = self.feed.rows(*batch)
@@ -147,7 +126,7 @@ class Engine:
             InputError: the loss is not finite, or a streamed file is damaged.
         """
         last = self.steps if last is None else last
-        self.optima, self.on_device = optima, self._hold(optima)
+        self.optima, self.on_device = optima, hold(optima, self.cluster)
         self.compile_seconds = 0.0
         if optima:
             self._seconds_per_step = None  # their shapes are new: the program is compiled again
@@ -201,15 +180,6 @@ class Engine:
             moment = dataclasses.replace(moment, history=moment.history + row, seconds=seconds)
             yield moment
             began = time.perf_counter()
-
-    def _hold(self, optima):
-        """The optima on each device, as repulsion.value_and_gradients takes them."""
-        parts = ("index", "units", "importance")
-        arrays = {part: getattr(optima, part) for part in parts} if optima else {"index": {}}
-        return {
-            path: {p: self.cluster.copies(found[path]) for p, found in arrays.items() if found}
-            for path in arrays["index"]
-        }
 
     def _run_piece(self, data, rates, first, last):
         """(seconds, Trainer.totals) after steps first to last - 1 of an epoch."""

@@ -13,6 +13,18 @@ by an importance F_i, u_i . v becomes sum F_i u_i v, and |v|^2 sum F_i v^2.
 import tensorflow as tf
 
 
+def hold(optima, cluster):
+    """Optima on each device, as value_and_gradients takes them; {} of None."""
+    if optima is None:
+        return {}
+    parts = ("index", "units", "importance")
+    arrays = {part: getattr(optima, part) for part in parts if getattr(optima, part)}
+    return {
+        path: {part: cluster.copies(found[path]) for part, found in arrays.items()}
+        for path in optima.index
+    }
+
+
 def value_and_gradients(kernels, optima, *, strength, scope):
     """J_r and its gradients.
 

@@ -1,6 +1,7 @@
 """The files of a run: written aside, then renamed, with a checksum. NumPy and stdlib only."""
 
 import contextlib
+import dataclasses
 import datetime
 import fcntl
 import json
@@ -12,7 +13,6 @@ import shutil
 import numpy as np
 
 from lottery_tf import files
-from lottery_tf.config import differences
 from lottery_tf.errors import InputError
 
 METRICS = "metrics.csv"
@@ -213,3 +213,20 @@ class RunDir:
     def _write_metrics(self):
         if rows := self.metrics():
             files.write_text(self.path / METRICS, files.format_csv(rows).decode())
+
+
+def differences(recorded, config, *, how):
+    """{flag: (recorded value, this config's)} of the flags that differ.
+
+    `recorded` is what config.json holds; `how` picks the flags that say how to run (True) or the
+    experiment flags (False). A flag that the record does not know counts with its default.
+    """
+    found = {}
+    for field in dataclasses.fields(config):
+        if field.name == "run_dir" or field.metadata["how"] != how:
+            continue
+        before, now = recorded.get(field.name, field.default), getattr(config, field.name)
+        before = tuple(before) if isinstance(before, list) else before
+        if before != now:
+            found[field.name] = (before, now)
+    return found

@@ -43,6 +43,20 @@ def restore(engine, state, masks):
     _set_dropout(engine, [state[f"dropout/{index}"] for index in range(count)])
 
 
+def dropout_setter(variables, cluster):
+    """A function that sets each variable to this replica's row of its (replicas, 2)."""
+
+    @tf.function
+    def assign(states):
+        def mine():
+            for variable, rows in zip(variables, states, strict=True):
+                variable.assign(rows[cluster.replica])
+
+        cluster.strategy.run(mine)
+
+    return assign
+
+
 def _set_dropout(engine, states):
     """Gives every replica a stream of its own; the state of the first one names them all."""
     replicas = np.arange(engine.cluster.replicas, dtype=np.uint32)

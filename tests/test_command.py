@@ -7,8 +7,9 @@ import pytest
 from absl import flags
 
 from lottery_tf import command
-from lottery_tf.config import Config, differences
+from lottery_tf.config import Config
 from lottery_tf.errors import InputError
+from lottery_tf.rundir import differences
 from tests.conftest import ROOT
 
 

@@ -1,7 +1,8 @@
-"""What a training step costs beside plain Keras, or streaming beside bare decoding.
+"""What a training step costs beside plain Keras, streaming beside bare decoding, or repulsion.
 
     python -m tools.benchmark --flagfile=flags/lenet.cfg
     python -m tools.benchmark --what=input --flagfile=flags/resnet50.cfg
+    python -m tools.benchmark --what=repel --flagfile=flags/lenet_repel.cfg
 
 Measures in one process, taking turns; run nothing beside it.
 """
@@ -14,7 +15,7 @@ from absl import flags
 from lottery_tf import command, datasets, quiet
 from lottery_tf.errors import InputError
 
-WHAT = flags.DEFINE_enum("what", "step", ("step", "input"), "What to measure.")
+WHAT = flags.DEFINE_enum("what", "step", ("step", "input", "repel"), "What to measure.")
 STEPS = flags.DEFINE_integer("steps", 1000, "Training steps per repeat.", lower_bound=1)
 IMAGES = flags.DEFINE_integer("images", 4096, "Images per repeat of --what=input.", lower_bound=1)
 REPEATS = flags.DEFINE_integer("repeats", 7, "Repeats of each way, after one warm-up.")
@@ -32,7 +33,7 @@ def main(config):
             "size, and are stored decoded."
         )
     quiet.import_tensorflow()
-    (step if WHAT.value == "step" else stream)(config)
+    {"step": step, "input": stream, "repel": repel}[WHAT.value](config)
 
 
 def step(config):
@@ -53,6 +54,27 @@ def stream(config):
     rates, peak = input_benchmark.input_rates(config, images=IMAGES.value, repeats=REPEATS.value)
     report(rates, unit="images/s", scale=1)
     print(f"Peak memory while streaming: {peak / 1e6:.0f} MB.")
+
+
+def repel(config):
+    from lottery_tf import repel_benchmark
+
+    print("round  KB of values   of dense  KB of index   of dense")
+    for round, (values, index, dense) in repel_benchmark.held_bytes(config, rounds=25).items():
+        print(
+            f"{round:5d}  {values / 1e3:12.0f}  {values / dense:9.2f}  {index / 1e3:11.0f}  "
+            f"{index / dense:9.2f}"
+        )
+    times = repel_benchmark.step_times(
+        config, rounds=(1, 5, 12, 24), steps=STEPS.value, repeats=REPEATS.value
+    )
+    print("round  without ms  with ms  ratio  compiling s")
+    for round, found in times.items():
+        without, with_ = (1e3 * statistics.median(found[name]) for name in ("without", "with"))
+        print(
+            f"{round:5d}  {without:10.3f}  {with_:7.3f}  {with_ / without:5.2f}  "
+            f"{found['compile']:11.1f}"
+        )
 
 
 def report(values, *, unit, scale):

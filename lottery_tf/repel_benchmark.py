@@ -1,0 +1,78 @@
+"""What the repellent loss costs: time of a step, and bytes held, at the rounds of a run."""
+
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from lottery_tf import datasets, imp, masking, optima, pruning
+from lottery_tf.cluster import connect
+from lottery_tf.datasets.order import Noise
+from lottery_tf.repulsion import hold
+
+
+def step_times(config, *, rounds, steps, repeats):
+    """Seconds of a step with and without repulsion, under the same masks, taking turns.
+
+    Args:
+        config: Config; its repel is the strength.
+        rounds: round r has r optima and random masks of density (1 - prune_fraction)^r.
+        steps: steps per repeat.
+        repeats: how often each is measured, after one warm-up.
+
+    Returns:
+        {round: {"with": [seconds], "without": [seconds], "compile": seconds}}.
+    """
+    directory = datasets.find(config)
+    engine, initialization = imp.prepare(config, directory, connect(config))
+    data, rates = engine.feed.epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates)
+    steps, found = min(steps, engine.steps_per_epoch), {}
+
+    def run(count, held):
+        began = time.perf_counter()
+        engine._run_steps(data, rates, tf.constant(0), tf.constant(count), held)
+        engine.trainer.totals.numpy()
+        return time.perf_counter() - began
+
+    for round in rounds:
+        masks, held = _problem(config, initialization(0), round)
+        weights = pruning.apply_masks(initialization(0), masks)
+        masking.set_weights(engine.network, weights, masks)
+        engine.trainer.reset_optimizer()
+        on_device = hold(held, engine.cluster)
+        times = {"without": [], "with": [], "compile": run(1, on_device)}
+        for repeat in range(repeats + 1):
+            for name, arrays in (("without", {}), ("with", on_device)):
+                seconds = run(steps, arrays) / steps
+                if repeat:
+                    times[name].append(seconds)
+        found[round] = times
+    return found
+
+
+def held_bytes(config, *, rounds):
+    """{round: (bytes of the values, bytes of the index, bytes of the dense prunable weights)}."""
+    _, initialization = imp.prepare(config, datasets.find(config), connect(config))
+    start, found = initialization(0), {}
+    for round in range(1, rounds):
+        masks, held = _problem(config, start, round)
+        found[round] = (*held.bytes(), sum(4 * mask.size for mask in masks.values()))
+    return found
+
+
+def _problem(config, weights, round):
+    """Random masks of a round's density, and Optima of as many random networks."""
+    generator = np.random.default_rng(round)
+    masks = {path: np.ones(weights[path].shape, bool) for path in weights if "kernel" in path}
+    for _ in range(round):
+        noise = {p: np.float32(generator.standard_normal(m.shape)) * m for p, m in masks.items()}
+        masks, _ = pruning.prune(noise, masks, config.prune_fraction)
+    sources = (
+        (
+            f"round {index}",
+            {p: np.float32(generator.standard_normal(m.shape)) for p, m in masks.items()},
+            None,
+        )
+        for index in range(round)
+    )
+    return masks, optima.compact(sources, masks, scope=config.repel_scope)
