@@ -25,7 +25,7 @@ def hold(optima, cluster):
     }
 
 
-def value_and_gradients(kernels, optima, *, strength, scope):
+def value_and_gradients(kernels, optima, *, strength, scope, onto=None, factor=1.0):
     """J_r and its gradients.
 
     Args:
@@ -34,9 +34,11 @@ def value_and_gradients(kernels, optima, *, strength, scope):
             float32 (k, s)}} of every prunable kernel, as optima.Optima holds them.
         strength: lambda_r; positive repels.
         scope: "global" or "layer".
+        onto: {path: gradient} to add factor * J_r's gradients to; zeros by default. Adding to the
+            survivors' places alone saves two passes over the kernels.
 
     Returns:
-        (J_r, {path: gradient}).
+        (J_r, {path: gradient}), with what they were added to.
     """
     flat, dots, squares = {}, {}, {}
     for path, held in optima.items():
@@ -69,8 +71,10 @@ def value_and_gradients(kernels, optima, *, strength, scope):
         else:
             compacted = _combine(towards, held["units"]) - tf.reduce_sum(along) * flat[path]
         shape = kernels[path].shape
-        scattered = tf.scatter_nd(held["index"][:, tf.newaxis], compacted, [shape.num_elements()])
-        gradients[path] = tf.reshape(scattered, shape)
+        dense = tf.reshape(onto[path], [-1]) if onto else tf.zeros(shape.num_elements())
+        places = held["index"][:, tf.newaxis]
+        dense = tf.tensor_scatter_nd_add(dense, places, factor * compacted)
+        gradients[path] = tf.reshape(dense, shape)
     return strength * tf.reduce_mean(tf.stack(mean_squares)), gradients
 
 

@@ -87,7 +87,7 @@ class Trainer(keras.Model):
         if self.l2_variables:
             gradients = _add(gradients, self._decay_gradients(variables))
         if optima and optima[0]:
-            gradients = _add(gradients, self._repulsion_gradients(optima[0], variables))
+            gradients = self._repelled(gradients, optima[0], variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         if self.averaged:
             self._average_statistics()
@@ -143,14 +143,18 @@ class Trainer(keras.Model):
             share = self._scaled(value / _replicas())
         return tape.gradient(share, variables)
 
-    def _repulsion_gradients(self, optima, variables):
-        """Gradients of J_r."""
-        kernels = {v.path: v.value for v in variables if v.path in optima}
-        _, found = repulsion.value_and_gradients(
-            kernels, optima, strength=self.repel, scope=self.repel_scope
+    def _repelled(self, gradients, optima, variables):
+        """The gradients with those of J_r added."""
+        found = {v.path: gradient for v, gradient in zip(variables, gradients, strict=True)}
+        _, repelled = repulsion.value_and_gradients(
+            {v.path: v.value for v in variables if v.path in optima},
+            optima,
+            strength=self.repel,
+            scope=self.repel_scope,
+            onto=found,
+            factor=self._scaled(tf.constant(1 / _replicas())),
         )
-        factor = self._scaled(tf.constant(1 / _replicas()))
-        return [factor * found[v.path] if v.path in found else None for v in variables]
+        return [repelled.get(v.path, found[v.path]) for v in variables]
 
     def _scaled(self, loss):
         scale = getattr(self.optimizer, "scale_loss", None)

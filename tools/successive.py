@@ -1,6 +1,6 @@
 """Accuracy, and the angular distance to the round before and to the one before that, of runs.
 
-python -m tools.successive --run_dir=runs/lenet,runs/lenet_repel --labels=ticket,repelled --csv=out.csv
+python -m tools.successive --run_dir=runs/lenet,runs/lenet_repel --csv=successive.csv
 """
 
 import pathlib
