@@ -11,14 +11,11 @@ import platform
 import shlex
 import signal
 import sys
-import time
 
 import numpy as np
 
-from lottery_tf import checkpoints, command, console, datasets, models, pruning, quiet
-from lottery_tf.datasets.order import Noise
-from lottery_tf.optima import Optima, check_runs, collect
-from lottery_tf.resets import RESETS
+from lottery_tf import command, console, datasets, models, one_round, pruning, quiet
+from lottery_tf.optima import check_runs
 from lottery_tf.rundir import RunDir
 
 PREEMPTED = 75  # exit status after SIGTERM: a checkpoint is saved, launch again
@@ -38,70 +35,33 @@ def experiment(config, run, first_round, engine, initialization, received=lambda
         InputError: the data or a finished round are damaged, or the loss is not finite.
         Interrupted: a worker received a signal; a checkpoint is saved.
     """
-    cluster, recorder = engine.cluster, None
+    cluster = engine.cluster
+    recorder = make_recorder(run, config, engine) if cluster.is_chief else None
     prune = functools.partial(
         pruning.prune,
         fraction=config.prune_fraction,
         criterion=config.criterion,
         scope=config.scope,
     )
-    if cluster.is_chief:
-        from lottery_tf.recorder import Recorder
-
-        recorder = Recorder(run, config, engine)
+    masks = engine.dense_masks()  # round 0 trains dense
     if first_round:
         last = first_round - 1
         masks = cluster.from_chief(lambda: prune(run.final(last), run.masks(last))[0])
-    else:
-        masks = engine.dense_masks()  # round 0 trains dense
     for round in range(first_round, config.rounds):
-        began = time.perf_counter()
-        initial = cluster.from_chief(
-            functools.partial(RESETS[config.reset], initialization, masks, round)
-        )
-        checkpoint = None
-        if round == first_round:
-            checkpoint = load_checkpoint(cluster, run, round, recorder)
-        if checkpoint:
-            moment, _ = checkpoint
-            if recorder:
-                run.log(f"round {round} continues at step {moment.step}")
-            began -= sum(row["seconds"] for row in moment.history) + moment.seconds
-        optima = Optima.unpack(
-            cluster.from_chief(functools.partial(packed_optima, config, run, round, masks))
-        )
-        final, history = train(
-            engine, initial, masks, config, round, optima, checkpoint, recorder, received
-        )
+        start = one_round.begin(config, run, round, masks, engine, initialization, recorder)
+        final, history = one_round.train(config, round, start, masks, engine, recorder, received)
         saliency = engine.saliency(round) if config.repel_weighting == "saliency" else None
-        pruned = {}
+        pruned, threshold = prune(final, masks)
         if recorder:
-            pruned, threshold = prune(final, masks)
-            recorder.finish_round(
-                masks=masks,
-                initial=initial,
-                final=final,
-                history=history,
-                optima=optima,
-                saliency=saliency,
-                threshold=threshold,
-                seconds=time.perf_counter() - began,
-            )
+            recorder.finish_round(masks, start, final, history, threshold, saliency)
         masks = cluster.from_chief(lambda pruned=pruned: pruned)
 
 
-def packed_optima(config, run, round, masks):
-    """The optima that a round is repelled from, packed; {} if there are none."""
-    found = collect(config, run, round, masks)
-    return found.pack() if found else {}
+def make_recorder(run, config, engine):
+    """What the chief shows and saves with."""
+    from lottery_tf.recorder import Recorder
 
-
-def load_checkpoint(cluster, run, round, recorder):
-    """The checkpoint that every worker continues from; None without."""
-    packed = cluster.from_chief(
-        lambda: checkpoints.pack(checkpoints.newest(run.path, round, recorder.report))
-    )
-    return checkpoints.unpack(packed)
+    return Recorder(run, config, engine)
 
 
 def prepare(config, directory, cluster):
@@ -120,43 +80,6 @@ def prepare(config, directory, cluster):
 
     engine = Engine(config, directory, cluster)
     return engine, lambda round: fresh(round) if round else first()
-
-
-def train(engine, initial, masks, config, round, optima, checkpoint, recorder, received):
-    """One round of training, recorded by the chief; (weights, history) as Engine.train."""
-    if recorder:
-        recorder.start_round(round, checkpoint[0].history if checkpoint else [])
-
-    def on_piece(moment):
-        due = bool(recorder) and recorder.is_checkpoint_due(moment)
-        stop = received()
-        if recorder:
-            recorder.show(moment)
-        # All workers must save and stop at one step.
-        votes = engine.cluster.sum(
-            np.array([due, stop == signal.SIGTERM, stop == signal.SIGINT], np.int32)
-        )
-        if votes.any():
-            state = engine.state()
-            if recorder:
-                recorder.save_checkpoint(moment, state)
-        if votes[1:].any():
-            raise console.Interrupted(signal.SIGTERM if votes[1] else signal.SIGINT)
-
-    noise = Noise(config.data_seed, round)
-    try:
-        return engine.train(
-            initial,
-            masks,
-            noise,
-            optima=optima,
-            checkpoint=checkpoint,
-            on_piece=on_piece,
-            on_epoch=recorder.summaries.add_epoch if recorder else None,
-        )
-    finally:
-        if recorder:
-            recorder.close_round()
 
 
 def main(config):

@@ -31,9 +31,14 @@ class Recorder:
         self.run.log(line)
         console.say(line)
 
-    def start_round(self, round, history):
-        """Begins a round, or goes on with one whose first epochs are in the history."""
-        self.round = round
+    def start_round(self, round, checkpoint):
+        """Begins a round, or goes on with one at a checkpoint: (Moment, state)."""
+        self.round, self.began, history = round, time.perf_counter(), []
+        if checkpoint:
+            moment, _ = checkpoint
+            history = moment.history
+            self.began -= sum(row["seconds"] for row in history) + moment.seconds
+            self.run.log(f"round {round} continues at step {moment.step}")
         self.progress = console.Progress(round, self.config.rounds, self.engine.steps)
         self.summaries.start_round(round)
         for row in history:
@@ -63,14 +68,22 @@ class Recorder:
         """Removes the progress bar, whether the round is finished or not."""
         self.progress.close()
 
-    def finish_round(self, *, masks, initial, final, history, optima, saliency, threshold, seconds):
-        """Saves a round and prints its row."""
+    def finish_round(self, masks, start, final, history, threshold, saliency):
+        """Saves a round and prints its row.
+
+        Args:
+            masks, final: {path: array}, as RunDir.save_round takes them.
+            start: one_round.Start.
+            history: one {column: number} per epoch.
+            threshold: pruning.Threshold of the pruning after the round.
+            saliency: {kernel path: array}, or None.
+        """
         metrics = {
             "round": self.round,
             "density": pruning.density(masks),
             "threshold": threshold.removed,
             **{name: history[-1][name] for name in LAST_EPOCH if name in history[-1]},
-            "seconds": seconds,
+            "seconds": time.perf_counter() - self.began,
             "train_seconds": sum(row["train_seconds"] for row in history),
             "compile_seconds": self.engine.compile_seconds,
             "smallest_kept": threshold.kept,
@@ -80,12 +93,12 @@ class Recorder:
         self.run.save_round(
             self.round,
             masks=masks,
-            initial=initial,
+            initial=start.initial,
             final=final,
             history=history,
             metrics=metrics,
             saliency=saliency,
-            tables={"repulsion.csv": describe(final, optima)} if optima else {},
+            tables={"repulsion.csv": describe(final, start.optima)} if start.optima else {},
         )
         checkpoints.forget(self.run.path)
         self.saved = time.perf_counter()
