@@ -253,7 +253,8 @@ def test_a_25_round_lenet_holds_at_most_1_7_times_its_weights(config):
     assert max(values / dense for values, _, dense in series.values()) <= 1.7
     assert max(index / dense for _, index, dense in series.values()) <= 0.81
     for round, (values, _, dense) in series.items():
-        assert values / dense == pytest.approx(round * 0.8**round, rel=2e-3)
+        alive = values // (4 * round)
+        assert abs(alive - 0.8**round * dense / 4) <= 3  # what rounding every round leaves
 
 
 def test_bad_repulsion_is_named(config, tmp_path):
@@ -272,13 +273,16 @@ def test_bad_repulsion_is_named(config, tmp_path):
         imp.main(config(repel=1.0, repel_runs=(other,)))
 
 
-def test_saliency_is_saved_and_weighs(config):
-    imp.main(config(repel=2.0, repel_weighting="saliency", epochs=5))
-    run = RunDir(config().run_dir)
+def test_saliency_is_saved_and_weighs(config, tmp_path):
+    losses = {}
+    for repel in (1e-6, 2.0):
+        run = RunDir(tmp_path / str(repel))
+        imp.main(config(repel=repel, repel_weighting="saliency", epochs=20, run_dir=str(run.path)))
+        losses[repel] = run.metrics()[2]["repel_loss"] / repel
+    assert losses[2.0] < losses[1e-6] - 0.05
     saliency = run.saliency(1)
     assert saliency.keys() == run.masks(1).keys()
     for path, array in saliency.items():
         assert array.shape == run.masks(1)[path].shape
         assert (array >= 0).all()
         assert array.any()
-    assert run.metrics()[2]["repel_loss"] < 0.2
