@@ -44,8 +44,10 @@ def make(config):
     return trained, initialization(0)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("stop_at", [3, 20, 24])  # of 20 or 42 steps per epoch
+@pytest.mark.parametrize(
+    ("way", "stop_at"),  # an epoch has 20 or 42 steps
+    [("adam", 3), ("adam", 42), ("momentum, conv", 20), *((way, 24) for way in WAYS)],
+)
 def test_a_training_goes_on_from_any_step_bit_for_bit(way, stop_at, config, monkeypatch, tmp_path):
     monkeypatch.setattr(engine, "PIECE_SECONDS", 1e-9)  # every step is a piece
     config = config(epochs=2, deterministic=True, **WAYS[way])
@@ -141,6 +143,7 @@ def test_sigterm_saves_and_a_launch_goes_on_inside_the_round(undisturbed, stoppe
     assert [row["epoch"] for row in history] == list(range(1, 301))
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_taken(
     undisturbed, stopped, tmp_path
 ):
@@ -326,6 +329,7 @@ def test_only_the_newest_two_are_kept(tmp_path):
     assert not found(tmp_path)
 
 
+@pytest.mark.slow
 def test_deterministic_runs_repeat_bit_for_bit(tmp_path):
     flags = {"model": "resnet20", "epochs": 1, "rounds": 2, "deterministic": True}
     for name in ("one", "two"):

@@ -272,6 +272,7 @@ def test_a_strategy_without_its_devices_says_what_to_do(config, monkeypatch):
         connect(config(strategy="mirrored"))
 
 
+@pytest.mark.slow
 def test_slurms_environment_makes_a_cluster(tmp_path):
     slurm = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost",
              "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_LOCALID": "0"}  # fmt: skip

@@ -178,15 +178,20 @@ def nearest(run, round):
     return max(cosine(run.final(round), final, run.masks(round)) for final in finals)
 
 
+SLOW = [
+    {"resident": "off", "shuffle_window": 100},
+    {"jit_compile": "off", "optimizer": "momentum", "learning_rate": 0.1},
+    {"mixed_precision": "bfloat16"},
+    {"reset": "reinit"},
+]
+
+
 @pytest.mark.parametrize(
     "flags",
     [
         {},
-        {"resident": "off", "shuffle_window": 100},
-        {"jit_compile": "off", "optimizer": "momentum", "learning_rate": 0.1},
         {"strategy": "mirrored", "cpu_devices": 2},
-        {"mixed_precision": "bfloat16"},
-        {"reset": "reinit"},
+        *(pytest.param(flags, marks=pytest.mark.slow) for flags in SLOW),
     ],
 )
 def test_repelled_runs_leave_their_optima_and_attracted_ones_do_not(config, tmp_path, flags):
