@@ -85,11 +85,11 @@ def prepare(config, directory, cluster):
 def main(config):
     """Checks everything, then runs or resumes the experiment; returns the exit status."""
     run = RunDir(config.run_dir)
-    check_runs(config)
     # Of several hosts only the chief looks at the run, and TensorFlow knows which one that is.
     one_host = not {"TF_CONFIG", "SLURM_STEP_NUM_TASKS"} & os.environ.keys()
     if one_host:
         run.check(config)
+        check_runs(config)
     directory = datasets.find(config)
     quiet.import_tensorflow()
     from lottery_tf.cluster import connect
@@ -98,6 +98,7 @@ def main(config):
     with cluster.guard():
         if cluster.is_chief and not one_host:
             run.check(config)
+            check_runs(config)
         engine, initialization = prepare(config, directory, cluster)
         if cluster.is_chief:
             return lead(config, run, engine, initialization)
