@@ -223,7 +223,7 @@ def _alarm(seconds):
 def _naming_the_lost(addresses, worker):
     try:
         yield
-    except (*FAILURES, RuntimeError) as error:
+    except FAILURES as error:
         raise WorkerLost(_lost(addresses, worker, error)) from None
 
 
@@ -234,8 +234,10 @@ def _lost(addresses, worker, error):
         named = {int(task) for task in re.findall(r"/task:(\d+)", str(error))} & others.keys()
         gone, what = sorted(named or others), "does not answer"
     names = " or ".join(f"worker {index} ({others[index]})" for index in gone)
+    text = str(error).strip()
     return (
         f"Lost {names}, which {what}. Launch all workers again, to go on from the last checkpoint."
+        + (f" TensorFlow says: {text.splitlines()[-1]}" if text else "")
     )
 
 

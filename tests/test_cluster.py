@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lottery_tf import datasets, imp, masking
+from lottery_tf import cluster, datasets, imp, masking
 from lottery_tf.cluster import connect
 from lottery_tf.datasets import Split, tfrecords
 from lottery_tf.datasets.order import Noise
@@ -270,6 +271,23 @@ def test_a_strategy_without_its_devices_says_what_to_do(config, monkeypatch):
     monkeypatch.delenv("TF_CONFIG")
     with pytest.raises(InputError, match=r"expects two or more devices.*--cpu_devices=2"):
         connect(config(strategy="mirrored"))
+
+
+def test_a_worker_that_hangs_is_named_by_what_tensorflow_waited_for():
+    ports = workers.free_ports(3)
+    addresses = [f"localhost:{port}" for port in ports]
+    with (
+        socket.create_server(("localhost", ports[1])),
+        socket.create_server(("localhost", ports[2])),
+    ):
+        message = cluster._lost(addresses, 0, "Deadline\nwaited for /job:worker/task:2 in vain")
+        assert message.startswith(f"Lost worker 2 ({addresses[2]}), which does not answer.")
+        assert message.endswith("TensorFlow says: waited for /job:worker/task:2 in vain")
+        both = cluster._lost(addresses, 0, "Deadline")
+        assert f"worker 1 ({addresses[1]}) or worker 2 ({addresses[2]})" in both
+    gone = cluster._lost(addresses, 0, "")
+    assert "which is not there" in gone
+    assert "TensorFlow" not in gone
 
 
 @pytest.mark.slow
