@@ -5,7 +5,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from lottery_tf import imp, pruning
+from lottery_tf import imp, pruning, resets
 from lottery_tf.errors import InputError
 from lottery_tf.rundir import RunDir
 from tests import networks
@@ -43,7 +43,7 @@ def test_a_loss_that_is_not_finite_keeps_the_finished_rounds(config, monkeypatch
         start = {path: np.full_like(array, np.inf) for path, array in initialization(0).items()}
         return pruning.apply_masks(start, masks)
 
-    monkeypatch.setitem(imp.RESETS, "init", explode)
+    monkeypatch.setitem(resets.RESETS, "init", explode)
     with pytest.raises(InputError, match="Round 1, epoch 1, step 0"):
         imp.main(config(rounds=2))
     assert npz_bytes(run.path) == before
