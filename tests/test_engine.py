@@ -92,7 +92,7 @@ def test_one_compiled_program_serves_all_bounds_of_a_piece(config):
     data, rates = engine.feed.epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates[:42])
     programs = {
         engine._run_steps.experimental_get_compiler_ir(
-            data, rates, tf.constant(first), tf.constant(last)
+            data, rates, tf.constant(first), tf.constant(last), {}
         )(stage="hlo")
         for first, last in ((0, 1), (3, 42))
     }
