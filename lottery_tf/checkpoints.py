@@ -17,6 +17,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.moment import Moment
 
 KEPT = 2
+TEXTS = ("history.csv", "moment.csv")
 
 
 def save(run_path, round, moment, state):
@@ -32,12 +33,7 @@ def save(run_path, round, moment, state):
         InputError: the directory cannot be written.
     """
     directory = run_path / "checkpoints"
-    row = dataclasses.asdict(moment)
-    contents = {
-        "state.npz": files.format_npz(state),
-        "history.csv": files.format_csv(row.pop("history")),
-        "moment.csv": files.format_csv([row]),
-    }
+    contents = {"state.npz": files.format_npz(state), **_format(moment)}
     path = directory / f"round_{round:02d}_step_{moment.step:08d}"
     try:
         directory.mkdir(exist_ok=True)
@@ -54,20 +50,16 @@ def pack(checkpoint):
     if checkpoint is None:
         return {}
     moment, state = checkpoint
-    row = dataclasses.asdict(moment)
-    texts = {"history": files.format_csv(row.pop("history")), "moment": files.format_csv([row])}
-    arrays = {name: np.frombuffer(text, np.uint8) for name, text in texts.items()}
-    return arrays | {f"state/{name}": array for name, array in state.items()}
+    texts = {name: np.frombuffer(text, np.uint8) for name, text in _format(moment).items()}
+    return texts | {f"state/{name}": array for name, array in state.items()}
 
 
 def unpack(packed):
     """What `pack` was given."""
     if not packed:
         return None
-    (row,) = files.parse_csv(packed.pop("moment").tobytes())
-    history = files.parse_csv(packed.pop("history").tobytes())
-    state = {name.removeprefix("state/"): array for name, array in packed.items()}
-    return Moment(**row, history=history), state
+    moment = _parse({name: packed[name].tobytes() for name in TEXTS})
+    return moment, {n.removeprefix("state/"): a for n, a in packed.items() if n not in TEXTS}
 
 
 def newest(run_path, round, report):
@@ -78,19 +70,30 @@ def newest(run_path, round, report):
     """
     for path in reversed(_found(run_path, round)):
         try:
-            (row,) = files.parse_csv(files.read_checked(path / "moment.csv"))
-            history = files.parse_csv(files.read_checked(path / "history.csv"))
+            moment = _parse({name: files.read_checked(path / name) for name in TEXTS})
             state = files.parse_npz(files.read_checked(path / "state.npz"))
         except InputError as error:
             report(f"Ignored a checkpoint: {error}")
         else:
-            return Moment(**row, history=history), state
+            return moment, state
     return None
 
 
 def forget(run_path):
     """Removes all checkpoints: their round is finished."""
     shutil.rmtree(run_path / "checkpoints", ignore_errors=True)
+
+
+def _format(moment):
+    """A Moment as {file name: bytes of CSV}."""
+    row = dataclasses.asdict(moment)
+    history = row.pop("history")
+    return dict(zip(TEXTS, (files.format_csv(history), files.format_csv([row])), strict=True))
+
+
+def _parse(texts):
+    history, (row,) = (files.parse_csv(texts[name]) for name in TEXTS)
+    return Moment(**row, history=history)
 
 
 def _found(run_path, round):

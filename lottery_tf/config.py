@@ -176,7 +176,7 @@ class Config:
     repel: float = flag(
         0.0,
         "Strength lambda_r of the repellent loss: each round is pushed away from the optima of "
-        "earlier rounds, or with a negative strength towards them. The papers use 2 and -1.",
+        "earlier rounds, or with a negative strength towards them. The paper uses 2 and -1.",
     )
     repel_from: str = flag(
         "all", "The optima of all earlier rounds, of the previous one, or a number: the last ones."

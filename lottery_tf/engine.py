@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from lottery_tf import checks, feeds, masking, models
 from lottery_tf import state as state_lib
+from lottery_tf.cluster import FAILURES
 from lottery_tf.datasets.order import Noise
 from lottery_tf.evaluation import Evaluator
 from lottery_tf.moment import Moment
@@ -155,7 +156,6 @@ class Engine:
         base = epoch * self.steps_per_epoch
         stop = min(self.steps_per_epoch, last - base)
         if step == 0:
-            moment = dataclasses.replace(moment, seconds=0.0, train_seconds=0.0)
             self.trainer.set_totals(0)
         began = time.perf_counter()
         rates = tf.constant(self.rates[base : base + self.steps_per_epoch])
@@ -177,6 +177,8 @@ class Engine:
             seconds = moment.seconds + time.perf_counter() - began
             if row:
                 row[0] |= {"seconds": seconds, "train_seconds": moment.train_seconds}
+                seconds = 0.0  # the row has them
+                moment = dataclasses.replace(moment, train_seconds=0.0)
             moment = dataclasses.replace(moment, history=moment.history + row, seconds=seconds)
             yield moment
             began = time.perf_counter()
@@ -187,8 +189,9 @@ class Engine:
         try:
             self._run_steps(data, rates, tf.constant(first), tf.constant(last), self.on_device)
             totals = self.trainer.totals.numpy()
-        except tf.errors.OpError:
-            self.feed.check()  # the error names no file; this does
+        except tf.errors.OpError as error:
+            if not (self.cluster.workers > 1 and isinstance(error, FAILURES)):
+                self.feed.check()  # the error names no file; this does
             raise
         seconds = step_seconds = time.perf_counter() - began
         if self._seconds_per_step is None:  # one step, and compiling

@@ -26,7 +26,13 @@ def make(config, directory, cluster):
         )
     pixels = directory.splits["train"].examples * int(np.prod(directory.input_shape))
     fits = config.resident == "auto" and directory.one_size and pixels < RESIDENT_BYTES
-    return (Resident if fits or config.resident == "on" else Streamed)(config, directory, cluster)
+    kind = Resident if fits or config.resident == "on" else Streamed
+    if config.shard_files and cluster.workers > 1 and kind is Resident:
+        raise InputError(
+            "--shard_files expects data that are streamed, but these are resident. Add "
+            "--resident=off, or leave it out."
+        )
+    return kind(config, directory, cluster)
 
 
 def constants(config, directory):

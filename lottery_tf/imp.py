@@ -51,8 +51,9 @@ def experiment(config, run, first_round, engine, initialization, received=lambda
         start = one_round.begin(config, run, round, masks, engine, initialization, recorder)
         final, history = one_round.train(config, round, start, masks, engine, recorder, received)
         saliency = engine.saliency(round) if config.repel_weighting == "saliency" else None
-        pruned, threshold = prune(final, masks)
+        pruned = {}
         if recorder:
+            pruned, threshold = prune(final, masks)
             recorder.finish_round(masks, start, final, history, threshold, saliency)
         masks = cluster.from_chief(lambda pruned=pruned: pruned)
 

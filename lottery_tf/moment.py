@@ -11,7 +11,7 @@ class Moment:
         step: steps done since the schedule's step 0.
         loss, accuracy: running means over the epoch.
         history: a row per finished epoch.
-        seconds, train_seconds: what the epoch took so far, and its steps.
+        seconds, train_seconds: what the epoch took so far, and its steps; 0 once its row is there.
     """
 
     step: int

@@ -82,7 +82,8 @@ def torture(directory, kills, count, generator, **more):
             allowed = {-signal.SIGKILL, 74} if count > 1 else {-signal.SIGKILL}
             assert {status for status, _, _ in results} <= allowed, results
             if (run_dir / "config.json").exists():
-                where = "in a round" if list(run_dir.glob("checkpoints/*")) else "between"
+                there = bool(list(run_dir.glob("checkpoints/*")))
+                where = "with a checkpoint there" if there else "without one"
                 found_at[where] += 1
                 print(f"kill {done}: at {state(run_dir)}", flush=True)
             else:
