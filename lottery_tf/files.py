@@ -39,12 +39,29 @@ def read_checked(path):
     """
     try:
         content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    _compare(path, hashlib.sha256(content))
+    return content
+
+
+def check(path):
+    """Raises InputError as `read_checked`, without holding the file in memory."""
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    _compare(path, digest)
+
+
+def _compare(path, digest):
+    try:
         sums = (path.parent / SUMS).read_bytes()
     except OSError as error:
         raise InputError(f"Cannot read {error.filename}: {error.strerror}.") from None
-    if f"{hashlib.sha256(content).hexdigest()}  {path.name}\n".encode() not in sums:
+    if f"{digest.hexdigest()}  {path.name}\n".encode() not in sums:
         raise InputError(f"{path} is damaged: it does not match {SUMS}.")
-    return content
 
 
 def write_text(path, text):

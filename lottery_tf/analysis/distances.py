@@ -1,12 +1,151 @@
-"""How far networks are from one another in weight space. NumPy only."""
+"""How far networks are from one another in weight space. NumPy only.
+
+All measures are on the weights alive in both networks, over all kernels as one vector (Maene et
+al. 2021, section 3):
+
+    angular    2 angle / pi: 0 for the same direction, 1 for orthogonal weights, 2 for opposite ones
+    cosine     1 - cosine of the angle
+    euclidean  L2 norm of the difference
+"""
+
+import dataclasses
 
 import numpy as np
 
+from lottery_tf.errors import InputError
+
+BLOCK = 1 << 18  # weights that are held of each network at once
+
+
+@dataclasses.dataclass
+class Products:
+    """Sums over the weights alive in both networks of each pair, float64 (rows, columns).
+
+    Attributes:
+        dots: of the products of their weights.
+        row_squares, column_squares: of the squared weights of the one, and of the other.
+    """
+
+    dots: np.ndarray
+    row_squares: np.ndarray
+    column_squares: np.ndarray
+
+    @classmethod
+    def zeros(cls, *shape):
+        """Sums over nothing."""
+        return cls(*np.zeros((3, *shape)))
+
+    def angular(self):
+        """2 angle / pi; NaN where a network is zero."""
+        return 2 / np.pi * np.arccos(np.clip(self._cosines(), -1, 1))
+
+    def cosine(self):
+        """1 - cosine; NaN where a network is zero."""
+        return 1 - self._cosines()
+
+    def euclidean(self):
+        """The norm of the difference."""
+        squares = self.row_squares + self.column_squares - 2 * self.dots
+        return np.sqrt(np.maximum(squares, 0))
+
+    def _cosines(self):
+        norms = np.sqrt(self.row_squares * self.column_squares)
+        return np.divide(self.dots, norms, out=np.full(norms.shape, np.nan), where=norms > 0)
+
+
+METRICS = {
+    "angular": Products.angular,
+    "cosine": Products.cosine,
+    "euclidean": Products.euclidean,
+}
+
+
+def add_products(sums, rows, row_masks, columns, column_masks):
+    """Adds a block of coordinates to Products: two matrix products, no loop over pairs.
+
+    With F and G as the masked weights and M and N as the masks, dots are F G', the squared norms
+    on the pair's mask (F * F) N' and M (G * G)'.
+
+    Args:
+        sums: Products of (rows, columns), changed in place.
+        rows, columns: float64 (networks, coordinates), zero where masked.
+        row_masks, column_masks: float64 0 or 1, of the same shapes.
+    """
+    sums.dots += rows @ columns.T
+    sums.row_squares += rows**2 @ column_masks.T
+    if rows is columns:
+        sums.column_squares[:] = sums.row_squares.T
+    else:
+        sums.column_squares += row_masks @ (columns**2).T
+
+
+def measure(rows, columns, on_block=lambda weights: None):
+    """Products of each of some networks with each of others, and of each row with its start.
+
+    Reads kernel by kernel, in blocks, so that memory does not grow with the networks.
+
+    Args:
+        rows: networks, as rounds.Network.
+        columns: networks; those that are rows too are read once.
+        on_block: called with the number of weights that are done.
+
+    Returns:
+        (Products of (rows, columns), Products of (rows,) with initial weights on the row's mask).
+
+    Raises:
+        InputError: the networks' kernels differ, or a weight is not finite.
+    """
+    networks = list(dict.fromkeys([*rows, *columns]))
+    row_places = [networks.index(network) for network in rows]
+    column_places = [networks.index(network) for network in columns]
+    pairs, starts = Products.zeros(len(rows), len(columns)), Products.zeros(len(rows))
+    done = 0
+    for path in check_alike(networks):
+        streams = [network.blocks("final", path, BLOCK) for network in networks]
+        masks = [network.blocks("masks", path, BLOCK) for network in networks]
+        initials = [network.blocks("initial", path, BLOCK) for network in rows]
+        for parts in zip(*streams, *masks, *initials, strict=True):
+            some = np.stack(parts[: len(networks)]).astype(np.float64)  # (networks, block)
+            alive = np.stack(parts[len(networks) : 2 * len(networks)]).astype(np.float64)
+            initial = np.stack(parts[2 * len(networks) :]).astype(np.float64)  # (rows, block)
+            _check_finite(networks, path, some)
+            some *= alive
+            same = row_places == column_places == list(range(len(networks)))
+            taken, taken_masks = (some, alive) if same else (some[row_places], alive[row_places])
+            others = taken if same else some[column_places]
+            add_products(pairs, taken, taken_masks, others, alive[column_places])
+            initial *= taken_masks
+            starts.dots += np.einsum("rb,rb->r", taken, initial)
+            starts.row_squares += np.einsum("rb,rb->r", taken, taken)
+            starts.column_squares += np.einsum("rb,rb->r", initial, initial)
+            done += some.shape[1]
+            on_block(done)
+    return pairs, starts
+
+
+def check_alike(networks):
+    """The kernel paths that the networks have in common; InputError if they differ."""
+    first = networks[0].shapes()
+    for network in networks[1:]:
+        if network.shapes() != first:
+            raise InputError(
+                f"Expected networks of the same kernels. {networks[0].name} has {first}, "
+                f"{network.name} has {network.shapes()}."
+            )
+    return list(first)
+
+
+def _check_finite(networks, path, weights):
+    for network, row in zip(networks, weights, strict=True):
+        if not np.isfinite(row @ row):
+            raise InputError(
+                f"{network.file('final')} holds a weight of {path} that is not finite. Remove the "
+                "round and all later ones to train them again."
+            )
+
 
 def angular(some, other, masks):
-    """The angular distance of two networks, 2 angle / pi, on the weights alive in both.
-
-    Maene et al. 2021, section 3: 0 for the same direction, 1 for orthogonal weights.
+    """The angular distance of two networks that are in memory.
 
     Args:
         some, other: {variable path: array}.
@@ -15,33 +154,17 @@ def angular(some, other, masks):
     Returns:
         A float in [0, 2]; NaN if one of them is zero there.
     """
-    dot = norm = other_norm = 0.0
+    return float(between(some, other, masks).angular()[0, 0])
+
+
+def between(some, other, masks):
+    """Products (1, 1) of two networks that are in memory; arguments as in `angular`."""
+    sums = Products.zeros(1, 1)
     for path in masks[0]:
-        both = masks[0][path] & masks[1][path]
-        one, two = some[path][both].astype(np.float64), other[path][both].astype(np.float64)
-        dot, norm, other_norm = dot + one @ two, norm + one @ one, other_norm + two @ two
-    if not norm or not other_norm:
-        return float("nan")
-    return float(2 / np.pi * np.arccos(np.clip(dot / np.sqrt(norm * other_norm), -1, 1)))
-
-
-def to_earlier(run, backs=(1, 2)):
-    """Rows of {round, density, test_accuracy, distance_1, distance_2}, for each round of a run.
-
-    Args:
-        run: RunDir.
-        backs: how many rounds back to measure; the angular distance is NaN before there are.
-    """
-    rows, held = [], []
-    for metrics in run.metrics():
-        round = metrics["round"]
-        held.append((run.final(round), run.masks(round)))
-        row = {name: metrics[name] for name in ("round", "density", "test_accuracy")}
-        for back in backs:
-            row[f"distance_{back}"] = float("nan")
-            if back <= round:
-                (one, mask), (two, other_mask) = held[-1], held[-1 - back]
-                row[f"distance_{back}"] = angular(one, two, (mask, other_mask))
-        held = held[-max(backs) - 1 :]
-        rows.append(row)
-    return rows
+        one, two = (
+            np.where(mask[path], weights[path], 0).astype(np.float64).reshape(1, -1)
+            for weights, mask in zip((some, other), masks, strict=True)
+        )
+        alive = [mask[path].astype(np.float64).reshape(1, -1) for mask in masks]
+        add_products(sums, one, alive[0], two, alive[1])
+    return sums

@@ -1,0 +1,130 @@
+"""Finished rounds of runs, as the tools take them. NumPy only."""
+
+import concurrent.futures
+import dataclasses
+import os
+import zipfile
+
+import numpy as np
+
+from lottery_tf import files
+from lottery_tf.config import Config
+from lottery_tf.errors import InputError
+from lottery_tf.rundir import RunDir
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The network of a finished round, read in blocks.
+
+    Args:
+        run: path of the run.
+        round: its number.
+    """
+
+    run: str
+    round: int
+
+    @property
+    def name(self):
+        """What messages call it."""
+        return str(RunDir(self.run).round_path(self.round))
+
+    def file(self, which):
+        """The npz file of "masks", "initial" or "final"."""
+        return RunDir(self.run).round_path(self.round) / f"{which}.npz"
+
+    def shapes(self):
+        """{kernel path: shape}."""
+        with zipfile.ZipFile(self.file("masks")) as archive:
+            return {name.removesuffix(".npy"): _header(archive, name) for name in archive.namelist()}
+
+    def blocks(self, which, path, size):
+        """Yields the flat array of a variable in blocks of `size`."""
+        with zipfile.ZipFile(self.file(which)) as archive, archive.open(f"{path}.npy") as file:
+            shape, dtype = _read_header(file)
+            left = int(np.prod(shape))
+            while left:
+                count = min(size, left)
+                yield np.frombuffer(file.read(count * dtype.itemsize), dtype)
+                left -= count
+
+
+def _header(archive, name):
+    with archive.open(name) as file:
+        return _read_header(file)[0]
+
+
+def _read_header(file):
+    """(shape, dtype) of an npy file that is open at its begin."""
+    np.lib.format.read_magic(file)
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    assert not fortran, "Rounds are written in C order."
+    return shape, dtype
+
+
+def check_files(networks):
+    """Compares the files of the networks with their checksums, on all processors.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    paths = [n.file(which) for n in networks for which in ("masks", "initial", "final")]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(files.check, paths):
+            pass
+
+
+def open_runs(paths):
+    """The RunDirs at some paths, each with a finished round at least.
+
+    Raises:
+        InputError: there is no run, it has no finished round, or they are of different models
+            or datasets.
+    """
+    runs = [RunDir(path) for path in paths]
+    if not runs:
+        raise InputError("--run_dir: expected one run or several, with commas. Received none.")
+    for run in runs:
+        run.config()  # says so if this is no run
+        if not run.finished_rounds():
+            raise InputError(f"{run.path} has no finished round.")
+    check_same_experiment(runs)
+    return runs
+
+
+def check_same_experiment(runs):
+    """Raises InputError if runs are of different models or datasets."""
+    first = _flags(runs[0])
+    for run in runs[1:]:
+        for name, value in _flags(run).items():
+            if value != first[name]:
+                raise InputError(
+                    f"Expected runs of one model and dataset. --{name} is {first[name]} in "
+                    f"{runs[0].path}, {value} in {run.path}."
+                )
+
+
+def _flags(run):
+    recorded = run.config()
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    names = ("model", "dataset", "shortcut", "bn_affine")
+    return {name: recorded.get(name, defaults[name]) for name in names}
+
+
+def chosen(run, at_rounds):
+    """The rounds that --at_rounds names, checked; all finished ones if it names none."""
+    finished = run.finished_rounds()
+    try:
+        rounds = [int(text) for text in at_rounds]
+    except ValueError:
+        raise InputError(
+            f"--at_rounds: expected numbers with commas, as 0,5,10. Received: {','.join(at_rounds)}"
+        ) from None
+    for round in rounds:
+        if not 0 <= round < finished:
+            raise InputError(
+                f"--at_rounds: {run.path} has no finished round {round}. Its finished rounds are 0 "
+                f"to {finished - 1}."
+            )
+    return rounds or list(range(finished))
