@@ -183,6 +183,10 @@ class Cluster:
             lambda context: tf.constant(array)
         )
 
+    def local(self, copies):
+        """One of what `copies` gave."""
+        return copies if self.replicas == 1 else self.strategy.experimental_local_results(copies)[0]
+
     def guard(self):
         """A context in which the loss of another worker becomes WorkerLost, which names it."""
         if self.workers == 1:

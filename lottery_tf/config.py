@@ -223,6 +223,15 @@ class Config:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.seed)
 
+    @classmethod
+    def recorded(cls, values, **changes):
+        """The Config that config.json holds, with some flags changed.
+
+        A flag that it does not know has its default.
+        """
+        values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+        return cls(**(values | changes))
+
     def to_json(self):
         """The lines of config.json: every flag but run_dir, one per line."""
         values = dataclasses.asdict(self)

@@ -1,6 +1,7 @@
 """What the user sees of a run: a progress bar per round, a row after it, and a clean stop."""
 
 import contextlib
+import shlex
 import signal
 import sys
 import time
@@ -18,12 +19,23 @@ COLUMNS = {
 }
 
 
+PREEMPTED = 75  # exit status after SIGTERM: a checkpoint is saved, launch again
+
+
 class Interrupted(Exception):
-    """SIGINT or SIGTERM came; `signal` is its number."""
+    """SIGINT or SIGTERM came; `signal` is its number, `status` the exit status."""
 
     def __init__(self, number):
         super().__init__(signal.Signals(number).name)
         self.signal = number
+        self.status = PREEMPTED if number == signal.SIGTERM else 128 + number
+
+    def advise(self):
+        """Tells the user how to go on."""
+        module = getattr(sys.modules["__main__"], "__spec__", None)
+        name = module.name if module else sys.argv[0]
+        again = shlex.join(["python", "-m", name, *sys.argv[1:]])
+        print(f"Stopped by {self}. To resume: {again}", file=sys.stderr)
 
 
 @contextlib.contextmanager

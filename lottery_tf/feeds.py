@@ -74,6 +74,12 @@ def _rows(array, index, count):
     return array if count == 1 else array[index * size : (index + 1) * size]
 
 
+def _cut(images, labels):
+    for start in range(0, len(labels), EVALUATION_BATCH):
+        stop = start + EVALUATION_BATCH
+        yield images[start:stop], labels[start:stop]
+
+
 class Resident:
     """Both splits in the memory of every device as uint8; a replica gathers its rows."""
 
@@ -105,12 +111,14 @@ class Resident:
         order = _rows(order, self.cluster.replica, self.cluster.replicas)
         return tuple(tf.gather(array, order) for array in (images, labels, words))
 
+    def train_batches(self):
+        """The training split in order, in batches; the last one may be smaller."""
+        yield from _cut(*map(self.cluster.local, self.train))
+
     def test_batches(self):
         """This worker's part of the test split in batches; the last one may be smaller."""
         images, labels = (array[self.cluster.worker :: self.cluster.workers] for array in self.test)
-        for start in range(0, len(labels), EVALUATION_BATCH):
-            stop = start + EVALUATION_BATCH
-            yield images[start:stop], labels[start:stop]
+        yield from _cut(images, labels)
 
     def check(self):
         """What is in memory was checked when it was read."""
@@ -178,6 +186,11 @@ class Streamed:
         """Images uint8 (rows, h, w, c), labels (rows,) and words (rows, WORDS) of this replica."""
         here = self.cluster.replicas_here
         return tuple(_rows(array, self.cluster.replica_here, here) for array in batch)
+
+    def train_batches(self):
+        """The training split in order, in batches; the last one may be smaller."""
+        batch = EVALUATION_BATCH if self.directory.one_size else LARGE_EVALUATION_BATCH
+        return tfrecords.stream_in_order(self.directory, "train", batch_size=batch)
 
     def test_batches(self):
         """This worker's part of the test split in batches; the last one may be smaller."""

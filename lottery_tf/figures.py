@@ -183,7 +183,11 @@ def layers(rows, path, *, columns, title=""):
         title: above the panels.
     """
     figure, all_axes = plt.subplots(
-        1, len(columns), figsize=(5.2 * len(columns) + 1.5, 4.5), layout="constrained", squeeze=False
+        1,
+        len(columns),
+        figsize=(5.2 * len(columns) + 1.5, 4.5),
+        layout="constrained",
+        squeeze=False,
     )
     colours = plt.colormaps["viridis"](np.linspace(0, 0.95, max(len(rows), 2)))
     for axes, (column, (what, logarithmic)) in zip(all_axes[0], columns.items(), strict=True):
@@ -196,7 +200,9 @@ def layers(rows, path, *, columns, title=""):
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(PERCENT)
         axes.grid(alpha=0.3)
-    all_axes[0, -1].legend(fontsize=7, ncols=1 + len(rows) // 24, loc="center left", bbox_to_anchor=(1, 0.5))
+    all_axes[0, -1].legend(
+        fontsize=7, ncols=1 + len(rows) // 24, loc="center left", bbox_to_anchor=(1, 0.5)
+    )
     figure.suptitle(title, fontsize=11)
     _save(figure, path)
 

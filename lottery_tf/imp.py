@@ -8,17 +8,12 @@ Run it again to resume; a run that is finished grows with a larger --rounds.
 import functools
 import os
 import platform
-import shlex
-import signal
-import sys
 
 import numpy as np
 
 from lottery_tf import command, console, datasets, models, one_round, pruning, quiet
 from lottery_tf.optima import check_runs
 from lottery_tf.rundir import RunDir
-
-PREEMPTED = 75  # exit status after SIGTERM: a checkpoint is saved, launch again
 
 
 def experiment(config, run, first_round, engine, initialization, received=lambda: 0):
@@ -107,7 +102,7 @@ def main(config):
             try:
                 experiment(config, run, first_round(cluster), engine, initialization, received)
             except console.Interrupted as interrupted:
-                return status(interrupted)
+                return interrupted.status
     return 0
 
 
@@ -125,9 +120,8 @@ def lead(config, run, engine, initialization):
             experiment(config, run, finished, engine, initialization, received)
         except console.Interrupted as interrupted:
             run.log(f"stopped by {interrupted}")
-            again = shlex.join(["python", "-m", "lottery_tf.imp", *sys.argv[1:]])
-            print(f"Stopped by {interrupted}. To resume: {again}", file=sys.stderr)
-            return status(interrupted)
+            interrupted.advise()
+            return interrupted.status
         except Exception as error:
             run.log(f"stopped: {error}")
             raise
@@ -138,11 +132,6 @@ def lead(config, run, engine, initialization):
 def first_round(cluster, finished=0):
     """The round to begin with: the number of finished rounds, which the chief knows."""
     return int(cluster.sum(np.array([finished], np.int32))[0])
-
-
-def status(interrupted):
-    """The exit status after a signal."""
-    return PREEMPTED if interrupted.signal == signal.SIGTERM else 128 + interrupted.signal
 
 
 def versions():

@@ -12,6 +12,7 @@ import dataclasses
 
 import numpy as np
 
+from lottery_tf.analysis.rounds import not_finite
 from lottery_tf.errors import InputError
 
 BLOCK = 1 << 18  # weights that are held of each network at once
@@ -138,10 +139,7 @@ def check_alike(networks):
 def _check_finite(networks, path, weights):
     for network, row in zip(networks, weights, strict=True):
         if not np.isfinite(row @ row):
-            raise InputError(
-                f"{network.file('final')} holds a weight of {path} that is not finite. Remove the "
-                "round and all later ones to train them again."
-            )
+            raise not_finite(network, path)
 
 
 def angular(some, other, masks):

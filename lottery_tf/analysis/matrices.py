@@ -14,6 +14,7 @@ from lottery_tf.analysis.results import fingerprint
 from lottery_tf.analysis.rounds import Network
 from lottery_tf.errors import InputError
 
+INIT = ("init", "init")
 LABELS = {
     "angular": "angular distance: 2 angle / pi",
     "cosine": "cosine distance: 1 - cosine",
@@ -40,16 +41,14 @@ def report(runs, metrics, other=None):
         results = tool.results(run, "distances", runs)
         pairs, starts = measure(run, other or run, results)
         for metric in metrics:
-            values = (
-                METRICS[metric](pairs) if other else with_initialization(pairs, starts, metric)
-            )
+            values = METRICS[metric](pairs) if other else with_initialization(pairs, starts, metric)
             found[metric].append(values)
             suffix = f"_{metric}" + (f"_to_{other.path.name}" if other else "")
             picture = write(results, suffix, metric, values, run, other)
             log(run, f"distances{suffix}", metric, values, picture, other)
     if len(runs) > 1:
         write_replicates(runs, found, other)
-    show(runs[0], metrics[0], np.mean(trimmed(found[metrics[0]]), 0), other)
+    show(runs[0], metrics[0], np.mean(trimmed(found[metrics[0]], init=other is None), 0), other)
 
 
 def measure(run, other, results):
@@ -106,10 +105,12 @@ def with_initialization(pairs, starts, metric):
 
 def write(results, suffix, metric, values, run, other=None, draw=True):
     """Writes a matrix as CSV, and draws it; returns the picture's path."""
-    rows, columns = (_rounds(run), _rounds(other)) if other else (_rounds(run, init=True),) * 2
-    rows, columns = rows[: len(values) - 1] + rows[-1:], columns[: values.shape[1] - 1] + columns[-1:]
+    own = [*_rounds(run)[: len(values) - 1], INIT]
+    columns = _rounds(other)[: values.shape[1]] if other else own
+    rows = _rounds(run)[: len(values)] if other else own
     table = [
-        {"round": label} | dict(zip((str(name) for name, _ in columns), map(float, line), strict=True))
+        {"round": label}
+        | dict(zip((str(name) for name, _ in columns), map(float, line), strict=True))
         for (label, _), line in zip(rows, values, strict=True)
     ]
     results.write_table(table, suffix)
@@ -129,10 +130,9 @@ def write(results, suffix, metric, values, run, other=None, draw=True):
     )
 
 
-def _rounds(run, init=False):
+def _rounds(run):
     """(label in the table, label in the picture) of each round."""
-    found = [(row["round"], f"{100 * row['density']:.3g}") for row in run.metrics()]
-    return found + ([("init", "init")] if init else [])
+    return [(row["round"], f"{100 * row['density']:.3g}") for row in run.metrics()]
 
 
 def successive(run, values):
@@ -161,16 +161,17 @@ def write_replicates(runs, found, other):
     """Writes and draws the mean over the runs, and writes the least and the most."""
     results = tool.combined("distances", runs)
     for metric, matrices in found.items():
-        stacked = trimmed(matrices)
+        stacked = trimmed(matrices, init=other is None)
         for name, function in (("mean", np.mean), ("min", np.min), ("max", np.max)):
             values = function(stacked, 0)
             write(results, f"_{metric}_{name}", metric, values, runs[0], other, draw=name == "mean")
 
 
-def trimmed(matrices):
+def trimmed(matrices, *, init):
     """The matrices of runs on the rounds that all have, (runs, rows, columns)."""
-    rows, columns = (min(matrix.shape[axis] for matrix in matrices) - 1 for axis in (0, 1))
-    return np.stack([m[np.ix_([*range(rows), -1], [*range(columns), -1])] for m in matrices])
+    rows, columns = (min(matrix.shape[axis] for matrix in matrices) - init for axis in (0, 1))
+    last = [-1] * init
+    return np.stack([m[np.ix_([*range(rows), *last], [*range(columns), *last])] for m in matrices])
 
 
 def show(run, metric, values, other):

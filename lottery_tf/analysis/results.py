@@ -1,4 +1,4 @@
-"""What the tools leave: tables, pictures, TensorBoard's page, and what need not be computed again."""
+"""What the tools leave: tables and pictures, and what need not be computed again."""
 
 import hashlib
 import json
@@ -93,27 +93,35 @@ def fingerprint(network):
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
 
 
-def replicates(tables, by):
-    """One table of several of the same columns: mean, and min and max beside it.
+def means(rows, by, *, of=1):
+    """Rows of the means over rows that agree in some columns, with min and max beside them.
 
     Args:
-        tables: of each run, [{column: value}].
-        by: the columns that say what a row is about, as ("round",); rows that are not in all
-            tables are left out.
+        rows: [{column: value}]; columns that are not numbers are left out, as are those named
+            _min and _max, of earlier means.
+        by: the columns, as ("round",).
+        of: how many rows a mean must be of; groups of fewer are left out.
 
     Returns:
-        [{column: mean, column_min: …, column_max: …}]; columns that are not numbers are left out.
+        [{column: mean, column_min: …, column_max: …}], in the order of the first rows.
     """
-    found = [{tuple(row[name] for name in by): row for row in table} for table in tables]
-    rows = []
-    for key, first in found[0].items():
-        if not all(key in table for table in found):
+    groups = {}
+    for row in rows:
+        groups.setdefault(tuple(row[name] for name in by), []).append(row)
+    found = []
+    for key, group in groups.items():
+        if len(group) < of:
             continue
-        row = dict(zip(by, key, strict=True))
-        for name in first.keys() - set(by):
-            values = [table[key][name] for table in found]
-            if all(isinstance(value, int | float) for value in values):
-                row |= {name: sum(values) / len(values)}
-                row |= {f"{name}_min": min(values), f"{name}_max": max(values)}
-        rows.append(row)
-    return rows
+        mean = dict(zip(by, key, strict=True))
+        for name in (name for name in group[0] if name not in by):
+            values = [row[name] for row in group]
+            if isinstance(values[0], int | float) and not name.endswith(("_min", "_max")):
+                mean |= {name: sum(values) / len(values)}
+                mean |= {f"{name}_min": min(values), f"{name}_max": max(values)}
+        found.append(mean)
+    return found
+
+
+def replicates(tables, by):
+    """`means` over the tables of several runs, of the rows that all have."""
+    return means([row for table in tables for row in table], by, of=len(tables))

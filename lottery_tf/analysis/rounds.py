@@ -12,6 +12,12 @@ from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.rundir import RunDir
 
+BN_STATS = ("recompute", "interpolate", "endpoint")
+BN_STATS_HELP = (
+    "BatchNorm's statistics at a point of a line: mean and variance over the first 10,000 training "
+    "examples, unaugmented; those of the ends, interpolated; or those of the nearer end."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
@@ -34,10 +40,35 @@ class Network:
         """The npz file of "masks", "initial" or "final"."""
         return RunDir(self.run).round_path(self.round) / f"{which}.npz"
 
+    def final(self):
+        """{variable path: array}: where the round ended.
+
+        Raises:
+            InputError: the file is missing or damaged, or a weight is not finite.
+        """
+        weights = RunDir(self.run).final(self.round)
+        for path, array in weights.items():
+            if not np.isfinite(array).all():
+                raise not_finite(self, path)
+        return weights
+
+    def masks(self):
+        """{kernel path: bool array}: the masks that the round trained under."""
+        return RunDir(self.run).masks(self.round)
+
+    def names(self, which):
+        """The paths of the variables in a file."""
+        try:
+            with zipfile.ZipFile(self.file(which)) as archive:
+                return [name.removesuffix(".npy") for name in archive.namelist()]
+        except (OSError, zipfile.BadZipFile) as error:
+            raise InputError(f"Cannot read {self.file(which)}: {error}.") from None
+
     def shapes(self):
         """{kernel path: shape}."""
+        names = self.names("masks")
         with zipfile.ZipFile(self.file("masks")) as archive:
-            return {name.removesuffix(".npy"): _header(archive, name) for name in archive.namelist()}
+            return {name: _header(archive, f"{name}.npy") for name in names}
 
     def blocks(self, which, path, size):
         """Yields the flat array of a variable in blocks of `size`."""
@@ -61,6 +92,20 @@ def _read_header(file):
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
     assert not fortran, "Rounds are written in C order."
     return shape, dtype
+
+
+def not_finite(network, path):
+    """The InputError for a weight that is not finite."""
+    return InputError(
+        f"{network.file('final')} holds a weight of {path} that is not finite. Remove the round "
+        "and all later ones to train them again."
+    )
+
+
+def bn_stats(run, chosen):
+    """What --bn_stats means for the network of a run: "none" where it has no BatchNorm."""
+    names = Network(str(run.path), 0).names("final")
+    return chosen if any(name.endswith("/moving_variance") for name in names) else "none"
 
 
 def check_files(networks):

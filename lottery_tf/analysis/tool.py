@@ -57,7 +57,9 @@ def print_table(rows, columns):
     """
     lines = [[title for title, _ in columns.values()]]
     for row in rows:
-        cells = (form.format(row[c]) if row[c] == row[c] else "" for c, (_, form) in columns.items())
+        cells = (
+            form.format(row[c]) if row[c] == row[c] else "" for c, (_, form) in columns.items()
+        )
         lines.append(list(cells))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:

@@ -1,0 +1,110 @@
+"""Linear-mode instability (Fig. 2; Frankle et al. 2020a). NumPy and matplotlib only."""
+
+import itertools
+
+from lottery_tf import figures
+from lottery_tf.analysis import tool
+from lottery_tf.analysis.barriers import MEASURES, summarize
+from lottery_tf.analysis.results import means, replicates
+from lottery_tf.analysis.rounds import Network, check_files
+
+STABLE = 0.02  # Frankle et al. 2020a: below it a network counts as stable
+
+
+def report(runs, at_rounds, *, data_seeds, weights_of, evaluate, options):
+    """Writes, draws, logs and prints the instability of some rounds of runs.
+
+    Args:
+        runs: RunDirs.
+        at_rounds: of each run, the rounds.
+        data_seeds: of each run, those of the trainings.
+        weights_of: a function of (run, round, data seed) -> weights of such a training.
+        evaluate: a function of (run, weights, weights) -> rows of {alpha, loss, error}.
+        options: {name: value} that results depend on: start, points, split, bn_stats.
+    """
+    suffix = "" if options["start"] == "init" else f"_{options['start'].replace(':', '_')}"
+    tables, all_points = [], []
+    for run, chosen, seeds in zip(runs, at_rounds, data_seeds, strict=True):
+        results = tool.results(run, "instability", runs)
+        pairs, points = measure(run, chosen, seeds, weights_of, evaluate, options, results)
+        results.write_table(pairs, f"_pairs{suffix}")
+        rows, points = means(pairs, ("round",)), means(points, ("round", "alpha"))
+        pictures = write(results, suffix, rows, points, options, run.path.name)
+        scalars = {f"instability{suffix}": [(row["round"], row["instability"]) for row in rows]}
+        images = {f"instability{suffix}/{n}": (rows[-1]["round"], p) for n, p in pictures.items()}
+        tool.log(run, f"instability{suffix}", scalars=scalars, images=images)
+        tables.append(rows)
+        all_points.append(points)
+    if len(runs) > 1:
+        rows = replicates(tables, ("round",))
+        points = replicates(all_points, ("round", "alpha"))
+        title = f"mean of {len(runs)} runs, min and max"
+        write(tool.combined("instability", runs), suffix, rows, points, options, title)
+    for row in rows:
+        row["verdict"] = "stable" if row["instability"] < STABLE else "unstable"
+    columns = {
+        "round": ("round", "{:d}"),
+        "density": ("density", "{:.2%}"),
+        "instability": ("instability", "{:.2%}"),
+        "instability_min": ("min", "{:.2%}"),
+        "instability_max": ("max", "{:.2%}"),
+        "verdict": (f"stable: < {STABLE:.0%}", "{}"),
+    }
+    tool.print_table(rows, columns)
+
+
+def measure(run, at_rounds, seeds, weights_of, evaluate, options, results):
+    """(A row per round and pair of data seeds, a row per point of each of these)."""
+    densities = {row["round"]: row["density"] for row in run.metrics()}
+    rows, points = [], []
+    for round in at_rounds:
+        network = Network(str(run.path), round)
+        for pair in itertools.combinations(seeds, 2):
+
+            def compute(network=network, round=round, pair=pair):
+                check_files([network])
+                return evaluate(run, *(weights_of(run, round, seed) for seed in pair))
+
+            path = results.reuse([network], [options, pair], compute)
+            key = {"round": round, "density": densities[round], "pair": f"{pair[0]}-{pair[1]}"}
+            found = summarize(path)
+            key["instability"] = found.pop("error_barrier")
+            rows.append(key | found | {name: options[name] for name in ("start", "bn_stats")})
+            points += [key | point for point in path]
+    return rows, points
+
+
+def write(results, suffix, rows, points, options, title):
+    """Writes and draws the instability and the paths; returns {name: picture}."""
+    results.write_table(rows, suffix)
+    results.write_table(points, f"_paths{suffix}")
+    about = f"{options['split']} split, BatchNorm statistics: {options['bn_stats']}"
+    about += f", trained from {options['start']}"
+    panels = {
+        f"round {row['round']}, density {row['density']:.3g}": [
+            point for point in points if point["round"] == row["round"]
+        ]
+        for row in rows
+    }
+    pdf = tool.PDF.value
+    return {
+        "instability": results.draw(
+            figures.against_density,
+            {"instability": (rows, "instability")},
+            suffix=suffix,
+            what="linear-mode instability: error (points of %)",
+            percent=True,
+            line=(STABLE, f"stable below {STABLE:.0%}"),
+            title=f"{title}\n{about}",
+            pdf=pdf,
+        ),
+        "paths": results.draw(
+            figures.paths,
+            panels,
+            suffix=f"_paths{suffix}",
+            columns=MEASURES,
+            title=f"{title}: {about}",
+            ends=("one data seed", "another"),
+            pdf=pdf,
+        ),
+    }
