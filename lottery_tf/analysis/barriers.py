@@ -1,5 +1,7 @@
 """Error barriers between the networks of rounds (Figs. 8, 20, 23). NumPy and matplotlib only."""
 
+import functools
+
 import numpy as np
 
 from lottery_tf import figures
@@ -116,11 +118,7 @@ def measure(run, other, pairs, evaluate, options, results):
     with tool.progress(len(pairs), "paths") as bar:
         for one, two in pairs:
             networks = [Network(str(run.path), one), Network(str(other.path), two)]
-
-            def compute(networks=networks):
-                check_files(networks)
-                return evaluate(*networks)
-
+            compute = functools.partial(_evaluate, evaluate, networks)
             path = results.reuse(networks, options, compute)
             key = {"from_round": one, "to_round": two, "density": densities[two]}
             rows.append(
@@ -129,6 +127,11 @@ def measure(run, other, pairs, evaluate, options, results):
             points += [key | point for point in path]
             bar.update()
     return rows, points
+
+
+def _evaluate(evaluate, networks):
+    check_files(networks)
+    return evaluate(*networks)
 
 
 def write(results, suffix, rows, points, options, at_rounds, title):

@@ -1,5 +1,6 @@
 """Linear-mode instability (Fig. 2; Frankle et al. 2020a). NumPy and matplotlib only."""
 
+import functools
 import itertools
 
 from lottery_tf import figures
@@ -60,11 +61,7 @@ def measure(run, at_rounds, seeds, weights_of, evaluate, options, results):
     for round in at_rounds:
         network = Network(str(run.path), round)
         for pair in itertools.combinations(seeds, 2):
-
-            def compute(network=network, round=round, pair=pair):
-                check_files([network])
-                return evaluate(run, *(weights_of(run, round, seed) for seed in pair))
-
+            compute = functools.partial(_train_and_evaluate, run, round, pair, weights_of, evaluate)
             path = results.reuse([network], [options, pair], compute)
             key = {"round": round, "density": densities[round], "pair": f"{pair[0]}-{pair[1]}"}
             found = summarize(path)
@@ -72,6 +69,11 @@ def measure(run, at_rounds, seeds, weights_of, evaluate, options, results):
             rows.append(key | found | {name: options[name] for name in ("start", "bn_stats")})
             points += [key | point for point in path]
     return rows, points
+
+
+def _train_and_evaluate(run, round, pair, weights_of, evaluate):
+    check_files([Network(str(run.path), round)])
+    return evaluate(run, *(weights_of(run, round, seed) for seed in pair))
 
 
 def write(results, suffix, rows, points, options, title):

@@ -14,7 +14,6 @@ from lottery_tf.analysis.results import fingerprint
 from lottery_tf.analysis.rounds import Network
 from lottery_tf.errors import InputError
 
-INIT = ("init", "init")
 LABELS = {
     "angular": "angular distance: 2 angle / pi",
     "cosine": "cosine distance: 1 - cosine",
@@ -105,23 +104,18 @@ def with_initialization(pairs, starts, metric):
 
 def write(results, suffix, metric, values, run, other=None, draw=True):
     """Writes a matrix as CSV, and draws it; returns the picture's path."""
-    own = [*_rounds(run)[: len(values) - 1], INIT]
-    columns = _rounds(other)[: values.shape[1]] if other else own
-    rows = _rounds(run)[: len(values)] if other else own
-    table = [
-        {"round": label}
-        | dict(zip((str(name) for name, _ in columns), map(float, line), strict=True))
-        for (label, _), line in zip(rows, values, strict=True)
-    ]
-    results.write_table(table, suffix)
+    sizes = values.shape if other else [size - 1 for size in values.shape]
+    init = [] if other else ["init"]
+    rows, columns = (list(range(size)) + init for size in sizes)
+    results.write_matrix(values, rows, columns, suffix)
     if not draw:
         return None
     top = 1.0 if metric != "euclidean" else float(np.nanmax(values)) or 1.0
     return results.draw(
         figures.matrix,
         values,
-        [text for _, text in rows],
-        [text for _, text in columns],
+        densities(run)[: sizes[0]] + init,
+        densities(other or run)[: sizes[1]] + init,
         suffix=suffix,
         what=LABELS[metric],
         limits=(0, top),
@@ -130,9 +124,9 @@ def write(results, suffix, metric, values, run, other=None, draw=True):
     )
 
 
-def _rounds(run):
-    """(label in the table, label in the picture) of each round."""
-    return [(row["round"], f"{100 * row['density']:.3g}") for row in run.metrics()]
+def densities(run):
+    """The density of each round in percent, as labels."""
+    return [f"{100 * row['density']:.3g}" for row in run.metrics()]
 
 
 def successive(run, values):
@@ -161,10 +155,14 @@ def write_replicates(runs, found, other):
     """Writes and draws the mean over the runs, and writes the least and the most."""
     results = tool.combined("distances", runs)
     for metric, matrices in found.items():
-        stacked = trimmed(matrices, init=other is None)
-        for name, function in (("mean", np.mean), ("min", np.min), ("max", np.max)):
-            values = function(stacked, 0)
+        for name, values in summaries(matrices, init=other is None).items():
             write(results, f"_{metric}_{name}", metric, values, runs[0], other, draw=name == "mean")
+
+
+def summaries(matrices, *, init):
+    """{"mean", "min", "max": matrix} over the matrices of runs, on the rounds that all have."""
+    stacked = trimmed(matrices, init=init)
+    return {"mean": stacked.mean(0), "min": stacked.min(0), "max": stacked.max(0)}
 
 
 def trimmed(matrices, *, init):

@@ -70,6 +70,14 @@ class Results:
         path = self.directory / f"{self.name}{suffix}.csv"
         files.write_text(path, files.format_csv(rows).decode())
 
+    def write_matrix(self, values, rows, columns, suffix=""):
+        """Writes <name><suffix>.csv of a matrix, with a header and a first column of labels."""
+        table = [
+            {"round": label} | dict(zip(map(str, columns), map(float, line), strict=True))
+            for label, line in zip(rows, values, strict=True)
+        ]
+        self.write_table(table, suffix)
+
     def draw(self, draw, *arguments, suffix="", pdf=False, **options):
         """Writes <name><suffix>.png with one of the functions of figures; returns its path."""
         path = self.directory / f"{self.name}{suffix}.png"

@@ -1,10 +1,13 @@
 """What the tools share: their flags, and how results go to the run and to TensorBoard."""
 
+import pathlib
+
 from absl import flags
 from tqdm import tqdm
 
 from lottery_tf.analysis import rounds
 from lottery_tf.analysis.results import Results
+from lottery_tf.errors import InputError
 
 RUN_DIR = flags.DEFINE_list(
     "run_dir", [], "Run directory; several, with commas, are replicates: mean, min and max."
@@ -13,12 +16,41 @@ OUT_DIR = flags.DEFINE_string(
     "out_dir", None, "Where to write. Default: analysis/ of the run (of replicates, the first's)."
 )
 PDF = flags.DEFINE_bool("pdf", False, "Write each picture as PDF too.")
-AT_ROUNDS = "Rounds, as 0,5,10."
 
 
 def open_runs():
     """The runs that --run_dir names, checked."""
     return rounds.open_runs(RUN_DIR.value)
+
+
+def define_groups():
+    """Defines --other_run and --labels, for tools that show runs beside one another."""
+    flags.DEFINE_list(
+        "other_run", [], "Run to show beside --run_dir, as its reinit; several are replicates."
+    )
+    flags.DEFINE_list(
+        "labels", [], "Names for --run_dir and --other_run. Default: those of the directories."
+    )
+
+
+def open_groups():
+    """{label: RunDirs} of --run_dir and --other_run, checked.
+
+    Raises:
+        InputError: runs that do not go together, or another number of labels.
+    """
+    groups = [g for g in (RUN_DIR.value, flags.FLAGS.other_run) if g]
+    runs = rounds.open_runs([path for group in groups for path in group])
+    labels = flags.FLAGS.labels or [pathlib.Path(group[0]).name for group in groups]
+    if len(set(labels)) != len(groups):
+        raise InputError(
+            f"--labels: expected {len(groups)} different names, of --run_dir and --other_run. "
+            f"Received: {','.join(labels)}"
+        )
+    counts = iter(runs)
+    return {
+        label: [next(counts) for _ in group] for label, group in zip(labels, groups, strict=True)
+    }
 
 
 def results(run, name, runs):
