@@ -44,9 +44,10 @@ def main(_):
     def evaluate(one, two):
         start, end = one.final(), two.final()
         if ALIGN.value == "permutation":
-            from lottery_tf.analysis import alignment
+            network = lines().network  # first: it imports TensorFlow
+            from lottery_tf.analysis import alignment, symmetries
 
-            end = alignment.align(lines().network, start, end)
+            end = alignment.align(symmetries.find(network), start, end)
         return lines().evaluate(start, end)
 
     barriers.report(
