@@ -1,7 +1,17 @@
+import dataclasses
+import itertools
+
 import numpy as np
 import pytest
+from absl import flags
 
-from lottery_tf.analysis import distances
+from lottery_tf.analysis import distances, matrices, rounds
+from lottery_tf.analysis.results import Results
+from lottery_tf.errors import InputError
+from lottery_tf.files import parse_csv
+from tests.made_runs import add_rounds, make_run
+
+flags.FLAGS.mark_as_parsed()
 
 
 def test_angles_that_can_be_seen():
@@ -12,6 +22,9 @@ def test_angles_that_can_be_seen():
     assert distances.angular(east, between, (ones, ones)) == pytest.approx(0.5)
     assert distances.angular(east, {"k": -east["k"]}, (ones, ones)) == pytest.approx(2)
     assert distances.angular(between, between, (ones, ones)) == pytest.approx(0, abs=1e-7)
+    products = distances.between(east, north, (ones, ones))
+    assert products.cosine() == pytest.approx(1)
+    assert products.euclidean() == pytest.approx(np.sqrt(5))
 
 
 def test_only_what_is_alive_in_both_counts():
@@ -22,23 +35,165 @@ def test_only_what_is_alive_in_both_counts():
     assert np.isnan(distances.angular(some, other, (nothing, nothing)))
 
 
-class Run:
-    """Rounds whose weights turn by a third of a right angle each."""
+def brute_force(run, metric, count):
+    """The matrix by a loop over pairs, in float64."""
 
-    def metrics(self):
-        return [{"round": r, "density": 0.8**r, "test_accuracy": 0.9} for r in range(4)]
+    def vector(weights, masks):
+        return np.concatenate([weights[path][masks[path]] for path in masks]).astype(np.float64)
 
-    def final(self, round):
-        angle = round * np.pi / 6
-        return {"k": np.array([np.cos(angle), np.sin(angle)])}
+    def distance(one, two, masks):
+        one, two = vector(one, masks), vector(two, masks)
+        cosine = one @ two / np.linalg.norm(one) / np.linalg.norm(two)
+        return {
+            "angular": 2 / np.pi * np.arccos(np.clip(cosine, -1, 1)),
+            "cosine": 1 - cosine,
+            "euclidean": np.linalg.norm(one - two),
+        }[metric]
 
-    def masks(self, round):
-        return {"k": np.array([True, True])}
+    values = np.zeros((count + 1, count + 1))
+    masks = [run.masks(round) for round in range(count)]
+    for i, j in itertools.combinations(range(count), 2):
+        both = {path: masks[i][path] & masks[j][path] for path in masks[i]}
+        values[i, j] = values[j, i] = distance(run.final(i), run.final(j), both)
+    for i in range(count):
+        values[i, -1] = values[-1, i] = distance(run.final(i), run.initial(i), masks[i])
+    return values
 
 
-def test_distances_to_earlier_rounds():
-    rows = distances.to_earlier(Run())
-    assert np.isnan(rows[0]["distance_1"])
-    assert np.isnan(rows[1]["distance_2"])
-    assert [row["distance_1"] for row in rows[1:]] == pytest.approx([1 / 3] * 3)
-    assert [row["distance_2"] for row in rows[2:]] == pytest.approx([2 / 3] * 2)
+@pytest.mark.parametrize("block", [7, distances.BLOCK])
+@pytest.mark.parametrize("metric", distances.METRICS)
+def test_the_matrix_is_that_of_a_loop_over_pairs(config, metric, block, monkeypatch):
+    monkeypatch.setattr(distances, "BLOCK", block)
+    run = make_run(config(), rounds=5)
+    pairs, starts = matrices.measure(run, run, Results(run, "distances"))
+    values = matrices.with_initialization(pairs, starts, metric)
+    expected = brute_force(run, metric, 5)
+    np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(values, values.T)
+    assert not values.diagonal().any()
+
+
+def test_a_reinit_is_orthogonal_to_its_rounds(config):
+    shapes = {"a/kernel": (300, 300)}
+    values = {}
+    for reset in ("init", "reinit"):
+        run = make_run(config(run_dir=config().run_dir + reset), shapes=shapes, reset=reset)
+        pairs, _ = matrices.measure(run, run, Results(run, "distances"))
+        values[reset] = pairs.angular()[~np.eye(4, dtype=bool)]
+    # The rounds share half of their variance, so the cosine is 0.5 or higher after pruning.
+    assert values["init"].max() < 0.7
+    np.testing.assert_allclose(values["reinit"], 1, atol=0.02)
+
+
+def test_a_growing_run_adds_its_new_rounds_alone(config, monkeypatch):
+    run = make_run(config(), rounds=3)
+    asked = []
+    measure = distances.measure
+
+    def recorded(rows, columns, on_block):
+        asked.append(([row.round for row in rows], [column.round for column in columns]))
+        return measure(rows, columns, on_block)
+
+    monkeypatch.setattr(distances, "measure", recorded)
+    for _ in range(2):
+        matrices.measure(run, run, Results(run, "distances"))
+    add_rounds(run, [3, 4])
+    pairs, starts = matrices.measure(run, run, Results(run, "distances"))
+    assert asked == [([0, 1, 2], [0, 1, 2]), ([3, 4], [0, 1, 2, 3, 4])]
+    values = matrices.with_initialization(pairs, starts, "angular")
+    np.testing.assert_allclose(values, brute_force(run, "angular", 5), atol=1e-6)
+
+
+def test_a_round_that_was_trained_again_is_measured_again(config):
+    run = make_run(config(), rounds=3)
+    before, _ = matrices.measure(run, run, Results(run, "distances"))
+    for file in run.round_path(2).iterdir():
+        file.unlink()
+    run.round_path(2).rmdir()
+    add_rounds(run, [2], seed=7)
+    after, _ = matrices.measure(run, run, Results(run, "distances"))
+    assert before.dots[0, 1] == after.dots[0, 1]
+    assert before.dots[0, 2] != after.dots[0, 2]
+
+
+def test_the_report_writes_a_labelled_table_and_pictures(config, capsys):
+    run = make_run(config(), rounds=3)
+    matrices.report([run], ["angular", "euclidean"])
+    table = parse_csv((run.path / "analysis" / "distances_angular.csv").read_bytes())
+    assert list(table[0]) == ["round", "0", "1", "2", "init"]
+    assert [row["round"] for row in table] == [0, 1, 2, "init"]
+    expected = brute_force(run, "angular", 3)
+    found = [[row[name] for name in ("0", "1", "2", "init")] for row in table]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    for metric in ("angular", "euclidean"):
+        assert (run.path / "analysis" / f"distances_{metric}.png").stat().st_size > 10_000
+    lines = capsys.readouterr().out.splitlines()
+    assert f"{expected[1, 0]:.3f}" in lines[2]
+    assert len(list((run.path / "tensorboard").iterdir())) == 2
+
+
+def test_replicates_have_mean_min_and_max(config, tmp_path):
+    runs = [
+        make_run(config(run_dir=str(tmp_path / str(seed))), rounds=rounds, seed=seed)
+        for seed, rounds in ((0, 3), (1, 4))
+    ]
+    matrices.report(runs, ["angular"])
+    expected = np.stack([brute_force(run, "angular", 3) for run in runs])
+    for name, values in (("mean", expected.mean(0)), ("min", expected.min(0))):
+        file = runs[0].path / "analysis" / f"distances_of_2_runs_angular_{name}.csv"
+        found = [list(row.values())[1:] for row in parse_csv(file.read_bytes())]
+        np.testing.assert_allclose(found, values, atol=1e-6)
+
+
+def test_rounds_of_another_run_are_the_columns(config, tmp_path):
+    run = make_run(config(run_dir=str(tmp_path / "one")), rounds=2)
+    other = make_run(config(run_dir=str(tmp_path / "other")), rounds=3, seed=1)
+    matrices.report([run], ["angular"], other)
+    table = parse_csv((run.path / "analysis" / "distances_angular_to_other.csv").read_bytes())
+    assert [list(row) for row in table] == [["round", "0", "1", "2"]] * 2
+    masks = run.masks(1), other.masks(2)
+    assert table[1]["2"] == pytest.approx(
+        distances.angular(run.final(1), other.final(2), masks), abs=1e-9
+    )
+
+
+def test_a_weight_that_is_not_finite_is_named(config):
+    run = make_run(config(), rounds=2)
+    weights = run.final(1)
+    weights["b/kernel"][0, 0] = np.nan
+    parts = {"masks": run.masks(1), "initial": run.initial(1), "final": weights}
+    for file in run.round_path(1).iterdir():
+        file.unlink()
+    run.round_path(1).rmdir()
+    row = {"round": 1, "density": 0.8, "threshold": 0.1, "test_accuracy": 0.5}
+    parts["masks"]["b/kernel"][0, 0] = True
+    run.save_round(1, **parts, history=[row], metrics=row)
+    with pytest.raises(InputError, match=r"round_01/final.npz holds a weight of b/kernel"):
+        matrices.report([run], ["angular"])
+    with pytest.raises(InputError, match=r"round_01/final.npz holds a weight of b/kernel"):
+        rounds.Network(str(run.path), 1).final()
+    assert not (run.path / "analysis" / "distances_angular.png").exists()
+
+
+def test_what_does_not_fit_is_refused(config, tmp_path):
+    one = make_run(config(run_dir=str(tmp_path / "one")), rounds=1)
+    with pytest.raises(InputError, match="two finished rounds or more"):
+        matrices.report([one], ["angular"])
+    shapes = {"a/kernel": (3, 3)}
+    small = make_run(config(run_dir=str(tmp_path / "small")), rounds=2, shapes=shapes)
+    two = make_run(config(run_dir=str(tmp_path / "two")), rounds=2)
+    with pytest.raises(InputError, match="of the same kernels"):
+        matrices.report([two], ["angular"], small)
+    conv = make_run(dataclasses.replace(config(run_dir=str(tmp_path / "conv")), model="conv4"))
+    with pytest.raises(InputError, match=r"--model is lenet in .*two, conv4 in .*conv"):
+        rounds.open_runs([two.path, conv.path])
+    (two.round_path(1) / "final.npz").unlink()
+    with pytest.raises(InputError, match=r"Cannot read .*round_01/final.npz"):
+        matrices.report([two], ["angular"])
+    with pytest.raises(InputError, match=r"no finished round 7. Its finished rounds are 0 to 0"):
+        rounds.chosen(one, ["7"])
+    with pytest.raises(InputError, match="numbers with commas"):
+        rounds.chosen(one, ["x"])
+    (two.round_path(0) / "masks.npz").write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"masks.npz"):
+        matrices.report([two], ["angular"])

@@ -8,31 +8,21 @@ import pathlib
 from absl import flags
 
 from lottery_tf import command, files
-from lottery_tf.analysis import distances
-from lottery_tf.errors import InputError
-from lottery_tf.rundir import RunDir
+from lottery_tf.analysis import tool
 
-RUN_DIR = flags.DEFINE_list("run_dir", [], "Run directories.")
-LABELS = flags.DEFINE_list("labels", [], "A name for each run. Default: its directory's.")
-CSV = flags.DEFINE_string("csv", "successive.csv", "Where the rows are written.")
+CSV = flags.DEFINE_string("csv", "successive.csv", "Where the rows of all runs are written.")
 
 
 def main(_):
-    names = LABELS.value or [pathlib.Path(path).name for path in RUN_DIR.value]
-    if not RUN_DIR.value or len(names) != len(RUN_DIR.value):
-        raise InputError(
-            f"--run_dir and --labels: expected runs, and as many labels. Received: {RUN_DIR.value} "
-            f"and {LABELS.value}"
-        )
+    runs = tool.open_runs()
+    from lottery_tf.analysis import matrices
+
     rows = []
-    print("run                   round   density  test acc  d(r, r-1)  d(r, r-2)")
-    for path, name in zip(RUN_DIR.value, names, strict=True):
-        for row in distances.to_earlier(RunDir(path)):
-            rows.append({"run": name, **row})
-            print(
-                f"{name:20s}  {row['round']:5d}  {row['density']:8.2%}  {row['test_accuracy']:8.2%}"
-                f"  {row['distance_1']:9.3f}  {row['distance_2']:9.3f}"
-            )
+    for run in runs:
+        pairs, starts = matrices.measure(run, run, tool.results(run, "distances", runs))
+        values = matrices.with_initialization(pairs, starts, "angular")
+        rows += [{"run": run.path.name} | row for row in matrices.successive(run, values)]
+    tool.print_table(rows, {"run": ("run", "{}")} | matrices.SUCCESSIVE)
     files.write_text(pathlib.Path(CSV.value), files.format_csv(rows).decode())
 
 

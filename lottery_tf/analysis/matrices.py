@@ -63,10 +63,12 @@ def measure(run, other, results):
     rows = [Network(str(run.path), r) for r in range(run.finished_rounds())]
     columns = [Network(str(other.path), r) for r in range(other.finished_rounds())]
     row_keys, column_keys = ([fingerprint(n) for n in networks] for networks in (rows, columns))
+    # A round that was measured with itself was so with all the rounds of its run then.
     new = [
         row
         for row, key in zip(rows, row_keys, strict=True)
-        if any(results.find((), [key, to]) is None for to in column_keys)
+        for needed in ([key] if other is run else column_keys,)
+        if any(results.find((), [key, to]) is None for to in needed)
     ]
     if new:
         rounds.check_files(list(dict.fromkeys([*new, *columns])))
@@ -129,6 +131,16 @@ def densities(run):
     return [f"{100 * row['density']:.3g}" for row in run.metrics()]
 
 
+SUCCESSIVE = {
+    "round": ("round", "{:d}"),
+    "density": ("density", "{:.2%}"),
+    "test_accuracy": ("test acc", "{:.2%}"),
+    "to_previous": ("to r - 1", "{:.3f}"),
+    "to_second_previous": ("to r - 2", "{:.3f}"),
+    "to_init": ("to init", "{:.3f}"),
+}
+
+
 def successive(run, values):
     """Rows of {round, density, test_accuracy, to_previous, to_second_previous, to_init}."""
     rows = []
@@ -179,14 +191,9 @@ def show(run, metric, values, other):
             {"round": row["round"], "density": row["density"], "distance": values[i, i]}
             for i, row in enumerate(run.metrics()[: min(values.shape)])
         ]
-        columns = {"distance": (f"{metric} to the same round of {other.path.name}", "{:.3f}")}
+        columns = {name: SUCCESSIVE[name] for name in ("round", "density")}
+        columns |= {"distance": (f"{metric} to the same round of {other.path.name}", "{:.3f}")}
     else:
         rows = successive(run, values)
-        columns = {
-            "test_accuracy": ("test acc", "{:.2%}"),
-            "to_previous": (f"{metric} to r - 1", "{:.3f}"),
-            "to_second_previous": ("to r - 2", "{:.3f}"),
-            "to_init": ("to init", "{:.3f}"),
-        }
-    first = {"round": ("round", "{:d}"), "density": ("density", "{:.2%}")}
-    tool.print_table(rows, first | columns)
+        columns = SUCCESSIVE | {"to_previous": (f"{metric} to r - 1", "{:.3f}")}
+    tool.print_table(rows, columns)
