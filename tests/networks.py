@@ -10,6 +10,14 @@ def dropout(input_shape, classes):
     return keras.Model(image, keras.layers.Dense(classes)(features))
 
 
+def normalised(input_shape, classes):
+    image = keras.Input(input_shape)
+    features = keras.layers.Conv2D(8, 3, name="conv")(image)
+    features = keras.layers.BatchNormalization(momentum=0.5, name="bn")(features)
+    features = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(features))
+    return keras.Model(image, keras.layers.Dense(classes, name="logits")(features))
+
+
 def no_model(input_shape, classes):
     return "a model"
 
