@@ -1,8 +1,9 @@
-"""What a training step costs beside plain Keras, streaming beside bare decoding, or repulsion.
+"""What a step costs beside plain Keras, streaming beside decoding, repulsion, or distances.
 
     python -m tools.benchmark --flagfile=flags/lenet.cfg
     python -m tools.benchmark --what=input --flagfile=flags/resnet50.cfg
     python -m tools.benchmark --what=repel --flagfile=flags/lenet_repel.cfg
+    python -m tools.benchmark --what=distances
 
 Measures in one process, taking turns; run nothing beside it.
 """
@@ -15,7 +16,9 @@ from absl import flags
 from lottery_tf import command, datasets, quiet
 from lottery_tf.errors import InputError
 
-WHAT = flags.DEFINE_enum("what", "step", ("step", "input", "repel"), "What to measure.")
+WHAT = flags.DEFINE_enum(
+    "what", "step", ("step", "input", "repel", "distances"), "What to measure."
+)
 STEPS = flags.DEFINE_integer("steps", 1000, "Training steps per repeat.", lower_bound=1)
 IMAGES = flags.DEFINE_integer("images", 4096, "Images per repeat of --what=input.", lower_bound=1)
 REPEATS = flags.DEFINE_integer("repeats", 7, "Repeats of each way, after one warm-up.")
@@ -26,6 +29,8 @@ ROUNDS = flags.DEFINE_bool(
 
 
 def main(config):
+    if WHAT.value == "distances":
+        return all_distances()
     directory = datasets.find(config)
     if WHAT.value == "input" and directory.one_size:
         raise InputError(
@@ -33,7 +38,7 @@ def main(config):
             "size, and are stored decoded."
         )
     quiet.import_tensorflow()
-    {"step": step, "input": stream, "repel": repel}[WHAT.value](config)
+    return {"step": step, "input": stream, "repel": repel}[WHAT.value](config)
 
 
 def step(config):
@@ -54,6 +59,14 @@ def stream(config):
     rates, peak = input_benchmark.input_rates(config, images=IMAGES.value, repeats=REPEATS.value)
     report(rates, unit="images/s", scale=1)
     print(f"Peak memory while streaming: {peak / 1e6:.0f} MB.")
+
+
+def all_distances():
+    from lottery_tf import distances_benchmark
+
+    times, peak = distances_benchmark.distance_times(rounds=26, repeats=REPEATS.value)
+    report(times, unit="s", scale=1)
+    print(f"Peak memory: {peak / 1e6:.0f} MB.")
 
 
 def repel(config):

@@ -15,7 +15,7 @@ import numpy as np
 from lottery_tf.analysis.rounds import not_finite
 from lottery_tf.errors import InputError
 
-BLOCK = 1 << 18  # weights that are held of each network at once
+BLOCK = 1 << 15  # weights of each network at once: what fits into a processor's cache
 
 
 @dataclasses.dataclass
@@ -64,6 +64,8 @@ METRICS = {
 def add_products(sums, rows, row_masks, columns, column_masks):
     """Adds a block of coordinates to Products: two matrix products, no loop over pairs.
 
+    (Three, if the columns are other networks than the rows.)
+
     With F and G as the masked weights and M and N as the masks, dots are F G', the squared norms
     on the pair's mask (F * F) N' and M (G * G)'.
 
@@ -99,6 +101,7 @@ def measure(rows, columns, on_block=lambda weights: None):
     networks = list(dict.fromkeys([*rows, *columns]))
     row_places = [networks.index(network) for network in rows]
     column_places = [networks.index(network) for network in columns]
+    all_by_all = row_places == column_places == list(range(len(networks)))
     pairs, starts = Products.zeros(len(rows), len(columns)), Products.zeros(len(rows))
     done = 0
     for path in check_alike(networks):
@@ -106,15 +109,23 @@ def measure(rows, columns, on_block=lambda weights: None):
         masks = [network.blocks("masks", path, BLOCK) for network in networks]
         initials = [network.blocks("initial", path, BLOCK) for network in rows]
         for parts in zip(*streams, *masks, *initials, strict=True):
-            some = np.stack(parts[: len(networks)]).astype(np.float64)  # (networks, block)
-            alive = np.stack(parts[len(networks) : 2 * len(networks)]).astype(np.float64)
-            initial = np.stack(parts[2 * len(networks) :]).astype(np.float64)  # (rows, block)
-            _check_finite(networks, path, some)
+            count = len(networks)
+            some, alive, initial = (
+                np.stack(group, dtype=np.float64, casting="unsafe")  # (networks or rows, block)
+                for group in (parts[:count], parts[count : 2 * count], parts[2 * count :])
+            )
             some *= alive
-            same = row_places == column_places == list(range(len(networks)))
-            taken, taken_masks = (some, alive) if same else (some[row_places], alive[row_places])
-            others = taken if same else some[column_places]
-            add_products(pairs, taken, taken_masks, others, alive[column_places])
+            taken, taken_masks, others, other_masks = (
+                (some, alive, some, alive)
+                if all_by_all
+                else (
+                    some[row_places],
+                    alive[row_places],
+                    some[column_places],
+                    alive[column_places],
+                )
+            )
+            add_products(pairs, taken, taken_masks, others, other_masks)
             initial *= taken_masks
             starts.dots += np.einsum("rb,rb->r", taken, initial)
             starts.row_squares += np.einsum("rb,rb->r", taken, taken)

@@ -1,0 +1,82 @@
+"""What all distances between the rounds of a large network cost beside reading its files."""
+
+import concurrent.futures
+import multiprocessing
+import pathlib
+import resource
+import tempfile
+import time
+
+import numpy as np
+
+from lottery_tf import files
+from lottery_tf.analysis import distances
+from lottery_tf.analysis.rounds import Network, check_files
+
+# As many weights as ResNet-50's kernels have, in kernels as large as its largest.
+SHAPES = {f"layer{index}/kernel": (3, 3, 512, 512) for index in range(10)}
+SHAPES |= {"logits/kernel": (2048, 930)}
+
+
+def distance_times(*, rounds, repeats):
+    """Seconds of reading and of measuring, taking turns, and the memory of measuring.
+
+    Args:
+        rounds: of random weights under random masks of density 0.8^r, written first.
+        repeats: how often each is measured, after one warm-up.
+
+    Returns:
+        ({"distances": [seconds], "reading alone": [seconds]}, peak bytes of a process that
+        measures and does nothing else).
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        networks = [Network(directory, round) for round in range(rounds)]
+        for network in networks:
+            _write(network)
+        times = {"distances": [], "reading alone": []}
+        for repeat in range(repeats + 1):
+            found, peak = _in_new_process(networks)
+            alone = _read(networks)
+            if repeat:
+                times["distances"].append(found)
+                times["reading alone"].append(alone)
+    return times, peak
+
+
+def _write(network):
+    generator = np.random.default_rng(network.round)
+    masks = {p: generator.random(s, np.float32) < 0.8**network.round for p, s in SHAPES.items()}
+    arrays = {"masks.npz": masks}
+    for name in ("initial.npz", "final.npz"):
+        arrays[name] = {
+            path: generator.standard_normal(shape, np.float32) * masks[path]
+            for path, shape in SHAPES.items()
+        }
+    contents = {name: files.format_npz(parts) for name, parts in arrays.items()}
+    files.write_directory(pathlib.Path(network.run) / f"round_{network.round:02d}", contents)
+
+
+def _read(networks):
+    """Seconds of reading every file."""
+    began = time.perf_counter()
+    for network in networks:
+        for which in ("masks", "initial", "final"):
+            with open(network.file(which), "rb") as file:
+                while file.read(1 << 20):
+                    pass
+    return time.perf_counter() - began
+
+
+def _in_new_process(networks):
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+        return pool.submit(_measure, networks).result()
+
+
+def _measure(networks):
+    """(Seconds of checking and measuring, peak bytes of this process)."""
+    began = time.perf_counter()
+    check_files(networks)
+    distances.measure(networks, networks)
+    seconds = time.perf_counter() - began
+    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
