@@ -1,11 +1,12 @@
 """What the repellent loss costs: time of a step, and bytes held, at the rounds of a run."""
 
+import contextlib
 import time
 
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import datasets, imp, masking, optima, pruning
+from lottery_tf import datasets, imp, masking, optima, pruning, repulsion
 from lottery_tf.cluster import connect
 from lottery_tf.datasets.order import Noise
 from lottery_tf.repulsion import hold
@@ -21,7 +22,7 @@ def step_times(config, *, rounds, steps, repeats):
         repeats: how often each is measured, after one warm-up.
 
     Returns:
-        {round: {"with": [seconds], "without": [seconds], "compile": seconds}}.
+        {round: {"without": [seconds], …: [seconds] of each of WAYS, "compile": seconds}}.
     """
     directory = datasets.find(config)
     engine, initialization = imp.prepare(config, directory, connect(config))
@@ -40,14 +41,62 @@ def step_times(config, *, rounds, steps, repeats):
         masking.set_weights(engine.network, weights, masks)
         engine.trainer.reset_optimizer()
         on_device = hold(held, engine.cluster)
-        times = {"without": [], "with": [], "compile": run(1, on_device)}
+        times = {"without": [], **{name: [] for name in WAYS}}
+        compiled = {}
+        for name, way in WAYS.items():
+            with _instead(way):  # while the step is traced
+                engine._compile()
+                began = time.perf_counter()
+                run(1, on_device)
+                times["compile"] = time.perf_counter() - began
+            compiled[name] = engine._run_steps, on_device
+        compiled = {"without": (engine._run_steps, {})} | compiled
         for repeat in range(repeats + 1):
-            for name, arrays in (("without", {}), ("with", on_device)):
+            for name, (engine._run_steps, arrays) in compiled.items():
                 seconds = run(steps, arrays) / steps
                 if repeat:
                     times[name].append(seconds)
         found[round] = times
     return found
+
+
+def _stopping_after(part):
+    """value_and_gradients that goes as far as a part, and uses what it has for nothing."""
+
+    def value_and_gradients(kernels, optima, *, strength, scope, onto, factor):
+        alive = repulsion.gather(kernels, optima)
+        used = list(alive.values())
+        if part != "gather":
+            dots, squares = repulsion.products(alive, optima, scope=scope)
+            used = [*dots.values(), *squares.values()]
+        if part == "combination":
+            options = {"strength": strength, "scope": scope}
+            _, compacted = repulsion.combine(alive, optima, dots, squares, **options)
+            used = list(compacted.values())
+        nothing = 0.0 * tf.add_n([tf.reduce_sum(values) for values in used])
+        return nothing, {path: onto[path] + nothing for path in optima}
+
+    return value_and_gradients
+
+
+# What a step does of the repulsion, each with what comes before it; "with" is all of it, the
+# scattering onto the gradients included.
+WAYS = {
+    "gather": _stopping_after("gather"),
+    "products": _stopping_after("products"),
+    "combination": _stopping_after("combination"),
+    "with": repulsion.value_and_gradients,
+}
+
+
+@contextlib.contextmanager
+def _instead(function):
+    before = repulsion.value_and_gradients
+    repulsion.value_and_gradients = function
+    try:
+        yield
+    finally:
+        repulsion.value_and_gradients = before
 
 
 def held_bytes(config, *, rounds):

@@ -40,45 +40,66 @@ def value_and_gradients(kernels, optima, *, strength, scope, onto=None, factor=1
     Returns:
         (J_r, {path: gradient}), with what they were added to.
     """
-    flat, dots, squares = {}, {}, {}
+    alive = gather(kernels, optima)
+    dots, squares = products(alive, optima, scope=scope)
+    value, compacted = combine(alive, optima, dots, squares, strength=strength, scope=scope)
+    gradients = {}
     for path, held in optima.items():
-        alive = tf.gather(tf.reshape(kernels[path], [-1]), held["index"])  # (s,)
-        units = held["units"]
-        count = units.shape[0]
-        flat[path] = alive
+        shape = kernels[path].shape
+        dense = tf.reshape(onto[path], [-1]) if onto else tf.zeros(shape.num_elements())
+        places = held["index"][:, tf.newaxis]
+        dense = tf.tensor_scatter_nd_add(dense, places, factor * compacted[path])
+        gradients[path] = tf.reshape(dense, shape)
+    return value, gradients
+
+
+def gather(kernels, optima):
+    """{path: (s,)} surviving weights."""
+    return {
+        path: tf.gather(tf.reshape(kernels[path], [-1]), held["index"])
+        for path, held in optima.items()
+    }
+
+
+def products(alive, optima, *, scope):
+    """{path: (k,)} of the dot products with the optima, and of the squared norms, by the scope."""
+    dots, squares = {}, {}
+    for path, held in optima.items():
+        units, weights = held["units"], alive[path]
         if "importance" in held:
-            dots[path] = tf.linalg.matvec(units * held["importance"], alive)  # (k,)
-            squares[path] = tf.linalg.matvec(held["importance"], alive**2)
+            dots[path] = tf.linalg.matvec(units * held["importance"], weights)  # (k,)
+            squares[path] = tf.linalg.matvec(held["importance"], weights**2)
         else:
-            dots[path] = tf.linalg.matvec(units, alive)
-            squares[path] = tf.fill([count], tf.reduce_sum(alive**2))
-    parts = len(optima) if scope == "layer" else 1
+            dots[path] = tf.linalg.matvec(units, weights)
+            squares[path] = tf.fill([units.shape[0]], tf.reduce_sum(weights**2))
     if scope == "global":
         total_dots, total_squares = tf.add_n(list(dots.values())), tf.add_n(list(squares.values()))
         dots = dict.fromkeys(dots, total_dots)
         squares = dict.fromkeys(squares, total_squares)
-    share = strength / (count * parts)
-    gradients, mean_squares = {}, []
+    return dots, squares
+
+
+def combine(alive, optima, dots, squares, *, strength, scope):
+    """(J_r, {path: (s,) its gradients at the survivors})."""
+    parts = len(optima) if scope == "layer" else 1
+    compacted, mean_squares = {}, []
     for path, held in optima.items():
+        share = strength / (held["units"].shape[0] * parts)
         inverse = tf.math.divide_no_nan(1.0, tf.sqrt(squares[path]))  # (k,)
         cosines = dots[path] * inverse
         mean_squares.append(cosines**2)
         towards = 2 * share * cosines * inverse  # (k,), of u_i
         along = 2 * share * (cosines * inverse) ** 2  # (k,), of v
         if "importance" in held:
-            compacted = _combine(towards, held["units"] * held["importance"])
-            compacted -= _combine(along, held["importance"]) * flat[path]
+            gradient = _weighted_sum(towards, held["units"] * held["importance"])
+            gradient -= _weighted_sum(along, held["importance"]) * alive[path]
         else:
-            compacted = _combine(towards, held["units"]) - tf.reduce_sum(along) * flat[path]
-        shape = kernels[path].shape
-        dense = tf.reshape(onto[path], [-1]) if onto else tf.zeros(shape.num_elements())
-        places = held["index"][:, tf.newaxis]
-        dense = tf.tensor_scatter_nd_add(dense, places, factor * compacted)
-        gradients[path] = tf.reshape(dense, shape)
-    return strength * tf.reduce_mean(tf.stack(mean_squares)), gradients
+            gradient = _weighted_sum(towards, held["units"]) - tf.reduce_sum(along) * alive[path]
+        compacted[path] = gradient
+    return strength * tf.reduce_mean(tf.stack(mean_squares)), compacted
 
 
-def _combine(coefficients, rows):
+def _weighted_sum(coefficients, rows):
     """sum_i coefficients[i] * rows[i], unrolled: XLA fuses it; its transposed product is slow."""
     total = coefficients[0] * rows[0]
     for index in range(1, rows.shape[0]):

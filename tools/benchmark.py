@@ -9,6 +9,7 @@ Measures in one process, taking turns; run nothing beside it.
 """
 
 import csv
+import itertools
 import statistics
 
 from absl import flags
@@ -81,12 +82,15 @@ def repel(config):
     times = repel_benchmark.step_times(
         config, rounds=(1, 5, 12, 24), steps=STEPS.value, repeats=REPEATS.value
     )
-    print("round  without ms  with ms  ratio  compiling s")
+    print(
+        "round  without ms  + gather  + products  + combination  + scatter    with  ratio  compile"
+    )
     for round, found in times.items():
-        without, with_ = (1e3 * statistics.median(found[name]) for name in ("without", "with"))
+        ms = [1e3 * statistics.median(found[name]) for name in ("without", *repel_benchmark.WAYS)]
+        parts = [after - before for before, after in itertools.pairwise(ms)]
         print(
-            f"{round:5d}  {without:10.3f}  {with_:7.3f}  {with_ / without:5.2f}  "
-            f"{found['compile']:11.1f}"
+            f"{round:5d}  {ms[0]:10.3f}  {parts[0]:8.3f}  {parts[1]:10.3f}  {parts[2]:13.3f}  "
+            f"{parts[3]:9.3f}  {ms[-1]:6.3f}  {ms[-1] / ms[0]:5.2f}  {found['compile']:9.1f}"
         )
 
 
