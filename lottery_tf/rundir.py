@@ -84,8 +84,14 @@ class RunDir:
 
     def check_is_there(self):
         """Raises InputError if the directory was removed since it was opened."""
-        if not (self.path / "config.json").exists():
-            raise InputError(f"Cannot save into {self.path}: it was removed or renamed.")
+        if removed := self._removed():
+            raise removed
+
+    def _removed(self):
+        """The InputError that the directory is gone; None if it is there."""
+        if (self.path / "config.json").exists():
+            return None
+        return InputError(f"Cannot save into {self.path}: it was removed or renamed.")
 
     def log(self, line):
         """Adds a line with the time to log.txt, where the disk lets it."""
@@ -205,6 +211,8 @@ class RunDir:
             files.write_directory(self.round_path(round), contents)
             self._write_metrics()
         except (InputError, OSError) as error:
+            if isinstance(error, OSError):  # it may have been removed since it was looked for
+                error = self._removed() or error
             raise InputError(
                 f"{error} The rounds before are kept: free the space, or restore the directory, "
                 "and launch again."

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 import socket
 import sys
 
@@ -21,6 +22,7 @@ tf.config.set_logical_device_configuration(
 )
 
 from lottery_tf.config import Config  # noqa: E402
+from lottery_tf.rundir import RunDir  # noqa: E402
 from tests.synthetic import write_dataset  # noqa: E402
 
 
@@ -72,3 +74,30 @@ def raw_data():
     if not os.environ.get(REAL_DATA) or not path.is_dir():
         pytest.skip(f"real data: set {REAL_DATA} to a directory with mnist/ in it")
     return path
+
+
+@pytest.fixture(scope="session")
+def long_run(tmp_path_factory):
+    """The directory of a run of long rounds."""
+    from tests.launching import LONG, launch
+
+    run_dir = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert launch(run_dir, **LONG).returncode == 0
+    return run_dir
+
+
+@pytest.fixture(scope="session")
+def stopped_run(tmp_path_factory):
+    """One like it that SIGTERM stopped in its first round, with two checkpoints at least."""
+    from tests.launching import LONG, kill_at
+
+    run_dir = tmp_path_factory.mktemp("stopped") / "run"
+
+    def two_there():
+        return len(list(run_dir.glob("checkpoints/round_00_*"))) == 2
+
+    flags = LONG | {"checkpoint_minutes": 0.005}
+    status, error = kill_at(run_dir, two_there, signal.SIGTERM, **flags)
+    assert status == 75, error
+    assert RunDir(run_dir).finished_rounds() == 0
+    return run_dir

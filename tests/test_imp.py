@@ -3,8 +3,6 @@
 import csv
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,26 +12,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from lottery_tf import imp, pruning
 from lottery_tf.rundir import RunDir
-from tests.conftest import ROOT
-
-
-def arguments(run_dir, **flags):
-    tiny = {"batch_size": 32, "epochs": 3, "rounds": 4, "initializer": "kaiming_uniform"}
-    flags = tiny | flags | {"run_dir": run_dir, "data_dir": ROOT / "data"}
-    names = [f"--{name}={value}" for name, value in flags.items()]
-    return [sys.executable, "-m", "lottery_tf.imp", *names]
-
-
-def launch(run_dir, **flags):
-    return subprocess.run(arguments(run_dir, **flags), cwd=ROOT, capture_output=True, text=True)
-
-
-def npz_bytes(run_dir):
-    """{file: bytes} of every npz of a run."""
-    return {
-        str(path.relative_to(run_dir)): path.read_bytes()
-        for path in sorted(run_dir.glob("round_*/*.npz"))
-    }
+from tests.launching import kill_at, launch, npz_bytes
 
 
 @pytest.fixture(scope="module")
@@ -110,19 +89,6 @@ def test_tensorboard_sees_curves_by_epoch_and_everything_by_round(undisturbed):
     assert [event.step for event in by_epoch.Tensors("epoch/test_accuracy")] == [1, 2, 3]
     found = scalars(by_epoch, "epoch/test_accuracy")
     assert found == pytest.approx([row["test_accuracy"] for row in run.history(2)])
-
-
-def kill_at(run_dir, condition, number, **flags):
-    """Launches, waits until condition() holds, and sends a signal; (exit status, stderr)."""
-    process = subprocess.Popen(
-        arguments(run_dir, **flags), cwd=ROOT, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
-    while not condition() and process.poll() is None:
-        time.sleep(0.002)
-    process.send_signal(number)
-    _, stderr = process.communicate()
-    return process.returncode, stderr
 
 
 def test_kill_9_in_a_round_and_resume_equals_uninterrupted(undisturbed, tmp_path):
