@@ -211,8 +211,7 @@ class RunDir:
             files.write_directory(self.round_path(round), contents)
             self._write_metrics()
         except (InputError, OSError) as error:
-            if isinstance(error, OSError):  # it may have been removed since it was looked for
-                error = self._removed() or error
+            error = self._removed() or error  # since it was looked for
             raise InputError(
                 f"{error} The rounds before are kept: free the space, or restore the directory, "
                 "and launch again."

@@ -184,9 +184,8 @@ def log(run, name, rows, pictures):
     """Adds the barriers and the pictures to the run's TensorBoard."""
     columns = ("error_barrier", "loss_barrier")
     scalars = {
-        f"barriers/{name} {column}": [(row["to_round"], row[column]) for row in rows]
-        for column in columns
+        f"{name}/{column}": [(row["to_round"], row[column]) for row in rows] for column in columns
     }
     last = rows[-1]["to_round"]
-    images = {f"barriers/{name} {what}": (last, path) for what, path in pictures.items()}
+    images = {f"{name}/{what}": (last, path) for what, path in pictures.items()}
     tool.log(run, name, scalars=scalars, images=images)

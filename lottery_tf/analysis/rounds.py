@@ -72,7 +72,7 @@ class Network:
             return {name: _header(archive, f"{name}.npy") for name in names}
 
     def blocks(self, which, path, size):
-        """Yields the flat array of a variable in blocks of `size`."""
+        """Yields the flat array of a variable in blocks of `size`, each in the place of the last."""
         with zipfile.ZipFile(self.file(which)) as archive:
             member = archive.getinfo(f"{path}.npy")
         # Past zipfile, which would compute a checksum again: check_files did.
@@ -81,10 +81,13 @@ class Network:
             file.seek(sum(struct.unpack("<2H", file.read(4))), os.SEEK_CUR)  # name and extra
             shape, dtype = _read_header(file)
             left = int(np.prod(shape))
+            buffer = np.empty(min(size, left), dtype)
             while left:
-                count = min(size, left)
-                yield np.frombuffer(file.read(count * dtype.itemsize), dtype)
-                left -= count
+                block = buffer[:left]
+                if file.readinto(block.view(np.uint8)) != block.nbytes:
+                    raise InputError(f"{self.file(which)} is damaged: {path} ends too early.")
+                yield block
+                left -= block.size
 
 
 def _header(archive, name):
