@@ -114,6 +114,7 @@ def measure(rows, columns, on_block=lambda weights: None):
                 np.stack(group, dtype=np.float64, casting="unsafe")  # (networks or rows, block)
                 for group in (parts[:count], parts[count : 2 * count], parts[2 * count :])
             )
+            _check_finite(networks, path, some)
             some *= alive
             taken, taken_masks, others, other_masks = (
                 (some, alive, some, alive)
@@ -148,8 +149,8 @@ def check_alike(networks):
 
 
 def _check_finite(networks, path, weights):
-    for network, row in zip(networks, weights, strict=True):
-        if not np.isfinite(row @ row):
+    for network, total in zip(networks, weights.sum(1), strict=True):
+        if not np.isfinite(total):
             raise not_finite(network, path)
 
 

@@ -72,7 +72,7 @@ class Network:
             return {name: _header(archive, f"{name}.npy") for name in names}
 
     def blocks(self, which, path, size):
-        """Yields the flat array of a variable in blocks of `size`, each in the place of the last."""
+        """Yields the flat array of a variable in blocks; each takes the place of the last."""
         with zipfile.ZipFile(self.file(which)) as archive:
             member = archive.getinfo(f"{path}.npy")
         # Past zipfile, which would compute a checksum again: check_files did.
