@@ -179,7 +179,7 @@ def layers(rows, path, *, columns, title=""):
     Args:
         rows: {layer: rows with density and the columns}.
         path: file to write; its ending gives the format.
-        columns: {column: (label with unit, whether it is logarithmic)}.
+        columns: {column: (label in percent, whether it is logarithmic)}, parts of one.
         title: above the panels.
     """
     figure, all_axes = plt.subplots(
@@ -189,7 +189,7 @@ def layers(rows, path, *, columns, title=""):
         layout="constrained",
         squeeze=False,
     )
-    colours = plt.colormaps["viridis"](np.linspace(0, 0.95, max(len(rows), 2)))
+    colours = plt.colormaps["viridis"](np.linspace(0, 0.85, max(len(rows), 2)))
     for axes, (column, (what, logarithmic)) in zip(all_axes[0], columns.items(), strict=True):
         for colour, (layer, points) in zip(colours, rows.items(), strict=False):
             values = [point[column] for point in points]
@@ -198,7 +198,7 @@ def layers(rows, path, *, columns, title=""):
         axes.set_ylabel(what)
         if logarithmic:
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(PERCENT)
+        axes.yaxis.set_major_formatter(PERCENT)
         axes.grid(alpha=0.3)
     all_axes[0, -1].legend(
         fontsize=7, ncols=1 + len(rows) // 24, loc="center left", bbox_to_anchor=(1, 0.5)

@@ -72,6 +72,9 @@ def test_every_way_of_the_benchmark_is_measured(config):
 
 def test_commands_are_documented():
     readme = (ROOT / "README.md").read_text()
-    for tool in ("prepare_data", "figures", "benchmark"):
-        assert f"python -m tools.{tool}" in readme
+    documents = readme + "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
+    tools = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"__init__", "make_digits"}
+    assert len(tools) > 10
+    for tool in tools:
+        assert f"python -m tools.{tool}" in documents, tool
     assert command.default_run_dir(["flags/lenet.cfg"], {"reset": "reinit"}) in readme
