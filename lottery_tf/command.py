@@ -160,6 +160,9 @@ def _guarded(function):
         except (InputError, flags.Error) as error:
             print(f"Error: {error}", file=sys.stderr)
             sys.exit(1)
+        except OSError as error:
+            print(f"Error: {error.filename or ''}: {error.strerror or error}.", file=sys.stderr)
+            sys.exit(1)
         except WorkerLost as error:
             print(f"Error: {error}", file=sys.stderr)
             sys.stdout.flush()

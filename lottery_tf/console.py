@@ -59,6 +59,20 @@ def stop_signals():
             signal.signal(number, handler)
 
 
+def resumable(function):
+    """Calls function(received), received as of stop_signals; returns the exit status.
+
+    If a signal stops it, the user is told how to go on.
+    """
+    with stop_signals() as received:
+        try:
+            function(received)
+        except Interrupted as interrupted:
+            interrupted.advise()
+            return interrupted.status
+    return 0
+
+
 def say(line):
     """A line for the user, beside the progress bar."""
     tqdm.write(line, file=sys.stderr)

@@ -84,6 +84,16 @@ def test_a_flattened_image_repeats_its_channels(config):
     assert rows[0].size == 128
 
 
+def test_models_that_are_not_known_are_errors():
+    layers = [keras.Input((8,)), keras.layers.Dense(8, name="twice")]
+    with pytest.raises(InputError, match="is a Sequential"):
+        symmetries.find(keras.Sequential(layers))
+    image = layers[0]
+    network = keras.Model(image, layers[1](layers[1](image)))
+    with pytest.raises(InputError, match="twice is called"):
+        symmetries.find(network)
+
+
 def test_a_layer_that_is_not_known_is_an_error():
     image = keras.Input((8, 8, 3))
     features = keras.layers.LayerNormalization(name="other")(image)

@@ -176,7 +176,9 @@ def test_stability_of_ticket_and_random_masks(run):
     result = tool("stability", run, "--at_rounds=2", "--replicates=2")
     found = rows(run, "stability")
     assert len(found) == 8
-    assert "published" in result.stdout
+    assert "degrees" in result.stdout
+    assert "published" not in result.stdout  # that is of MNIST
+    assert (run.path / "analysis" / "stability_degrees.png").exists()
     masks = ["dense_init_0", "dense_init_2", "random_0_init_0", "random_0_init_1",
              "random_1_init_2", "random_1_init_3", "init_1", "init_2", "init_3"]  # fmt: skip
     names = {f"round_02_{name[:-1]}data_seed_{name[-1]}" for name in masks}
@@ -207,6 +209,9 @@ def test_starts_are_init_or_a_step_of_round_0():
         ("distances", ["--run_dir=nowhere"], "nowhere is not a run"),
         ("distances", ["--run_dir="], "--run_dir: expected"),
         ("barriers", ["--points=1"], "--points: expected at least 2. Received: 1"),
+        ("barriers", ["--pairs="], "--pairs: expected successive"),
+        ("barriers", ["--at_rounds=2"], "no path of --pairs starts from [2]"),
+        ("thresholds", ["--labels=a,a"], "--labels: expected 1 different names"),
         ("barriers", ["--pairs=0-9"], "has no finished round 9; its rounds are 0 to 2"),
         ("instability", ["--copies=1"], "--copies: expected at least 2. Received: 1"),
         ("instability", ["--at_rounds=5"], "no finished round 5"),

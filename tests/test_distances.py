@@ -157,21 +157,22 @@ def test_rounds_of_another_run_are_the_columns(config, tmp_path):
     )
 
 
-def test_a_weight_that_is_not_finite_is_named(config):
+@pytest.mark.parametrize("which", ["initial", "final"])
+def test_a_weight_that_is_not_finite_is_named(config, which):
     run = make_run(config(), rounds=2)
-    weights = run.final(1)
-    weights["b/kernel"][0, 0] = np.nan
-    parts = {"masks": run.masks(1), "initial": run.initial(1), "final": weights}
+    parts = {"masks": run.masks(1), "initial": run.initial(1), "final": run.final(1)}
+    parts[which]["b/kernel"][0, 0] = np.nan
     for file in run.round_path(1).iterdir():
         file.unlink()
     run.round_path(1).rmdir()
     row = {"round": 1, "density": 0.8, "threshold": 0.1, "test_accuracy": 0.5}
     parts["masks"]["b/kernel"][0, 0] = True
     run.save_round(1, **parts, history=[row], metrics=row)
-    with pytest.raises(InputError, match=r"round_01/final.npz holds a weight of b/kernel"):
+    with pytest.raises(InputError, match=rf"round_01/{which}.npz holds a weight of b/kernel"):
         matrices.report([run], ["angular"])
-    with pytest.raises(InputError, match=r"round_01/final.npz holds a weight of b/kernel"):
-        rounds.Network(str(run.path), 1).final()
+    if which == "final":
+        with pytest.raises(InputError, match=r"round_01/final.npz holds a weight of b/kernel"):
+            rounds.Network(str(run.path), 1).final()
     assert not (run.path / "analysis" / "distances_angular.png").exists()
 
 

@@ -39,8 +39,7 @@ def main(_):
     options = {"start": START.value, "points": POINTS.value, "split": SPLIT.value}
     options["bn_stats"] = rounds.bn_stats(runs[0], BN_STATS.value)
 
-    with console.stop_signals() as received:
-
+    def measure(received):
         @functools.cache
         def copies(run):
             return Copies(run, START.value, received)
@@ -52,19 +51,16 @@ def main(_):
             engine = copies(run).engine
             return Lines(engine, points=POINTS.value, split=SPLIT.value, bn_stats=BN_STATS.value)
 
-        try:
-            instability.report(
-                runs,
-                at_rounds,
-                data_seeds=[range(first, first + COPIES.value) for first in first_seeds],
-                weights_of=lambda run, round, seed: copies(run).of_round(round, seed)[0],
-                evaluate=lambda run, *ends: lines(run).evaluate(*ends),
-                options=options,
-            )
-        except console.Interrupted as interrupted:
-            interrupted.advise()
-            return interrupted.status
-    return 0
+        instability.report(
+            runs,
+            at_rounds,
+            data_seeds=[range(first, first + COPIES.value) for first in first_seeds],
+            weights_of=lambda run, round, seed: copies(run).of_round(round, seed)[0],
+            evaluate=lambda run, *ends: lines(run).evaluate(*ends),
+            options=options,
+        )
+
+    return console.resumable(measure)
 
 
 if __name__ == "__main__":

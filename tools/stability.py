@@ -34,8 +34,8 @@ def main(_):
                 f"{run.path}: expected a run that resets to round 0 (--reset=init). Of a reinit "
                 "the initial weights that were pruned are not stored."
             )
-    with console.stop_signals() as received:
 
+    def measure(received):
         @functools.cache
         def copies(run):
             return Copies(run, START.value, received)
@@ -49,18 +49,15 @@ def main(_):
                 name = f"random_{replicate}"
             return of_run.under(masks, round, data_seed, f"round_{round:02d}_{name}")
 
-        try:
-            stability.report(
-                runs,
-                at_rounds,
-                replicates=REPLICATES.value,
-                train=train,
-                options={"start": START.value},
-            )
-        except console.Interrupted as interrupted:
-            interrupted.advise()
-            return interrupted.status
-    return 0
+        stability.report(
+            runs,
+            at_rounds,
+            replicates=REPLICATES.value,
+            train=train,
+            options={"start": START.value},
+        )
+
+    return console.resumable(measure)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from lottery_tf.errors import InputError
 
 MEASURES = {"error": ("error (%)", True), "loss": ("cross-entropy", False)}
 # Options that a file's name need not tell.
-DEFAULTS = {"split": ("test",), "bn_stats": ("recompute", "none"), "align": ("none",)}
+USUAL = {"split": ("test",), "bn_stats": ("recompute", "none"), "align": ("none",)}
 DRAWN = 3  # paths, where --at_rounds names none
 
 
@@ -51,6 +51,10 @@ def parse_pairs(items, run, other):
         if counts[0] < 2:
             raise InputError(f"{run.path}: expected two finished rounds or more. Found one.")
         return [(round, round + 1) for round in range(counts[0] - 1)]
+    if not items:
+        raise InputError(
+            "--pairs: expected successive, or pairs of rounds as 0-1,4-5. Received none."
+        )
     pairs = []
     for item in items:
         first, _, second = item.partition("-")
@@ -79,9 +83,12 @@ def report(runs, other, *, pairs, evaluate, options, at_rounds):
         options: {name: value} that results depend on: points, split, bn_stats, align.
         at_rounds: rounds whose paths are drawn; [] for some.
     """
-    by = ("from_round", "to_round")
-    suffix = "".join(f"_{options[n]}" for n, usual in DEFAULTS.items() if options[n] not in usual)
+    by = ("from_round", "to_round", "split", "bn_stats")
+    suffix = suffix_of(options)
     suffix += f"_to_{other.path.name}" if other else ""
+    starts = {one for one, _ in parse_pairs(pairs, runs[0], other or runs[0])}
+    if missing := set(at_rounds) - starts:
+        raise InputError(f"--at_rounds: no path of --pairs starts from {sorted(missing)}.")
     all_pairs = [
         parse_pairs(pairs, run, other or run) for run in runs
     ]  # before the first is evaluated
@@ -107,8 +114,13 @@ def report(runs, other, *, pairs, evaluate, options, at_rounds):
         "loss_barrier": ("loss barrier", "{:.4f}"),
     }
     tool.print_table(tables[0], columns)
-    about = ", ".join(f"{name}: {value}" for name, value in options.items())
-    print(f"({about})")
+    tool.print_options(options)
+
+
+def suffix_of(options):
+    """The part of a file's name that tells the options that are not the usual ones."""
+    told = {name: options[name] for name in USUAL if name in options}
+    return "".join(f"_{value}" for name, value in told.items() if value not in USUAL[name])
 
 
 def measure(run, other, pairs, evaluate, options, results):
@@ -121,9 +133,8 @@ def measure(run, other, pairs, evaluate, options, results):
             compute = functools.partial(_evaluate, evaluate, networks)
             path = results.reuse(networks, options, compute)
             key = {"from_round": one, "to_round": two, "density": densities[two]}
-            rows.append(
-                key | summarize(path) | {"split": options["split"], "bn_stats": options["bn_stats"]}
-            )
+            key |= {name: options[name] for name in ("split", "bn_stats")}
+            rows.append(key | summarize(path))
             points += [key | point for point in path]
             bar.update()
     return rows, points
@@ -143,7 +154,7 @@ def write(results, suffix, rows, points, options, at_rounds, title):
         about += f", aligned by {options['align']}"
     curves = {"above the mean of the ends": (rows, "error_barrier")}
     curves["above the larger end"] = (rows, "error_barrier_larger_end")
-    chosen = [row for row in rows if row["from_round"] in at_rounds] or _spread(rows)
+    chosen = [row for row in rows if row["from_round"] in at_rounds] if at_rounds else _spread(rows)
     panels = {
         f"{row['from_round']} to {row['to_round']}, density {row['density']:.3g}": [
             point

@@ -1,6 +1,5 @@
 """Further trainings of a run's networks, kept inside the run, and resumed. Imports TensorFlow."""
 
-import contextlib
 import dataclasses
 import hashlib
 import shutil
@@ -8,9 +7,10 @@ import time
 
 from lottery_tf import checkpoints, console, files
 from lottery_tf.analysis import loading, tool
+from lottery_tf.analysis.rounds import Network
 from lottery_tf.datasets.order import Noise
 from lottery_tf.errors import InputError
-from lottery_tf.optima import collect
+from lottery_tf.optima import Optima, collect
 from lottery_tf.pruning import apply_masks
 from lottery_tf.rundir import RunDir
 
@@ -26,6 +26,7 @@ class Training:
         start: {variable path: array}, zero where masked.
         masks: {kernel path: bool array}.
         noise: datasets.order.Noise.
+        optima: optima.Optima to be repelled from, or None.
         first, last: steps of the schedule; last=None for the whole of it.
     """
 
@@ -33,13 +34,14 @@ class Training:
     start: dict
     masks: dict
     noise: Noise
+    optima: Optima | None = None
     first: int = 0
     last: int | None = None
 
     def digest(self):
         """A hexadecimal number of all of it but the name."""
         sums = hashlib.sha256(repr((self.noise, self.first, self.last)).encode())
-        for arrays in (self.start, self.masks):
+        for arrays in (self.start, self.masks, self.optima.pack() if self.optima else {}):
             for path, array in arrays.items():
                 sums.update(path.encode())
                 sums.update(array.tobytes())
@@ -64,23 +66,20 @@ class Copies:
         self.config = self.engine.config
         self.path = run.path / "copies"
         self.first = parse_start(start, self.engine.steps_per_epoch)
+        if self.first and self.config.reset == "reinit":
+            raise InputError(
+                f"--start={start} expects a run that resets to round 0; {run.path} is a reinit."
+            )
         if self.first >= self.engine.steps:
             raise InputError(
                 f"--start={start}: expected a step before the end of training, "
                 f"{self.engine.steps}. Received: {self.first}"
             )
 
-    @contextlib.contextmanager
-    def lock(self):
-        """Holds the copies against another tool."""
-        self.path.mkdir(exist_ok=True)
-        with RunDir(self.path).lock():
-            yield
-
     def of_round(self, round, data_seed):
         """The network of a round, trained with another data seed; the run's own with its seed."""
         if self.start == INIT and data_seed == self.config.data_seed:
-            return self.run.final(round), self.run.history(round)
+            return Network(str(self.run.path), round).final(), self.run.history(round)
         return self.under(self.run.masks(round), round, data_seed, f"round_{round:02d}")
 
     def under(self, masks, round, data_seed, name):
@@ -94,10 +93,9 @@ class Copies:
         """
         state = self.rewind_point() if self.first else self.run.initial(self._origin(round))
         label = f"{name}_{self.start.replace(':', '_')}_data_seed_{data_seed}"
+        noise, start = Noise(data_seed, round), apply_masks(state, masks)
         optima = collect(self.config, self.run, round, masks)
-        noise = Noise(data_seed, round)
-        start = apply_masks(state, masks)
-        return self.train(Training(label, start, masks, noise, self.first), optima)
+        return self.train(Training(label, start, masks, noise, optima, self.first))
 
     def _origin(self, round):
         # A ticket starts from W_0, whose pruned weights only round 0 has; a reinit from its own.
@@ -108,10 +106,11 @@ class Copies:
         masks = self.engine.dense_masks()
         noise = Noise(self.config.data_seed, 0)
         name = self.start.replace(":", "_")
-        training = Training(name, self.run.initial(0), masks, noise, last=self.first)
+        optima = collect(self.config, self.run, 0, masks)
+        training = Training(name, self.run.initial(0), masks, noise, optima, last=self.first)
         return self.train(training)[0]
 
-    def train(self, training, optima=None):
+    def train(self, training):
         """(weights, history) of a Training: read if it is there, else trained, or trained on.
 
         Raises:
@@ -120,17 +119,24 @@ class Copies:
         path = self.path / training.name
         source, trained = path / "source.txt", path / "trained"
         digest = training.digest() + "\n"
-        if path.exists() and not (source.exists() and source.read_text() == digest):
-            console.say(f"{path} came from other rounds: it is trained again.")
-            shutil.rmtree(path)
-        if not trained.exists():
-            path.mkdir(parents=True, exist_ok=True)
-            files.write_text(source, digest)
-            self._train(path, training, optima)
+        is_of_this = source.exists() and source.read_text() == digest
+        if not (is_of_this and trained.exists()):
+            try:
+                self.path.mkdir(exist_ok=True)
+                with RunDir(self.path).lock():  # against another tool
+                    if path.exists() and not is_of_this:
+                        console.say(f"{path} came from other rounds: it is trained again.")
+                        shutil.rmtree(path)
+                    path.mkdir(exist_ok=True)
+                    shutil.rmtree(path / ".trained.tmp", ignore_errors=True)  # of a killed save
+                    files.write_text(source, digest)
+                    self._train(path, training)
+            except OSError as error:
+                raise InputError(f"Cannot train in {path}: {error.strerror}.") from None
         weights = files.parse_npz(files.read_checked(trained / "final.npz"))
         return weights, files.parse_csv(files.read_checked(trained / "history.csv"))
 
-    def _train(self, path, training, optima):
+    def _train(self, path, training):
         saved, round = time.perf_counter(), training.noise.round
         checkpoint = checkpoints.newest(path, round, console.say)
         steps = (training.last or self.engine.steps) - training.first
@@ -156,7 +162,7 @@ class Copies:
                 training.noise,
                 first=training.first,
                 last=training.last,
-                optima=optima,
+                optima=training.optima,
                 checkpoint=checkpoint,
                 on_piece=on_piece,
             )

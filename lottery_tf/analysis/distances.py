@@ -114,7 +114,8 @@ def measure(rows, columns, on_block=lambda weights: None):
                 np.stack(group, dtype=np.float64, casting="unsafe")  # (networks or rows, block)
                 for group in (parts[:count], parts[count : 2 * count], parts[2 * count :])
             )
-            _check_finite(networks, path, some)
+            _check_finite(networks, "final", path, some)
+            _check_finite(rows, "initial", path, initial)
             some *= alive
             taken, taken_masks, others, other_masks = (
                 (some, alive, some, alive)
@@ -148,10 +149,10 @@ def check_alike(networks):
     return list(first)
 
 
-def _check_finite(networks, path, weights):
+def _check_finite(networks, which, path, weights):
     for network, total in zip(networks, weights.sum(1), strict=True):
         if not np.isfinite(total):
-            raise not_finite(network, path)
+            raise not_finite(network, which, path)
 
 
 def angular(some, other, masks):

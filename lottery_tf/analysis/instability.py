@@ -5,10 +5,11 @@ import itertools
 
 from lottery_tf import figures
 from lottery_tf.analysis import tool
-from lottery_tf.analysis.barriers import MEASURES, summarize
+from lottery_tf.analysis.barriers import MEASURES, suffix_of, summarize
 from lottery_tf.analysis.results import means, replicates
 from lottery_tf.analysis.rounds import Network, check_files
 
+BY = ("round", "start", "split", "bn_stats")
 STABLE = 0.02  # Frankle et al. 2020a: below it a network counts as stable
 
 
@@ -24,12 +25,13 @@ def report(runs, at_rounds, *, data_seeds, weights_of, evaluate, options):
         options: {name: value} that results depend on: start, points, split, bn_stats.
     """
     suffix = "" if options["start"] == "init" else f"_{options['start'].replace(':', '_')}"
+    suffix += suffix_of(options)
     tables, all_points = [], []
     for run, chosen, seeds in zip(runs, at_rounds, data_seeds, strict=True):
         results = tool.results(run, "instability", runs)
         pairs, points = measure(run, chosen, seeds, weights_of, evaluate, options, results)
         results.write_table(pairs, f"_pairs{suffix}")
-        rows, points = means(pairs, ("round",)), means(points, ("round", "alpha"))
+        rows, points = means(pairs, BY), means(points, (*BY, "alpha"))
         pictures = write(results, suffix, rows, points, options, run.path.name)
         scalars = {f"instability{suffix}": [(row["round"], row["instability"]) for row in rows]}
         images = {f"instability{suffix}/{n}": (rows[-1]["round"], p) for n, p in pictures.items()}
@@ -37,8 +39,8 @@ def report(runs, at_rounds, *, data_seeds, weights_of, evaluate, options):
         tables.append(rows)
         all_points.append(points)
     if len(runs) > 1:
-        rows = replicates(tables, ("round",))
-        points = replicates(all_points, ("round", "alpha"))
+        rows = replicates(tables, BY)
+        points = replicates(all_points, (*BY, "alpha"))
         title = f"mean of {len(runs)} runs, min and max"
         write(tool.combined("instability", runs), suffix, rows, points, options, title)
     for row in rows:
@@ -52,6 +54,7 @@ def report(runs, at_rounds, *, data_seeds, weights_of, evaluate, options):
         "verdict": (f"stable: < {STABLE:.0%}", "{}"),
     }
     tool.print_table(rows, columns)
+    tool.print_options(options)
 
 
 def measure(run, at_rounds, seeds, weights_of, evaluate, options, results):
@@ -64,9 +67,10 @@ def measure(run, at_rounds, seeds, weights_of, evaluate, options, results):
             compute = functools.partial(_train_and_evaluate, run, round, pair, weights_of, evaluate)
             path = results.reuse([network], [options, pair], compute)
             key = {"round": round, "density": densities[round], "pair": f"{pair[0]}-{pair[1]}"}
+            key |= {name: options[name] for name in BY[1:]}
             found = summarize(path)
             key["instability"] = found.pop("error_barrier")
-            rows.append(key | found | {name: options[name] for name in ("start", "bn_stats")})
+            rows.append(key | found)
             points += [key | point for point in path]
     return rows, points
 

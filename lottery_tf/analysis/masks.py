@@ -109,7 +109,8 @@ def report(runs, other):
         results = tool.combined("masks", runs)
         results.write_table(replicates(tables, ("round", "layer")), "_layers")
         for name, values in summaries(found, init=False).items():
-            _write_overlap(results, values, runs[0], other or runs[0], f"{suffix}_{name}")
+            title = f"{name} of {len(runs)} runs"
+            _write_overlap(results, values, runs[0], other or runs[0], f"{suffix}_{name}", title)
 
 
 def _masks(run):
@@ -137,7 +138,7 @@ def _draw_layers(results, table, run):
     )
 
 
-def _write_overlap(results, overlaps, run, other, suffix):
+def _write_overlap(results, overlaps, run, other, suffix, title=None):
     results.write_matrix(overlaps, *map(range, overlaps.shape), suffix)
     names = "" if other is run else f" (rows) and {other.path.name} (columns)"
     return results.draw(
@@ -148,7 +149,7 @@ def _write_overlap(results, overlaps, run, other, suffix):
         suffix=suffix,
         what="Jaccard overlap of masks: in both / in one or both",
         limits=(0, 1),
-        title=run.path.name + names,
+        title=(title or run.path.name) + names,
         pdf=tool.PDF.value,
     )
 

@@ -47,6 +47,8 @@ def report(runs, metrics, other=None):
             log(run, f"distances{suffix}", metric, values, picture, other)
     if len(runs) > 1:
         write_replicates(runs, found, other)
+    if len(runs) > 1:
+        print(f"Mean of {len(runs)} runs; accuracies of {runs[0].path}:")
     show(runs[0], metrics[0], np.mean(trimmed(found[metrics[0]], init=other is None), 0), other)
 
 
@@ -62,6 +64,7 @@ def measure(run, other, results):
     """
     rows = [Network(str(run.path), r) for r in range(run.finished_rounds())]
     columns = [Network(str(other.path), r) for r in range(other.finished_rounds())]
+    columns = rows if other is run else columns
     row_keys, column_keys = ([fingerprint(n) for n in networks] for networks in (rows, columns))
     # A round that was measured with itself was so with all the rounds of its run then.
     new = [
@@ -104,7 +107,7 @@ def with_initialization(pairs, starts, metric):
     return values
 
 
-def write(results, suffix, metric, values, run, other=None, draw=True):
+def write(results, suffix, metric, values, run, other=None, *, draw=True, name=None):
     """Writes a matrix as CSV, and draws it; returns the picture's path."""
     sizes = values.shape if other else [size - 1 for size in values.shape]
     init = [] if other else ["init"]
@@ -121,7 +124,8 @@ def write(results, suffix, metric, values, run, other=None, draw=True):
         suffix=suffix,
         what=LABELS[metric],
         limits=(0, top),
-        title=run.path.name + (f" (rows) and {other.path.name} (columns)" if other else ""),
+        title=(name or run.path.name)
+        + (f" (rows) and {other.path.name} (columns)" if other else ""),
         pdf=tool.PDF.value,
     )
 
@@ -168,7 +172,16 @@ def write_replicates(runs, found, other):
     results = tool.combined("distances", runs)
     for metric, matrices in found.items():
         for name, values in summaries(matrices, init=other is None).items():
-            write(results, f"_{metric}_{name}", metric, values, runs[0], other, draw=name == "mean")
+            write(
+                results,
+                f"_{metric}_{name}" + (f"_to_{other.path.name}" if other else ""),
+                metric,
+                values,
+                runs[0],
+                other,
+                draw=name == "mean",
+                name=f"{name} of {len(runs)} runs",
+            )
 
 
 def summaries(matrices, *, init):

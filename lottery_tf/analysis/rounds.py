@@ -13,6 +13,9 @@ from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.rundir import RunDir
 
+# Flags that runs must have in common to be compared, or evaluated with one engine.
+SAME = ("model", "dataset", "shortcut", "bn_affine", "image_size", "train_examples",
+        "mixed_precision")  # fmt: skip
 BN_STATS = ("recompute", "interpolate", "endpoint")
 BN_STATS_HELP = (
     "BatchNorm's statistics at a point of a line: mean and variance over the first 10,000 training "
@@ -50,7 +53,7 @@ class Network:
         weights = RunDir(self.run).final(self.round)
         for path, array in weights.items():
             if not np.isfinite(array).all():
-                raise not_finite(self, path)
+                raise not_finite(self, "final", path)
         return weights
 
     def masks(self):
@@ -103,10 +106,10 @@ def _read_header(file):
     return shape, dtype
 
 
-def not_finite(network, path):
+def not_finite(network, which, path):
     """The InputError for a weight that is not finite."""
     return InputError(
-        f"{network.file('final')} holds a weight of {path} that is not finite. Remove the round "
+        f"{network.file(which)} holds a weight of {path} that is not finite. Remove the round "
         "and all later ones to train them again."
     )
 
@@ -136,7 +139,7 @@ def open_runs(paths):
         InputError: there is no run, it has no finished round, or they are of different models
             or datasets.
     """
-    runs = [RunDir(path) for path in paths]
+    runs = [RunDir(os.path.normpath(os.path.abspath(path))) for path in paths]
     if not runs:
         raise InputError("--run_dir: expected one run or several, with commas. Received none.")
     for run in runs:
@@ -162,8 +165,7 @@ def check_same_experiment(runs):
 def _flags(run):
     recorded = run.config()
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    names = ("model", "dataset", "shortcut", "bn_affine")
-    return {name: recorded.get(name, defaults[name]) for name in names}
+    return {name: recorded.get(name, defaults[name]) for name in SAME}
 
 
 def chosen(run, at_rounds):

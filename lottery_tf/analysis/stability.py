@@ -1,4 +1,4 @@
-"""Stability to pruning and to data order (Frankle et al. 2019). NumPy only.
+"""Stability to pruning and to data order (Frankle et al. 2019). NumPy and matplotlib only.
 
 With A(W, u) as training from W with the SGD noise u, m a mask, and W_t where training starts:
 
@@ -13,6 +13,7 @@ import functools
 
 import numpy as np
 
+from lottery_tf import figures
 from lottery_tf.analysis import tool
 from lottery_tf.analysis.distances import between
 from lottery_tf.analysis.results import means
@@ -21,6 +22,7 @@ from lottery_tf.pruning import density
 
 MASKS = ("ticket", "random")
 # Frankle et al. 2019, LeNet on MNIST at density 10.7%: (mask, measure, column): value
+PUBLISHED_DENSITY = 0.107
 PUBLISHED = {
     ("ticket", "pruning", "l2"): 48.1,
     ("random", "pruning", "l2"): 75.7,
@@ -83,12 +85,40 @@ def report(runs, at_rounds, *, replicates, train, options):
             for column in ("l2", "degrees"):
                 tag = f"stability{suffix}/{row['measure']} {column} {row['mask']}"
                 scalars.setdefault(tag, []).append((row["round"], row[column]))
-        tool.log(run, f"stability{suffix}", scalars=scalars)
+        pictures = draw(results, suffix, means(rows, by), run.path.name)
+        images = {f"stability{suffix}/{name}": (chosen[-1], p) for name, p in pictures.items()}
+        tool.log(run, f"stability{suffix}", scalars=scalars, images=images)
         tables += rows
     rows = means(tables, ("round", "mask", "measure"))
     if len(runs) > 1:
-        tool.combined("stability", runs).write_table(rows, suffix)
-    show(rows, published=runs[0].config()["model"] == "lenet" and not suffix)
+        results = tool.combined("stability", runs)
+        results.write_table(rows, suffix)
+        draw(results, suffix, rows, f"mean of {len(runs)} runs, min and max")
+    config = runs[0].config()
+    show(rows, published=(config["model"], config["dataset"], suffix) == ("lenet", "mnist", ""))
+
+
+def draw(results, suffix, rows, title):
+    """Draws the distances of ticket and random masks; returns {column: picture}."""
+    pictures = {}
+    for column, what in (("l2", "L2 distance"), ("degrees", "angle (degrees)")):
+        curves = {
+            f"{mask}, to {measure}": (
+                [row for row in rows if (row["mask"], row["measure"]) == (mask, measure)],
+                column,
+            )
+            for measure in ("pruning", "data order")
+            for mask in MASKS
+        }
+        pictures[column] = results.draw(
+            figures.against_density,
+            curves,
+            suffix=f"_{column}{suffix}",
+            what=what,
+            title=title,
+            pdf=tool.PDF.value,
+        )
+    return pictures
 
 
 def measure(run, network, replicate, train):
@@ -115,7 +145,9 @@ def show(rows, published):
         for column, digits in (("l2", 2), ("degrees", 1)):
             low, high = row[f"{column}_min"], row[f"{column}_max"]
             row[f"{column}_range"] = f"{low:.{digits}f} to {high:.{digits}f}"
-            row[f"{column}_published"] = PUBLISHED[row["mask"], row["measure"], column]
+            near = abs(row["density"] - PUBLISHED_DENSITY) < 0.01
+            found = PUBLISHED[row["mask"], row["measure"], column] if near else float("nan")
+            row[f"{column}_published"] = found
     columns = {
         "round": ("round", "{:d}"),
         "density": ("density", "{:.1%}"),

@@ -50,6 +50,11 @@ def find(network):
         InputError: the network has a layer whose symmetries are not known here.
     """
     tensors, axes = {}, {}  # id of a Keras tensor: groups of its last axis; variable path: axes
+    if not isinstance(network, keras.Model) or not hasattr(network, "_nodes_by_depth"):
+        raise InputError(
+            f"--align=permutation knows functional models; {network.name} is a "
+            f"{type(network).__name__}. Use --align=none."
+        )
     depths = network._nodes_by_depth
     for depth in sorted(depths, reverse=True):
         for node in depths[depth]:
@@ -73,6 +78,11 @@ def leaves(axis):
 
 def _groups_after(layer, inputs, node, axes):
     """The groups of the last axis of a layer's output; adds those of its variables to axes."""
+    if layer.variables and len(layer._inbound_nodes) > 1:
+        raise InputError(
+            f"--align=permutation knows layers that are called once; {layer.name} is called "
+            f"{len(layer._inbound_nodes)} times. Use --align=none."
+        )
     if isinstance(layer, keras.layers.InputLayer):
         return [Group(node.outputs[0].shape[-1], fixed=True)]
     if isinstance(layer, keras.layers.Dense | keras.layers.Conv2D):

@@ -20,7 +20,14 @@ PDF = flags.DEFINE_bool("pdf", False, "Write each picture as PDF too.")
 
 def open_runs():
     """The runs that --run_dir names, checked."""
-    return rounds.open_runs(RUN_DIR.value)
+    runs = rounds.open_runs(RUN_DIR.value)
+    names = [run.path.name for run in runs]
+    if OUT_DIR.value and len(set(names)) != len(names):
+        raise InputError(
+            f"--out_dir expects runs of different names, for directories in it. Received: "
+            f"{','.join(names)}"
+        )
+    return runs
 
 
 def define_groups():
@@ -42,7 +49,7 @@ def open_groups():
     groups = [g for g in (RUN_DIR.value, flags.FLAGS.other_run) if g]
     runs = rounds.open_runs([path for group in groups for path in group])
     labels = flags.FLAGS.labels or [pathlib.Path(group[0]).name for group in groups]
-    if len(set(labels)) != len(groups):
+    if not len(set(labels)) == len(labels) == len(groups):
         raise InputError(
             f"--labels: expected {len(groups)} different names, of --run_dir and --other_run. "
             f"Received: {','.join(labels)}"
@@ -96,3 +103,8 @@ def print_table(rows, columns):
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)))
+
+
+def print_options(options):
+    """Prints what results depend on, below their table."""
+    print("(" + ", ".join(f"{name}: {value}" for name, value in options.items()) + ")")
