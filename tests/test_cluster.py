@@ -41,7 +41,10 @@ def run(directory, kind, module="lottery_tf.imp", **flags):
     return RunDir(directory / "run")
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(
+    scope="module",
+    params=["lenet", pytest.param("resnet20", marks=[pytest.mark.slow, pytest.mark.ci])],
+)
 def trained(request, tmp_path_factory):
     """20 steps of a network under each strategy, twice: with dense masks, and pruned.
 

@@ -106,6 +106,7 @@ def test_kill_9_in_a_round_and_resume_equals_uninterrupted(undisturbed, tmp_path
     assert [event.step for event in by_round] == [0, 1, 2, 3]
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_ten_kills_at_random_moments_change_nothing(tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
