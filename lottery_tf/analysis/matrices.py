@@ -47,7 +47,6 @@ def report(runs, metrics, other=None):
             log(run, f"distances{suffix}", metric, values, picture, other)
     if len(runs) > 1:
         write_replicates(runs, found, other)
-    if len(runs) > 1:
         print(f"Mean of {len(runs)} runs; accuracies of {runs[0].path}:")
     show(runs[0], metrics[0], np.mean(trimmed(found[metrics[0]], init=other is None), 0), other)
 
