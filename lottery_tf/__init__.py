@@ -3,14 +3,16 @@
 For any Keras model: masked(model), prune(model, fraction), rounds(model, rounds, fraction).
 """
 
+import importlib
+
 __version__ = "0.1.0"
 __all__ = ["masked", "prune", "rounds"]
 
+_ROOMS = {"masked": "masking", "prune": "fit", "rounds": "fit"}
+
 
 def __getattr__(name):
-    # Only who asks for these needs Keras: pruning, rundir and the tools on files do without.
-    if name in __all__:
-        from lottery_tf import any_model
-
-        return getattr(any_model, name)
+    # Only who asks for these needs Keras: method, rundir and the tools on files do without.
+    if name in _ROOMS:
+        return getattr(importlib.import_module(f"lottery_tf.{_ROOMS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

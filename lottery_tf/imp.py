@@ -11,9 +11,13 @@ import platform
 
 import numpy as np
 
-from lottery_tf import command, console, datasets, models, one_round, pruning, quiet
-from lottery_tf.optima import check_runs
-from lottery_tf.rundir import RunDir
+from lottery_tf import datasets, models
+from lottery_tf.config import command
+from lottery_tf.method import pruning
+from lottery_tf.repulsion.optima import check_runs
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.terminal import console, quiet
+from lottery_tf.training import one_round
 
 
 def experiment(config, run, first_round, engine, initialization, received=lambda: 0):
@@ -55,7 +59,7 @@ def experiment(config, run, first_round, engine, initialization, received=lambda
 
 def make_recorder(run, config, engine):
     """What the chief shows and saves with."""
-    from lottery_tf.recorder import Recorder
+    from lottery_tf.training.recorder import Recorder
 
     return Recorder(run, config, engine)
 
@@ -63,7 +67,7 @@ def make_recorder(run, config, engine):
 def prepare(config, directory, cluster):
     """The engine of an experiment, and its initialization: a function of the round -> weights."""
     from lottery_tf import masking
-    from lottery_tf.engine import Engine
+    from lottery_tf.training.engine import Engine
 
     @functools.cache
     def first():
@@ -88,7 +92,7 @@ def main(config):
         check_runs(config)
     directory = datasets.find(config)
     quiet.import_tensorflow()
-    from lottery_tf.cluster import connect
+    from lottery_tf.training.devices import connect
 
     cluster = connect(config)
     with cluster.guard():

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from lottery_tf import quiet
+from lottery_tf.terminal import quiet
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for `tools`, which are not installed
@@ -22,7 +22,7 @@ tf.config.set_logical_device_configuration(
 )
 
 from lottery_tf.config import Config  # noqa: E402
-from lottery_tf.rundir import RunDir  # noqa: E402
+from lottery_tf.store.rundir import RunDir  # noqa: E402
 from tests.synthetic import write_dataset  # noqa: E402
 
 

@@ -8,15 +8,17 @@ import pathlib
 
 import numpy as np
 
-from lottery_tf import command, datasets, imp, models, quiet
-from lottery_tf.rundir import RunDir
+from lottery_tf import datasets, imp, models
+from lottery_tf.config import command
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.terminal import quiet
 
 
 def main(config):
     directory = datasets.find(config)
     quiet.import_tensorflow()
     from lottery_tf import masking
-    from lottery_tf.cluster import connect
+    from lottery_tf.training.devices import connect
 
     if "FLOAT64" in os.environ:
         compute_in_float64()

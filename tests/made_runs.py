@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from lottery_tf import files
-from lottery_tf.pruning import prune
-from lottery_tf.rundir import RunDir
+from lottery_tf.method.pruning import prune
+from lottery_tf.store import files
+from lottery_tf.store.rundir import RunDir
 
 SHAPES = {"a/kernel": (20, 30), "b/kernel": (30, 10), "b/bias": (10,)}
 

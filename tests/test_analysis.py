@@ -5,12 +5,12 @@ import pytest
 from absl import flags
 from tensorboard.backend.event_processing import event_accumulator
 
-from lottery_tf import events, figures
 from lottery_tf.analysis import histograms, masks, stability, thresholds, tool
 from lottery_tf.analysis.results import Results, means, replicates
 from lottery_tf.analysis.rounds import Network
 from lottery_tf.errors import InputError
-from lottery_tf.files import parse_csv
+from lottery_tf.output import events, figures
+from lottery_tf.store.files import parse_csv
 from tests.made_runs import add_rounds, make_run
 
 flags.FLAGS.mark_as_parsed()

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import lottery_tf
-from lottery_tf import masking, pruning
+from lottery_tf import masking
 from lottery_tf.errors import InputError
+from lottery_tf.method import pruning
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from lottery_tf.datasets import augmentation
-from lottery_tf.datasets.order import Noise
+from lottery_tf.method.streams import Noise
 
 
 def test_words_are_a_function_of_noise_epoch_and_example():

@@ -5,9 +5,10 @@ import subprocess
 import numpy as np
 import pytest
 
-from lottery_tf import imp, pruning, resets
+from lottery_tf import imp
 from lottery_tf.errors import InputError
-from lottery_tf.rundir import RunDir
+from lottery_tf.method import pruning, resets
+from lottery_tf.store.rundir import RunDir
 from tests import networks
 from tests.test_imp import npz_bytes
 

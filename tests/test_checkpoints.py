@@ -6,12 +6,14 @@ import subprocess
 import numpy as np
 import pytest
 
-from lottery_tf import checkpoints, datasets, engine, imp
-from lottery_tf.cluster import connect
-from lottery_tf.console import Interrupted
-from lottery_tf.datasets.order import Noise
-from lottery_tf.moment import Moment
-from lottery_tf.rundir import RunDir
+from lottery_tf import datasets, imp
+from lottery_tf.method.streams import Noise
+from lottery_tf.store import checkpoints
+from lottery_tf.store.moment import Moment
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.terminal.console import Interrupted
+from lottery_tf.training import engine
+from lottery_tf.training.devices import connect
 from tests.launching import LONG, copy, found, launch, npz_bytes
 
 WAYS = {

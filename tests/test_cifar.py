@@ -10,7 +10,7 @@ import pytest
 from lottery_tf import datasets, imp
 from lottery_tf.datasets import prepare, raw, tfrecords
 from lottery_tf.errors import InputError
-from lottery_tf.rundir import RunDir
+from lottery_tf.store.rundir import RunDir
 
 
 def cifar_arrays():

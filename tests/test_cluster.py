@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 
-from lottery_tf.rundir import RunDir
+from lottery_tf.store.rundir import RunDir
 from tests import workers
 from tests.conftest import ROOT
 

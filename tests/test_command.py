@@ -6,10 +6,9 @@ import sys
 import pytest
 from absl import flags
 
-from lottery_tf import command
-from lottery_tf.config import Config
+from lottery_tf.config import Config, command
 from lottery_tf.errors import InputError
-from lottery_tf.rundir import differences
+from lottery_tf.store.rundir import differences
 from tests.conftest import ROOT
 
 
@@ -146,7 +145,7 @@ def test_help_shows_flags_with_choices_and_defaults():
 
 def test_modules_for_numpy_do_not_import_tensorflow():
     script = (
-        "import sys, lottery_tf.pruning, lottery_tf.rundir, lottery_tf.resets, lottery_tf.config;"
+        "import sys, lottery_tf.method.pruning, lottery_tf.rundir, lottery_tf.method.resets, lottery_tf.config;"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

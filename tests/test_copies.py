@@ -14,8 +14,8 @@ from lottery_tf import imp
 from lottery_tf.analysis.copies import parse_start
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.files import parse_csv, parse_npz
-from lottery_tf.rundir import RunDir
+from lottery_tf.store.files import parse_csv, parse_npz
+from lottery_tf.store.rundir import RunDir
 from tests.conftest import ROOT
 
 

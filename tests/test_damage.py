@@ -9,11 +9,12 @@ import sys
 import numpy as np
 import pytest
 
-from lottery_tf import checkpoints, datasets, files
+from lottery_tf import datasets
 from lottery_tf.datasets import tfrecords
 from lottery_tf.errors import InputError
-from lottery_tf.moment import Moment
-from lottery_tf.rundir import RunDir
+from lottery_tf.store import checkpoints, files
+from lottery_tf.store.moment import Moment
+from lottery_tf.store.rundir import RunDir
 from tests.conftest import ROOT
 from tests.launching import LONG, arguments, copy, found, launch, npz_bytes
 from tests.synthetic import write_dataset
@@ -158,7 +159,7 @@ def test_a_checkpoint_that_cannot_be_saved_is_reported_and_the_training_goes_on(
         def __getattr__(self, name):
             return lambda *args, **kwargs: None
 
-    from lottery_tf.recorder import Recorder
+    from lottery_tf.training.recorder import Recorder
 
     config = config()
     run = RunDir(config.run_dir)

@@ -8,7 +8,7 @@ from absl import flags
 from lottery_tf.analysis import distances, matrices, rounds
 from lottery_tf.analysis.results import Results
 from lottery_tf.errors import InputError
-from lottery_tf.files import parse_csv
+from lottery_tf.store.files import parse_csv
 from tests.made_runs import add_rounds, make_run
 
 flags.FLAGS.mark_as_parsed()

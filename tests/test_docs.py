@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from lottery_tf.rundir import RunDir
+from lottery_tf.store.rundir import RunDir
 from tests.conftest import ROOT
 
 EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "own_models.md").read_text(), re.S)

@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lottery_tf import datasets, imp, pruning
-from lottery_tf.cluster import connect
+from lottery_tf import datasets, imp
 from lottery_tf.datasets import tfrecords
-from lottery_tf.datasets.order import Noise, visit_order
-from lottery_tf.engine import Engine
+from lottery_tf.datasets.order import visit_order
 from lottery_tf.errors import InputError
+from lottery_tf.method import pruning
+from lottery_tf.method.streams import Noise
+from lottery_tf.training.devices import connect
+from lottery_tf.training.engine import Engine
 
 
 def make(config):
@@ -67,7 +69,7 @@ def test_resident_training_equals_streaming(on_shards, jit_compile):
 
 def test_pieces_do_not_change_the_result_and_compile_once(config, monkeypatch):
     def train(seconds):
-        monkeypatch.setattr("lottery_tf.engine.PIECE_SECONDS", seconds)
+        monkeypatch.setattr("lottery_tf.training.engine.PIECE_SECONDS", seconds)
         engine, weights = make(config())
         pieces = []
         trained, _ = engine.train(
@@ -113,7 +115,7 @@ def test_training_in_two_parts_covers_the_same_steps_and_rates(config):
 def test_evaluation_counts_every_example_for_any_batch(config, monkeypatch):
     results = []
     for batch in (1000, 7):
-        monkeypatch.setattr("lottery_tf.feeds.EVALUATION_BATCH", batch)
+        monkeypatch.setattr("lottery_tf.training.feeds.EVALUATION_BATCH", batch)
         engine, _ = make(config())
         results.append(engine.evaluate())
     images, labels = tfrecords.read(engine.directory, "test")

@@ -7,13 +7,14 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from lottery_tf import datasets, imp, pruning
-from lottery_tf.cluster import connect
+from lottery_tf import datasets, imp
+from lottery_tf.benchmarks.input import input_rates
 from lottery_tf.datasets import prepare, tfrecords
-from lottery_tf.datasets.order import Noise
 from lottery_tf.errors import InputError
-from lottery_tf.input_benchmark import input_rates
-from lottery_tf.rundir import RunDir
+from lottery_tf.method import pruning
+from lottery_tf.method.streams import Noise
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.training.devices import connect
 
 
 def write_image(path, size, seed, kind="JPEG"):

@@ -10,8 +10,9 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
-from lottery_tf import imp, pruning
-from lottery_tf.rundir import RunDir
+from lottery_tf import imp
+from lottery_tf.method import pruning
+from lottery_tf.store.rundir import RunDir
 from tests.launching import kill_at, launch, npz_bytes
 
 

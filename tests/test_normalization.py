@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lottery_tf.normalization import FusedBatchNormalization
+from lottery_tf.models.normalization import FusedBatchNormalization
 
 
 def images(seed=0):

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from lottery_tf.datasets.order import Noise, visit_order
+from lottery_tf.datasets.order import visit_order
+from lottery_tf.method.streams import Noise
 
 
 def examples(lengths=(4, 6, 2), *, seed=0, round=0, epoch=0, window=100):

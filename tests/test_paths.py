@@ -4,10 +4,10 @@ import pytest
 from lottery_tf import datasets, imp, masking
 from lottery_tf.analysis import barriers
 from lottery_tf.analysis.paths import Lines
-from lottery_tf.cluster import connect
-from lottery_tf.engine import Engine
 from lottery_tf.errors import InputError
-from lottery_tf.rundir import RunDir
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.training.devices import connect
+from lottery_tf.training.engine import Engine
 from tests.made_runs import make_run
 
 

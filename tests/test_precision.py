@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lottery_tf import masking, models, training
+from lottery_tf import masking, models
 from lottery_tf.config import Config
+from lottery_tf.training import trainer as training
 
 
 @pytest.mark.parametrize("repel", [0.0, 2.0])

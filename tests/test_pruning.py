@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lottery_tf.errors import InputError
-from lottery_tf.pruning import apply_masks, density, prune, remaining
+from lottery_tf.method.pruning import apply_masks, density, prune, remaining
 
 
 def weights(*values):

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lottery_tf import datasets, feeds, imp, masking
-from lottery_tf.cluster import connect
+from lottery_tf import datasets, imp, masking
 from lottery_tf.datasets import tfrecords
-from lottery_tf.datasets.order import Noise
 from lottery_tf.errors import InputError
+from lottery_tf.method.streams import Noise
+from lottery_tf.training import feeds
+from lottery_tf.training.devices import connect
 from tests.conftest import ROOT
 
 
@@ -72,7 +73,7 @@ def test_accumulated_micro_batches_on_two_replicas(config):
 
 
 def test_evaluation_is_exact_on_two_replicas(config, monkeypatch):
-    monkeypatch.setattr("lottery_tf.feeds.EVALUATION_BATCH", 7)  # does not divide by 2
+    monkeypatch.setattr("lottery_tf.training.feeds.EVALUATION_BATCH", 7)  # does not divide by 2
     engine, weights = mirrored(config)
     masking.set_weights(engine.network, weights, engine.dense_masks())
     images, labels = tfrecords.read(engine.directory, "test")

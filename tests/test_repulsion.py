@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lottery_tf import datasets, imp, optima, repel_benchmark, repulsion
-from lottery_tf.cluster import connect
-from lottery_tf.datasets.order import Noise
+from lottery_tf import datasets, imp
+from lottery_tf.benchmarks import repulsion
 from lottery_tf.errors import InputError
-from lottery_tf.rundir import RunDir
+from lottery_tf.method.streams import Noise
+from lottery_tf.repulsion import loss, optima
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.training.devices import connect
 
 SHAPES = {"a/kernel": (7, 5), "b/kernel": (3, 3, 2, 4), "c/kernel": (30,)}
 
@@ -64,7 +66,7 @@ def compute(weights, held, strength, scope, jit_compile):
         for path in held.index
     }
     kernels = {path: tf.constant(array) for path, array in weights.items()}
-    call = tf.function(repulsion.value_and_gradients, jit_compile=jit_compile)
+    call = tf.function(loss.value_and_gradients, jit_compile=jit_compile)
     value, gradients = call(kernels, tf.nest.map_structure(tf.constant, arrays),
                             strength=strength, scope=scope)  # fmt: skip
     return float(value), {path: gradient.numpy() for path, gradient in gradients.items()}
@@ -235,7 +237,7 @@ def test_another_runs_optima_repel_too(config, tmp_path):
 
 @pytest.mark.parametrize("flags", [{}, {"resident": "off"}, {"jit_compile": "off"}])
 def test_a_repelled_round_goes_on_from_its_middle_bit_for_bit(config, monkeypatch, flags):
-    monkeypatch.setattr("lottery_tf.engine.PIECE_SECONDS", 1e-9)
+    monkeypatch.setattr("lottery_tf.training.engine.PIECE_SECONDS", 1e-9)
     config = config(repel=2.0, epochs=2, **flags)
     first, initialization = imp.prepare(config, datasets.find(config), connect(config))
     weights, masks = initialization(0), first.dense_masks()
@@ -259,7 +261,7 @@ def test_a_repelled_round_goes_on_from_its_middle_bit_for_bit(config, monkeypatc
 
 
 def test_a_25_round_lenet_holds_at_most_1_7_times_its_weights(config):
-    series = repel_benchmark.held_bytes(config(repel=2.0), rounds=25)
+    series = repulsion.held_bytes(config(repel=2.0), rounds=25)
     assert max(values / dense for values, _, dense in series.values()) <= 1.7
     assert max(index / dense for _, index, dense in series.values()) <= 0.81
     for round, (values, _, dense) in series.items():

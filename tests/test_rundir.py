@@ -6,7 +6,7 @@ import pytest
 
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.rundir import RunDir
+from lottery_tf.store.rundir import RunDir
 
 
 def fill(run, rounds):
@@ -129,7 +129,7 @@ def test_flags_that_say_how_to_run_may_change_and_are_logged(run):
 
 def test_a_second_process_is_refused_while_the_first_lives(run):
     holder = (
-        "import sys; from lottery_tf.rundir import RunDir; from lottery_tf.config import Config\n"
+        "import sys; from lottery_tf.config import Config; from lottery_tf.rundir import RunDir\n"
         "with RunDir(sys.argv[1]).open(Config()): print('held', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(

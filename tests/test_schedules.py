@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lottery_tf.config import Config
-from lottery_tf.schedules import learning_rates
+from lottery_tf.method.schedules import learning_rates
 
 
 def rates(steps_per_epoch=2, **flags):

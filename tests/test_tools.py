@@ -4,8 +4,10 @@ import sys
 import matplotlib.image
 import pytest
 
-from lottery_tf import benchmarks, command, figures
+from lottery_tf.benchmarks import steps
+from lottery_tf.config import command
 from lottery_tf.models.lenet import lenet
+from lottery_tf.output import figures
 from tests.conftest import ROOT
 
 
@@ -50,7 +52,7 @@ def test_tools_report_bad_input_in_one_line_and_fail(name, arguments, word):
 
 
 def test_the_products_of_a_step_of_lenet():
-    shapes = benchmarks.product_shapes(lenet((28, 28, 1), 10), 60)
+    shapes = steps.product_shapes(lenet((28, 28, 1), 10), 60)
     assert shapes == [
         (60, 784, 300),
         (784, 60, 300),
@@ -64,10 +66,10 @@ def test_the_products_of_a_step_of_lenet():
 
 
 def test_every_way_of_the_benchmark_is_measured(config):
-    times = benchmarks.step_times(config(), steps=5, repeats=2)
+    times = steps.step_times(config(), steps=5, repeats=2)
     assert list(times) == ["engine", "keras fit", "matrix products", "at peak rate"]
     assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times.values())
-    assert 0 < benchmarks.round_overhead(config(epochs=1)) < 1
+    assert 0 < steps.round_overhead(config(epochs=1)) < 1
 
 
 def test_commands_are_documented():

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lottery_tf import masking, training
+from lottery_tf import masking
 from lottery_tf.config import Config
+from lottery_tf.training import trainer as training
 
 RATE, DECAY = 0.1, 0.5
 

@@ -7,8 +7,8 @@ import functools
 
 from absl import flags
 
-from lottery_tf import command
 from lottery_tf.analysis import barriers, loading, rounds, tool
+from lottery_tf.config import command
 from lottery_tf.errors import InputError
 
 POINTS = flags.DEFINE_integer("points", 20, "Equidistant points of each line, with its ends.")

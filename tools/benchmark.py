@@ -14,8 +14,10 @@ import statistics
 
 from absl import flags
 
-from lottery_tf import command, datasets, quiet
+from lottery_tf import datasets
+from lottery_tf.config import command
 from lottery_tf.errors import InputError
+from lottery_tf.terminal import quiet
 
 WHAT = flags.DEFINE_enum(
     "what", "step", ("step", "input", "repel", "distances"), "What to measure."
@@ -43,50 +45,50 @@ def main(config):
 
 
 def step(config):
-    from lottery_tf import benchmarks
+    from lottery_tf.benchmarks import steps
 
-    times = benchmarks.step_times(config, steps=STEPS.value, repeats=REPEATS.value)
+    times = steps.step_times(config, steps=STEPS.value, repeats=REPEATS.value)
     report(times, unit="ms/step", scale=1000)
     images = config.batch_size / statistics.median(times["engine"])
     print(f"The engine trains on {images:.0f} images/s.")
     if ROUNDS.value:
-        overhead = benchmarks.round_overhead(config)
+        overhead = steps.round_overhead(config)
         print(f"Of a whole round, {overhead:.1%} is not training steps.")
 
 
 def stream(config):
-    from lottery_tf import input_benchmark
+    from lottery_tf.benchmarks import input
 
-    rates, peak = input_benchmark.input_rates(config, images=IMAGES.value, repeats=REPEATS.value)
+    rates, peak = input.input_rates(config, images=IMAGES.value, repeats=REPEATS.value)
     report(rates, unit="images/s", scale=1)
     print(f"Peak memory while streaming: {peak / 1e6:.0f} MB.")
 
 
 def all_distances():
-    from lottery_tf import distances_benchmark
+    from lottery_tf.benchmarks import distances
 
-    times, peak = distances_benchmark.distance_times(rounds=26, repeats=REPEATS.value)
+    times, peak = distances.distance_times(rounds=26, repeats=REPEATS.value)
     report(times, unit="s", scale=1)
     print(f"Peak memory: {peak / 1e6:.0f} MB.")
 
 
 def repel(config):
-    from lottery_tf import repel_benchmark
+    from lottery_tf.benchmarks import repulsion
 
     print("round  KB of values   of dense  KB of index   of dense")
-    for round, (values, index, dense) in repel_benchmark.held_bytes(config, rounds=25).items():
+    for round, (values, index, dense) in repulsion.held_bytes(config, rounds=25).items():
         print(
             f"{round:5d}  {values / 1e3:12.0f}  {values / dense:9.2f}  {index / 1e3:11.0f}  "
             f"{index / dense:9.2f}"
         )
-    times = repel_benchmark.step_times(
+    times = repulsion.step_times(
         config, rounds=(1, 5, 12, 24), steps=STEPS.value, repeats=REPEATS.value
     )
     print(
         "round  without ms  + gather  + products  + combination  + scatter    with  ratio  compile"
     )
     for round, found in times.items():
-        ms = [1e3 * statistics.median(found[name]) for name in ("without", *repel_benchmark.WAYS)]
+        ms = [1e3 * statistics.median(found[name]) for name in ("without", *repulsion.WAYS)]
         parts = [after - before for before, after in itertools.pairwise(ms)]
         print(
             f"{round:5d}  {ms[0]:10.3f}  {parts[0]:8.3f}  {parts[1]:10.3f}  {parts[2]:13.3f}  "

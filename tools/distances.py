@@ -5,9 +5,9 @@ python -m tools.distances --run_dir=runs/lenet
 
 from absl import flags
 
-from lottery_tf import command
 from lottery_tf.analysis import rounds, tool
 from lottery_tf.analysis.distances import METRICS
+from lottery_tf.config import command
 
 METRIC = flags.DEFINE_enum(
     "metric",

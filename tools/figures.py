@@ -7,9 +7,9 @@ import pathlib
 
 from absl import flags
 
-from lottery_tf import command
+from lottery_tf.config import command
 from lottery_tf.errors import InputError
-from lottery_tf.rundir import RunDir
+from lottery_tf.store.rundir import RunDir
 
 RUN_DIR = flags.DEFINE_list("run_dir", None, "Runs to draw, with commas.", required=True)
 LABELS = flags.DEFINE_list("labels", [], "A label for each run. Default: its directory's name.")
@@ -30,7 +30,7 @@ def main(_):
         runs[label] = run.metrics()
         if not runs[label]:
             raise InputError(f"{path} has no finished round.")
-    from lottery_tf import figures
+    from lottery_tf.output import figures
 
     figures.accuracy_against_density(runs, OUT.value, title=TITLE.value)
     print(f"Wrote {OUT.value}.")

@@ -5,8 +5,8 @@ python -m tools.histograms --run_dir=runs/lenet --other_run=runs/lenet_reset=rei
 
 from absl import flags
 
-from lottery_tf import command
 from lottery_tf.analysis import rounds, tool
+from lottery_tf.config import command
 from lottery_tf.errors import InputError
 
 AT_ROUNDS = flags.DEFINE_list("at_rounds", ["10"], "Rounds whose trained weights are counted.")

@@ -9,7 +9,8 @@ import shutil
 import numpy as np
 from absl import flags
 
-from lottery_tf import command, quiet
+from lottery_tf.config import command
+from lottery_tf.terminal import quiet
 
 DATA_DIR = flags.DEFINE_string("data_dir", "data", "Directory that holds the prepared datasets.")
 

@@ -5,8 +5,8 @@ python -m tools.masks --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
 
 from absl import flags
 
-from lottery_tf import command
 from lottery_tf.analysis import rounds, tool
+from lottery_tf.config import command
 
 OTHER_RUN = flags.DEFINE_string(
     "other_run",

@@ -6,8 +6,9 @@ python -m tools.prepare_data --dataset=mnist --source=raw --raw_dir=downloads/mn
 
 from absl import flags
 
-from lottery_tf import command, quiet
+from lottery_tf.config import command
 from lottery_tf.errors import InputError
+from lottery_tf.terminal import quiet
 
 DATASETS = ("mnist", "cifar10", "cifar100", "imagenet2012", "image_folder")
 

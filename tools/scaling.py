@@ -7,7 +7,7 @@ Prints a table. Every number that it assumes is a flag; put in those of your own
 
 from absl import flags
 
-from lottery_tf import command
+from lottery_tf.config import command
 
 GPUS = flags.DEFINE_list("gpus", ["1", "8", "32"], "Numbers of GPUs.")
 BATCHES = flags.DEFINE_list(

@@ -9,10 +9,11 @@ import functools
 
 from absl import flags
 
-from lottery_tf import command, console
 from lottery_tf.analysis import rounds, stability, tool
 from lottery_tf.analysis.copies import Copies
+from lottery_tf.config import command
 from lottery_tf.errors import InputError
+from lottery_tf.terminal import console
 
 AT_ROUNDS = flags.DEFINE_list("at_rounds", ["10"], "Rounds whose masks are measured.")
 REPLICATES = flags.DEFINE_integer(

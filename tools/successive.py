@@ -7,8 +7,9 @@ import pathlib
 
 from absl import flags
 
-from lottery_tf import command, files
 from lottery_tf.analysis import tool
+from lottery_tf.config import command
+from lottery_tf.store import files
 
 CSV = flags.DEFINE_string("csv", "successive.csv", "Where the rows of all runs are written.")
 

@@ -3,8 +3,8 @@
 python -m tools.thresholds --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
 """
 
-from lottery_tf import command
 from lottery_tf.analysis import tool
+from lottery_tf.config import command
 
 tool.define_groups()
 

@@ -4,11 +4,11 @@ import functools
 
 import numpy as np
 
-from lottery_tf import figures
 from lottery_tf.analysis import tool
 from lottery_tf.analysis.results import replicates
 from lottery_tf.analysis.rounds import Network, check_files
 from lottery_tf.errors import InputError
+from lottery_tf.output import figures
 
 MEASURES = {"error": ("error (%)", True), "loss": ("cross-entropy", False)}
 # Options that a file's name need not tell.

@@ -5,14 +5,15 @@ import hashlib
 import shutil
 import time
 
-from lottery_tf import checkpoints, console, files
 from lottery_tf.analysis import loading, tool
 from lottery_tf.analysis.rounds import Network
-from lottery_tf.datasets.order import Noise
 from lottery_tf.errors import InputError
-from lottery_tf.optima import Optima, collect
-from lottery_tf.pruning import apply_masks
-from lottery_tf.rundir import RunDir
+from lottery_tf.method.pruning import apply_masks
+from lottery_tf.method.streams import Noise
+from lottery_tf.repulsion.optima import Optima, collect
+from lottery_tf.store import checkpoints, files
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.terminal import console
 
 INIT = "init"
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from lottery_tf import figures
 from lottery_tf.analysis import tool
 from lottery_tf.analysis.rounds import Network, check_files
+from lottery_tf.output import figures
 
 ALL_LAYERS = "all layers"
 

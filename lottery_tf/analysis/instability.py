@@ -3,11 +3,11 @@
 import functools
 import itertools
 
-from lottery_tf import figures
 from lottery_tf.analysis import tool
 from lottery_tf.analysis.barriers import MEASURES, suffix_of, summarize
 from lottery_tf.analysis.results import means, replicates
 from lottery_tf.analysis.rounds import Network, check_files
+from lottery_tf.output import figures
 
 BY = ("round", "start", "split", "bn_stats")
 STABLE = 0.02  # Frankle et al. 2020a: below it a network counts as stable

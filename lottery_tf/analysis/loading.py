@@ -2,9 +2,10 @@
 
 from absl import flags
 
-from lottery_tf import datasets, quiet
+from lottery_tf import datasets
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
+from lottery_tf.terminal import quiet
 
 DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Directory that holds the prepared datasets. Default: the run's."
@@ -41,8 +42,8 @@ def engine_of(run):
     config = config_of(run)
     directory = datasets.find(config)
     quiet.import_tensorflow()
-    from lottery_tf.cluster import connect
-    from lottery_tf.engine import Engine
+    from lottery_tf.training.devices import connect
+    from lottery_tf.training.engine import Engine
 
     cluster = connect(config)
     if cluster.workers > 1:

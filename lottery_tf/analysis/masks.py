@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from lottery_tf import figures
 from lottery_tf.analysis import tool
 from lottery_tf.analysis.matrices import densities, summaries
 from lottery_tf.analysis.results import replicates
 from lottery_tf.analysis.rounds import Network, check_files
-from lottery_tf.pruning import density
+from lottery_tf.method.pruning import density
+from lottery_tf.output import figures
 
 
 def jaccard(some, others):

@@ -7,12 +7,12 @@ from math import nan
 
 import numpy as np
 
-from lottery_tf import figures
 from lottery_tf.analysis import distances, rounds, tool
 from lottery_tf.analysis.distances import METRICS, Products
 from lottery_tf.analysis.results import fingerprint
 from lottery_tf.analysis.rounds import Network
 from lottery_tf.errors import InputError
+from lottery_tf.output import figures
 
 LABELS = {
     "angular": "angular distance: 2 angle / pi",

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import checks, masking
-from lottery_tf.training import count_hits, cross_entropy
+from lottery_tf import masking
+from lottery_tf.training import checks
+from lottery_tf.training.trainer import count_hits, cross_entropy
 
 STATISTICS_EXAMPLES = 10_000
 

@@ -4,8 +4,8 @@ import hashlib
 import json
 import pathlib
 
-from lottery_tf import files
 from lottery_tf.errors import InputError
+from lottery_tf.store import files
 
 
 class Results:

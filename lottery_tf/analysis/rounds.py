@@ -8,10 +8,10 @@ import zipfile
 
 import numpy as np
 
-from lottery_tf import files
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.rundir import RunDir
+from lottery_tf.store import files
+from lottery_tf.store.rundir import RunDir
 
 # Flags that runs must have in common to be compared, or evaluated with one engine.
 SAME = ("model", "dataset", "shortcut", "bn_affine", "image_size", "train_examples",

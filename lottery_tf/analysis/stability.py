@@ -13,12 +13,12 @@ import functools
 
 import numpy as np
 
-from lottery_tf import figures
 from lottery_tf.analysis import tool
 from lottery_tf.analysis.distances import between
 from lottery_tf.analysis.results import means
 from lottery_tf.analysis.rounds import Network, check_files
-from lottery_tf.pruning import density
+from lottery_tf.method.pruning import density
+from lottery_tf.output import figures
 
 MASKS = ("ticket", "random")
 # Frankle et al. 2019, LeNet on MNIST at density 10.7%: (mask, measure, column): value

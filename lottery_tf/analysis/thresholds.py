@@ -1,8 +1,8 @@
 """Pruning thresholds against density (Fig. 6). NumPy and matplotlib only."""
 
-from lottery_tf import figures
 from lottery_tf.analysis import tool
 from lottery_tf.analysis.results import replicates
+from lottery_tf.output import figures
 
 
 def report(groups):

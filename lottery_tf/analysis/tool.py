@@ -77,7 +77,7 @@ def log(run, name, *, scalars=None, images=None):
     """Adds curves and pictures to the run's page of TensorBoard; with --out_dir, to none."""
     if OUT_DIR.value:
         return
-    from lottery_tf import events
+    from lottery_tf.output import events
 
     scalars = {tag: events.finite(points) for tag, points in (scalars or {}).items()}
     events.write(run.path / "tensorboard", name, scalars=scalars, images=images or {})

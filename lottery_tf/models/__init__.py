@@ -84,7 +84,7 @@ def _checked(name, network, input_shape, classes):
     """The network with masked layers; InputError if it is not one of images to logits."""
     import keras
 
-    from lottery_tf import any_model, masking
+    from lottery_tf import masking
 
     if not isinstance(network, keras.Model):
         raise InputError(f"--model={name}: expected a keras.Model. Received: {network!r}")
@@ -105,7 +105,7 @@ def _checked(name, network, input_shape, classes):
             "activation (keras.applications: classifier_activation=None)."
         )
     has_masks = any(isinstance(layer, masking.Masked) for layer in network._flatten_layers())
-    return network if has_masks else any_model.masked(network)
+    return network if has_masks else masking.masked(network)
 
 
 def initializer(name):

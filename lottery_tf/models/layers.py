@@ -4,7 +4,7 @@ import keras
 
 from lottery_tf.masking import MaskedConv2D, MaskedDense
 from lottery_tf.models import initializer as named_initializer
-from lottery_tf.normalization import FusedBatchNormalization
+from lottery_tf.models.normalization import FusedBatchNormalization
 
 
 class Builder:

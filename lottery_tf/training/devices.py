@@ -12,8 +12,8 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import files
 from lottery_tf.errors import InputError, WorkerLost
+from lottery_tf.store import files
 
 PROBE_SECONDS = 5.0
 # What TensorFlow raises when a worker dies or does not answer.

@@ -2,8 +2,8 @@
 
 from lottery_tf.datasets import DATASETS, is_directory
 from lottery_tf.errors import InputError
+from lottery_tf.method.schedules import check_drops
 from lottery_tf.models import MODELS
-from lottery_tf.schedules import check_drops
 
 
 def check_together(config):

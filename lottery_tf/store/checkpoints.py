@@ -12,9 +12,9 @@ import shutil
 
 import numpy as np
 
-from lottery_tf import files
 from lottery_tf.errors import InputError
-from lottery_tf.moment import Moment
+from lottery_tf.store import files
+from lottery_tf.store.moment import Moment
 
 KEPT = 2
 TEXTS = ("history.csv", "moment.csv")

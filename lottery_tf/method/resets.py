@@ -1,6 +1,6 @@
 """What a round starts from. NumPy only: weights and masks are {variable path: array}."""
 
-from lottery_tf.pruning import apply_masks
+from lottery_tf.method.pruning import apply_masks
 
 
 def init(initialization, masks, round):

@@ -3,13 +3,13 @@
 import dataclasses
 import json
 
-from lottery_tf.constraints import check_together
+from lottery_tf.config.constraints import check_together
+from lottery_tf.config.fields import check, flag, format_value
 from lottery_tf.datasets import DATASETS
-from lottery_tf.fields import check, flag, format_value
+from lottery_tf.method.pruning import CRITERIA, SCOPES
+from lottery_tf.method.resets import RESETS
+from lottery_tf.method.schedules import SCHEDULES
 from lottery_tf.models import INITIALIZERS, MODELS, POLICIES
-from lottery_tf.pruning import CRITERIA, SCOPES
-from lottery_tf.resets import RESETS
-from lottery_tf.schedules import SCHEDULES
 
 
 @dataclasses.dataclass(frozen=True)

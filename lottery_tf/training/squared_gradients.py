@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import masking
-from lottery_tf.training import cross_entropy
+from lottery_tf.training.trainer import cross_entropy
 
 EXAMPLES = 10_000
 

@@ -9,7 +9,7 @@ import dataclasses
 import numpy as np
 
 from lottery_tf.errors import InputError
-from lottery_tf.rundir import RunDir
+from lottery_tf.store.rundir import RunDir
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 
-from lottery_tf import files
 from lottery_tf.analysis import distances
 from lottery_tf.analysis.rounds import Network, check_files
+from lottery_tf.store import files
 
 # As many weights as ResNet-50's kernels have, in kernels as large as its largest.
 SHAPES = {f"layer{index}/kernel": (3, 3, 512, 512) for index in range(10)}

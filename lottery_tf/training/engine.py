@@ -7,17 +7,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import checks, feeds, masking, models
-from lottery_tf import state as state_lib
-from lottery_tf.cluster import FAILURES
-from lottery_tf.datasets.order import Noise
-from lottery_tf.evaluation import Evaluator
-from lottery_tf.moment import Moment
-from lottery_tf.optima import measure
-from lottery_tf.repulsion import hold
-from lottery_tf.saliency import estimate
-from lottery_tf.schedules import learning_rates
-from lottery_tf.training import Trainer
+from lottery_tf import masking, models
+from lottery_tf.method.schedules import learning_rates
+from lottery_tf.method.streams import Noise
+from lottery_tf.repulsion.loss import hold
+from lottery_tf.repulsion.optima import measure
+from lottery_tf.store.moment import Moment
+from lottery_tf.training import checks, feeds
+from lottery_tf.training import state as state_lib
+from lottery_tf.training.devices import FAILURES
+from lottery_tf.training.evaluation import Evaluator
+from lottery_tf.training.squared_gradients import estimate
+from lottery_tf.training.trainer import Trainer
 
 PIECE_SECONDS = 2.0  # the compiled program comes up for signals about this often
 

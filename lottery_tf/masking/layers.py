@@ -5,8 +5,6 @@ import dataclasses
 import keras
 import numpy as np
 
-from lottery_tf.errors import InputError
-
 
 class KeepMasked(keras.constraints.Constraint):
     """Sets pruned weights to zero; Keras applies it after every update by an optimizer.
@@ -111,7 +109,7 @@ def _masked_class(base, kernel_names=("kernel",)):
     members = {name: _masked_property(base, name) for name in kernel_names}
     members |= {
         "__doc__": f"keras.layers.{base.__name__} with a mask beside its kernel.",
-        "__module__": __name__,
+        "__module__": "lottery_tf.masking",
         "kernel_names": kernel_names,
         # Layers with a saving of their own list their weights in it, without masks.
         "saves_kernels_alone": own_saving,
@@ -150,61 +148,39 @@ def assert_masked(path, kernel, mask):
     assert not alive, f"{alive} pruned weights of {path} are not zero."
 
 
-def kernels(network):
-    """{path: Kernel} of the prunable weights of a network, in the order of its layers.
+@keras.saving.register_keras_serializable(package="lottery_tf")
+class MaskedMultiHeadAttention(keras.layers.MultiHeadAttention):
+    """keras.layers.MultiHeadAttention whose four projections are masked."""
 
-    Raises:
-        InputError: there is none, or two have one path.
-    """
-    found = {}
-    for layer in network._flatten_layers():
-        for kernel in layer.kernels if isinstance(layer, Masked) else ():
-            _add(found, network, kernel.variable.path, kernel)
-    if not found:
-        raise InputError(
-            f"The network {network.name} has nothing to prune. Use masked layers, as MaskedDense, "
-            "or lottery_tf.masked(model)."
-        )
-    return found
+    def build(self, query_shape, value_shape, key_shape=None):
+        super().build(query_shape, value_shape, key_shape)
+        mask_inside(self)
 
 
-def variables(network):
-    """{path: Keras variable} of a network without its masks: what a round's files hold.
+@keras.saving.register_keras_serializable(package="lottery_tf")
+class MaskedGroupQueryAttention(keras.layers.GroupQueryAttention):
+    """keras.layers.GroupQueryAttention whose four projections are masked."""
 
-    Raises:
-        InputError: two variables have one path.
-    """
-    masks = {id(kernel.mask) for kernel in kernels(network).values()}
-    found = {}
-    for variable in network.weights:
-        if id(variable) not in masks:
-            _add(found, network, variable.path, variable)
-    return found
+    def build(self, query_shape, value_shape, key_shape=None):
+        super().build(query_shape, value_shape, key_shape)
+        mask_inside(self)
 
 
-def _add(found, network, path, value):
-    if path in found:
-        raise InputError(
-            f"Two variables of {network.name} have the path {path}. Give every layer a name of its "
-            "own, and build the network after keras.utils.clear_session()."
-        )
-    found[path] = value
+# Keras layers that make layers of their own when they are built: the classes that mask those.
+COMPOSITE = {
+    keras.layers.MultiHeadAttention: MaskedMultiHeadAttention,
+    keras.layers.GroupQueryAttention: MaskedGroupQueryAttention,
+}
 
 
-def get_weights(network):
-    """{path: array} of every variable but the masks."""
-    return {path: variable.numpy() for path, variable in variables(network).items()}
-
-
-def get_masks(network):
-    """{kernel path: bool array}."""
-    return {path: kernel.mask.numpy() for path, kernel in kernels(network).items()}
-
-
-def set_weights(network, weights, masks):
-    """Assigns weights {path: array} and masks {kernel path: bool array} to a network."""
-    for path, variable in variables(network).items():
-        variable.assign(weights[path])
-    for path, kernel in kernels(network).items():
-        kernel.mask.assign(masks[path])
-        assert_masked(path, weights[path], masks[path])
+def mask_inside(layer):
+    """Masks, in place, the layers that a built layer or model holds."""
+    for inner in layer._flatten_layers(include_self=False):
+        if type(inner) in MASKED:
+            inner.__class__ = MASKED[type(inner)]
+            # As Keras does when it adds LoRA's weights to a layer that is already built.
+            inner._tracker.unlock()
+            inner.add_masks()
+            inner._tracker.lock()
+        elif type(inner) in COMPOSITE:
+            inner.__class__ = COMPOSITE[type(inner)]

@@ -11,11 +11,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import datasets, feeds, imp, masking, models, training
-from lottery_tf.cluster import connect
+from lottery_tf import datasets, imp, masking, models
 from lottery_tf.datasets import tfrecords
-from lottery_tf.datasets.order import Noise
-from lottery_tf.rundir import RunDir
+from lottery_tf.method.streams import Noise
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.training import feeds
+from lottery_tf.training.devices import connect
+from lottery_tf.training.optimizers import OPTIMIZERS
 
 
 def step_times(config, *, steps, repeats):
@@ -76,7 +78,7 @@ def keras_fit(config, directory, steps):
     with mock.patch(own, keras.layers.BatchNormalization):
         network = models.build(config, directory.input_shape, directory.classes, seed=0)
     network.compile(
-        training.OPTIMIZERS[config.optimizer](config),
+        OPTIMIZERS[config.optimizer](config),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )

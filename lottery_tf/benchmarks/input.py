@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from lottery_tf import datasets
 from lottery_tf.datasets import augmentation, tfrecords
-from lottery_tf.datasets.order import Noise
+from lottery_tf.method.streams import Noise
 
 
 def input_rates(config, *, images, repeats):

@@ -9,8 +9,8 @@ import sys
 from absl import app, flags
 
 from lottery_tf.config import Config
+from lottery_tf.config.fields import format_value, value_type
 from lottery_tf.errors import LOST, InputError, WorkerLost
-from lottery_tf.fields import format_value, value_type
 
 _DEFINE = {
     int: flags.DEFINE_integer,

@@ -2,10 +2,12 @@
 
 import time
 
-from lottery_tf import checkpoints, console, pruning
 from lottery_tf.errors import InputError
-from lottery_tf.optima import describe
-from lottery_tf.summaries import Summaries
+from lottery_tf.method import pruning
+from lottery_tf.output.summaries import Summaries
+from lottery_tf.repulsion.optima import describe
+from lottery_tf.store import checkpoints
+from lottery_tf.terminal import console
 
 REPULSION = ("repel_loss", "cosine_nearest", "cosine_mean")
 LAST_EPOCH = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", *REPULSION)

@@ -6,11 +6,12 @@ import signal
 
 import numpy as np
 
-from lottery_tf import checkpoints, console
-from lottery_tf.datasets.order import Noise
-from lottery_tf.moment import Moment
-from lottery_tf.optima import Optima, collect
-from lottery_tf.resets import RESETS
+from lottery_tf.method.resets import RESETS
+from lottery_tf.method.streams import Noise
+from lottery_tf.repulsion.optima import Optima, collect
+from lottery_tf.store import checkpoints
+from lottery_tf.store.moment import Moment
+from lottery_tf.terminal import console
 
 
 @dataclasses.dataclass(frozen=True)

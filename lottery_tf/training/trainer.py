@@ -4,7 +4,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import masking, repulsion
+from lottery_tf import masking
+from lottery_tf.repulsion import loss
+from lottery_tf.training.optimizers import OPTIMIZERS
 
 TOTALS = ("loss", "hits", "examples", "first bad update")  # columns of Trainer.totals
 
@@ -75,7 +77,7 @@ class Trainer(keras.Model):
 
         Args:
             data: (images float32 (batch, h, w, c), labels int32 (batch,)), of this replica; and
-                the optima to be repelled from, as in repulsion.value_and_gradients, or {}.
+                the optima to be repelled from, as in loss.value_and_gradients, or {}.
         """
         images, labels, *optima = data
         variables = self.network.trainable_variables
@@ -146,7 +148,7 @@ class Trainer(keras.Model):
     def _repelled(self, gradients, optima, variables):
         """The gradients with those of J_r added."""
         found = {v.path: gradient for v, gradient in zip(variables, gradients, strict=True)}
-        _, repelled = repulsion.value_and_gradients(
+        _, repelled = loss.value_and_gradients(
             {v.path: v.value for v in variables if v.path in optima},
             optima,
             strength=self.repel,
@@ -207,34 +209,3 @@ def count_hits(labels, logits):
     """How many examples are classified right, float32."""
     hits = tf.argmax(logits, -1, output_type=labels.dtype) == labels
     return tf.reduce_sum(tf.cast(hits, tf.float32))
-
-
-class Momentum(keras.optimizers.Optimizer):
-    """SGD with momentum in PyTorch's form: v <- momentum * v + g; w <- w - rate * v.
-
-    keras.optimizers.SGD folds the rate into the velocity, v <- momentum * v - rate * g, so that a
-    change of the rate acts late.
-    """
-
-    def __init__(self, learning_rate, *, momentum, name="momentum", **kwargs):
-        super().__init__(learning_rate, name=name, **kwargs)
-        self.momentum = momentum
-
-    def build(self, variables):
-        super().build(variables)
-        self.velocities = self.add_optimizer_variables(variables, "velocity")
-
-    def update_step(self, gradient, variable, learning_rate):
-        velocity = self.velocities[self._get_variable_index(variable)]
-        self.assign(velocity, self.momentum * velocity + gradient)
-        self.assign_sub(variable, learning_rate * velocity)
-
-    def get_config(self):
-        return super().get_config() | {"momentum": self.momentum}
-
-
-# An optimizer is called with the Config; the engine sets its learning rate before every step.
-OPTIMIZERS = {
-    "adam": lambda config: keras.optimizers.Adam(config.learning_rate, epsilon=1e-8),
-    "momentum": lambda config: Momentum(config.learning_rate, momentum=config.momentum),
-}

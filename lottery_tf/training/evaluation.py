@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf.training import count_hits, cross_entropy
+from lottery_tf.training.trainer import count_hits, cross_entropy
 
 
 class Evaluator:

@@ -6,10 +6,12 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import datasets, imp, masking, optima, pruning, repulsion
-from lottery_tf.cluster import connect
-from lottery_tf.datasets.order import Noise
-from lottery_tf.repulsion import hold
+from lottery_tf import datasets, imp, masking
+from lottery_tf.method import pruning
+from lottery_tf.method.streams import Noise
+from lottery_tf.repulsion import loss, optima
+from lottery_tf.repulsion.loss import hold
+from lottery_tf.training.devices import connect
 
 
 def step_times(config, *, rounds, steps, repeats):
@@ -64,14 +66,14 @@ def _stopping_after(part):
     """value_and_gradients that goes as far as a part, and uses what it has for nothing."""
 
     def value_and_gradients(kernels, optima, *, strength, scope, onto, factor):
-        alive = repulsion.gather(kernels, optima)
+        alive = loss.gather(kernels, optima)
         used = list(alive.values())
         if part != "gather":
-            dots, squares = repulsion.products(alive, optima, scope=scope)
+            dots, squares = loss.products(alive, optima, scope=scope)
             used = [*dots.values(), *squares.values()]
         if part == "combination":
             options = {"strength": strength, "scope": scope}
-            _, compacted = repulsion.combine(alive, optima, dots, squares, **options)
+            _, compacted = loss.combine(alive, optima, dots, squares, **options)
             used = list(compacted.values())
         nothing = 0.0 * tf.add_n([tf.reduce_sum(values) for values in used])
         return nothing, {path: onto[path] + nothing for path in optima}
@@ -85,18 +87,18 @@ WAYS = {
     "gather": _stopping_after("gather"),
     "products": _stopping_after("products"),
     "combination": _stopping_after("combination"),
-    "with": repulsion.value_and_gradients,
+    "with": loss.value_and_gradients,
 }
 
 
 @contextlib.contextmanager
 def _instead(function):
-    before = repulsion.value_and_gradients
-    repulsion.value_and_gradients = function
+    before = loss.value_and_gradients
+    loss.value_and_gradients = function
     try:
         yield
     finally:
-        repulsion.value_and_gradients = before
+        loss.value_and_gradients = before
 
 
 def held_bytes(config, *, rounds):

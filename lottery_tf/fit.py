@@ -1,0 +1,94 @@
+"""Pruning for any functional or sequential Keras 3 model, under the user's own training."""
+
+import dataclasses
+
+import keras
+
+from lottery_tf import masking
+from lottery_tf.errors import InputError
+from lottery_tf.method import pruning
+from lottery_tf.method.resets import RESETS
+
+
+def prune(model, fraction, *, criterion="magnitude", scope="global"):
+    """Prunes a masked model in place, on top of what is pruned already.
+
+    Args:
+        model: as `masked` returns it.
+        fraction, criterion, scope: as in lottery_tf.method.pruning.prune.
+
+    Returns:
+        The density that is left.
+    """
+    weights, masks = masking.get_weights(model), masking.get_masks(model)
+    masks, _ = pruning.prune(weights, masks, fraction, criterion=criterion, scope=scope)
+    masking.set_weights(model, pruning.apply_masks(weights, masks), masks)
+    return pruning.density(masks)
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """One turn of `rounds`: its number, counted from 0, and the density it trains at."""
+
+    index: int
+    density: float
+
+
+def rounds(model, rounds, fraction, *, reset="init", seed=0, criterion="magnitude", scope="global"):
+    """Iterative magnitude pruning around the user's own training.
+
+        for round in lottery_tf.rounds(model, rounds=10, fraction=0.2):
+            model.fit(images, labels, epochs=3)
+
+    Each turn starts from the reset weights under the next masks, with a fresh optimizer state; the
+    first from the weights and masks that the model has. After the last turn the model is as its
+    training left it.
+
+    Args:
+        model: as `masked` returns it, compiled if its optimizer is to start afresh.
+        rounds: number of turns.
+        fraction: part of the survivors that is pruned after each turn but the last.
+        reset: "init", the weights that the model has now; "reinit", a fresh initialization in
+            every turn but the first.
+        seed: of the fresh initializations.
+        criterion, scope: as in lottery_tf.method.pruning.prune.
+
+    Yields:
+        Round.
+    """
+    if reset not in RESETS:
+        raise InputError(f"reset: expected one of {', '.join(RESETS)}. Received: {reset}")
+    if rounds < 1:
+        raise InputError(f"rounds: expected at least 1. Received: {rounds}")
+    start, masks = masking.get_weights(model), masking.get_masks(model)
+    optimizer = getattr(model, "optimizer", None)
+    optimizer_config = optimizer and optimizer.get_config()  # with the rate it has now
+
+    def initialization(index):
+        return _fresh(model, seed + index) if index else start
+
+    for index in range(rounds):
+        masking.set_weights(model, RESETS[reset](initialization, masks, index), masks)
+        if optimizer:
+            _renew(optimizer, optimizer_config, model)
+        yield Round(index, pruning.density(masks))
+        if index < rounds - 1:
+            weights = masking.get_weights(model)
+            masks, _ = pruning.prune(weights, masks, fraction, criterion=criterion, scope=scope)
+
+
+def _fresh(model, seed):
+    keras.utils.set_random_seed(seed)
+    fresh = masking.get_weights(keras.models.clone_model(model))
+    # A copy may name its nested variables otherwise; their order is the model's.
+    return dict(zip(masking.variables(model), fresh.values(), strict=True))
+
+
+def _renew(optimizer, config, model):
+    """Sets an optimizer's variables to those of a new one of the same configuration."""
+    if not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    new = type(optimizer).from_config(config)
+    new.build(model.trainable_variables)
+    for variable, fresh in zip(optimizer.variables, new.variables, strict=True):
+        variable.assign(fresh.value)

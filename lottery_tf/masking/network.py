@@ -1,0 +1,64 @@
+"""The weights and masks of a network, as {path: array}."""
+
+from lottery_tf.errors import InputError
+from lottery_tf.masking.layers import Masked, assert_masked
+
+
+def kernels(network):
+    """{path: Kernel} of the prunable weights of a network, in the order of its layers.
+
+    Raises:
+        InputError: there is none, or two have one path.
+    """
+    found = {}
+    for layer in network._flatten_layers():
+        for kernel in layer.kernels if isinstance(layer, Masked) else ():
+            _add(found, network, kernel.variable.path, kernel)
+    if not found:
+        raise InputError(
+            f"The network {network.name} has nothing to prune. Use masked layers, as MaskedDense, "
+            "or lottery_tf.masked(model)."
+        )
+    return found
+
+
+def variables(network):
+    """{path: Keras variable} of a network without its masks: what a round's files hold.
+
+    Raises:
+        InputError: two variables have one path.
+    """
+    masks = {id(kernel.mask) for kernel in kernels(network).values()}
+    found = {}
+    for variable in network.weights:
+        if id(variable) not in masks:
+            _add(found, network, variable.path, variable)
+    return found
+
+
+def _add(found, network, path, value):
+    if path in found:
+        raise InputError(
+            f"Two variables of {network.name} have the path {path}. Give every layer a name of its "
+            "own, and build the network after keras.utils.clear_session()."
+        )
+    found[path] = value
+
+
+def get_weights(network):
+    """{path: array} of every variable but the masks."""
+    return {path: variable.numpy() for path, variable in variables(network).items()}
+
+
+def get_masks(network):
+    """{kernel path: bool array}."""
+    return {path: kernel.mask.numpy() for path, kernel in kernels(network).items()}
+
+
+def set_weights(network, weights, masks):
+    """Assigns weights {path: array} and masks {kernel path: bool array} to a network."""
+    for path, variable in variables(network).items():
+        variable.assign(weights[path])
+    for path, kernel in kernels(network).items():
+        kernel.mask.assign(masks[path])
+        assert_masked(path, weights[path], masks[path])

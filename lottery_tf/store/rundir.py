@@ -1,0 +1,239 @@
+"""The files of a run: written aside, then renamed, with a checksum. NumPy and stdlib only."""
+
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import json
+import os
+import pathlib
+import re
+import shutil
+
+import numpy as np
+
+from lottery_tf.errors import InputError
+from lottery_tf.store import files
+
+METRICS = "metrics.csv"
+
+
+class RunDir:
+    """A run directory: what it holds, and how a finished round gets into it.
+
+    A round directory exists only whole: a killed round leaves nothing that counts as finished.
+    """
+
+    def __init__(self, path):
+        self.path = pathlib.Path(path)
+
+    # Opening a run -------------------------------------------------------------------------
+
+    def check(self, config):
+        """Raises InputError if `config` cannot run here; writes nothing."""
+        for part in (self.path, *self.path.parents):
+            if part.exists():
+                if not part.is_dir():
+                    raise InputError(f"--run_dir={self.path}: {part} is a file, not a directory.")
+                if not os.access(part, os.W_OK | os.X_OK):
+                    raise InputError(f"--run_dir={self.path}: cannot write into {part}.")
+                break
+        if (self.path / "config.json").exists():
+            self._refuse_other_flags(config)
+            with self.lock():
+                self.finished_rounds()
+        elif self.path.is_dir() and any(self.path.glob("round_*")):
+            raise InputError(f"{self.path} has rounds but no config.json; use another --run_dir.")
+
+    @contextlib.contextmanager
+    def lock(self):
+        """Holds the run against other processes; the kernel lets go of it when this one dies."""
+        with open(self.path / ".lock", "a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise InputError(
+                    f"{self.path} is in use by process {file.read().strip() or 'unknown'}. Wait "
+                    "for it, stop it, or use another --run_dir."
+                ) from None
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+    @contextlib.contextmanager
+    def open(self, config):
+        """Makes the directory or continues it, locked; yields the number of finished rounds."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--run_dir={self.path}: {error.strerror}.") from None
+        with self.lock():
+            if (self.path / "config.json").exists():
+                self._refuse_other_flags(config)
+                for name, (old, new) in differences(self.config(), config, how=True).items():
+                    self.log(f"--{name} was {old}, is now {new}")
+            files.write_text(self.path / "config.json", config.to_json())
+            files.write_text(self.path / "flags.cfg", config.to_flags())
+            for leftover in self.path.glob(".*.tmp"):
+                shutil.rmtree(leftover)
+            finished = self.finished_rounds()
+            self._write_metrics()  # a kill may have fallen between the round and its row
+            yield finished
+
+    def check_is_there(self):
+        """Raises InputError if the directory was removed since it was opened."""
+        if removed := self._removed():
+            raise removed
+
+    def _removed(self):
+        """The InputError that the directory is gone; None if it is there."""
+        if (self.path / "config.json").exists():
+            return None
+        return InputError(f"Cannot save into {self.path}: it was removed or renamed.")
+
+    def log(self, line):
+        """Adds a line with the time to log.txt, where the disk lets it."""
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        with contextlib.suppress(OSError), open(self.path / "log.txt", "a") as file:
+            file.write(f"{now} {line}\n")
+
+    def _refuse_other_flags(self, config):
+        recorded = self.config()
+        other = differences(recorded, config, how=False)
+        if recorded["rounds"] > config.rounds:
+            other["rounds"] = (recorded["rounds"], config.rounds)
+        if other:
+            lines = [f"  --{name}: {old} there, {new} now" for name, (old, new) in other.items()]
+            raise InputError(
+                f"{self.path} was made by another experiment; use another --run_dir, or its "
+                "flags:\n" + "\n".join(lines)
+            )
+
+    # Reading -------------------------------------------------------------------------------
+
+    def config(self):
+        """{flag: value} of config.json."""
+        path = self.path / "config.json"
+        try:
+            return json.loads(path.read_text())
+        except OSError as error:
+            raise InputError(f"{self.path} is not a run: {path}: {error.strerror}.") from None
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path} is damaged: {error}.") from None
+
+    def finished_rounds(self):
+        """The number of finished rounds; InputError if one is missing among them."""
+        found = [re.fullmatch(r"round_(\d+)", path.name) for path in self.path.glob("round_*")]
+        rounds = sorted(int(match[1]) for match in found if match)
+        if rounds != list(range(len(rounds))):
+            missing = min(set(range(rounds[-1])) - set(rounds))
+            raise InputError(
+                f"{self.round_path(missing)} is missing, though later rounds are there. Restore "
+                "it, or remove the later ones to train them again."
+            )
+        return len(rounds)
+
+    def round_path(self, round):
+        """The directory of a round."""
+        return self.path / f"round_{round:02d}"
+
+    def masks(self, round):
+        """{kernel path: bool array}: the masks that the round trained under."""
+        return self._load(round, "masks.npz")
+
+    def initial(self, round):
+        """{variable path: float32 array}: where the round started; of round 0, W_0."""
+        return self._load(round, "initial.npz")
+
+    def final(self, round):
+        """{variable path: float32 array}: where the round ended."""
+        return self._load(round, "final.npz")
+
+    def history(self, round):
+        """One {column: number} per epoch of the round."""
+        return files.parse_csv(self._read(round, "history.csv"))
+
+    def saliency(self, round):
+        """{kernel path: float32 array}: mean squared gradients at the end of the round."""
+        return self._load(round, "saliency.npz")
+
+    def table(self, round, name):
+        """One {column: number or text} per row of a further CSV file of the round."""
+        return files.parse_csv(self._read(round, name))
+
+    def metrics(self):
+        """One {column: number} per finished round."""
+        rounds = range(self.finished_rounds())
+        return [row for r in rounds for row in files.parse_csv(self._read(r, METRICS))]
+
+    def _load(self, round, name):
+        return files.parse_npz(self._read(round, name))
+
+    def _read(self, round, name):
+        """The bytes of a round's file, checked against SHA256SUMS."""
+        path = self.round_path(round)
+        try:
+            return files.read_checked(path / name)
+        except InputError as error:
+            raise InputError(
+                f"{error} Restore it, or remove {path} and all later rounds to train them again."
+            ) from None
+
+    # Writing -------------------------------------------------------------------------------
+
+    def save_round(
+        self, round, *, masks, initial, final, history, metrics, tables=None, saliency=None
+    ):
+        """Writes a finished round, all of it or nothing, and its row of metrics.csv.
+
+        Args:
+            masks, initial, final: {path: array} as in the readers above.
+            history: one {column: value} per epoch.
+            metrics: {column: value} of the round.
+            tables: {file name: rows} of further CSV files.
+            saliency: {kernel path: array}, if the run is repelled with it.
+        """
+        for path, mask in masks.items():
+            assert not np.any(final[path][~mask]), f"Pruned weights of {path} are not zero."
+        contents = {
+            "masks.npz": files.format_npz(masks),
+            "initial.npz": files.format_npz(initial),
+            "final.npz": files.format_npz(final),
+            "history.csv": files.format_csv(history),
+            METRICS: files.format_csv([metrics]),
+        } | {name: files.format_csv(rows) for name, rows in (tables or {}).items()}
+        if saliency:
+            contents["saliency.npz"] = files.format_npz(saliency)
+        try:
+            self.check_is_there()
+            files.write_directory(self.round_path(round), contents)
+            self._write_metrics()
+        except (InputError, OSError) as error:
+            error = self._removed() or error  # since it was looked for
+            raise InputError(
+                f"{error} The rounds before are kept: free the space, or restore the directory, "
+                "and launch again."
+            ) from None
+
+    def _write_metrics(self):
+        if rows := self.metrics():
+            files.write_text(self.path / METRICS, files.format_csv(rows).decode())
+
+
+def differences(recorded, config, *, how):
+    """{flag: (recorded value, this config's)} of the flags that differ.
+
+    `recorded` is what config.json holds; `how` picks the flags that say how to run (True) or the
+    experiment flags (False). A flag that the record does not know counts with its default.
+    """
+    found = {}
+    for field in dataclasses.fields(config):
+        if field.name == "run_dir" or field.metadata["how"] != how:
+            continue
+        before, now = recorded.get(field.name, field.default), getattr(config, field.name)
+        before = tuple(before) if isinstance(before, list) else before
+        if before != now:
+            found[field.name] = (before, now)
+    return found

@@ -1,0 +1,34 @@
+"""The optimizers, by name; an optimizer is one function or class and one line here."""
+
+import keras
+
+
+class Momentum(keras.optimizers.Optimizer):
+    """SGD with momentum in PyTorch's form: v <- momentum * v + g; w <- w - rate * v.
+
+    keras.optimizers.SGD folds the rate into the velocity, v <- momentum * v - rate * g, so that a
+    change of the rate acts late.
+    """
+
+    def __init__(self, learning_rate, *, momentum, name="momentum", **kwargs):
+        super().__init__(learning_rate, name=name, **kwargs)
+        self.momentum = momentum
+
+    def build(self, variables):
+        super().build(variables)
+        self.velocities = self.add_optimizer_variables(variables, "velocity")
+
+    def update_step(self, gradient, variable, learning_rate):
+        velocity = self.velocities[self._get_variable_index(variable)]
+        self.assign(velocity, self.momentum * velocity + gradient)
+        self.assign_sub(variable, learning_rate * velocity)
+
+    def get_config(self):
+        return super().get_config() | {"momentum": self.momentum}
+
+
+# An optimizer is called with the Config; the engine sets its learning rate before every step.
+OPTIMIZERS = {
+    "adam": lambda config: keras.optimizers.Adam(config.learning_rate, epsilon=1e-8),
+    "momentum": lambda config: Momentum(config.learning_rate, momentum=config.momentum),
+}
