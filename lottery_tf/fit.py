@@ -6,8 +6,9 @@ import keras
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
+from lottery_tf.masking import optimizers
 from lottery_tf.method import pruning
-from lottery_tf.method.resets import RESETS
+from lottery_tf.method.resets import RESETS, Sources
 
 
 def prune(model, fraction, *, criterion="magnitude", scope="global"):
@@ -62,19 +63,26 @@ def rounds(model, rounds, fraction, *, reset="init", seed=0, criterion="magnitud
         raise InputError(f"rounds: expected at least 1. Received: {rounds}")
     start, masks = masking.get_weights(model), masking.get_masks(model)
     optimizer = getattr(model, "optimizer", None)
-    optimizer_config = optimizer and optimizer.get_config()  # with the rate it has now
-
-    def initialization(index):
-        return _fresh(model, seed + index) if index else start
-
+    first_values = _first_values(optimizer, model) if optimizer else {}
+    sources = Sources(
+        initialization=lambda index: _fresh(model, seed + index) if index else start,
+        trained=lambda: masking.get_weights(model),
+    )
     for index in range(rounds):
-        masking.set_weights(model, RESETS[reset](initialization, masks, index), masks)
+        weights, _ = RESETS[reset if index else "init"](sources, masks, index)
+        masking.set_weights(model, weights, masks)
         if optimizer:
-            _renew(optimizer, optimizer_config, model)
+            optimizers.reset(optimizer, first_values)
         yield Round(index, pruning.density(masks))
         if index < rounds - 1:
-            weights = masking.get_weights(model)
-            masks, _ = pruning.prune(weights, masks, fraction, criterion=criterion, scope=scope)
+            masks, _ = pruning.prune(
+                masking.get_weights(model),
+                masks,
+                fraction,
+                criterion=criterion,
+                scope=scope,
+                initial=lambda weights=weights: weights,
+            )
 
 
 def _fresh(model, seed):
@@ -84,11 +92,10 @@ def _fresh(model, seed):
     return dict(zip(masking.variables(model), fresh.values(), strict=True))
 
 
-def _renew(optimizer, config, model):
-    """Sets an optimizer's variables to those of a new one of the same configuration."""
+def _first_values(optimizer, model):
+    """What an optimizer of this configuration begins with, at the rate that this one has now."""
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
-    new = type(optimizer).from_config(config)
+    new = type(optimizer).from_config(optimizer.get_config())
     new.build(model.trainable_variables)
-    for variable, fresh in zip(optimizer.variables, new.variables, strict=True):
-        variable.assign(fresh.value)
+    return optimizers.first_values(new)

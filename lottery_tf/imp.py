@@ -13,55 +13,74 @@ import numpy as np
 
 from lottery_tf import datasets, models
 from lottery_tf.config import command
-from lottery_tf.method import pruning
-from lottery_tf.repulsion.optima import check_runs
-from lottery_tf.store.rundir import RunDir
-from lottery_tf.terminal import console, quiet
-from lottery_tf.training import one_round
+from lottery_tf.method import pruning, streams
+from lottery_tf.method.resets import RESETS, Sources
+from lottery_tf.repulsion.optima import check_runs, optima_of
+from lottery_tf.rundir import RunDir
+from lottery_tf.terminal import console, quiet, signals
 
 
-def experiment(config, run, first_round, engine, initialization, received=lambda: 0):
-    """Train, save, prune, reset, from `first_round` to the last of config.rounds.
+def experiment(config, run, engine, initialization, stop_signal=lambda: 0):
+    """Reset, train, prune, save: from the first round that is not finished to the last.
+
+    Every worker calls this; the chief alone reads and writes the run, and decides.
 
     Args:
         config: Config.
-        run: an open RunDir that holds the rounds before `first_round`; only the chief uses it.
-        first_round: the round to begin or to continue.
+        run: an open RunDir.
         engine, initialization: as `prepare` gives them.
-        received: a function that gives the number of the signal that has come, or 0.
+        stop_signal: a function that gives the number of the signal that has come, or 0.
 
     Raises:
         InputError: the data or a finished round are damaged, or the loss is not finite.
         Interrupted: a worker received a signal; a checkpoint is saved.
     """
-    cluster = engine.cluster
-    recorder = make_recorder(run, config, engine) if cluster.is_chief else None
-    prune = functools.partial(
-        pruning.prune,
-        fraction=config.prune_fraction,
+    from lottery_tf.training.recorder import Recorder, Silent
+    from lottery_tf.training.resumable import train_or_continue
+    from lottery_tf.training.training import broadcast_training
+
+    cluster, masks = engine.cluster, engine.dense_masks()
+    recorder = Recorder(run, config, engine) if cluster.is_chief else Silent()
+    finished = int(cluster.broadcast(lambda: {"rounds": np.array(run.finished_rounds())})["rounds"])
+    if finished and cluster.is_chief:
+        last = finished - 1
+        masks, _ = prune(config, run.masks(last), run.final(last), lambda: run.initial(last))
+    for round in range(finished, config.rounds):
+        noise = streams.Noise(config.data_seed, round)
+        resetting = functools.partial(reset, config, run, initialization, masks, noise)
+        training = broadcast_training(cluster, resetting, noise)
+        weights, history = train_or_continue(engine, training, run.path, recorder, stop_signal)
+        weighted = config.repel_weighting == "saliency"
+        squared_gradients = engine.squared_gradients(noise) if weighted else None
+        if cluster.is_chief:
+            start = training.start
+            masks, threshold = prune(config, training.masks, weights, lambda start=start: start)
+            recorder.save(training, weights, history, threshold, squared_gradients)
+
+
+def reset(config, run, initialization, masks, noise):
+    """The Training of a round: its start under its masks, and the optima it is repelled from.
+
+    Round 0 starts from W_0, the initialization of round 0, whatever the reset.
+    """
+    from lottery_tf.training.training import Training
+
+    round = noise.round
+    sources = Sources(initialization, trained=lambda: run.final(round - 1))
+    start, first = RESETS[config.reset if round else "init"](sources, masks, round)
+    return Training(start, masks, noise, optima_of(config, run, round, masks), first)
+
+
+def prune(config, masks, trained, initial):
+    """(masks of the next round, Threshold) from a round's masks, end, and start: a function."""
+    return pruning.prune(
+        trained,
+        masks,
+        config.prune_fraction,
         criterion=config.criterion,
         scope=config.scope,
+        initial=initial,
     )
-    masks = engine.dense_masks()  # round 0 trains dense
-    if first_round:
-        last = first_round - 1
-        masks = cluster.from_chief(lambda: prune(run.final(last), run.masks(last))[0])
-    for round in range(first_round, config.rounds):
-        start = one_round.begin(config, run, round, masks, engine, initialization, recorder)
-        final, history = one_round.train(config, round, start, masks, engine, recorder, received)
-        saliency = engine.saliency(round) if config.repel_weighting == "saliency" else None
-        pruned = {}
-        if recorder:
-            pruned, threshold = prune(final, masks)
-            recorder.finish_round(masks, start, final, history, threshold, saliency)
-        masks = cluster.from_chief(lambda pruned=pruned: pruned)
-
-
-def make_recorder(run, config, engine):
-    """What the chief shows and saves with."""
-    from lottery_tf.training.recorder import Recorder
-
-    return Recorder(run, config, engine)
 
 
 def prepare(config, directory, cluster):
@@ -69,16 +88,13 @@ def prepare(config, directory, cluster):
     from lottery_tf import masking
     from lottery_tf.training.engine import Engine
 
-    @functools.cache
-    def first():
-        return fresh(0)
-
     def fresh(round):
-        seed = int(np.random.SeedSequence([config.init_seed, round]).generate_state(1)[0])
-        shape, classes = directory.input_shape, directory.classes
-        return masking.get_weights(models.build(config, shape, classes, seed=seed))
+        seed = streams.initialization_seed(config.init_seed, round)
+        network = models.build(config, directory.input_shape, directory.classes, seed=seed)
+        return masking.get_weights(network)
 
     engine = Engine(config, directory, cluster)
+    first = functools.cache(lambda: fresh(0))
     return engine, lambda round: fresh(round) if round else first()
 
 
@@ -100,42 +116,28 @@ def main(config):
             run.check(config)
             check_runs(config)
         engine, initialization = prepare(config, directory, cluster)
-        if cluster.is_chief:
-            return lead(config, run, engine, initialization)
-        with console.stop_signals() as received:
-            try:
-                experiment(config, run, first_round(cluster), engine, initialization, received)
-            except console.Interrupted as interrupted:
-                return interrupted.status
-    return 0
+        work = lead if cluster.is_chief else experiment
+        return signals.resumable(functools.partial(work, config, run, engine, initialization))
 
 
-def lead(config, run, engine, initialization):
-    """What the chief does of `main`, and the only process of one."""
-    with run.open(config) as finished, console.stop_signals() as received:
+def lead(config, run, engine, initialization, stop_signal):
+    """The experiment on the chief, which opens the run, logs and prints."""
+    with run.open(config) as finished:
         devices = f"{engine.cluster.replicas} replicas on {engine.cluster.workers} workers"
         run.log(f"started at round {finished} of {config.rounds} with {devices}; {versions()}")
         print(f"{run.path}: {finished} of {config.rounds} rounds are finished.")
         console.print_header()
         for metrics in run.metrics():
             console.print_row(metrics)
-        first_round(engine.cluster, finished)
         try:
-            experiment(config, run, finished, engine, initialization, received)
-        except console.Interrupted as interrupted:
+            experiment(config, run, engine, initialization, stop_signal)
+        except signals.Interrupted as interrupted:
             run.log(f"stopped by {interrupted}")
-            interrupted.advise()
-            return interrupted.status
+            raise
         except Exception as error:
             run.log(f"stopped: {error}")
             raise
         run.log("finished")
-    return 0
-
-
-def first_round(cluster, finished=0):
-    """The round to begin with: the number of finished rounds, which the chief knows."""
-    return int(cluster.sum(np.array([finished], np.int32))[0])
 
 
 def versions():

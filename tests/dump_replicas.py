@@ -27,9 +27,9 @@ def main(config):
     run = RunDir(config.run_dir)
     if cluster.is_chief:
         with run.open(config):
-            imp.experiment(config, run, 0, engine, initialization)
+            imp.experiment(config, run, engine, initialization)
     else:
-        imp.experiment(config, run, 0, engine, initialization)
+        imp.experiment(config, run, engine, initialization)
     held = {f"weights/{path}": v for path, v in masking.variables(engine.network).items()}
     held |= {f"masks/{path}": k.mask for path, k in masking.kernels(engine.network).items()}
     for here in range(cluster.replicas_here):

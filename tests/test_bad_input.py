@@ -40,9 +40,10 @@ def test_a_loss_that_is_not_finite_keeps_the_finished_rounds(config, monkeypatch
     before = npz_bytes(run.path)
     assert before
 
-    def explode(initialization, masks, round):
-        start = {path: np.full_like(array, np.inf) for path, array in initialization(0).items()}
-        return pruning.apply_masks(start, masks)
+    def explode(sources, masks, round):
+        initialization = sources.initialization(0)
+        start = {path: np.full_like(array, np.inf) for path, array in initialization.items()}
+        return pruning.apply_masks(start, masks), 0
 
     monkeypatch.setitem(resets.RESETS, "init", explode)
     with pytest.raises(InputError, match="Round 1, epoch 1, step 0"):

@@ -1,5 +1,6 @@
 """Nothing is lost, and nothing changes, when a run is stopped and launched again."""
 
+import dataclasses
 import signal
 import subprocess
 
@@ -9,11 +10,12 @@ import pytest
 from lottery_tf import datasets, imp
 from lottery_tf.method.streams import Noise
 from lottery_tf.store import checkpoints
-from lottery_tf.store.moment import Moment
+from lottery_tf.store.checkpoints import Checkpoint, Progress
 from lottery_tf.store.rundir import RunDir
-from lottery_tf.terminal.console import Interrupted
+from lottery_tf.terminal.signals import Interrupted
 from lottery_tf.training import engine
 from lottery_tf.training.devices import connect
+from lottery_tf.training.training import Training
 from tests.launching import LONG, copy, found, launch, npz_bytes
 
 WAYS = {
@@ -46,23 +48,24 @@ def test_a_training_goes_on_from_any_step_bit_for_bit(way, stop_at, config, monk
     monkeypatch.setattr(engine, "PIECE_SECONDS", 1e-9)  # every step is a piece
     config = config(epochs=2, deterministic=True, **WAYS[way])
     first, weights = make(config)
-    masks, noise = first.dense_masks(), Noise(0, 1)
-    expected, history = first.train(weights, masks, noise)
+    training = Training(weights, first.dense_masks(), Noise(0, 1))
+    expected, history = first.train(training)
 
-    def stop(moment):
-        if moment.step == stop_at:
-            checkpoints.save(tmp_path, 1, moment, first.state())
+    def stop(progress):
+        if progress.step == stop_at:
+            checkpoints.save(tmp_path, 1, Checkpoint(progress, first.state()))
             raise Interrupted(signal.SIGTERM)
 
     with pytest.raises(Interrupted):
-        first.train(weights, masks, noise, on_piece=stop)
+        first.train(training, on_piece=stop)
     again, _ = make(config)  # a new process, but for the compiler's caches
     checkpoint = checkpoints.newest(tmp_path, 1, pytest.fail)
-    checkpoint = checkpoints.unpack(checkpoints.pack(checkpoint))  # as it travels to workers
-    assert checkpoint[0].step == stop_at
+    checkpoint = Checkpoint.unpack(checkpoint.pack())  # as it travels to workers
+    assert checkpoint.progress.step == stop_at
     steps = []
     found, resumed = again.train(
-        {}, masks, noise, checkpoint=checkpoint, on_piece=lambda moment: steps.append(moment.step)
+        dataclasses.replace(training, start=checkpoint),
+        on_piece=lambda progress: steps.append(progress.step),
     )
     assert steps[0] == stop_at + 1
     for path in expected:
@@ -76,15 +79,15 @@ def test_a_training_goes_on_from_any_step_bit_for_bit(way, stop_at, config, monk
 def test_a_checkpoint_of_one_device_continues_on_two(config, monkeypatch, tmp_path):
     monkeypatch.setattr(engine, "PIECE_SECONDS", 1e-9)
     one, weights = make(config())
-    masks, taken = one.dense_masks(), []
+    training, taken = Training(weights, one.dense_masks(), Noise(0, 0)), []
 
-    def take(moment):
-        if moment.step == 30:
-            taken.append((moment, one.state()))
+    def take(progress):
+        if progress.step == 30:
+            taken.append(Checkpoint(progress, one.state()))
 
-    expected, history = one.train(weights, masks, Noise(0, 0), on_piece=take)
+    expected, history = one.train(training, on_piece=take)
     two, _ = make(config(strategy="mirrored", cpu_devices=2))
-    found, resumed = two.train({}, masks, Noise(0, 0), checkpoint=taken[0])
+    found, resumed = two.train(dataclasses.replace(training, start=taken[0]))
     for path in expected:
         assert np.linalg.norm(found[path] - expected[path]) <= 1e-5 * np.linalg.norm(expected[path])
     assert resumed[0]["train_loss"] == pytest.approx(history[0]["train_loss"], rel=1e-6)
@@ -106,13 +109,13 @@ def test_sigterm_saves_and_a_launch_goes_on_inside_the_round(long_run, stopped_r
 
 def test_only_the_newest_two_are_kept(tmp_path):
     for step in (5, 10, 15, 15):
-        moment = Moment(step, 0.5, 0.25, [{"epoch": 1, "train_loss": 0.1}], 1.5, 1.0)
-        checkpoints.save(tmp_path, 3, moment, {"totals": np.full(3, step)})
+        progress = Progress(step, 0.5, 0.25, [{"epoch": 1, "train_loss": 0.1}], 1.5, 1.0)
+        checkpoints.save(tmp_path, 3, Checkpoint(progress, {"totals": np.full(3, step)}))
     names = [path.name for path in found(tmp_path)]
     assert names == ["round_03_step_00000010", "round_03_step_00000015"]
-    moment, state = checkpoints.newest(tmp_path, 3, pytest.fail)
-    assert moment == Moment(15, 0.5, 0.25, [{"epoch": 1, "train_loss": 0.1}], 1.5, 1.0)
-    assert state["totals"].tolist() == [15] * 3
+    newest = checkpoints.newest(tmp_path, 3, pytest.fail)
+    assert newest.progress == Progress(15, 0.5, 0.25, [{"epoch": 1, "train_loss": 0.1}], 1.5, 1.0)
+    assert newest.state["totals"].tolist() == [15] * 3
     assert checkpoints.newest(tmp_path, 4, pytest.fail) is None
     result = subprocess.run(
         ["sha256sum", "-c", "SHA256SUMS"], cwd=found(tmp_path)[0], capture_output=True

@@ -9,11 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from lottery_tf import datasets
+from lottery_tf import datasets, imp
 from lottery_tf.datasets import tfrecords
 from lottery_tf.errors import InputError
 from lottery_tf.store import checkpoints, files
-from lottery_tf.store.moment import Moment
 from lottery_tf.store.rundir import RunDir
 from tests.conftest import ROOT
 from tests.launching import LONG, arguments, copy, found, launch, npz_bytes
@@ -47,14 +46,14 @@ def test_a_truncated_checkpoint_is_never_taken(stopped_run, tmp_path):
         content = (newer / name).read_bytes()
         (newer / name).write_bytes(content[: generator.integers(0, len(content))])
         reported = []
-        moment, state = checkpoints.newest(run_dir, 0, reported.append)
+        newest = checkpoints.newest(run_dir, 0, reported.append)
         if reported:
             assert str(newer) in reported[0]
-            assert moment.step == int(older.name.rpartition("_")[2])
+            assert newest.progress.step == int(older.name.rpartition("_")[2])
         else:  # SHA256SUMS lost only the newline at its end, or so
             assert name == "SHA256SUMS"
-            assert moment == good[0]
-            assert all(np.array_equal(state[key], good[1][key]) for key in state)
+            assert newest.progress == good.progress
+            assert all(np.array_equal(newest.state[key], good.state[key]) for key in good.state)
         (newer / name).write_bytes(content)
     shutil.rmtree(older)
     (newer / "state.npz").unlink()
@@ -90,8 +89,8 @@ def test_no_flipped_bit_changes_anything_silently(stopped_run, long_run, tmp_pat
         def report(line):
             raise InputError(line)
 
-        moment, state = checkpoints.newest(checkpointed, 0, report)
-        return state | {"moment": np.array(str(moment))}
+        newest = checkpoints.newest(checkpointed, 0, report)
+        return newest.state | {"progress": np.array(str(newest.progress))}
 
     def read_data():
         arrays = [a for split in ("train", "test") for a in tfrecords.read(directory, split)]
@@ -154,22 +153,18 @@ def test_a_full_disk_keeps_the_finished_rounds_and_a_launch_goes_on(long_run, tm
         assert npz_bytes(disk / "run") == npz_bytes(whole)
 
 
-def test_a_checkpoint_that_cannot_be_saved_is_reported_and_the_training_goes_on(config, capsys):
-    class Silent:
-        def __getattr__(self, name):
-            return lambda *args, **kwargs: None
-
-    from lottery_tf.training.recorder import Recorder
-
-    config = config()
+def test_a_checkpoint_that_cannot_be_saved_is_reported_and_the_training_goes_on(
+    config, capsys, monkeypatch
+):
+    monkeypatch.setattr("lottery_tf.training.engine.PIECE_SECONDS", 1e-9)  # every step is a piece
+    config = config(rounds=1, epochs=1, checkpoint_minutes=1e-9)
     run = RunDir(config.run_dir)
-    with run.open(config):
-        recorder = Recorder(run, config, Silent())
-        recorder.round = 0
-        (run.path / "checkpoints").write_text("a file in the way")
-        recorder.save_checkpoint(Moment(7, 0.0, 0.0, [], 0.0, 0.0), {"weights/w": np.zeros(1)})
+    run.path.mkdir()
+    (run.path / "checkpoints").write_text("a file in the way")
+    imp.main(config)
     assert "No checkpoint at step 7" in capsys.readouterr().err
     assert "No checkpoint at step 7" in (run.path / "log.txt").read_text()
+    assert run.finished_rounds() == 1
 
 
 def test_a_run_removed_under_its_feet_is_a_clear_error(tmp_path):

@@ -10,6 +10,7 @@ from lottery_tf.method import pruning
 from lottery_tf.method.streams import Noise
 from lottery_tf.training.devices import connect
 from lottery_tf.training.engine import Engine
+from lottery_tf.training.training import Training
 
 
 def make(config):
@@ -59,7 +60,7 @@ def test_resident_training_equals_streaming(on_shards, jit_compile):
     results = []
     for resident in ("on", "off"):
         engine, weights = make(on_shards(resident=resident, jit_compile=jit_compile))
-        results.append(engine.train(weights, engine.dense_masks(), Noise(0, 0)))
+        results.append(engine.train(Training(weights, engine.dense_masks(), Noise(0, 0))))
     (resident, resident_history), (streamed, streamed_history) = results
     assert_equal(resident, streamed)
     for one, other in zip(resident_history, streamed_history, strict=True):
@@ -73,10 +74,8 @@ def test_pieces_do_not_change_the_result_and_compile_once(config, monkeypatch):
         engine, weights = make(config())
         pieces = []
         trained, _ = engine.train(
-            weights,
-            engine.dense_masks(),
-            Noise(0, 0),
-            on_piece=lambda moment: pieces.append(moment.step),
+            Training(weights, engine.dense_masks(), Noise(0, 0)),
+            on_piece=lambda progress: pieces.append(progress.step),
         )
         assert engine._run_steps.experimental_get_tracing_count() == 1
         assert pieces[-1] == engine.steps == 84
@@ -104,9 +103,9 @@ def test_one_compiled_program_serves_all_bounds_of_a_piece(config):
 def test_training_in_two_parts_covers_the_same_steps_and_rates(config):
     engine, weights = make(config(schedule="cosine", optimizer="momentum", momentum=0.0))
     masks = engine.dense_masks()
-    whole, history = engine.train(weights, masks, Noise(0, 0))
-    half, first_half = engine.train(weights, masks, Noise(0, 0), last=50)
-    rest, second_half = engine.train(half, masks, Noise(0, 0), first=50)
+    whole, history = engine.train(Training(weights, masks, Noise(0, 0)))
+    half, first_half = engine.train(Training(weights, masks, Noise(0, 0), last=50))
+    rest, second_half = engine.train(Training(half, masks, Noise(0, 0), first=50))
     assert_equal(whole, rest)  # without momentum, a fresh optimizer does not matter
     assert [row["step"] for row in first_half + second_half] == [42, 84]
     assert history[-1]["learning_rate"] == second_half[-1]["learning_rate"]
@@ -129,7 +128,7 @@ def test_the_noise_changes_the_result(config):
     engine, weights = make(config(epochs=1))
     masks = engine.dense_masks()
     finals = [
-        engine.train(weights, masks, noise)[0]["logits/bias"].tolist()
+        engine.train(Training(weights, masks, noise))[0]["logits/bias"].tolist()
         for noise in (Noise(0, 0), Noise(0, 1), Noise(1, 0), Noise(0, 0))
     ]
     assert finals[0] == finals[3]
@@ -140,7 +139,7 @@ def test_masked_weights_stay_zero_in_the_compiled_epoch(config):
     for optimizer in ("adam", "momentum"):
         engine, weights = make(config(optimizer=optimizer, weight_decay=0.1, epochs=1))
         masks, _ = pruning.prune(weights, engine.dense_masks(), 0.9)
-        trained, _ = engine.train(pruning.apply_masks(weights, masks), masks, Noise(0, 0))
+        trained, _ = engine.train(Training(pruning.apply_masks(weights, masks), masks, Noise(0, 0)))
         for path, mask in masks.items():
             assert not trained[path][~mask].any()
             assert (trained[path] != weights[path])[mask].all()
@@ -149,10 +148,10 @@ def test_masked_weights_stay_zero_in_the_compiled_epoch(config):
 def test_a_loss_that_is_not_finite_names_round_epoch_and_step(config):
     engine, weights = make(config(optimizer="momentum", learning_rate=1e30))
     with pytest.raises(InputError, match=r"Round 4, epoch 1, step [1-9]: the loss"):
-        engine.train(weights, engine.dense_masks(), Noise(0, 4))
+        engine.train(Training(weights, engine.dense_masks(), Noise(0, 4)))
     poisoned = weights | {"logits/bias": np.full(10, np.nan, np.float32)}
     with pytest.raises(InputError, match=r"Round 0, epoch 2, step 50"):
-        engine.train(poisoned, engine.dense_masks(), Noise(0, 0), first=50)
+        engine.train(Training(poisoned, engine.dense_masks(), Noise(0, 0), first=50))
 
 
 def test_a_batch_larger_than_the_split_is_an_error(config):
@@ -167,11 +166,12 @@ def test_dropout_is_part_of_the_noise(config, jit_compile):
         config(model="tests.networks:dropout", epochs=1, jit_compile=jit_compile)
     )
     masks = engine.dense_masks()
-    assert len(engine.dropout_states) == 1
+    assert len(engine._state.dropout) == 1
     finals = [
-        engine.train(weights, masks, noise)[0] for noise in (Noise(0, 0), Noise(0, 1), Noise(0, 0))
+        engine.train(Training(weights, masks, noise))[0]
+        for noise in (Noise(0, 0), Noise(0, 1), Noise(0, 0))
     ]
     assert_equal(finals[0], finals[2])
-    state = engine.dropout_states[0].numpy()
-    engine.train(weights, masks, Noise(0, 3), last=1)
-    assert not np.array_equal(engine.dropout_states[0].numpy(), state)
+    state = engine._state.dropout[0].numpy()
+    engine.train(Training(weights, masks, Noise(0, 3), last=1))
+    assert not np.array_equal(engine._state.dropout[0].numpy(), state)

@@ -15,6 +15,7 @@ from lottery_tf.method import pruning
 from lottery_tf.method.streams import Noise
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.training.devices import connect
+from lottery_tf.training.training import Training
 
 
 def write_image(path, size, seed, kind="JPEG"):
@@ -145,7 +146,7 @@ def test_resnet50_steps_at_224_pixels(config, large_images, tmp_path):
     settings = config(**flags, epochs=1)
     engine, initialization = imp.prepare(settings, datasets.find(settings), connect(settings))
     before = initialization(0)
-    after, _ = engine.train(before, engine.dense_masks(), Noise(0, 0), last=1)
+    after, _ = engine.train(Training(before, engine.dense_masks(), Noise(0, 0), last=1))
     assert all((after[path] != before[path]).any() for path in engine.dense_masks())
 
 

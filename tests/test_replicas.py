@@ -12,6 +12,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.method.streams import Noise
 from lottery_tf.training import feeds
 from lottery_tf.training.devices import connect
+from lottery_tf.training.training import Training
 from tests.conftest import ROOT
 
 
@@ -32,10 +33,10 @@ def local_values(engine, variable):
 def test_batch_norm_statistics(config, sync_bn):
     flags = {"model": "resnet20", "epochs": 1, "train_examples": 128, "sync_bn": sync_bn}
     engine, weights = mirrored(config, **flags)
-    trained, _ = engine.train(weights, engine.dense_masks(), Noise(0, 0), last=1)
+    trained, _ = engine.train(Training(weights, engine.dense_masks(), Noise(0, 0), last=1))
     one_config = config(strategy="one_device", **flags)
     one, _ = imp.prepare(one_config, datasets.find(one_config), connect(one_config))
-    expected, _ = one.train(weights, one.dense_masks(), Noise(0, 0), last=1)
+    expected, _ = one.train(Training(weights, one.dense_masks(), Noise(0, 0), last=1))
     path = "stem_bn/moving_variance"
     variable = masking.variables(engine.network)[path]
     assert np.array_equal(*local_values(engine, variable))
@@ -48,17 +49,17 @@ def test_batch_norm_statistics(config, sync_bn):
 def test_replicas_drop_other_units(config):
     engine, weights = mirrored(config, model="tests.networks:dropout", epochs=1)
     masks = engine.dense_masks()
-    finals = [engine.train(weights, masks, Noise(0, 0), last=5)[0] for _ in range(2)]
+    finals = [engine.train(Training(weights, masks, Noise(0, 0), last=5))[0] for _ in range(2)]
     for path in finals[0]:
         assert np.array_equal(finals[0][path], finals[1][path])
-    states = local_values(engine, engine.dropout_states[0])
+    states = local_values(engine, engine._state.dropout[0])
     assert not np.array_equal(*states)
 
 
 @pytest.mark.parametrize("mixed_precision", ["bfloat16", "float16"])
 def test_mixed_precision_on_two_replicas(config, mixed_precision):
     engine, weights = mirrored(config, mixed_precision=mixed_precision, epochs=3)
-    _, history = engine.train(weights, engine.dense_masks(), Noise(0, 0))
+    _, history = engine.train(Training(weights, engine.dense_masks(), Noise(0, 0)))
     assert history[-1]["test_accuracy"] > 0.9
 
 
@@ -67,7 +68,9 @@ def test_accumulated_micro_batches_on_two_replicas(config):
     finals = []
     for accumulate_steps in (1, 4):
         engine, weights = mirrored(config, accumulate_steps=accumulate_steps, **flags)
-        finals.append(engine.train(weights, engine.dense_masks(), Noise(0, 0), last=10)[0])
+        finals.append(
+            engine.train(Training(weights, engine.dense_masks(), Noise(0, 0), last=10))[0]
+        )
     for path, whole in finals[0].items():
         assert np.linalg.norm(finals[1][path] - whole) <= 1e-5 * np.linalg.norm(whole)
 

@@ -1,5 +1,7 @@
 """J_r against a float64 reference, its memory, and runs that are repelled."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,8 +11,10 @@ from lottery_tf.benchmarks import repulsion
 from lottery_tf.errors import InputError
 from lottery_tf.method.streams import Noise
 from lottery_tf.repulsion import loss, optima
+from lottery_tf.store.checkpoints import Checkpoint
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.training.devices import connect
+from lottery_tf.training.training import Training
 
 SHAPES = {"a/kernel": (7, 5), "b/kernel": (3, 3, 2, 4), "c/kernel": (30,)}
 
@@ -61,7 +65,7 @@ def reference(weights, masks, networks, importances, strength, scope):
 
 def compute(weights, held, strength, scope, jit_compile):
     arrays = {
-        path: {"index": held.index[path], "units": held.units[path]}
+        path: {"index": held.index[path], "directions": held.directions[path]}
         | ({"importance": held.importance[path]} if held.importance else {})
         for path in held.index
     }
@@ -82,7 +86,7 @@ def test_value_and_gradient_are_those_of_the_definition(count, scope, weighted, 
         importances = [None] * count
     names = [f"round {index}" for index in range(count)]
     sources = zip(names, networks, importances, strict=True)
-    held = optima.compact(sources, masks, scope=scope)
+    held = optima.on_mask(sources, masks, scope=scope)
     expected, gradient = reference(weights, masks, networks, importances, 2.0, scope)
     found, gradients = compute(weights, held, 2.0, scope, jit_compile)
     assert found == pytest.approx(expected, rel=1e-5)
@@ -90,7 +94,7 @@ def test_value_and_gradient_are_those_of_the_definition(count, scope, weighted, 
     for path in SHAPES:
         assert np.linalg.norm(gradients[path] - gradient[path]) <= 1e-5 * whole
         assert not gradients[path][~masks[path]].any()
-    row = optima.measure(weights, held, strength=2.0, scope=scope)
+    row = optima.repulsion_metrics(weights, held, strength=2.0, scope=scope)
     assert row["repel_loss"] == pytest.approx(expected, rel=1e-5)
     cosines = [
         sum(np.sum(weights[p] * n[p]) for p in SHAPES)
@@ -107,11 +111,11 @@ def test_value_and_gradient_are_those_of_the_definition(count, scope, weighted, 
 def test_a_step_against_the_gradient_repels_or_attracts(scope, strength):
     weights, masks, networks, _ = problem(3)
     sources = [(str(index), network, None) for index, network in enumerate(networks)]
-    held = optima.compact(sources, masks, scope=scope)
-    before = optima.measure(weights, held, strength=1.0, scope=scope)["repel_loss"]
+    held = optima.on_mask(sources, masks, scope=scope)
+    before = optima.repulsion_metrics(weights, held, strength=1.0, scope=scope)["repel_loss"]
     _, gradients = compute(weights, held, strength, scope, False)
     moved = {path: weights[path] - 0.1 * gradients[path] for path in weights}
-    after = optima.measure(moved, held, strength=1.0, scope=scope)["repel_loss"]
+    after = optima.repulsion_metrics(moved, held, strength=1.0, scope=scope)["repel_loss"]
     assert (after < before) == (strength > 0)
 
 
@@ -122,7 +126,7 @@ def test_zeros_divide_nothing(scope):
     masks["c/kernel"][:] = False  # a layer without survivors
     weights["c/kernel"][:] = 0
     sources = [(str(index), network, None) for index, network in enumerate(networks)]
-    held = optima.compact(sources, masks, scope=scope)
+    held = optima.on_mask(sources, masks, scope=scope)
     value, gradients = compute(weights, held, 2.0, scope, True)
     assert np.isfinite(value)
     assert all(np.isfinite(gradient).all() for gradient in gradients.values())
@@ -134,22 +138,22 @@ def test_zeros_divide_nothing(scope):
 
 def test_the_values_take_what_the_survivors_take():
     _, masks, networks, _ = problem(4)
-    held = optima.compact(
+    held = optima.on_mask(
         [(str(i), n, None) for i, n in enumerate(networks)], masks, scope="global"
     )
     alive = sum(mask.sum() for mask in masks.values())
     assert held.bytes() == (4 * 4 * alive, 4 * alive)
     again = optima.Optima.unpack(held.pack())
     assert again.names == held.names
-    for part in ("index", "units", "norms"):
+    for part in ("index", "directions", "norms"):
         for path, array in getattr(held, part).items():
             assert np.array_equal(getattr(again, part)[path], array)
 
 
 def test_describe_names_what_was_repelled():
     weights, masks, networks, _ = problem(1)
-    held = optima.compact([("round 0", networks[0], None)], masks, scope="layer")
-    rows = {row["kernel"]: row for row in optima.describe(weights, held)}
+    held = optima.on_mask([("round 0", networks[0], None)], masks, scope="layer")
+    rows = {row["kernel"]: row for row in optima.compare_with_optima(weights, held)}
     assert list(rows) == [*SHAPES, "all"]
     for path, mask in masks.items():
         now, then = weights[path][mask], networks[0][path][mask]
@@ -160,11 +164,11 @@ def test_describe_names_what_was_repelled():
 
 
 def test_repel_from_chooses_rounds():
-    assert list(optima.last(range(5), "all")) == [0, 1, 2, 3, 4]
-    assert list(optima.last(range(5), "previous")) == [4]
-    assert list(optima.last(range(5), "3")) == [2, 3, 4]
-    assert list(optima.last(range(2), "3")) == [0, 1]
-    assert list(optima.last(range(0), "all")) == []
+    assert list(optima.select_rounds(range(5), "all")) == [0, 1, 2, 3, 4]
+    assert list(optima.select_rounds(range(5), "previous")) == [4]
+    assert list(optima.select_rounds(range(5), "3")) == [2, 3, 4]
+    assert list(optima.select_rounds(range(2), "3")) == [0, 1]
+    assert list(optima.select_rounds(range(0), "all")) == []
 
 
 def cosine(some, other, masks):
@@ -241,19 +245,19 @@ def test_a_repelled_round_goes_on_from_its_middle_bit_for_bit(config, monkeypatc
     config = config(repel=2.0, epochs=2, **flags)
     first, initialization = imp.prepare(config, datasets.find(config), connect(config))
     weights, masks = initialization(0), first.dense_masks()
-    held = optima.compact([("round 0", initialization(1), None)], masks, scope="global")
+    held = optima.on_mask([("round 0", initialization(1), None)], masks, scope="global")
     taken = []
 
-    def take(moment):
-        if moment.step == 30:
-            taken.append((moment, first.state()))
+    def take(progress):
+        if progress.step == 30:
+            taken.append(Checkpoint(progress, first.state()))
 
-    noise = Noise(0, 1)
-    expected, history = first.train(weights, masks, noise, optima=held, on_piece=take)
-    plain, _ = first.train(weights, masks, noise)
+    training = Training(weights, masks, Noise(0, 1), held)
+    expected, history = first.train(training, on_piece=take)
+    plain, _ = first.train(dataclasses.replace(training, optima=None))
     assert not np.array_equal(plain["logits/kernel"], expected["logits/kernel"])
     again, _ = imp.prepare(config, datasets.find(config), connect(config))
-    found, resumed = again.train({}, masks, noise, optima=held, checkpoint=taken[0])
+    found, resumed = again.train(dataclasses.replace(training, start=taken[0]))
     for path in expected:
         assert np.array_equal(found[path], expected[path]), path
     for column in ("repel_loss", "cosine_nearest", "train_loss", "test_loss"):
@@ -292,7 +296,7 @@ def test_saliency_is_saved_and_weighs(config, tmp_path):
         imp.main(config(repel=repel, repel_weighting="saliency", epochs=20, run_dir=str(run.path)))
         losses[repel] = run.metrics()[2]["repel_loss"] / repel
     assert losses[2.0] < losses[1e-6] - 0.05
-    saliency = run.saliency(1)
+    saliency = run.squared_gradients(1)
     assert saliency.keys() == run.masks(1).keys()
     for path, array in saliency.items():
         assert array.shape == run.masks(1)[path].shape

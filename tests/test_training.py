@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lottery_tf import masking
+from lottery_tf import masking, models
 from lottery_tf.config import Config
+from lottery_tf.repulsion import optima
 from lottery_tf.training import trainer as training
 
 RATE, DECAY = 0.1, 0.5
@@ -180,3 +181,43 @@ def test_reset_optimizer_forgets_slots_and_iterations(network):
     for name in before:
         assert np.array_equal(results[0][name], results[1][name])
         assert not np.array_equal(results[0][name], before[name])
+
+
+@pytest.mark.parametrize("repel", [0.0, 2.0])
+def test_keras_fit_does_the_same_updates(repel):
+    """train_step under compile and fit: the same weights, and the running means as logs."""
+    config = Config(repel=repel, optimizer="momentum", learning_rate=0.05, weight_decay=0.01)
+    images = np.random.default_rng(0).normal(size=(64, 8, 8, 1)).astype(np.float32)
+    labels = np.arange(64) % 10
+    ends, means = [], []
+    for fit in (False, True):
+        network = models.build(config, (8, 8, 1), 10, seed=0)
+        other = masking.get_weights(models.build(config, (8, 8, 1), 10, seed=1))
+        trainer = training.Trainer(network, config)
+        if repel:
+            held = optima.on_mask(
+                [("other", other, None)], masking.get_masks(network), scope="global"
+            )
+            trainer.optima = {
+                path: {"index": held.index[path], "directions": held.directions[path]}
+                for path in held.index
+            }
+        if fit:
+            history = trainer.fit(images, labels, batch_size=16, epochs=2, shuffle=False, verbose=0)
+            means = [history.history[name][-1] for name in ("loss", "accuracy")]
+            assert set(trainer.evaluate(images, labels, verbose=0, return_dict=True)) == {
+                "loss",
+                "accuracy",
+            }
+            assert trainer.predict(images[:3], verbose=0).shape == (3, 10)
+        else:
+            for _ in range(2):
+                trainer.set_totals(0)
+                for start in range(0, 64, 16):
+                    some = slice(start, start + 16)
+                    trainer.train_step((tf.constant(images[some]), tf.constant(labels[some])))
+            loss, hits, examples, _ = trainer.totals.numpy().sum(0)
+        ends.append(masking.get_weights(network))
+    for path, array in ends[0].items():
+        np.testing.assert_allclose(ends[1][path], array, rtol=0, atol=2e-6)
+    assert means == pytest.approx([loss / examples, hits / examples], rel=1e-5)

@@ -14,7 +14,7 @@ from lottery_tf.analysis import instability, loading, rounds, tool
 from lottery_tf.analysis.copies import Copies
 from lottery_tf.config import command
 from lottery_tf.errors import InputError
-from lottery_tf.terminal import console
+from lottery_tf.terminal import signals
 
 AT_ROUNDS = flags.DEFINE_list("at_rounds", ["0", "5", "10", "15"], "Rounds to train again.")
 COPIES = flags.DEFINE_integer(
@@ -61,7 +61,7 @@ def main(_):
             options=options,
         )
 
-    return console.resumable(measure)
+    return signals.resumable(measure)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from lottery_tf.analysis import rounds, stability, tool
 from lottery_tf.analysis.copies import Copies
 from lottery_tf.config import command
 from lottery_tf.errors import InputError
-from lottery_tf.terminal import console
+from lottery_tf.terminal import signals
 
 AT_ROUNDS = flags.DEFINE_list("at_rounds", ["10"], "Rounds whose masks are measured.")
 REPLICATES = flags.DEFINE_integer(
@@ -58,7 +58,7 @@ def main(_):
             options={"start": START.value},
         )
 
-    return console.resumable(measure)
+    return signals.resumable(measure)
 
 
 if __name__ == "__main__":

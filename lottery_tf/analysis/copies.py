@@ -1,52 +1,21 @@
 """Further trainings of a run's networks, kept inside the run, and resumed. Imports TensorFlow."""
 
-import dataclasses
-import hashlib
 import shutil
-import time
 
 from lottery_tf.analysis import loading, tool
 from lottery_tf.analysis.rounds import Network
 from lottery_tf.errors import InputError
 from lottery_tf.method.pruning import apply_masks
 from lottery_tf.method.streams import Noise
-from lottery_tf.repulsion.optima import Optima, collect
+from lottery_tf.repulsion.optima import optima_of
 from lottery_tf.store import checkpoints, files
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import console
+from lottery_tf.training.recorder import Silent
+from lottery_tf.training.resumable import train_or_continue
+from lottery_tf.training.training import Training
 
 INIT = "init"
-
-
-@dataclasses.dataclass(frozen=True)
-class Training:
-    """What `Copies.train` trains, and its name.
-
-    Args:
-        name: of the directory, as "round_05_init_data_seed_1".
-        start: {variable path: array}, zero where masked.
-        masks: {kernel path: bool array}.
-        noise: datasets.order.Noise.
-        optima: optima.Optima to be repelled from, or None.
-        first, last: steps of the schedule; last=None for the whole of it.
-    """
-
-    name: str
-    start: dict
-    masks: dict
-    noise: Noise
-    optima: Optima | None = None
-    first: int = 0
-    last: int | None = None
-
-    def digest(self):
-        """A hexadecimal number of all of it but the name."""
-        sums = hashlib.sha256(repr((self.noise, self.first, self.last)).encode())
-        for arrays in (self.start, self.masks, self.optima.pack() if self.optima else {}):
-            for path, array in arrays.items():
-                sums.update(path.encode())
-                sums.update(array.tobytes())
-        return sums.hexdigest()
 
 
 class Copies:
@@ -55,14 +24,14 @@ class Copies:
     Args:
         run: RunDir.
         start: "init", or "rewind:STEP" ("rewind:4ep"): the state of round 0 after some steps.
-        received: a function that gives the number of the signal that has come, or 0.
+        stop_signal: a function that gives the number of the signal that has come, or 0.
 
     Raises:
         InputError: start is neither, or lies behind the end of training.
     """
 
-    def __init__(self, run, start, received):
-        self.run, self.start, self.received = run, start, received
+    def __init__(self, run, start, stop_signal):
+        self.run, self.start, self.stop_signal = run, start, stop_signal
         self.engine = loading.engine_of(run)
         self.config = self.engine.config
         self.path = run.path / "copies"
@@ -95,8 +64,8 @@ class Copies:
         state = self.rewind_point() if self.first else self.run.initial(self._origin(round))
         label = f"{name}_{self.start.replace(':', '_')}_data_seed_{data_seed}"
         noise, start = Noise(data_seed, round), apply_masks(state, masks)
-        optima = collect(self.config, self.run, round, masks)
-        return self.train(Training(label, start, masks, noise, optima, self.first))
+        optima = optima_of(self.config, self.run, round, masks)
+        return self.train(label, Training(start, masks, noise, optima, self.first))
 
     def _origin(self, round):
         # A ticket starts from W_0, whose pruned weights only round 0 has; a reinit from its own.
@@ -107,17 +76,21 @@ class Copies:
         masks = self.engine.dense_masks()
         noise = Noise(self.config.data_seed, 0)
         name = self.start.replace(":", "_")
-        optima = collect(self.config, self.run, 0, masks)
-        training = Training(name, self.run.initial(0), masks, noise, optima, last=self.first)
-        return self.train(training)[0]
+        optima = optima_of(self.config, self.run, 0, masks)
+        training = Training(self.run.initial(0), masks, noise, optima, last=self.first)
+        return self.train(name, training)[0]
 
-    def train(self, training):
+    def train(self, name, training):
         """(weights, history) of a Training: read if it is there, else trained, or trained on.
 
+        Args:
+            name: of the directory, as "round_05_init_data_seed_1".
+            training: Training.
+
         Raises:
-            console.Interrupted: a signal came; a checkpoint is saved.
+            Interrupted: a signal came; a checkpoint is saved.
         """
-        path = self.path / training.name
+        path = self.path / name
         source, trained = path / "source.txt", path / "trained"
         digest = training.digest() + "\n"
         is_of_this = source.exists() and source.read_text() == digest
@@ -138,34 +111,10 @@ class Copies:
         return weights, files.parse_csv(files.read_checked(trained / "history.csv"))
 
     def _train(self, path, training):
-        saved, round = time.perf_counter(), training.noise.round
-        checkpoint = checkpoints.newest(path, round, console.say)
         steps = (training.last or self.engine.steps) - training.first
-        done = checkpoint[0].step - training.first if checkpoint else 0
-        with tool.progress(steps, training.name) as bar:
-            bar.update(done)
-
-            def on_piece(moment):
-                nonlocal saved
-                bar.update(moment.step - training.first - bar.n)
-                stop = self.received()
-                minutes = self.config.checkpoint_minutes
-                due = 0 < minutes <= (time.perf_counter() - saved) / 60
-                if stop or due:
-                    checkpoints.save(path, round, moment, self.engine.state())
-                    saved = time.perf_counter()
-                if stop:
-                    raise console.Interrupted(stop)
-
-            weights, history = self.engine.train(
-                training.start,
-                training.masks,
-                training.noise,
-                first=training.first,
-                last=training.last,
-                optima=training.optima,
-                checkpoint=checkpoint,
-                on_piece=on_piece,
+        with tool.progress(steps, path.name) as bar:
+            weights, history = train_or_continue(
+                self.engine, training, path, Bar(bar, training.first), self.stop_signal
             )
         contents = {
             "final.npz": files.format_npz(weights),
@@ -173,6 +122,26 @@ class Copies:
         }
         files.write_directory(path / "trained", contents)
         checkpoints.forget(path)
+
+
+class Bar(Silent):
+    """Shows the training of a copy, which begins at step `first`, as a progress bar."""
+
+    def __init__(self, bar, first):
+        self.bar, self.first = bar, first
+
+    def begin(self, progress):
+        """Begins, or goes on at a Progress."""
+        if progress:
+            self.show(progress)
+
+    def show(self, progress):
+        """Moves the bar."""
+        self.bar.update(progress.step - self.first - self.bar.n)
+
+    def report(self, line):
+        """Tells the user."""
+        console.say(line)
 
 
 def parse_start(text, steps_per_epoch):

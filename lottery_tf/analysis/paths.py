@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import masking
-from lottery_tf.training import checks
+from lottery_tf.masking import keras_private
 from lottery_tf.training.trainer import count_hits, cross_entropy
 
 STATISTICS_EXAMPLES = 10_000
@@ -35,7 +35,7 @@ class Lines:
         self.variables = masking.variables(self.network)
         self.norms = [
             layer
-            for layer in self.network._flatten_layers()
+            for layer in keras_private.flatten_layers(self.network)
             if isinstance(layer, keras.layers.BatchNormalization)
         ]
         self.statistics = [  # paths
@@ -44,7 +44,7 @@ class Lines:
             for variable in (layer.moving_mean, layer.moving_variance)
         ]
         self.bn_stats = bn_stats if self.norms else "none"
-        jit = checks.use_xla(engine.config, self.network, engine.cluster)
+        jit = engine.jit
         self._totals = tf.function(self._totals_of_batch, jit_compile=jit, reduce_retracing=True)
         self._moments = tf.function(self._moments_of_batch, jit_compile=jit)
 

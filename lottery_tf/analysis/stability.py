@@ -17,6 +17,7 @@ from lottery_tf.analysis import tool
 from lottery_tf.analysis.distances import between
 from lottery_tf.analysis.results import means
 from lottery_tf.analysis.rounds import Network, check_files
+from lottery_tf.method import streams
 from lottery_tf.method.pruning import density
 from lottery_tf.output import figures
 
@@ -125,7 +126,7 @@ def measure(run, network, replicate, train):
     """A row for each mask and measure."""
     check_files([network])
     ticket, round = network.masks(), network.round
-    generator = np.random.default_rng([run.config()["init_seed"], round, replicate])
+    generator = streams.random_masks(run.config()["init_seed"], round, replicate)
     dense = {path: np.ones_like(mask) for path, mask in ticket.items()}
     whole, _ = train(run, dense, round, replicate, 0, "dense")
     rows = []

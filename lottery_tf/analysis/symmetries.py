@@ -6,6 +6,7 @@ import math
 import keras
 
 from lottery_tf.errors import InputError
+from lottery_tf.masking import MaskedConv2D, MaskedDense, keras_private
 from lottery_tf.models.layers import PadChannels
 
 PASS = (
@@ -50,18 +51,10 @@ def find(network):
         InputError: the network has a layer whose symmetries are not known here.
     """
     tensors, axes = {}, {}  # id of a Keras tensor: groups of its last axis; variable path: axes
-    if not isinstance(network, keras.Model) or not hasattr(network, "_nodes_by_depth"):
-        raise InputError(
-            f"--align=permutation knows functional models; {network.name} is a "
-            f"{type(network).__name__}. Use --align=none."
-        )
-    depths = network._nodes_by_depth
-    for depth in sorted(depths, reverse=True):
-        for node in depths[depth]:
-            inputs = [tensors[id(tensor)] for tensor in node.arguments.keras_tensors]
-            layer, output = node.operation, node.outputs[0]
-            groups = _groups_after(layer, inputs, node, axes)
-            tensors[id(output)] = groups
+    for node in keras_private.nodes(network):
+        inputs = [tensors[id(tensor)] for tensor in node.arguments.keras_tensors]
+        layer, output = node.operation, node.outputs[0]
+        tensors[id(output)] = _groups_after(layer, inputs, node, axes)
     for tensor in network.outputs:
         for group in leaves(tensors[id(tensor)]):
             group.fixed = True
@@ -78,18 +71,20 @@ def leaves(axis):
 
 def _groups_after(layer, inputs, node, axes):
     """The groups of the last axis of a layer's output; adds those of its variables to axes."""
-    if layer.variables and len(layer._inbound_nodes) > 1:
+    calls = keras_private.calls(layer)
+    if layer.variables and calls > 1:
         raise InputError(
             f"--align=permutation knows layers that are called once; {layer.name} is called "
-            f"{len(layer._inbound_nodes)} times. Use --align=none."
+            f"{calls} times. Use --align=none."
         )
     if isinstance(layer, keras.layers.InputLayer):
         return [Group(node.outputs[0].shape[-1], fixed=True)]
-    if isinstance(layer, keras.layers.Dense | keras.layers.Conv2D):
+    if isinstance(layer, MaskedDense | MaskedConv2D):
         if getattr(layer, "groups", 1) == 1:
             units = [Group(node.outputs[0].shape[-1])]
-            spatial = [None] * (len(layer._kernel.shape) - 2)
-            axes[layer._kernel.path] = [*spatial, inputs[0], units]
+            (kernel,) = layer.kernels
+            spatial = [None] * (len(kernel.mask.shape) - 2)
+            axes[kernel.variable.path] = [*spatial, inputs[0], units]
             if layer.use_bias:
                 axes[layer.bias.path] = [units]
             return units

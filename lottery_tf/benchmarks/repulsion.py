@@ -10,7 +10,7 @@ from lottery_tf import datasets, imp, masking
 from lottery_tf.method import pruning
 from lottery_tf.method.streams import Noise
 from lottery_tf.repulsion import loss, optima
-from lottery_tf.repulsion.loss import hold
+from lottery_tf.repulsion.loss import to_devices
 from lottery_tf.training.devices import connect
 
 
@@ -42,7 +42,7 @@ def step_times(config, *, rounds, steps, repeats):
         weights = pruning.apply_masks(initialization(0), masks)
         masking.set_weights(engine.network, weights, masks)
         engine.trainer.reset_optimizer()
-        on_device = hold(held, engine.cluster)
+        on_device = to_devices(held, engine.cluster)
         times = {"without": [], **{name: [] for name in WAYS}}
         compiled = {}
         for name, way in WAYS.items():
@@ -126,4 +126,4 @@ def _problem(config, weights, round):
         )
         for index in range(round)
     )
-    return masks, optima.compact(sources, masks, scope=config.repel_scope)
+    return masks, optima.on_mask(sources, masks, scope=config.repel_scope)

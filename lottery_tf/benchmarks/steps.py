@@ -18,6 +18,7 @@ from lottery_tf.store.rundir import RunDir
 from lottery_tf.training import feeds
 from lottery_tf.training.devices import connect
 from lottery_tf.training.optimizers import OPTIMIZERS
+from lottery_tf.training.training import Training
 
 
 def step_times(config, *, steps, repeats):
@@ -102,12 +103,12 @@ def round_overhead(config):
         config = dataclasses.replace(config, rounds=2, run_dir=str(pathlib.Path(aside) / "run"))
         engine, initialization = imp.prepare(config, datasets.find(config), connect(config))
         # Compiling is paid once per run, so it is no part of a round.
-        engine.train(initialization(0), engine.dense_masks(), Noise(0, 0), last=1)
+        engine.train(Training(initialization(0), engine.dense_masks(), Noise(0, 0), last=1))
         engine.evaluate()
         run = RunDir(config.run_dir)
         with run.open(config):
             began = time.perf_counter()
-            imp.experiment(config, run, 0, engine, initialization)
+            imp.experiment(config, run, engine, initialization)
             whole = time.perf_counter() - began
         return 1 - sum(row["train_seconds"] for row in run.metrics()) / whole
 

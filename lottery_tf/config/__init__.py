@@ -6,7 +6,8 @@ import json
 from lottery_tf.config.constraints import check_together
 from lottery_tf.config.fields import check, flag, format_value
 from lottery_tf.datasets import DATASETS
-from lottery_tf.method.pruning import CRITERIA, SCOPES
+from lottery_tf.method.criteria import CRITERIA
+from lottery_tf.method.pruning import SCOPES
 from lottery_tf.method.resets import RESETS
 from lottery_tf.method.schedules import SCHEDULES
 from lottery_tf.models import INITIALIZERS, MODELS, POLICIES

@@ -8,8 +8,7 @@ WORDS = 2  # random integers in [0, 2**31) per example and epoch
 
 def draw(noise, epoch, examples):
     """The random words of every example in an epoch: int32 (examples, WORDS)."""
-    generator = noise.generator(epoch, 1)  # 1: another stream than the order's
-    return generator.integers(0, 2**31, (examples, WORDS), np.int32)
+    return noise.augmentation(epoch).integers(0, 2**31, (examples, WORDS), np.int32)
 
 
 def flip_crop(images, words, *, padding=4):

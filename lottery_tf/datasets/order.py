@@ -20,7 +20,7 @@ def visit_order(shard_lengths, noise, epoch, *, window):
         record's position in the concatenation of the permuted shards, and its index in that of
         the unpermuted ones. int64 arrays of (shards,), (examples,), (examples,).
     """
-    generator = noise.generator(epoch)
+    generator = noise.order(epoch)
     lengths = np.asarray(shard_lengths)
     shards = generator.permutation(len(lengths))
     positions = np.arange(lengths.sum())

@@ -5,6 +5,8 @@ import dataclasses
 import keras
 import numpy as np
 
+from lottery_tf.masking import keras_private
+
 
 class KeepMasked(keras.constraints.Constraint):
     """Sets pruned weights to zero; Keras applies it after every update by an optimizer.
@@ -46,7 +48,7 @@ class Masked:
     def add_masks(self):
         """Gives every kernel of a built layer a mask that keeps all of it."""
         for name in self.kernel_names:
-            variable = _stored(self, name)
+            variable = keras_private.stored_variable(self, name)
             mask = self.add_weight(
                 name=_mask_name(name),
                 shape=variable.shape,
@@ -61,7 +63,7 @@ class Masked:
     def kernels(self):
         """A Kernel for each prunable weight of the layer."""
         return [
-            Kernel(_stored(self, name), getattr(self, _mask_name(name)), self)
+            Kernel(keras_private.stored_variable(self, name), getattr(self, _mask_name(name)), self)
             for name in self.kernel_names
         ]
 
@@ -81,11 +83,6 @@ class Masked:
 
 def _mask_name(kernel_name):
     return kernel_name.replace("kernel", "mask")
-
-
-def _stored(layer, name):
-    """The variable itself: Dense and Conv keep it behind a property."""
-    return layer.__dict__.get(f"_{name}", layer.__dict__.get(name))
 
 
 def _masked_property(base, name):
@@ -175,12 +172,9 @@ COMPOSITE = {
 
 def mask_inside(layer):
     """Masks, in place, the layers that a built layer or model holds."""
-    for inner in layer._flatten_layers(include_self=False):
+    for inner in keras_private.flatten_layers(layer, include_self=False):
         if type(inner) in MASKED:
             inner.__class__ = MASKED[type(inner)]
-            # As Keras does when it adds LoRA's weights to a layer that is already built.
-            inner._tracker.unlock()
-            inner.add_masks()
-            inner._tracker.lock()
+            keras_private.add_weights(inner, inner.add_masks)
         elif type(inner) in COMPOSITE:
             inner.__class__ = COMPOSITE[type(inner)]

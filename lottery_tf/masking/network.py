@@ -1,6 +1,7 @@
 """The weights and masks of a network, as {path: array}."""
 
 from lottery_tf.errors import InputError
+from lottery_tf.masking import keras_private
 from lottery_tf.masking.layers import Masked, assert_masked
 
 
@@ -11,7 +12,7 @@ def kernels(network):
         InputError: there is none, or two have one path.
     """
     found = {}
-    for layer in network._flatten_layers():
+    for layer in keras_private.flatten_layers(network):
         for kernel in layer.kernels if isinstance(layer, Masked) else ():
             _add(found, network, kernel.variable.path, kernel)
     if not found:

@@ -1,15 +1,14 @@
-"""Which weights are pruned: scores, exact top-k, masks. NumPy only.
-
-Weights and masks are {kernel path: array}; a mask is a bool array, True where the weight lives.
-"""
+"""Which weights are pruned: exact top-k of scores. NumPy only."""
 
 import dataclasses
 import fractions
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from lottery_tf.errors import InputError
+from lottery_tf.method import Array, Masks, Weights, criteria
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,17 +22,18 @@ class Threshold:
     kept: float
 
 
-def magnitude(weights):
-    """|w| in float32."""
-    return np.abs(weights.astype(np.float32, copy=False))
-
-
-# A criterion gives an array of scores of the shape of the weights; the lowest are pruned.
-CRITERIA = {"magnitude": magnitude}
 SCOPES = ("global", "layer")
 
 
-def prune(weights, masks, fraction, *, criterion="magnitude", scope="global"):
+def prune(
+    trained: Weights,
+    masks: Masks,
+    fraction: float,
+    *,
+    criterion: str = "magnitude",
+    scope: str = "global",
+    **evidence: Callable[[], Weights],
+) -> tuple[Masks, Threshold]:
     """Removes the exact fraction of the surviving weights with the lowest scores.
 
     Of n survivors (of all layers together, or of each under scope "layer"), round-half-even(
@@ -41,11 +41,12 @@ def prune(weights, masks, fraction, *, criterion="magnitude", scope="global"):
     comes back.
 
     Args:
-        weights: {path: array}; paths that `masks` does not name are ignored.
+        trained: {path: array}; paths that `masks` does not name are ignored.
         masks: {path: bool array} of the same shapes.
         fraction: part of the survivors to remove, in (0, 1).
-        criterion: a key of CRITERIA.
+        criterion: a key of criteria.CRITERIA.
         scope: "global" or "layer".
+        evidence: further evidence that a criterion may name, as functions that give {path: array}.
 
     Returns:
         New masks, and the Threshold.
@@ -55,40 +56,35 @@ def prune(weights, masks, fraction, *, criterion="magnitude", scope="global"):
     """
     if not 0 < fraction < 1:
         raise InputError(f"fraction: expected a number in (0, 1). Received: {fraction}")
-    if criterion not in CRITERIA:
-        raise InputError(f"criterion: expected one of {list(CRITERIA)}. Received: {criterion}")
     if scope not in SCOPES:
         raise InputError(f"scope: expected one of {SCOPES}. Received: {scope}")
-    scores = {}
-    for path, mask in masks.items():
-        if not np.all(np.isfinite(weights[path])):
-            raise InputError(f"Cannot prune {path}: it holds a weight that is not finite.")
-        scores[path] = CRITERIA[criterion](weights[path])[mask]
+    scores = criteria.scores(criterion, {"trained": lambda: trained, **evidence}, masks)
+    alive = {path: scores[path][mask] for path, mask in masks.items()}
     groups = [list(masks)] if scope == "global" else [[path] for path in masks]
     pruned, removed, kept = {}, [], []
     for paths in groups:
-        group = np.concatenate([scores[path] for path in paths])  # (survivors of the group,)
+        group = np.concatenate([alive[path] for path in paths])  # (survivors of the group,)
         keep = _keep_highest(group, _count(fraction, group.size))
         removed.append(group[~keep].max(initial=-math.inf))
         kept.append(group[keep].min(initial=math.inf))
-        ends = np.cumsum([scores[path].size for path in paths])
+        ends = np.cumsum([alive[path].size for path in paths])
         for path, part in zip(paths, np.split(keep, ends[:-1]), strict=True):
             pruned[path] = masks[path].copy()
             pruned[path][masks[path]] = part
     return pruned, Threshold(_finite(max(removed)), _finite(min(kept)))
 
 
-def density(masks):
+def density(masks: Masks) -> float:
     """Remaining / prunable weights."""
     return remaining(masks) / sum(mask.size for mask in masks.values())
 
 
-def remaining(masks):
+def remaining(masks: Masks) -> int:
     """The number of surviving weights."""
     return sum(int(np.count_nonzero(mask)) for mask in masks.values())
 
 
-def apply_masks(weights, masks):
+def apply_masks(weights: Weights, masks: Masks) -> Weights:
     """New weights, with 0 where a mask is False; variables without a mask are passed on."""
     return {
         path: np.where(masks[path], array, np.zeros((), array.dtype)) if path in masks else array
@@ -96,13 +92,13 @@ def apply_masks(weights, masks):
     }
 
 
-def _count(fraction, survivors):
+def _count(fraction: float, survivors: int) -> int:
     # The decimal that the user wrote, not its binary neighbour: 0.145 of 100 is 14.5, which
     # rounds to the even 14; Python rounds a Fraction half to even.
     return round(fractions.Fraction(repr(float(fraction))) * survivors)
 
 
-def _keep_highest(scores, count):
+def _keep_highest(scores: Array, count: int) -> Array:
     """A bool array, False at the `count` lowest scores; among equal ones, at the first."""
     keep = np.ones(scores.size, bool)
     if count:
@@ -113,5 +109,5 @@ def _keep_highest(scores, count):
     return keep
 
 
-def _finite(value):
+def _finite(value: float) -> float:
     return float(value) if math.isfinite(value) else math.nan

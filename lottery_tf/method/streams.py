@@ -1,26 +1,64 @@
-"""Every stream of random numbers of a run. NumPy only."""
+"""Every stream of random numbers of a run, by its key. NumPy only.
+
+| stream | key | what it draws |
+|---|---|---|
+| initialization | init_seed, round | a seed for Keras, which draws the fresh weights of a round |
+| order | data_seed, round, epoch | the order of the examples |
+| augmentation | data_seed, round, epoch, 1 | the augmentation of every example |
+| dropout | data_seed, round, first step, 2, layer | the state of a dropout layer |
+| of a worker | the key of the noise, 3, worker | where each worker reads files of its own |
+| random masks | init_seed, round, replicate, 4 | the control of tools.stability |
+
+A key names its stream for ever: a run of an older version repeats bit for bit. NumPy reads missing
+numbers at the end of a key as 0, so a new stream needs a number of its own, 5 or more, in the place
+of 1 to 4. (The first two are older than this rule: initialization is the order of epoch 0. As one
+seeds Keras and the other shuffles, they share no numbers.)
+"""
 
 import dataclasses
 
 import numpy as np
+
+AUGMENTATION, DROPOUT, WORKER, RANDOM_MASKS = 1, 2, 3, 4
+
+
+def initialization_seed(init_seed: int, round: int) -> int:
+    """The seed, below 2**32, of the fresh initialization of a round; of round 0, of W_0."""
+    return int(np.random.SeedSequence([init_seed, round]).generate_state(1)[0])
+
+
+def random_masks(init_seed: int, round: int, replicate: int) -> np.random.Generator:
+    """The generator of the random masks that a round's are compared with."""
+    return np.random.default_rng([init_seed, round, replicate, RANDOM_MASKS])
 
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
     """The SGD noise u of one training: what (data seed, round) stand for.
 
-    Two trainings with equal noise see the same examples in the same order.
+    Two trainings with equal noise see the same examples in the same order, augmented alike.
     """
 
     data_seed: int
     round: int
     worker: int = 0  # where each worker has an order of its own
 
-    def generator(self, *key):
-        """A random generator for one use, named by integers such as the epoch."""
-        worker = [3, self.worker] if self.worker else []  # 1, 2: other uses of the noise
-        return np.random.default_rng([self.data_seed, self.round, *key, *worker])
+    def order(self, epoch: int) -> np.random.Generator:
+        """The generator of the order of an epoch, which counts from 0."""
+        return self._generator(epoch)
 
-    def of_worker(self, worker):
+    def augmentation(self, epoch: int) -> np.random.Generator:
+        """The generator of the augmentation of an epoch."""
+        return self._generator(epoch, AUGMENTATION)
+
+    def dropout(self, first: int, layer: int) -> np.random.Generator:
+        """The generator of a dropout layer's state in a training from step `first`."""
+        return self._generator(first, DROPOUT, layer)
+
+    def of_worker(self, worker: int) -> "Noise":
         """The noise of a worker that reads files of its own."""
         return dataclasses.replace(self, worker=worker)
+
+    def _generator(self, *key: int) -> np.random.Generator:
+        worker = [WORKER, self.worker] if self.worker else []
+        return np.random.default_rng([self.data_seed, self.round, *key, *worker])

@@ -104,7 +104,8 @@ def _checked(name, network, input_shape, classes):
             f"--model={name}: expected logits, but the last layer has a softmax. Give it no "
             "activation (keras.applications: classifier_activation=None)."
         )
-    has_masks = any(isinstance(layer, masking.Masked) for layer in network._flatten_layers())
+    layers = masking.keras_private.flatten_layers(network)
+    has_masks = any(isinstance(layer, masking.Masked) for layer in layers)
     return network if has_masks else masking.masked(network)
 
 

@@ -1,0 +1,5 @@
+"""Pictures, TensorBoard's files and tables."""
+
+from typing import Any
+
+Row = dict[str, Any]  # {column: number or text} of a table

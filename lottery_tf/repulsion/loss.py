@@ -13,11 +13,11 @@ by an importance F_i, u_i . v becomes sum F_i u_i v, and |v|^2 sum F_i v^2.
 import tensorflow as tf
 
 
-def hold(optima, cluster):
+def to_devices(optima, cluster):
     """Optima on each device, as value_and_gradients takes them; {} of None."""
     if optima is None:
         return {}
-    parts = ("index", "units", "importance")
+    parts = ("index", "directions", "importance")
     arrays = {part: getattr(optima, part) for part in parts if getattr(optima, part)}
     return {
         path: {part: cluster.copies(found[path]) for part, found in arrays.items()}
@@ -30,7 +30,7 @@ def value_and_gradients(kernels, optima, *, strength, scope, onto=None, factor=1
 
     Args:
         kernels: {path: float32 kernel}, zero where masked.
-        optima: {path: {"index": int32 (s,), "units": float32 (k, s), and perhaps "importance":
+        optima: {path: {"index": int32 (s,), "directions": float32 (k, s), and perhaps "importance":
             float32 (k, s)}} of every prunable kernel, as optima.Optima holds them.
         strength: lambda_r; positive repels.
         scope: "global" or "layer".
@@ -65,13 +65,13 @@ def products(alive, optima, *, scope):
     """{path: (k,)} of the dot products with the optima, and of the squared norms, by the scope."""
     dots, squares = {}, {}
     for path, held in optima.items():
-        units, weights = held["units"], alive[path]
+        directions, weights = held["directions"], alive[path]
         if "importance" in held:
-            dots[path] = tf.linalg.matvec(units * held["importance"], weights)  # (k,)
+            dots[path] = tf.linalg.matvec(directions * held["importance"], weights)  # (k,)
             squares[path] = tf.linalg.matvec(held["importance"], weights**2)
         else:
-            dots[path] = tf.linalg.matvec(units, weights)
-            squares[path] = tf.fill([units.shape[0]], tf.reduce_sum(weights**2))
+            dots[path] = tf.linalg.matvec(directions, weights)
+            squares[path] = tf.fill([directions.shape[0]], tf.reduce_sum(weights**2))
     if scope == "global":
         total_dots, total_squares = tf.add_n(list(dots.values())), tf.add_n(list(squares.values()))
         dots = dict.fromkeys(dots, total_dots)
@@ -84,17 +84,19 @@ def combine(alive, optima, dots, squares, *, strength, scope):
     parts = len(optima) if scope == "layer" else 1
     compacted, mean_squares = {}, []
     for path, held in optima.items():
-        share = strength / (held["units"].shape[0] * parts)
+        share = strength / (held["directions"].shape[0] * parts)
         inverse = tf.math.divide_no_nan(1.0, tf.sqrt(squares[path]))  # (k,)
         cosines = dots[path] * inverse
         mean_squares.append(cosines**2)
         towards = 2 * share * cosines * inverse  # (k,), of u_i
         along = 2 * share * (cosines * inverse) ** 2  # (k,), of v
         if "importance" in held:
-            gradient = _weighted_sum(towards, held["units"] * held["importance"])
+            gradient = _weighted_sum(towards, held["directions"] * held["importance"])
             gradient -= _weighted_sum(along, held["importance"]) * alive[path]
         else:
-            gradient = _weighted_sum(towards, held["units"]) - tf.reduce_sum(along) * alive[path]
+            gradient = (
+                _weighted_sum(towards, held["directions"]) - tf.reduce_sum(along) * alive[path]
+            )
         compacted[path] = gradient
     return strength * tf.reduce_mean(tf.stack(mean_squares)), compacted
 

@@ -11,36 +11,41 @@ import numpy as np
 from lottery_tf.errors import InputError
 from lottery_tf.store.rundir import RunDir
 
+# In the packed form: the fields. The copies of earlier versions know the directions as units.
+PARTS = {"index": "index", "units": "directions", "norms": "norms", "importance": "importance"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Optima:
-    """k earlier optima, compacted to the survivors of a mask.
+    """k earlier optima, on the survivors of a mask alone.
 
     Args:
         index: {kernel path: int32 (survivors,)}, their places in the flat kernel.
-        units: {kernel path: float32 (k, survivors)}: the optima, divided by their norm (over all
-            kernels, or over each: see compact).
+        directions: {kernel path: float32 (k, survivors)}: the optima, divided by their norm (over
+            all kernels, or over each: see on_mask).
         norms: {kernel path: (k,)}: what the optima were divided by.
         names: of each optimum, as "round 3" or "runs/other, round 3".
         importance: {kernel path: float32 (k, survivors)} for a weighted cosine; {} without.
     """
 
     index: dict
-    units: dict
+    directions: dict
     norms: dict
     names: tuple
     importance: dict
 
     def bytes(self):
         """(bytes of the values, bytes of the index) that are held."""
-        values = [*self.units.values(), *self.importance.values()]
+        values = [*self.directions.values(), *self.importance.values()]
         return sum(a.nbytes for a in values), sum(a.nbytes for a in self.index.values())
 
     def pack(self):
-        """{name: array} of all of it: what the chief sends to other workers."""
-        parts = {"index": self.index, "units": self.units, "norms": self.norms}
-        parts["importance"] = self.importance
-        packed = {f"{part}:{p}": a for part, arrays in parts.items() for p, a in arrays.items()}
+        """{name: array} of all of it: what other workers are sent, and copies are told apart by."""
+        packed = {
+            f"{part}:{path}": array
+            for part, field in PARTS.items()
+            for path, array in getattr(self, field).items()
+        }
         return packed | {"names": np.array(self.names)}
 
     @classmethod
@@ -48,15 +53,15 @@ class Optima:
         """The Optima that `pack` was called on; None of an empty dict."""
         if not packed:
             return None
-        parts = {"index": {}, "units": {}, "norms": {}, "importance": {}}
+        fields = {field: {} for field in PARTS.values()}
         for name, array in packed.items():
             part, _, path = name.partition(":")
             if path:
-                parts[part][path] = array
-        return cls(**parts, names=tuple(packed["names"].tolist()))
+                fields[PARTS[part]][path] = array
+        return cls(**fields, names=tuple(packed["names"].tolist()))
 
 
-def compact(sources, masks, *, scope):
+def on_mask(sources, masks, *, scope):
     """The Optima of some networks on a mask.
 
     Args:
@@ -87,7 +92,7 @@ def compact(sources, masks, *, scope):
     return Optima(index, stack(rows), stack(divisors), tuple(names), stack(weightings))
 
 
-def measure(weights, optima, *, strength, scope):
+def repulsion_metrics(weights, optima, *, strength, scope):
     """What a row of the history says of the repulsion.
 
     Returns:
@@ -96,13 +101,15 @@ def measure(weights, optima, *, strength, scope):
     """
     dots, squares, plain_dots, plain_squares, own_squares = [], [], [], [], 0.0
     for path, index in optima.index.items():
-        alive, units = weights[path].ravel()[index].astype(np.float64), optima.units[path]
+        alive, directions = weights[path].ravel()[index].astype(np.float64), optima.directions[path]
         importance = optima.importance.get(path)
-        weighted = units if importance is None else units * importance
+        weighted = directions if importance is None else directions * importance
         dots.append(weighted @ alive)
         squares.append(np.sum(alive**2) if importance is None else importance @ alive**2)
-        plain_dots.append(optima.norms[path] * (units @ alive))
-        plain_squares.append(optima.norms[path] ** 2 * np.sum(units.astype(np.float64) ** 2, 1))
+        plain_dots.append(optima.norms[path] * (directions @ alive))
+        plain_squares.append(
+            optima.norms[path] ** 2 * np.sum(directions.astype(np.float64) ** 2, 1)
+        )
         own_squares += np.sum(alive**2)
     if scope == "global":
         dots, squares = [sum(dots)], [sum(squares)]
@@ -117,7 +124,7 @@ def measure(weights, optima, *, strength, scope):
     }
 
 
-def collect(config, run, round, masks):
+def optima_of(config, run, round, masks):
     """The Optima that --repel_from and --repel_runs choose for a round; None if there are none.
 
     Raises:
@@ -125,11 +132,11 @@ def collect(config, run, round, masks):
     """
     if not config.repel:
         return None
-    chosen = [(run, earlier) for earlier in last(range(round), config.repel_from)]
+    chosen = [(run, earlier) for earlier in select_rounds(range(round), config.repel_from)]
     for path in config.repel_runs:
         other = RunDir(path)
         rounds = range(other.finished_rounds())
-        chosen += [(other, earlier) for earlier in last(rounds, config.repel_from)]
+        chosen += [(other, earlier) for earlier in select_rounds(rounds, config.repel_from)]
     if not chosen:
         return None
     weighted = config.repel_weighting == "saliency"
@@ -139,12 +146,12 @@ def collect(config, run, round, masks):
             weights = source.final(earlier)
             check_shapes(source, earlier, weights, masks)
             name = f"round {earlier}" if source is run else f"{source.path}, round {earlier}"
-            yield name, weights, source.saliency(earlier) if weighted else None
+            yield name, weights, source.squared_gradients(earlier) if weighted else None
 
-    return compact(sources(), masks, scope=config.repel_scope)
+    return on_mask(sources(), masks, scope=config.repel_scope)
 
 
-def last(rounds, repel_from):
+def select_rounds(rounds, repel_from):
     """Those of the rounds that --repel_from names: all, the previous one, or the last k."""
     count = {"all": len(rounds), "previous": 1}.get(repel_from)
     count = int(repel_from) if count is None else count
@@ -176,7 +183,7 @@ def check_shapes(source, round, weights, masks):
             )
 
 
-def describe(weights, optima):
+def compare_with_optima(weights, optima):
     """How a trained network lies to each optimum, kernel by kernel: rows for a CSV.
 
     Args:
@@ -193,7 +200,7 @@ def describe(weights, optima):
         pairs = {
             path: (
                 weights[path].ravel()[index].astype(np.float64),
-                optima.norms[path][k] * optima.units[path][k].astype(np.float64),
+                optima.norms[path][k] * optima.directions[path][k].astype(np.float64),
             )
             for path, index in optima.index.items()
         }

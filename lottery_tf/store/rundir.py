@@ -155,7 +155,7 @@ class RunDir:
         """One {column: number} per epoch of the round."""
         return files.parse_csv(self._read(round, "history.csv"))
 
-    def saliency(self, round):
+    def squared_gradients(self, round):
         """{kernel path: float32 array}: mean squared gradients at the end of the round."""
         return self._load(round, "saliency.npz")
 
@@ -184,7 +184,7 @@ class RunDir:
     # Writing -------------------------------------------------------------------------------
 
     def save_round(
-        self, round, *, masks, initial, final, history, metrics, tables=None, saliency=None
+        self, round, *, masks, initial, final, history, metrics, tables=None, squared_gradients=None
     ):
         """Writes a finished round, all of it or nothing, and its row of metrics.csv.
 
@@ -193,7 +193,7 @@ class RunDir:
             history: one {column: value} per epoch.
             metrics: {column: value} of the round.
             tables: {file name: rows} of further CSV files.
-            saliency: {kernel path: array}, if the run is repelled with it.
+            squared_gradients: {kernel path: array}, if the run is repelled with them.
         """
         for path, mask in masks.items():
             assert not np.any(final[path][~mask]), f"Pruned weights of {path} are not zero."
@@ -204,8 +204,8 @@ class RunDir:
             "history.csv": files.format_csv(history),
             METRICS: files.format_csv([metrics]),
         } | {name: files.format_csv(rows) for name, rows in (tables or {}).items()}
-        if saliency:
-            contents["saliency.npz"] = files.format_npz(saliency)
+        if squared_gradients:
+            contents["saliency.npz"] = files.format_npz(squared_gradients)
         try:
             self.check_is_there()
             files.write_directory(self.round_path(round), contents)

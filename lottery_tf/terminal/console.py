@@ -1,8 +1,5 @@
-"""What the user sees of a run: a progress bar per round, a row after it, and a clean stop."""
+"""What the user sees of a run: a progress bar per round, and a row after it."""
 
-import contextlib
-import shlex
-import signal
 import sys
 import time
 
@@ -17,60 +14,6 @@ COLUMNS = {
     "threshold": ("threshold", 10, "{:.5f}"),
     "seconds": ("seconds", 8, "{:.1f}"),
 }
-
-
-PREEMPTED = 75  # exit status after SIGTERM: a checkpoint is saved, launch again
-
-
-class Interrupted(Exception):
-    """SIGINT or SIGTERM came; `signal` is its number, `status` the exit status."""
-
-    def __init__(self, number):
-        super().__init__(signal.Signals(number).name)
-        self.signal = number
-        self.status = PREEMPTED if number == signal.SIGTERM else 128 + number
-
-    def advise(self):
-        """Tells the user how to go on."""
-        module = getattr(sys.modules["__main__"], "__spec__", None)
-        name = module.name if module else sys.argv[0]
-        again = shlex.join(["python", "-m", name, *sys.argv[1:]])
-        print(f"Stopped by {self}. To resume: {again}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def stop_signals():
-    """Yields a function that gives the number of the first SIGINT or SIGTERM that came, or 0.
-
-    A second signal acts as if there were no handler.
-    """
-    received = []
-
-    def receive(number, frame):
-        received.append(number)
-        signal.signal(number, before[number])
-
-    before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    try:
-        yield lambda: received[0] if received else 0
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def resumable(function):
-    """Calls function(received), received as of stop_signals; returns the exit status.
-
-    If a signal stops it, the user is told how to go on.
-    """
-    with stop_signals() as received:
-        try:
-            function(received)
-        except Interrupted as interrupted:
-            interrupted.advise()
-            return interrupted.status
-    return 0
 
 
 def say(line):
@@ -89,7 +32,7 @@ def print_row(metrics):
     tqdm.write("  ".join(cells))
 
 
-class Progress:
+class ProgressBar:
     """The progress bar of one round, with the time left for the whole run.
 
     Args:
@@ -111,16 +54,16 @@ class Progress:
             bar_format="{desc}: {percentage:3.0f}%|{bar}|",
         )
 
-    def update(self, step, steps_per_epoch, loss, accuracy):
-        """Shows that `step` steps are done, with the running training loss and accuracy."""
-        now, left = time.perf_counter(), "?"
+    def update(self, progress, steps_per_epoch):
+        """Shows a Progress, with the running training loss and accuracy."""
+        step, now, left = progress.step, time.perf_counter(), "?"
         self.first = self.first or (step, now)
         if step > self.first[0]:
             pace = (now - self.first[1]) / (step - self.first[0])
             left = tqdm.format_interval((self.steps_to_run_end - step) * pace)
         self.bar.set_description_str(
-            f"{self.name}, epoch {-(-step // steps_per_epoch)}, loss {loss:.4f}, "
-            f"accuracy {accuracy:.2%}, run ends in {left}",
+            f"{self.name}, epoch {-(-step // steps_per_epoch)}, loss {progress.loss:.4f}, "
+            f"accuracy {progress.accuracy:.2%}, run ends in {left}",
             refresh=False,
         )
         self.bar.update(step - self.done)

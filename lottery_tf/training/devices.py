@@ -154,16 +154,16 @@ class Cluster:
         array = np.asarray(array)
         return self._add(tf.constant(array)).numpy() if self.workers > 1 else array
 
-    def from_chief(self, function):
-        """{name: array} that function() gives on the chief, on every worker."""
+    def broadcast(self, function):
+        """What function() gives on the chief, on every worker: dicts, nested or not, of arrays."""
         if self.workers == 1:
             return function()
-        content = files.format_npz(function()) if self.is_chief else b""
+        content = files.format_npz(_flat(function())) if self.is_chief else b""
         content += bytes(-len(content) % 4)  # travels as int32; zip archives may end in zeros
         (words,) = self.sum(np.array([len(content) // 4], np.int32))
         buffer = np.zeros(words, np.int32)
         buffer[: len(content) // 4] = np.frombuffer(content, np.int32)
-        return files.parse_npz(self.sum(buffer).tobytes())
+        return _nested(files.parse_npz(self.sum(buffer).tobytes()))
 
     @property
     def replica(self):
@@ -192,6 +192,27 @@ class Cluster:
         if self.workers == 1:
             return contextlib.nullcontext()
         return _naming_the_lost(self.addresses, self.worker)
+
+
+def _flat(tree, prefix=""):
+    """{"outer//inner": array} of nested dicts; no variable's path holds "//"."""
+    flat = {}
+    for name, value in tree.items():
+        key = prefix + name
+        flat |= _flat(value, f"{key}//") if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _nested(flat):
+    """What `_flat` was given, but for empty dicts."""
+    tree = {}
+    for name, array in flat.items():
+        *outer, last = name.split("//")
+        inner = tree
+        for part in outer:
+            inner = inner.setdefault(part, {})
+        inner[last] = array
+    return tree
 
 
 def _replica():

@@ -8,16 +8,16 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import masking, models
+from lottery_tf.masking import keras_private
 from lottery_tf.method.schedules import learning_rates
-from lottery_tf.method.streams import Noise
-from lottery_tf.repulsion.loss import hold
-from lottery_tf.repulsion.optima import measure
-from lottery_tf.store.moment import Moment
+from lottery_tf.repulsion.loss import to_devices
+from lottery_tf.repulsion.optima import repulsion_metrics
+from lottery_tf.store.checkpoints import Checkpoint, Progress
 from lottery_tf.training import checks, feeds
-from lottery_tf.training import state as state_lib
 from lottery_tf.training.devices import FAILURES
 from lottery_tf.training.evaluation import Evaluator
-from lottery_tf.training.squared_gradients import estimate
+from lottery_tf.training.squared_gradients import mean_squared_gradients
+from lottery_tf.training.state import State
 from lottery_tf.training.trainer import Trainer
 
 PIECE_SECONDS = 2.0  # the compiled program comes up for signals about this often
@@ -43,31 +43,27 @@ class Engine:
         # The seed does not matter: train() is given the weights.
         self.network = models.build(config, shape, classes, seed=0, strategy=cluster.strategy)
         if cluster.replicas > 1 and config.sync_bn:
-            for layer in self.network._flatten_layers():
+            for layer in keras_private.flatten_layers(self.network):
                 if isinstance(layer, keras.layers.BatchNormalization):
                     layer.synchronized = True
         with cluster.strategy.scope():
             self.trainer = Trainer(self.network, config)
         masking.variables(self.network)  # two of one path are an error, now rather than later
-        self.dropout_states = [
-            variable for variable in self.network.variables if "seed_generator" in variable.path
-        ]
-        self.assign_dropout = state_lib.dropout_setter(self.dropout_states, cluster)
+        self._state = State(self.trainer, cluster)
         self.feed = feeds.make(config, directory, cluster)
         self.steps_per_epoch = self.feed.steps_per_epoch
         self.steps = config.epochs * self.steps_per_epoch
         self.rates = learning_rates(config, self.steps_per_epoch)
         self.normalise = feeds.normaliser(config, directory)
         self.augment = feeds.augment(config, directory)
+        self.jit = checks.use_xla(config, self.network, cluster)
         self._compile()
         self._seconds_per_step = None
 
     def _compile(self):
-        jit = checks.use_xla(self.config, self.network, self.cluster)
-        # XLA cannot read files: what is streamed is compiled by step, what is resident as a loop.
-        resident = isinstance(self.feed, feeds.Resident)
-        self._one_step = tf.function(self._step, jit_compile=jit and not resident)
-        self._run_steps = tf.function(self._steps, jit_compile=jit and resident)
+        jit, loop = self.jit, self.feed.compiled_as_loop
+        self._one_step = tf.function(self._step, jit_compile=jit and not loop)
+        self._run_steps = tf.function(self._steps, jit_compile=jit and loop)
         self.evaluator = Evaluator(
             self.network, self.feed, self.normalise, self.cluster, jit_compile=jit
         )
@@ -82,7 +78,7 @@ class Engine:
         learning_rate = self.trainer.optimizer.learning_rate
         learning_rate.assign(tf.cast(rate, learning_rate.dtype))
         images = self.normalise(self.augment(images, words))
-        self.trainer.train_step((images, labels, optima))
+        self.trainer.train_step((images, labels), optima)
 
     def _steps(self, epoch, rates, first, last, optima):
         """Steps first to last - 1 of an epoch, which feed.epoch gave."""
@@ -92,30 +88,13 @@ class Engine:
             self.cluster.strategy.run(self._one_step, args=(batch, rates[step], optima))
             step += 1
 
-    def train(
-        self,
-        weights,
-        masks,
-        noise,
-        *,
-        first=0,
-        last=None,
-        optima=None,
-        checkpoint=None,
-        on_piece=None,
-        on_epoch=None,
-    ):
-        """Trains weights under masks from step `first` to step `last` with a fresh optimizer.
+    def train(self, training, *, on_piece=None, on_epoch=None):
+        """Trains with a fresh optimizer, or goes on from a checkpoint as if it had never stopped.
 
         Args:
-            weights: {variable path: array}, zero where masked.
-            masks: {kernel path: bool array}.
-            noise: datasets.order.Noise.
-            first, last: steps of the schedule; by default the whole of it.
-            optima: optima.Optima to be repelled from; none by default.
-            checkpoint: (Moment, state) of this training, with which an earlier call of on_piece
-                was given the Moment and state() the state; it goes on from there, bit for bit.
-            on_piece: called every few seconds with the Moment; what it raises ends the training.
+            training: Training; its noise, masks, optima and steps are those of the checkpoint, if
+                it starts from one.
+            on_piece: called every few seconds with the Progress; what it raises ends the training.
             on_epoch: called with each row of the history.
 
         Returns:
@@ -127,68 +106,70 @@ class Engine:
         Raises:
             InputError: the loss is not finite, or a streamed file is damaged.
         """
-        last = self.steps if last is None else last
-        self.optima, self.on_device = optima, hold(optima, self.cluster)
+        last = self.steps if training.last is None else training.last
+        self._on_devices = to_devices(training.optima, self.cluster)
         self.compile_seconds = 0.0
-        if optima:
+        if training.optima:
             self._seconds_per_step = None  # their shapes are new: the program is compiled again
-        moment = Moment(first, 0.0, 0.0, [], 0.0, 0.0)
-        if checkpoint:
-            moment, state = checkpoint
-            state_lib.restore(self, state, masks)
+        if isinstance(training.start, Checkpoint):
+            progress = training.start.progress
+            self._state.restore(training.start.state, training.masks)
         else:
-            state_lib.start(self, weights, masks, noise, first)
-        while moment.step < last:
-            before = moment
-            for moment in self._epoch(noise, before, first, last):
-                if on_epoch and len(moment.history) > len(before.history):
-                    on_epoch(moment.history[-1])
+            progress = Progress(training.first)
+            self._state.start(training)
+        while progress.step < last:
+            before = progress
+            for progress in self._epoch(training, before, last):
+                if on_epoch and len(progress.history) > len(before.history):
+                    on_epoch(progress.history[-1])
                 if on_piece:
-                    on_piece(moment)
-        return masking.get_weights(self.network), moment.history
+                    on_piece(progress)
+        return masking.get_weights(self.network), progress.history
 
     def state(self):
         """{name: array} of all that a training holds between two steps; every worker calls it."""
-        return state_lib.capture(self)
+        return self._state.capture()
 
-    def _epoch(self, noise, moment, first, last):
-        """Yields the Moments of an epoch, from the given one on, of a training from `first`."""
-        epoch, step = divmod(moment.step, self.steps_per_epoch)
+    def _epoch(self, training, progress, last):
+        """Yields the Progress of an epoch, piece by piece, from the given one on."""
+        epoch, step = divmod(progress.step, self.steps_per_epoch)
         base = epoch * self.steps_per_epoch
         stop = min(self.steps_per_epoch, last - base)
         if step == 0:
             self.trainer.set_totals(0)
         began = time.perf_counter()
         rates = tf.constant(self.rates[base : base + self.steps_per_epoch])
-        data = self.feed.epoch(noise, epoch, step)
+        data = self.feed.epoch(training.noise, epoch, step)
         while step < stop:
             piece = min(stop, step + self._piece_steps())
             train_seconds, totals = self._run_piece(data, rates, step, piece)
-            loss, accuracy = self._running_means(totals, noise, first)
-            moment = dataclasses.replace(
-                moment,
+            loss, accuracy = self._running_means(totals, training)
+            progress = dataclasses.replace(
+                progress,
                 step=base + piece,
                 loss=loss,
                 accuracy=accuracy,
-                train_seconds=moment.train_seconds + train_seconds,
+                train_seconds=progress.train_seconds + train_seconds,
             )
             step, row = piece, []
             if step == self.steps_per_epoch:
-                row = [self._row(noise, moment, float(rates[-1]))]
-            seconds = moment.seconds + time.perf_counter() - began
+                row = [self._row(training, progress, float(rates[-1]))]
+            seconds = progress.seconds + time.perf_counter() - began
             if row:
-                row[0] |= {"seconds": seconds, "train_seconds": moment.train_seconds}
+                row[0] |= {"seconds": seconds, "train_seconds": progress.train_seconds}
                 seconds = 0.0  # the row has them
-                moment = dataclasses.replace(moment, train_seconds=0.0)
-            moment = dataclasses.replace(moment, history=moment.history + row, seconds=seconds)
-            yield moment
+                progress = dataclasses.replace(progress, train_seconds=0.0)
+            progress = dataclasses.replace(
+                progress, history=progress.history + row, seconds=seconds
+            )
+            yield progress
             began = time.perf_counter()
 
     def _run_piece(self, data, rates, first, last):
         """(seconds, Trainer.totals) after steps first to last - 1 of an epoch."""
         began = time.perf_counter()
         try:
-            self._run_steps(data, rates, tf.constant(first), tf.constant(last), self.on_device)
+            self._run_steps(data, rates, tf.constant(first), tf.constant(last), self._on_devices)
             totals = self.trainer.totals.numpy()
         except tf.errors.OpError as error:
             if not (self.cluster.workers > 1 and isinstance(error, FAILURES)):
@@ -208,43 +189,41 @@ class Engine:
             return 1  # compiles
         return max(1, int(PIECE_SECONDS / self._seconds_per_step))
 
-    def _running_means(self, totals, noise, first):
+    def _running_means(self, totals, training):
         """(loss, accuracy) of the epoch so far; InputError if the loss is not finite."""
         bad = totals[:, 3][totals[:, 3] > 0]
         if bad.size:
-            step = first + int(bad.min()) - 1
-            raise checks.not_finite(
-                noise.round, step // self.steps_per_epoch, step, "loss is not finite"
-            )
+            step = training.first + int(bad.min()) - 1
+            epoch = step // self.steps_per_epoch
+            raise checks.not_finite(training.noise.round, epoch, step, "loss is not finite")
         loss, hits, examples, _ = totals.sum(0)
         return float(loss / examples), float(hits / examples)
 
-    def _row(self, noise, moment, rate):
-        """The row of the history for the epoch that ends with this Moment, without its times."""
-        epoch = moment.step // self.steps_per_epoch
+    def _row(self, training, progress, rate):
+        """The row of the history for the epoch that ends here, without its times."""
+        epoch = progress.step // self.steps_per_epoch
         test_loss, test_accuracy = self.evaluate()
         if not np.isfinite(test_loss):
-            raise checks.not_finite(
-                noise.round, epoch - 1, moment.step - 1, f"test loss is {test_loss}"
-            )
+            what = f"test loss is {test_loss}"
+            raise checks.not_finite(training.noise.round, epoch - 1, progress.step - 1, what)
         row = {
             "epoch": epoch,
-            "step": moment.step,
+            "step": progress.step,
             "learning_rate": rate,
-            "train_loss": moment.loss,
-            "train_accuracy": moment.accuracy,
+            "train_loss": progress.loss,
+            "train_accuracy": progress.accuracy,
             "test_loss": test_loss,
             "test_accuracy": test_accuracy,
         }
-        if self.optima:
+        if training.optima:
             weights = masking.get_weights(self.network)
             strength, scope = self.config.repel, self.config.repel_scope
-            row |= measure(weights, self.optima, strength=strength, scope=scope)
+            row |= repulsion_metrics(weights, training.optima, strength=strength, scope=scope)
         return row
 
-    def saliency(self, round):
+    def squared_gradients(self, noise):
         """{kernel path: mean squared gradient of the data} at the weights as they are."""
-        return estimate(self, Noise(self.config.data_seed, round))
+        return mean_squared_gradients(self, noise)
 
     def evaluate(self):
         """(mean cross-entropy, accuracy) of the network on the whole test split."""

@@ -81,7 +81,9 @@ def _cut(images, labels):
 
 
 class Resident:
-    """Both splits in the memory of every device as uint8; a replica gathers its rows."""
+    """Both splits in memory as uint8, the training split on every device."""
+
+    compiled_as_loop = True
 
     def __init__(self, config, directory, cluster):
         self.config, self.cluster, self.split = config, cluster, directory.splits["train"]
@@ -126,6 +128,8 @@ class Resident:
 
 class Streamed:
     """Both splits read from their shards as they are needed, by each worker its rows."""
+
+    compiled_as_loop = False  # XLA cannot read files: single steps are compiled
 
     def __init__(self, config, directory, cluster):
         self.config, self.directory, self.cluster = config, directory, cluster

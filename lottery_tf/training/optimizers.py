@@ -2,6 +2,8 @@
 
 import keras
 
+from lottery_tf.masking import keras_private
+
 
 class Momentum(keras.optimizers.Optimizer):
     """SGD with momentum in PyTorch's form: v <- momentum * v + g; w <- w - rate * v.
@@ -19,7 +21,7 @@ class Momentum(keras.optimizers.Optimizer):
         self.velocities = self.add_optimizer_variables(variables, "velocity")
 
     def update_step(self, gradient, variable, learning_rate):
-        velocity = self.velocities[self._get_variable_index(variable)]
+        velocity = self.velocities[keras_private.slot_index(self, variable)]
         self.assign(velocity, self.momentum * velocity + gradient)
         self.assign_sub(variable, learning_rate * velocity)
 

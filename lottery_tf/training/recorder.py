@@ -2,10 +2,9 @@
 
 import time
 
-from lottery_tf.errors import InputError
 from lottery_tf.method import pruning
 from lottery_tf.output.summaries import Summaries
-from lottery_tf.repulsion.optima import describe
+from lottery_tf.repulsion.optima import compare_with_optima
 from lottery_tf.store import checkpoints
 from lottery_tf.terminal import console
 
@@ -13,8 +12,27 @@ REPULSION = ("repel_loss", "cosine_nearest", "cosine_mean")
 LAST_EPOCH = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", *REPULSION)
 
 
-class Recorder:
-    """The console, TensorBoard, checkpoints and rounds of an open run directory.
+class Silent:
+    """What the other workers show and save: nothing."""
+
+    def begin(self, progress):
+        """A round begins, or goes on at a Progress."""
+
+    def show(self, progress):
+        """A piece of the round is done."""
+
+    def add_epoch(self, row):
+        """An epoch of the round is done."""
+
+    def end(self):
+        """The round is trained, or was stopped."""
+
+    def report(self, line):
+        """Something is worth a line."""
+
+
+class Recorder(Silent):
+    """The console, TensorBoard, and the rounds of an open run directory.
 
     Args:
         run: an open RunDir.
@@ -25,61 +43,46 @@ class Recorder:
     def __init__(self, run, config, engine):
         self.run, self.config, self.engine = run, config, engine
         self.summaries = Summaries(run.path)
-        self.progress = None
-        self.saved = time.perf_counter()
+        self.round = run.finished_rounds()
 
     def report(self, line):
         """Tells the user, and log.txt."""
         self.run.log(line)
         console.say(line)
 
-    def start_round(self, round, checkpoint):
-        """Begins a round, or goes on with one at a checkpoint: (Moment, state)."""
-        self.round, self.began, history = round, time.perf_counter(), []
-        if checkpoint:
-            moment, _ = checkpoint
-            history = moment.history
-            self.began -= sum(row["seconds"] for row in history) + moment.seconds
-            self.run.log(f"round {round} continues at step {moment.step}")
-        self.progress = console.Progress(round, self.config.rounds, self.engine.steps)
-        self.summaries.start_round(round)
-        for row in history:
-            self.summaries.add_epoch(row)
+    def begin(self, progress):
+        """Shows a round from its begin, or from a Progress."""
+        self.began = time.perf_counter()
+        self.bar = console.ProgressBar(self.round, self.config.rounds, self.engine.steps)
+        self.summaries.start_round(self.round)
+        if progress:
+            self.began -= sum(row["seconds"] for row in progress.history) + progress.seconds
+            self.run.log(f"round {self.round} continues at step {progress.step}")
+            for row in progress.history:
+                self.add_epoch(row)
 
-    def show(self, moment):
+    def show(self, progress):
         """Moves the progress bar."""
-        steps = self.engine.steps_per_epoch
-        self.progress.update(moment.step, steps, moment.loss, moment.accuracy)
+        self.bar.update(progress, self.engine.steps_per_epoch)
 
-    def is_checkpoint_due(self, moment):
-        """Whether the last one is too old; at the end of a round there is no need of one."""
-        age = time.perf_counter() - self.saved
-        minutes = self.config.checkpoint_minutes
-        return 0 < minutes <= age / 60 and moment.step < self.engine.steps
+    def add_epoch(self, row):
+        """Adds a row of the history to TensorBoard's curves."""
+        self.summaries.add_epoch(row)
 
-    def save_checkpoint(self, moment, state):
-        """Saves a checkpoint; one that cannot be saved is reported, and the training goes on."""
-        try:
-            self.run.check_is_there()
-            checkpoints.save(self.run.path, self.round, moment, state)
-        except InputError as error:
-            self.report(f"No checkpoint at step {moment.step}: {error}")
-        self.saved = time.perf_counter()
+    def end(self):
+        """Removes the progress bar."""
+        self.bar.close()
 
-    def close_round(self):
-        """Removes the progress bar, whether the round is finished or not."""
-        self.progress.close()
-
-    def finish_round(self, masks, start, final, history, threshold, saliency):
+    def save(self, training, final, history, threshold, squared_gradients):
         """Saves a round and prints its row.
 
         Args:
-            masks, final: {path: array}, as RunDir.save_round takes them.
-            start: one_round.Start.
-            history: one {column: number} per epoch.
+            training: Training.
+            final, history: as Engine.train gives them.
             threshold: pruning.Threshold of the pruning after the round.
-            saliency: {kernel path: array}, or None.
+            squared_gradients: {kernel path: array}, or None.
         """
+        masks, optima = training.masks, training.optima
         metrics = {
             "round": self.round,
             "density": pruning.density(masks),
@@ -95,13 +98,13 @@ class Recorder:
         self.run.save_round(
             self.round,
             masks=masks,
-            initial=start.initial,
+            initial=training.start,
             final=final,
             history=history,
             metrics=metrics,
-            saliency=saliency,
-            tables={"repulsion.csv": describe(final, start.optima)} if start.optima else {},
+            squared_gradients=squared_gradients,
+            tables={"repulsion.csv": compare_with_optima(final, optima)} if optima else {},
         )
         checkpoints.forget(self.run.path)
-        self.saved = time.perf_counter()
+        self.round += 1
         console.print_row(metrics)

@@ -9,7 +9,7 @@ from lottery_tf.training.trainer import cross_entropy
 EXAMPLES = 10_000
 
 
-def estimate(engine, noise):
+def mean_squared_gradients(engine, noise):
     """The mean over batches of the squared gradient of the data's loss.
 
     Over the first 10,000 training examples that the noise's first epoch visits, unaugmented, in

@@ -5,60 +5,61 @@ import tensorflow as tf
 
 from lottery_tf import masking
 
-DROPOUT = 2  # a stream of the noise; 1 draws the words of the augmentation, 3 is of workers
 
+class State:
+    """Sets a Trainer to a start or a checkpoint, and reads what it holds.
 
-def start(engine, weights, masks, noise, first):
-    """Sets an engine's network to weights under masks, with a fresh optimizer and dropout."""
-    masking.set_weights(engine.network, weights, masks)
-    engine.trainer.reset_optimizer()
-    engine.trainer.set_totals(0)
-    _set_dropout(
-        engine,
-        [
-            noise.generator(first, DROPOUT, index).integers(0, 2**32, variable.shape, np.uint32)
-            for index, variable in enumerate(engine.dropout_states)
-        ],
-    )
+    Args:
+        trainer: Trainer.
+        cluster: devices.Cluster.
+    """
 
+    def __init__(self, trainer, cluster):
+        self.trainer, self.network, self.cluster = trainer, trainer.network, cluster
+        self.dropout = [v for v in self.network.variables if "seed_generator" in v.path]
+        self._assign_dropout = tf.function(self._assign)
 
-def capture(engine):
-    """The state of an engine's training."""
-    state = {f"weights/{path}": w for path, w in masking.get_weights(engine.network).items()}
-    for index, variable in enumerate(engine.trainer.optimizer.variables):
-        state[f"optimizer/{index:04d}"] = variable.numpy()
-    for index, variable in enumerate(engine.dropout_states):
-        state[f"dropout/{index}"] = variable.numpy()
-    return state | {"totals": engine.trainer.totals.numpy()}
+    def start(self, training):
+        """Begins a Training: its weights and masks, a fresh optimizer, its noise's dropout."""
+        masking.set_weights(self.network, training.start, training.masks)
+        self.trainer.reset_optimizer()
+        self.trainer.set_totals(0)
+        generators = (training.noise.dropout(training.first, i) for i in range(len(self.dropout)))
+        self._set_dropout(
+            [
+                generator.integers(0, 2**32, variable.shape, np.uint32)
+                for generator, variable in zip(generators, self.dropout, strict=True)
+            ]
+        )
 
+    def capture(self):
+        """{name: array}; every worker calls it."""
+        state = {f"weights/{path}": w for path, w in masking.get_weights(self.network).items()}
+        for index, variable in enumerate(self.trainer.optimizer.variables):
+            state[f"optimizer/{index:04d}"] = variable.numpy()
+        for index, variable in enumerate(self.dropout):
+            state[f"dropout/{index}"] = variable.numpy()
+        return state | {"totals": self.trainer.totals.numpy()}
 
-def restore(engine, state, masks):
-    """Sets an engine back to a captured state; the number of replicas may have changed."""
-    paths = masking.variables(engine.network)
-    masking.set_weights(engine.network, {path: state[f"weights/{path}"] for path in paths}, masks)
-    for index, variable in enumerate(engine.trainer.optimizer.variables):
-        variable.assign(state[f"optimizer/{index:04d}"])
-    engine.trainer.set_totals(state["totals"])
-    count = len(engine.dropout_states)
-    _set_dropout(engine, [state[f"dropout/{index}"] for index in range(count)])
+    def restore(self, state, masks):
+        """Goes back to what `capture` gave; the number of replicas may have changed."""
+        paths = masking.variables(self.network)
+        weights = {path: state[f"weights/{path}"] for path in paths}
+        masking.set_weights(self.network, weights, masks)
+        for index, variable in enumerate(self.trainer.optimizer.variables):
+            variable.assign(state[f"optimizer/{index:04d}"])
+        self.trainer.set_totals(state["totals"])
+        self._set_dropout([state[f"dropout/{index}"] for index in range(len(self.dropout))])
 
+    def _set_dropout(self, states):
+        """Gives every replica a stream of its own; the state of the first one names them all."""
+        replicas = np.arange(self.cluster.replicas, dtype=np.uint32)
+        offsets = np.stack([replicas, np.zeros_like(replicas)], 1)  # (replicas, 2)
+        self._assign_dropout([tf.constant(state + offsets) for state in states])
 
-def dropout_setter(variables, cluster):
-    """A function that sets each variable to this replica's row of its (replicas, 2)."""
-
-    @tf.function
-    def assign(states):
+    def _assign(self, states):
         def mine():
-            for variable, rows in zip(variables, states, strict=True):
-                variable.assign(rows[cluster.replica])
+            for variable, rows in zip(self.dropout, states, strict=True):
+                variable.assign(rows[self.cluster.replica])
 
-        cluster.strategy.run(mine)
-
-    return assign
-
-
-def _set_dropout(engine, states):
-    """Gives every replica a stream of its own; the state of the first one names them all."""
-    replicas = np.arange(engine.cluster.replicas, dtype=np.uint32)
-    offsets = np.stack([replicas, np.zeros_like(replicas)], 1)  # (replicas, 2)
-    engine.assign_dropout([tf.constant(state + offsets) for state in states])
+        self.cluster.strategy.run(mine)

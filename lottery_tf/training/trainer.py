@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import masking
+from lottery_tf.masking import keras_private, optimizers
 from lottery_tf.repulsion import loss
 from lottery_tf.training.optimizers import OPTIMIZERS
 
@@ -12,12 +13,16 @@ TOTALS = ("loss", "hits", "examples", "first bad update")  # columns of Trainer.
 
 
 class Trainer(keras.Model):
-    """A masked network with its objective and its optimizer.
+    """A masked network with its objective and its optimizer, compiled: `fit` trains it.
 
     The objective is the mean cross-entropy of the global batch + coupled L2, weight_decay / 2 *
-    ||w||^2, + J_r where there are optima to be repelled from. Under tf.distribute, and with
-    gradients accumulated over micro-batches, what depends on the parameters alone counts once per
-    update.
+    ||w||^2, + J_r where there are optima to be repelled from or attracted to (Maene et al. 2021,
+    section 3). Under tf.distribute, and with gradients accumulated over micro-batches, what depends
+    on the parameters alone counts once per update.
+
+    The Engine runs train_step in loops of its own, several times as fast as `fit`, on any number of
+    devices. `fit(images, labels)` does the same updates on one device, with the learning rate that
+    the optimizer has.
 
     Args:
         network: a built keras.Model with masked layers, images -> logits.
@@ -25,6 +30,7 @@ class Trainer(keras.Model):
 
     Attributes:
         totals: float64 (replicas, len(TOTALS)), since it was last set to zero.
+        optima: what `fit` is repelled from, as loss.value_and_gradients takes it; {} without.
     """
 
     def __init__(self, network, config):
@@ -32,12 +38,13 @@ class Trainer(keras.Model):
         self.network = network
         self.repel, self.repel_scope = config.repel, config.repel_scope
         self.strategy = tf.distribute.get_strategy()
-        self.micro_batches = config.accumulate_steps
+        self.accumulate_steps = config.accumulate_steps
+        self.optima = {}
         self._make_optimizer(config)
         # Replicas that do not synchronise their batches' statistics average the running ones.
         self.averaged = [
             variable
-            for layer in network._flatten_layers()
+            for layer in keras_private.flatten_layers(network)
             if isinstance(layer, keras.layers.BatchNormalization) and not layer.synchronized
             for variable in (layer.moving_mean, layer.moving_variance)
             if _replicas() > 1
@@ -49,6 +56,7 @@ class Trainer(keras.Model):
             synchronization=tf.VariableSynchronization.ON_READ,
             aggregation=tf.VariableAggregation.SUM,
         )
+        self.built = True  # the network is
 
     def _make_optimizer(self, config):
         variables = self.network.trainable_variables
@@ -65,34 +73,57 @@ class Trainer(keras.Model):
         if config.mixed_precision == "float16":
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(variables)
-        self.optimizer = optimizer
-        # Slots start at zero; the rate and the scale of the loss are scalars that do not.
-        self.first_scalars = {v.path: v.numpy() for v in optimizer.variables if not tuple(v.shape)}
+        self.compile(optimizer)
+        self._first_values = optimizers.first_values(optimizer)
 
     def call(self, images, training=False):
+        """Logits (batch, classes) of normalised images (batch, h, w, c)."""
         return self.network(images, training=training)
 
-    def train_step(self, data):
+    def train_step(self, data, optima=None):
         """One update, added to `totals`.
 
         Args:
-            data: (images float32 (batch, h, w, c), labels int32 (batch,)), of this replica; and
-                the optima to be repelled from, as in loss.value_and_gradients, or {}.
+            data: (images float32 (batch, h, w, c), labels int32 (batch,)), of this replica.
+            optima: what to be repelled from, as loss.value_and_gradients takes it, or {}; by
+                default the attribute.
+
+        Returns:
+            {"loss", "accuracy"}: running means since the totals were set to zero.
         """
-        images, labels, *optima = data
+        images, labels = data
+        optima = self.optima if optima is None else optima
         variables = self.network.trainable_variables
-        if self.micro_batches == 1:
+        if self.accumulate_steps == 1:
             sums, gradients = self._gradients(images, labels)
         else:
             sums, gradients = self._accumulated_gradients(images, labels)
-        self._count(sums, len(images))
+        self._count(sums, labels)
         if self.l2_variables:
             gradients = _add(gradients, self._decay_gradients(variables))
-        if optima and optima[0]:
-            gradients = self._repelled(gradients, optima[0], variables)
+        if optima:
+            gradients = self._repelled(gradients, optima, variables)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         if self.averaged:
             self._average_statistics()
+        return self._running_means()
+
+    def test_step(self, data):
+        """The running means {"loss", "accuracy"} of an evaluation."""
+        images, labels = data
+        logits = tf.cast(self(images, training=False), tf.float32)
+        losses = tf.reduce_sum(cross_entropy(labels, logits))
+        self._count(tf.stack([losses, count_hits(labels, logits)]), labels)
+        return self._running_means()
+
+    def reset_metrics(self):
+        """Begins the running means again; Keras does so at the begin of an epoch."""
+        super().reset_metrics()
+        self.set_totals(0)
+
+    def _running_means(self):
+        loss, hits, examples, _ = tf.unstack(tf.reduce_sum(self.totals.value(), 0))
+        return {"loss": loss / examples, "accuracy": hits / examples}
 
     def _average_statistics(self):
         """Sets the running statistics of BatchNorm to their mean over the replicas."""
@@ -102,14 +133,15 @@ class Trainer(keras.Model):
         for variable, mean in zip(self.averaged, tf.split(means, sizes), strict=True):
             variable.assign(mean)
 
-    def _count(self, sums, examples):
+    def _count(self, sums, labels):
         """Adds (sum of the losses, hits) of a batch to this replica's row of the totals."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
         loss, hits = tf.unstack(tf.cast(sums, tf.float64))
         # The first update whose loss was not finite, counted from 1; 0: none.
         bad = ~tf.math.is_finite(loss) & (self.totals[replica, 3] == 0)
         update = tf.cast(self.optimizer.iterations, tf.float64) + 1
-        row = tf.stack([loss, hits, tf.constant(examples, tf.float64), tf.where(bad, update, 0)])
+        examples = tf.cast(tf.shape(labels)[0], tf.float64)
+        row = tf.stack([loss, hits, examples, tf.where(bad, update, 0)])
         mine = tf.range(_replicas())[:, tf.newaxis] == replica
         self.totals.assign_add(tf.where(mine, row, tf.zeros_like(row)))
 
@@ -124,7 +156,7 @@ class Trainer(keras.Model):
 
     def _accumulated_gradients(self, images, labels):
         """`_gradients` of a batch in micro-batches, one after the other."""
-        count = self.micro_batches
+        count = self.accumulate_steps
         images = tf.reshape(images, (count, -1, *images.shape[1:]))
         labels = tf.reshape(labels, (count, -1))
 
@@ -182,9 +214,7 @@ class Trainer(keras.Model):
 
     def reset_optimizer(self):
         """Forgets slots and iterations: a round starts with a fresh optimizer."""
-        for variable in self.optimizer.variables:
-            zeros = tf.zeros(variable.shape, variable.dtype)
-            variable.assign(self.first_scalars.get(variable.path, zeros))
+        optimizers.reset(self.optimizer, self._first_values)
 
 
 def _replicas():

@@ -1,0 +1,50 @@
+"""Every use of a name that Keras keeps to itself; a new version of Keras is checked here.
+
+Tried with Keras 3.15.
+"""
+
+import keras
+
+from lottery_tf.errors import InputError
+
+
+def flatten_layers(model, *, include_self=True):
+    """The layers of a model, those inside nested models and wrappers too, in their order."""
+    return list(model._flatten_layers(include_self=include_self))
+
+
+def add_weights(layer, add):
+    """Calls add() while a layer that is built may get further weights, as for LoRA in Keras."""
+    layer._tracker.unlock()
+    add()
+    layer._tracker.lock()
+
+
+def stored_variable(layer, name):
+    """The variable of a kernel: Dense and Conv keep it as _kernel, behind a property."""
+    return layer.__dict__.get(f"_{name}", layer.__dict__.get(name))
+
+
+def slot_index(optimizer, variable):
+    """The place of a variable's slot in the lists that add_optimizer_variables gives."""
+    return optimizer._get_variable_index(variable)
+
+
+def nodes(network):
+    """The calls of layers in a functional model, in the order of their execution.
+
+    Raises:
+        InputError: the network is not functional.
+    """
+    if not isinstance(network, keras.Model) or not hasattr(network, "_nodes_by_depth"):
+        raise InputError(
+            f"--align=permutation knows functional models; {network.name} is a "
+            f"{type(network).__name__}. Use --align=none."
+        )
+    depths = network._nodes_by_depth
+    return [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
+
+
+def calls(layer):
+    """How often a layer is called in functional models."""
+    return len(layer._inbound_nodes)

@@ -1,0 +1,68 @@
+"""The one operation: these weights, under these masks, from step s to step t, with this noise."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from lottery_tf.method import Masks, Weights
+from lottery_tf.method.streams import Noise
+from lottery_tf.repulsion.optima import Optima
+from lottery_tf.store.checkpoints import Checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What Engine.train trains: of rounds, rewinding, controls, copies and repelled runs alike.
+
+    Args:
+        start: {variable path: array}, zero where masked; or a Checkpoint of the same training, to
+            go on from there bit for bit.
+        masks: {kernel path: bool array}.
+        noise: Noise, the order of the data and the augmentation.
+        optima: Optima to be repelled from, or attracted to; None without.
+        first, last: steps of the schedule; last=None for the whole of it.
+    """
+
+    start: Weights | Checkpoint
+    masks: Masks
+    noise: Noise
+    optima: Optima | None = None
+    first: int = 0
+    last: int | None = None
+
+    def pack(self) -> dict:
+        """Dicts of arrays alone, as other workers are sent it; without the noise, and whole."""
+        return {
+            "start": self.start,
+            "masks": self.masks,
+            "optima": self.optima.pack() if self.optima else {},
+            "first": np.array(self.first),
+        }
+
+    @classmethod
+    def unpack(cls, packed: dict, noise: Noise) -> "Training":
+        """The Training that `pack` was called on."""
+        optima = Optima.unpack(packed.get("optima"))
+        return cls(packed["start"], packed["masks"], noise, optima, int(packed["first"]))
+
+    def digest(self) -> str:
+        """A hexadecimal number of all of it."""
+        sums = hashlib.sha256(repr((self.noise, self.first, self.last)).encode())
+        optima = self.optima.pack() if self.optima else {}
+        for arrays in (self.start, self.masks, optima):
+            for path, array in arrays.items():
+                sums.update(path.encode())
+                sums.update(array.tobytes())
+        return sums.hexdigest()
+
+
+def broadcast_training(cluster, function, noise):
+    """The Training that function() gives on the chief, on every worker.
+
+    Args:
+        cluster: devices.Cluster.
+        function: called on the chief alone.
+        noise: of the training, which every worker knows.
+    """
+    return Training.unpack(cluster.broadcast(lambda: function().pack()), noise)
