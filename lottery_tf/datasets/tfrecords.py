@@ -118,11 +118,11 @@ def stream(
         part: (index, count): which of the equal parts of each batch to decode.
 
     Returns:
-        A tf.data.Dataset of (images uint8 (rows, h, w, c), labels int32 (rows,), random words
-        int32 (rows, WORDS)).
+        A tf.data.Dataset of (images uint8 (rows, h, w, c), labels int32 (rows,), draws
+        int32 (rows, DRAWS)).
     """
     order, positions, examples = visit_order(split.lengths, noise, epoch, window=window)
-    words = augmentation.draw(noise, epoch, split.examples)[examples]
+    draws = augmentation.draw(noise, epoch, split.examples)[examples]
     first, last = steps
     last = len(positions) // batch_size if last is None else last
     index, count = part
@@ -136,20 +136,20 @@ def stream(
     visits = tf.data.Dataset.from_tensor_slices((bounds[:-1], bounds[1:]))
     # The next window is read while one is decoded.
     records = _records(split, order).batch(window).skip(windows[0]).prefetch(1)
-    inside, words = tf.constant(inside), tf.constant(words[places])
+    inside, draws = tf.constant(inside), tf.constant(draws[places])
     parse, size = parser(directory), directory.input_shape[0]
 
     def visit(window, bounds):
         some = slice(bounds[0], bounds[1])
-        return tf.gather(window, inside[some]), words[some]
+        return tf.gather(window, inside[some]), draws[some]
 
-    def decode(record, words):
+    def decode(record, draws):
         image, label = parse(record)
         if not directory.one_size and augment:
-            image = augmentation.resized_crop(image, words, size)
+            image = augmentation.resized_crop(image, draws, size)
         elif not directory.one_size:
             image = augmentation.centre_crop(image, size)
-        return tf.ensure_shape(image, directory.input_shape), label, words
+        return tf.ensure_shape(image, directory.input_shape), label, draws
 
     return (
         tf.data.Dataset.zip(records, visits)

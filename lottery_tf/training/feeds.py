@@ -60,7 +60,7 @@ def normaliser(config, directory):
 
 
 def augment(config, directory):
-    """The function of (images, words) that augments whole batches on the device."""
+    """The function of (images, draws) that augments whole batches on the device."""
     name = config.augment
     if name == "auto":
         known = DATASETS.get(config.dataset, USERS_OWN)
@@ -92,24 +92,24 @@ class Resident:
         # each: uint8 (examples, h, w, c), int32 (examples,)
 
     def epoch(self, noise, epoch, first_step):
-        """What `batch` reads in an epoch: the split, and the examples and words of every step."""
+        """What `batch` reads in an epoch: the split, and the examples and draws of every step."""
         window, batch_size = self.config.shuffle_window, self.config.batch_size
         _, _, examples = visit_order(self.split.lengths, noise, epoch, window=window)
         steps = self.steps_per_epoch
         order = examples[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
-        words = augmentation.draw(noise, epoch, self.split.examples)
-        return *self.train, tf.constant(order), tf.constant(words)
+        draws = augmentation.draw(noise, epoch, self.split.examples)
+        return *self.train, tf.constant(order), tf.constant(draws)
 
     @staticmethod
     def batch(epoch, step):
         """What `rows` reads for a step, the same for every replica."""
-        images, labels, order, words = epoch
-        return images, labels, words, order[step]
+        images, labels, order, draws = epoch
+        return images, labels, draws, order[step]
 
-    def rows(self, images, labels, words, order):
-        """Images uint8 (rows, h, w, c), labels (rows,) and words (rows, WORDS) of this replica."""
+    def rows(self, images, labels, draws, order):
+        """Images uint8 (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of this replica."""
         order = _rows(order, self.cluster.replica, self.cluster.replicas)
-        return tuple(tf.gather(array, order) for array in (images, labels, words))
+        return tuple(tf.gather(array, order) for array in (images, labels, draws))
 
     def train_batches(self):
         """The training split in order, in batches; the last one may be smaller."""
@@ -183,7 +183,7 @@ class Streamed:
         return next(epoch)
 
     def rows(self, *batch):
-        """Images uint8 (rows, h, w, c), labels (rows,) and words (rows, WORDS) of this replica."""
+        """Images uint8 (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of this replica."""
         here = self.cluster.replicas_here
         return tuple(_rows(array, self.cluster.replica_here, here) for array in batch)
 
