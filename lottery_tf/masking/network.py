@@ -1,7 +1,7 @@
 """The weights and masks of a network, as {path: array}."""
 
 from lottery_tf.errors import InputError
-from lottery_tf.masking.layers import Masked, assert_masked
+from lottery_tf.masking.layers import Masked, check_masked
 
 
 def kernels(network):
@@ -61,4 +61,4 @@ def set_weights(network, weights, masks):
         variable.assign(weights[path])
     for path, kernel in kernels(network).items():
         kernel.mask.assign(masks[path])
-        assert_masked(path, weights[path], masks[path])
+        check_masked(path, weights[path], masks[path])
