@@ -9,14 +9,21 @@ import pathlib
 
 from lottery_tf.errors import InputError
 
+# name: module:function of (images of one size, draws), run on the device on whole batches.
+AUGMENTATIONS = {
+    "none": "lottery_tf.datasets.augmentation:none",
+    "flip": "lottery_tf.datasets.augmentation:flip",
+    "flip_crop": "lottery_tf.datasets.augmentation:flip_crop",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """How the images of a dataset become inputs: augmented, then (pixel / 255 - mean) / std.
 
     Args:
-        mean, std: per channel; None: of the first training images (see feeds.constants).
-        augment: a key of augmentation.AUGMENTATIONS.
+        mean, std: per channel; None: of the first training images (see statistics).
+        augment: a key of AUGMENTATIONS.
         evaluation: the split that stands for "test" where there is one of this name; the test
             split of ImageNet has no labels.
     """

@@ -49,10 +49,6 @@ def flip(images, draws):
     return tf.where(flipped[:, tf.newaxis, tf.newaxis, tf.newaxis], images[:, :, ::-1], images)
 
 
-# Functions of (images of one size, draws), run on the device on whole batches.
-AUGMENTATIONS = {"none": none, "flip": flip, "flip_crop": flip_crop}
-
-
 def resized_crop(jpeg, draws, size):
     """A random part of a JPEG, resized; `flip` comes later, on the device.
 

@@ -1,16 +1,18 @@
 """The two ways to feed the step: splits in device memory, or streams from the shards."""
 
+import pkgutil
+
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf.datasets import DATASETS, USERS_OWN, Split, augmentation, tfrecords
+from lottery_tf.datasets import AUGMENTATIONS, DATASETS, USERS_OWN, Split, augmentation, tfrecords
 from lottery_tf.datasets.order import visit_order
+from lottery_tf.datasets.statistics import channel_statistics
 from lottery_tf.errors import InputError
 
 EVALUATION_BATCH = 1000  # images of one size
 LARGE_EVALUATION_BATCH = 100
 RESIDENT_BYTES = 2e9
-MEASURED_EXAMPLES = 1000
 
 
 def make(config, directory, cluster):
@@ -35,27 +37,9 @@ def make(config, directory, cluster):
     return kind(config, directory, cluster)
 
 
-def constants(config, directory):
-    """Mean and standard deviation per channel of pixel / 255, float32 (channels,) each.
-
-    Of a dataset of the user's own, those of its first 1,000 training examples.
-    """
-    known = DATASETS.get(config.dataset, USERS_OWN)
-    if known.mean:
-        if len(known.mean) != directory.image_shape[-1]:
-            raise InputError(
-                f"{directory.path}: expected {len(known.mean)} channels. Found: "
-                f"{directory.image_shape[-1]}"
-            )
-        return np.float32(known.mean), np.float32(known.std)
-    batches = tfrecords.stream_in_order(directory, "train", batch_size=MEASURED_EXAMPLES)
-    images = next(iter(batches))[0].numpy() / np.float32(255)
-    return images.mean((0, 1, 2)), np.maximum(images.std((0, 1, 2)), 1e-3)
-
-
 def normaliser(config, directory):
     """The function of uint8 images that gives (pixel / 255 - mean) / std, float32."""
-    mean, std = constants(config, directory)
+    mean, std = channel_statistics(config, directory)
     return lambda images: (tf.cast(images, tf.float32) / 255 - mean) / std
 
 
@@ -65,7 +49,7 @@ def augment(config, directory):
     if name == "auto":
         known = DATASETS.get(config.dataset, USERS_OWN)
         name = known.augment if directory.one_size else "flip"
-    return augmentation.AUGMENTATIONS[name]
+    return pkgutil.resolve_name(AUGMENTATIONS[name])
 
 
 def _rows(array, index, count):

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from lottery_tf import masking
 from lottery_tf.repulsion import loss
-from lottery_tf.training.optimizers import OPTIMIZERS
+from lottery_tf.training import optimizers
 
 TOTALS = ("loss", "hits", "examples", "first bad update")  # columns of Trainer.totals
 
@@ -52,7 +52,7 @@ class Trainer(keras.Model):
 
     def _make_optimizer(self, config):
         variables = self.network.trainable_variables
-        optimizer = OPTIMIZERS[config.optimizer](config)
+        optimizer = optimizers.make(config)
         kernels = masking.kernels(self.network)
         decays = {v.path for v in variables if config.weight_decay_on == "all" or v.path in kernels}
         self.l2, self.l2_variables = 0.0, []
