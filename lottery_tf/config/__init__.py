@@ -3,19 +3,13 @@
 import dataclasses
 import json
 
-from lottery_tf.config.constraints import check_together
+from lottery_tf.config.constraints import OPTIMIZERS, check_together
 from lottery_tf.config.fields import check, flag, format_value
 from lottery_tf.datasets import AUGMENTATIONS, DATASETS
 from lottery_tf.method.pruning import CRITERIA, SCOPES
 from lottery_tf.method.resets import RESETS
 from lottery_tf.method.schedules import SCHEDULES
 from lottery_tf.models import INITIALIZERS, MODELS, POLICIES
-
-# name: module:function of the Config. It stands here, as this room imports no framework.
-OPTIMIZERS = {
-    "adam": "lottery_tf.training.optimizers:adam",
-    "momentum": "lottery_tf.training.optimizers:momentum",
-}
 
 
 @dataclasses.dataclass(frozen=True)

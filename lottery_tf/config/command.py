@@ -9,6 +9,7 @@ import sys
 from absl import app, flags
 
 from lottery_tf.config import Config
+from lottery_tf.config.constraints import check_given
 from lottery_tf.config.fields import format_value, value_type
 from lottery_tf.errors import LOST, InputError, WorkerLost
 
@@ -92,13 +93,15 @@ def parse_config(arguments, flag_values=flags.FLAGS):
         The Config.
 
     Raises:
-        InputError: a flag file or a value that is wrong, or an argument that is not a flag.
+        InputError: a flag file or a value that is wrong, an argument that is not a flag, or a flag
+            on the command line that does nothing.
         absl.flags.Error: an unknown flag, or a value of the wrong type.
     """
     program, *arguments = arguments
     from_files, others, names = expand_flag_files(arguments)
     flag_values([program, *from_files])
     before = _read_values(flag_values)
+    in_files = {name: flag_values[name].present for name in before}
     flag_values.unparse_flags()
     _refuse_arguments(flag_values([program, *from_files, *others]))
     values = _read_values(flag_values)
@@ -109,7 +112,11 @@ def parse_config(arguments, flag_values=flags.FLAGS):
             if not field.metadata["how"] and values[field.name] != before[field.name]
         }
         values["run_dir"] = default_run_dir(names, changed)
-    return Config(**values)
+    config = Config(**values)
+    # A run that is there is continued with the flags that it was made with.
+    if not (pathlib.Path(config.run_dir) / "config.json").exists():
+        check_given(config, {name for name in before if flag_values[name].present > in_files[name]})
+    return config
 
 
 def _read_values(flag_values):

@@ -1,10 +1,11 @@
-"""The optimizers; one is a function of the Config here and one line in config.OPTIMIZERS."""
+"""The optimizers; one is a function of the Config here and one line in config.constraints."""
 
 import pkgutil
 
 import keras
 
-from lottery_tf.config import OPTIMIZERS, Config
+from lottery_tf.config import Config
+from lottery_tf.config.constraints import OPTIMIZERS
 
 
 class Momentum(keras.optimizers.Optimizer):
