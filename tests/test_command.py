@@ -57,6 +57,8 @@ def test_a_flag_file_that_includes_itself_is_an_error(parse, flag_file):
 def test_missing_flag_files_are_named(parse, flag_file):
     with pytest.raises(InputError, match=r"nowhere\.cfg"):
         parse("--flagfile=nowhere.cfg")
+    with pytest.raises(InputError, match=r"no flag file flags/no\.cfg here, nor .*in the package"):
+        parse("--flagfile=flags/no.cfg")
     flag_file.write_text("--flagfile=gone.cfg\n")
     with pytest.raises(InputError, match=r"gone\.cfg, which .*tiny\.cfg includes"):
         parse(f"--flagfile={flag_file}")

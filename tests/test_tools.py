@@ -40,7 +40,7 @@ def run_tool(name, *arguments):
         ("figures", ["--run_dir=a,b", "--labels=one"], "--labels: expected 2"),
         ("prepare_data", ["--dataset=svhn"], "mnist"),
         ("prepare_data", ["--dataset=mnist", "--source=raw"], "--raw_dir"),
-        ("benchmark", ["--model=lenet", "--data_dir=nowhere"], "nowhere/digits"),
+        ("benchmark", ["--dataset=mnist", "--data_dir=nowhere"], "nowhere/mnist"),
     ],
 )
 def test_tools_report_bad_input_in_one_line_and_fail(name, arguments, word):

@@ -11,6 +11,7 @@ from absl import app, flags
 from lottery_tf.config import Config
 from lottery_tf.config.constraints import check_given
 from lottery_tf.config.fields import format_value, value_type
+from lottery_tf.datasets import packaged
 from lottery_tf.errors import LOST, InputError, WorkerLost
 
 _DEFINE = {
@@ -38,7 +39,8 @@ def define_config_flags(flag_values=flags.FLAGS):
 def expand_flag_files(arguments):
     """Puts the flags of every --flagfile first, so that the command line wins wherever it stands.
 
-    A --flagfile inside a flag file is looked for beside the including file.
+    A --flagfile inside a flag file is looked for beside the including file; one of the command
+    line, flags/<name>, also in the package.
 
     Args:
         arguments: the command line, without the program.
@@ -61,8 +63,18 @@ def expand_flag_files(arguments):
         else:
             others.append(argument)
     for name in names:
-        from_files += _read_flag_file(pathlib.Path(name).expanduser(), ())
+        from_files += _read_flag_file(_find_flag_file(pathlib.Path(name).expanduser()), ())
     return from_files, others, names
+
+
+def _find_flag_file(path):
+    """The path, or where there is no such file flags/<name> of the package."""
+    if path.exists() or path.parts[:1] != ("flags",):
+        return path
+    in_package = packaged("flags").joinpath(*path.parts[1:])
+    if not in_package.exists():
+        raise InputError(f"There is no flag file {path} here, nor {in_package} in the package.")
+    return in_package
 
 
 def _read_flag_file(path, including):
