@@ -6,7 +6,7 @@ import keras
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking import optimizers
+from lottery_tf.masking import optimizer_state
 from lottery_tf.method import pruning
 from lottery_tf.method.resets import RESETS, Sources
 
@@ -72,7 +72,7 @@ def rounds(model, rounds, fraction, *, reset="init", seed=0, criterion="magnitud
         weights, _ = RESETS[reset if index else "init"](sources, masks, index)
         masking.set_weights(model, weights, masks)
         if optimizer:
-            optimizers.reset(optimizer, first_values)
+            optimizer_state.reset(optimizer, first_values)
         yield Round(index, pruning.density(masks))
         if index < rounds - 1:
             masks, _ = pruning.prune(
@@ -98,4 +98,4 @@ def _first_values(optimizer, model):
         optimizer.build(model.trainable_variables)
     new = type(optimizer).from_config(optimizer.get_config())
     new.build(model.trainable_variables)
-    return optimizers.first_values(new)
+    return optimizer_state.first_values(new)

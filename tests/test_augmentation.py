@@ -6,31 +6,31 @@ from lottery_tf.datasets import augmentation
 from lottery_tf.method.streams import Noise
 
 
-def test_words_are_a_function_of_noise_epoch_and_example():
-    words = augmentation.draw(Noise(0, 0), 0, 100)
-    assert np.array_equal(words, augmentation.draw(Noise(0, 0), 0, 100))
+def test_draws_are_a_function_of_noise_epoch_and_example():
+    draws = augmentation.draw(Noise(0, 0), 0, 100)
+    assert np.array_equal(draws, augmentation.draw(Noise(0, 0), 0, 100))
     for noise, epoch in ((Noise(1, 0), 0), (Noise(0, 1), 0), (Noise(0, 0), 1)):
-        assert not np.array_equal(words, augmentation.draw(noise, epoch, 100))
+        assert not np.array_equal(draws, augmentation.draw(noise, epoch, 100))
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_flip_crop_takes_every_place_with_and_without_a_flip(jit_compile):
     """Against NumPy, for all 2 x 9 x 9 outcomes."""
     image = np.random.default_rng(0).integers(1, 256, (6, 5, 3), np.uint8)
-    words = np.array([(flip, place) for flip in (0, 1) for place in range(81)], np.int32)
+    draws = np.array([(flip, place) for flip in (0, 1) for place in range(81)], np.int32)
     augment = tf.function(augmentation.flip_crop, jit_compile=jit_compile)
-    found = augment(np.repeat(image[np.newaxis], len(words), 0), words).numpy()
+    found = augment(np.repeat(image[np.newaxis], len(draws), 0), draws).numpy()
     padded = np.pad(image, [(4, 4), (4, 4), (0, 0)])
-    for (flip, place), result in zip(words, found, strict=True):
+    for (flip, place), result in zip(draws, found, strict=True):
         top, left = place % 9, place // 9
         expected = padded[top : top + 6, left : left + 5]
         assert np.array_equal(result, expected[:, ::-1] if flip else expected)
 
 
 def test_half_is_flipped_and_places_are_even():
-    words = augmentation.draw(Noise(0, 0), 0, 20_000)
-    assert (words[:, 0] % 2).mean() == pytest.approx(0.5, abs=0.015)
-    places = np.bincount(words[:, 1] % 81, minlength=81)
+    draws = augmentation.draw(Noise(0, 0), 0, 20_000)
+    assert (draws[:, 0] % 2).mean() == pytest.approx(0.5, abs=0.015)
+    places = np.bincount(draws[:, 1] % 81, minlength=81)
     assert places.min() > 180
     assert places.max() < 320
 
@@ -58,15 +58,15 @@ def test_centre_crop_takes_the_middle():
 
 def test_resized_crops_differ_and_cover_areas_and_flips():
     jpeg = gradient_jpeg(200, 300)
-    words = augmentation.draw(Noise(0, 0), 0, 400)
-    unflipped = np.stack([augmentation.resized_crop(jpeg, word, 32).numpy() for word in words])
-    again = augmentation.resized_crop(jpeg, words[0], 32).numpy()
+    draws = augmentation.draw(Noise(0, 0), 0, 400)
+    unflipped = np.stack([augmentation.resized_crop(jpeg, own, 32).numpy() for own in draws])
+    again = augmentation.resized_crop(jpeg, draws[0], 32).numpy()
     assert np.array_equal(unflipped[0], again)
-    crops = augmentation.flip(unflipped, words).numpy()
+    crops = augmentation.flip(unflipped, draws).numpy()
     crops = crops.astype(int)
     across = crops[:, :, -1, 1].mean(1) - crops[:, :, 0, 1].mean(1)
     assert (across > 0).mean() == pytest.approx(0.5, abs=0.12)
-    assert ((across > 0) == (words[:, 0] % 2 == 0)).all()
+    assert ((across > 0) == (draws[:, 0] % 2 == 0)).all()
     down = crops[:, -1, :, 0].mean(1) - crops[:, 0, :, 0].mean(1)
     area = np.abs(across) * down / 255**2 * (32 / 31) ** 2
     assert area.min() > 0.07

@@ -21,7 +21,7 @@ def test_bad_input_is_found_before_anything_is_written(config, sharded, tmp_path
     (damaged / shard.name).write_bytes(shard.read_bytes()[:-1])
     for flags, words in (
         ({"batch_size": 2000}, "batch_size.*at most 1347"),
-        ({"data_dir": str(tmp_path / "nowhere")}, "tools.prepare_data"),
+        ({"dataset": "mnist", "data_dir": str(tmp_path / "nowhere")}, "tools.prepare_data"),
         ({"data_dir": str(tmp_path / "damaged"), "batch_size": 5}, shard.name),
         ({"model": "no.such.module:network"}, "no.such.module"),
         ({"model": "lottery_tf.models.lenet:nothing"}, "nothing"),

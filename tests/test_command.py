@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import subprocess
@@ -6,7 +7,7 @@ import sys
 import pytest
 from absl import flags
 
-from lottery_tf.config import Config, command
+from lottery_tf.config import Config, command, constraints
 from lottery_tf.errors import InputError
 from lottery_tf.store.rundir import differences
 from tests.conftest import ROOT
@@ -56,6 +57,8 @@ def test_a_flag_file_that_includes_itself_is_an_error(parse, flag_file):
 def test_missing_flag_files_are_named(parse, flag_file):
     with pytest.raises(InputError, match=r"nowhere\.cfg"):
         parse("--flagfile=nowhere.cfg")
+    with pytest.raises(InputError, match=r"no flag file flags/no\.cfg here, nor .*in the package"):
+        parse("--flagfile=flags/no.cfg")
     flag_file.write_text("--flagfile=gone.cfg\n")
     with pytest.raises(InputError, match=r"gone\.cfg, which .*tiny\.cfg includes"):
         parse(f"--flagfile={flag_file}")
@@ -115,6 +118,55 @@ def test_config_json_has_every_flag_on_its_own_line():
 def test_bad_values_say_what_was_expected_and_what_came(parse, arguments, words):
     with pytest.raises(InputError, match=re.compile(words, re.DOTALL)):
         parse(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--momentum=0.9"], "momentum does nothing without --optimizer=momentum.*=adam"),
+        (["--lr_drops=5"], "lr_drops does nothing without --schedule=step"),
+        (["--lr_drop_factor=10"], "lr_drop_factor does nothing without --schedule=step"),
+        (["--weight_decay_mode=l2"], "weight_decay_mode does nothing without --weight_decay:"),
+        (["--weight_decay_on=all", "--weight_decay=0"], "Received: --weight_decay=0"),
+        (["--repel_from=2"], "repel_from does nothing without --repel:"),
+        (["--cpu_devices=2"], "cpu_devices does nothing without --strategy=mirrored"),
+        (["--shard_files", "--strategy=one_device"], "without --strategy=multi_worker or"),
+        (["--nosync_bn", "--strategy=one_device"], "sync_bn does nothing without"),
+        (["--nosync_bn"], "sync_bn does nothing to lenet.*names? bn_affine.*resnet20"),
+        (["--nobn_affine", "--model=conv4"], "bn_affine does nothing to conv4.*vgg19"),
+        (["--shortcut=identity"], "shortcut does nothing to lenet.*resnet18"),
+        (["--shortcut=identity", "--model=vgg16"], "shortcut does nothing to vgg16"),
+        (["--initializer=kaiming_normal", "--model=tests.networks:dropout"], "tests.networks:d"),
+        (["--seed=1", "--init_seed=2", "--data_seed=3"], "seed does nothing beside"),
+        (["--image_size=8", f"--data_dir={ROOT}/data"], "image_size expects images of varying"),
+        ([f"--dataset={ROOT}/data/digits", "--data_dir=data"], "data_dir does nothing without"),
+    ],
+)
+def test_a_flag_that_does_nothing_is_refused(parse, tmp_path, arguments, words):
+    with pytest.raises(InputError, match=re.compile(words, re.DOTALL)):
+        parse(*arguments)
+    # In a flag file it may be meant for another variant; and what was made may go on.
+    path = tmp_path / "file.cfg"
+    path.write_text("\n".join(arguments))
+    parse(f"--flagfile={path}")
+    (tmp_path / "config.json").touch()
+    parse(*arguments, f"--run_dir={tmp_path}")
+
+
+def test_flags_that_do_something_stand(parse):
+    parse("--optimizer=momentum", "--momentum=0.9", "--weight_decay=1", "--weight_decay_on=all")
+    parse("--repel=-1", "--repel_from=previous", "--model=vgg16", "--bn_affine", "--nosync_bn")
+    parse("--strategy=mirrored", "--cpu_devices=2", "--seed=1", "--init_seed=2")
+    parse("--model=tests.networks:momentum_of_its_own", "--momentum=0.5", "--nosync_bn")
+
+
+def test_the_tables_of_flags_name_flags():
+    names = {field.name for field in dataclasses.fields(Config)}
+    assert constraints.NEEDS.keys() | constraints.OF_NETWORK.keys() <= names
+    assert {needed for needed, _ in constraints.NEEDS.values()} <= names
+    for needed, values in constraints.NEEDS.values():
+        for value in values:  # a value that is no longer one would refuse the flag for ever
+            dataclasses.replace(Config(), lr_drops=(1,), **{needed: value})
 
 
 def imp(*arguments):

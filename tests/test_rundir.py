@@ -53,7 +53,7 @@ def test_sha256sum_agrees(run):
 
 
 def test_masked_weights_that_are_not_zero_are_not_saved(run):
-    with run.open(Config()), pytest.raises(AssertionError, match="layer/kernel"):
+    with run.open(Config()), pytest.raises(RuntimeError, match="layer/kernel"):
         run.save_round(
             0,
             masks={"layer/kernel": np.array([False])},

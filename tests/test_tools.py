@@ -40,7 +40,7 @@ def run_tool(name, *arguments):
         ("figures", ["--run_dir=a,b", "--labels=one"], "--labels: expected 2"),
         ("prepare_data", ["--dataset=svhn"], "mnist"),
         ("prepare_data", ["--dataset=mnist", "--source=raw"], "--raw_dir"),
-        ("benchmark", ["--model=lenet", "--data_dir=nowhere"], "nowhere/digits"),
+        ("benchmark", ["--dataset=mnist", "--data_dir=nowhere"], "nowhere/mnist"),
     ],
 )
 def test_tools_report_bad_input_in_one_line_and_fail(name, arguments, word):
@@ -52,7 +52,7 @@ def test_tools_report_bad_input_in_one_line_and_fail(name, arguments, word):
 
 
 def test_the_products_of_a_step_of_lenet():
-    shapes = steps.product_shapes(lenet((28, 28, 1), 10), 60)
+    shapes = steps.product_shapes(lenet((28, 28, 1), 10, initializer="kaiming_uniform"), 60)
     assert shapes == [
         (60, 784, 300),
         (784, 60, 300),

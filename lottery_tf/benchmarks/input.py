@@ -57,13 +57,13 @@ def _bare(config, directory, batches):
     records = tf.data.TFRecordDataset([str(shard.path) for shard in shards])
     count = batches * config.batch_size
     jpegs = [parse(record)[0].numpy() for record in itertools.islice(records, count)]
-    words = augmentation.draw(Noise(config.data_seed, 0), 0, count)
+    draws = augmentation.draw(Noise(config.data_seed, 0), 0, count)
 
-    def decode(jpeg, words):
-        part = tf.image.decode_and_crop_jpeg(jpeg, augmentation.random_window(jpeg, words))
+    def decode(jpeg, draws):
+        part = tf.image.decode_and_crop_jpeg(jpeg, augmentation.random_window(jpeg, draws))
         return tf.reduce_max(part)  # the parts differ in size, so they make no batch
 
-    decoded = tf.data.Dataset.from_tensor_slices((jpegs, words)).cache()
+    decoded = tf.data.Dataset.from_tensor_slices((jpegs, draws)).cache()
     for _ in decoded:
         pass
     return _rate(decoded.map(decode, tf.data.AUTOTUNE).batch(config.batch_size), batches,

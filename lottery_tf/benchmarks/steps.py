@@ -13,11 +13,11 @@ import tensorflow as tf
 
 from lottery_tf import datasets, imp, masking, models
 from lottery_tf.datasets import tfrecords
+from lottery_tf.datasets.statistics import channel_statistics
 from lottery_tf.method.streams import Noise
 from lottery_tf.store.rundir import RunDir
-from lottery_tf.training import feeds
+from lottery_tf.training import optimizers
 from lottery_tf.training.devices import connect
-from lottery_tf.training.optimizers import OPTIMIZERS
 from lottery_tf.training.training import Training
 
 
@@ -79,12 +79,12 @@ def keras_fit(config, directory, steps):
     with mock.patch(own, keras.layers.BatchNormalization):
         network = models.build(config, directory.input_shape, directory.classes, seed=0)
     network.compile(
-        OPTIMIZERS[config.optimizer](config),
+        optimizers.make(config),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
     images, labels = tfrecords.read(directory, "train")
-    mean, std = feeds.constants(config, directory)
+    mean, std = channel_statistics(config, directory)
     used = steps * config.batch_size
     images = (images[:used] / np.float32(255) - mean) / std
     labels = labels[:used]

@@ -3,9 +3,9 @@
 import dataclasses
 import json
 
-from lottery_tf.config.constraints import check_together
+from lottery_tf.config.constraints import OPTIMIZERS, check_together
 from lottery_tf.config.fields import check, flag, format_value
-from lottery_tf.datasets import DATASETS
+from lottery_tf.datasets import AUGMENTATIONS, DATASETS
 from lottery_tf.method.criteria import CRITERIA
 from lottery_tf.method.pruning import SCOPES
 from lottery_tf.method.resets import RESETS
@@ -61,7 +61,7 @@ class Config:
         "auto",
         "Augmentation in training. auto: flip_crop for CIFAR (flip, pad 4 and crop), a random "
         "resized crop and flip for images of varying size, else none.",
-        choices=("auto", "none", "flip", "flip_crop"),
+        choices=("auto", *AUGMENTATIONS),
     )
     data_dir: str = flag("data", "Directory that holds the prepared datasets.", how=True)
     shuffle_window: int = flag(
@@ -86,7 +86,7 @@ class Config:
         choices=tuple(POLICIES),
     )
     optimizer: str = flag(
-        "adam", "Adam (epsilon 1e-8), or SGD with momentum.", choices=("adam", "momentum")
+        "adam", "Adam (epsilon 1e-8), or SGD with momentum.", choices=tuple(OPTIMIZERS)
     )
     learning_rate: float = flag(1.2e-3, "Learning rate before schedule and warm-up.", above=0)
     schedule: str = flag(

@@ -9,7 +9,9 @@ import sys
 from absl import app, flags
 
 from lottery_tf.config import Config
+from lottery_tf.config.constraints import check_given
 from lottery_tf.config.fields import format_value, value_type
+from lottery_tf.datasets import packaged
 from lottery_tf.errors import LOST, InputError, WorkerLost
 
 _DEFINE = {
@@ -37,7 +39,8 @@ def define_config_flags(flag_values=flags.FLAGS):
 def expand_flag_files(arguments):
     """Puts the flags of every --flagfile first, so that the command line wins wherever it stands.
 
-    A --flagfile inside a flag file is looked for beside the including file.
+    A --flagfile inside a flag file is looked for beside the including file; one of the command
+    line, flags/<name>, also in the package.
 
     Args:
         arguments: the command line, without the program.
@@ -60,8 +63,18 @@ def expand_flag_files(arguments):
         else:
             others.append(argument)
     for name in names:
-        from_files += _read_flag_file(pathlib.Path(name).expanduser(), ())
+        from_files += _read_flag_file(_find_flag_file(pathlib.Path(name).expanduser()), ())
     return from_files, others, names
+
+
+def _find_flag_file(path):
+    """The path, or where there is no such file flags/<name> of the package."""
+    if path.exists() or path.parts[:1] != ("flags",):
+        return path
+    in_package = packaged("flags").joinpath(*path.parts[1:])
+    if not in_package.exists():
+        raise InputError(f"There is no flag file {path} here, nor {in_package} in the package.")
+    return in_package
 
 
 def _read_flag_file(path, including):
@@ -92,13 +105,15 @@ def parse_config(arguments, flag_values=flags.FLAGS):
         The Config.
 
     Raises:
-        InputError: a flag file or a value that is wrong, or an argument that is not a flag.
+        InputError: a flag file or a value that is wrong, an argument that is not a flag, or a flag
+            on the command line that does nothing.
         absl.flags.Error: an unknown flag, or a value of the wrong type.
     """
     program, *arguments = arguments
     from_files, others, names = expand_flag_files(arguments)
     flag_values([program, *from_files])
     before = _read_values(flag_values)
+    in_files = {name: flag_values[name].present for name in before}
     flag_values.unparse_flags()
     _refuse_arguments(flag_values([program, *from_files, *others]))
     values = _read_values(flag_values)
@@ -109,7 +124,11 @@ def parse_config(arguments, flag_values=flags.FLAGS):
             if not field.metadata["how"] and values[field.name] != before[field.name]
         }
         values["run_dir"] = default_run_dir(names, changed)
-    return Config(**values)
+    config = Config(**values)
+    # A run that is there is continued with the flags that it was made with.
+    if not (pathlib.Path(config.run_dir) / "config.json").exists():
+        check_given(config, {name for name in before if flag_values[name].present > in_files[name]})
+    return config
 
 
 def _read_values(flag_values):

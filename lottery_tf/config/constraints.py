@@ -1,9 +1,43 @@
 """What the flags of a Config must be together, or as names of things that are elsewhere."""
 
+from lottery_tf import datasets, models
 from lottery_tf.datasets import DATASETS, is_directory
 from lottery_tf.errors import InputError
 from lottery_tf.method.schedules import check_drops
 from lottery_tf.models import MODELS
+from lottery_tf.terminal import quiet
+
+# name: module:function of the Config. It stands here, as this room imports no framework.
+OPTIMIZERS = {
+    "adam": "lottery_tf.training.optimizers:adam",
+    "momentum": "lottery_tf.training.optimizers:momentum",
+}
+
+# A flag that does nothing alone: the flag that it needs, and its values that will do; with none
+# of these, any but zero.
+NEEDS = {
+    "lr_drops": ("schedule", ("step",)),
+    "lr_drop_factor": ("schedule", ("step",)),
+    "momentum": ("optimizer", ("momentum",)),
+    "weight_decay_mode": ("weight_decay", ()),
+    "weight_decay_on": ("weight_decay", ()),
+    "cpu_devices": ("strategy", ("mirrored",)),
+    "sync_bn": ("strategy", ("mirrored", "multi_worker", "auto")),
+    "shard_files": ("strategy", ("multi_worker", "auto")),
+    "worker_timeout": ("strategy", ("multi_worker", "auto")),
+    "repel_from": ("repel", ()),
+    "repel_scope": ("repel", ()),
+    "repel_weighting": ("repel", ()),
+    "repel_runs": ("repel", ()),
+    "data_dir": ("dataset", tuple(DATASETS)),
+}
+# A flag of the network: the parameter that a network which heeds it has.
+OF_NETWORK = {
+    "initializer": "initializer",
+    "shortcut": "shortcut",
+    "bn_affine": "bn_affine",
+    "sync_bn": "bn_affine",
+}
 
 
 def check_together(config):
@@ -32,3 +66,55 @@ def check_together(config):
         )
     if config.schedule == "step":
         check_drops(config.lr_drops, config.epochs)
+
+
+def check_given(config, given):
+    """Raises InputError if a flag that the command line gave would do nothing.
+
+    Args:
+        config: Config.
+        given: names of the flags on the command line; those of flag files may be meant for
+            another variant of the experiment.
+    """
+    for name in given & NEEDS.keys():
+        needed, values = NEEDS[name]
+        found = getattr(config, needed)
+        # A network of the user's own may name any flag.
+        if not (found in values if values else found) and name not in _of_users_own(config):
+            wanted = " or ".join(f"--{needed}={value}" for value in values) or f"--{needed}"
+            raise InputError(
+                f"--{name} does nothing without {wanted}: add it, or leave --{name} out. "
+                f"Received: --{needed}={found}"
+            )
+    _check_network(config, given & OF_NETWORK.keys())
+    if "seed" in given and config.seed not in (config.init_seed, config.data_seed):
+        raise InputError(
+            "--seed does nothing beside --init_seed and --data_seed: leave it, or one of them, out."
+        )
+    if "image_size" in given and datasets.find(config).one_size:
+        raise InputError(
+            f"--image_size expects images of varying size; those of {config.dataset} have one. "
+            "Leave it out."
+        )
+
+
+def _of_users_own(config):
+    return () if config.model in MODELS else _parameters(config)
+
+
+def _parameters(config):
+    quiet.import_tensorflow()  # the network's module imports Keras
+    return models.parameters(config.model)
+
+
+def _check_network(config, given):
+    """Raises InputError if the network does not heed a flag."""
+    for name in given:
+        parameter = OF_NETWORK[name]
+        if parameter in _parameters(config) or (name == "sync_bn" and config.model not in MODELS):
+            continue
+        able = [model for model in MODELS if parameter in models.parameters(model)]
+        raise InputError(
+            f"--{name} does nothing to {config.model}, whose function does not name {parameter}. "
+            f"Leave it out, or use --model={', '.join(able)}."
+        )

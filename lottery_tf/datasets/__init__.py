@@ -9,14 +9,21 @@ import pathlib
 
 from lottery_tf.errors import InputError
 
+# name: module:function of (images of one size, draws), run on the device on whole batches.
+AUGMENTATIONS = {
+    "none": "lottery_tf.datasets.augmentation:none",
+    "flip": "lottery_tf.datasets.augmentation:flip",
+    "flip_crop": "lottery_tf.datasets.augmentation:flip_crop",
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """How the images of a dataset become inputs: augmented, then (pixel / 255 - mean) / std.
 
     Args:
-        mean, std: per channel; None: of the first training images (see feeds.constants).
-        augment: a key of augmentation.AUGMENTATIONS.
+        mean, std: per channel; None: of the first training images (see statistics).
+        augment: a key of AUGMENTATIONS.
         evaluation: the split that stands for "test" where there is one of this name; the test
             split of ImageNet has no labels.
     """
@@ -38,6 +45,14 @@ DATASETS = {
     ),
 }
 USERS_OWN = Dataset()
+EMBEDDED = "digits"  # comes with the package
+
+
+def packaged(name: str) -> pathlib.Path:
+    """A directory that comes with the package: inside it in a wheel, beside it in a checkout."""
+    package = pathlib.Path(__file__).parent.parent
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,24 +112,30 @@ class Directory:
 
 def is_directory(dataset):
     """Whether a --dataset is a directory of the user's."""
-    path = pathlib.Path(dataset)
-    return bool([*path.glob("dataset_info.json"), *path.glob("*/dataset_info.json")])
+    return bool(_infos(pathlib.Path(dataset)))
+
+
+def _infos(path):
+    return sorted([*path.glob("dataset_info.json"), *path.glob("*/dataset_info.json")])
 
 
 def find(config):
     """The Directory of config.dataset, below config.data_dir if it is a name.
 
-    Reads two JSON files.
+    The embedded digits are found wherever the package is. Reads two JSON files.
 
     Raises:
         InputError: there is no such dataset, or not the files that it says it has.
     """
     named = config.dataset in DATASETS
     looked_in = pathlib.Path(config.data_dir if named else ".") / config.dataset
-    infos = sorted([*looked_in.glob("dataset_info.json"), *looked_in.glob("*/dataset_info.json")])
+    infos = _infos(looked_in)
+    if not infos and config.dataset == EMBEDDED:
+        infos = _infos(packaged("data") / EMBEDDED)
     if not infos:
         raise InputError(
-            f"There is no dataset {config.dataset} in {looked_in}. Prepare it with\n"
+            f"There is no dataset {config.dataset} in {looked_in}. Prepare it with "
+            "lottery-prepare-data, or in a checkout\n"
             f"  python -m tools.prepare_data --dataset={config.dataset} --source=tfds "
             f"--data_dir={config.data_dir}"
         )

@@ -1,22 +1,22 @@
-"""Augmentation as a function of random words that are drawn for each example beforehand."""
+"""Augmentation as a function of random integers that are drawn for each example beforehand."""
 
 import numpy as np
 import tensorflow as tf
 
-WORDS = 2  # random integers in [0, 2**31) per example and epoch
+DRAWS = 2  # random integers in [0, 2**31) per example and epoch
 
 
 def draw(noise, epoch, examples):
-    """The random words of every example in an epoch: int32 (examples, WORDS)."""
-    return noise.augmentation(epoch).integers(0, 2**31, (examples, WORDS), np.int32)
+    """The draws of every example in an epoch: int32 (examples, DRAWS)."""
+    return noise.augmentation(epoch).integers(0, 2**31, (examples, DRAWS), np.int32)
 
 
-def flip_crop(images, words, *, padding=4):
+def flip_crop(images, draws, *, padding=4):
     """Flips half of the images, and crops them after padding with zeros, as is usual on CIFAR.
 
     Args:
         images: uint8 (batch, height, width, channels).
-        words: int32 (batch, WORDS).
+        draws: int32 (batch, DRAWS).
         padding: pixels on each side.
 
     Returns:
@@ -24,8 +24,8 @@ def flip_crop(images, words, *, padding=4):
     """
     height, width = images.shape[1:3]
     places = 2 * padding + 1
-    flipped = words[:, 0] % 2 == 1  # (batch,)
-    top, left = words[:, 1] % places, words[:, 1] // places % places
+    flipped = draws[:, 0] % 2 == 1  # (batch,)
+    top, left = draws[:, 1] % places, draws[:, 1] // places % places
     rows = tf.range(height) + top[:, tf.newaxis]  # (batch, height)
     columns = tf.where(
         flipped[:, tf.newaxis],
@@ -37,22 +37,18 @@ def flip_crop(images, words, *, padding=4):
     return tf.gather(taken, columns, axis=2, batch_dims=1)
 
 
-def none(images, words):
+def none(images, draws):
     """The images as they are."""
     return images
 
 
-def flip(images, words):
+def flip(images, draws):
     """Flips half of the images."""
-    flipped = words[:, 0] % 2 == 1
+    flipped = draws[:, 0] % 2 == 1
     return tf.where(flipped[:, tf.newaxis, tf.newaxis, tf.newaxis], images[:, :, ::-1], images)
 
 
-# Functions of (images of one size, words), run on the device on whole batches.
-AUGMENTATIONS = {"none": none, "flip": flip, "flip_crop": flip_crop}
-
-
-def resized_crop(jpeg, words, size):
+def resized_crop(jpeg, draws, size):
     """A random part of a JPEG, resized; `flip` comes later, on the device.
 
     The part's area is uniform in 8 to 100% of the image, its logarithmic aspect ratio in 3/4 to
@@ -60,31 +56,31 @@ def resized_crop(jpeg, words, size):
 
     Args:
         jpeg: a scalar string.
-        words: int32 (WORDS,).
+        draws: int32 (DRAWS,).
         size: height and width of the result.
 
     Returns:
         uint8 (size, size, 3).
     """
-    part = tf.image.decode_and_crop_jpeg(jpeg, random_window(jpeg, words), channels=3)
+    part = tf.image.decode_and_crop_jpeg(jpeg, random_window(jpeg, draws), channels=3)
     return _resize(part, size)
 
 
-def random_window(jpeg, words, tries=10):
+def random_window(jpeg, draws, tries=10):
     """(top, left, height, width) of the first of `tries` random parts that lies in the image."""
     height, width = tf.unstack(tf.image.extract_jpeg_shape(jpeg)[:2])
-    draws = tf.random.stateless_uniform((2, tries), seed=words)
-    draw_place = tf.random.stateless_uniform((2,), seed=words + 1)
+    uniform = tf.random.stateless_uniform((2, tries), seed=draws)
+    place_if_fits = tf.random.stateless_uniform((2,), seed=draws + 1)
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
-    area = height * width * (0.08 + 0.92 * draws[0])  # (tries,)
-    ratio = tf.exp(tf.math.log(4 / 3) * (2 * draws[1] - 1))
+    area = height * width * (0.08 + 0.92 * uniform[0])  # (tries,)
+    ratio = tf.exp(tf.math.log(4 / 3) * (2 * uniform[1] - 1))
     heights, widths = tf.round(tf.sqrt(area / ratio)), tf.round(tf.sqrt(area * ratio))
     fits = (heights > 0) & (widths > 0) & (heights <= height) & (widths <= width)
     # If none fits, the image is long: the middle of it, no longer than the ratio allows.
     heights = tf.concat([heights, [tf.minimum(height, tf.round(width * 4 / 3))]], 0)
     widths = tf.concat([widths, [tf.minimum(width, tf.round(height * 4 / 3))]], 0)
     first = tf.argmax(tf.cast(tf.concat([fits, [True]], 0), tf.int32))
-    place = tf.where(tf.reduce_any(fits), draw_place, 0.5)
+    place = tf.where(tf.reduce_any(fits), place_if_fits, 0.5)
     top = tf.floor(place[0] * (height - heights[first] + 1))
     left = tf.floor(place[1] * (width - widths[first] + 1))
     return tf.cast(tf.stack([top, left, heights[first], widths[first]]), tf.int32)

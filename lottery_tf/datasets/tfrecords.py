@@ -118,47 +118,45 @@ def stream(
         part: (index, count): which of the equal parts of each batch to decode.
 
     Returns:
-        A tf.data.Dataset of (images uint8 (rows, h, w, c), labels int32 (rows,), random words
-        int32 (rows, WORDS)).
+        A tf.data.Dataset of (images uint8 (rows, h, w, c), labels int32 (rows,), draws
+        int32 (rows, DRAWS)).
     """
+    rows = batch_size // part[1]
+    last = split.examples // batch_size if steps[1] is None else steps[1]
+    places = np.arange(steps[0] * batch_size, last * batch_size).reshape(-1, part[1], rows)
+    places = places[:, part[0]].ravel()  # in the epoch, of the rows to decode
+    records = _visited(split, noise, epoch, places, steps[0] * batch_size // window, window)
+    parse, size = parser(directory), directory.input_shape[0]
+
+    def decode(record, draws):
+        image, label = parse(record)
+        if not directory.one_size and augment:
+            image = augmentation.resized_crop(image, draws, size)
+        elif not directory.one_size:
+            image = augmentation.centre_crop(image, size)
+        return tf.ensure_shape(image, directory.input_shape), label, draws
+
+    decoded = records.map(decode, tf.data.AUTOTUNE)
+    return decoded.batch(rows, drop_remainder=True).prefetch(2)
+
+
+def _visited(split, noise, epoch, places, first_window, window):
+    """(serialized example, its draws) at each of `places` in an epoch, from a window on."""
     order, positions, examples = visit_order(split.lengths, noise, epoch, window=window)
-    words = augmentation.draw(noise, epoch, split.examples)[examples]
-    first, last = steps
-    last = len(positions) // batch_size if last is None else last
-    index, count = part
-    rows = batch_size // count
-    places = np.arange(first * batch_size, last * batch_size).reshape(-1, count, rows)
-    places = places[:, index].ravel()  # in the epoch, of the rows to decode
-    inside = (positions[places] % window).astype(np.int32)
+    inside = tf.constant((positions[places] % window).astype(np.int32))
+    draws = tf.constant(augmentation.draw(noise, epoch, split.examples)[examples][places])
     # Each element is a window of records, and which places are visited in it.
-    windows = np.arange(first * batch_size // window, -(-len(positions) // window))
+    windows = np.arange(first_window, -(-len(positions) // window))
     bounds = np.searchsorted(places, np.append(windows, windows[-1] + 1) * window)
     visits = tf.data.Dataset.from_tensor_slices((bounds[:-1], bounds[1:]))
     # The next window is read while one is decoded.
-    records = _records(split, order).batch(window).skip(windows[0]).prefetch(1)
-    inside, words = tf.constant(inside), tf.constant(words[places])
-    parse, size = parser(directory), directory.input_shape[0]
+    records = _records(split, order).batch(window).skip(first_window).prefetch(1)
 
     def visit(window, bounds):
         some = slice(bounds[0], bounds[1])
-        return tf.gather(window, inside[some]), words[some]
+        return tf.gather(window, inside[some]), draws[some]
 
-    def decode(record, words):
-        image, label = parse(record)
-        if not directory.one_size and augment:
-            image = augmentation.resized_crop(image, words, size)
-        elif not directory.one_size:
-            image = augmentation.centre_crop(image, size)
-        return tf.ensure_shape(image, directory.input_shape), label, words
-
-    return (
-        tf.data.Dataset.zip(records, visits)
-        .map(visit)
-        .unbatch()
-        .map(decode, tf.data.AUTOTUNE)
-        .batch(rows, drop_remainder=True)
-        .prefetch(2)
-    )
+    return tf.data.Dataset.zip(records, visits).map(visit).unbatch()
 
 
 def stream_in_order(directory, split, *, batch_size, part=(0, 1)):

@@ -19,7 +19,7 @@ from lottery_tf.masking.layers import (
     MaskedMultiHeadAttention,
     MaskedSeparableConv1D,
     MaskedSeparableConv2D,
-    assert_masked,
+    check_masked,
     mask_inside,
 )
 from lottery_tf.masking.model import left_dense, masked
@@ -44,7 +44,7 @@ __all__ = [
     "MaskedMultiHeadAttention",
     "MaskedSeparableConv1D",
     "MaskedSeparableConv2D",
-    "assert_masked",
+    "check_masked",
     "get_masks",
     "get_weights",
     "kernels",

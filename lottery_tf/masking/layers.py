@@ -70,7 +70,7 @@ class Masked:
     def save_own_variables(self, store):
         super().save_own_variables(store)
         for kernel in self.kernels:
-            assert_masked(kernel.variable.path, kernel.variable.numpy(), kernel.mask.numpy())
+            check_masked(kernel.variable.path, kernel.variable.numpy(), kernel.mask.numpy())
             if self.saves_kernels_alone:
                 store[kernel.mask.name] = kernel.mask
 
@@ -139,10 +139,11 @@ def _select(mask, kernel):
     return keras.ops.where(mask, kernel, keras.ops.zeros((), kernel.dtype))
 
 
-def assert_masked(path, kernel, mask):
-    """Raises AssertionError if a pruned weight is not exactly zero."""
+def check_masked(path, kernel, mask):
+    """Raises RuntimeError if a pruned weight is not exactly zero."""
     alive = np.count_nonzero(kernel[np.logical_not(mask)])
-    assert not alive, f"{alive} pruned weights of {path} are not zero."
+    if alive:
+        raise RuntimeError(f"{alive} pruned weights of {path} are not zero.")
 
 
 @keras.saving.register_keras_serializable(package="lottery_tf")

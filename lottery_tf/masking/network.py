@@ -2,7 +2,7 @@
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.layers import Masked, assert_masked
+from lottery_tf.masking.layers import Masked, check_masked
 
 
 def kernels(network):
@@ -62,4 +62,4 @@ def set_weights(network, weights, masks):
         variable.assign(weights[path])
     for path, kernel in kernels(network).items():
         kernel.mask.assign(masks[path])
-        assert_masked(path, weights[path], masks[path])
+        check_masked(path, weights[path], masks[path])

@@ -4,8 +4,9 @@ This module imports no framework: a name can be checked before TensorFlow is loa
 """
 
 import contextlib
-import importlib
 import inspect
+import pkgutil
+from collections.abc import Callable
 
 from lottery_tf.errors import InputError
 
@@ -38,6 +39,23 @@ INITIALIZERS = {
 }
 
 
+def find(name: str) -> Callable:
+    """The function of a --model.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return pkgutil.resolve_name(MODELS.get(name, name))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"--model={name}: cannot find it: {error}.") from error
+
+
+def parameters(name: str) -> set[str]:
+    """The flags that the network of a --model depends on: those that its signature names."""
+    return set(inspect.signature(find(name)).parameters)
+
+
 def build(config, input_shape, classes, *, seed, strategy=None):
     """A new network of config.model, its initialization a function of `seed` alone.
 
@@ -56,16 +74,8 @@ def build(config, input_shape, classes, *, seed, strategy=None):
     """
     import keras
 
-    module, _, name = MODELS.get(config.model, config.model).partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"--model={config.model}: cannot find it: {error}.") from error
-    options = {
-        parameter: getattr(config, parameter)
-        for parameter in inspect.signature(function).parameters
-        if hasattr(config, parameter)
-    }
+    function, named = find(config.model), parameters(config.model)
+    options = {name: getattr(config, name) for name in named if hasattr(config, name)}
     # Names count from 1 again, and initializers without a seed draw from this one.
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)

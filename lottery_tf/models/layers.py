@@ -12,10 +12,10 @@ class Builder:
 
     Args:
         initializer: a key of models.INITIALIZERS.
-        bn_affine: whether BatchNorm learns a scale and an offset.
+        bn_affine: whether BatchNorm learns a scale and an offset; None where there is none.
     """
 
-    def __init__(self, initializer, *, bn_affine=True):
+    def __init__(self, initializer, *, bn_affine=None):
         self.initializer, self.bn_affine = initializer, bn_affine
 
     def conv(self, features, filters, size, name, *, strides=1, bias=False, activation=None):

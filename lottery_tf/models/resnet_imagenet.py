@@ -1,8 +1,10 @@
 """The ResNets of He et al. 2016 for ImageNet, strided in the 3 x 3 convolution (v1.5)."""
 
+import functools
+
 import keras
 
-from lottery_tf.models.layers import Builder, residual, shortcut
+from lottery_tf.models import layers
 
 # depth: (blocks of the four stages, whether a block is a bottleneck)
 DEPTHS = {
@@ -13,31 +15,17 @@ DEPTHS = {
 }
 
 
-def _resnet(depth):
-    def network(
-        input_shape,
-        classes,
-        *,
-        initializer="kaiming_normal",
-        shortcut="projection",
-        bn_affine=False,
-    ):
-        return build(depth, input_shape, classes, initializer, shortcut, bn_affine)
-
-    network.__doc__ = f"ResNet-{depth} for large images; as `build`."
-    return network
-
-
-def build(depth, input_shape, classes, initializer, shortcut_kind, bn_affine):
+def build(depth, input_shape, classes, *, initializer, shortcut, bn_affine):
     """(batch, h, w, c) -> (batch, classes) logits.
 
     Args:
         depth: a key of DEPTHS.
-        shortcut_kind: "identity" or "projection" where shapes change.
+        initializer: a key of models.INITIALIZERS.
+        shortcut: "identity" or "projection" where shapes change.
         bn_affine: whether BatchNorm learns a scale and an offset.
     """
     blocks, bottleneck = DEPTHS[depth]
-    make = Builder(initializer, bn_affine=bn_affine)
+    make = layers.Builder(initializer, bn_affine=bn_affine)
     image = keras.Input(input_shape, name="image")
     features = make.conv_norm_relu(image, 64, 7, "stem", strides=2)
     # After a ReLU, zeros around the image never win the maximum.
@@ -49,7 +37,7 @@ def build(depth, input_shape, classes, initializer, shortcut_kind, bn_affine):
         for block in range(1, count + 1):
             name = f"stage{stage}_block{block}"
             strides = 2 if stage > 1 and block == 1 else 1
-            around = shortcut(make, features, filters, strides, name, shortcut_kind)
+            around = layers.shortcut(make, features, filters, strides, name, shortcut)
             if bottleneck:
                 features = make.conv_norm_relu(features, width, 1, f"{name}_conv1")
                 features = make.conv_norm_relu(features, width, 3, f"{name}_conv2", strides=strides)
@@ -57,9 +45,9 @@ def build(depth, input_shape, classes, initializer, shortcut_kind, bn_affine):
             else:
                 features = make.conv_norm_relu(features, width, 3, f"{name}_conv1", strides=strides)
                 last = make.conv(features, filters, 3, f"{name}_conv2")
-            features = residual(make.norm(last, f"{name}_last_bn"), around, name)
+            features = layers.residual(make.norm(last, f"{name}_last_bn"), around, name)
     features = keras.layers.GlobalAveragePooling2D(name="pool")(features)
     return keras.Model(image, make.dense(features, classes, "logits"), name=f"resnet{depth}")
 
 
-resnet18, resnet34, resnet50, resnet101 = map(_resnet, DEPTHS)
+resnet18, resnet34, resnet50, resnet101 = (functools.partial(build, depth) for depth in DEPTHS)

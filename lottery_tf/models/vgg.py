@@ -1,5 +1,7 @@
 """VGG for CIFAR as the second paper uses it: BatchNorm, and one dense layer at the end."""
 
+import functools
+
 import keras
 
 from lottery_tf.models.layers import Builder
@@ -8,19 +10,12 @@ WIDTHS = (64, 128, 256, 512, 512)
 BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
-def _vgg(depth):
-    def network(input_shape, classes, *, initializer="kaiming_normal", bn_affine=False):
-        return build(depth, input_shape, classes, initializer, bn_affine)
-
-    network.__doc__ = f"VGG-{depth} for small images; as `build`."
-    return network
-
-
-def build(depth, input_shape, classes, initializer, bn_affine):
+def build(depth, input_shape, classes, *, initializer, bn_affine):
     """(batch, h, w, c) -> (batch, classes) logits.
 
     Args:
         depth: 16 or 19, counted with the dense layers of the original.
+        initializer: a key of models.INITIALIZERS.
         bn_affine: whether BatchNorm learns a scale and an offset.
     """
     make = Builder(initializer, bn_affine=bn_affine)
@@ -34,4 +29,4 @@ def build(depth, input_shape, classes, initializer, bn_affine):
     return keras.Model(image, make.dense(features, classes, "logits"), name=f"vgg{depth}")
 
 
-vgg16, vgg19 = _vgg(16), _vgg(19)
+vgg16, vgg19 = (functools.partial(build, depth) for depth in BLOCKS)

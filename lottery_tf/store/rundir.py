@@ -196,7 +196,8 @@ class RunDir:
             squared_gradients: {kernel path: array}, if the run is repelled with them.
         """
         for path, mask in masks.items():
-            assert not np.any(final[path][~mask]), f"Pruned weights of {path} are not zero."
+            if np.any(final[path][~mask]):
+                raise RuntimeError(f"Pruned weights of {path} are not zero.")
         contents = {
             "masks.npz": files.format_npz(masks),
             "initial.npz": files.format_npz(initial),

@@ -1,6 +1,7 @@
 """Stops that can be resumed: SIGTERM and Ctrl-C."""
 
 import contextlib
+import pathlib
 import shlex
 import signal
 import sys
@@ -19,9 +20,10 @@ class Interrupted(Exception):
 
     def advise(self):
         """Tells the user how to go on."""
+        script = pathlib.Path(sys.orig_argv[1]).name  # lottery-imp, where pip installed it
         module = getattr(sys.modules["__main__"], "__spec__", None)
-        name = module.name if module else sys.argv[0]
-        again = shlex.join(["python", "-m", name, *sys.argv[1:]])
+        name = ["python", "-m", module.name if module else sys.argv[0]]
+        again = shlex.join([*([script] if script.startswith("lottery-") else name), *sys.argv[1:]])
         print(f"Stopped by {self}. To resume: {again}", file=sys.stderr)
 
 

@@ -74,10 +74,10 @@ class Engine:
         return {path: np.ones(kernel.mask.shape, bool) for path, kernel in kernels.items()}
 
     def _step(self, batch, rate, optima):
-        images, labels, words = self.feed.rows(*batch)
+        images, labels, draws = self.feed.rows(*batch)
         learning_rate = self.trainer.optimizer.learning_rate
         learning_rate.assign(tf.cast(rate, learning_rate.dtype))
-        images = self.normalise(self.augment(images, words))
+        images = self.normalise(self.augment(images, draws))
         self.trainer.train_step((images, labels), optima)
 
     def _steps(self, epoch, rates, first, last, optima):

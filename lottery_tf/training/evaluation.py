@@ -30,7 +30,10 @@ class Evaluator:
             for part in self.cluster.strategy.experimental_local_results(parts):
                 totals += part.numpy()
         loss, hits, examples = self.cluster.sum(totals)
-        assert examples == self.feed.test_examples, examples
+        if examples != self.feed.test_examples:
+            raise RuntimeError(
+                f"Evaluated {examples:.0f} of the {self.feed.test_examples} test examples."
+            )
         return float(loss / examples), float(hits / examples)
 
     def _replicas(self, images, labels):

@@ -1,16 +1,18 @@
 """The two ways to feed the step: splits in device memory, or streams from the shards."""
 
+import pkgutil
+
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf.datasets import DATASETS, USERS_OWN, Split, augmentation, tfrecords
+from lottery_tf.datasets import AUGMENTATIONS, DATASETS, USERS_OWN, Split, augmentation, tfrecords
 from lottery_tf.datasets.order import visit_order
+from lottery_tf.datasets.statistics import channel_statistics
 from lottery_tf.errors import InputError
 
 EVALUATION_BATCH = 1000  # images of one size
 LARGE_EVALUATION_BATCH = 100
 RESIDENT_BYTES = 2e9
-MEASURED_EXAMPLES = 1000
 
 
 def make(config, directory, cluster):
@@ -35,37 +37,19 @@ def make(config, directory, cluster):
     return kind(config, directory, cluster)
 
 
-def constants(config, directory):
-    """Mean and standard deviation per channel of pixel / 255, float32 (channels,) each.
-
-    Of a dataset of the user's own, those of its first 1,000 training examples.
-    """
-    known = DATASETS.get(config.dataset, USERS_OWN)
-    if known.mean:
-        if len(known.mean) != directory.image_shape[-1]:
-            raise InputError(
-                f"{directory.path}: expected {len(known.mean)} channels. Found: "
-                f"{directory.image_shape[-1]}"
-            )
-        return np.float32(known.mean), np.float32(known.std)
-    batches = tfrecords.stream_in_order(directory, "train", batch_size=MEASURED_EXAMPLES)
-    images = next(iter(batches))[0].numpy() / np.float32(255)
-    return images.mean((0, 1, 2)), np.maximum(images.std((0, 1, 2)), 1e-3)
-
-
 def normaliser(config, directory):
     """The function of uint8 images that gives (pixel / 255 - mean) / std, float32."""
-    mean, std = constants(config, directory)
+    mean, std = channel_statistics(config, directory)
     return lambda images: (tf.cast(images, tf.float32) / 255 - mean) / std
 
 
 def augment(config, directory):
-    """The function of (images, words) that augments whole batches on the device."""
+    """The function of (images, draws) that augments whole batches on the device."""
     name = config.augment
     if name == "auto":
         known = DATASETS.get(config.dataset, USERS_OWN)
         name = known.augment if directory.one_size else "flip"
-    return augmentation.AUGMENTATIONS[name]
+    return pkgutil.resolve_name(AUGMENTATIONS[name])
 
 
 def _rows(array, index, count):
@@ -94,24 +78,24 @@ class Resident:
         # each: uint8 (examples, h, w, c), int32 (examples,)
 
     def epoch(self, noise, epoch, first_step):
-        """What `batch` reads in an epoch: the split, and the examples and words of every step."""
+        """What `batch` reads in an epoch: the split, and the examples and draws of every step."""
         window, batch_size = self.config.shuffle_window, self.config.batch_size
         _, _, examples = visit_order(self.split.lengths, noise, epoch, window=window)
         steps = self.steps_per_epoch
         order = examples[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
-        words = augmentation.draw(noise, epoch, self.split.examples)
-        return *self.train, tf.constant(order), tf.constant(words)
+        draws = augmentation.draw(noise, epoch, self.split.examples)
+        return *self.train, tf.constant(order), tf.constant(draws)
 
     @staticmethod
     def batch(epoch, step):
         """What `rows` reads for a step, the same for every replica."""
-        images, labels, order, words = epoch
-        return images, labels, words, order[step]
+        images, labels, order, draws = epoch
+        return images, labels, draws, order[step]
 
-    def rows(self, images, labels, words, order):
-        """Images uint8 (rows, h, w, c), labels (rows,) and words (rows, WORDS) of this replica."""
+    def rows(self, images, labels, draws, order):
+        """Images uint8 (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of this replica."""
         order = _rows(order, self.cluster.replica, self.cluster.replicas)
-        return tuple(tf.gather(array, order) for array in (images, labels, words))
+        return tuple(tf.gather(array, order) for array in (images, labels, draws))
 
     def train_batches(self):
         """The training split in order, in batches; the last one may be smaller."""
@@ -187,7 +171,7 @@ class Streamed:
         return next(epoch)
 
     def rows(self, *batch):
-        """Images uint8 (rows, h, w, c), labels (rows,) and words (rows, WORDS) of this replica."""
+        """Images uint8 (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of this replica."""
         here = self.cluster.replicas_here
         return tuple(_rows(array, self.cluster.replica_here, here) for array in batch)
 

@@ -1,7 +1,11 @@
-"""The optimizers, by name; an optimizer is one function or class and one line here."""
+"""The optimizers; one is a function of the Config here and one line in config.constraints."""
+
+import pkgutil
 
 import keras
 
+from lottery_tf.config import Config
+from lottery_tf.config.constraints import OPTIMIZERS
 from lottery_tf.masking import keras_private
 
 
@@ -29,8 +33,16 @@ class Momentum(keras.optimizers.Optimizer):
         return super().get_config() | {"momentum": self.momentum}
 
 
-# An optimizer is called with the Config; the engine sets its learning rate before every step.
-OPTIMIZERS = {
-    "adam": lambda config: keras.optimizers.Adam(config.learning_rate, epsilon=1e-8),
-    "momentum": lambda config: Momentum(config.learning_rate, momentum=config.momentum),
-}
+def adam(config: Config) -> keras.optimizers.Optimizer:
+    """Adam as the papers use it."""
+    return keras.optimizers.Adam(config.learning_rate, epsilon=1e-8)
+
+
+def momentum(config: Config) -> keras.optimizers.Optimizer:
+    """SGD with momentum."""
+    return Momentum(config.learning_rate, momentum=config.momentum)
+
+
+def make(config: Config) -> keras.optimizers.Optimizer:
+    """A new optimizer of config.optimizer; the engine sets its rate before every step."""
+    return pkgutil.resolve_name(OPTIMIZERS[config.optimizer])(config)

@@ -5,9 +5,9 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import masking
-from lottery_tf.masking import keras_private, optimizers
+from lottery_tf.masking import keras_private, optimizer_state
 from lottery_tf.repulsion import loss
-from lottery_tf.training.optimizers import OPTIMIZERS
+from lottery_tf.training import optimizers
 
 TOTALS = ("loss", "hits", "examples", "first bad update")  # columns of Trainer.totals
 
@@ -60,7 +60,7 @@ class Trainer(keras.Model):
 
     def _make_optimizer(self, config):
         variables = self.network.trainable_variables
-        optimizer = OPTIMIZERS[config.optimizer](config)
+        optimizer = optimizers.make(config)
         kernels = masking.kernels(self.network)
         decays = {v.path for v in variables if config.weight_decay_on == "all" or v.path in kernels}
         self.l2, self.l2_variables = 0.0, []
@@ -74,7 +74,7 @@ class Trainer(keras.Model):
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         optimizer.build(variables)
         self.compile(optimizer)
-        self._first_values = optimizers.first_values(optimizer)
+        self._first_values = optimizer_state.first_values(optimizer)
 
     def call(self, images, training=False):
         """Logits (batch, classes) of normalised images (batch, h, w, c)."""
@@ -214,7 +214,7 @@ class Trainer(keras.Model):
 
     def reset_optimizer(self):
         """Forgets slots and iterations: a round starts with a fresh optimizer."""
-        optimizers.reset(self.optimizer, self._first_values)
+        optimizer_state.reset(self.optimizer, self._first_values)
 
 
 def _replicas():
