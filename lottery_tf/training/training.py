@@ -50,6 +50,7 @@ class Training:
         """A hexadecimal number of all of it."""
         sums = hashlib.sha256(repr((self.noise, self.first, self.last)).encode())
         optima = self.optima.pack() if self.optima else {}
+        assert isinstance(self.start, dict), "A checkpoint tells nothing of the start."
         for arrays in (self.start, self.masks, optima):
             for path, array in arrays.items():
                 sums.update(path.encode())
