@@ -1,4 +1,4 @@
-"""The one exception that means "the input is wrong", not "the program is wrong"."""
+"""What stops a command without a traceback: wrong input, and a lost worker."""
 
 
 class InputError(ValueError):

@@ -52,6 +52,19 @@ def test_sha256sum_agrees(run):
     assert check.stdout.count("OK") == 5
 
 
+def test_guards_hold_under_python_O(tmp_path):  # noqa: N802
+    save = (
+        "import numpy as np; from lottery_tf.rundir import RunDir;"
+        "assert False;"  # which -O takes out
+        "masks, final = {'a': np.array([False])}, {'a': np.ones(1)};"
+        f"RunDir({str(tmp_path)!r}).save_round(0, masks=masks, initial={{}}, final=final,"
+        " history=[], metrics={})"
+    )
+    result = subprocess.run([sys.executable, "-O", "-c", save], capture_output=True, text=True)
+    assert "RuntimeError: Pruned weights of a are not zero." in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_masked_weights_that_are_not_zero_are_not_saved(run):
     with run.open(Config()), pytest.raises(RuntimeError, match="layer/kernel"):
         run.save_round(

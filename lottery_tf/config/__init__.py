@@ -1,4 +1,4 @@
-"""What an experiment is: one field = one flag (with its help) = one line of config.json."""
+"""What an experiment is: one field = one flag, with its help = one line of config.json."""
 
 import dataclasses
 import json
@@ -228,7 +228,7 @@ class Config:
     def recorded(cls, values, **changes):
         """The Config that config.json holds, with some flags changed.
 
-        A flag that it does not know has its default.
+        A flag that config.json does not know has its default.
         """
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**(values | changes))

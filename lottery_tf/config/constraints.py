@@ -1,4 +1,4 @@
-"""What the flags of a Config must be together, or as names of things that are elsewhere."""
+"""What the flags of a Config must be together, and which flags need another."""
 
 from lottery_tf import datasets, models
 from lottery_tf.datasets import DATASETS, is_directory

@@ -33,9 +33,7 @@ def image_folders(directory, *, size=None, skip_bad=False):
             differ, or an image is unreadable or of another size; names it.
     """
     names = {split: _list(directory, choices) for split, choices in SPLITS.items()}
-    classes = {
-        split: sorted({_class(name) for name in files}) for split, (_, files) in names.items()
-    }
+    classes = {split: sorted(set(map(_class, files))) for split, (_, files) in names.items()}
     if len(classes["train"]) < 2:
         found = ", ".join(classes["train"]) or "none"
         raise InputError(f"{directory}: expected a folder for each of two or more classes in "

@@ -114,14 +114,12 @@ def write(name, sources, data_dir, *, version, description="", homepage=None):
     Arrays are stored as PNG, without loss, in their order; files keep their bytes and are mixed,
     as they come class by class.
     """
-    _, image, _ = next(sources["train"].examples())
-    decoded = isinstance(image, np.ndarray)
+    first_key, image, _ = next(sources["train"].examples())
+    arrays = isinstance(image, np.ndarray)
+    shape, encoding = (image.shape, "png") if arrays else ((None, None, 3), "jpeg")
     features = tfds.features.FeaturesDict(
         {
-            "image": tfds.features.Image(
-                shape=image.shape if decoded else (None, None, 3),
-                encoding_format="png" if decoded else "jpeg",
-            ),
+            "image": tfds.features.Image(shape=shape, encoding_format=encoding),
             "label": tfds.features.ClassLabel(names=sources["train"].classes),
         }
     )
@@ -132,7 +130,7 @@ def write(name, sources, data_dir, *, version, description="", homepage=None):
             stored = image if isinstance(image, np.ndarray) else io.BytesIO(image)
             yield key, {"image": stored, "label": int(label)}
 
-    in_order = isinstance(next(sources["train"].examples())[0], int)
+    in_order = isinstance(first_key, int)
     shards = max(1, sources["train"].count // EXAMPLES_PER_SHARD) if not in_order else 1
     try:
         with _quiet_tfds():

@@ -126,18 +126,24 @@ def stream(
     places = np.arange(steps[0] * batch_size, last * batch_size).reshape(-1, part[1], rows)
     places = places[:, part[0]].ravel()  # in the epoch, of the rows to decode
     records = _visited(split, noise, epoch, places, steps[0] * batch_size // window, window)
+    decode = _decoder(directory, augment)
+    decoded = records.map(lambda record, draws: (*decode(record, draws), draws), tf.data.AUTOTUNE)
+    return decoded.batch(rows, drop_remainder=True).prefetch(2)
+
+
+def _decoder(directory, augment):
+    """A function of (serialized example, its draws) -> (image of input_shape, label)."""
     parse, size = parser(directory), directory.input_shape[0]
 
-    def decode(record, draws):
+    def decode(record, draws=None):
         image, label = parse(record)
         if not directory.one_size and augment:
             image = augmentation.resized_crop(image, draws, size)
         elif not directory.one_size:
             image = augmentation.centre_crop(image, size)
-        return tf.ensure_shape(image, directory.input_shape), label, draws
+        return tf.ensure_shape(image, directory.input_shape), label
 
-    decoded = records.map(decode, tf.data.AUTOTUNE)
-    return decoded.batch(rows, drop_remainder=True).prefetch(2)
+    return decode
 
 
 def _visited(split, noise, epoch, places, first_window, window):
@@ -169,14 +175,7 @@ def stream_in_order(directory, split, *, batch_size, part=(0, 1)):
         A tf.data.Dataset of (images uint8, labels int32); images of varying size are cropped in
         the centre.
     """
-    parse, shards = parser(directory), directory.splits[split]
-
-    def decode(record):
-        image, label = parse(record)
-        if not directory.one_size:
-            image = augmentation.centre_crop(image, directory.input_shape[0])
-        return tf.ensure_shape(image, directory.input_shape), label
-
+    decode, shards = _decoder(directory, augment=False), directory.splits[split]
     index, count = part
     records = _records(shards, range(len(shards.shards))).shard(count, index)
     return records.map(decode, tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
