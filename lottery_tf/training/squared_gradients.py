@@ -10,10 +10,12 @@ EXAMPLES = 10_000
 
 
 def mean_squared_gradients(engine, noise):
-    """The mean over batches of the squared gradient of the data's loss.
+    """The mean over batches of the squared gradient of a batch's mean loss.
 
-    Over the first 10,000 training examples that the noise's first epoch visits, unaugmented, in
-    evaluation mode.
+    Over the first 10,000 training examples that the noise's first epoch visits, in evaluation mode.
+    As the mean over a batch comes before the square, the values fall with the batch size; their
+    proportions are what --repel_weighting uses. Images are not flipped or padded; those of varying
+    size are cropped at random, as in training.
 
     Args:
         engine: Engine; its network as it is.
