@@ -1,6 +1,7 @@
 """Pruning for any functional or sequential Keras 3 model, under the user's own training."""
 
 import dataclasses
+import functools
 
 import keras
 
@@ -62,27 +63,20 @@ def rounds(model, rounds, fraction, *, reset="init", seed=0, criterion="magnitud
     if rounds < 1:
         raise InputError(f"rounds: expected at least 1. Received: {rounds}")
     start, masks = masking.get_weights(model), masking.get_masks(model)
-    optimizer = getattr(model, "optimizer", None)
-    first_values = _first_values(optimizer, model) if optimizer else {}
+    renew = _renewer(model)
     sources = Sources(
         initialization=lambda index: _fresh(model, seed + index) if index else start,
         trained=lambda: masking.get_weights(model),
     )
+    by = {"criterion": criterion, "scope": scope}
     for index in range(rounds):
         weights, _ = RESETS[reset if index else "init"](sources, masks, index)
         masking.set_weights(model, weights, masks)
-        if optimizer:
-            optimizer_state.reset(optimizer, first_values)
+        renew()
         yield Round(index, pruning.density(masks))
         if index < rounds - 1:
-            masks, _ = pruning.prune(
-                masking.get_weights(model),
-                masks,
-                fraction,
-                criterion=criterion,
-                scope=scope,
-                initial=lambda weights=weights: weights,
-            )
+            trained, initial = masking.get_weights(model), functools.partial(dict, weights)
+            masks, _ = pruning.prune(trained, masks, fraction, initial=initial, **by)
 
 
 def _fresh(model, seed):
@@ -92,10 +86,13 @@ def _fresh(model, seed):
     return dict(zip(masking.variables(model), fresh.values(), strict=True))
 
 
-def _first_values(optimizer, model):
-    """What an optimizer of this configuration begins with, at the rate that this one has now."""
+def _renewer(model):
+    """A function that sets the model's optimizer, if it has one, back to how it began."""
+    optimizer = getattr(model, "optimizer", None)
+    if not optimizer:
+        return lambda: None
     if not optimizer.built:
         optimizer.build(model.trainable_variables)
     new = type(optimizer).from_config(optimizer.get_config())
     new.build(model.trainable_variables)
-    return optimizer_state.first_values(new)
+    return functools.partial(optimizer_state.reset, optimizer, optimizer_state.first_values(new))

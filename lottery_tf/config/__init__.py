@@ -190,9 +190,9 @@ class Config:
     )
     repel_weighting: str = flag(
         "none",
-        "saliency weighs each coordinate by the squared gradient of the data at the old optimum (of "
-        "a batch's mean loss, the mean over batches of --batch_size), an estimate of the Fisher "
-        "information, so that weights that do not matter cannot pay. Ours, not the paper's.",
+        "saliency weighs each coordinate by the squared gradient at the old optimum (a mean over "
+        "batches of --batch_size), an estimate of the Fisher information, so that weights that do "
+        "not matter cannot pay for the repulsion. Ours, not the paper's.",
         choices=("none", "saliency"),
     )
     repel_runs: tuple[str, ...] = flag(

@@ -59,6 +59,12 @@ def prune(
     if scope not in SCOPES:
         raise InputError(f"scope: expected one of {SCOPES}. Received: {scope}")
     scores = criteria.scores(criterion, {"trained": lambda: trained, **evidence}, masks)
+    return _remove_lowest(scores, masks, fraction, scope)
+
+
+def _remove_lowest(
+    scores: dict[str, Array], masks: Masks, fraction: float, scope: str
+) -> tuple[Masks, Threshold]:
     alive = {path: scores[path][mask] for path, mask in masks.items()}
     groups = [list(masks)] if scope == "global" else [[path] for path in masks]
     pruned, removed, kept = {}, [], []

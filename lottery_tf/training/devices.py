@@ -2,30 +2,14 @@
 
 import contextlib
 import functools
-import math
 import os
-import re
-import signal
-import socket
-import time
 
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf.errors import InputError, WorkerLost
+from lottery_tf.errors import InputError
 from lottery_tf.store import files
-
-PROBE_SECONDS = 5.0
-# What TensorFlow raises when a worker dies or does not answer.
-FAILURES = (
-    tf.errors.UnavailableError,
-    tf.errors.DeadlineExceededError,
-    tf.errors.AbortedError,
-    tf.errors.CancelledError,
-    tf.errors.FailedPreconditionError,
-    tf.errors.InternalError,
-    tf.errors.UnknownError,
-)
+from lottery_tf.training.workers import alarm, meet, naming_the_lost
 
 
 def connect(config):
@@ -112,10 +96,10 @@ def _several_hosts(resolver, config):
         )
     addresses = spec.job_tasks("worker")
     options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=config.worker_timeout)
-    _meet(addresses, resolver.task_id, config.worker_timeout)
+    meet(addresses, resolver.task_id, config.worker_timeout)
     with (
-        _naming_the_lost(addresses, resolver.task_id),
-        _alarm(config.worker_timeout),
+        naming_the_lost(addresses, resolver.task_id),
+        alarm(config.worker_timeout),
     ):
         strategy = tf.distribute.MultiWorkerMirroredStrategy(
             cluster_resolver=resolver, communication_options=options
@@ -191,7 +175,7 @@ class Cluster:
         """A context in which the loss of another worker becomes WorkerLost, which names it."""
         if self.workers == 1:
             return contextlib.nullcontext()
-        return _naming_the_lost(self.addresses, self.worker)
+        return naming_the_lost(self.addresses, self.worker)
 
 
 def _flat(tree, prefix=""):
@@ -217,59 +201,3 @@ def _nested(flat):
 
 def _replica():
     return tf.distribute.get_replica_context().replica_id_in_sync_group
-
-
-def _meet(addresses, worker, seconds):
-    """Returns when every worker listens on its port; WorkerLost if one does not come in time.
-
-    TensorFlow would wait for it without end, deaf to signals.
-    """
-    deadline = time.monotonic() + seconds
-    with socket.create_server(("", int(addresses[worker].rpartition(":")[2]))):
-        waiting = set(range(len(addresses))) - {worker}
-        while waiting:
-            waiting = {index for index in waiting if not _answers(addresses[index])}
-            if waiting and time.monotonic() > deadline:
-                raise WorkerLost(_lost(addresses, worker, ""))
-            time.sleep(0.1)
-
-
-@contextlib.contextmanager
-def _alarm(seconds):
-    """Ends the process by SIGALRM if the body takes longer; there is no gentler way out of it."""
-    signal.alarm(math.ceil(seconds))
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-
-
-@contextlib.contextmanager
-def _naming_the_lost(addresses, worker):
-    try:
-        yield
-    except FAILURES as error:
-        raise WorkerLost(_lost(addresses, worker, error)) from None
-
-
-def _lost(addresses, worker, error):
-    others = {index: address for index, address in enumerate(addresses) if index != worker}
-    gone, what = [i for i, address in others.items() if not _answers(address)], "is not there"
-    if not gone:  # a process that hangs keeps its port; TensorFlow may know whom it waited for
-        named = {int(task) for task in re.findall(r"/task:(\d+)", str(error))} & others.keys()
-        gone, what = sorted(named or others), "does not answer"
-    names = " or ".join(f"worker {index} ({others[index]})" for index in gone)
-    text = str(error).strip()
-    return (
-        f"Lost {names}, which {what}. Launch all workers again, to go on from the last checkpoint."
-        + (f" TensorFlow says: {text.splitlines()[-1]}" if text else "")
-    )
-
-
-def _answers(address):
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), PROBE_SECONDS):
-            return True
-    except OSError:
-        return False

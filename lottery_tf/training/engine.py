@@ -14,11 +14,11 @@ from lottery_tf.repulsion.loss import to_devices
 from lottery_tf.repulsion.optima import repulsion_metrics
 from lottery_tf.store.checkpoints import Checkpoint, Progress
 from lottery_tf.training import checks, feeds
-from lottery_tf.training.devices import FAILURES
 from lottery_tf.training.evaluation import Evaluator
 from lottery_tf.training.squared_gradients import mean_squared_gradients
 from lottery_tf.training.state import State
 from lottery_tf.training.trainer import Trainer
+from lottery_tf.training.workers import FAILURES
 
 PIECE_SECONDS = 2.0  # the compiled program comes up for signals about this often
 

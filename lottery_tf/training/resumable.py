@@ -22,55 +22,61 @@ def train_or_continue(engine, training, path, observer, stop_signal):
         engine: Engine.
         training: Training.
         path: the directory of the run, or of the copy; checkpoints/ is in it.
-        observer: what shows the training: begin(Progress or None), show(Progress), add_epoch(row
-            of the history), report(line), end().
+        observer: what shows the training, as recorder.Silent.
         stop_signal: a function that gives the number of the signal that has come, or 0.
 
     Raises:
         InputError: as Engine.train.
         Interrupted: a worker received a signal; a checkpoint is saved.
     """
-    cluster, round = engine.cluster, training.noise.round
-    saved = time.perf_counter()
 
     def newest():
-        checkpoint = checkpoints.newest(path, round, observer.report)
+        checkpoint = checkpoints.newest(path, training.noise.round, observer.report)
         return checkpoint.pack() if checkpoint else {}
 
-    def is_due(progress):
-        minutes = engine.config.checkpoint_minutes
-        old = 0 < minutes <= (time.perf_counter() - saved) / 60
-        # At the end of a training there is no need of one.
-        return cluster.is_chief and old and progress.step < (training.last or engine.steps)
-
-    def on_piece(progress):
-        nonlocal saved
-        stop = stop_signal()
-        due = is_due(progress)
-        observer.show(progress)
-        # All workers must save and stop at one step.
-        votes = cluster.sum(np.array([due, *(stop == number for number in STOPS)], np.int32))
-        if votes.any():
-            checkpoint = Checkpoint(progress, engine.state())
-            if cluster.is_chief:
-                save(path, round, checkpoint, observer.report)
-            saved = time.perf_counter()
-        if votes[1:].any():
-            raise Interrupted(STOPS[votes[1:].argmax()])
-
-    checkpoint = Checkpoint.unpack(cluster.broadcast(newest))
+    checkpoint = Checkpoint.unpack(engine.cluster.broadcast(newest))
     observer.begin(checkpoint.progress if checkpoint else None)
+    watch = _Watch(engine, training, path, observer, stop_signal)
     if checkpoint:
         training = dataclasses.replace(training, start=checkpoint)
     try:
-        return engine.train(training, on_piece=on_piece, on_epoch=observer.add_epoch)
+        return engine.train(training, on_piece=watch.on_piece, on_epoch=observer.add_epoch)
     finally:
         observer.end()
 
 
-def save(path, round, checkpoint, report):
-    """Saves a checkpoint, or reports why it cannot be."""
-    try:
-        checkpoints.save(path, round, checkpoint)
-    except InputError as error:
-        report(f"No checkpoint at step {checkpoint.progress.step}: {error}")
+class _Watch:
+    """What happens between two pieces of a training; arguments as in `train_or_continue`."""
+
+    def __init__(self, engine, training, path, observer, stop_signal):
+        self.engine, self.training, self.path = engine, training, path
+        self.observer, self.stop_signal = observer, stop_signal
+        self.saved = time.perf_counter()
+
+    def on_piece(self, progress):
+        """Shows the Progress; saves and stops where one worker wants to."""
+        stop = self.stop_signal()
+        wishes = [self._is_due(progress), *(stop == number for number in STOPS)]
+        self.observer.show(progress)
+        # All workers must save and stop at one step.
+        votes = self.engine.cluster.sum(np.array(wishes, np.int32))
+        if votes.any():
+            self._save(Checkpoint(progress, self.engine.state()))
+        if votes[1:].any():
+            raise Interrupted(STOPS[votes[1:].argmax()])
+
+    def _is_due(self, progress):
+        minutes = self.engine.config.checkpoint_minutes
+        old = 0 < minutes <= (time.perf_counter() - self.saved) / 60
+        # At the end of a training there is no need of one.
+        unfinished = progress.step < (self.training.last or self.engine.steps)
+        return self.engine.cluster.is_chief and old and unfinished
+
+    def _save(self, checkpoint):
+        self.saved = time.perf_counter()
+        if not self.engine.cluster.is_chief:
+            return
+        try:
+            checkpoints.save(self.path, self.training.noise.round, checkpoint)
+        except InputError as error:
+            self.observer.report(f"No checkpoint at step {checkpoint.progress.step}: {error}")

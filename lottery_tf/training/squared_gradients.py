@@ -25,7 +25,20 @@ def mean_squared_gradients(engine, noise):
         {kernel path: float32 array}.
     """
     kernels = masking.kernels(engine.network)
-    variables = [kernel.variable.value for kernel in kernels.values()]
+    gradients = _gradients_of_batch(engine, [kernel.variable.value for kernel in kernels.values()])
+    count = max(1, min(EXAMPLES // engine.config.batch_size, engine.steps_per_epoch))
+    data = engine.feed.epoch(noise, 0, 0)
+    sums = [np.zeros(kernel.mask.shape) for kernel in kernels.values()]
+    for step in range(count):
+        for total, gradient in zip(sums, gradients(engine.feed.batch(data, step)), strict=True):
+            total += gradient.numpy() ** 2
+    return {
+        path: (total / count).astype(np.float32) for path, total in zip(kernels, sums, strict=True)
+    }
+
+
+def _gradients_of_batch(engine, variables):
+    """A compiled function of a batch: the gradients of its mean loss, over all replicas."""
     strategy, replicas = engine.cluster.strategy, engine.cluster.replicas
 
     @tf.function
@@ -41,12 +54,4 @@ def mean_squared_gradients(engine, noise):
         parts = strategy.run(mine, args=batch)
         return [strategy.reduce("SUM", part, axis=None) for part in parts]
 
-    count = max(1, min(EXAMPLES // engine.config.batch_size, engine.steps_per_epoch))
-    data = engine.feed.epoch(noise, 0, 0)
-    sums = [np.zeros(variable.shape) for variable in variables]
-    for step in range(count):
-        for total, gradient in zip(sums, gradients(engine.feed.batch(data, step)), strict=True):
-            total += gradient.numpy() ** 2
-    return {
-        path: (total / count).astype(np.float32) for path, total in zip(kernels, sums, strict=True)
-    }
+    return gradients
