@@ -8,6 +8,7 @@ import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.method import pruning
+from tests.networks import LAYERS
 
 
 @pytest.fixture(autouse=True)
@@ -68,22 +69,6 @@ class CheckMasks(keras.callbacks.Callback):
             masking.assert_masked(
                 kernel.variable.path, kernel.variable.numpy(), kernel.mask.numpy()
             )
-
-
-LAYERS = {
-    "Conv1D": ((8, 3), {"filters": 4, "kernel_size": 3}),
-    "Conv2D": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
-    "Conv3D": ((4, 4, 4, 2), {"filters": 4, "kernel_size": 2}),
-    "Conv1DTranspose": ((8, 3), {"filters": 4, "kernel_size": 3}),
-    "Conv2DTranspose": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
-    "Conv3DTranspose": ((4, 4, 4, 2), {"filters": 4, "kernel_size": 2}),
-    "DepthwiseConv1D": ((8, 3), {"kernel_size": 3}),
-    "DepthwiseConv2D": ((8, 8, 3), {"kernel_size": 3, "depth_multiplier": 2}),
-    "SeparableConv1D": ((8, 3), {"filters": 4, "kernel_size": 3}),
-    "SeparableConv2D": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
-    "Dense": ((8,), {"units": 4}),
-    "EinsumDense": ((6, 8), {"equation": "abc,cd->abd", "output_shape": (None, 4)}),
-}
 
 
 def test_every_masked_layer_is_tested():
