@@ -4,6 +4,8 @@ import math
 
 import keras
 
+from lottery_tf.models.normalization import FusedBatchNormalization
+
 
 def dropout(input_shape, classes):
     image = keras.Input(input_shape)
@@ -16,6 +18,14 @@ def normalised(input_shape, classes):
     image = keras.Input(input_shape)
     features = keras.layers.Conv2D(8, 3, name="conv")(image)
     features = keras.layers.BatchNormalization(momentum=0.5, name="bn")(features)
+    features = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(features))
+    return keras.Model(image, keras.layers.Dense(classes, name="logits")(features))
+
+
+def batch_norm(input_shape, classes):
+    image = keras.Input(input_shape)
+    features = keras.layers.Conv2D(8, 3, name="conv")(image)
+    features = FusedBatchNormalization(name="bn")(features)
     features = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(features))
     return keras.Model(image, keras.layers.Dense(classes, name="logits")(features))
 
@@ -52,7 +62,7 @@ def every_layer(input_shape, classes):
         values = keras.ops.tile(flat, (1, -(-math.prod(shape) // flat.shape[1])))
         values = keras.layers.Reshape(shape)(values[:, : math.prod(shape)])
         values = getattr(keras.layers, name)(**options, name=name)(values)
-        branches.append(keras.layers.Flatten()(values))
+        branches.append(keras.ops.mean(values, tuple(range(1, len(values.shape) - 1))))
     features = keras.layers.Concatenate()(branches)
     return keras.Model(image, keras.layers.Dense(classes, name="logits")(features))
 

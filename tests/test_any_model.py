@@ -144,6 +144,7 @@ def test_the_model_itself_is_left_alone():
     assert type(model.layers[0]) is keras.layers.Dense
 
 
+@pytest.mark.slow
 def test_mobilenet_prunes_to_a_tenth_under_plain_fit(tmp_path):
     model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=10)
     masked = lottery_tf.masked(model)

@@ -187,7 +187,6 @@ def test_saliency_is_the_mean_over_examples_of_each_ones_squared_gradient(flags,
     assert close(run.saliency(0)[KERNEL], expected)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_a_copy_differs_in_its_data_seed_alone(experiment):
     _, run, reference = experiment("digits", repel=2.0)
