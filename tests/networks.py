@@ -25,7 +25,7 @@ def normalised(input_shape, classes):
 def batch_norm(input_shape, classes):
     image = keras.Input(input_shape)
     features = keras.layers.Conv2D(8, 3, name="conv")(image)
-    features = FusedBatchNormalization(name="bn")(features)
+    features = FusedBatchNormalization(momentum=0.5, name="bn")(features)
     features = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(features))
     return keras.Model(image, keras.layers.Dense(classes, name="logits")(features))
 
