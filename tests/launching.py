@@ -7,7 +7,7 @@ import time
 
 from tests.conftest import ROOT
 
-LONG = {"epochs": 300, "rounds": 2}
+LONG = {"epochs": 60, "rounds": 2}
 
 
 def arguments(run_dir, **flags):

@@ -1,6 +1,10 @@
 """Networks that `--model=tests.networks:…` names: a good one, and some wrong in their own ways."""
 
+import math
+
 import keras
+
+from lottery_tf.models.normalization import FusedBatchNormalization
 
 
 def dropout(input_shape, classes):
@@ -20,6 +24,51 @@ def normalised(input_shape, classes):
 
 def momentum_of_its_own(input_shape, classes, momentum):
     return dropout(input_shape, classes)
+
+
+def batch_norm(input_shape, classes):
+    image = keras.Input(input_shape)
+    features = keras.layers.Conv2D(8, 3, name="conv")(image)
+    features = FusedBatchNormalization(momentum=0.5, name="bn")(features)
+    features = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(features))
+    return keras.Model(image, keras.layers.Dense(classes, name="logits")(features))
+
+
+def linear(input_shape, classes):
+    image = keras.Input(input_shape)
+    features = keras.layers.Flatten()(image)
+    return keras.Model(image, keras.layers.Dense(classes, name="logits")(features))
+
+
+# Of every Keras layer with a masked subclass: the shape of its input, and its arguments.
+LAYERS = {
+    "Conv1D": ((8, 3), {"filters": 4, "kernel_size": 3}),
+    "Conv2D": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
+    "Conv3D": ((4, 4, 4, 2), {"filters": 4, "kernel_size": 2}),
+    "Conv1DTranspose": ((8, 3), {"filters": 4, "kernel_size": 3}),
+    "Conv2DTranspose": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
+    "Conv3DTranspose": ((4, 4, 4, 2), {"filters": 4, "kernel_size": 2}),
+    "DepthwiseConv1D": ((8, 3), {"kernel_size": 3}),
+    "DepthwiseConv2D": ((8, 8, 3), {"kernel_size": 3, "depth_multiplier": 2}),
+    "SeparableConv1D": ((8, 3), {"filters": 4, "kernel_size": 3}),
+    "SeparableConv2D": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
+    "Dense": ((8,), {"units": 4}),
+    "EinsumDense": ((6, 8), {"equation": "abc,cd->abd", "output_shape": (None, 4)}),
+}
+
+
+def every_layer(input_shape, classes):
+    """A branch for each of LAYERS, side by side."""
+    image = keras.Input(input_shape)
+    flat = keras.layers.Flatten()(image)
+    branches = []
+    for name, (shape, options) in LAYERS.items():
+        values = keras.ops.tile(flat, (1, -(-math.prod(shape) // flat.shape[1])))
+        values = keras.layers.Reshape(shape)(values[:, : math.prod(shape)])
+        values = getattr(keras.layers, name)(**options, name=name)(values)
+        branches.append(keras.ops.mean(values, tuple(range(1, len(values.shape) - 1))))
+    features = keras.layers.Concatenate()(branches)
+    return keras.Model(image, keras.layers.Dense(classes, name="logits")(features))
 
 
 def no_model(input_shape, classes):

@@ -8,6 +8,7 @@ import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.method import pruning
+from tests.networks import LAYERS
 
 
 @pytest.fixture(autouse=True)
@@ -66,22 +67,6 @@ class CheckMasks(keras.callbacks.Callback):
         CheckMasks.batches += 1
         for kernel in masking.kernels(self.model).values():
             masking.check_masked(kernel.variable.path, kernel.variable.numpy(), kernel.mask.numpy())
-
-
-LAYERS = {
-    "Conv1D": ((8, 3), {"filters": 4, "kernel_size": 3}),
-    "Conv2D": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
-    "Conv3D": ((4, 4, 4, 2), {"filters": 4, "kernel_size": 2}),
-    "Conv1DTranspose": ((8, 3), {"filters": 4, "kernel_size": 3}),
-    "Conv2DTranspose": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
-    "Conv3DTranspose": ((4, 4, 4, 2), {"filters": 4, "kernel_size": 2}),
-    "DepthwiseConv1D": ((8, 3), {"kernel_size": 3}),
-    "DepthwiseConv2D": ((8, 8, 3), {"kernel_size": 3, "depth_multiplier": 2}),
-    "SeparableConv1D": ((8, 3), {"filters": 4, "kernel_size": 3}),
-    "SeparableConv2D": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
-    "Dense": ((8,), {"units": 4}),
-    "EinsumDense": ((6, 8), {"equation": "abc,cd->abd", "output_shape": (None, 4)}),
-}
 
 
 def test_every_masked_layer_is_tested():
@@ -157,6 +142,7 @@ def test_the_model_itself_is_left_alone():
     assert type(model.layers[0]) is keras.layers.Dense
 
 
+@pytest.mark.slow
 def test_mobilenet_prunes_to_a_tenth_under_plain_fit(tmp_path):
     model = keras.applications.MobileNetV2(weights=None, input_shape=(32, 32, 3), classes=10)
     masked = lottery_tf.masked(model)

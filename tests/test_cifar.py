@@ -64,7 +64,6 @@ def test_cifar_archives_that_are_damaged_or_dangerous_are_refused(tmp_path):
         raw.cifar_archives("cifar10", tmp_path)
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_real_cifar10(config, raw_data, tmp_path):
     """Prepared by one call; three rounds of two networks on 5,000 images."""

@@ -43,7 +43,7 @@ def run(directory, kind, module="lottery_tf.imp", **flags):
 
 @pytest.fixture(
     scope="module",
-    params=["lenet", pytest.param("resnet20", marks=[pytest.mark.slow, pytest.mark.ci])],
+    params=["lenet", pytest.param("resnet20", marks=pytest.mark.slow)],
 )
 def trained(request, tmp_path_factory):
     """20 steps of a network under each strategy, twice: with dense masks, and pruned.

@@ -61,6 +61,7 @@ def trained(run):
     return {path.parent.name: path.stat().st_mtime_ns for path in run.path.glob("copies/*/trained")}
 
 
+@pytest.mark.slow
 def test_barriers_of_successive_rounds(run):
     result = tool("barriers", run, "--points=3")
     assert result.stderr == ""
@@ -81,7 +82,6 @@ def test_barriers_of_successive_rounds(run):
     assert [row["to_round"] for row in rows(run, "barriers_permutation")] == [2]
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 def test_instability_resumes_without_repeating_a_finished_copy(run):
     process = subprocess.Popen(

@@ -113,6 +113,7 @@ def test_streamed_crops_do_not_depend_on_where_the_stream_begins(config, large_i
     assert not np.array_equal(whole[0], batches(augment=False)[0])
 
 
+@pytest.mark.slow
 def test_resnet50_is_pruned_in_one_shot_on_an_imagenet_shaped_folder(
     config, large_images, tmp_path
 ):
@@ -139,6 +140,7 @@ def test_resnet50_is_pruned_in_one_shot_on_an_imagenet_shaped_folder(
     assert pruning.remaining(run.masks(0)) == 25_502_912 - 997 * 2048
 
 
+@pytest.mark.slow
 def test_resnet50_steps_at_224_pixels(config, large_images, tmp_path):
     make(tmp_path, "imagenet2012")
     flags = {"model": "resnet50", "shortcut": "projection", "dataset": "imagenet2012"}

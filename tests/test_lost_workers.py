@@ -36,7 +36,6 @@ def wait_for(path, seconds=60):
     assert path.exists()
 
 
-@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_the_loss_of_a_worker_is_named_and_a_launch_continues(victim, tmp_path):

@@ -31,13 +31,13 @@ def local_values(engine, variable):
 
 @pytest.mark.parametrize("sync_bn", [True, False])
 def test_batch_norm_statistics(config, sync_bn):
-    flags = {"model": "resnet20", "epochs": 1, "train_examples": 128, "sync_bn": sync_bn}
+    flags = {"model": "tests.networks:batch_norm", "epochs": 1, "sync_bn": sync_bn}
     engine, weights = mirrored(config, **flags)
     trained, _ = engine.train(Training(weights, engine.dense_masks(), Noise(0, 0), last=1))
     one_config = config(strategy="one_device", **flags)
     one, _ = imp.prepare(one_config, datasets.find(one_config), connect(one_config))
     expected, _ = one.train(Training(weights, one.dense_masks(), Noise(0, 0), last=1))
-    path = "stem_bn/moving_variance"
+    path = "bn/moving_variance"
     variable = masking.variables(engine.network)[path]
     assert np.array_equal(*local_values(engine, variable))
     synchronous = np.allclose(trained[path], expected[path], rtol=1e-5)
