@@ -1,5 +1,7 @@
 """The weights and masks of a network, as {path: array}."""
 
+import keras
+
 from lottery_tf.errors import InputError
 from lottery_tf.masking.layers import Masked, assert_masked
 
@@ -20,6 +22,18 @@ def kernels(network):
             "or lottery_tf.masked(model)."
         )
     return found
+
+
+def transposed_kernels(network):
+    """The paths of the kernels of transposed convolutions: (…, outputs, inputs)."""
+    layers = keras.layers
+    transposes = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+    return {
+        kernel.variable.path
+        for layer in network._flatten_layers()
+        if isinstance(layer, Masked) and isinstance(layer, transposes)
+        for kernel in layer.kernels
+    }
 
 
 def variables(network):

@@ -73,6 +73,11 @@ def resumable(function):
     return 0
 
 
+def progress(total, what):
+    """A progress bar; none in a log file."""
+    return tqdm(total=total, desc=what, leave=False, dynamic_ncols=True, disable=None)
+
+
 def say(line):
     """A line for the user, beside the progress bar."""
     tqdm.write(line, file=sys.stderr)
