@@ -140,7 +140,7 @@ def test_what_cannot_be_loaded_is_named(trained, tmp_path):
 def test_barriers_can_be_asked_for_without_the_tool(trained):
     _, run = trained
     (row,) = barriers.between_rounds(run, points=3)
-    points = barriers.along_paths(run, points=3)
+    _, points = barriers.along_paths(run, points=3)
     assert [point["alpha"] for point in points] == [0, 0.5, 1]
     assert 1 - points[0]["error"] == pytest.approx(run.metrics()[0]["test_accuracy"], abs=1e-12)
     assert row == {"from_round": 0, "to_round": 1, "density": points[0]["density"], "split": "test",

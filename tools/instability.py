@@ -29,10 +29,10 @@ def main(_):
         rows, options = instability.report_instability(
             shared.runs(),
             shared.output(),
-            at_rounds=flags.FLAGS.at_rounds,
-            options=shared.values("copies", "start", "points", "split", "bn_stats"),
+            options=shared.values("points", "split", "bn_stats"),
             computing=shared.values(*shared.COMPUTING),
             received=received,
+            **shared.values("at_rounds", "copies", "start"),
         )
         tables.show(rows, instability.COLUMNS)
         tables.show_options(options)

@@ -10,61 +10,49 @@ from lottery_tf.errors import InputError
 
 flags.disclaim_key_flags()  # --help lists them under the tool that takes them
 
-# flag: (how absl defines it, default, help, choices); a tool may give another default or help.
+# flag: ((how absl defines it, default, choices), help); a tool may give another default or help.
 FLAGS = {
     "run_dir": (
-        flags.DEFINE_list,
-        [],
+        (flags.DEFINE_list, []),
         "Run directory; several, with commas, are replicates: mean, min and max.",
     ),
     "out_dir": (
-        flags.DEFINE_string,
-        None,
+        (flags.DEFINE_string, None),
         "Where to write. Default: analysis/ of the run (of replicates, the first's).",
     ),
-    "pdf": (flags.DEFINE_bool, False, "Write each picture as PDF too."),
+    "pdf": ((flags.DEFINE_bool, False), "Write each picture as PDF too."),
     "other_run": (
-        flags.DEFINE_string,
-        None,
+        (flags.DEFINE_string, None),
         "Run whose rounds are the columns. Default: those of --run_dir.",
     ),
     "labels": (
-        flags.DEFINE_list,
-        [],
+        (flags.DEFINE_list, []),
         "Names for --run_dir and --other_run. Default: those of the directories.",
     ),
-    "at_rounds": (flags.DEFINE_list, [], "Finished rounds to measure."),
-    "points": (flags.DEFINE_integer, 20, "Equidistant points of each line, with its ends."),
-    "split": (flags.DEFINE_enum, "test", "Examples to evaluate on.", ["test", "train"]),
+    "at_rounds": ((flags.DEFINE_list, []), "Finished rounds to measure."),
+    "points": ((flags.DEFINE_integer, 20), "Equidistant points of each line, with its ends."),
+    "split": ((flags.DEFINE_enum, "test", ["test", "train"]), "Examples to evaluate on."),
     "bn_stats": (
-        flags.DEFINE_enum,
-        "recompute",
+        (flags.DEFINE_enum, "recompute", ["recompute", "interpolate", "endpoint"]),
         "BatchNorm's statistics at a point of a line: mean and variance over the first 10,000 "
         "training examples, unaugmented; those of the ends, interpolated; or those of the nearer "
         "end.",
-        ["recompute", "interpolate", "endpoint"],
     ),
     "start": (
-        flags.DEFINE_string,
-        "init",
+        (flags.DEFINE_string, "init"),
         "init, or rewind:STEP (rewind:4ep): train from the state of round 0 after so many steps.",
     ),
     "data_dir": (
-        flags.DEFINE_string,
-        None,
+        (flags.DEFINE_string, None),
         "Directory that holds the prepared datasets. Default: the run's.",
     ),
     "strategy": (
-        flags.DEFINE_enum,
-        "auto",
+        (flags.DEFINE_enum, "auto", ["auto", "one_device", "mirrored"]),
         "Where to compute, on one machine.",
-        ["auto", "one_device", "mirrored"],
     ),
     "jit_compile": (
-        flags.DEFINE_enum,
-        "auto",
+        (flags.DEFINE_enum, "auto", ["auto", "on", "off"]),
         "Compile with XLA. auto: as training does.",
-        ["auto", "on", "off"],
     ),
 }
 BESIDE = "Run to show beside --run_dir, as its reinit; several, with commas, are replicates."
@@ -81,13 +69,8 @@ def define(*names, about=None, **defaults):
         **defaults: {flag: default} of further ones.
     """
     for name in (*names, *defaults):
-        function, default, text, *choices = FLAGS[name]
-        text = (about or {}).get(name, text)
-        default = defaults.get(name, default)
-        if choices:
-            function(name, default, *choices, text)
-        else:
-            function(name, default, text)
+        (function, default, *choices), text = FLAGS[name]
+        function(name, defaults.get(name, default), *choices, (about or {}).get(name, text))
 
 
 def values(*names) -> dict:

@@ -29,10 +29,9 @@ def main(_):
         rows = stability.report_stability(
             shared.runs(),
             shared.output(),
-            at_rounds=flags.FLAGS.at_rounds,
-            options=shared.values("replicates", "start"),
             computing=shared.values(*shared.COMPUTING),
             received=received,
+            **shared.values("at_rounds", "replicates", "start"),
         )
         tables.show(rows, stability.COLUMNS)
         if "l2_published" in rows[0]:

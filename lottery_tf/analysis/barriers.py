@@ -7,18 +7,18 @@ import functools
 
 import numpy as np
 
-from lottery_tf.analysis import loading, replicates
+from lottery_tf.analysis import loading
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.paths import (
-    MEASURES,
     about_options,
     evaluator,
     options_of,
+    report_paths,
     suffix_of,
     summarize,
 )
-from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import check_at_least, check_same_experiment
+from lottery_tf.analysis.reports import Output
+from lottery_tf.analysis.runs import check_same_experiment
 from lottery_tf.errors import InputError
 from lottery_tf.output import figures
 from lottery_tf.store.rounds import FinishedRound, check_files
@@ -42,43 +42,40 @@ def along_paths(
     other: RunDir | None = None,
     *,
     pairs=("successive",),
-    points: int = 20,
-    split: str = "test",
-    bn_stats: str = "recompute",
-    align: str = "none",
     evaluate=None,
     cache: Cache | None = None,
-    **computing,
-) -> list[dict]:
-    """Rows of {from_round, to_round, …, alpha, loss, error}, one for each point of each path.
+    computing=None,
+    points: int = 20,
+    **options,
+) -> tuple[list[dict], list[dict]]:
+    """The barriers between rounds, and the paths: a row for each path, one for each point of it.
 
     Args:
         run: RunDir of the first end of each path.
         other: RunDir of the second end; None for `run` itself.
-        pairs, points, split, bn_stats, align: as the flags of tools.barriers.
+        pairs, points: as the flags of tools.barriers.
         evaluate: what `evaluator` gives, to be used for several runs.
         cache: Cache of what was evaluated before; by default all is evaluated.
-        **computing: data_dir, strategy, jit_compile, as loading.config_of takes them.
+        computing: {data_dir, strategy, jit_compile} as loading.config_of takes them.
+        **options: split, bn_stats, align, as the flags.
 
     Raises:
         InputError: runs or rounds that are not there, do not go together, or are damaged.
     """
-    check_at_least(2, points=points)
     other, cache = other or run, cache or Cache()
     check_same_experiment([run, other])
-    options = options_of(run, points=points, split=split, bn_stats=bn_stats, align=align)
-    evaluate = evaluate or evaluator(lambda: loading.engine_of(run, **computing), **options)
+    options = options_of(run, points=points, **options)
+    evaluate = evaluate or evaluator(lambda: loading.engine_of(run, **(computing or {})), **options)
     densities = {row["round"]: row["density"] for row in other.metrics()}
-    rows, numbers = [], dict.fromkeys(parse_pairs(pairs, run, other))
-    with console.progress(len(numbers), "paths") as bar:
-        for start, end in numbers:
-            ends = [FinishedRound(run.path, start), FinishedRound(other.path, end)]
-            path = cache.reuse(ends, options, functools.partial(_evaluate, evaluate, ends))
-            about = {"from_round": start, "to_round": end, "density": densities[end]}
-            about |= {name: options[name] for name in ("split", "bn_stats")}
-            rows += [about | point for point in path]
-            bar.update()
-    return rows
+    rows, all_points, numbers = [], [], parse_pairs(pairs, run, other)
+    for start, end in console.progress(numbers, "paths"):
+        ends = [FinishedRound(run.path, start), FinishedRound(other.path, end)]
+        path = cache.reuse(ends, options, functools.partial(_evaluate, evaluate, ends))
+        about = {"from_round": start, "to_round": end, "density": densities[end]}
+        about |= {name: options[name] for name in BY[2:]}
+        rows.append(about | summarize(path))
+        all_points += [about | point for point in path]
+    return rows, all_points
 
 
 def _evaluate(evaluate, ends):
@@ -86,21 +83,12 @@ def _evaluate(evaluate, ends):
     return evaluate(*(end.final() for end in ends))
 
 
-def of_paths(points) -> list[dict]:
-    """The barriers of rows of `along_paths`, a row for each path.
+def between_rounds(run: RunDir, other: RunDir | None = None, **options) -> list[dict]:
+    """The barriers between rounds, a row for each path; arguments as `along_paths`.
 
     Each is above the mean of the ends, and above the larger end, of the error and of the loss.
     """
-    rows = []
-    for path in replicates.group(points, BY).values():
-        about = {name: path[0][name] for name in (*BY[:2], "density", *BY[2:])}
-        rows.append(about | summarize(path))
-    return rows
-
-
-def between_rounds(run: RunDir, other: RunDir | None = None, **options) -> list[dict]:
-    """The barriers between rounds, a row for each path; arguments as `along_paths`."""
-    return of_paths(along_paths(run, other, **options))
+    return along_paths(run, other, **options)[0]
 
 
 def parse_pairs(items, run: RunDir, other: RunDir) -> list[tuple[int, int]]:
@@ -138,24 +126,14 @@ def parse_pairs(items, run: RunDir, other: RunDir) -> list[tuple[int, int]]:
     return pairs
 
 
-def report_barriers(
-    runs, other, output: Output, *, pairs, at_rounds=(), options, computing
-) -> tuple[list[dict], dict]:
-    """Writes, draws and logs the barriers of some runs, and of all as replicates.
+def report_barriers(runs, other, output: Output, *, pairs, at_rounds=(), options, computing):
+    """Writes, draws and logs the barriers of RunDirs, and of all as replicates.
 
-    Args:
-        runs: RunDirs.
-        other: RunDir of the second ends of the paths; None for each run itself.
-        output: Output.
-        pairs: items of --pairs.
-        at_rounds: rounds whose paths are drawn; () for some.
-        options: {points, split, bn_stats, align} as `along_paths` takes them.
-        computing: {data_dir, strategy, jit_compile}.
+    Paths from `at_rounds` are drawn, or some. The other arguments are as those of `along_paths`.
 
     Returns:
         (rows to print, options that they depend on).
     """
-    check_at_least(2, points=options["points"])
     check_same_experiment([*runs, other] if other else runs)
     for run in runs:  # before the first is evaluated
         starts = {start for start, _ in parse_pairs(pairs, run, other or run)}
@@ -165,58 +143,38 @@ def report_barriers(
     end = suffix_of(told) + (f"_to_{other.path.name}" if other else "")
     evaluate = evaluator(lambda: loading.engine_of(runs[0], **computing), **told)
 
-    paths = f"_paths{end}"
-
     def measure(run, cache):
-        points = along_paths(run, other, pairs=pairs, evaluate=evaluate, cache=cache, **options)
-        return {end: of_paths(points), paths: points}
+        tables = along_paths(run, other, pairs=pairs, evaluate=evaluate, cache=cache, **options)
+        return dict(zip((end, f"_paths{end}"), tables, strict=True))
 
-    def combine(values):
-        rows = replicates.over_runs([tables[end] for tables in values], BY)
-        points = replicates.over_runs([tables[paths] for tables in values], (*BY, "alpha"))
-        return {end: rows, paths: points}
+    rows = report_paths(
+        "barriers",
+        end,
+        runs,
+        output,
+        measure,
+        by=BY,
+        step="to_round",
+        about=about_options(told),
+        shown={f"/{column}": column for column in ("error_barrier", "loss_barrier")},
+        figure=_figure,
+        lines=(functools.partial(_paths_to_draw, at_rounds), ("first round", "second round")),
+    )
+    return rows, told
 
-    def findings(run, tables, title):
-        return [_findings(tables, end, told, at_rounds, title)]
 
-    return report("barriers", runs, output, measure, findings, combine)[end], told
-
-
-def _findings(tables, end, options, at_rounds, title):
-    rows, points = tables[end], tables[f"_paths{end}"]
-    about = about_options(options)
-    if options["align"] != "none":
-        about += f", aligned by {options['align']}"
+def _figure(rows, title):
     curves = {"above the mean of the ends": (rows, "error_barrier")}
     curves["above the larger end"] = (rows, "error_barrier_larger_end")
-    drawn = [row for row in rows if row["from_round"] in at_rounds] if at_rounds else _spread(rows)
-    paths = replicates.group(points, BY[:2])
-    panels = {
-        f"{row['from_round']} to {row['to_round']}, density {row['density']:.3g}": paths[
-            row["from_round"], row["to_round"]
-        ]
-        for row in drawn
+    what = "error barrier (points of %)"
+    return figures.against_density(curves, what=what, percent=True, title=title)
+
+
+def _paths_to_draw(at_rounds, rows):
+    """{label: row} of the paths from some rounds; else of the first, the last, and one between."""
+    spread = {round(i) for i in np.linspace(0, len(rows) - 1, DRAWN)}
+    return {
+        f"{row['from_round']} to {row['to_round']}, density {row['density']:.3g}": row
+        for index, row in enumerate(rows)
+        if (row["from_round"] in at_rounds if at_rounds else index in spread)
     }
-    name, last = f"barriers{end}", rows[-1]["to_round"]
-    barrier_figure = figures.against_density(
-        curves, what="error barrier (points of %)", percent=True, title=f"{title}\n{about}"
-    )
-    ends = ("first round", "second round")
-    paths_figure = figures.paths(panels, columns=MEASURES, title=f"{title}: {about}", ends=ends)
-    return Findings(
-        name,
-        tables,
-        {
-            f"{name}/barrier": (last, end, barrier_figure),
-            f"{name}/paths": (last, f"_paths{end}", paths_figure),
-        },
-        {
-            f"{name}/{column}": [(row["to_round"], row[column]) for row in rows]
-            for column in ("error_barrier", "loss_barrier")
-        },
-    )
-
-
-def _spread(rows):
-    """The first row, the last, and some between."""
-    return [rows[i] for i in sorted({round(i) for i in np.linspace(0, len(rows) - 1, DRAWN)})]

@@ -62,20 +62,11 @@ def successive(run: RunDir, *, metric: str = "angular", cache: Cache | None = No
 
 
 def report_distances(runs, metrics, other, output: Output):
-    """Writes, draws and logs the matrices of some runs, and of all as replicates.
-
-    Args:
-        runs: RunDirs.
-        metrics: keys of products.METRICS.
-        other: RunDir whose rounds are the columns; None for the run's own.
-        output: Output.
+    """Writes, draws and logs the matrices of RunDirs, and of all as replicates.
 
     Returns:
         (rows, columns) to print: the distances to the rounds before and to the start; to another
         run, those of the same rounds.
-
-    Raises:
-        InputError: a run has one round alone, or runs do not go together.
     """
 
     def measure(run, cache):
@@ -99,13 +90,17 @@ def report_distances(runs, metrics, other, output: Output):
         ]
 
     values = report("distances", runs, output, measure, findings, combine)
-    metric, matrix = metrics[0], next(iter(values.values()))  # of replicates the mean is the first
+    matrix = next(iter(values.values()))  # of replicates the mean is the first
+    return _to_print(runs[0], other, metrics[0], matrix)
+
+
+def _to_print(run, other, metric, matrix):
     if not other:
         title = f"{metric} to r - 1"
-        return _successive(runs[0], matrix), SUCCESSIVE | {"to_previous": (title, "{:.3f}")}
+        return _successive(run, matrix), SUCCESSIVE | {"to_previous": (title, "{:.3f}")}
     rows = [
         {"round": row["round"], "density": row["density"], "distance": matrix[i, i]}
-        for i, row in enumerate(runs[0].metrics()[: min(matrix.shape)])
+        for i, row in enumerate(run.metrics()[: min(matrix.shape)])
     ]
     columns = {name: SUCCESSIVE[name] for name in ("round", "density")}
     title = f"{metric} to the same round of {other.path.name}"

@@ -58,13 +58,7 @@ def histograms(series, bins):
 
 
 def report_histograms(groups, output: Output, *, at_rounds, bins) -> list[dict]:
-    """Writes, draws and logs the histograms of groups of runs, with the first run.
-
-    Args:
-        groups: {label: RunDirs}; the weights of replicates are taken together.
-        output: Output.
-        at_rounds: the rounds.
-        bins: of each histogram.
+    """Writes, draws and logs the histograms of {label: RunDirs}, with the first run.
 
     Returns:
         The rows to print, {run, round, layer, survivors, mean_magnitude, deviation, largest}.

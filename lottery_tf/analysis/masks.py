@@ -29,12 +29,7 @@ LAYER_COLUMNS = {
 def of_layers(run: RunDir, *, data_dir: str | None = None) -> list[dict]:
     """Rows of {round, network_density} and what `layers` gives, of each round and layer.
 
-    Args:
-        run: RunDir.
-        data_dir: directory of the prepared datasets, if the network must be built.
-
-    Raises:
-        InputError: a file is missing or damaged.
+    If the network must be built, the dataset is looked for in `data_dir`, by default the run's.
     """
     return _layers_of(_masks(run), transposed_kernels(run, data_dir=data_dir))
 
@@ -48,18 +43,9 @@ def _layers_of(masks, transposed):
 
 
 def overlaps(run: RunDir, other: RunDir | None = None) -> list[dict]:
-    """Rows of {round, 0, 1, …}: the Jaccard overlap of each round's masks with each round's.
-
-    Args:
-        run: RunDir.
-        other: RunDir whose rounds are the columns instead.
-
-    Raises:
-        InputError: the runs do not go together, or a file is missing or damaged.
-    """
+    """Rows of {round, 0, 1, …}: the Jaccard overlap of a run's masks with those of `other`."""
     check_same_experiment([run, other] if other else [run])
-    masks = _masks(run)
-    return _labelled(jaccard(masks, _masks(other) if other else masks))
+    return _labelled(_overlaps(_masks(run), other))
 
 
 def jaccard(row_masks, column_masks) -> np.ndarray:
@@ -116,10 +102,6 @@ def transposed_kernels(run: RunDir, *, data_dir: str | None = None) -> set[str]:
     The networks of lottery_tf.models have none. Of others a kernel of shape (…, a, b) is one if
     its layer's bias has a entries, and none if it has b. Where a = b or there is no bias, the
     network is built and its layers are asked.
-
-    Args:
-        run: RunDir.
-        data_dir: directory of the prepared datasets, whose images' shape the network is built for.
     """
     if run.config()["model"] in MODELS:
         return set()
@@ -163,13 +145,7 @@ def layers(masks, previous=None, *, transposed=frozenset()) -> list[dict]:
 
 
 def report_masks(runs, other, output: Output, *, data_dir: str | None = None) -> list[tuple]:
-    """Writes, draws and logs layers and overlaps of some runs, and of all as replicates.
-
-    Args:
-        runs: RunDirs.
-        other: RunDir whose rounds are the columns of the overlap; None for each run's own.
-        output: Output.
-        data_dir: as in `of_layers`.
+    """Writes, draws and logs layers and overlaps of RunDirs, and of all as replicates.
 
     Returns:
         [(RunDir, rows of the layers of its last round, rows of its overlaps with `other`)].
@@ -180,7 +156,7 @@ def report_masks(runs, other, output: Output, *, data_dir: str | None = None) ->
     def measure(run, _):
         masks = _masks(run)
         rows = _layers_of(masks, transposed_kernels(run, data_dir=data_dir))
-        matrix = jaccard(masks, _masks(other) if other else masks)
+        matrix = _overlaps(masks, other)
         last = [row for row in rows if row["round"] == rows[-1]["round"]]
         to_print.append((run, last, _with_chance(run, other, matrix) if other else []))
         return rows, {"": matrix}
@@ -223,6 +199,10 @@ def _masks(run):
     rounds = finished(run)
     check_files(rounds)
     return [finished_round.masks() for finished_round in rounds]
+
+
+def _overlaps(masks, other):
+    return jaccard(masks, _masks(other) if other else masks)
 
 
 def _labelled(overlaps):

@@ -1,13 +1,16 @@
 """The straight path between two networks: how it is evaluated, and its barrier.
 
-NumPy only; what `evaluator` gives imports TensorFlow when it is first called.
+NumPy and matplotlib only; what `evaluator` gives imports TensorFlow when it is first called.
 """
 
 import functools
 
 import numpy as np
 
-from lottery_tf.analysis.runs import bn_stats_of
+from lottery_tf.analysis import replicates
+from lottery_tf.analysis.reports import Findings, report
+from lottery_tf.analysis.runs import bn_stats_of, check_at_least
+from lottery_tf.output import figures
 
 MEASURES = {"error": ("error (%)", True), "loss": ("cross-entropy", False)}
 # Options that a file's name need not tell.
@@ -56,9 +59,13 @@ def evaluator(engine, *, points, split, bn_stats, align="none"):
     return evaluate
 
 
-def options_of(run, **options):
-    """The options that results depend on; bn_stats is "none" where there is no BatchNorm."""
-    return options | {"bn_stats": bn_stats_of(run, options["bn_stats"])}
+def options_of(run, *, points, split="test", bn_stats="recompute", **others) -> dict:
+    """The options that paths depend on, checked.
+
+    The statistics are "none" where there is no BatchNorm.
+    """
+    check_at_least(2, points=points)
+    return {"points": points, "split": split, "bn_stats": bn_stats_of(run, bn_stats)} | others
 
 
 def suffix_of(options) -> str:
@@ -69,4 +76,48 @@ def suffix_of(options) -> str:
 
 def about_options(options) -> str:
     """The part of a title that tells where and how paths were evaluated."""
-    return f"{options['split']} split, BatchNorm statistics: {options['bn_stats']}"
+    about = f"{options['split']} split, BatchNorm statistics: {options['bn_stats']}"
+    if options.get("align", "none") != "none":
+        about += f", aligned by {options['align']}"
+    return about
+
+
+def report_paths(name, end, runs, output, measure, *, by, step, about, shown, figure, lines):
+    """Writes, draws and logs what was measured along paths; returns the rows, of all as replicates.
+
+    Args:
+        name, runs, output: as of reports.report.
+        end: of the files' names.
+        measure: a function of (run, cache) -> {end: rows, "_paths" + end: their points, …}.
+        by: the columns that tell a row's path from others.
+        step: the column that is TensorBoard's step.
+        about: what titles tell of all.
+        shown: {end of the tag on TensorBoard: column}.
+        figure: a function of (rows, title=…) -> the figure against density.
+        lines: (a function of rows -> {label: row} of the paths to draw, what their ends are).
+    """
+    paths, tag = f"_paths{end}", f"{name}{end}"
+
+    def combine(values):
+        return {
+            part: replicates.over_runs([tables[part] for tables in values], columns)
+            for part, columns in ((end, by), (paths, (*by, "alpha")))
+        }
+
+    def findings(run, tables, title):
+        rows, points = tables[end], replicates.group(tables[paths], by)
+        panels = {label: points[tuple(r[c] for c in by)] for label, r in lines[0](rows).items()}
+        drawn = {
+            (name.removesuffix("s"), end): figure(rows, title=f"{title}\n{about}"),
+            ("paths", paths): figures.paths(
+                panels, columns=MEASURES, title=f"{title}: {about}", ends=lines[1]
+            ),
+        }
+        pictures = {
+            f"{tag}/{what}": (rows[-1][step], of_file, drawn[what, of_file])
+            for what, of_file in drawn
+        }
+        curves = {tag + more: [(row[step], row[c]) for row in rows] for more, c in shown.items()}
+        return [Findings(tag, tables, pictures, curves)]
+
+    return report(name, runs, output, measure, findings, combine)[end]

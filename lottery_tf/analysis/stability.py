@@ -86,7 +86,7 @@ def of_masks(
     start: str = "init",
     received=lambda: 0,
     cache: Cache | None = None,
-    **computing,
+    computing=None,
 ) -> list[dict]:
     """A row for each round, replicate, mask (ticket, random) and measure (pruning, data order).
 
@@ -97,7 +97,7 @@ def of_masks(
         at_rounds, replicates, start: as the flags of tools.stability.
         received: a function that gives the number of the signal that has come, or 0.
         cache: Cache of what was measured before; by default all is measured.
-        **computing: data_dir, strategy, jit_compile, as loading.config_of takes them.
+        computing: {data_dir, strategy, jit_compile} as loading.config_of takes them.
 
     Raises:
         InputError: a round or start that is not there, a reinit, or a damaged file.
@@ -105,7 +105,7 @@ def of_masks(
     """
     check_at_least(1, replicates=replicates)
     check_resets(run)
-    cache, copies = cache or Cache(), copies_when_needed(run, start, received, computing)
+    copies, cache = copies_when_needed(run, start, received, computing or {}), cache or Cache()
     rows = []
     for round in select_rounds(run, at_rounds):
         finished_round = FinishedRound(run.path, round)
@@ -146,31 +146,23 @@ def _train_and_compare(copies, finished_round, replicate):
     return rows
 
 
-def report_stability(
-    runs, output: Output, *, at_rounds, options, computing, received=lambda: 0
-) -> list[dict]:
-    """Writes, draws and logs the stability of some rounds of runs, and of all as replicates.
+def report_stability(runs, output: Output, *, at_rounds, replicates, start, **how):
+    """Writes, draws and logs the stability of RunDirs, and of all as replicates.
 
-    Args:
-        runs: RunDirs.
-        output: Output.
-        at_rounds: the rounds, as --at_rounds names them.
-        options: {replicates, start} as `of_masks` takes them.
-        computing: {data_dir, strategy, jit_compile}.
-        received: as in `of_masks`.
+    The arguments are as those of `of_masks`.
 
     Returns:
-        The rows to print: the means, with least and most, and what was published for LeNet.
+        Rows to print: the means, with least and most, and what was published for LeNet.
     """
+    check_at_least(1, replicates=replicates)
     for run in runs:  # before the first is trained
         select_rounds(run, at_rounds)
         check_resets(run)
-    end = start_suffix(options["start"])
+    end = start_suffix(start)
 
     def measure(run, cache):
-        return of_masks(
-            run, at_rounds=at_rounds, received=received, cache=cache, **options, **computing
-        )
+        asked = {"at_rounds": at_rounds, "replicates": replicates, "start": start}
+        return of_masks(run, cache=cache, **asked, **how)
 
     def combine(values):
         return means([row for rows in values for row in rows], BY)

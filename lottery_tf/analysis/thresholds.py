@@ -31,15 +31,7 @@ def of_rounds(runs) -> list[dict]:
 
 
 def report_thresholds(groups, output: Output) -> list[dict]:
-    """Writes, draws and logs thresholds of groups of runs beside one another, with the first run.
-
-    Args:
-        groups: {label: RunDirs}; of replicates mean, min and max.
-        output: Output.
-
-    Returns:
-        The rows of `of_rounds`.
-    """
+    """Writes, draws and logs the rows of `of_rounds` with the first run, and returns them."""
 
     def findings(first, rows, _):
         curves = {

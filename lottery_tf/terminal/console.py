@@ -73,9 +73,10 @@ def resumable(function):
     return 0
 
 
-def progress(total, what):
-    """A progress bar; none in a log file."""
-    return tqdm(total=total, desc=what, leave=False, dynamic_ncols=True, disable=None)
+def progress(items, what):
+    """A progress bar over items, or over a number of steps; none in a log file."""
+    steps = {"total": items} if isinstance(items, int) else {"iterable": items}
+    return tqdm(**steps, desc=what, leave=False, dynamic_ncols=True, disable=None)
 
 
 def say(line):
