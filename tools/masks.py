@@ -20,8 +20,8 @@ def main(_):
     runs, other = shared.runs(), shared.other_run()
     from lottery_tf.analysis import masks
 
-    found = masks.report_masks(runs, other, shared.output(), **shared.values("data_dir"))
-    for run, layers, overlaps in found:
+    reports = masks.report_masks(runs, other, shared.output(), **shared.values("data_dir"))
+    for run, layers, overlaps in reports:
         round, density = layers[0]["round"], layers[0]["network_density"]
         print(f"{run.path}, round {round}, density {density:.2%}")
         tables.show(layers, masks.LAYER_COLUMNS)
