@@ -1,14 +1,15 @@
 """Lottery tickets by iterative magnitude pruning, in Keras 3 on TensorFlow.
 
-For any Keras model: masked(model), prune(model, fraction), rounds(model, rounds, fraction).
+For any Keras model: masked(model), prune(model, fraction), rounds(model, rounds, fraction). Of a
+finished run: load(run_dir, round).
 """
 
 import importlib
 
 __version__ = "0.1.0"
-__all__ = ["masked", "prune", "rounds"]
+__all__ = ["load", "masked", "prune", "rounds"]
 
-_ROOMS = {"masked": "masking", "prune": "fit", "rounds": "fit"}
+_ROOMS = {"load": "analysis.loading", "masked": "masking", "prune": "fit", "rounds": "fit"}
 
 
 def __getattr__(name):

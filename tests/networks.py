@@ -71,6 +71,17 @@ def every_layer(input_shape, classes):
     return keras.Model(image, keras.layers.Dense(classes, name="logits")(features))
 
 
+def upsampling(input_shape, classes):
+    """Without biases, or square: the shapes do not tell which convolutions are transposed."""
+    image = keras.Input(input_shape)
+    features = keras.layers.Conv2D(4, 3, use_bias=False, name="down")(image)
+    features = keras.layers.Conv2DTranspose(3, 2, use_bias=False, name="up")(features)
+    features = keras.layers.Conv2DTranspose(3, 2, name="square")(features)
+    features = keras.layers.Conv2D(3, 2, name="plain")(features)
+    features = keras.layers.GlobalAveragePooling2D()(features)
+    return keras.Model(image, keras.layers.Dense(classes, use_bias=False, name="logits")(features))
+
+
 def no_model(input_shape, classes):
     return "a model"
 

@@ -10,7 +10,8 @@ import pytest
 import lottery_tf
 from lottery_tf import imp, masking
 from lottery_tf.method import pruning
-from lottery_tf.method.pruning import CRITERIA, SCOPES
+from lottery_tf.method.criteria import CRITERIA
+from lottery_tf.method.pruning import SCOPES
 from lottery_tf.method.resets import RESETS
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.training import engine

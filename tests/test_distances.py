@@ -3,36 +3,35 @@ import itertools
 
 import numpy as np
 import pytest
-from absl import flags
 
-from lottery_tf.analysis import distances, matrices, rounds
-from lottery_tf.analysis.results import Results
+from lottery_tf.analysis import distances, products, runs
+from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.reports import Output
 from lottery_tf.errors import InputError
 from lottery_tf.store.files import parse_csv
+from lottery_tf.store.rounds import FinishedRound
 from tests.made_runs import add_rounds, make_run
-
-flags.FLAGS.mark_as_parsed()
 
 
 def test_angles_that_can_be_seen():
     ones = {"k": np.array([True, True, True])}
     east, north = {"k": np.array([1, 0, 0])}, {"k": np.array([0, 2, 0])}
     between = {"k": np.array([3, 3, 0])}
-    assert distances.angular(east, north, (ones, ones)) == pytest.approx(1)
-    assert distances.angular(east, between, (ones, ones)) == pytest.approx(0.5)
-    assert distances.angular(east, {"k": -east["k"]}, (ones, ones)) == pytest.approx(2)
-    assert distances.angular(between, between, (ones, ones)) == pytest.approx(0, abs=1e-7)
-    products = distances.between(east, north, (ones, ones))
-    assert products.cosine() == pytest.approx(1)
-    assert products.euclidean() == pytest.approx(np.sqrt(5))
+    assert products.angular(east, north, (ones, ones)) == pytest.approx(1)
+    assert products.angular(east, between, (ones, ones)) == pytest.approx(0.5)
+    assert products.angular(east, {"k": -east["k"]}, (ones, ones)) == pytest.approx(2)
+    assert products.angular(between, between, (ones, ones)) == pytest.approx(0, abs=1e-7)
+    sums = products.products_of_weights(east, north, (ones, ones))
+    assert sums.cosine() == pytest.approx(1)
+    assert sums.euclidean() == pytest.approx(np.sqrt(5))
 
 
 def test_only_what_is_alive_in_both_counts():
     some, other = {"k": np.array([1, 5, 0])}, {"k": np.array([1, 0, 9])}
     masks = {"k": np.array([True, True, False])}, {"k": np.array([True, False, True])}
-    assert distances.angular(some, other, masks) == pytest.approx(0)
+    assert products.angular(some, other, masks) == pytest.approx(0)
     nothing = {"k": np.array([False, False, False])}
-    assert np.isnan(distances.angular(some, other, (nothing, nothing)))
+    assert np.isnan(products.angular(some, other, (nothing, nothing)))
 
 
 def brute_force(run, metric, count):
@@ -60,13 +59,13 @@ def brute_force(run, metric, count):
     return values
 
 
-@pytest.mark.parametrize("block", [7, distances.BLOCK])
-@pytest.mark.parametrize("metric", distances.METRICS)
+@pytest.mark.parametrize("block", [7, products.BLOCK])
+@pytest.mark.parametrize("metric", products.METRICS)
 def test_the_matrix_is_that_of_a_loop_over_pairs(config, metric, block, monkeypatch):
-    monkeypatch.setattr(distances, "BLOCK", block)
+    monkeypatch.setattr(products, "BLOCK", block)
     run = make_run(config(), rounds=5)
-    pairs, starts = matrices.measure(run, run, Results(run, "distances"))
-    values = matrices.with_initialization(pairs, starts, metric)
+    pairs, starts = distances.products_between(run, run, Cache())
+    values = distances.with_initialization(pairs, starts, metric)
     expected = brute_force(run, metric, 5)
     np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)
     np.testing.assert_array_equal(values, values.T)
@@ -78,47 +77,47 @@ def test_a_reinit_is_orthogonal_to_its_rounds(config):
     values = {}
     for reset in ("init", "reinit"):
         run = make_run(config(run_dir=config().run_dir + reset), shapes=shapes, reset=reset)
-        pairs, _ = matrices.measure(run, run, Results(run, "distances"))
+        pairs, _ = distances.products_between(run, run, Cache())
         values[reset] = pairs.angular()[~np.eye(4, dtype=bool)]
     # The rounds share half of their variance, so the cosine is 0.5 or higher after pruning.
     assert values["init"].max() < 0.7
     np.testing.assert_allclose(values["reinit"], 1, atol=0.02)
 
 
-def test_a_growing_run_adds_its_new_rounds_alone(config, monkeypatch):
+def test_a_growing_run_adds_its_new_rounds_alone(config, monkeypatch, tmp_path):
     run = make_run(config(), rounds=3)
-    asked = []
-    measure = distances.measure
+    path, asked = tmp_path / "cache.json", []
+    measure = products.products_of_rounds
 
     def recorded(rows, columns, on_block):
         asked.append(([row.round for row in rows], [column.round for column in columns]))
         return measure(rows, columns, on_block)
 
-    monkeypatch.setattr(distances, "measure", recorded)
+    monkeypatch.setattr(products, "products_of_rounds", recorded)
     for _ in range(2):
-        matrices.measure(run, run, Results(run, "distances"))
+        distances.products_between(run, run, Cache(path))
     add_rounds(run, [3, 4])
-    pairs, starts = matrices.measure(run, run, Results(run, "distances"))
+    pairs, starts = distances.products_between(run, run, Cache(path))
     assert asked == [([0, 1, 2], [0, 1, 2]), ([3, 4], [0, 1, 2, 3, 4])]
-    values = matrices.with_initialization(pairs, starts, "angular")
+    values = distances.with_initialization(pairs, starts, "angular")
     np.testing.assert_allclose(values, brute_force(run, "angular", 5), atol=1e-6)
 
 
-def test_a_round_that_was_trained_again_is_measured_again(config):
-    run = make_run(config(), rounds=3)
-    before, _ = matrices.measure(run, run, Results(run, "distances"))
+def test_a_round_that_was_trained_again_is_measured_again(config, tmp_path):
+    run, path = make_run(config(), rounds=3), tmp_path / "cache.json"
+    before, _ = distances.products_between(run, run, Cache(path))
     for file in run.round_path(2).iterdir():
         file.unlink()
     run.round_path(2).rmdir()
     add_rounds(run, [2], seed=7)
-    after, _ = matrices.measure(run, run, Results(run, "distances"))
+    after, _ = distances.products_between(run, run, Cache(path))
     assert before.dots[0, 1] == after.dots[0, 1]
     assert before.dots[0, 2] != after.dots[0, 2]
 
 
-def test_the_report_writes_a_labelled_table_and_pictures(config, capsys):
+def test_the_report_writes_a_labelled_table_and_pictures(config):
     run = make_run(config(), rounds=3)
-    matrices.report([run], ["angular", "euclidean"])
+    rows, _ = distances.report_distances([run], ["angular", "euclidean"], None, Output())
     table = parse_csv((run.path / "analysis" / "distances_angular.csv").read_bytes())
     assert list(table[0]) == ["round", "0", "1", "2", "init"]
     assert [row["round"] for row in table] == [0, 1, 2, "init"]
@@ -127,20 +126,21 @@ def test_the_report_writes_a_labelled_table_and_pictures(config, capsys):
     np.testing.assert_allclose(found, expected, atol=1e-6)
     for metric in ("angular", "euclidean"):
         assert (run.path / "analysis" / f"distances_{metric}.png").stat().st_size > 10_000
-    lines = capsys.readouterr().out.splitlines()
-    assert f"{expected[1, 0]:.3f}" in lines[2]
+    assert rows[1]["to_previous"] == pytest.approx(expected[1, 0], abs=1e-6)
+    np.testing.assert_equal(rows, distances.successive(run))
+    assert table == distances.between_rounds(run)
     assert len(list((run.path / "tensorboard").iterdir())) == 2
 
 
 def test_replicates_have_mean_min_and_max(config, tmp_path):
-    runs = [
+    two = [
         make_run(config(run_dir=str(tmp_path / str(seed))), rounds=rounds, seed=seed)
         for seed, rounds in ((0, 3), (1, 4))
     ]
-    matrices.report(runs, ["angular"])
-    expected = np.stack([brute_force(run, "angular", 3) for run in runs])
+    distances.report_distances(two, ["angular"], None, Output())
+    expected = np.stack([brute_force(run, "angular", 3) for run in two])
     for name, values in (("mean", expected.mean(0)), ("min", expected.min(0))):
-        file = runs[0].path / "analysis" / f"distances_of_2_runs_angular_{name}.csv"
+        file = two[0].path / "analysis" / f"distances_of_2_runs_angular_{name}.csv"
         found = [list(row.values())[1:] for row in parse_csv(file.read_bytes())]
         np.testing.assert_allclose(found, values, atol=1e-6)
 
@@ -148,12 +148,12 @@ def test_replicates_have_mean_min_and_max(config, tmp_path):
 def test_rounds_of_another_run_are_the_columns(config, tmp_path):
     run = make_run(config(run_dir=str(tmp_path / "one")), rounds=2)
     other = make_run(config(run_dir=str(tmp_path / "other")), rounds=3, seed=1)
-    matrices.report([run], ["angular"], other)
+    distances.report_distances([run], ["angular"], other, Output())
     table = parse_csv((run.path / "analysis" / "distances_angular_to_other.csv").read_bytes())
     assert [list(row) for row in table] == [["round", "0", "1", "2"]] * 2
     masks = run.masks(1), other.masks(2)
     assert table[1]["2"] == pytest.approx(
-        distances.angular(run.final(1), other.final(2), masks), abs=1e-9
+        products.angular(run.final(1), other.final(2), masks), abs=1e-9
     )
 
 
@@ -169,32 +169,32 @@ def test_a_weight_that_is_not_finite_is_named(config, which):
     parts["masks"]["b/kernel"][0, 0] = True
     run.save_round(1, **parts, history=[row], metrics=row)
     with pytest.raises(InputError, match=rf"round_01/{which}.npz holds a weight of b/kernel"):
-        matrices.report([run], ["angular"])
+        distances.report_distances([run], ["angular"], None, Output())
     if which == "final":
         with pytest.raises(InputError, match=r"round_01/final.npz holds a weight of b/kernel"):
-            rounds.Network(str(run.path), 1).final()
+            FinishedRound(run.path, 1).final()
     assert not (run.path / "analysis" / "distances_angular.png").exists()
 
 
 def test_what_does_not_fit_is_refused(config, tmp_path):
     one = make_run(config(run_dir=str(tmp_path / "one")), rounds=1)
     with pytest.raises(InputError, match="two finished rounds or more"):
-        matrices.report([one], ["angular"])
+        distances.report_distances([one], ["angular"], None, Output())
     shapes = {"a/kernel": (3, 3)}
     small = make_run(config(run_dir=str(tmp_path / "small")), rounds=2, shapes=shapes)
     two = make_run(config(run_dir=str(tmp_path / "two")), rounds=2)
     with pytest.raises(InputError, match="of the same kernels"):
-        matrices.report([two], ["angular"], small)
+        distances.report_distances([two], ["angular"], small, Output())
     conv = make_run(dataclasses.replace(config(run_dir=str(tmp_path / "conv")), model="conv4"))
     with pytest.raises(InputError, match=r"--model is lenet in .*two, conv4 in .*conv"):
-        rounds.open_runs([two.path, conv.path])
+        runs.open_runs([two.path, conv.path])
     (two.round_path(1) / "final.npz").unlink()
     with pytest.raises(InputError, match=r"Cannot read .*round_01/final.npz"):
-        matrices.report([two], ["angular"])
+        distances.report_distances([two], ["angular"], None, Output())
     with pytest.raises(InputError, match=r"no finished round 7. Its finished rounds are 0 to 0"):
-        rounds.chosen(one, ["7"])
+        runs.select_rounds(one, ["7"])
     with pytest.raises(InputError, match="numbers with commas"):
-        rounds.chosen(one, ["x"])
+        runs.select_rounds(one, ["x"])
     (two.round_path(0) / "masks.npz").write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"masks.npz"):
-        matrices.report([two], ["angular"])
+        distances.report_distances([two], ["angular"], None, Output())

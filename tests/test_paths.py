@@ -1,13 +1,15 @@
 import numpy as np
 import pytest
 
+import lottery_tf
 from lottery_tf import datasets, imp, masking
-from lottery_tf.analysis import barriers
-from lottery_tf.analysis.paths import Lines
+from lottery_tf.analysis import barriers, paths
+from lottery_tf.analysis.path_evaluator import PathEvaluator
 from lottery_tf.errors import InputError
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.training.devices import connect
 from lottery_tf.training.engine import Engine
+from lottery_tf.training.evaluation import Evaluator
 from tests.made_runs import make_run
 
 
@@ -41,7 +43,7 @@ def accuracy(engine, weights):
 @pytest.mark.parametrize("bn_stats", ["endpoint", "interpolate"])
 def test_the_ends_have_the_stored_loss_and_accuracy(trained, bn_stats):
     engine, run = trained
-    rows = Lines(engine, points=5, bn_stats=bn_stats).evaluate(run.final(0), run.final(1))
+    rows = PathEvaluator(engine, points=5, bn_stats=bn_stats).evaluate(run.final(0), run.final(1))
     assert [row["alpha"] for row in rows] == [0, 0.25, 0.5, 0.75, 1]
     for row, metrics in zip((rows[0], rows[-1]), run.metrics(), strict=True):
         assert 1 - row["error"] == pytest.approx(metrics["test_accuracy"], abs=1e-12)
@@ -50,7 +52,9 @@ def test_the_ends_have_the_stored_loss_and_accuracy(trained, bn_stats):
 
 def test_between_the_ends_all_variables_are_interpolated(trained):
     engine, run = trained
-    rows = Lines(engine, points=5, bn_stats="interpolate").evaluate(run.final(0), run.final(1))
+    rows = PathEvaluator(engine, points=5, bn_stats="interpolate").evaluate(
+        run.final(0), run.final(1)
+    )
     start, end = run.final(0), run.final(1)
     middle = {path: 0.75 * start[path] + 0.25 * end[path] for path in start}
     loss, error = accuracy(engine, middle)
@@ -61,7 +65,7 @@ def test_between_the_ends_all_variables_are_interpolated(trained):
 
 def test_the_training_split_is_whole_and_not_augmented(trained):
     engine, run = trained
-    lines = Lines(engine, points=2, split="train", bn_stats="endpoint")
+    lines = PathEvaluator(engine, points=2, split="train", bn_stats="endpoint")
     row = lines.evaluate(run.final(0), run.final(1))[0]
     counts = sum(len(labels) for _, labels in lines._batches("train"))
     assert counts == engine.feed.split.examples
@@ -76,7 +80,7 @@ WITH_BN = pytest.mark.parametrize("trained", ["tests.networks:normalised"], indi
 @WITH_BN
 def test_recomputed_statistics_are_those_of_the_training_examples(trained):
     engine, run = trained
-    lines = Lines(engine, points=3, bn_stats="recompute")
+    lines = PathEvaluator(engine, points=3, bn_stats="recompute")
     weights = run.final(1)
     ends = [[weights[path] for path in lines.variables]] * 2
     mean, variance = lines._statistics(ends)
@@ -102,7 +106,7 @@ def test_recomputed_statistics_undo_a_scaling_before_them(trained):
     scaled = weights | {f"conv/{name}": 10 * weights[f"conv/{name}"] for name in ("kernel", "bias")}
     loss = {}
     for bn_stats in ("recompute", "endpoint"):
-        rows = Lines(engine, points=2, bn_stats=bn_stats).evaluate(weights, scaled)
+        rows = PathEvaluator(engine, points=2, bn_stats=bn_stats).evaluate(weights, scaled)
         loss[bn_stats] = [row["loss"] for row in rows]
     same, other = loss["recompute"]
     assert other == pytest.approx(same, rel=0.02)  # but for BatchNorm's epsilon
@@ -110,15 +114,51 @@ def test_recomputed_statistics_undo_a_scaling_before_them(trained):
     assert other != pytest.approx(same, rel=0.2)
 
 
+def test_a_loaded_round_has_the_stored_accuracy_and_masks(trained):
+    engine, run = trained
+    for round in (0, 1):
+        network = lottery_tf.load(run.path, round)
+        masks = masking.get_masks(network)
+        assert all(np.array_equal(masks[path], mask) for path, mask in run.masks(round).items())
+        evaluator = Evaluator(
+            network, engine.feed, engine.normalise, engine.cluster, jit_compile=False
+        )
+        assert evaluator.evaluate()[1] == run.metrics()[round]["test_accuracy"]
+
+
+def test_what_cannot_be_loaded_is_named(trained, tmp_path):
+    _, run = trained
+    with pytest.raises(InputError, match=r"There is no dataset digits in .*Prepare it with"):
+        lottery_tf.load(run.path, 0, data_dir=str(tmp_path))
+    with pytest.raises(InputError, match="no finished round 7"):
+        lottery_tf.load(str(run.path), 7)
+    with pytest.raises(InputError, match="is not a run"):
+        lottery_tf.load(tmp_path, 0)
+
+
+@pytest.mark.parametrize("trained", ["lenet"], indirect=True)
+def test_barriers_can_be_asked_for_without_the_tool(trained):
+    _, run = trained
+    (row,) = barriers.between_rounds(run, points=3)
+    _, points = barriers.along_paths(run, points=3)
+    assert [point["alpha"] for point in points] == [0, 0.5, 1]
+    assert 1 - points[0]["error"] == pytest.approx(run.metrics()[0]["test_accuracy"], abs=1e-12)
+    assert row == {"from_round": 0, "to_round": 1, "density": points[0]["density"], "split": "test",
+                   "bn_stats": "none", **paths.summarize(points)}  # fmt: skip
+    with pytest.raises(InputError, match=r"--points: expected at least 2. Received: 1"):
+        barriers.between_rounds(run, points=1)
+    assert not (run.path / "analysis").exists()
+
+
 @pytest.mark.parametrize("trained", ["lenet"], indirect=True)
 def test_without_batchnorm_there_are_no_statistics(trained):
-    assert Lines(trained[0], points=2, bn_stats="recompute").bn_stats == "none"
+    assert PathEvaluator(trained[0], points=2, bn_stats="recompute").bn_stats == "none"
 
 
 def test_barriers_that_can_be_seen():
-    assert barriers.barrier([1, 5, 3]) == (3, 2)
-    assert barriers.barrier([2, 1, 2]) == (0, 0)
-    assert barriers.barrier([0, 1, 4]) == (2, 0)
+    assert paths.barrier([1, 5, 3]) == (3, 2)
+    assert paths.barrier([2, 1, 2]) == (0, 0)
+    assert paths.barrier([0, 1, 4]) == (2, 0)
 
 
 def test_pairs_are_successive_or_named(config, tmp_path):

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -17,9 +18,11 @@ def rows(*points):
 
 def test_accuracy_against_density_is_drawn(tmp_path):
     runs = {"ticket": rows((1, 0.9), (0.8, 0.91)), "reinit": rows((1, 0.9), (0.8, 0.8))}
-    figures.accuracy_against_density(runs, tmp_path / "both.png")
-    figures.accuracy_against_density({"ticket": runs["ticket"]}, tmp_path / "one.png")
-    both, one = (matplotlib.image.imread(tmp_path / name) for name in ("both.png", "one.png"))
+    pictures = []
+    for curves in (runs, {"ticket": runs["ticket"]}):
+        figures.accuracy_against_density(curves).savefig(tmp_path / "picture.png", dpi=150)
+        pictures.append(matplotlib.image.imread(tmp_path / "picture.png"))
+    both, one = pictures
     assert both.shape[:2] == (675, 1050)
     assert (both[..., 0] != one[..., 0]).any()
 
@@ -51,6 +54,37 @@ def test_tools_report_bad_input_in_one_line_and_fail(name, arguments, word):
     assert "Traceback" not in result.stderr
 
 
+def test_the_half_in_weight_space_needs_no_tensorflow():
+    code = """
+import sys
+from lottery_tf.analysis import barriers, distances, histograms, instability, loading, masks
+from lottery_tf.analysis import stability, thresholds
+assert not {"tensorflow", "keras"} & sys.modules.keys()
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+
+
+def test_analysis_knows_no_flags():
+    for path in (ROOT / "lottery_tf" / "analysis").glob("*.py"):
+        assert "absl" not in path.read_text(), path
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("barriers", {"run_dir", "out_dir", "pdf", "points", "split", "bn_stats", "pairs", "align",
+                      "at_rounds", "other_run", "data_dir", "strategy", "jit_compile"}),
+        ("distances", {"run_dir", "out_dir", "pdf", "metric", "other_run"}),
+        ("thresholds", {"run_dir", "out_dir", "pdf", "other_run", "labels"}),
+    ],
+)  # fmt: skip
+def test_help_lists_the_flags_of_a_tool_and_no_others(name, flags):
+    text = run_tool(name, "--help").stdout
+    assert set(re.findall(r"^  --(?:\[no\])?(\w+):", text, re.MULTILINE)) == flags
+    assert run_tool(name, "--bins=3").stderr.startswith("Error: Unknown command line flag 'bins'")
+
+
 def test_the_products_of_a_step_of_lenet():
     shapes = steps.product_shapes(lenet((28, 28, 1), 10, initializer="kaiming_uniform"), 60)
     assert shapes == [
@@ -75,7 +109,11 @@ def test_every_way_of_the_benchmark_is_measured(config):
 def test_commands_are_documented():
     readme = (ROOT / "README.md").read_text()
     documents = readme + "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
-    tools = {path.stem for path in (ROOT / "tools").glob("*.py")} - {"__init__", "make_digits"}
+    tools = {path.stem for path in (ROOT / "tools").glob("*.py")} - {
+        "__init__",
+        "make_digits",
+        "shared",
+    }
     assert len(tools) > 10
     for tool in tools:
         assert f"python -m tools.{tool}" in documents, tool

@@ -5,9 +5,11 @@ python -m tools.distances --run_dir=runs/lenet
 
 from absl import flags
 
-from lottery_tf.analysis import rounds, tool
-from lottery_tf.analysis.distances import METRICS
+from lottery_tf.analysis.products import METRICS
 from lottery_tf.config import command
+from lottery_tf.output import tables
+
+from . import shared
 
 METRIC = flags.DEFINE_enum(
     "metric",
@@ -15,17 +17,18 @@ METRIC = flags.DEFINE_enum(
     [*METRICS, "all"],
     "angular: 2 angle / pi; cosine: 1 - cosine; euclidean: L2; each on the weights alive in both.",
 )
-OTHER_RUN = flags.DEFINE_string(
-    "other_run", None, "Run whose rounds are the columns. Default: those of --run_dir."
-)
+shared.define(*shared.OUTPUT, "other_run")
 
 
 def main(_):
-    runs = tool.open_runs()
-    (other,) = rounds.open_runs([OTHER_RUN.value]) if OTHER_RUN.value else (None,)
-    from lottery_tf.analysis import matrices
+    runs, other = shared.runs(), shared.other_run()
+    metrics = list(METRICS) if METRIC.value == "all" else [METRIC.value]
+    from lottery_tf.analysis import distances
 
-    matrices.report(runs, list(METRICS) if METRIC.value == "all" else [METRIC.value], other)
+    rows, columns = distances.report_distances(runs, metrics, other, shared.output())
+    if len(runs) > 1:
+        print(f"Mean of {len(runs)} runs; accuracies of {runs[0].path}:")
+    tables.show(rows, columns)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,8 @@ def main(_):
             raise InputError(f"{path} has no finished round.")
     from lottery_tf.output import figures
 
-    figures.accuracy_against_density(runs, OUT.value, title=TITLE.value)
+    figure = figures.accuracy_against_density(runs, title=TITLE.value)
+    figure.savefig(OUT.value, dpi=150)
     print(f"Wrote {OUT.value}.")
 
 

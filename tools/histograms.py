@@ -5,23 +5,23 @@ python -m tools.histograms --run_dir=runs/lenet --other_run=runs/lenet_reset=rei
 
 from absl import flags
 
-from lottery_tf.analysis import rounds, tool
 from lottery_tf.config import command
-from lottery_tf.errors import InputError
+from lottery_tf.output import tables
 
-AT_ROUNDS = flags.DEFINE_list("at_rounds", ["10"], "Rounds whose trained weights are counted.")
+from . import shared
+
 BINS = flags.DEFINE_integer("bins", 60, "Bins of each histogram.")
-tool.define_groups()
+ABOUT = {"other_run": shared.BESIDE, "at_rounds": "Rounds whose trained weights are counted."}
+shared.define(*shared.OUTPUT, "other_run", "labels", about=ABOUT, at_rounds=["10"])
 
 
 def main(_):
-    if BINS.value < 1:
-        raise InputError(f"--bins: expected at least 1. Received: {BINS.value}")
-    groups = tool.open_groups()
-    at_rounds = [rounds.chosen(run, AT_ROUNDS.value) for runs in groups.values() for run in runs]
+    groups = shared.groups()
     from lottery_tf.analysis import histograms
 
-    histograms.report(groups, at_rounds[0], BINS.value)
+    options = shared.values("at_rounds", "bins")
+    rows = histograms.report_histograms(groups, shared.output(), **options)
+    tables.show(rows, histograms.COLUMNS)
 
 
 if __name__ == "__main__":

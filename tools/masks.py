@@ -3,25 +3,30 @@
 python -m tools.masks --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
 """
 
-from absl import flags
-
-from lottery_tf.analysis import rounds, tool
 from lottery_tf.config import command
+from lottery_tf.output import tables
 
-OTHER_RUN = flags.DEFINE_string(
-    "other_run",
-    None,
-    "Run whose masks are the columns of the overlap. Default: those of --run_dir.",
-)
+from . import shared
+
+ABOUT = {
+    "other_run": "Run whose masks are the columns of the overlap. Default: those of --run_dir.",
+    "data_dir": "Directory of the prepared datasets, for a network of your own with transposed "
+    "convolutions that its files do not tell from others. Default: the run's.",
+}
+shared.define(*shared.OUTPUT, *ABOUT, about=ABOUT)
 
 
 def main(_):
-    runs = tool.open_runs()
-    (other,) = rounds.open_runs([OTHER_RUN.value]) if OTHER_RUN.value else (None,)
-    rounds.check_same_experiment([*runs, other] if other else runs)
+    runs, other = shared.runs(), shared.other_run()
     from lottery_tf.analysis import masks
 
-    masks.report(runs, other)
+    reports = masks.report_masks(runs, other, shared.output(), **shared.values("data_dir"))
+    for run, layers, overlaps in reports:
+        round, density = layers[0]["round"], layers[0]["network_density"]
+        print(f"{run.path}, round {round}, density {density:.2%}")
+        tables.show(layers, masks.LAYER_COLUMNS)
+        if other:
+            tables.show(overlaps, masks.overlap_columns(other))
 
 
 if __name__ == "__main__":

@@ -7,23 +7,27 @@ import pathlib
 
 from absl import flags
 
-from lottery_tf.analysis import tool
 from lottery_tf.config import command
+from lottery_tf.output import tables
 from lottery_tf.store import files
 
+from . import shared
+
 CSV = flags.DEFINE_string("csv", "successive.csv", "Where the rows of all runs are written.")
+shared.define(*shared.OUTPUT)
 
 
 def main(_):
-    runs = tool.open_runs()
-    from lottery_tf.analysis import matrices
+    runs = shared.runs()
+    from lottery_tf.analysis import distances
+    from lottery_tf.analysis.cache import Cache
 
     rows = []
     for run in runs:
-        pairs, starts = matrices.measure(run, run, tool.results(run, "distances", runs))
-        values = matrices.with_initialization(pairs, starts, "angular")
-        rows += [{"run": run.path.name} | row for row in matrices.successive(run, values)]
-    tool.print_table(rows, {"run": ("run", "{}")} | matrices.SUCCESSIVE)
+        directory = shared.output().of(run, apart=len(runs) > 1)
+        of_run = distances.successive(run, cache=Cache(directory / "distances.cache.json"))
+        rows += [{"run": run.path.name} | row for row in of_run]
+    tables.show(rows, {"run": ("run", "{}")} | distances.SUCCESSIVE)
     files.write_text(pathlib.Path(CSV.value), files.format_csv(rows).decode())
 
 

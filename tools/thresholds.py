@@ -3,17 +3,19 @@
 python -m tools.thresholds --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
 """
 
-from lottery_tf.analysis import tool
 from lottery_tf.config import command
+from lottery_tf.output import tables
 
-tool.define_groups()
+from . import shared
+
+shared.define(*shared.OUTPUT, "other_run", "labels", about={"other_run": shared.BESIDE})
 
 
 def main(_):
-    groups = tool.open_groups()
+    groups = shared.groups()
     from lottery_tf.analysis import thresholds
 
-    thresholds.report(groups)
+    tables.show(thresholds.report_thresholds(groups, shared.output()), thresholds.COLUMNS)
 
 
 if __name__ == "__main__":

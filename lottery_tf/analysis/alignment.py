@@ -33,7 +33,7 @@ def align(symmetries, start, end):
             matching.from_input(order)
         matching.ascend(order)
         tried.append((matching.product(order), order))
-    _, best = max(tried, key=lambda found: found[0])
+    _, best = max(tried, key=lambda product_and_order: product_and_order[0])
     return permute(symmetries, end, best)
 
 
@@ -92,8 +92,7 @@ class _Matching:
         Args:
             known: the groups that count as settled; variables with others are left out.
         """
-        gains, found = np.zeros((group.size, group.size)), False
-        taken = {}
+        gains, settled, taken = np.zeros((group.size, group.size)), False, {}
         for path, axis, first in self.places[group]:
             if path not in self.start or not self._settled(path, axis, group, known):
                 continue
@@ -102,8 +101,8 @@ class _Matching:
                 taken[path, axis] = [np.moveaxis(a, axis, 0) for a in (self.start[path], other)]
             one, two = (a[first : first + group.size] for a in taken[path, axis])
             gains += one.reshape(group.size, -1) @ two.reshape(group.size, -1).T
-            found = True
-        return gains if found else None
+            settled = True
+        return gains if settled else None
 
     def _end(self, path, order, but=None):
         return _permuted(self.end[path], self.symmetries.get(path, ()), order, but)

@@ -2,13 +2,12 @@
 
 import shutil
 
-from lottery_tf.analysis import loading, tool
-from lottery_tf.analysis.rounds import Network
 from lottery_tf.errors import InputError
 from lottery_tf.method.pruning import apply_masks
 from lottery_tf.method.streams import Noise
 from lottery_tf.repulsion.optima import optima_of
 from lottery_tf.store import checkpoints, files
+from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import console
 from lottery_tf.training.recorder import Silent
@@ -25,15 +24,15 @@ class Copies:
         run: RunDir.
         start: "init", or "rewind:STEP" ("rewind:4ep"): the state of round 0 after some steps.
         stop_signal: a function that gives the number of the signal that has come, or 0.
+        engine: Engine of the run.
 
     Raises:
         InputError: start is neither, or lies behind the end of training.
     """
 
-    def __init__(self, run, start, stop_signal):
+    def __init__(self, run, start, stop_signal, engine):
         self.run, self.start, self.stop_signal = run, start, stop_signal
-        self.engine = loading.engine_of(run)
-        self.config = self.engine.config
+        self.engine, self.config = engine, engine.config
         self.path = run.path / "copies"
         self.first = parse_start(start, self.engine.steps_per_epoch)
         if self.first and self.config.reset == "reinit":
@@ -49,7 +48,7 @@ class Copies:
     def of_round(self, round, data_seed):
         """The network of a round, trained with another data seed; the run's own with its seed."""
         if self.start == INIT and data_seed == self.config.data_seed:
-            return Network(str(self.run.path), round).final(), self.run.history(round)
+            return FinishedRound(self.run.path, round).final(), self.run.history(round)
         return self.under(self.run.masks(round), round, data_seed, f"round_{round:02d}")
 
     def under(self, masks, round, data_seed, name):
@@ -112,7 +111,7 @@ class Copies:
 
     def _train(self, path, training):
         steps = (training.last or self.engine.steps) - training.first
-        with tool.progress(steps, path.name) as bar:
+        with console.progress(steps, path.name) as bar:
             weights, history = train_or_continue(
                 self.engine, training, path, Bar(bar, training.first), self.stop_signal
             )

@@ -2,17 +2,41 @@
 
 import numpy as np
 
-from lottery_tf.analysis import tool
-from lottery_tf.analysis.rounds import Network, check_files
+from lottery_tf.analysis.reports import Findings, Output, report
+from lottery_tf.analysis.runs import as_groups, check_at_least, select_rounds
 from lottery_tf.output import figures
+from lottery_tf.store.rounds import FinishedRound, check_files
 
 ALL_LAYERS = "all layers"
+COLUMNS = {
+    "run": ("run", "{}"),
+    "round": ("round", "{:d}"),
+    "layer": ("layer", "{}"),
+    "survivors": ("survivors", "{:,d}"),
+    "mean_magnitude": ("mean |w|", "{:.4f}"),
+    "deviation": ("std", "{:.4f}"),
+    "largest": ("largest |w|", "{:.4f}"),
+}
 
 
-def survivors(weights, masks):
+def of_rounds(runs, *, at_rounds=(10,), bins: int = 60) -> list[dict]:
+    """Rows of {run, round, layer, from, to, count}: how many surviving weights lie in each bin.
+
+    Args:
+        runs: a RunDir, or {label: RunDirs}; the weights of replicates are taken together.
+        at_rounds: the rounds.
+        bins: of each histogram; they are common to the groups.
+
+    Raises:
+        InputError: a round is not there, or a file is damaged.
+    """
+    return [row for _, counts, _ in _of_rounds(as_groups(runs), at_rounds, bins) for row in counts]
+
+
+def survivors(weights, masks) -> dict[str, np.ndarray]:
     """{layer: (survivors,) weights}, and those of all layers together."""
-    found = {path: weights[path][mask] for path, mask in masks.items()}
-    return found | {ALL_LAYERS: np.concatenate(list(found.values()))}
+    alive = {path: weights[path][mask] for path, mask in masks.items()}
+    return alive | {ALL_LAYERS: np.concatenate(list(alive.values()))}
 
 
 def histograms(series, bins):
@@ -23,74 +47,69 @@ def histograms(series, bins):
         bins: how many; they hold the largest |w| of all.
     """
     layers = dict.fromkeys(layer for layer_weights in series.values() for layer in layer_weights)
-    found = {}
+    panels = {}
     for layer in layers:
         parts = {label: weights[layer] for label, weights in series.items()}
         end = max(float(np.abs(values).max(initial=0)) for values in parts.values()) or 1.0
-        found[layer] = {
+        panels[layer] = {
             label: np.histogram(values, bins, (-end, end)) for label, values in parts.items()
         }
-    return found
+    return panels
 
 
-def report(groups, at_rounds, bins):
-    """Writes, draws, logs and prints the histograms of groups of runs beside one another.
+def report_histograms(groups, output: Output, *, at_rounds, bins) -> list[dict]:
+    """Writes, draws and logs the histograms of {label: RunDirs}, with the first run.
 
-    Args:
-        groups: {label: RunDirs}; the weights of replicates are taken together. The results go to
-            the first run.
-        at_rounds: the rounds.
-        bins: of each histogram.
+    Returns:
+        The rows to print, {run, round, layer, survivors, mean_magnitude, deviation, largest}.
     """
+
+    def measure(*_):
+        return list(_of_rounds(groups, at_rounds, bins))
+
+    def findings(first, of_rounds, _):
+        table, pictures = [], {}
+        for panels, counts, _ in of_rounds:
+            table += counts
+            round = counts[0]["round"]
+            density = first.metrics()[round]["density"]
+            title = f"surviving weights after training round {round}, density {density:.3g}"
+            figure = figures.histograms(panels, title=title)
+            end = f"_round_{round:02d}"
+            pictures[f"histograms/{end[1:]}"] = (round, end, figure)
+        return [Findings("histograms", {"": table}, pictures)]
+
     first = next(iter(groups.values()))[0]
-    results = tool.results(first, "histograms", [first])
-    table, summary, images = [], [], {}
-    for round in at_rounds:
-        series = {label: _of_runs(runs, round) for label, runs in groups.items()}
-        found = histograms(series, bins)
-        for layer, labels in found.items():
-            for label, (counts, edges) in labels.items():
+    of_rounds = report("histograms", [first], output, measure, findings)
+    return [row for *_, summary in of_rounds for row in summary]
+
+
+def _of_rounds(groups, at_rounds, bins):
+    """Yields (what `histograms` gives, its rows, a row for each layer) of each round."""
+    check_at_least(1, bins=bins)
+    (rounds, *_) = (select_rounds(run, at_rounds) for runs in groups.values() for run in runs)
+    for round in rounds:
+        series = {label: _survivors_of(runs, round) for label, runs in groups.items()}
+        panels, counts, summary = histograms(series, bins), [], []
+        for layer, labels in panels.items():
+            for label, (numbers, edges) in labels.items():
                 about = {"run": label, "round": round, "layer": layer}
-                table += [
+                counts += [
                     about | {"from": float(low), "to": float(high), "count": int(number)}
-                    for number, low, high in zip(counts, edges, edges[1:], strict=False)
+                    for number, low, high in zip(numbers, edges, edges[1:], strict=False)
                 ]
                 summary.append(about | describe(series[label][layer]))
-        density = first.metrics()[round]["density"]
-        images[f"histograms/round_{round:02d}"] = (
-            round,
-            results.draw(
-                figures.histograms,
-                found,
-                suffix=f"_round_{round:02d}",
-                title=f"surviving weights after training round {round}, density {density:.3g}",
-                pdf=tool.PDF.value,
-            ),
-        )
-    results.write_table(table)
-    tool.log(first, "histograms", images=images)
-    columns = {
-        "run": ("run", "{}"),
-        "round": ("round", "{:d}"),
-        "layer": ("layer", "{}"),
-        "survivors": ("survivors", "{:,d}"),
-        "mean_magnitude": ("mean |w|", "{:.4f}"),
-        "deviation": ("std", "{:.4f}"),
-        "largest": ("largest |w|", "{:.4f}"),
-    }
-    tool.print_table(summary, columns)
+        yield panels, counts, summary
 
 
-def _of_runs(runs, round):
-    found = []
-    for run in runs:
-        network = Network(str(run.path), round)
-        check_files([network])
-        found.append(survivors(network.final(), network.masks()))
-    return {layer: np.concatenate([weights[layer] for weights in found]) for layer in found[0]}
+def _survivors_of(runs, round):
+    rounds = [FinishedRound(run.path, round) for run in runs]
+    check_files(rounds)
+    alive = [survivors(r.final(), r.masks()) for r in rounds]
+    return {layer: np.concatenate([weights[layer] for weights in alive]) for layer in alive[0]}
 
 
-def describe(weights):
+def describe(weights) -> dict:
     """{survivors, mean_magnitude, deviation, largest} of some weights."""
     magnitudes = np.abs(weights.astype(np.float64))
     if not weights.size:

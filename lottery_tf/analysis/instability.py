@@ -1,116 +1,156 @@
-"""Linear-mode instability (Fig. 2; Frankle et al. 2020a). NumPy and matplotlib only."""
+"""Linear-mode instability (Fig. 2; Frankle et al. 2020a). NumPy and matplotlib only.
+
+What is not known from before is trained and evaluated, which imports TensorFlow.
+"""
 
 import functools
 import itertools
 
-from lottery_tf.analysis import tool
-from lottery_tf.analysis.barriers import MEASURES, suffix_of, summarize
-from lottery_tf.analysis.results import means, replicates
-from lottery_tf.analysis.rounds import Network, check_files
+from lottery_tf.analysis import loading, replicates
+from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.paths import (
+    about_options,
+    evaluator,
+    options_of,
+    report_paths,
+    suffix_of,
+    summarize,
+)
+from lottery_tf.analysis.reports import Output
+from lottery_tf.analysis.runs import check_at_least, select_rounds
 from lottery_tf.output import figures
+from lottery_tf.store.rounds import FinishedRound, check_files
+from lottery_tf.store.rundir import RunDir
 
 BY = ("round", "start", "split", "bn_stats")
 STABLE = 0.02  # Frankle et al. 2020a: below it a network counts as stable
+COLUMNS = {
+    "round": ("round", "{:d}"),
+    "density": ("density", "{:.2%}"),
+    "instability": ("instability", "{:.2%}"),
+    "instability_min": ("min", "{:.2%}"),
+    "instability_max": ("max", "{:.2%}"),
+    "verdict": (f"stable: < {STABLE:.0%}", "{}"),
+}
 
 
-def report(runs, at_rounds, *, data_seeds, weights_of, evaluate, options):
-    """Writes, draws, logs and prints the instability of some rounds of runs.
+def between_copies(
+    run: RunDir,
+    *,
+    at_rounds=(0, 5, 10, 15),
+    copies: int = 2,
+    start: str = "init",
+    stop_signal=lambda: 0,
+    cache: Cache | None = None,
+    computing=None,
+    points: int = 30,
+    **options,
+) -> tuple[list[dict], list[dict]]:
+    """Instability and paths: a row for each round and pair of copies, one for each point.
+
+    Trains the copies inside the run, or reads those there; a signal raises signals.Interrupted.
 
     Args:
-        runs: RunDirs.
-        at_rounds: of each run, the rounds.
-        data_seeds: of each run, those of the trainings.
-        weights_of: a function of (run, round, data seed) -> weights of such a training.
-        evaluate: a function of (run, weights, weights) -> rows of {alpha, loss, error}.
-        options: {name: value} that results depend on: start, points, split, bn_stats.
+        at_rounds, copies, start, points, **options: as the flags; split and bn_stats too.
+        stop_signal: a function that gives the number of the signal that has come, or 0.
+        cache: Cache of what was evaluated before; by default all is evaluated.
+        computing: {data_dir, strategy, jit_compile} as loading.config_of takes them.
     """
-    suffix = "" if options["start"] == "init" else f"_{options['start'].replace(':', '_')}"
-    suffix += suffix_of(options)
-    tables, all_points = [], []
-    for run, chosen, seeds in zip(runs, at_rounds, data_seeds, strict=True):
-        results = tool.results(run, "instability", runs)
-        pairs, points = measure(run, chosen, seeds, weights_of, evaluate, options, results)
-        results.write_table(pairs, f"_pairs{suffix}")
-        rows, points = means(pairs, BY), means(points, (*BY, "alpha"))
-        pictures = write(results, suffix, rows, points, options, run.path.name)
-        scalars = {f"instability{suffix}": [(row["round"], row["instability"]) for row in rows]}
-        images = {f"instability{suffix}/{n}": (rows[-1]["round"], p) for n, p in pictures.items()}
-        tool.log(run, f"instability{suffix}", scalars=scalars, images=images)
-        tables.append(rows)
-        all_points.append(points)
-    if len(runs) > 1:
-        rows = replicates(tables, BY)
-        points = replicates(all_points, (*BY, "alpha"))
-        title = f"mean of {len(runs)} runs, min and max"
-        write(tool.combined("instability", runs), suffix, rows, points, options, title)
-    for row in rows:
-        row["verdict"] = "stable" if row["instability"] < STABLE else "unstable"
-    columns = {
-        "round": ("round", "{:d}"),
-        "density": ("density", "{:.2%}"),
-        "instability": ("instability", "{:.2%}"),
-        "instability_min": ("min", "{:.2%}"),
-        "instability_max": ("max", "{:.2%}"),
-        "verdict": (f"stable: < {STABLE:.0%}", "{}"),
-    }
-    tool.print_table(rows, columns)
-    tool.print_options(options)
-
-
-def measure(run, at_rounds, seeds, weights_of, evaluate, options, results):
-    """(A row per round and pair of data seeds, a row per point of each of these)."""
+    on_path, cache = options_of(run, points=points, **options), cache or Cache()
+    check_at_least(2, copies=copies)
+    options, rows, all_points = {"start": start} | on_path, [], []
+    first = loading.config_of(run).data_seed
+    copies_of = copies_when_needed(run, start, stop_signal, computing or {})
+    evaluate = evaluator(lambda: copies_of().engine, **on_path)
     densities = {row["round"]: row["density"] for row in run.metrics()}
-    rows, points = [], []
-    for round in at_rounds:
-        network = Network(str(run.path), round)
-        for pair in itertools.combinations(seeds, 2):
-            compute = functools.partial(_train_and_evaluate, run, round, pair, weights_of, evaluate)
-            path = results.reuse([network], [options, pair], compute)
-            key = {"round": round, "density": densities[round], "pair": f"{pair[0]}-{pair[1]}"}
-            key |= {name: options[name] for name in BY[1:]}
-            found = summarize(path)
-            key["instability"] = found.pop("error_barrier")
-            rows.append(key | found)
-            points += [key | point for point in path]
-    return rows, points
+    pairs = itertools.combinations(range(first, first + copies), 2)
+    for round, pair in itertools.product(select_rounds(run, at_rounds), pairs):
+        compute = functools.partial(_train_and_evaluate, copies_of, evaluate, round, pair)
+        path = cache.reuse([FinishedRound(run.path, round)], [options, pair], compute)
+        row = {"round": round, "density": densities[round], "pair": f"{pair[0]}-{pair[1]}"}
+        row |= {name: options[name] for name in BY[1:]}
+        barriers = summarize(path)
+        row["instability"] = barriers.pop("error_barrier")
+        rows.append(row | barriers)
+        all_points += [row | point for point in path]
+    return rows, all_points
 
 
-def _train_and_evaluate(run, round, pair, weights_of, evaluate):
-    check_files([Network(str(run.path), round)])
-    return evaluate(run, *(weights_of(run, round, seed) for seed in pair))
+def of_rounds(run: RunDir, **options) -> list[dict]:
+    """The instability of rounds, means over the pairs; arguments as `between_copies`."""
+    return replicates.means(between_copies(run, **options)[0], BY)
 
 
-def write(results, suffix, rows, points, options, title):
-    """Writes and draws the instability and the paths; returns {name: picture}."""
-    results.write_table(rows, suffix)
-    results.write_table(points, f"_paths{suffix}")
-    about = f"{options['split']} split, BatchNorm statistics: {options['bn_stats']}"
-    about += f", trained from {options['start']}"
-    panels = {
-        f"round {row['round']}, density {row['density']:.3g}": [
-            point for point in points if point["round"] == row["round"]
-        ]
-        for row in rows
-    }
-    pdf = tool.PDF.value
-    return {
-        "instability": results.draw(
-            figures.against_density,
-            {"instability": (rows, "instability")},
-            suffix=suffix,
-            what="linear-mode instability: error (points of %)",
-            percent=True,
-            line=(STABLE, f"stable below {STABLE:.0%}"),
-            title=f"{title}\n{about}",
-            pdf=pdf,
-        ),
-        "paths": results.draw(
-            figures.paths,
-            panels,
-            suffix=f"_paths{suffix}",
-            columns=MEASURES,
-            title=f"{title}: {about}",
-            ends=("one data seed", "another"),
-            pdf=pdf,
-        ),
-    }
+def copies_when_needed(run, start, stop_signal, computing):
+    """A function that gives the run's Copies; they are made, once, when it is first called."""
+
+    @functools.cache
+    def copies():
+        engine = loading.engine_of(run, **computing)
+        from lottery_tf.analysis.copies import Copies
+
+        return Copies(run, start, stop_signal, engine)
+
+    return copies
+
+
+def _train_and_evaluate(copies_of, evaluate, round, pair):
+    check_files([FinishedRound(copies_of().run.path, round)])
+    return evaluate(*(copies_of().of_round(round, seed)[0] for seed in pair))
+
+
+def report_instability(runs, output: Output, *, at_rounds, copies, start, options, **how):
+    """Writes, draws and logs the instability of RunDirs, and of all as replicates.
+
+    The arguments are as those of `between_copies`.
+
+    Returns:
+        (rows to print, options that they depend on).
+    """
+    check_at_least(2, copies=copies)
+    for run in runs:  # before the first is trained
+        select_rounds(run, at_rounds)
+    told = {"start": start} | options_of(runs[0], **options)
+    end = start_suffix(start) + suffix_of(told)
+
+    def measure(run, cache):
+        pairs, points = between_copies(
+            run, at_rounds=at_rounds, copies=copies, start=start, cache=cache, **how, **options
+        )
+        averaged = replicates.means(pairs, BY), replicates.means(points, (*BY, "alpha"))
+        return {f"_pairs{end}": pairs, end: averaged[0], f"_paths{end}": averaged[1]}
+
+    rows = report_paths(
+        "instability",
+        end,
+        runs,
+        output,
+        measure,
+        by=BY,
+        step="round",
+        about=f"{about_options(told)}, trained from {start}",
+        shown={"": "instability"},
+        figure=_figure,
+        lines=(_paths_to_draw, ("one data seed", "another")),
+    )
+    verdicts = ("stable" if row["instability"] < STABLE else "unstable" for row in rows)
+    return [r | {"verdict": verdict} for r, verdict in zip(rows, verdicts, strict=True)], told
+
+
+def _figure(rows, title):
+    return figures.against_density(
+        {"instability": (rows, "instability")},
+        what="linear-mode instability: error (points of %)",
+        percent=True,
+        line=(STABLE, f"stable below {STABLE:.0%}"),
+        title=title,
+    )
+
+
+def _paths_to_draw(rows):
+    return {f"round {row['round']}, density {row['density']:.3g}": row for row in rows}
+
+
+def start_suffix(start: str) -> str:
+    """The part of a file's name that tells a --start that is not init."""
+    return "" if start == "init" else f"_{start.replace(':', '_')}"

@@ -1,45 +1,78 @@
-"""From a finished run to an engine that evaluates and trains its network. Imports TensorFlow."""
+"""From a finished run to its network, and to an engine that evaluates and trains it.
 
-from absl import flags
+Imports no TensorFlow before a network is asked for.
+"""
 
-from lottery_tf import datasets
+import os
+
+from lottery_tf import datasets, models
+from lottery_tf.analysis.runs import open_runs, select_rounds
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
+from lottery_tf.store.rounds import FinishedRound
+from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import quiet
 
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Directory that holds the prepared datasets. Default: the run's."
-)
-STRATEGY = flags.DEFINE_enum(
-    "strategy", "auto", ["auto", "one_device", "mirrored"], "Where to compute, on one machine."
-)
-JIT_COMPILE = flags.DEFINE_enum(
-    "jit_compile", "auto", ["auto", "on", "off"], "Compile with XLA. auto: as training does."
-)
 
+def load(run_dir: str | os.PathLike, round: int, *, data_dir: str | None = None):
+    """The masked Keras model of a finished round, its trained weights and its masks in place.
 
-def config_of(run):
-    """The Config of a run, with the flags that say how to compute taken from the command line.
+    It takes images as the run's network does, (pixel / 255 - mean) / std, and gives logits.
+
+    Args:
+        run_dir: path of the run.
+        round: number of the round.
+        data_dir: directory that holds the prepared datasets, whose images' shape and classes are
+            read; by default that of the run.
 
     Raises:
-        InputError: its record is not as this version writes it, or the dataset is not there.
+        InputError: there is no such run, round, model or dataset, or a file is damaged.
+    """
+    from lottery_tf import masking
+
+    (run,) = open_runs([run_dir])
+    (round,) = select_rounds(run, [round])
+    network, finished_round = network_of(run, data_dir=data_dir), FinishedRound(run.path, round)
+    masking.set_weights(network, finished_round.final(), finished_round.masks())
+    return network
+
+
+def network_of(run: RunDir, *, data_dir: str | None = None):
+    """A new network as the run's; its weights mean nothing. Arguments and errors as in `load`."""
+    config = config_of(run, data_dir=data_dir)
+    directory = datasets.find(config)
+    quiet.import_tensorflow()
+    return models.build(config, directory.input_shape, directory.classes, seed=0)
+
+
+def config_of(
+    run: RunDir,
+    *,
+    data_dir: str | None = None,
+    strategy: str = "auto",
+    jit_compile: str = "auto",
+) -> Config:
+    """The Config of a run, with what says how to compute as it is given here.
+
+    Args:
+        run: RunDir.
+        data_dir: directory that holds the prepared datasets; by default that of the run.
+        strategy, jit_compile: as the flags.
+
+    Raises:
+        InputError: its record is not as this version writes it.
     """
     recorded = run.config()
-    changes = {
-        "run_dir": str(run.path),
-        "data_dir": DATA_DIR.value or recorded["data_dir"],
-        "strategy": STRATEGY.value,
-        "jit_compile": JIT_COMPILE.value,
-    }
+    changes = {"run_dir": str(run.path), "data_dir": data_dir or recorded["data_dir"]}
     try:
-        return Config.recorded(recorded, **changes)
+        return Config.recorded(recorded, **changes, strategy=strategy, jit_compile=jit_compile)
     except TypeError as error:
         raise InputError(f"{run.path}/config.json: {error}") from None
 
 
-def engine_of(run):
-    """The Engine of a run, on one machine."""
-    config = config_of(run)
+def engine_of(run: RunDir, **computing):
+    """The Engine of a run, on one machine; options as in `config_of`."""
+    config = config_of(run, **computing)
     directory = datasets.find(config)
     quiet.import_tensorflow()
     from lottery_tf.training.devices import connect

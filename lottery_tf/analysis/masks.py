@@ -1,63 +1,126 @@
-"""What masks have in common, and what they leave of each layer. NumPy and matplotlib only."""
+"""What masks have in common, and what they leave of each layer. NumPy and matplotlib only.
+
+Only where a file does not tell a transposed convolution from another (see `transposed_kernels`)
+is the network built, which imports TensorFlow.
+"""
 
 import numpy as np
 
-from lottery_tf.analysis import tool
-from lottery_tf.analysis.matrices import densities, summaries
-from lottery_tf.analysis.results import replicates
-from lottery_tf.analysis.rounds import Network, check_files
+from lottery_tf.analysis import loading, replicates
+from lottery_tf.analysis.reports import Findings, Output, report
+from lottery_tf.analysis.runs import check_same_experiment
 from lottery_tf.method.pruning import density
+from lottery_tf.models import MODELS
 from lottery_tf.output import figures
+from lottery_tf.store.rounds import FinishedRound, check_files, finished
+from lottery_tf.store.rundir import RunDir
+
+LAYER_COLUMNS = {
+    "layer": ("layer", "{}"),
+    "density": ("density", "{:.2%}"),
+    "remaining": ("weights", "{:,d}"),
+    "outputs": ("outputs", "{:,d}"),
+    "dead_outputs": ("dead", "{:,d}"),
+    "unused_inputs": ("unused inputs", "{:,d}"),
+    "state": ("state", "{}"),
+}
 
 
-def jaccard(some, others):
-    """The Jaccard overlap of each of some masks with each of others, (some, others) in [0, 1].
+def of_layers(run: RunDir, *, data_dir: str | None = None) -> list[dict]:
+    """Rows of {round, network_density} and what `layers` gives, of each round and layer.
+
+    If the network must be built, the dataset is looked for in `data_dir`, by default the run's.
+    """
+    return _layers_of(_masks(run), transposed_kernels(run, data_dir=data_dir))
+
+
+def _layers_of(masks, transposed):
+    rows = []
+    for round, (mask, before) in enumerate(zip(masks, [None, *masks], strict=False)):
+        about = {"round": round, "network_density": density(mask)}
+        rows += [about | row for row in layers(mask, before, transposed=transposed)]
+    return rows
+
+
+def overlaps(run: RunDir, other: RunDir | None = None) -> list[dict]:
+    """Rows of {round, 0, 1, …}: the Jaccard overlap of a run's masks with those of `other`."""
+    check_same_experiment([run, other] if other else [run])
+    return _labelled(_overlaps(_masks(run), other))
+
+
+def jaccard(row_masks, column_masks) -> np.ndarray:
+    """The Jaccard overlap of each of some masks with each of others, (rows, columns) in [0, 1].
 
     Weights alive in both / weights alive in one or both; 1 where both are empty.
 
     Args:
-        some, others: lists of {kernel path: bool array}.
+        row_masks, column_masks: lists of {kernel path: bool array}.
     """
-    both = np.zeros((len(some), len(others)))
-    sizes, other_sizes = np.zeros((len(some), 1)), np.zeros((1, len(others)))
-    for path in some[0]:
+    both = np.zeros((len(row_masks), len(column_masks)))
+    row_sizes, column_sizes = np.zeros((len(row_masks), 1)), np.zeros((1, len(column_masks)))
+    for path in row_masks[0]:
         rows, columns = (
             np.stack([masks[path].ravel() for masks in group]).astype(np.float32)
-            for group in (some, others)
+            for group in (row_masks, column_masks)
         )
         both += rows @ columns.T
-        sizes += rows.sum(1, keepdims=True, dtype=np.float64)
-        other_sizes += columns.sum(1, keepdims=True, dtype=np.float64).T
-    either = sizes + other_sizes - both
+        row_sizes += rows.sum(1, keepdims=True, dtype=np.float64)
+        column_sizes += columns.sum(1, keepdims=True, dtype=np.float64).T
+    either = row_sizes + column_sizes - both
     return np.divide(both, either, out=np.ones_like(both), where=either > 0)
 
 
-def chance(some, others):
-    """The overlap to expect of random masks of these densities, (some, others)."""
-    one, two = np.array(some)[:, None], np.array(others)[None]
+def chance(row_densities, column_densities) -> np.ndarray:
+    """The overlap to expect of random masks of these densities, (rows, columns)."""
+    one, two = np.array(row_densities)[:, None], np.array(column_densities)[None]
     return one * two / (one + two - one * two)
 
 
-def units(path, mask):
+def count_alive(path: str, mask: np.ndarray, *, transposed: bool = False) -> dict[str, int]:
     """{remaining, outputs, dead_outputs, unused_inputs} of a kernel's mask.
 
     A dead output has no weight into it, an unused input none out of it. Kernels of dense and
-    convolution layers are (…, inputs, outputs); of depthwise ones (…, channels, multiplier), each
-    of which is an output of one input.
+    convolution layers are (…, inputs, outputs); of transposed convolutions (…, outputs, inputs);
+    of depthwise ones (…, channels, multiplier), each of which is an output of one input.
     """
     alive = mask.reshape(-1, *mask.shape[-2:]).any(0)  # (inputs, outputs)
+    if transposed:
+        alive = alive.T
     depthwise = "depthwise" in path.rpartition("/")[2]
-    outputs = alive.size if depthwise else alive.shape[1]
-    dead = int((~alive).sum()) if depthwise else int((~alive.any(0)).sum())
+    outputs_alive = alive if depthwise else alive.any(0)
     return {
         "remaining": int(mask.sum()),
-        "outputs": outputs,
-        "dead_outputs": dead,
+        "outputs": outputs_alive.size,
+        "dead_outputs": int((~outputs_alive).sum()),
         "unused_inputs": int((~alive.any(1)).sum()),
     }
 
 
-def layers(masks, previous=None):
+def transposed_kernels(run: RunDir, *, data_dir: str | None = None) -> set[str]:
+    """The paths of the kernels of transposed convolutions.
+
+    The networks of lottery_tf.models have none. Of others a kernel of shape (…, a, b) is one if
+    its layer's bias has a entries, and none if it has b. Where a = b or there is no bias, the
+    network is built and its layers are asked.
+    """
+    if run.config()["model"] in MODELS:
+        return set()
+    shapes = FinishedRound(run.path, 0).shapes("final")
+    transposed = set()
+    for path, (*_, first, last) in FinishedRound(run.path, 0).shapes().items():
+        bias = shapes.get(path.removesuffix("kernel") + "bias", ())
+        if not path.endswith("/kernel") or len(shapes[path]) < 3 or len(bias) > 1:
+            continue  # SeparableConv, Dense, EinsumDense
+        if first == last or bias not in ((first,), (last,)):
+            from lottery_tf import masking
+
+            return masking.transposed_kernels(loading.network_of(run, data_dir=data_dir))
+        if bias == (first,):
+            transposed.add(path)
+    return transposed
+
+
+def layers(masks, previous=None, *, transposed=frozenset()) -> list[dict]:
     """A row per layer: {layer, density, remaining, outputs, dead_outputs, unused_inputs, state}.
 
     The state is "collapsed" without a weight, "collapsing" with fewer weights than outputs after
@@ -66,10 +129,12 @@ def layers(masks, previous=None):
     Args:
         masks: {kernel path: bool array}.
         previous: those of the round before; None in round 0.
+        transposed: the paths of the kernels of transposed convolutions.
     """
     rows = []
     for path, mask in masks.items():
-        row = {"layer": path, "density": float(mask.mean())} | units(path, mask)
+        counts = count_alive(path, mask, transposed=path in transposed)
+        row = {"layer": path, "density": float(mask.mean())} | counts
         before = int(previous[path].sum()) if previous else row["remaining"]
         next_remaining = row["remaining"] ** 2 / before if before else 0
         row["state"] = "collapsing" if next_remaining < row["outputs"] else ""
@@ -79,110 +144,105 @@ def layers(masks, previous=None):
     return rows
 
 
-def report(runs, other):
-    """Writes, draws, logs and prints layers and overlaps of some runs.
+def report_masks(runs, other, output: Output, *, data_dir: str | None = None) -> list[tuple]:
+    """Writes, draws and logs layers and overlaps of RunDirs, and of all as replicates.
 
-    Args:
-        runs: RunDirs.
-        other: RunDir whose rounds are the columns of the overlap; None for each run's own.
+    Returns:
+        [(RunDir, rows of the layers of its last round, rows of its overlaps with `other`)].
     """
-    suffix = f"_overlap_to_{other.path.name}" if other else "_overlap"
-    tables, found = [], []
-    for run in runs:
-        results = tool.results(run, "masks", runs)
+    check_same_experiment([*runs, other] if other else runs)
+    to_print = []
+
+    def measure(run, _):
         masks = _masks(run)
-        table = []
-        for round, (mask, before) in enumerate(zip(masks, [None, *masks], strict=False)):
-            about = {"round": round, "network_density": density(mask)}
-            table += [about | row for row in layers(mask, before)]
-        results.write_table(table, "_layers")
-        pictures = {"layers": _draw_layers(results, table, run)}
-        overlaps = jaccard(masks, _masks(other) if other else masks)
-        pictures[suffix[1:]] = _write_overlap(results, overlaps, run, other or run, suffix)
-        last = len(masks) - 1
-        images = {f"masks/{name}": (last, path) for name, path in pictures.items()}
-        tool.log(run, "masks" + ("" if not other else suffix), images=images)
-        _show(run, table[-len(masks[0]) :], overlaps, other)
-        tables.append(table)
-        found.append(overlaps)
-    if len(runs) > 1:
-        results = tool.combined("masks", runs)
-        results.write_table(replicates(tables, ("round", "layer")), "_layers")
-        for name, values in summaries(found, init=False).items():
-            title = f"{name} of {len(runs)} runs"
-            _write_overlap(results, values, runs[0], other or runs[0], f"{suffix}_{name}", title)
+        rows = _layers_of(masks, transposed_kernels(run, data_dir=data_dir))
+        matrix = _overlaps(masks, other)
+        last = [row for row in rows if row["round"] == rows[-1]["round"]]
+        to_print.append((run, last, _with_chance(run, other, matrix) if other else []))
+        return rows, {"": matrix}
+
+    def combine(values):
+        rows, of_runs = zip(*values, strict=True)
+        means = replicates.over_matrices([m[""] for m in of_runs], init=False)
+        return replicates.over_runs(rows, ("round", "layer")), means
+
+    def findings(run, value, title):
+        return [_findings(run, other, *value, title, len(runs))]
+
+    report("masks", runs, output, measure, findings, combine)
+    return to_print
+
+
+def overlap_columns(other: RunDir) -> dict:
+    """The columns to print of the overlaps with another run."""
+    return {
+        "round": ("round", "{:d}"),
+        "density": ("density", "{:.2%}"),
+        "overlap": (f"overlap with {other.path.name}", "{:.3f}"),
+        "chance": ("of random masks", "{:.3f}"),
+    }
+
+
+def _with_chance(run, other, overlaps):
+    return [
+        {
+            "round": row["round"],
+            "density": row["density"],
+            "overlap": float(overlaps[index, index]),
+            "chance": float(chance([row["density"]], [column["density"]])[0, 0]),
+        }
+        for index, (row, column) in enumerate(zip(run.metrics(), other.metrics(), strict=False))
+    ]
 
 
 def _masks(run):
-    networks = [Network(str(run.path), round) for round in range(run.finished_rounds())]
-    check_files(networks)
-    return [network.masks() for network in networks]
+    rounds = finished(run)
+    check_files(rounds)
+    return [finished_round.masks() for finished_round in rounds]
 
 
-def _draw_layers(results, table, run):
+def _overlaps(masks, other):
+    return jaccard(masks, _masks(other) if other else masks)
+
+
+def _labelled(overlaps):
+    return replicates.labelled(overlaps, *map(range, overlaps.shape))
+
+
+def _findings(run, other, rows, matrices, title, count):
+    """The Findings of a run, {"": matrix}, or of `count` as replicates, {"mean": matrix, …}."""
+    name = f"_overlap_to_{other.path.name}" if other else "_overlap"
+    tables, pictures = {"_layers": rows}, {}
+    last = run.finished_rounds() - 1
+    if "" in matrices:
+        pictures["masks/layers"] = (last, "_layers", _draw_layers(rows, title))
+    for which, matrix in matrices.items():
+        end = f"{name}_{which}" if which else name
+        labels = (
+            figures.densities(of)[:size]
+            for of, size in zip((run, other or run), matrix.shape, strict=True)
+        )
+        of = f"{which} of {count} runs" if which else title
+        figure = figures.matrix(
+            matrix,
+            *labels,
+            what="Jaccard overlap of masks: in both / in one or both",
+            limits=(0, 1),
+            title=of + (f" (rows) and {other.path.name} (columns)" if other else ""),
+        )
+        tables[end] = _labelled(matrix)
+        pictures[f"masks/{end[1:]}"] = (last, end, figure)
+    return Findings("masks" + (name if other else ""), tables, pictures)
+
+
+def _draw_layers(rows, title):
     by_layer = {}
-    for row in table:
+    for row in rows:
         alive = 1 - row["dead_outputs"] / row["outputs"]
         point = {"density": row["network_density"], "layer_density": row["density"]}
         by_layer.setdefault(row["layer"], []).append(point | {"alive": alive})
-    return results.draw(
-        figures.layers,
-        by_layer,
-        suffix="_layers",
-        columns={
-            "layer_density": ("density of the layer (%)", True),
-            "alive": ("outputs with a weight into them (%)", False),
-        },
-        title=run.path.name,
-        pdf=tool.PDF.value,
-    )
-
-
-def _write_overlap(results, overlaps, run, other, suffix, title=None):
-    results.write_matrix(overlaps, *map(range, overlaps.shape), suffix)
-    names = "" if other is run else f" (rows) and {other.path.name} (columns)"
-    return results.draw(
-        figures.matrix,
-        overlaps,
-        densities(run)[: len(overlaps)],
-        densities(other)[: overlaps.shape[1]],
-        suffix=suffix,
-        what="Jaccard overlap of masks: in both / in one or both",
-        limits=(0, 1),
-        title=(title or run.path.name) + names,
-        pdf=tool.PDF.value,
-    )
-
-
-def _show(run, rows, overlaps, other):
-    print(f"{run.path}, round {rows[0]['round']}, density {rows[0]['network_density']:.2%}")
     columns = {
-        "layer": ("layer", "{}"),
-        "density": ("density", "{:.2%}"),
-        "remaining": ("weights", "{:,d}"),
-        "outputs": ("outputs", "{:,d}"),
-        "dead_outputs": ("dead", "{:,d}"),
-        "unused_inputs": ("unused inputs", "{:,d}"),
-        "state": ("state", "{}"),
+        "layer_density": ("density of the layer (%)", True),
+        "alive": ("outputs with a weight into them (%)", False),
     }
-    tool.print_table(rows, columns)
-    if other:
-        count = min(overlaps.shape)
-        rows = [
-            {
-                "round": row["round"],
-                "density": row["density"],
-                "overlap": float(overlaps[index, index]),
-                "chance": float(chance([row["density"]], [theirs["density"]])[0, 0]),
-            }
-            for index, (row, theirs) in enumerate(
-                zip(run.metrics()[:count], other.metrics()[:count], strict=True)
-            )
-        ]
-        columns = {
-            "round": ("round", "{:d}"),
-            "density": ("density", "{:.2%}"),
-            "overlap": (f"overlap with {other.path.name}", "{:.3f}"),
-            "chance": ("of random masks", "{:.3f}"),
-        }
-        tool.print_table(rows, columns)
+    return figures.layers(by_layer, columns=columns, title=title)

@@ -1,155 +1,123 @@
-"""Loss and error along the line between two networks."""
+"""The straight path between two networks: how it is evaluated, and its barrier.
 
-import contextlib
+NumPy and matplotlib only; what `evaluator` gives imports TensorFlow when it is first called.
+"""
 
-import keras
+import functools
+
 import numpy as np
-import tensorflow as tf
 
-from lottery_tf import masking
-from lottery_tf.masking import keras_private
-from lottery_tf.training.trainer import count_hits, cross_entropy
+from lottery_tf.analysis import replicates
+from lottery_tf.analysis.reports import Findings, report
+from lottery_tf.analysis.runs import bn_stats_of, check_at_least
+from lottery_tf.output import figures
 
-STATISTICS_EXAMPLES = 10_000
+MEASURES = {"error": ("error (%)", True), "loss": ("cross-entropy", False)}
+# Options that a file's name need not tell.
+USUAL = {"split": ("test",), "bn_stats": ("recompute", "none"), "align": ("none",)}
 
 
-class Lines:
-    """Evaluates networks on lines; all points of a line in one compiled program.
+def barrier(values) -> tuple[float, float]:
+    """The barriers of values on a path: (above the mean of the ends, above the larger end)."""
+    values = np.asarray(values, np.float64)
+    ends, highest = (values[0], values[-1]), values.max()
+    return float(highest - sum(ends) / 2), float(highest - max(ends))
 
-    The points are evaluated in turn for each batch, so that data are read once and memory holds
-    one network and one batch more than the two ends.
+
+def summarize(points) -> dict:
+    """{error_barrier, error_barrier_larger_end, and those of the loss} of the rows of a path."""
+    row = {}
+    for measure in MEASURES:
+        mean, larger = barrier([point[measure] for point in points])
+        row |= {f"{measure}_barrier": mean, f"{measure}_barrier_larger_end": larger}
+    return row
+
+
+def evaluator(engine, *, points, split, bn_stats, align="none"):
+    """A function of two networks' weights -> rows of {alpha, loss, error} of the path between.
 
     Args:
-        engine: Engine; its network gives the function, its feed the data.
-        points: equidistant points of a line, both ends included.
-        split: "test", or "train", which is not augmented here.
-        bn_stats: BatchNorm's statistics at a point: "recompute", mean and variance over the first
-            10,000 training examples, unaugmented, with each batch of 1,000 normalised by itself;
-            "interpolate" those of the ends; "endpoint", those of the nearer end.
+        engine: a function that gives an Engine; it is called, once, when first needed.
+        points, split, bn_stats, align: as the flags.
     """
 
-    def __init__(self, engine, *, points, split="test", bn_stats="recompute"):
-        self.engine, self.network = engine, engine.network
-        self.split = split
-        self.alphas = np.linspace(0, 1, points, dtype=np.float32)
-        self.variables = masking.variables(self.network)
-        self.norms = [
-            layer
-            for layer in keras_private.flatten_layers(self.network)
-            if isinstance(layer, keras.layers.BatchNormalization)
-        ]
-        self.statistics = [  # paths
-            variable.path
-            for layer in self.norms
-            for variable in (layer.moving_mean, layer.moving_variance)
-        ]
-        self.bn_stats = bn_stats if self.norms else "none"
-        jit = engine.jit
-        self._totals = tf.function(self._totals_of_batch, jit_compile=jit, reduce_retracing=True)
-        self._moments = tf.function(self._moments_of_batch, jit_compile=jit)
+    @functools.cache
+    def paths():
+        of = engine()  # it imports TensorFlow, without its messages
+        from lottery_tf.analysis.path_evaluator import PathEvaluator
 
-    def evaluate(self, start, end):
-        """Rows of {alpha, loss, error} of the points between two networks.
+        return PathEvaluator(of, points=points, split=split, bn_stats=bn_stats)
 
-        All variables are interpolated, (1 - alpha) start + alpha end, without further masks.
+    def evaluate(start, end):
+        if align == "permutation":
+            network = paths().network
+            from lottery_tf.analysis import alignment, symmetries
 
-        Args:
-            start, end: {variable path: array}, zero where masked.
-        """
-        ends = [[tf.constant(w[path]) for path in self.variables] for w in (start, end)]
-        stats = self._statistics(ends) if self.bn_stats == "recompute" else []
-        totals = np.zeros((len(self.alphas), 3))
-        for images, labels in self._batches(self.split):
-            totals += self._totals(ends, stats, images, labels).numpy()
-        loss, hits, examples = totals.T
-        return [
-            {"alpha": float(alpha), "loss": float(a / n), "error": float((n - b) / n)}
-            for alpha, a, b, n in zip(self.alphas, loss, hits, examples, strict=True)
-        ]
+            end = alignment.align(symmetries.find(network), start, end)
+        return paths().evaluate(start, end)
 
-    def _batches(self, split):
-        feed = self.engine.feed
-        return feed.test_batches() if split == "test" else feed.train_batches()
+    return evaluate
 
-    def _statistics(self, ends):
-        """[(points, channels) mean, variance] of each BatchNorm, over the first examples."""
-        sums, count = None, 0
-        for images, _ in self._batches("train"):
-            images = images[: STATISTICS_EXAMPLES - count]
-            moments = self._moments(ends, images)
-            weighted = [len(images) * m.numpy().astype(np.float64) for m in moments]
-            sums = (
-                weighted if sums is None else [a + b for a, b in zip(sums, weighted, strict=True)]
-            )
-            count += len(images)
-            if count == STATISTICS_EXAMPLES:
-                break
-        found = []
-        for mean, square in zip(sums[::2], sums[1::2], strict=True):
-            mean, square = mean / count, square / count
-            found += [np.float32(mean), np.float32(np.maximum(square - mean**2, 0))]
-        return [tf.constant(array) for array in found]
 
-    def _totals_of_batch(self, ends, stats, images, labels):
-        """[sum of the losses, hits, examples] of each point, float32 (points, 3)."""
-        images = self.engine.normalise(images)
-        count = tf.cast(tf.shape(labels)[0], tf.float32)
+def options_of(run, *, points, split="test", bn_stats="recompute", **others) -> dict:
+    """The options that paths depend on, checked.
 
-        def point(of_point):
-            alpha, stats = of_point
-            logits, _ = self._call(alpha, ends, stats, images, training=False)
-            logits = tf.cast(logits, tf.float32)
-            loss = tf.reduce_sum(cross_entropy(labels, logits))
-            return tf.stack([loss, count_hits(labels, logits), count])
+    The statistics are "none" where there is no BatchNorm.
+    """
+    check_at_least(2, points=points)
+    return {"points": points, "split": split, "bn_stats": bn_stats_of(run, bn_stats)} | others
 
-        elements = (tf.constant(self.alphas), stats)
-        return tf.map_fn(point, elements, parallel_iterations=1, fn_output_signature=tf.float32)
 
-    def _moments_of_batch(self, ends, images):
-        """[(points, channels) mean, mean square] of what each BatchNorm is given."""
-        images = self.engine.normalise(images)
+def suffix_of(options) -> str:
+    """The part of a file's name that tells the options that are not the usual ones."""
+    told = {name: options[name] for name in USUAL if name in options}
+    return "".join(f"_{value}" for name, value in told.items() if value not in USUAL[name])
 
-        def point(alpha):
-            _, others = self._call(alpha, ends, [], images, training=True)
-            found = []
-            for layer in self.norms:
-                mean, variance = others[layer.moving_mean.path], others[layer.moving_variance.path]
-                found += [mean, variance + mean**2]
-            return found
 
-        alphas = tf.constant(self.alphas)
-        with self._statistics_of_batches():
-            types = [tf.float32] * (2 * len(self.norms))
-            return tf.map_fn(point, alphas, parallel_iterations=1, fn_output_signature=types)
+def about_options(options) -> str:
+    """The part of a title that tells where and how paths were evaluated."""
+    about = f"{options['split']} split, BatchNorm statistics: {options['bn_stats']}"
+    if options.get("align", "none") != "none":
+        about += f", aligned by {options['align']}"
+    return about
 
-    @contextlib.contextmanager
-    def _statistics_of_batches(self):
-        """While it is open, what is traced sets the running statistics to those of the batch."""
-        before = [(layer.momentum, layer.synchronized) for layer in self.norms]
-        for layer in self.norms:
-            layer.momentum, layer.synchronized = 0.0, False
-        try:
-            yield
-        finally:
-            for layer, (momentum, synchronized) in zip(self.norms, before, strict=True):
-                layer.momentum, layer.synchronized = momentum, synchronized
 
-    def _call(self, alpha, ends, stats, images, *, training):
-        """(logits, {path: value of each variable that is not trained, after the call})."""
-        values = {
-            path: (1 - alpha) * start + alpha * end if start.dtype.is_floating else start
-            for path, start, end in zip(self.variables, *ends, strict=True)
+def report_paths(name, end, runs, output, measure, *, by, step, about, shown, figure, lines):
+    """Writes, draws and logs what was measured along paths; returns the rows, of all as replicates.
+
+    Args:
+        name, runs, output: as of reports.report.
+        end: of the files' names.
+        measure: a function of (run, cache) -> {end: rows, "_paths" + end: their points, …}.
+        by: the columns that tell a row's path from others.
+        step: the column that is TensorBoard's step.
+        about: what titles tell of all.
+        shown: {end of the tag on TensorBoard: column}.
+        figure: a function of (rows, title=…) -> the figure against density.
+        lines: (a function of rows -> {label: row} of the paths to draw, what their ends are).
+    """
+    paths, tag = f"_paths{end}", f"{name}{end}"
+
+    def combine(values):
+        return {
+            part: replicates.over_runs([tables[part] for tables in values], columns)
+            for part, columns in ((end, by), (paths, (*by, "alpha")))
         }
-        if self.bn_stats == "endpoint":
-            for path, start, end in zip(self.variables, *ends, strict=True):
-                if path in self.statistics:
-                    values[path] = tf.where(alpha < 0.5, start, end)
-        values |= dict(zip(self.statistics, stats, strict=False))
-        for kernel in masking.kernels(self.network).values():
-            values[kernel.mask.path] = tf.ones(kernel.mask.shape, bool)
-        network = self.network
-        trainable = [values[variable.path] for variable in network.trainable_variables]
-        others = [values.get(v.path, v.value) for v in network.non_trainable_variables]
-        logits, updated = network.stateless_call(trainable, others, images, training=training)
-        paths = [variable.path for variable in network.non_trainable_variables]
-        return logits, dict(zip(paths, updated, strict=True))
+
+    def findings(run, tables, title):
+        rows, points = tables[end], replicates.group(tables[paths], by)
+        panels = {label: points[tuple(r[c] for c in by)] for label, r in lines[0](rows).items()}
+        drawn = {
+            (name.removesuffix("s"), end): figure(rows, title=f"{title}\n{about}"),
+            ("paths", paths): figures.paths(
+                panels, columns=MEASURES, title=f"{title}: {about}", ends=lines[1]
+            ),
+        }
+        pictures = {
+            f"{tag}/{what}": (rows[-1][step], of_file, drawn[what, of_file])
+            for what, of_file in drawn
+        }
+        curves = {tag + more: [(row[step], row[c]) for row in rows] for more, c in shown.items()}
+        return [Findings(tag, tables, pictures, curves)]
+
+    return report(name, runs, output, measure, findings, combine)[end]

@@ -6,22 +6,43 @@ With A(W, u) as training from W with the SGD noise u, m a mask, and W_t where tr
     stability to data order   distance between A(m * W_t, u) and A(m * W_t, u')
 
 on the weights in m. A lower distance is more stable. The control is a random mask of the same
-density in each layer.
+density in each layer. What is not known from before is trained, which imports TensorFlow.
 """
 
 import functools
+from math import nan
 
 import numpy as np
 
-from lottery_tf.analysis import tool
-from lottery_tf.analysis.distances import between
-from lottery_tf.analysis.results import means
-from lottery_tf.analysis.rounds import Network, check_files
+from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.instability import copies_when_needed, start_suffix
+from lottery_tf.analysis.products import products_of_weights
+from lottery_tf.analysis.replicates import group, means
+from lottery_tf.analysis.reports import Findings, Output, report
+from lottery_tf.analysis.runs import check_at_least, select_rounds
+from lottery_tf.errors import InputError
 from lottery_tf.method import streams
 from lottery_tf.method.pruning import density
 from lottery_tf.output import figures
+from lottery_tf.store.rounds import FinishedRound, check_files
+from lottery_tf.store.rundir import RunDir
 
 MASKS = ("ticket", "random")
+BY = ("round", "mask", "measure")
+DISTANCES = {"l2": ("L2 distance", 2), "degrees": ("angle (degrees)", 1)}
+COLUMNS = {
+    "round": ("round", "{:d}"),
+    "density": ("density", "{:.1%}"),
+    "mask": ("mask", "{}"),
+    "measure": ("stability to", "{}"),
+    "l2": ("L2", "{:.2f}"),
+    "l2_range": ("min to max", "{}"),
+    "l2_published": ("published", "{:.1f}"),
+    "degrees": ("degrees", "{:.1f}"),
+    "degrees_range": ("min to max", "{}"),
+    "degrees_published": ("published", "{:.1f}"),
+    "test_accuracy": ("test acc", "{:.2%}"),
+}
 # Frankle et al. 2019, LeNet on MNIST at density 10.7%: (mask, measure, column): value
 PUBLISHED_DENSITY = 0.107
 PUBLISHED = {
@@ -49,121 +70,144 @@ def random_masks(masks, generator):
     }
 
 
-def compare(some, other, masks):
+def compare(start, end, masks) -> dict[str, float]:
     """{l2, degrees} between two networks {path: array} on the weights in masks."""
-    products = between(some, other, (masks, masks))
+    products = products_of_weights(start, end, (masks, masks))
     return {
         "l2": float(products.euclidean()[0, 0]),
         "degrees": float(90 * products.angular()[0, 0]),
     }
 
 
-def report(runs, at_rounds, *, replicates, train, options):
-    """Writes and prints the stability of some rounds of runs.
+def of_masks(
+    run: RunDir,
+    *,
+    at_rounds=(10,),
+    replicates: int = 1,
+    start: str = "init",
+    stop_signal=lambda: 0,
+    cache: Cache | None = None,
+    computing=None,
+) -> list[dict]:
+    """A row for each round, replicate, mask (ticket, random) and measure (pruning, data order).
+
+    Trains what it needs inside the run, or reads what is there.
 
     Args:
-        runs: RunDirs.
-        at_rounds: of each run, the rounds.
-        replicates: how often each is measured, with noise and random masks of their own.
-        train: a function of (run, masks, round, replicate, which of its two noises 0 or 1, the
-            masks' name) -> (weights, history).
-        options: {name: value} that results depend on.
+        run: RunDir.
+        at_rounds, replicates, start: as the flags of tools.stability.
+        stop_signal: a function that gives the number of the signal that has come, or 0.
+        cache: Cache of what was measured before; by default all is measured.
+        computing: {data_dir, strategy, jit_compile} as loading.config_of takes them.
+
+    Raises:
+        InputError: a round or start that is not there, a reinit, or a damaged file.
+        signals.Interrupted: a signal came; a checkpoint is saved.
     """
-    suffix = "" if options["start"] == "init" else f"_{options['start'].replace(':', '_')}"
-    tables = []
-    for run, chosen in zip(runs, at_rounds, strict=True):
-        results = tool.results(run, "stability", runs)
-        rows = []
-        for round in chosen:
-            network = Network(str(run.path), round)
-            for replicate in range(replicates):
-                compute = functools.partial(measure, run, network, replicate, train)
-                rows += results.reuse([network], [options, replicate], compute)
-        results.write_table(rows, suffix)
-        by = ("round", "mask", "measure")
-        scalars = {}
-        for row in means(rows, by):
-            for column in ("l2", "degrees"):
-                tag = f"stability{suffix}/{row['measure']} {column} {row['mask']}"
-                scalars.setdefault(tag, []).append((row["round"], row[column]))
-        pictures = draw(results, suffix, means(rows, by), run.path.name)
-        images = {f"stability{suffix}/{name}": (chosen[-1], p) for name, p in pictures.items()}
-        tool.log(run, f"stability{suffix}", scalars=scalars, images=images)
-        tables += rows
-    rows = means(tables, ("round", "mask", "measure"))
-    if len(runs) > 1:
-        results = tool.combined("stability", runs)
-        results.write_table(rows, suffix)
-        draw(results, suffix, rows, f"mean of {len(runs)} runs, min and max")
-    config = runs[0].config()
-    show(rows, published=(config["model"], config["dataset"], suffix) == ("lenet", "mnist", ""))
-
-
-def draw(results, suffix, rows, title):
-    """Draws the distances of ticket and random masks; returns {column: picture}."""
-    pictures = {}
-    for column, what in (("l2", "L2 distance"), ("degrees", "angle (degrees)")):
-        curves = {
-            f"{mask}, to {measure}": (
-                [row for row in rows if (row["mask"], row["measure"]) == (mask, measure)],
-                column,
-            )
-            for measure in ("pruning", "data order")
-            for mask in MASKS
-        }
-        pictures[column] = results.draw(
-            figures.against_density,
-            curves,
-            suffix=f"_{column}{suffix}",
-            what=what,
-            title=title,
-            pdf=tool.PDF.value,
-        )
-    return pictures
-
-
-def measure(run, network, replicate, train):
-    """A row for each mask and measure."""
-    check_files([network])
-    ticket, round = network.masks(), network.round
-    generator = streams.random_masks(run.config()["init_seed"], round, replicate)
-    dense = {path: np.ones_like(mask) for path, mask in ticket.items()}
-    whole, _ = train(run, dense, round, replicate, 0, "dense")
+    check_at_least(1, replicates=replicates)
+    check_resets(run)
+    copies, cache = copies_when_needed(run, start, stop_signal, computing or {}), cache or Cache()
     rows = []
-    for name, masks in zip(MASKS, (ticket, random_masks(ticket, generator)), strict=True):
-        some, history = train(run, masks, round, replicate, 0, name)
-        other, _ = train(run, masks, round, replicate, 1, name)
-        about = {"round": round, "density": density(masks), "replicate": replicate, "mask": name}
-        accuracy = {"test_accuracy": history[-1]["test_accuracy"]}
-        for kind, against in (("pruning", whole), ("data order", other)):
-            rows.append(about | {"measure": kind} | compare(some, against, masks) | accuracy)
+    for round in select_rounds(run, at_rounds):
+        finished_round = FinishedRound(run.path, round)
+        for replicate in range(replicates):
+            compute = functools.partial(_train_and_compare, copies, finished_round, replicate)
+            rows += cache.reuse([finished_round], [{"start": start}, replicate], compute)
     return rows
 
 
-def show(rows, published):
-    """Prints the means, with least and most, and what was published for LeNet."""
-    for row in rows:
-        for column, digits in (("l2", 2), ("degrees", 1)):
-            low, high = row[f"{column}_min"], row[f"{column}_max"]
-            row[f"{column}_range"] = f"{low:.{digits}f} to {high:.{digits}f}"
-            near = abs(row["density"] - PUBLISHED_DENSITY) < 0.01
-            found = PUBLISHED[row["mask"], row["measure"], column] if near else float("nan")
-            row[f"{column}_published"] = found
-    columns = {
-        "round": ("round", "{:d}"),
-        "density": ("density", "{:.1%}"),
-        "mask": ("mask", "{}"),
-        "measure": ("stability to", "{}"),
-        "l2": ("L2", "{:.2f}"),
-        "l2_range": ("min to max", "{}"),
-        "l2_published": ("published", "{:.1f}"),
-        "degrees": ("degrees", "{:.1f}"),
-        "degrees_range": ("min to max", "{}"),
-        "degrees_published": ("published", "{:.1f}"),
-        "test_accuracy": ("test acc", "{:.2%}"),
+def check_resets(run: RunDir):
+    """Raises InputError if not all rounds of a run start from the weights of round 0."""
+    if run.config()["reset"] == "reinit":
+        raise InputError(
+            f"{run.path}: expected a run that resets to round 0 (--reset=init). Of a reinit "
+            "the initial weights that were pruned are not stored."
+        )
+
+
+def _train_and_compare(copies, finished_round, replicate):
+    check_files([finished_round])
+    run, round, ticket = copies().run, finished_round.round, finished_round.masks()
+    generator = streams.random_masks(run.config()["init_seed"], round, replicate)
+    first_seed = copies().config.data_seed + 2 * replicate
+    dense = {path: np.ones_like(mask) for path, mask in ticket.items()}
+    whole, _ = copies().under(dense, round, first_seed, f"round_{round:02d}_dense")
+    rows = []
+    for name, masks in zip(MASKS, (ticket, random_masks(ticket, generator)), strict=True):
+        (weights, history), (reordered, _) = (
+            copies().of_round(round, seed)
+            if name == "ticket"
+            else copies().under(masks, round, seed, f"round_{round:02d}_random_{replicate}")
+            for seed in (first_seed, first_seed + 1)
+        )
+        about = {"round": round, "density": density(masks), "replicate": replicate, "mask": name}
+        accuracy = {"test_accuracy": history[-1]["test_accuracy"]}
+        for kind, against in (("pruning", whole), ("data order", reordered)):
+            rows.append(about | {"measure": kind} | compare(weights, against, masks) | accuracy)
+    return rows
+
+
+def report_stability(runs, output: Output, *, at_rounds, replicates, start, **how):
+    """Writes, draws and logs the stability of RunDirs, and of all as replicates.
+
+    The arguments are as those of `of_masks`.
+
+    Returns:
+        Rows to print: the means, with least and most, and what was published for LeNet.
+    """
+    check_at_least(1, replicates=replicates)
+    for run in runs:  # before the first is trained
+        select_rounds(run, at_rounds)
+        check_resets(run)
+    end = start_suffix(start)
+
+    def measure(run, cache):
+        asked = {"at_rounds": at_rounds, "replicates": replicates, "start": start}
+        return of_masks(run, cache=cache, **asked, **how)
+
+    def combine(values):
+        return means([row for rows in values for row in rows], BY)
+
+    def findings(run, rows, title):
+        return [_findings(rows, end, title)]
+
+    rows = report("stability", runs, output, measure, findings, combine)
+    config = runs[0].config()
+    published = (config["model"], config["dataset"], end) == ("lenet", "mnist", "")
+    return _to_print(rows if len(runs) > 1 else means(rows, BY), published=published)
+
+
+def _findings(rows, end, title):
+    averaged = rows if "l2_min" in rows[0] else means(rows, BY)
+    by_curve = group(averaged, ("measure", "mask"))
+    last, name = averaged[-1]["round"], f"stability{end}"
+    pictures = {}
+    for column, (what, _) in DISTANCES.items():
+        curves = {
+            f"{mask}, to {measure}": (by_curve[measure, mask], column)
+            for measure in ("pruning", "data order")
+            for mask in MASKS
+        }
+        figure = figures.against_density(curves, what=what, title=title)
+        pictures[f"{name}/{column}"] = (last, f"_{column}{end}", figure)
+    curves = {
+        f"{name}/{measure} {column} {mask}": [(row["round"], row[column]) for row in of_curve]
+        for (measure, mask), of_curve in by_curve.items()
+        for column in DISTANCES
     }
-    if not published:
-        columns = {name: c for name, c in columns.items() if not name.endswith("published")}
-    tool.print_table(rows, columns)
-    if published:
-        print("Published: Frankle et al. 2019, LeNet on MNIST at density 10.7%.")
+    return Findings(name, {end: rows}, pictures, curves)
+
+
+def _to_print(rows, *, published):
+    printed = []
+    for row in rows:
+        cells = dict(row)
+        for column, (_, digits) in DISTANCES.items():
+            low, high = row[f"{column}_min"], row[f"{column}_max"]
+            cells[f"{column}_range"] = f"{low:.{digits}f} to {high:.{digits}f}"
+            if published:
+                near = abs(row["density"] - PUBLISHED_DENSITY) < 0.01
+                value = PUBLISHED[row["mask"], row["measure"], column]
+                cells[f"{column}_published"] = value if near else nan
+        printed.append(cells)
+    return printed

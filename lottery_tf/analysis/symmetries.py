@@ -59,8 +59,8 @@ def find(network):
         for group in leaves(tensors[id(tensor)]):
             group.fixed = True
     return {
-        path: [None if axis is None else leaves(axis) for axis in found]
-        for path, found in axes.items()
+        path: [None if axis is None else leaves(axis) for axis in of_variable]
+        for path, of_variable in axes.items()
     }
 
 
@@ -98,8 +98,8 @@ def _groups_after(layer, inputs, node, axes):
         added = layer.channels - sum(group.size for group in inputs[0])
         return [*inputs[0], Group(added)]
     elif isinstance(layer, keras.layers.Add):
-        for other in inputs[1:]:
-            _merge(inputs[0], other)
+        for added in inputs[1:]:
+            _merge(inputs[0], added)
         return inputs[0]
     elif isinstance(layer, PASS):
         return inputs[0]
@@ -109,17 +109,17 @@ def _groups_after(layer, inputs, node, axes):
     )
 
 
-def _merge(some, others):
+def _merge(axis, added):
     """Makes the groups of two axes the same, splitting those of different sizes."""
-    some, others = leaves(some), leaves(others)
-    while some:
-        one, two = some.pop(0), others.pop(0)
+    axis, added = leaves(axis), leaves(added)
+    while axis:
+        one, two = axis.pop(0), added.pop(0)
         if one is two:
             continue
         size = min(one.size, two.size)
         one, rest = _split(one, size)
-        two, other_rest = _split(two, size)
-        some[:0], others[:0] = rest, other_rest
+        two, rest_added = _split(two, size)
+        axis[:0], added[:0] = rest, rest_added
         one.fixed |= two.fixed
         two.parts = [one]
 

@@ -1,40 +1,47 @@
 """Pruning thresholds against density (Fig. 6). NumPy and matplotlib only."""
 
-from lottery_tf.analysis import tool
-from lottery_tf.analysis.results import replicates
+from lottery_tf.analysis import replicates
+from lottery_tf.analysis.reports import Findings, Output, report
+from lottery_tf.analysis.runs import as_groups
 from lottery_tf.output import figures
 
+COLUMNS = {
+    "run": ("run", "{}"),
+    "round": ("round", "{:d}"),
+    "density": ("density", "{:.2%}"),
+    "threshold": ("threshold", "{:.5f}"),
+}
 
-def report(groups):
-    """Writes, draws, logs and prints the thresholds of groups of runs beside one another.
+
+def of_rounds(runs) -> list[dict]:
+    """Rows of {run, round, density, threshold}, and of replicates their min and max.
 
     Args:
-        groups: {label: RunDirs}; of replicates mean, min and max. The results go to the first run.
+        runs: a RunDir, or {label: RunDirs}, groups of replicates.
     """
+    rows = []
+    for label, group in as_groups(runs).items():
+        tables = [
+            [{name: row[name] for name in list(COLUMNS)[1:]} for row in run.metrics()]
+            for run in group
+        ]
+        of_group = replicates.over_runs(tables, ("round",)) if len(group) > 1 else tables[0]
+        rows += [{"run": label} | row for row in of_group]
+    return rows
+
+
+def report_thresholds(groups, output: Output) -> list[dict]:
+    """Writes, draws and logs the rows of `of_rounds` with the first run, and returns them."""
+
+    def findings(first, rows, _):
+        curves = {
+            label: (of_label, "threshold")
+            for (label,), of_label in replicates.group(rows, ("run",)).items()
+        }
+        what = "pruning threshold: largest |w| removed after the round"
+        figure = figures.against_density(curves, what=what)
+        pictures = {"thresholds": (first.finished_rounds() - 1, "", figure)}
+        return [Findings("thresholds", {"": rows}, pictures)]
+
     first = next(iter(groups.values()))[0]
-    results = tool.results(first, "thresholds", [first])
-    columns = ("round", "density", "threshold")
-    curves, table = {}, []
-    for label, runs in groups.items():
-        tables = [[{name: row[name] for name in columns} for row in run.metrics()] for run in runs]
-        rows = replicates(tables, ("round",)) if len(runs) > 1 else tables[0]
-        curves[label] = (rows, "threshold")
-        table += [{"run": label} | row for row in rows]
-    results.write_table(table)
-    picture = results.draw(
-        figures.against_density,
-        curves,
-        what="pruning threshold: largest |w| removed after the round",
-        pdf=tool.PDF.value,
-    )
-    last = first.finished_rounds() - 1
-    tool.log(first, "thresholds", images={"thresholds": (last, picture)})
-    tool.print_table(
-        table,
-        {
-            "run": ("run", "{}"),
-            "round": ("round", "{:d}"),
-            "density": ("density", "{:.2%}"),
-            "threshold": ("threshold", "{:.5f}"),
-        },
-    )
+    return report("thresholds", [first], output, lambda *_: of_rounds(groups), findings)

@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 
-from lottery_tf.analysis import distances
-from lottery_tf.analysis.rounds import Network, check_files
+from lottery_tf.analysis import products
 from lottery_tf.store import files
+from lottery_tf.store.rounds import FinishedRound, check_files
 
 # As many weights as ResNet-50's kernels have, in kernels as large as its largest.
 SHAPES = {f"layer{index}/kernel": (3, 3, 512, 512) for index in range(10)}
@@ -30,7 +30,7 @@ def distance_times(*, rounds, repeats):
         measures and does nothing else).
     """
     with tempfile.TemporaryDirectory() as directory:
-        networks = [Network(directory, round) for round in range(rounds)]
+        networks = [FinishedRound(pathlib.Path(directory), round) for round in range(rounds)]
         for network in networks:
             _write(network)
         times = {"distances": [], "reading alone": []}
@@ -53,7 +53,7 @@ def _write(network):
             for path, shape in SHAPES.items()
         }
     contents = {name: files.format_npz(parts) for name, parts in arrays.items()}
-    files.write_directory(pathlib.Path(network.run) / f"round_{network.round:02d}", contents)
+    files.write_directory(network.path, contents)
 
 
 def _read(networks):
@@ -77,6 +77,6 @@ def _measure(networks):
     """(Seconds of checking and measuring, peak bytes of this process)."""
     began = time.perf_counter()
     check_files(networks)
-    distances.measure(networks, networks)
+    products.products_of_rounds(networks, networks)
     seconds = time.perf_counter() - began
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -23,7 +23,14 @@ from lottery_tf.masking.layers import (
     mask_inside,
 )
 from lottery_tf.masking.model import left_dense, masked
-from lottery_tf.masking.network import get_masks, get_weights, kernels, set_weights, variables
+from lottery_tf.masking.network import (
+    get_masks,
+    get_weights,
+    kernels,
+    set_weights,
+    transposed_kernels,
+    variables,
+)
 
 __all__ = [
     "MASKED",
@@ -52,5 +59,6 @@ __all__ = [
     "mask_inside",
     "masked",
     "set_weights",
+    "transposed_kernels",
     "variables",
 ]

@@ -1,5 +1,7 @@
 """The weights and masks of a network, as {path: array}."""
 
+import keras
+
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
 from lottery_tf.masking.layers import Masked, check_masked
@@ -21,6 +23,18 @@ def kernels(network):
             "or lottery_tf.masked(model)."
         )
     return found
+
+
+def transposed_kernels(network):
+    """The paths of the kernels of transposed convolutions: (…, outputs, inputs)."""
+    layers = keras.layers
+    transposes = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+    return {
+        kernel.variable.path
+        for layer in keras_private.flatten_layers(network)
+        if isinstance(layer, Masked) and isinstance(layer, transposes)
+        for kernel in layer.kernels
+    }
 
 
 def variables(network):

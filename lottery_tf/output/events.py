@@ -18,7 +18,7 @@ def write(directory, name, *, scalars, images):
     Args:
         directory: of a run's events.
         name: what the file is about, the end of its name.
-        scalars: {tag: [(step, value)]}.
+        scalars: {tag: [(step, value)]}; values that are not finite are left out.
         images: {tag: (step, path of a PNG)}.
     """
     directory = pathlib.Path(directory)
@@ -28,22 +28,14 @@ def write(directory, name, *, scalars, images):
     for tag, points in scalars.items():
         metadata = scalar_metadata.create_summary_metadata(display_name=tag, description="")
         for step, value in points:
-            tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[value])
-            events.append(_event(now, step, tag, tensor, metadata))
+            if np.isfinite(value):
+                tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[value])
+                events.append(_event(now, step, tag, tensor, metadata))
     for tag, (step, path) in images.items():
         metadata = image_metadata.create_summary_metadata(
             display_name=tag, description="", converted_to_tensor=None
         )
-        png = pathlib.Path(path).read_bytes()
-        size = struct.unpack(">2I", png[16:24])  # width and height stand in a PNG's first chunk
-        tensor = tensor_pb2.TensorProto(
-            dtype=types_pb2.DT_STRING,
-            string_val=[*(str(length).encode() for length in size), png],
-            tensor_shape=tensor_shape_pb2.TensorShapeProto(
-                dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=3)]
-            ),
-        )
-        events.append(_event(now, step, tag, tensor, metadata))
+        events.append(_event(now, step, tag, _image(path), metadata))
     suffix = f".analysis_{name}"
     leftovers = list(directory.glob(f"events.*{suffix}"))
     # TensorBoard reads files in the order of their names, and never goes back to an earlier one.
@@ -56,11 +48,18 @@ def write(directory, name, *, scalars, images):
         leftover.unlink()
 
 
+def _image(path):
+    """The tensor of a PNG: width, height, and the file."""
+    png = pathlib.Path(path).read_bytes()
+    size = struct.unpack(">2I", png[16:24])  # width and height stand in a PNG's first chunk
+    dimension = tensor_shape_pb2.TensorShapeProto.Dim(size=3)
+    return tensor_pb2.TensorProto(
+        dtype=types_pb2.DT_STRING,
+        string_val=[*(str(length).encode() for length in size), png],
+        tensor_shape=tensor_shape_pb2.TensorShapeProto(dim=[dimension]),
+    )
+
+
 def _event(now, step, tag, tensor, metadata):
     value = summary_pb2.Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
     return event_pb2.Event(wall_time=now, step=step, summary=summary_pb2.Summary(value=[value]))
-
-
-def finite(points):
-    """The points that TensorBoard can show."""
-    return [(step, value) for step, value in points if np.isfinite(value)]

@@ -1,95 +1,77 @@
-"""Pictures from tables. matplotlib, without a display."""
+"""Figures from tables, to be saved with savefig. matplotlib, without a display."""
 
 import math
 
 import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import matplotlib.ticker
 import numpy as np
+from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "os^Dv<>"
 DENSITY = "density: remaining / prunable weights (%)"
+ENDS = ("min", "max")
 PERCENT = matplotlib.ticker.FuncFormatter(lambda value, _: f"{100 * value:g}")
 
 
-def accuracy_against_density(runs, path, *, title=""):
-    """Draws test accuracy (%) against density (%, logarithmic, falling), as Fig. 1 of the paper.
+def accuracy_against_density(runs, *, title="") -> Figure:
+    """Test accuracy (%) against density (%, logarithmic, falling), as Fig. 1 of the paper.
 
     Args:
         runs: {label: one {column: number} per round, as RunDir.metrics gives them}.
-        path: file to write; its ending gives the format.
         title: above the axes.
     """
-    against_density(
-        {label: (rows, "test_accuracy") for label, rows in runs.items()},
-        path,
-        what="test accuracy (%)",
-        percent=True,
-        title=title,
-    )
+    curves = {label: (rows, "test_accuracy") for label, rows in runs.items()}
+    return against_density(curves, what="test accuracy (%)", percent=True, title=title)
 
 
-def against_density(curves, path, *, what, percent=False, line=None, title=""):
-    """Draws measures of rounds against density (%, logarithmic, falling).
+def against_density(curves, *, what, percent=False, line=None, title="") -> Figure:
+    """Measures of rounds against density (%, logarithmic, falling).
 
     Args:
         curves: {label: (rows, column)}; rows have `density`, the column, and, where they are means
             of replicates, its _min and _max, which become error bars.
-        path: file to write; its ending gives the format.
         what: the label of the measure, with its unit.
         percent: whether the measure is a part of one, shown in percent.
         line: (value, label) of a horizontal line; none by default.
         title: above the axes.
     """
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, (axes,) = _panels(1, 7, 4.5)
     for index, (label, (rows, column)) in enumerate(curves.items()):
         rows = [row for row in rows if np.isfinite(row[column])]
         values = np.array([row[column] for row in rows])
         ends = [np.array([row.get(f"{column}_{end}", math.nan) for row in rows]) for end in ENDS]
         bars = np.abs(np.stack(ends) - values) if np.isfinite(ends).all() and rows else None
-        axes.errorbar(
-            [row["density"] for row in rows],
-            values,
-            bars,
-            capsize=2,
-            color=COLOURS[index % len(COLOURS)],
-            marker=MARKERS[index % len(MARKERS)],
-            markersize=4,
-            label=label,
-        )
+        densities_of_rows = [row["density"] for row in rows]
+        axes.errorbar(densities_of_rows, values, bars, capsize=2, **_style(index, label, 4))
     if line:
         axes.axhline(line[0], color="0.4", linestyle="--", linewidth=1, label=line[1])
     _density_axis(axes)
-    axes.set_ylabel(what)
-    if percent:
-        axes.yaxis.set_major_formatter(PERCENT)
+    _measure_axis(axes, what, percent=percent)
     axes.set_title(title)
-    axes.grid(alpha=0.3)
     axes.legend()
-    _save(figure, path)
+    return figure
 
 
-ENDS = ("min", "max")
+def densities(run) -> list[str]:
+    """The density of each round of a RunDir in percent, as labels."""
+    return [f"{100 * row['density']:.3g}" for row in run.metrics()]
 
 
-def matrix(values, rows, columns, path, *, what, limits, axis=DENSITY, title=""):
-    """Draws a matrix of a measure between rounds, as Fig. 4 of the paper.
+def matrix(values, rows, columns, *, what, limits, axis=DENSITY, title="") -> Figure:
+    """A matrix of a measure between rounds, as Fig. 4 of the paper.
 
     Args:
         values: (rows, columns) numbers; NaN stays white.
         rows, columns: the labels.
-        path: file to write; its ending gives the format.
         what: the label of the colours, with the unit.
         limits: (lowest, highest) of the colours; what lies beyond has the last colour.
         axis: what the labels are.
         title: above the axes.
     """
     size = 2.6 + 0.2 * max(len(rows), len(columns), 10)
-    figure, axes = plt.subplots(figsize=(size + 0.9, size), layout="constrained")
+    figure, (axes,) = _panels(1, size + 0.9, size)
     low, high = limits
     beyond = bool((np.nan_to_num(values, nan=low) > high).any())
     image = axes.imshow(values, cmap="viridis", vmin=low, vmax=high)
@@ -101,59 +83,44 @@ def matrix(values, rows, columns, path, *, what, limits, axis=DENSITY, title="")
     axes.set_title(title, fontsize=10)
     colours = figure.colorbar(image, shrink=0.8, extend="max" if beyond else "neither")
     colours.set_label(what)
-    _save(figure, path)
+    return figure
 
 
-def paths(panels, path, *, columns, title="", ends=("start", "end")):
-    """Draws measures along lines between networks, as Fig. 8 (left) of the paper.
+def paths(panels, *, columns, title="", ends=("start", "end")) -> Figure:
+    """Measures along lines between networks, as Fig. 8 (left) of the paper.
 
     Args:
         panels: {label of a line: rows with alpha and the columns}.
-        path: file to write; its ending gives the format.
         columns: {column: (label with unit, whether it is shown in percent)}, a panel each.
         title: above the panels.
         ends: what the two ends of a line are.
     """
-    figure, all_axes = plt.subplots(
-        1, len(columns), figsize=(5.2 * len(columns), 4.2), layout="constrained", squeeze=False
-    )
-    for axes, (column, (what, percent)) in zip(all_axes[0], columns.items(), strict=True):
+    figure, all_axes = _panels(len(columns), 5.2 * len(columns), 4.2)
+    for axes, (column, (what, percent)) in zip(all_axes, columns.items(), strict=True):
         for index, (label, rows) in enumerate(panels.items()):
             alphas = [row["alpha"] for row in rows]
-            axes.plot(
-                alphas,
-                [row[column] for row in rows],
-                color=COLOURS[index % len(COLOURS)],
-                marker=MARKERS[index % len(MARKERS)],
-                markersize=3,
-                label=label,
-            )
+            axes.plot(alphas, [row[column] for row in rows], **_style(index, label, 3))
             if f"{column}_min" in rows[0]:
                 low, high = ([row[f"{column}_{end}"] for row in rows] for end in ENDS)
                 axes.fill_between(alphas, low, high, color=COLOURS[index % 7], alpha=0.15)
         axes.set_xlabel(f"alpha: 0 = {ends[0]}, 1 = {ends[1]}")
-        axes.set_ylabel(what)
-        if percent:
-            axes.yaxis.set_major_formatter(PERCENT)
-        axes.grid(alpha=0.3)
-    all_axes[0, -1].legend(fontsize=8)
+        _measure_axis(axes, what, percent=percent)
+    all_axes[-1].legend(fontsize=8)
     figure.suptitle(title, fontsize=11)
-    _save(figure, path)
+    return figure
 
 
-def histograms(panels, path, *, title=""):
-    """Draws histograms of weights, as Fig. 5 of the paper.
+def histograms(panels, *, title="") -> Figure:
+    """Histograms of weights, as Fig. 5 of the paper.
 
     Args:
         panels: {title: {label: (counts, edges)}}; counts (bins,) become parts of all.
-        path: file to write; its ending gives the format.
         title: above the panels.
     """
     across = min(4, len(panels))
     down = -(-len(panels) // across)
-    figure, all_axes = plt.subplots(
-        down, across, figsize=(3.2 * across, 2.6 * down + 0.4), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(3.2 * across, 2.6 * down + 0.4), layout="constrained")
+    all_axes = figure.subplots(down, across, squeeze=False)
     for axes in all_axes.flat[len(panels) :]:
         axes.set_axis_off()
     for axes, (name, series) in zip(all_axes.flat, panels.items(), strict=False):
@@ -170,41 +137,50 @@ def histograms(panels, path, *, title=""):
         axes.set_xlabel("weight", fontsize=9)
     all_axes[0, 0].legend(fontsize=8)
     figure.suptitle(title, fontsize=11)
-    _save(figure, path)
+    return figure
 
 
-def layers(rows, path, *, columns, title=""):
-    """Draws measures of each layer against density, a panel for each measure.
+def layers(rows, *, columns, title="") -> Figure:
+    """Measures of each layer against density, a panel for each measure.
 
     Args:
         rows: {layer: rows with density and the columns}.
-        path: file to write; its ending gives the format.
         columns: {column: (label in percent, whether it is logarithmic)}, parts of one.
         title: above the panels.
     """
-    figure, all_axes = plt.subplots(
-        1,
-        len(columns),
-        figsize=(5.2 * len(columns) + 1.5, 4.5),
-        layout="constrained",
-        squeeze=False,
-    )
-    colours = plt.colormaps["viridis"](np.linspace(0, 0.85, max(len(rows), 2)))
-    for axes, (column, (what, logarithmic)) in zip(all_axes[0], columns.items(), strict=True):
+    figure, all_axes = _panels(len(columns), 5.2 * len(columns) + 1.5, 4.5)
+    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, max(len(rows), 2)))
+    for axes, (column, (what, logarithmic)) in zip(all_axes, columns.items(), strict=True):
         for colour, (layer, points) in zip(colours, rows.items(), strict=False):
             values = [point[column] for point in points]
             axes.plot([p["density"] for p in points], values, color=colour, label=layer)
         _density_axis(axes)
-        axes.set_ylabel(what)
         if logarithmic:
             axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(PERCENT)
-        axes.grid(alpha=0.3)
-    all_axes[0, -1].legend(
+        _measure_axis(axes, what, percent=True)
+    all_axes[-1].legend(
         fontsize=7, ncols=1 + len(rows) // 24, loc="center left", bbox_to_anchor=(1, 0.5)
     )
     figure.suptitle(title, fontsize=11)
-    _save(figure, path)
+    return figure
+
+
+def _panels(count, width, height):
+    """(figure of some inches, its `count` axes side by side)."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, count, squeeze=False)[0]
+
+
+def _style(index, label, size):
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    return {"color": colour, "marker": marker, "markersize": size, "label": label}
+
+
+def _measure_axis(axes, what, *, percent):
+    axes.set_ylabel(what)
+    if percent:
+        axes.yaxis.set_major_formatter(PERCENT)
+    axes.grid(alpha=0.3)
 
 
 def _density_axis(axes):
@@ -213,8 +189,3 @@ def _density_axis(axes):
     axes.xaxis.set_major_formatter(PERCENT)
     axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     axes.set_xlabel(DENSITY)
-
-
-def _save(figure, path):
-    figure.savefig(path, dpi=150)
-    plt.close(figure)

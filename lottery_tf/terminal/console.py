@@ -16,6 +16,12 @@ COLUMNS = {
 }
 
 
+def progress(items, what):
+    """A progress bar over items, or over a number of steps; none in a log file."""
+    steps = {"total": items} if isinstance(items, int) else {"iterable": items}
+    return tqdm(**steps, desc=what, leave=False, dynamic_ncols=True, disable=None)
+
+
 def say(line):
     """A line for the user, beside the progress bar."""
     tqdm.write(line, file=sys.stderr)

@@ -1,0 +1,156 @@
+"""Loss and error along the line between two networks. Imports TensorFlow."""
+
+import contextlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from lottery_tf import masking
+from lottery_tf.masking import keras_private
+from lottery_tf.training.trainer import count_hits, cross_entropy
+
+STATISTICS_EXAMPLES = 10_000
+
+
+class PathEvaluator:
+    """Evaluates networks on lines; all points of a line in one compiled program.
+
+    The points are evaluated in turn for each batch, so that data are read once and memory holds
+    one network and one batch more than the two ends.
+
+    Args:
+        engine: Engine; its network gives the function, its feed the data.
+        points: equidistant points of a line, both ends included.
+        split: "test", or "train", which is not augmented here.
+        bn_stats: BatchNorm's statistics at a point: "recompute", mean and variance over the first
+            10,000 training examples, unaugmented, with each batch of the feed normalised by itself;
+            "interpolate" those of the ends; "endpoint", those of the nearer end.
+    """
+
+    def __init__(self, engine, *, points, split="test", bn_stats="recompute"):
+        self.engine, self.network = engine, engine.network
+        self.split = split
+        self.alphas = np.linspace(0, 1, points, dtype=np.float32)
+        self.variables = masking.variables(self.network)
+        self.norms = [
+            layer
+            for layer in keras_private.flatten_layers(self.network)
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
+        self.statistics = [  # paths
+            variable.path
+            for layer in self.norms
+            for variable in (layer.moving_mean, layer.moving_variance)
+        ]
+        self.bn_stats = bn_stats if self.norms else "none"
+        self._totals = tf.function(
+            self._totals_of_batch, jit_compile=engine.jit, reduce_retracing=True
+        )
+        self._moments = tf.function(self._moments_of_batch, jit_compile=engine.jit)
+
+    def evaluate(self, start, end):
+        """Rows of {alpha, loss, error} of the points between two networks.
+
+        All variables are interpolated, (1 - alpha) start + alpha end, without further masks.
+
+        Args:
+            start, end: {variable path: array}, zero where masked.
+        """
+        ends = [[tf.constant(w[path]) for path in self.variables] for w in (start, end)]
+        stats = self._statistics(ends) if self.bn_stats == "recompute" else []
+        totals = np.zeros((len(self.alphas), 3))
+        for images, labels in self._batches(self.split):
+            totals += self._totals(ends, stats, images, labels).numpy()
+        loss, hits, examples = totals.T
+        return [
+            {"alpha": float(alpha), "loss": float(a / n), "error": float((n - b) / n)}
+            for alpha, a, b, n in zip(self.alphas, loss, hits, examples, strict=True)
+        ]
+
+    def _batches(self, split):
+        feed = self.engine.feed
+        return feed.test_batches() if split == "test" else feed.train_batches()
+
+    def _statistics(self, ends):
+        """[(points, channels) mean, variance] of each BatchNorm, over the first examples."""
+        sums, count = None, 0
+        for images, _ in self._batches("train"):
+            images = images[: STATISTICS_EXAMPLES - count]
+            moments = self._moments(ends, images)
+            weighted = [len(images) * m.numpy().astype(np.float64) for m in moments]
+            sums = (
+                weighted if sums is None else [a + b for a, b in zip(sums, weighted, strict=True)]
+            )
+            count += len(images)
+            if count == STATISTICS_EXAMPLES:
+                break
+        statistics = []
+        for mean, square in zip(sums[::2], sums[1::2], strict=True):
+            mean, square = mean / count, square / count
+            statistics += [np.float32(mean), np.float32(np.maximum(square - mean**2, 0))]
+        return [tf.constant(array) for array in statistics]
+
+    def _totals_of_batch(self, ends, stats, images, labels):
+        """[sum of the losses, hits, examples] of each point, float32 (points, 3)."""
+        images = self.engine.normalise(images)
+        count = tf.cast(tf.shape(labels)[0], tf.float32)
+
+        def point(of_point):
+            alpha, stats = of_point
+            logits, _ = self._call(alpha, ends, stats, images, training=False)
+            logits = tf.cast(logits, tf.float32)
+            loss = tf.reduce_sum(cross_entropy(labels, logits))
+            return tf.stack([loss, count_hits(labels, logits), count])
+
+        elements = (tf.constant(self.alphas), stats)
+        return tf.map_fn(point, elements, parallel_iterations=1, fn_output_signature=tf.float32)
+
+    def _moments_of_batch(self, ends, images):
+        """[(points, channels) mean, mean square] of what each BatchNorm is given."""
+        images = self.engine.normalise(images)
+
+        def point(alpha):
+            _, after = self._call(alpha, ends, [], images, training=True)
+            moments = []
+            for layer in self.norms:
+                mean, variance = after[layer.moving_mean.path], after[layer.moving_variance.path]
+                moments += [mean, variance + mean**2]
+            return moments
+
+        alphas = tf.constant(self.alphas)
+        with self._statistics_of_batches():
+            types = [tf.float32] * (2 * len(self.norms))
+            return tf.map_fn(point, alphas, parallel_iterations=1, fn_output_signature=types)
+
+    @contextlib.contextmanager
+    def _statistics_of_batches(self):
+        """While it is open, what is traced sets the running statistics to those of the batch."""
+        before = [(layer.momentum, layer.synchronized) for layer in self.norms]
+        for layer in self.norms:
+            layer.momentum, layer.synchronized = 0.0, False
+        try:
+            yield
+        finally:
+            for layer, (momentum, synchronized) in zip(self.norms, before, strict=True):
+                layer.momentum, layer.synchronized = momentum, synchronized
+
+    def _call(self, alpha, ends, stats, images, *, training):
+        """(logits, {path: value of each variable that is not trained, after the call})."""
+        values = {
+            path: (1 - alpha) * start + alpha * end if start.dtype.is_floating else start
+            for path, start, end in zip(self.variables, *ends, strict=True)
+        }
+        if self.bn_stats == "endpoint":
+            for path, start, end in zip(self.variables, *ends, strict=True):
+                if path in self.statistics:
+                    values[path] = tf.where(alpha < 0.5, start, end)
+        values |= dict(zip(self.statistics, stats, strict=False))
+        for kernel in masking.kernels(self.network).values():
+            values[kernel.mask.path] = tf.ones(kernel.mask.shape, bool)
+        network = self.network
+        trainable = [values[variable.path] for variable in network.trainable_variables]
+        not_trained = [values.get(v.path, v.value) for v in network.non_trainable_variables]
+        logits, updated = network.stateless_call(trainable, not_trained, images, training=training)
+        paths = [variable.path for variable in network.non_trainable_variables]
+        return logits, dict(zip(paths, updated, strict=True))

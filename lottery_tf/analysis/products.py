@@ -1,0 +1,182 @@
+"""Sums over the weights of networks, which all distances in weight space follow from. NumPy only.
+
+All measures are on the weights alive in both networks, over all kernels as one vector (Maene et
+al. 2021, section 3):
+
+    angular    2 angle / pi: 0 for the same direction, 1 for orthogonal weights, 2 for opposite ones
+    cosine     1 - cosine of the angle
+    euclidean  L2 norm of the difference
+"""
+
+import dataclasses
+
+import numpy as np
+
+from lottery_tf.errors import InputError
+
+BLOCK = 1 << 15  # weights of each network at once: what fits into a processor's cache
+
+
+@dataclasses.dataclass
+class Products:
+    """Sums over the weights alive in both networks of each pair, float64 (rows, columns).
+
+    Attributes:
+        dots: of the products of their weights.
+        row_squares, column_squares: of the squared weights of the one, and of the other.
+    """
+
+    dots: np.ndarray
+    row_squares: np.ndarray
+    column_squares: np.ndarray
+
+    @classmethod
+    def zeros(cls, *shape):
+        """Sums over nothing."""
+        return cls(*np.zeros((3, *shape)))
+
+    def sums(self, index) -> list[float]:
+        """[dot, row square, column square] of one pair."""
+        return [float(a[index]) for a in (self.dots, self.row_squares, self.column_squares)]
+
+    def angular(self):
+        """2 angle / pi; NaN where a network is zero."""
+        return 2 / np.pi * np.arccos(np.clip(self._cosines(), -1, 1))
+
+    def cosine(self):
+        """1 - cosine; NaN where a network is zero."""
+        return 1 - self._cosines()
+
+    def euclidean(self):
+        """The norm of the difference."""
+        squares = self.row_squares + self.column_squares - 2 * self.dots
+        return np.sqrt(np.maximum(squares, 0))
+
+    def _cosines(self):
+        norms = np.sqrt(self.row_squares * self.column_squares)
+        return np.divide(self.dots, norms, out=np.full(norms.shape, np.nan), where=norms > 0)
+
+
+METRICS = {
+    "angular": Products.angular,
+    "cosine": Products.cosine,
+    "euclidean": Products.euclidean,
+}
+
+
+def add_products(sums, rows, row_masks, columns, column_masks):
+    """Adds a block of coordinates to Products: two matrix products, no loop over pairs.
+
+    (Three, if the columns are other networks than the rows.)
+
+    With F and G as the masked weights and M and N as the masks, dots are F G', the squared norms
+    on the pair's mask (F * F) N' and M (G * G)'.
+
+    Args:
+        sums: Products of (rows, columns), changed in place.
+        rows, columns: float64 (networks, coordinates), zero where masked.
+        row_masks, column_masks: float64 0 or 1, of the same shapes.
+    """
+    sums.dots += rows @ columns.T
+    sums.row_squares += rows**2 @ column_masks.T
+    if rows is columns:
+        sums.column_squares[:] = sums.row_squares.T
+    else:
+        sums.column_squares += row_masks @ (columns**2).T
+
+
+def products_of_rounds(rows, columns, on_block=lambda weights: None):
+    """Products of the networks of some rounds with those of others, and of each with its start.
+
+    Reads kernel by kernel, in blocks, so that memory does not grow with the networks.
+
+    Args:
+        rows: FinishedRounds.
+        columns: FinishedRounds; those that are rows too are read once.
+        on_block: called with the number of weights that are done.
+
+    Returns:
+        (Products of (rows, columns), Products of (rows,) with initial weights on the row's mask).
+
+    Raises:
+        InputError: the networks' kernels differ, or a weight is not finite.
+    """
+    rounds = list(dict.fromkeys([*rows, *columns]))
+    row_places, column_places = ([rounds.index(r) for r in group] for group in (rows, columns))
+    all_by_all = row_places == column_places == list(range(len(rounds)))
+    pairs, starts = Products.zeros(len(rows), len(columns)), Products.zeros(len(rows))
+    done = 0
+    for path in check_alike(rounds):
+        for weights, alive, initial in _blocks(rounds, rows, path):
+            (row, row_alive), (column, column_alive) = (
+                (weights, alive) if all_by_all else (weights[places], alive[places])
+                for places in (row_places, column_places)
+            )
+            add_products(pairs, row, row_alive, column, column_alive)
+            initial *= row_alive
+            starts.dots += np.einsum("rb,rb->r", row, initial)
+            starts.row_squares += np.einsum("rb,rb->r", row, row)
+            starts.column_squares += np.einsum("rb,rb->r", initial, initial)
+            done += weights.shape[1]
+            on_block(done)
+    return pairs, starts
+
+
+def _blocks(rounds, rows, path):
+    """Yields blocks of a kernel, float64.
+
+    Each is (trained weights, zero where masked, and masks, of (rounds, block); initial weights of
+    (rows, block)).
+    """
+    sources = ((rounds, "final"), (rounds, "masks"), (rows, "initial"))
+    streams = [
+        zip(*(round.blocks(which, path, BLOCK) for round in group), strict=True)
+        for group, which in sources
+    ]
+    for parts in zip(*streams, strict=True):
+        blocks = [np.stack(part, dtype=np.float64, casting="unsafe") for part in parts]
+        for (group, which), block in zip(sources, blocks, strict=True):
+            for round, total in zip(group, block.sum(1), strict=True):
+                if not np.isfinite(total):
+                    raise round.not_finite(which, path)
+        weights, alive, initial = blocks
+        weights *= alive
+        yield weights, alive, initial
+
+
+def check_alike(rounds) -> list[str]:
+    """The kernel paths that the networks have in common; InputError if they differ."""
+    first = rounds[0].shapes()
+    for round in rounds[1:]:
+        if round.shapes() != first:
+            raise InputError(
+                f"Expected networks of the same kernels. {rounds[0].path} has {first}, "
+                f"{round.path} has {round.shapes()}."
+            )
+    return list(first)
+
+
+def angular(start, end, masks) -> float:
+    """The angular distance of two networks that are in memory.
+
+    Args:
+        start, end: {variable path: array}.
+        masks: the two networks' masks, {kernel path: bool array} each.
+
+    Returns:
+        A float in [0, 2]; NaN if one of them is zero there.
+    """
+    return float(products_of_weights(start, end, masks).angular()[0, 0])
+
+
+def products_of_weights(start, end, masks) -> Products:
+    """Products (1, 1) of two networks that are in memory; arguments as in `angular`."""
+    sums = Products.zeros(1, 1)
+    for path in masks[0]:
+        one, two = (
+            np.where(mask[path], weights[path], 0).astype(np.float64).reshape(1, -1)
+            for weights, mask in zip((start, end), masks, strict=True)
+        )
+        alive = [mask[path].astype(np.float64).reshape(1, -1) for mask in masks]
+        add_products(sums, one, alive[0], two, alive[1])
+    return sums

@@ -1,0 +1,109 @@
+"""The one way in which an analysis of runs is cached, written, drawn and logged."""
+
+import dataclasses
+import pathlib
+
+from lottery_tf.analysis.cache import Cache
+from lottery_tf.errors import InputError
+from lottery_tf.store import files
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """Where the results of an analysis go.
+
+    Args:
+        directory: by default analysis/ of the run, of replicates also the first's; elsewhere
+            nothing goes to TensorBoard.
+        pdf: whether each picture is written as PDF too.
+    """
+
+    directory: str | None = None
+    pdf: bool = False
+
+    def of(self, run, *, apart: bool) -> pathlib.Path:
+        """The directory for a run, made if it is not there; `apart` from that of other runs."""
+        directory = pathlib.Path(self.directory or run.path / "analysis")
+        if self.directory and apart:
+            directory /= run.path.name
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"Cannot write into {directory}: {error.strerror}. Use another --out_dir."
+            ) from None
+        return directory
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What an analysis has to show.
+
+    Args:
+        name: of its page on TensorBoard.
+        tables: {end of the file's name: rows}.
+        pictures: {tag on TensorBoard: (round, end of the file's name, figure)}.
+        curves: {tag on TensorBoard: [(round, value)]}.
+    """
+
+    name: str
+    tables: dict = dataclasses.field(default_factory=dict)
+    pictures: dict = dataclasses.field(default_factory=dict)
+    curves: dict = dataclasses.field(default_factory=dict)
+
+
+def report(name, runs, output, measure, findings, combine=None):
+    """Measures runs, and writes, draws and logs the findings of each, and of all as replicates.
+
+    <name>.csv and <name>.png are for people; <name>.cache.json holds what was computed. What the
+    runs give together is called <name>_of_3_runs.
+
+    Args:
+        name: of the files.
+        runs: RunDirs.
+        output: Output.
+        measure: a function of (run, Cache) -> value.
+        findings: a function of (run, value, title) -> Findings, one or several.
+        combine: a function of the values of all runs -> their value as replicates.
+
+    Returns:
+        The value of the only run, or of all as replicates.
+    """
+    values = []
+    for run in runs:
+        path = output.of(run, apart=len(runs) > 1) / name
+        values.append(measure(run, Cache(path.with_name(f"{name}.cache.json"))))
+        for part in findings(run, values[-1], run.path.name):
+            publish(part, path, output, log_to=None if output.directory else run)
+    if len(runs) == 1:
+        return values[0]
+    value, title = combine(values), f"mean of {len(runs)} runs, min and max"
+    path = output.of(runs[0], apart=False) / f"{name}_of_{len(runs)}_runs"
+    for part in findings(runs[0], value, title):
+        publish(part, path, output)
+    return value
+
+
+def publish(findings: Findings, path: pathlib.Path, output: Output, *, log_to=None):
+    """Writes tables and pictures, and logs them with the curves to a run's TensorBoard.
+
+    Args:
+        findings: Findings.
+        path: what the files' names begin with.
+        output: Output.
+        log_to: RunDir; None for no run.
+    """
+    for end, rows in findings.tables.items():
+        file = path.with_name(f"{path.name}{end}.csv")
+        files.write_text(file, files.format_csv(rows).decode())
+    images = {}
+    for tag, (round, end, figure) in findings.pictures.items():
+        picture = path.with_name(f"{path.name}{end}.png")
+        for ending in (".png", ".pdf")[: 1 + output.pdf]:
+            figure.savefig(picture.with_suffix(ending), dpi=150)
+        images[tag] = (round, picture)
+    if log_to:
+        from lottery_tf.output import events
+
+        directory = log_to.path / "tensorboard"
+        events.write(directory, findings.name, scalars=findings.curves, images=images)

@@ -1,0 +1,86 @@
+"""The runs and rounds that an analysis is of, checked. NumPy only."""
+
+import dataclasses
+import os
+
+from lottery_tf.config import Config
+from lottery_tf.errors import InputError
+from lottery_tf.store.rounds import FinishedRound
+from lottery_tf.store.rundir import RunDir
+
+# Flags that runs must have in common to be compared, or evaluated with one engine.
+SAME = ("model", "dataset", "shortcut", "bn_affine", "image_size", "train_examples",
+        "mixed_precision")  # fmt: skip
+
+
+def open_runs(paths) -> list[RunDir]:
+    """The RunDirs at some paths, each with a finished round at least.
+
+    Raises:
+        InputError: there is no run, it has no finished round, or they are of different models
+            or datasets.
+    """
+    runs = [RunDir(os.path.normpath(os.path.abspath(path))) for path in paths]
+    if not runs:
+        raise InputError("--run_dir: expected one run or several, with commas. Received none.")
+    for run in runs:
+        run.config()  # says so if this is no run
+        if not run.finished_rounds():
+            raise InputError(f"{run.path} has no finished round.")
+    check_same_experiment(runs)
+    return runs
+
+
+def check_same_experiment(runs):
+    """Raises InputError if runs are of different models or datasets."""
+    first = _flags(runs[0])
+    for run in runs[1:]:
+        for name, value in _flags(run).items():
+            if value != first[name]:
+                raise InputError(
+                    f"Expected runs of one model and dataset. --{name} is {first[name]} in "
+                    f"{runs[0].path}, {value} in {run.path}."
+                )
+
+
+def _flags(run):
+    recorded = run.config()
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    return {name: recorded.get(name, defaults[name]) for name in SAME}
+
+
+def select_rounds(run: RunDir, at_rounds) -> list[int]:
+    """The rounds that --at_rounds names, checked; all finished ones if it names none."""
+    finished = run.finished_rounds()
+    try:
+        rounds = [int(text) for text in at_rounds]
+    except ValueError:
+        raise InputError(
+            f"--at_rounds: expected numbers with commas, as 0,5,10. Received: "
+            f"{','.join(map(str, at_rounds))}"
+        ) from None
+    for round in rounds:
+        if not 0 <= round < finished:
+            raise InputError(
+                f"--at_rounds: {run.path} has no finished round {round}. Its finished rounds are 0 "
+                f"to {finished - 1}."
+            )
+    return rounds or list(range(finished))
+
+
+def as_groups(runs) -> dict[str, list[RunDir]]:
+    """{label: RunDirs}: what is such already, or a run alone under the name of its directory."""
+    return {runs.path.name: [runs]} if isinstance(runs, RunDir) else runs
+
+
+def bn_stats_of(run: RunDir, bn_stats: str) -> str:
+    """What --bn_stats means for the network of a run: "none" where it has no BatchNorm."""
+    paths = FinishedRound(run.path, 0).shapes("final")
+    return bn_stats if any(path.endswith("/moving_variance") for path in paths) else "none"
+
+
+def check_at_least(least: int, **values):
+    """Raises InputError if the value of an option is below `least`."""
+    for name, value in values.items():
+        if value < least:
+            raise InputError(f"--{name}: expected at least {least}. Received: {value}")

@@ -1,0 +1,129 @@
+"""Finished rounds, read in blocks. NumPy only."""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import os
+import pathlib
+import struct
+import zipfile
+
+import numpy as np
+
+from lottery_tf.errors import InputError
+from lottery_tf.store import files
+from lottery_tf.store.rundir import RunDir
+
+ARRAYS = ("masks", "initial", "final")
+
+
+@dataclasses.dataclass(frozen=True)
+class FinishedRound:
+    """A finished round of a run: its network before and after training.
+
+    Args:
+        run: path of the run.
+        round: its number.
+    """
+
+    run: pathlib.Path
+    round: int
+
+    @property
+    def path(self) -> pathlib.Path:
+        """The round's directory."""
+        return RunDir(self.run).round_path(self.round)
+
+    def file(self, which: str) -> pathlib.Path:
+        """The npz file of "masks", "initial" or "final"."""
+        return self.path / f"{which}.npz"
+
+    def fingerprint(self) -> str:
+        """A hexadecimal number that changes when the round is trained again."""
+        path = self.path / files.SUMS
+        try:
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+
+    def final(self) -> dict[str, np.ndarray]:
+        """{variable path: array}: where the round ended.
+
+        Raises:
+            InputError: the file is missing or damaged, or a weight is not finite.
+        """
+        weights = RunDir(self.run).final(self.round)
+        for path, array in weights.items():
+            if not np.isfinite(array).all():
+                raise self.not_finite("final", path)
+        return weights
+
+    def masks(self) -> dict[str, np.ndarray]:
+        """{kernel path: bool array}: the masks that the round trained under."""
+        return RunDir(self.run).masks(self.round)
+
+    def shapes(self, which: str = "masks") -> dict[str, tuple[int, ...]]:
+        """{variable path: shape} of a file."""
+        shapes = {}
+        try:
+            with zipfile.ZipFile(self.file(which)) as archive:
+                for name in archive.namelist():
+                    with archive.open(name) as file:
+                        shapes[name.removesuffix(".npy")] = _read_header(file)[0]
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise InputError(f"Cannot read {self.file(which)}: {error}.") from None
+        return shapes
+
+    def blocks(self, which: str, path: str, size: int):
+        """Yields the flat array of a variable in blocks; each takes the place of the last."""
+        with zipfile.ZipFile(self.file(which)) as archive:
+            member = archive.getinfo(f"{path}.npy")
+        # Past zipfile, which would compute a checksum again: check_files did.
+        with open(self.file(which), "rb") as file:
+            file.seek(member.header_offset + 26)
+            file.seek(sum(struct.unpack("<2H", file.read(4))), os.SEEK_CUR)  # name and extra
+            shape, dtype = _read_header(file)
+            left = int(np.prod(shape))
+            buffer = np.empty(min(size, left), dtype)
+            while left:
+                block = buffer[:left]
+                if file.readinto(block.view(np.uint8)) != block.nbytes:
+                    raise InputError(f"{self.file(which)} is damaged: {path} ends too early.")
+                yield block
+                left -= block.size
+
+    def not_finite(self, which: str, path: str) -> InputError:
+        """The InputError for a weight that is not finite."""
+        return InputError(
+            f"{self.file(which)} holds a weight of {path} that is not finite. Remove the round "
+            "and all later ones to train them again."
+        )
+
+
+def _read_header(file):
+    """(shape, dtype) of an npy file that is open at its beginning."""
+    np.lib.format.read_magic(file)
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if fortran:
+        raise InputError(
+            f"{file.name} holds an array in Fortran order; rounds are written in C order. Save it "
+            "again with numpy.ascontiguousarray."
+        )
+    return shape, dtype
+
+
+def finished(run: RunDir) -> list[FinishedRound]:
+    """The finished rounds of a run."""
+    return [FinishedRound(run.path, round) for round in range(run.finished_rounds())]
+
+
+def check_files(rounds):
+    """Compares the files of FinishedRounds with their checksums, on all processors.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    paths = [finished_round.file(which) for finished_round in rounds for which in ARRAYS]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for _ in pool.map(files.check, paths):
+            pass

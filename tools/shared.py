@@ -1,0 +1,121 @@
+"""Flags that several tools share, each defined once; a tool names those that it takes."""
+
+import pathlib
+
+from absl import flags
+
+from lottery_tf.analysis.reports import Output
+from lottery_tf.analysis.runs import open_runs
+from lottery_tf.errors import InputError
+
+flags.disclaim_key_flags()  # --help lists them under the tool that takes them
+
+# flag: ((how absl defines it, default, choices), help); a tool may give another default or help.
+FLAGS = {
+    "run_dir": (
+        (flags.DEFINE_list, []),
+        "Run directory; several, with commas, are replicates: mean, min and max.",
+    ),
+    "out_dir": (
+        (flags.DEFINE_string, None),
+        "Where to write. Default: analysis/ of the run (of replicates, the first's).",
+    ),
+    "pdf": ((flags.DEFINE_bool, False), "Write each picture as PDF too."),
+    "other_run": (
+        (flags.DEFINE_string, None),
+        "Run whose rounds are the columns. Default: those of --run_dir.",
+    ),
+    "labels": (
+        (flags.DEFINE_list, []),
+        "Names for --run_dir and --other_run. Default: those of the directories.",
+    ),
+    "at_rounds": ((flags.DEFINE_list, []), "Finished rounds to measure."),
+    "points": ((flags.DEFINE_integer, 20), "Equidistant points of each line, with its ends."),
+    "split": ((flags.DEFINE_enum, "test", ["test", "train"]), "Examples to evaluate on."),
+    "bn_stats": (
+        (flags.DEFINE_enum, "recompute", ["recompute", "interpolate", "endpoint"]),
+        "BatchNorm's statistics at a point of a line: mean and variance over the first 10,000 "
+        "training examples, unaugmented; those of the ends, interpolated; or those of the nearer "
+        "end.",
+    ),
+    "start": (
+        (flags.DEFINE_string, "init"),
+        "init, or rewind:STEP (rewind:4ep): train from the state of round 0 after so many steps.",
+    ),
+    "data_dir": (
+        (flags.DEFINE_string, None),
+        "Directory that holds the prepared datasets. Default: the run's.",
+    ),
+    "strategy": (
+        (flags.DEFINE_enum, "auto", ["auto", "one_device", "mirrored"]),
+        "Where to compute, on one machine.",
+    ),
+    "jit_compile": (
+        (flags.DEFINE_enum, "auto", ["auto", "on", "off"]),
+        "Compile with XLA. auto: as training does.",
+    ),
+}
+BESIDE = "Run to show beside --run_dir, as its reinit; several, with commas, are replicates."
+OUTPUT = ("run_dir", "out_dir", "pdf")
+COMPUTING = ("data_dir", "strategy", "jit_compile")
+
+
+def define(*names, about=None, **defaults):
+    """Defines flags of FLAGS for a tool.
+
+    Args:
+        *names: those with the usual default.
+        about: {flag: help} where it means something of its own to the tool.
+        **defaults: {flag: default} of further ones.
+    """
+    for name in (*names, *defaults):
+        (function, default, *choices), text = FLAGS[name]
+        function(name, defaults.get(name, default), *choices, (about or {}).get(name, text))
+
+
+def values(*names) -> dict:
+    """{flag: value}."""
+    return {name: flags.FLAGS[name].value for name in names}
+
+
+def output() -> Output:
+    """The Output that --out_dir and --pdf ask for."""
+    return Output(flags.FLAGS.out_dir, flags.FLAGS.pdf)
+
+
+def runs():
+    """The RunDirs that --run_dir names, checked."""
+    opened = open_runs(flags.FLAGS.run_dir)
+    names = [run.path.name for run in opened]
+    if flags.FLAGS.out_dir and len(set(names)) != len(names):
+        raise InputError(
+            f"--out_dir expects runs of different names, for directories in it. Received: "
+            f"{','.join(names)}"
+        )
+    return opened
+
+
+def other_run():
+    """The RunDir that --other_run names, checked; None without."""
+    name = flags.FLAGS.other_run
+    return open_runs([name])[0] if name else None
+
+
+def groups():
+    """{label: RunDirs} of --run_dir and --other_run, a list of runs each, checked.
+
+    Raises:
+        InputError: runs that do not go together, or another number of labels.
+    """
+    others = [path for path in (flags.FLAGS.other_run or "").split(",") if path]
+    paths = [group for group in (flags.FLAGS.run_dir, others) if group]
+    opened = iter(open_runs([path for group in paths for path in group]))
+    labels = flags.FLAGS.labels or [pathlib.Path(group[0]).name for group in paths]
+    if not len(set(labels)) == len(labels) == len(paths):
+        raise InputError(
+            f"--labels: expected {len(paths)} different names, of --run_dir and --other_run. "
+            f"Received: {','.join(labels)}"
+        )
+    return {
+        label: [next(opened) for _ in group] for label, group in zip(labels, paths, strict=True)
+    }
