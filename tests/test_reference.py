@@ -182,7 +182,7 @@ def test_saliency_is_the_mean_over_batches_of_the_squared_gradient(flags, experi
     images, labels = reference.train  # as they are
     inputs = reference.inputs(images)
     _, errors = reference.losses(run.final(0), inputs, labels)
-    order = visit_order([len(labels)], Noise(5, 0), 0, window=config.shuffle_window)[2]
+    order = visit_order(SHARDS, Noise(5, 0), 0, window=WINDOW)[2]
     steps = len(labels) // config.batch_size
     squares = [
         (inputs[batch].T @ errors[batch] / len(batch)) ** 2
