@@ -1,6 +1,7 @@
 """Pruning for any functional or sequential Keras 3 model, under the user's own training."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import keras
 
@@ -11,7 +12,9 @@ from lottery_tf.method import pruning
 from lottery_tf.method.resets import RESETS, Sources
 
 
-def prune(model, fraction, *, criterion="magnitude", scope="global"):
+def prune(
+    model: keras.Model, fraction: float, *, criterion: str = "magnitude", scope: str = "global"
+) -> float:
     """Prunes a masked model in place, on top of what is pruned already.
 
     Args:
@@ -35,7 +38,8 @@ class Round:
     density: float
 
 
-def rounds(model, rounds, fraction, *, reset="init", seed=0, criterion="magnitude", scope="global"):
+def rounds(model: keras.Model, rounds: int, fraction: float, *, reset: str = "init", seed: int = 0,
+           criterion: str = "magnitude", scope: str = "global") -> Iterator[Round]:  # fmt: skip
     """Iterative magnitude pruning around the user's own training.
 
         for round in lottery_tf.rounds(model, rounds=10, fraction=0.2):
@@ -81,7 +85,7 @@ def rounds(model, rounds, fraction, *, reset="init", seed=0, criterion="magnitud
                 fraction,
                 criterion=criterion,
                 scope=scope,
-                initial=lambda weights=weights: weights,
+                initial=weights.copy,
             )
 
 
