@@ -5,6 +5,11 @@ finished run: load(run_dir, round).
 """
 
 import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lottery_tf.fit import prune, rounds
+    from lottery_tf.masking import masked
 
 __version__ = "0.1.0"
 __all__ = ["load", "masked", "prune", "rounds"]
@@ -12,7 +17,7 @@ __all__ = ["load", "masked", "prune", "rounds"]
 _ROOMS = {"load": "analysis.loading", "masked": "masking", "prune": "fit", "rounds": "fit"}
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     # Only who asks for these needs Keras: method, rundir and the tools on files do without.
     if name in _ROOMS:
         return getattr(importlib.import_module(f"lottery_tf.{_ROOMS[name]}"), name)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 
 import keras
 
@@ -12,7 +13,9 @@ from lottery_tf.method import pruning
 from lottery_tf.method.resets import RESETS, Sources
 
 
-def prune(model, fraction, *, criterion="magnitude", scope="global"):
+def prune(
+    model: keras.Model, fraction: float, *, criterion: str = "magnitude", scope: str = "global"
+) -> float:
     """Prunes a masked model in place, on top of what is pruned already.
 
     Args:
@@ -36,7 +39,8 @@ class Round:
     density: float
 
 
-def rounds(model, rounds, fraction, *, reset="init", seed=0, criterion="magnitude", scope="global"):
+def rounds(model: keras.Model, rounds: int, fraction: float, *, reset: str = "init", seed: int = 0,
+           criterion: str = "magnitude", scope: str = "global") -> Iterator[Round]:  # fmt: skip
     """Iterative magnitude pruning around the user's own training.
 
         for round in lottery_tf.rounds(model, rounds=10, fraction=0.2):
@@ -68,15 +72,14 @@ def rounds(model, rounds, fraction, *, reset="init", seed=0, criterion="magnitud
         initialization=lambda index: _fresh(model, seed + index) if index else start,
         trained=lambda: masking.get_weights(model),
     )
-    by = {"criterion": criterion, "scope": scope}
     for index in range(rounds):
         weights, _ = RESETS[reset if index else "init"](sources, masks, index)
         masking.set_weights(model, weights, masks)
         renew()
         yield Round(index, pruning.density(masks))
         if index < rounds - 1:
-            trained, initial = masking.get_weights(model), functools.partial(dict, weights)
-            masks, _ = pruning.prune(trained, masks, fraction, initial=initial, **by)
+            by = functools.partial(pruning.prune, criterion=criterion, scope=scope)
+            masks, _ = by(masking.get_weights(model), masks, fraction, initial=weights.copy)
 
 
 def _fresh(model, seed):

@@ -8,19 +8,29 @@ Run it again to resume; a run that is finished grows with a larger --rounds.
 import functools
 import os
 import platform
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from lottery_tf import datasets, models
-from lottery_tf.config import command
-from lottery_tf.method import pruning, streams
+from lottery_tf.config import Config, command
+from lottery_tf.method import Masks, Weights, pruning, streams
 from lottery_tf.method.resets import RESETS, Sources
 from lottery_tf.repulsion.optima import check_runs, optima_of
 from lottery_tf.rundir import RunDir
 from lottery_tf.terminal import console, quiet, signals
 
+if TYPE_CHECKING:  # these import TensorFlow
+    from lottery_tf.training.devices import Cluster
+    from lottery_tf.training.engine import Engine
+    from lottery_tf.training.training import Training
 
-def experiment(config, run, engine, initialization, stop_signal=lambda: 0):
+Initialization = Callable[[int], Weights]  # of a round
+
+
+def experiment(config: Config, run: RunDir, engine: "Engine", initialization: Initialization,
+               stop_signal: Callable[[], int] = lambda: 0) -> None:  # fmt: skip
     """Reset, train, prune, save: from the first round that is not finished to the last.
 
     Every worker calls this; the chief alone reads and writes the run, and decides.
@@ -52,13 +62,13 @@ def experiment(config, run, engine, initialization, stop_signal=lambda: 0):
         weights, history = train_or_continue(engine, training, run.path, recorder, stop_signal)
         weighted = config.repel_weighting == "saliency"
         squared_gradients = engine.squared_gradients(noise) if weighted else None
-        if cluster.is_chief:
-            start = training.start
-            masks, threshold = prune(config, training.masks, weights, lambda start=start: start)
+        if isinstance(recorder, Recorder):
+            masks, threshold = prune(config, training.masks, weights, training.weights.copy)
             recorder.save(training, weights, history, threshold, squared_gradients)
 
 
-def reset(config, run, initialization, masks, noise):
+def reset(config: Config, run: RunDir, initialization: Initialization, masks: Masks,
+          noise: streams.Noise) -> "Training":  # fmt: skip
     """The Training of a round: its start under its masks, and the optima it is repelled from.
 
     Round 0 starts from W_0, the initialization of round 0, whatever the reset.
@@ -71,7 +81,9 @@ def reset(config, run, initialization, masks, noise):
     return Training(start, masks, noise, optima_of(config, run, round, masks), first)
 
 
-def prune(config, masks, trained, initial):
+def prune(
+    config: Config, masks: Masks, trained: Weights, initial: Callable[[], Weights]
+) -> tuple[Masks, pruning.Threshold]:
     """(masks of the next round, Threshold) from a round's masks, end, and start: a function."""
     return pruning.prune(
         trained,
@@ -83,7 +95,9 @@ def prune(config, masks, trained, initial):
     )
 
 
-def prepare(config, directory, cluster):
+def prepare(
+    config: Config, directory: datasets.Directory, cluster: "Cluster"
+) -> tuple["Engine", Initialization]:
     """The engine of an experiment, and its initialization: a function of the round -> weights."""
     from lottery_tf import masking
     from lottery_tf.training.engine import Engine
@@ -98,7 +112,7 @@ def prepare(config, directory, cluster):
     return engine, lambda round: fresh(round) if round else first()
 
 
-def main(config):
+def main(config: Config) -> int:
     """Checks everything, then runs or resumes the experiment; returns the exit status."""
     run = RunDir(config.run_dir)
     # Of several hosts only the chief looks at the run, and TensorFlow knows which one that is.
@@ -120,7 +134,8 @@ def main(config):
         return signals.resumable(functools.partial(work, config, run, engine, initialization))
 
 
-def lead(config, run, engine, initialization, stop_signal):
+def lead(config: Config, run: RunDir, engine: "Engine", initialization: Initialization,
+         stop_signal: Callable[[], int]) -> None:  # fmt: skip
     """The experiment on the chief, which opens the run, logs and prints."""
     with run.open(config) as finished:
         devices = f"{engine.cluster.replicas} replicas on {engine.cluster.workers} workers"
@@ -140,7 +155,7 @@ def lead(config, run, engine, initialization, stop_signal):
         run.log("finished")
 
 
-def versions():
+def versions() -> str:
     """What a result may depend on, in one line."""
     import keras
     import tensorflow as tf

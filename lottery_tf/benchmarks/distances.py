@@ -14,7 +14,9 @@ from lottery_tf.store import files
 from lottery_tf.store.rounds import FinishedRound, check_files
 
 # As many weights as ResNet-50's kernels have, in kernels as large as its largest.
-SHAPES = {f"layer{index}/kernel": (3, 3, 512, 512) for index in range(10)}
+SHAPES: dict[str, tuple[int, ...]] = {
+    f"layer{index}/kernel": (3, 3, 512, 512) for index in range(10)
+}
 SHAPES |= {"logits/kernel": (2048, 930)}
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 from lottery_tf.config.constraints import OPTIMIZERS, check_together
 from lottery_tf.config.fields import check, flag, format_value
@@ -24,8 +25,8 @@ class Config:
         how=True,
     )
     seed: int = flag(0, "Seed that --init_seed and --data_seed default to.", at_least=0)
-    init_seed: int | None = flag(None, "Seed of the initialization. Default: --seed.", at_least=0)
-    data_seed: int | None = flag(
+    init_seed: int = flag(None, "Seed of the initialization. Default: --seed.", at_least=0)
+    data_seed: int = flag(
         None, "Seed of the SGD noise, the order of the data. Default: --seed.", at_least=0
     )
 
@@ -225,7 +226,7 @@ class Config:
                 object.__setattr__(self, name, self.seed)
 
     @classmethod
-    def recorded(cls, values, **changes):
+    def recorded(cls, values: dict[str, Any], **changes: Any) -> "Config":
         """The Config that config.json holds, with some flags changed.
 
         A flag that config.json does not know has its default.
@@ -233,13 +234,13 @@ class Config:
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
         return cls(**(values | changes))
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The lines of config.json: every flag but run_dir, one per line."""
         values = dataclasses.asdict(self)
         del values["run_dir"]
         return json.dumps(values, indent=0) + "\n"
 
-    def to_flags(self):
+    def to_flags(self) -> str:
         """The lines of flags.cfg: a flag file that repeats the experiment."""
         values = dataclasses.asdict(self)
         return "".join(

@@ -5,6 +5,8 @@ import os
 import pathlib
 import re
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from absl import app, flags
 
@@ -22,7 +24,7 @@ _DEFINE = {
 }
 
 
-def define_config_flags(flag_values=flags.FLAGS):
+def define_config_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines an absl flag for every field of Config, with its default, choices and help."""
     flags.disclaim_key_flags()  # --help lists them under the command that asked for them
     for field in dataclasses.fields(Config):
@@ -36,7 +38,7 @@ def define_config_flags(flag_values=flags.FLAGS):
             define(field.name, field.default, text, flag_values=flag_values)
 
 
-def expand_flag_files(arguments):
+def expand_flag_files(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
     """Puts the flags of every --flagfile first, so that the command line wins wherever it stands.
 
     A --flagfile inside a flag file is looked for beside the including file; one of the command
@@ -52,12 +54,12 @@ def expand_flag_files(arguments):
         InputError: a flag file that does not exist or includes itself.
     """
     from_files, others, names = [], [], []
-    arguments = iter(arguments)
-    for argument in arguments:
+    rest = iter(arguments)
+    for argument in rest:
         if argument == "--":
-            others += [argument, *arguments]
+            others += [argument, *rest]
         elif argument in ("--flagfile", "-flagfile"):
-            names.append(next(arguments, ""))
+            names.append(next(rest, ""))
         elif match := re.fullmatch(r"--?flagfile=(.*)", argument):
             names.append(match[1])
         else:
@@ -94,7 +96,7 @@ def _read_flag_file(path, including):
     return found
 
 
-def parse_config(arguments, flag_values=flags.FLAGS):
+def parse_config(arguments: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> Config:
     """The Config that a command line asks for, its default run_dir filled in.
 
     Args:
@@ -151,7 +153,7 @@ def _parse_items(field, items):
         ) from None
 
 
-def default_run_dir(flag_files, changed):
+def default_run_dir(flag_files: list[str], changed: dict[str, Any]) -> str:
     """runs/<flag files>, with _flag=value for each changed experiment flag."""
     name = "+".join(pathlib.Path(name).stem for name in flag_files) or "defaults"
     for flag, value in changed.items():
@@ -160,14 +162,14 @@ def default_run_dir(flag_files, changed):
     return str(pathlib.Path("runs") / name)
 
 
-def parse_flags(arguments):
+def parse_flags(arguments: list[str]) -> None:
     """Parses the flags of a tool into absl's FLAGS; arguments as in parse_config."""
     program, *arguments = arguments
     from_files, others, _ = expand_flag_files(arguments)
     _refuse_arguments(flags.FLAGS([program, *from_files, *others]))
 
 
-def run(main, parse=parse_flags):
+def run(main: Callable, parse: Callable = parse_flags) -> None:
     """Runs a command: main(parse(command line)); bad input is one line and exit status 1."""
     app.run(_guarded(main), flags_parser=_guarded(parse))
 

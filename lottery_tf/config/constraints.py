@@ -1,5 +1,7 @@
 """What the flags of a Config must be together, and which flags need another."""
 
+from typing import Any
+
 from lottery_tf import datasets, models
 from lottery_tf.datasets import DATASETS, is_directory
 from lottery_tf.errors import InputError
@@ -40,7 +42,7 @@ OF_NETWORK = {
 }
 
 
-def check_together(config):
+def check_together(config: Any) -> None:
     """Raises InputError if flags of a Config do not go together."""
     if config.model not in MODELS and ":" not in config.model:
         raise InputError(
@@ -68,7 +70,7 @@ def check_together(config):
         check_drops(config.lr_drops, config.epochs)
 
 
-def check_given(config, given):
+def check_given(config: Any, given: set[str]) -> None:
     """Raises InputError if a flag that the command line gave would do nothing.
 
     Args:

@@ -3,11 +3,14 @@
 import dataclasses
 import math
 import typing
+from typing import Any
 
 from lottery_tf.errors import InputError
 
 
-def flag(default, help, *, choices=None, at_least=None, above=None, below=None, how=False):
+def flag(default: Any, help: str, *, choices: tuple[str, ...] | None = None,
+         at_least: float | None = None, above: float | None = None,
+         below: float | None = None, how: bool = False) -> Any:  # fmt: skip
     """A field of Config.
 
     `choices`, `at_least`, `above` and `below` bound the value; `how` marks a flag that says only
@@ -18,20 +21,20 @@ def flag(default, help, *, choices=None, at_least=None, above=None, below=None, 
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def format_value(value):
+def format_value(value: Any) -> str:
     """A field's value as it stands on a command line."""
     if isinstance(value, tuple | list):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def value_type(field):
+def value_type(field: dataclasses.Field) -> Any:
     """The type of one value of a field: int, float, str or bool, without Optional and tuple."""
     inner = [kind for kind in typing.get_args(field.type) if kind not in (type(None), Ellipsis)]
     return inner[0] if inner else field.type
 
 
-def check(field, value):
+def check(field: dataclasses.Field, value: Any) -> None:
     """Raises InputError if a value is outside a field's limits."""
     limits = field.metadata
     if value is None:

@@ -6,6 +6,7 @@ This module imports no framework: a name can be checked before TensorFlow is loa
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 from lottery_tf.errors import InputError
 
@@ -71,17 +72,17 @@ class Split:
     shards: tuple[Shard, ...]
 
     @property
-    def examples(self):
+    def examples(self) -> int:
         return sum(self.lengths)
 
     @property
-    def lengths(self):
+    def lengths(self) -> list[int]:
         """The used examples of each shard."""
         return [shard.used for shard in self.shards]
 
-    def first(self, count):
+    def first(self, count: int) -> "Split":
         """The split's first `count` examples."""
-        taken = []
+        taken: list[Shard] = []
         for shard in self.shards:
             used = min(shard.used, count - sum(shard.used for shard in taken))
             if used:
@@ -105,12 +106,12 @@ class Directory:
     classes: int
 
     @property
-    def one_size(self):
+    def one_size(self) -> bool:
         """Whether all images have one size."""
         return self.image_shape[0] is not None
 
 
-def is_directory(dataset):
+def is_directory(dataset: str) -> bool:
     """Whether a --dataset is a directory of the user's."""
     return bool(_infos(pathlib.Path(dataset)))
 
@@ -119,7 +120,7 @@ def _infos(path):
     return sorted([*path.glob("dataset_info.json"), *path.glob("*/dataset_info.json")])
 
 
-def find(config):
+def find(config: Any) -> Directory:
     """The Directory of config.dataset, below config.data_dir if it is a name.
 
     The embedded digits are found wherever the package is. Reads two JSON files.

@@ -3,15 +3,18 @@
 import numpy as np
 import tensorflow as tf
 
+from lottery_tf.method import Array
+from lottery_tf.method.streams import Noise
+
 DRAWS = 2  # random integers in [0, 2**31) per example and epoch
 
 
-def draw(noise, epoch, examples):
+def draw(noise: Noise, epoch: int, examples: int) -> Array:
     """The draws of every example in an epoch: int32 (examples, DRAWS)."""
     return noise.augmentation(epoch).integers(0, 2**31, (examples, DRAWS), np.int32)
 
 
-def flip_crop(images, draws, *, padding=4):
+def flip_crop(images: tf.Tensor, draws: tf.Tensor, *, padding: int = 4) -> tf.Tensor:
     """Flips half of the images, and crops them after padding with zeros, as is usual on CIFAR.
 
     Args:
@@ -37,18 +40,18 @@ def flip_crop(images, draws, *, padding=4):
     return tf.gather(taken, columns, axis=2, batch_dims=1)
 
 
-def none(images, draws):
+def none(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """The images as they are."""
     return images
 
 
-def flip(images, draws):
+def flip(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """Flips half of the images."""
     flipped = draws[:, 0] % 2 == 1
     return tf.where(flipped[:, tf.newaxis, tf.newaxis, tf.newaxis], images[:, :, ::-1], images)
 
 
-def resized_crop(jpeg, draws, size):
+def resized_crop(jpeg: tf.Tensor, draws: tf.Tensor, size: int) -> tf.Tensor:
     """A random part of a JPEG, resized; `flip` comes later, on the device.
 
     The part's area is uniform in 8 to 100% of the image, its logarithmic aspect ratio in 3/4 to
@@ -66,7 +69,7 @@ def resized_crop(jpeg, draws, size):
     return _resize(part, size)
 
 
-def random_window(jpeg, draws, tries=10):
+def random_window(jpeg: tf.Tensor, draws: tf.Tensor, tries: int = 10) -> tf.Tensor:
     """(top, left, height, width) of the first of `tries` random parts that lies in the image."""
     height, width = tf.unstack(tf.image.extract_jpeg_shape(jpeg)[:2])
     uniform = tf.random.stateless_uniform((2, tries), seed=draws)
@@ -86,7 +89,7 @@ def random_window(jpeg, draws, tries=10):
     return tf.cast(tf.stack([top, left, heights[first], widths[first]]), tf.int32)
 
 
-def centre_crop(jpeg, size, *, resize=256 / 224):
+def centre_crop(jpeg: tf.Tensor, size: int, *, resize: float = 256 / 224) -> tf.Tensor:
     """The middle of a JPEG: its shorter side counts resize * size, of which size is taken.
 
     Decodes only the middle.

@@ -9,14 +9,16 @@ import zlib
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lottery_tf.datasets.raw import Source
+from lottery_tf.datasets.raw import Source, Sources
 from lottery_tf.errors import InputError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 SPLITS = {"train": ("train",), "test": ("test", "val", "validation")}
 
 
-def image_folders(directory, *, size=None, skip_bad=False):
+def image_folders(
+    directory: pathlib.Path, *, size: tuple[int, int] | None = None, skip_bad: bool = False
+) -> Sources:
     """The splits <train>/<class>/<image> and <test | val>/<class>/<image>, or tars of them.
 
     Args:
@@ -58,7 +60,7 @@ def image_folders(directory, *, size=None, skip_bad=False):
     return {split: source(*found) for split, found in names.items()}
 
 
-def one_size(sources):
+def one_size(sources: Sources) -> tuple[int, int] | None:
     """(height, width) if all images of all sources have one size, else None; reads headers."""
     sizes = set()
     for source in sources.values():

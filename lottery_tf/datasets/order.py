@@ -2,8 +2,13 @@
 
 import numpy as np
 
+from lottery_tf.method import Array
+from lottery_tf.method.streams import Noise
 
-def visit_order(shard_lengths, noise, epoch, *, window):
+
+def visit_order(
+    shard_lengths: list[int], noise: Noise, epoch: int, *, window: int
+) -> tuple[Array, Array, Array]:
     """The order in which an epoch visits the examples.
 
     Shards are permuted and concatenated, cut into windows of `window` records, and the records

@@ -7,6 +7,7 @@ import os
 import pathlib
 import shutil
 import tempfile
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -42,7 +43,7 @@ def _any_folder(directory, *, skip_bad):
 
 
 # How the user's own files are read: a function of their directory that gives a Source per split.
-RAW = {
+RAW: dict[str, Callable[..., raw.Sources]] = {
     "mnist": lambda directory, skip_bad: raw.mnist(directory),
     "cifar10": functools.partial(_cifar, name="cifar10"),
     "cifar100": functools.partial(_cifar, name="cifar100"),
@@ -59,7 +60,9 @@ DOWNLOAD_ERRORS = (
 )
 
 
-def prepare(dataset, source, *, data_dir, raw_dir=None, name=None, overwrite=False, skip_bad=False):
+def prepare(dataset: str, source: str, *, data_dir: str, raw_dir: str | None = None,
+            name: str | None = None, overwrite: bool = False,
+            skip_bad: bool = False) -> pathlib.Path:  # fmt: skip
     """Prepares a dataset below data_dir / name.
 
     Args:
@@ -87,6 +90,7 @@ def prepare(dataset, source, *, data_dir, raw_dir=None, name=None, overwrite=Fal
         if source == "tfds":
             _download(name, aside, raw_dir)
         else:
+            assert raw_dir, "--source=raw expects raw_dir."
             sources = RAW[dataset](pathlib.Path(raw_dir), skip_bad=skip_bad)
             if not skip_bad:
                 check_counts(dataset, sources, raw_dir)
@@ -97,7 +101,7 @@ def prepare(dataset, source, *, data_dir, raw_dir=None, name=None, overwrite=Fal
     return next(target.glob("*/dataset_info.json")).parent
 
 
-def check_counts(name, sources, raw_dir):
+def check_counts(name: str, sources: raw.Sources, raw_dir: str) -> None:
     """Raises InputError unless every split has the examples that the dataset is known for."""
     for split, count in COUNTS.get(name, {}).items():
         found = sources[split].count
@@ -108,7 +112,8 @@ def check_counts(name, sources, raw_dir):
             )
 
 
-def write(name, sources, data_dir, *, version, description="", homepage=None):
+def write(name: str, sources: raw.Sources, data_dir: pathlib.Path, *, version: str,
+          description: str = "", homepage: str | None = None) -> None:  # fmt: skip
     """Writes {split: Source} as the TFDS dataset data_dir / name / version.
 
     Arrays are stored as PNG, without loss, in their order; files keep their bytes and are mixed,

@@ -7,14 +7,17 @@ import dataclasses
 import gzip
 import io
 import math
+import pathlib
 import pickle
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from lottery_tf.errors import InputError
+from lottery_tf.method import Array
 
 IDX_UINT8 = 0x08
 CIFAR_CLASSES = {
@@ -41,14 +44,17 @@ class Source:
     classes: tuple[str, ...]
 
 
-def of_arrays(images, labels, classes):
+Sources = dict[str, Source]  # of the splits "train" and "test"
+
+
+def of_arrays(images: Array, labels: Array, classes: tuple[str, ...]) -> Source:
     """The Source of images uint8 (examples, height, width, channels) and their labels."""
     return Source(
         len(labels), lambda: zip(range(len(labels)), images, labels, strict=True), classes
     )
 
 
-def mnist(directory):
+def mnist(directory: pathlib.Path) -> Sources:
     """MNIST from its four IDX files, gzipped or not.
 
     Raises:
@@ -73,7 +79,7 @@ def mnist(directory):
     return sources
 
 
-def read_idx(path, *, rank):
+def read_idx(path: pathlib.Path, *, rank: int) -> Array:
     """The uint8 array of an IDX file: a big-endian magic number, `rank` sizes, the bytes."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
@@ -107,7 +113,7 @@ def _find(directory, stem, kind):
 
 
 # Per dataset: the files of each split, and the bytes of the fine label in a binary record.
-_CIFAR = {
+_CIFAR: dict[str, dict[str, Any]] = {
     "cifar10": {
         "train": [f"data_batch_{i}" for i in range(1, 6)],
         "test": ["test_batch"],
@@ -118,7 +124,7 @@ _CIFAR = {
 }
 
 
-def cifar_archives(name, directory):
+def cifar_archives(name: str, directory: pathlib.Path) -> Sources | None:
     """CIFAR-10 or -100 from the published python or binary archive, packed or unpacked.
 
     Returns:

@@ -1,14 +1,17 @@
 """What the pixels of a dataset are normalised by."""
 
+from typing import Any
+
 import numpy as np
 
-from lottery_tf.datasets import DATASETS, USERS_OWN, tfrecords
+from lottery_tf.datasets import DATASETS, USERS_OWN, Directory, tfrecords
 from lottery_tf.errors import InputError
+from lottery_tf.method import Array
 
 MEASURED_EXAMPLES = 1000
 
 
-def channel_statistics(config, directory) -> tuple[np.ndarray, np.ndarray]:
+def channel_statistics(config: Any, directory: Directory) -> tuple[Array, Array]:
     """Mean and standard deviation per channel of pixel / 255, float32 (channels,) each.
 
     Of a dataset of the user's own, those of its first 1,000 training examples.
@@ -20,7 +23,7 @@ def channel_statistics(config, directory) -> tuple[np.ndarray, np.ndarray]:
                 f"{directory.path}: expected {len(known.mean)} channels. Found: "
                 f"{directory.image_shape[-1]}"
             )
-        return np.float32(known.mean), np.float32(known.std)
+        return np.asarray(known.mean, np.float32), np.asarray(known.std, np.float32)
     batches = tfrecords.stream_in_order(directory, "train", batch_size=MEASURED_EXAMPLES)
     images = next(iter(batches))[0].numpy() / np.float32(255)
     return images.mean((0, 1, 2)), np.maximum(images.std((0, 1, 2)), 1e-3)

@@ -1,15 +1,19 @@
 """TFRecord shards in TensorFlow Datasets' layout -> images and labels, whole or as a stream."""
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from lottery_tf.datasets import augmentation
+from lottery_tf.datasets import Directory, Split, augmentation
 from lottery_tf.datasets.order import visit_order
 from lottery_tf.errors import InputError
+from lottery_tf.method import Array
+from lottery_tf.method.streams import Noise
 
 
-def parser(directory):
+def parser(directory: Directory) -> Callable:
     """A function from a serialized example to (image, label int32).
 
     The image is decoded, uint8 (h, w, c), if all have one size; else it is the file's bytes.
@@ -24,7 +28,7 @@ def parser(directory):
     return parse
 
 
-def read(directory, split):
+def read(directory: Directory, split: str) -> tuple[Array, Array]:
     """A whole split of images of one size in memory, in the order of its shards.
 
     Returns:
@@ -34,7 +38,7 @@ def read(directory, split):
         InputError: a shard that is damaged or has not the number of examples that the dataset
             says; it names the file.
     """
-    images = np.empty((directory.splits[split].examples, *directory.image_shape), np.uint8)
+    images = np.empty((directory.splits[split].examples, *directory.input_shape), np.uint8)
     labels = np.empty(len(images), np.int32)
     parse, start = parser(directory), 0
     for shard in directory.splits[split].shards:
@@ -52,7 +56,7 @@ def read(directory, split):
     return images, labels
 
 
-def check(directory, split):
+def check(directory: Directory, split: str) -> None:
     """Reads every record of a split but decodes no image; raises InputError as `read` does."""
     features = tfds.builder_from_directory(directory.path).info.features
     decoders = {"image": tfds.decode.SkipDecoding()}
@@ -60,7 +64,7 @@ def check(directory, split):
     def label(record):
         return features.deserialize_example(record, decoders=decoders)["label"]
 
-    labels = []
+    labels: list[Array] = []
     for shard in directory.splits[split].shards:
         try:
             records = tf.data.TFRecordDataset(str(shard.path)).map(label, tf.data.AUTOTUNE)
@@ -72,7 +76,7 @@ def check(directory, split):
     _check_labels(directory, split, np.concatenate(labels))
 
 
-def check_lengths(directory, split):
+def check_lengths(directory: Directory, split: str) -> None:
     """Counts the records of a split by their lengths alone, for what is too large to be read twice.
 
     Raises:
@@ -92,17 +96,17 @@ def check_lengths(directory, split):
 
 
 def stream(
-    directory,
-    split,
-    noise,
+    directory: Directory,
+    split: Split,
+    noise: Noise,
     *,
-    epoch,
-    window,
-    batch_size,
-    augment=True,
-    steps=(0, None),
-    part=(0, 1),
-):
+    epoch: int,
+    window: int,
+    batch_size: int,
+    augment: bool = True,
+    steps: tuple[int, int | None] = (0, None),
+    part: tuple[int, int] = (0, 1),
+) -> tf.data.Dataset:
     """The batches of one epoch of training, read from the shards in `visit_order`.
 
     Holds three windows of undecoded records at most, and a few batches. Images of varying size are
@@ -123,7 +127,7 @@ def stream(
     """
     rows = batch_size // part[1]
     last = split.examples // batch_size if steps[1] is None else steps[1]
-    places = np.arange(steps[0] * batch_size, last * batch_size).reshape(-1, part[1], rows)
+    places: Array = np.arange(steps[0] * batch_size, last * batch_size).reshape(-1, part[1], rows)
     places = places[:, part[0]].ravel()  # in the epoch, of the rows to decode
     records = _visited(split, noise, epoch, places, steps[0] * batch_size // window, window)
     decode = _decoder(directory, augment)
@@ -165,7 +169,9 @@ def _visited(split, noise, epoch, places, first_window, window):
     return tf.data.Dataset.zip(records, visits).map(visit).unbatch()
 
 
-def stream_in_order(directory, split, *, batch_size, part=(0, 1)):
+def stream_in_order(
+    directory: Directory, split: str, *, batch_size: int, part: tuple[int, int] = (0, 1)
+) -> tf.data.Dataset:
     """A split, in the order of its shards, in batches; the last one may be smaller.
 
     Args:

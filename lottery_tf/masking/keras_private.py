@@ -3,34 +3,36 @@
 Tried with Keras 3.15.
 """
 
+from collections.abc import Callable
+
 import keras
 
 from lottery_tf.errors import InputError
 
 
-def flatten_layers(model, *, include_self=True):
+def flatten_layers(model: keras.Layer, *, include_self: bool = True) -> list[keras.Layer]:
     """The layers of a model, those inside nested models and wrappers too, in their order."""
     return list(model._flatten_layers(include_self=include_self))
 
 
-def add_weights(layer, add):
+def add_weights(layer: keras.Layer, add: Callable[[], None]) -> None:
     """Calls add() while a layer that is built may get further weights, as for LoRA in Keras."""
     layer._tracker.unlock()
     add()
     layer._tracker.lock()
 
 
-def stored_variable(layer, name):
+def stored_variable(layer: keras.Layer, name: str) -> keras.Variable:
     """The variable of a kernel: Dense and Conv keep it as _kernel, behind a property."""
     return layer.__dict__.get(f"_{name}", layer.__dict__.get(name))
 
 
-def slot_index(optimizer, variable):
+def slot_index(optimizer: keras.Optimizer, variable: keras.Variable) -> int:
     """The place of a variable's slot in the lists that add_optimizer_variables gives."""
     return optimizer._get_variable_index(variable)
 
 
-def nodes(network):
+def nodes(network: keras.Model) -> list:
     """The calls of layers in a functional model, in the order of their execution.
 
     Raises:
@@ -45,6 +47,6 @@ def nodes(network):
     return [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
 
 
-def calls(layer):
+def calls(layer: keras.Layer) -> int:
     """How often a layer is called in functional models."""
     return len(layer._inbound_nodes)

@@ -1,11 +1,15 @@
 """Keras layers whose kernels are multiplied by masks, and the weights and masks of a network."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
 
 from lottery_tf.masking import keras_private
+from lottery_tf.method import Array
+
+_Mixin: Any = object  # what `Masked` lacks is in the Keras layer that stands beside it
 
 
 class KeepMasked(keras.constraints.Constraint):
@@ -15,11 +19,11 @@ class KeepMasked(keras.constraints.Constraint):
     layer makes it with its mask: it is not part of the layer's configuration.
     """
 
-    def __init__(self, mask, user_constraint):
+    def __init__(self, mask: keras.Variable, user_constraint: keras.constraints.Constraint | None):
         self.mask = mask
         self.user_constraint = user_constraint
 
-    def __call__(self, kernel):
+    def __call__(self, kernel: Any) -> Any:
         if self.user_constraint is not None:
             kernel = self.user_constraint(kernel)
         return _select(self.mask, kernel)
@@ -34,18 +38,18 @@ class Kernel:
     layer: keras.layers.Layer
 
 
-class Masked:
+class Masked(_Mixin):
     """Mixin of the masked layers: each kernel is computed with under its mask.
 
     A mask is a non-trainable bool weight of the kernel's shape beside it, True where the weight
     lives; Keras saves and loads it with the layer.
     """
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
         self.add_masks()
 
-    def add_masks(self):
+    def add_masks(self) -> None:
         """Gives every kernel of a built layer a mask that keeps all of it."""
         for name in self.kernel_names:
             variable = keras_private.stored_variable(self, name)
@@ -60,21 +64,21 @@ class Masked:
             variable.constraint = KeepMasked(mask, variable.constraint)
 
     @property
-    def kernels(self):
+    def kernels(self) -> list[Kernel]:
         """A Kernel for each prunable weight of the layer."""
         return [
             Kernel(keras_private.stored_variable(self, name), getattr(self, _mask_name(name)), self)
             for name in self.kernel_names
         ]
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
         for kernel in self.kernels:
             check_masked(kernel.variable.path, kernel.variable.numpy(), kernel.mask.numpy())
             if self.saves_kernels_alone:
                 store[kernel.mask.name] = kernel.mask
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         super().load_own_variables(store)
         for kernel in self.kernels:
             if self.saves_kernels_alone:
@@ -139,7 +143,7 @@ def _select(mask, kernel):
     return keras.ops.where(mask, kernel, keras.ops.zeros((), kernel.dtype))
 
 
-def check_masked(path, kernel, mask):
+def check_masked(path: str, kernel: Array, mask: Array) -> None:
     """Raises RuntimeError if a pruned weight is not exactly zero."""
     alive = np.count_nonzero(kernel[np.logical_not(mask)])
     if alive:
@@ -150,7 +154,7 @@ def check_masked(path, kernel, mask):
 class MaskedMultiHeadAttention(keras.layers.MultiHeadAttention):
     """keras.layers.MultiHeadAttention whose four projections are masked."""
 
-    def build(self, query_shape, value_shape, key_shape=None):
+    def build(self, query_shape: tuple, value_shape: tuple, key_shape: Any = None) -> None:
         super().build(query_shape, value_shape, key_shape)
         mask_inside(self)
 
@@ -159,7 +163,7 @@ class MaskedMultiHeadAttention(keras.layers.MultiHeadAttention):
 class MaskedGroupQueryAttention(keras.layers.GroupQueryAttention):
     """keras.layers.GroupQueryAttention whose four projections are masked."""
 
-    def build(self, query_shape, value_shape, key_shape=None):
+    def build(self, query_shape: tuple, value_shape: tuple, key_shape: Any = None) -> None:
         super().build(query_shape, value_shape, key_shape)
         mask_inside(self)
 
@@ -171,7 +175,7 @@ COMPOSITE = {
 }
 
 
-def mask_inside(layer):
+def mask_inside(layer: keras.Layer) -> None:
     """Masks, in place, the layers that a built layer or model holds."""
     for inner in keras_private.flatten_layers(layer, include_self=False):
         if type(inner) in MASKED:

@@ -9,7 +9,7 @@ from lottery_tf.masking import network
 from lottery_tf.masking.layers import mask_inside
 
 
-def masked(model):
+def masked(model: keras.Model) -> keras.Model:
     """A copy of a model with masked layers, its weights kept, and nothing pruned yet.
 
     Dense, EinsumDense, Conv, their transposes, DepthwiseConv and SeparableConv become masked, also
@@ -44,7 +44,7 @@ def masked(model):
     return copy
 
 
-def left_dense(model):
+def left_dense(model: keras.Model) -> list[str]:
     """Paths of the trainable variables of rank 2 or more, but biases, that have no mask."""
     kernels = network.kernels(model)
     return [

@@ -1,19 +1,22 @@
-"""The weights and masks of a network, as {path: array}."""
+"""The weights and masks of a network, a keras.Model, as {path: array}."""
+
+from typing import Any
 
 import keras
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.layers import Masked, check_masked
+from lottery_tf.masking.layers import Kernel, Masked, check_masked
+from lottery_tf.method import Masks, Weights
 
 
-def kernels(network):
+def kernels(network: Any) -> dict[str, Kernel]:
     """{path: Kernel} of the prunable weights of a network, in the order of its layers.
 
     Raises:
         InputError: there is none, or two have one path.
     """
-    found = {}
+    found: dict[str, Kernel] = {}
     for layer in keras_private.flatten_layers(network):
         for kernel in layer.kernels if isinstance(layer, Masked) else ():
             _add(found, network, kernel.variable.path, kernel)
@@ -25,7 +28,7 @@ def kernels(network):
     return found
 
 
-def transposed_kernels(network):
+def transposed_kernels(network: Any) -> set[str]:
     """The paths of the kernels of transposed convolutions: (…, outputs, inputs)."""
     layers = keras.layers
     transposes = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
@@ -37,14 +40,14 @@ def transposed_kernels(network):
     }
 
 
-def variables(network):
+def variables(network: Any) -> dict[str, Any]:
     """{path: Keras variable} of a network without its masks: what a round's files hold.
 
     Raises:
         InputError: two variables have one path.
     """
     masks = {id(kernel.mask) for kernel in kernels(network).values()}
-    found = {}
+    found: dict[str, Any] = {}
     for variable in network.weights:
         if id(variable) not in masks:
             _add(found, network, variable.path, variable)
@@ -60,17 +63,17 @@ def _add(found, network, path, value):
     found[path] = value
 
 
-def get_weights(network):
+def get_weights(network: Any) -> Weights:
     """{path: array} of every variable but the masks."""
     return {path: variable.numpy() for path, variable in variables(network).items()}
 
 
-def get_masks(network):
+def get_masks(network: Any) -> Masks:
     """{kernel path: bool array}."""
     return {path: kernel.mask.numpy() for path, kernel in kernels(network).items()}
 
 
-def set_weights(network, weights, masks):
+def set_weights(network: Any, weights: Weights, masks: Masks) -> None:
     """Assigns weights {path: array} and masks {kernel path: bool array} to a network."""
     for path, variable in variables(network).items():
         variable.assign(weights[path])

@@ -1,11 +1,14 @@
 """The learning rate of every step. NumPy only."""
 
+from typing import Any
+
 import numpy as np
 
 from lottery_tf.errors import InputError
+from lottery_tf.method import Array
 
 
-def learning_rates(config, steps_per_epoch):
+def learning_rates(config: Any, steps_per_epoch: int) -> Array:
     """The learning rate of each update of a round, counted from the schedule's step 0.
 
     Args:
@@ -24,12 +27,12 @@ def learning_rates(config, steps_per_epoch):
     return rates.astype(np.float32)
 
 
-def constant(config, steps, steps_per_epoch):
+def constant(config: Any, steps: Array, steps_per_epoch: int) -> Array:
     """1 at every step."""
     return np.ones(len(steps))
 
 
-def step(config, steps, steps_per_epoch):
+def step(config: Any, steps: Array, steps_per_epoch: int) -> Array:
     """Divided by lr_drop_factor at the first step of each epoch in lr_drops."""
     drops = np.asarray(config.lr_drops) * steps_per_epoch
     return config.lr_drop_factor ** -np.searchsorted(np.sort(drops), steps, side="right").astype(
@@ -37,7 +40,7 @@ def step(config, steps, steps_per_epoch):
     )
 
 
-def cosine(config, steps, steps_per_epoch):
+def cosine(config: Any, steps: Array, steps_per_epoch: int) -> Array:
     """From 1 to 0 along half a cosine over all steps."""
     return (1 + np.cos(np.pi * steps / len(steps))) / 2
 
@@ -46,7 +49,7 @@ def cosine(config, steps, steps_per_epoch):
 SCHEDULES = {"constant": constant, "step": step, "cosine": cosine}
 
 
-def check_drops(drops, epochs):
+def check_drops(drops: tuple[int, ...], epochs: int) -> None:
     """Raises InputError unless --schedule=step has drops, all within the epochs."""
     late = [epoch for epoch in drops if epoch >= epochs]
     if late or not drops:

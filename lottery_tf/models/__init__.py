@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import pkgutil
 from collections.abc import Callable
+from typing import Any
 
 from lottery_tf.errors import InputError
 
@@ -56,7 +57,7 @@ def parameters(name: str) -> set[str]:
     return set(inspect.signature(find(name)).parameters)
 
 
-def build(config, input_shape, classes, *, seed, strategy=None):
+def build(config: Any, input_shape: tuple, classes: int, *, seed: int, strategy: Any = None) -> Any:
     """A new network of config.model, its initialization a function of `seed` alone.
 
     Args:
@@ -119,7 +120,7 @@ def _checked(name, network, input_shape, classes):
     return network if has_masks else masking.masked(network)
 
 
-def initializer(name):
+def initializer(name: str) -> Any:
     """A new Keras initializer: a key of INITIALIZERS."""
     import keras
 

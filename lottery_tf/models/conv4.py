@@ -5,7 +5,7 @@ import keras
 from lottery_tf.models.layers import Builder
 
 
-def conv4(input_shape, classes, *, initializer):
+def conv4(input_shape: tuple, classes: int, *, initializer: str) -> keras.Model:
     """(batch, h, w, c) -> (batch, classes) logits: 2 x 64, pool, 2 x 128, pool, 256, 256."""
     make = Builder(initializer)
     image = features = keras.Input(input_shape, name="image")

@@ -1,6 +1,9 @@
 """What the convolutional networks are made of: as PyTorch pads and normalises, in NHWC."""
 
+from typing import Any
+
 import keras
+from keras import KerasTensor as Tensor
 
 from lottery_tf.masking import MaskedConv2D, MaskedDense
 from lottery_tf.models import initializer as named_initializer
@@ -15,10 +18,11 @@ class Builder:
         bn_affine: whether BatchNorm learns a scale and an offset; None where there is none.
     """
 
-    def __init__(self, initializer, *, bn_affine=None):
+    def __init__(self, initializer: str, *, bn_affine: bool | None = None):
         self.initializer, self.bn_affine = initializer, bn_affine
 
-    def conv(self, features, filters, size, name, *, strides=1, bias=False, activation=None):
+    def conv(self, features: Tensor, filters: int, size: int, name: str, *, strides: int = 1,
+             bias: bool = False, activation: str | None = None) -> Tensor:  # fmt: skip
         """A convolution that keeps the size, or divides it by strides.
 
         Strided ones are padded alike on both sides, as in PyTorch: "same" pads only the far side
@@ -38,7 +42,7 @@ class Builder:
             name=name,
         )(features)
 
-    def norm(self, features, name):
+    def norm(self, features: Tensor, name: str) -> Tensor:
         """BatchNorm with PyTorch's constants."""
         return FusedBatchNormalization(
             momentum=0.9,
@@ -48,12 +52,16 @@ class Builder:
             name=name,
         )(features)
 
-    def conv_norm_relu(self, features, filters, size, name, **options):
+    def conv_norm_relu(
+        self, features: Tensor, filters: int, size: int, name: str, **options: Any
+    ) -> Tensor:
         """Convolution without bias, BatchNorm, ReLU."""
         features = self.norm(self.conv(features, filters, size, name, **options), f"{name}_bn")
         return keras.layers.ReLU(name=f"{name}_relu")(features)
 
-    def dense(self, features, units, name, activation=None):
+    def dense(
+        self, features: Tensor, units: int, name: str, activation: str | None = None
+    ) -> Tensor:
         """A dense layer with bias."""
         return MaskedDense(
             units,
@@ -67,22 +75,24 @@ class Builder:
 class PadChannels(keras.layers.Layer):
     """Adds channels of zeros up to `channels`: the weightless shortcut (option A)."""
 
-    def __init__(self, channels, **kwargs):
+    def __init__(self, channels: int, **kwargs: Any):
         super().__init__(**kwargs)
         self.channels = channels
 
-    def call(self, features):
+    def call(self, features: Tensor) -> Tensor:
         added = self.channels - features.shape[-1]
         return keras.ops.pad(features, [(0, 0), (0, 0), (0, 0), (0, added)])
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
         return (*input_shape[:-1], self.channels)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return super().get_config() | {"channels": self.channels}
 
 
-def shortcut(make, features, filters, strides, name, kind):
+def shortcut(
+    make: Builder, features: Tensor, filters: int, strides: int, name: str, kind: str
+) -> Tensor:
     """The way around a residual block: as it is, or fitted to the block's output.
 
     Args:
@@ -99,7 +109,7 @@ def shortcut(make, features, filters, strides, name, kind):
     return PadChannels(filters, name=f"{name}_pad_channels")(taken)
 
 
-def residual(features, other, name):
+def residual(features: Tensor, other: Tensor, name: str) -> Tensor:
     """ReLU of the sum of a block and its shortcut."""
     features = keras.layers.Add(name=f"{name}_add")([features, other])
     return keras.layers.ReLU(name=f"{name}_relu")(features)

@@ -5,7 +5,7 @@ import keras
 from lottery_tf.models.layers import Builder
 
 
-def lenet(input_shape, classes, *, initializer):
+def lenet(input_shape: tuple, classes: int, *, initializer: str) -> keras.Model:
     """(batch, *input_shape) -> (batch, classes) logits, by hidden layers of 300 and 100 ReLUs."""
     make = Builder(initializer)
     image = keras.Input(input_shape, name="image")

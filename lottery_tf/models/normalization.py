@@ -13,7 +13,9 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     than the last, renorm, other than images), this is Keras's own.
     """
 
-    def call(self, inputs, training=None, mask=None):
+    def call(
+        self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
         rank, last = len(inputs.shape), self.axis in (-1, len(inputs.shape) - 1)
         if self.synchronized or mask is not None or not last or rank != 4 or self.renorm:
             return super().call(inputs, training=training, mask=mask)

@@ -9,7 +9,8 @@ from lottery_tf.models import layers
 WIDTHS = (16, 32, 64)
 
 
-def build(depth, input_shape, classes, *, initializer, shortcut, bn_affine):
+def build(depth: int, input_shape: tuple, classes: int, *, initializer: str, shortcut: str,
+          bn_affine: bool) -> keras.Model:  # fmt: skip
     """(batch, h, w, c) -> (batch, classes) logits.
 
     Args:

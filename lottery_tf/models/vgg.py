@@ -10,7 +10,9 @@ WIDTHS = (64, 128, 256, 512, 512)
 BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
-def build(depth, input_shape, classes, *, initializer, bn_affine):
+def build(
+    depth: int, input_shape: tuple, classes: int, *, initializer: str, bn_affine: bool
+) -> keras.Model:
     """(batch, h, w, c) -> (batch, classes) logits.
 
     Args:

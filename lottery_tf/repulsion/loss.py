@@ -10,10 +10,17 @@ c_i = u_i . v / |v|:
 by an importance F_i, u_i . v becomes sum F_i u_i v, and |v|^2 sum F_i v^2.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
+from lottery_tf.repulsion.optima import Optima
 
-def to_devices(optima, cluster):
+Tensors = dict[str, tf.Tensor]  # {kernel path: tensor}
+Held = dict[str, Tensors]  # {kernel path: {part of the Optima: tensor}}
+
+
+def to_devices(optima: Optima | None, cluster: Any) -> Held:
     """Optima on each device, as value_and_gradients takes them; {} of None."""
     if optima is None:
         return {}
@@ -25,7 +32,9 @@ def to_devices(optima, cluster):
     }
 
 
-def value_and_gradients(kernels, optima, *, strength, scope, onto=None, factor=1.0):
+def value_and_gradients(kernels: Tensors, optima: Held, *, strength: float, scope: str,
+                        onto: Tensors | None = None,
+                        factor: float = 1.0) -> tuple[tf.Tensor, Tensors]:  # fmt: skip
     """J_r and its gradients.
 
     Args:
@@ -53,7 +62,7 @@ def value_and_gradients(kernels, optima, *, strength, scope, onto=None, factor=1
     return value, gradients
 
 
-def gather(kernels, optima):
+def gather(kernels: Tensors, optima: Held) -> Tensors:
     """{path: (s,)} surviving weights."""
     return {
         path: tf.gather(tf.reshape(kernels[path], [-1]), held["index"])
@@ -61,7 +70,7 @@ def gather(kernels, optima):
     }
 
 
-def products(alive, optima, *, scope):
+def products(alive: Tensors, optima: Held, *, scope: str) -> tuple[Tensors, Tensors]:
     """{path: (k,)} of the dot products with the optima, and of the squared norms, by the scope."""
     dots, squares = {}, {}
     for path, held in optima.items():
@@ -79,7 +88,8 @@ def products(alive, optima, *, scope):
     return dots, squares
 
 
-def combine(alive, optima, dots, squares, *, strength, scope):
+def combine(alive: Tensors, optima: Held, dots: Tensors, squares: Tensors, *, strength: float,
+            scope: str) -> tuple[tf.Tensor, Tensors]:  # fmt: skip
     """(J_r, {path: (s,) its gradients at the survivors})."""
     parts = len(optima) if scope == "layer" else 1
     compacted, mean_squares = {}, []

@@ -5,10 +5,14 @@ current mask matter, so r optima take r * 0.8^r of the dense size: at most 1.64 
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 
+from lottery_tf.config import Config
 from lottery_tf.errors import InputError
+from lottery_tf.method import Array, Masks, Weights
+from lottery_tf.output import Row
 from lottery_tf.store.rundir import RunDir
 
 # In the packed form: the fields. The copies of earlier versions know the directions as units.
@@ -28,18 +32,18 @@ class Optima:
         importance: {kernel path: float32 (k, survivors)} for a weighted cosine; {} without.
     """
 
-    index: dict
-    directions: dict
-    norms: dict
-    names: tuple
-    importance: dict
+    index: dict[str, Array]
+    directions: dict[str, Array]
+    norms: dict[str, Array]
+    names: tuple[str, ...]
+    importance: dict[str, Array]
 
-    def bytes(self):
+    def bytes(self) -> tuple[int, int]:
         """(bytes of the values, bytes of the index) that are held."""
         values = [*self.directions.values(), *self.importance.values()]
         return sum(a.nbytes for a in values), sum(a.nbytes for a in self.index.values())
 
-    def pack(self):
+    def pack(self) -> dict[str, Array]:
         """{name: array} of all of it: what other workers are sent, and copies are told apart by."""
         packed = {
             f"{part}:{path}": array
@@ -49,11 +53,11 @@ class Optima:
         return packed | {"names": np.array(self.names)}
 
     @classmethod
-    def unpack(cls, packed):
+    def unpack(cls, packed: dict[str, Array]) -> "Optima | None":
         """The Optima that `pack` was called on; None of an empty dict."""
         if not packed:
             return None
-        fields = {field: {} for field in PARTS.values()}
+        fields: dict[str, dict[str, Array]] = {field: {} for field in PARTS.values()}
         for name, array in packed.items():
             part, _, path = name.partition(":")
             if path:
@@ -61,7 +65,9 @@ class Optima:
         return cls(**fields, names=tuple(packed["names"].tolist()))
 
 
-def on_mask(sources, masks, *, scope):
+def on_mask(
+    sources: Iterable[tuple[str, Weights, Weights | None]], masks: Masks, *, scope: str
+) -> Optima:
     """The Optima of some networks on a mask.
 
     Args:
@@ -92,7 +98,7 @@ def on_mask(sources, masks, *, scope):
     return Optima(index, stack(rows), stack(divisors), tuple(names), stack(weightings))
 
 
-def repulsion_metrics(weights, optima, *, strength, scope):
+def repulsion_metrics(weights: Weights, optima: Optima, *, strength: float, scope: str) -> Row:
     """What a row of the history says of the repulsion.
 
     Returns:
@@ -111,9 +117,7 @@ def repulsion_metrics(weights, optima, *, strength, scope):
             optima.norms[path] ** 2 * np.sum(directions.astype(np.float64) ** 2, 1)
         )
         own_squares += np.sum(alive**2)
-    if scope == "global":
-        dots, squares = [sum(dots)], [sum(squares)]
-    parts = zip(dots, squares, strict=True)
+    parts = [(sum(dots), sum(squares))] if scope == "global" else zip(dots, squares, strict=True)
     loss = np.mean([np.mean(dot**2 / np.where(square > 0, square, 1)) for dot, square in parts])
     norms = np.sqrt(own_squares * sum(plain_squares))
     cosines = sum(plain_dots) / np.where(norms > 0, norms, 1)
@@ -124,7 +128,7 @@ def repulsion_metrics(weights, optima, *, strength, scope):
     }
 
 
-def optima_of(config, run, round, masks):
+def optima_of(config: Config, run: RunDir, round: int, masks: Masks) -> Optima | None:
     """The Optima that --repel_from and --repel_runs choose for a round; None if there are none.
 
     Raises:
@@ -151,14 +155,14 @@ def optima_of(config, run, round, masks):
     return on_mask(sources(), masks, scope=config.repel_scope)
 
 
-def select_rounds(rounds, repel_from):
+def select_rounds(rounds: range, repel_from: str) -> range:
     """Those of the rounds that --repel_from names: all, the previous one, or the last k."""
     count = {"all": len(rounds), "previous": 1}.get(repel_from)
     count = int(repel_from) if count is None else count
     return rounds[max(0, len(rounds) - count) :]
 
 
-def check_runs(config):
+def check_runs(config: Config) -> None:
     """Raises InputError if a run of --repel_runs is not one, is empty or of another network."""
     for path in config.repel_runs:
         other = RunDir(path)
@@ -173,7 +177,7 @@ def check_runs(config):
                 )
 
 
-def check_shapes(source, round, weights, masks):
+def check_shapes(source: RunDir, round: int, weights: Weights, masks: Masks) -> None:
     """Raises InputError if a round's kernels are not those of this network."""
     for path, mask in masks.items():
         found = weights[path].shape if path in weights else "no such kernel"
@@ -183,7 +187,7 @@ def check_shapes(source, round, weights, masks):
             )
 
 
-def compare_with_optima(weights, optima):
+def compare_with_optima(weights: Weights, optima: Optima) -> list[Row]:
     """How a trained network lies to each optimum, kernel by kernel: rows for a CSV.
 
     Args:
@@ -204,8 +208,9 @@ def compare_with_optima(weights, optima):
             )
             for path, index in optima.index.items()
         }
-        pairs["all"] = tuple(np.concatenate(side) for side in zip(*pairs.values(), strict=True))
-        whole = [side @ side or 1.0 for side in pairs["all"]]
+        now, then = (np.concatenate(side) for side in zip(*pairs.values(), strict=True))
+        pairs["all"] = now, then
+        whole = [now @ now or 1.0, then @ then or 1.0]
         for path, (now, then) in pairs.items():
             agreement = np.mean(np.sign(now) == np.sign(then)) if now.size else np.nan
             rows.append(

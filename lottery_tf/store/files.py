@@ -5,15 +5,18 @@ import hashlib
 import io
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 
 from lottery_tf.errors import InputError
+from lottery_tf.method import Array
+from lottery_tf.output import Row
 
 SUMS = "SHA256SUMS"
 
 
-def write_directory(path, contents):
+def write_directory(path: Path, contents: dict[str, bytes]) -> None:
     """Writes {file name: bytes} as a directory with a SHA256SUMS, all of it or nothing."""
     aside = path.with_name(f".{path.name}.tmp")
     try:
@@ -31,7 +34,7 @@ def write_directory(path, contents):
         raise InputError(f"Cannot save {path}: {error.strerror}.") from None
 
 
-def read_checked(path):
+def read_checked(path: Path) -> bytes:
     """The bytes of a file, checked against the SHA256SUMS beside it.
 
     Raises:
@@ -45,7 +48,7 @@ def read_checked(path):
     return content
 
 
-def check(path):
+def check(path: Path) -> None:
     """Raises InputError as `read_checked`, without holding the file in memory."""
     try:
         with open(path, "rb") as file:
@@ -64,14 +67,14 @@ def _compare(path, digest):
         raise InputError(f"{path} is damaged: it does not match {SUMS}.")
 
 
-def write_text(path, text):
+def write_text(path: Path, text: str) -> None:
     """Writes a text file aside, then renames it: it is never seen half written."""
     aside = path.with_name(f".{path.name}.aside")
     write(aside, text.encode())
     os.rename(aside, path)
 
 
-def write(path, content):
+def write(path: Path, content: bytes) -> None:
     """Writes bytes, and waits until the disk has them."""
     with open(path, "wb") as file:
         file.write(content)
@@ -79,27 +82,27 @@ def write(path, content):
         os.fsync(file.fileno())
 
 
-def sync_directory(path):
+def sync_directory(path: Path) -> None:
     """Waits until the disk has the names of a directory."""
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
 
 
-def format_npz(arrays):
+def format_npz(arrays: dict[str, Array]) -> bytes:
     """{path: array} as the bytes of an npz file."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
-def parse_npz(content):
+def parse_npz(content: bytes) -> dict[str, Array]:
     """{path: array} of the bytes of an npz file; nothing in it is executed."""
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         return {path: arrays[path] for path in arrays.files}
 
 
-def format_csv(rows):
+def format_csv(rows: list[Row]) -> bytes:
     """Records {column: value} as the bytes of a CSV file with a header; a NaN is an empty cell."""
     text = io.StringIO()
     columns = list(dict.fromkeys(column for row in rows for column in row))
@@ -111,7 +114,7 @@ def format_csv(rows):
     return text.getvalue().encode()
 
 
-def parse_csv(content):
+def parse_csv(content: bytes) -> list[Row]:
     """Records {column: number or text} of the bytes of a CSV file."""
     rows = csv.DictReader(io.StringIO(content.decode()))
     return [{column: _number(text) for column, text in row.items()} for row in rows]

@@ -7,10 +7,12 @@ import os
 import pathlib
 import struct
 import zipfile
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from lottery_tf.errors import InputError
+from lottery_tf.method import Array
 from lottery_tf.store import files
 from lottery_tf.store.rundir import RunDir
 
@@ -74,7 +76,7 @@ class FinishedRound:
             raise InputError(f"Cannot read {self.file(which)}: {error}.") from None
         return shapes
 
-    def blocks(self, which: str, path: str, size: int):
+    def blocks(self, which: str, path: str, size: int) -> Iterator[Array]:
         """Yields the flat array of a variable in blocks; each takes the place of the last."""
         with zipfile.ZipFile(self.file(which)) as archive:
             member = archive.getinfo(f"{path}.npy")
@@ -87,7 +89,7 @@ class FinishedRound:
             buffer = np.empty(min(size, left), dtype)
             while left:
                 block = buffer[:left]
-                if file.readinto(block.view(np.uint8)) != block.nbytes:
+                if file.readinto(memoryview(block).cast("B")) != block.nbytes:
                     raise InputError(f"{self.file(which)} is damaged: {path} ends too early.")
                 yield block
                 left -= block.size
@@ -117,7 +119,7 @@ def finished(run: RunDir) -> list[FinishedRound]:
     return [FinishedRound(run.path, round) for round in range(run.finished_rounds())]
 
 
-def check_files(rounds):
+def check_files(rounds: Iterable["FinishedRound"]) -> None:
     """Compares the files of FinishedRounds with their checksums, on all processors.
 
     Raises:

@@ -9,10 +9,14 @@ import os
 import pathlib
 import re
 import shutil
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from lottery_tf.errors import InputError
+from lottery_tf.method import Masks, Weights
+from lottery_tf.output import Row
 from lottery_tf.store import files
 
 METRICS = "metrics.csv"
@@ -24,12 +28,12 @@ class RunDir:
     A round directory exists only whole: a killed round leaves nothing that counts as finished.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | pathlib.Path):
         self.path = pathlib.Path(path)
 
     # Opening a run -------------------------------------------------------------------------
 
-    def check(self, config):
+    def check(self, config: Any) -> None:
         """Raises InputError if `config` cannot run here; writes nothing."""
         for part in (self.path, *self.path.parents):
             if part.exists():
@@ -46,7 +50,7 @@ class RunDir:
             raise InputError(f"{self.path} has rounds but no config.json; use another --run_dir.")
 
     @contextlib.contextmanager
-    def lock(self):
+    def lock(self) -> Iterator[None]:
         """Holds the run against other processes; the kernel lets go of it when this one dies."""
         with open(self.path / ".lock", "a+") as file:
             try:
@@ -63,7 +67,7 @@ class RunDir:
             yield
 
     @contextlib.contextmanager
-    def open(self, config):
+    def open(self, config: Any) -> Iterator[int]:
         """Makes the directory or continues it, locked; yields the number of finished rounds."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -82,7 +86,7 @@ class RunDir:
             self._write_metrics()  # a kill may have fallen between the round and its row
             yield finished
 
-    def check_is_there(self):
+    def check_is_there(self) -> None:
         """Raises InputError if the directory was removed since it was opened."""
         if removed := self._removed():
             raise removed
@@ -93,7 +97,7 @@ class RunDir:
             return None
         return InputError(f"Cannot save into {self.path}: it was removed or renamed.")
 
-    def log(self, line):
+    def log(self, line: str) -> None:
         """Adds a line with the time to log.txt, where the disk lets it."""
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         with contextlib.suppress(OSError), open(self.path / "log.txt", "a") as file:
@@ -113,7 +117,7 @@ class RunDir:
 
     # Reading -------------------------------------------------------------------------------
 
-    def config(self):
+    def config(self) -> dict[str, Any]:
         """{flag: value} of config.json."""
         path = self.path / "config.json"
         try:
@@ -123,7 +127,7 @@ class RunDir:
         except json.JSONDecodeError as error:
             raise InputError(f"{path} is damaged: {error}.") from None
 
-    def finished_rounds(self):
+    def finished_rounds(self) -> int:
         """The number of finished rounds; InputError if one is missing among them."""
         found = [re.fullmatch(r"round_(\d+)", path.name) for path in self.path.glob("round_*")]
         rounds = sorted(int(match[1]) for match in found if match)
@@ -135,35 +139,35 @@ class RunDir:
             )
         return len(rounds)
 
-    def round_path(self, round):
+    def round_path(self, round: int) -> pathlib.Path:
         """The directory of a round."""
         return self.path / f"round_{round:02d}"
 
-    def masks(self, round):
+    def masks(self, round: int) -> Masks:
         """{kernel path: bool array}: the masks that the round trained under."""
         return self._load(round, "masks.npz")
 
-    def initial(self, round):
+    def initial(self, round: int) -> Weights:
         """{variable path: float32 array}: where the round started; of round 0, W_0."""
         return self._load(round, "initial.npz")
 
-    def final(self, round):
+    def final(self, round: int) -> Weights:
         """{variable path: float32 array}: where the round ended."""
         return self._load(round, "final.npz")
 
-    def history(self, round):
+    def history(self, round: int) -> list[Row]:
         """One {column: number} per epoch of the round."""
         return files.parse_csv(self._read(round, "history.csv"))
 
-    def squared_gradients(self, round):
+    def squared_gradients(self, round: int) -> Weights:
         """{kernel path: float32 array}: mean squared gradients at the end of the round."""
         return self._load(round, "saliency.npz")
 
-    def table(self, round, name):
+    def table(self, round: int, name: str) -> list[Row]:
         """One {column: number or text} per row of a further CSV file of the round."""
         return files.parse_csv(self._read(round, name))
 
-    def metrics(self):
+    def metrics(self) -> list[Row]:
         """One {column: number} per finished round."""
         rounds = range(self.finished_rounds())
         return [row for r in rounds for row in files.parse_csv(self._read(r, METRICS))]
@@ -183,9 +187,9 @@ class RunDir:
 
     # Writing -------------------------------------------------------------------------------
 
-    def save_round(
-        self, round, *, masks, initial, final, history, metrics, tables=None, squared_gradients=None
-    ):
+    def save_round(self, round: int, *, masks: Masks, initial: Weights, final: Weights,
+                   history: list[Row], metrics: Row, tables: dict[str, list[Row]] | None = None,
+                   squared_gradients: Weights | None = None) -> None:  # fmt: skip
         """Writes a finished round, all of it or nothing, and its row of metrics.csv.
 
         Args:
@@ -223,7 +227,7 @@ class RunDir:
             files.write_text(self.path / METRICS, files.format_csv(rows).decode())
 
 
-def differences(recorded, config, *, how):
+def differences(recorded: Row, config: Any, *, how: bool) -> dict[str, tuple[Any, Any]]:
     """{flag: (recorded value, this config's)} of the flags that differ.
 
     `recorded` is what config.json holds; `how` picks the flags that say how to run (True) or the

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Any
 
 from tqdm import tqdm
 
@@ -16,23 +17,23 @@ COLUMNS = {
 }
 
 
-def progress(items, what):
+def progress(items: Any, what: str) -> tqdm:
     """A progress bar over items, or over a number of steps; none in a log file."""
-    steps = {"total": items} if isinstance(items, int) else {"iterable": items}
+    steps: dict[str, Any] = {"total" if isinstance(items, int) else "iterable": items}
     return tqdm(**steps, desc=what, leave=False, dynamic_ncols=True, disable=None)
 
 
-def say(line):
+def say(line: str) -> None:
     """A line for the user, beside the progress bar."""
     tqdm.write(line, file=sys.stderr)
 
 
-def print_header():
+def print_header() -> None:
     """The titles of the rows."""
     tqdm.write("  ".join(f"{title:>{width}}" for title, width, _ in COLUMNS.values()))
 
 
-def print_row(metrics):
+def print_row(metrics: dict[str, float]) -> None:
     """A finished round."""
     cells = [f"{form.format(metrics[name]):>{w}}" for name, (_, w, form) in COLUMNS.items()]
     tqdm.write("  ".join(cells))
@@ -46,10 +47,11 @@ class ProgressBar:
         steps: training steps of one round.
     """
 
-    def __init__(self, round, rounds, steps):
+    def __init__(self, round: int, rounds: int, steps: int):
         self.name = f"round {round} of {rounds - 1}"
         self.steps_to_run_end = (rounds - round) * steps
-        self.first = None  # (step, time) of the first update: what came before it compiled
+        # (step, time) of the first update: what came before it compiled
+        self.first: tuple[int, float] | None = None
         self.done = 0
         self.bar = tqdm(
             total=steps,
@@ -60,7 +62,7 @@ class ProgressBar:
             bar_format="{desc}: {percentage:3.0f}%|{bar}|",
         )
 
-    def update(self, progress, steps_per_epoch):
+    def update(self, progress: Any, steps_per_epoch: int) -> None:
         """Shows a Progress, with the running training loss and accuracy."""
         step, now, left = progress.step, time.perf_counter(), "?"
         self.first = self.first or (step, now)
@@ -75,6 +77,6 @@ class ProgressBar:
         self.bar.update(step - self.done)
         self.done = step
 
-    def close(self):
+    def close(self) -> None:
         """Removes the bar."""
         self.bar.close()

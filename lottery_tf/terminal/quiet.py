@@ -10,7 +10,7 @@ from absl import logging
 from lottery_tf.errors import InputError
 
 
-def import_tensorflow():
+def import_tensorflow() -> None:
     """Imports TensorFlow and Keras; what they write to standard error is shown if they fail.
 
     Raises:

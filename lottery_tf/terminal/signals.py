@@ -5,6 +5,7 @@ import pathlib
 import shlex
 import signal
 import sys
+from collections.abc import Callable, Iterator
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 PREEMPTED = 75  # exit status after SIGTERM: a checkpoint is saved, launch again
@@ -13,12 +14,12 @@ PREEMPTED = 75  # exit status after SIGTERM: a checkpoint is saved, launch again
 class Interrupted(Exception):
     """SIGINT or SIGTERM came; `signal` is its number, `status` the exit status."""
 
-    def __init__(self, number):
+    def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
         self.signal = number
         self.status = PREEMPTED if number == signal.SIGTERM else 128 + number
 
-    def advise(self):
+    def advise(self) -> None:
         """Tells the user how to go on."""
         script = pathlib.Path(sys.orig_argv[1]).name  # lottery-imp, where pip installed it
         module = getattr(sys.modules["__main__"], "__spec__", None)
@@ -28,12 +29,12 @@ class Interrupted(Exception):
 
 
 @contextlib.contextmanager
-def stop_signals():
+def stop_signals() -> Iterator[Callable[[], int]]:
     """Yields a function that gives the number of the first SIGINT or SIGTERM that came, or 0.
 
     A second signal acts as if there were no handler.
     """
-    came = []
+    came: list[int] = []
 
     def receive(number, frame):
         came.append(number)
@@ -47,7 +48,7 @@ def stop_signals():
             signal.signal(number, handler)
 
 
-def resumable(function):
+def resumable(function: Callable[[Callable[[], int]], object]) -> int:
     """Calls function(stop_signal) with what stop_signals gives; returns the exit status.
 
     If a signal stops it, the user is told how to go on.

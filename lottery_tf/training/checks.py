@@ -1,12 +1,17 @@
 """What can only be said once the data and the devices are known, or the training runs."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from lottery_tf import masking
+from lottery_tf.config import Config
+from lottery_tf.datasets import Directory
 from lottery_tf.errors import InputError
+from lottery_tf.training.devices import Cluster
 
 
-def check_batch(config, directory, cluster):
+def check_batch(config: Config, directory: Directory, cluster: Cluster) -> None:
     """Raises InputError if the batch does not fit the training split or the replicas."""
     examples, batch_size = directory.splits["train"].examples, config.batch_size
     if batch_size > examples:
@@ -25,7 +30,7 @@ def check_batch(config, directory, cluster):
         )
 
 
-def use_xla(config, network, cluster):
+def use_xla(config: Config, network: Any, cluster: Cluster) -> bool:
     """Whether --jit_compile asks for XLA; "auto" where it is faster, and possible."""
     several = cluster.replicas > 1  # XLA compiles no loop around their collectives
     if several and config.jit_compile == "on":
@@ -41,7 +46,7 @@ def use_xla(config, network, cluster):
     return auto or config.jit_compile == "on"
 
 
-def not_finite(round, epoch, step, what):
+def not_finite(round: int, epoch: int, step: int, what: str) -> InputError:
     """The InputError of a training that diverged; epoch and step count from 0."""
     return InputError(
         f"Round {round}, epoch {epoch + 1}, step {step}: the {what}. The finished rounds are kept. "

@@ -3,16 +3,19 @@
 import contextlib
 import functools
 import os
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
+from lottery_tf.config import Config
 from lottery_tf.errors import InputError
+from lottery_tf.method import Array
 from lottery_tf.store import files
 from lottery_tf.training.workers import alarm, meet, naming_the_lost
 
 
-def connect(config):
+def connect(config: Config) -> "Cluster":
     """The Cluster that --strategy asks for; waits for the other workers.
 
     Raises:
@@ -116,7 +119,8 @@ class Cluster:
         worker: the index of this one. Worker 0 is the chief: it alone decides and writes.
     """
 
-    def __init__(self, strategy, addresses=("localhost",), worker=0):
+    def __init__(self, strategy: tf.distribute.Strategy, addresses: Sequence[str] = ("localhost",),
+                 worker: int = 0):  # fmt: skip
         self.strategy, self.addresses, self.worker = strategy, addresses, worker
         self.replicas = strategy.num_replicas_in_sync
         self.workers = len(addresses)
@@ -133,12 +137,12 @@ class Cluster:
 
         self._add = add
 
-    def sum(self, array):
+    def sum(self, array: Array) -> Array:
         """The sum of every worker's array, which all call with the same shape."""
         array = np.asarray(array)
         return self._add(tf.constant(array)).numpy() if self.workers > 1 else array
 
-    def broadcast(self, function):
+    def broadcast(self, function: Callable[[], dict]) -> dict:
         """What function() gives on the chief, on every worker: dicts, nested or not, of arrays."""
         if self.workers == 1:
             return function()
@@ -150,16 +154,16 @@ class Cluster:
         return _nested(files.parse_npz(self.sum(buffer).tobytes()))
 
     @property
-    def replica(self):
+    def replica(self) -> int | tf.Tensor:
         """The index of the replica that is being traced, of all; 0 of one."""
         return _replica() if self.replicas > 1 else 0
 
     @property
-    def replica_here(self):
+    def replica_here(self) -> int | tf.Tensor:
         """The index of the replica among those of this worker."""
         return self.replica % self.replicas_here
 
-    def copies(self, array):
+    def copies(self, array: Array) -> tf.Tensor | tf.distribute.DistributedValues:
         """The array on each device of this worker."""
         if self.replicas == 1:
             return tf.constant(array)
@@ -167,11 +171,11 @@ class Cluster:
             lambda context: tf.constant(array)
         )
 
-    def local(self, copies):
+    def local(self, copies: tf.Tensor | tf.distribute.DistributedValues) -> tf.Tensor:
         """One of what `copies` gave."""
         return copies if self.replicas == 1 else self.strategy.experimental_local_results(copies)[0]
 
-    def guard(self):
+    def guard(self) -> contextlib.AbstractContextManager[None]:
         """A context in which the loss of another worker becomes WorkerLost, which names it."""
         if self.workers == 1:
             return contextlib.nullcontext()

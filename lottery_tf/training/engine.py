@@ -2,22 +2,30 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from lottery_tf import masking, models
+from lottery_tf.config import Config
+from lottery_tf.datasets import Directory
 from lottery_tf.masking import keras_private
+from lottery_tf.method import Masks, Weights
 from lottery_tf.method.schedules import learning_rates
+from lottery_tf.method.streams import Noise
+from lottery_tf.output import Row
 from lottery_tf.repulsion.loss import to_devices
 from lottery_tf.repulsion.optima import repulsion_metrics
 from lottery_tf.store.checkpoints import Checkpoint, Progress
 from lottery_tf.training import checks, feeds
+from lottery_tf.training.devices import Cluster
 from lottery_tf.training.evaluation import Evaluator
 from lottery_tf.training.squared_gradients import mean_squared_gradients
 from lottery_tf.training.state import State
 from lottery_tf.training.trainer import Trainer
+from lottery_tf.training.training import Training
 from lottery_tf.training.workers import FAILURES
 
 PIECE_SECONDS = 2.0  # the compiled program comes up for signals about this often
@@ -36,7 +44,7 @@ class Engine:
             not divide by the replicas.
     """
 
-    def __init__(self, config, directory, cluster):
+    def __init__(self, config: Config, directory: Directory, cluster: Cluster):
         self.config, self.directory, self.cluster = config, directory, cluster
         checks.check_batch(config, directory, cluster)
         shape, classes = directory.input_shape, directory.classes
@@ -58,7 +66,7 @@ class Engine:
         self.augment = feeds.augment(config, directory)
         self.jit = checks.use_xla(config, self.network, cluster)
         self._compile()
-        self._seconds_per_step = None
+        self._seconds_per_step: float | None = None
 
     def _compile(self):
         jit, loop = self.jit, self.feed.compiled_as_loop
@@ -68,7 +76,7 @@ class Engine:
             self.network, self.feed, self.normalise, self.cluster, jit_compile=jit
         )
 
-    def dense_masks(self):
+    def dense_masks(self) -> Masks:
         """{kernel path: bool array}, True everywhere."""
         kernels = masking.kernels(self.network)
         return {path: np.ones(kernel.mask.shape, bool) for path, kernel in kernels.items()}
@@ -88,7 +96,9 @@ class Engine:
             self.cluster.strategy.run(self._one_step, args=(batch, rates[step], optima))
             step += 1
 
-    def train(self, training, *, on_piece=None, on_epoch=None):
+    def train(self, training: Training, *, on_piece: Callable[[Progress], None] | None = None,
+              on_epoch: Callable[[Row], None] | None = None
+              ) -> tuple[Weights, list[Row]]:  # fmt: skip
         """Trains with a fresh optimizer, or goes on from a checkpoint as if it had never stopped.
 
         Args:
@@ -126,7 +136,7 @@ class Engine:
                     on_piece(progress)
         return masking.get_weights(self.network), progress.history
 
-    def state(self):
+    def state(self) -> Weights:
         """{name: array} of all that a training holds between two steps; every worker calls it."""
         return self._state.capture()
 
@@ -221,10 +231,10 @@ class Engine:
             row |= repulsion_metrics(weights, training.optima, strength=strength, scope=scope)
         return row
 
-    def squared_gradients(self, noise):
+    def squared_gradients(self, noise: Noise) -> Weights:
         """{kernel path: mean squared gradient of the data} at the weights as they are."""
         return mean_squared_gradients(self, noise)
 
-    def evaluate(self):
+    def evaluate(self) -> tuple[float, float]:
         """(mean cross-entropy, accuracy) of the network on the whole test split."""
         return self.evaluator.evaluate()

@@ -1,8 +1,13 @@
 """Exact loss and accuracy of a network on a whole split, whatever the batch or the devices."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
+from lottery_tf.training.devices import Cluster
+from lottery_tf.training.feeds import Feed
 from lottery_tf.training.trainer import count_hits, cross_entropy
 
 
@@ -17,12 +22,13 @@ class Evaluator:
         jit_compile: whether to compile with XLA.
     """
 
-    def __init__(self, network, feed, normalise, cluster, *, jit_compile):
+    def __init__(self, network: Any, feed: Feed, normalise: Callable, cluster: Cluster, *,
+                 jit_compile: bool):  # fmt: skip
         self.network, self.feed, self.cluster = network, feed, cluster
         self.normalise = normalise
         self._run = tf.function(self._replicas, jit_compile=jit_compile)
 
-    def evaluate(self):
+    def evaluate(self) -> tuple[float, float]:
         """(mean cross-entropy, accuracy)."""
         totals = np.zeros(3)
         for images, labels in self.feed.test_batches():

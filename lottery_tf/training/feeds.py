@@ -1,21 +1,27 @@
 """The two ways to feed the step: splits in device memory, or streams from the shards."""
 
 import pkgutil
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf.datasets import AUGMENTATIONS, DATASETS, USERS_OWN, Split, augmentation, tfrecords
+from lottery_tf import datasets
+from lottery_tf.config import Config
+from lottery_tf.datasets import augmentation, tfrecords
 from lottery_tf.datasets.order import visit_order
 from lottery_tf.datasets.statistics import channel_statistics
 from lottery_tf.errors import InputError
+from lottery_tf.method.streams import Noise
+from lottery_tf.training.devices import Cluster
 
 EVALUATION_BATCH = 1000  # images of one size
 LARGE_EVALUATION_BATCH = 100
 RESIDENT_BYTES = 2e9
+Batches = Iterable[tuple[tf.Tensor, tf.Tensor]]  # images uint8 and labels int32
 
 
-def make(config, directory, cluster):
+def make(config: Config, directory: datasets.Directory, cluster: Cluster) -> "Feed":
     """The feed that config.resident asks for; "auto" decides by the size of the training split.
 
     Raises:
@@ -28,7 +34,7 @@ def make(config, directory, cluster):
         )
     pixels = directory.splits["train"].examples * int(np.prod(directory.input_shape))
     fits = config.resident == "auto" and directory.one_size and pixels < RESIDENT_BYTES
-    kind = Resident if fits or config.resident == "on" else Streamed
+    kind: type[Feed] = Resident if fits or config.resident == "on" else Streamed
     if config.shard_files and cluster.workers > 1 and kind is Resident:
         raise InputError(
             "--shard_files expects data that are streamed, but these are resident. Add "
@@ -37,19 +43,19 @@ def make(config, directory, cluster):
     return kind(config, directory, cluster)
 
 
-def normaliser(config, directory):
+def normaliser(config: Config, directory: datasets.Directory) -> Callable:
     """The function of uint8 images that gives (pixel / 255 - mean) / std, float32."""
     mean, std = channel_statistics(config, directory)
     return lambda images: (tf.cast(images, tf.float32) / 255 - mean) / std
 
 
-def augment(config, directory):
+def augment(config: Config, directory: datasets.Directory) -> Callable:
     """The function of (images, draws) that augments whole batches on the device."""
     name = config.augment
     if name == "auto":
-        known = DATASETS.get(config.dataset, USERS_OWN)
+        known = datasets.DATASETS.get(config.dataset, datasets.USERS_OWN)
         name = known.augment if directory.one_size else "flip"
-    return pkgutil.resolve_name(AUGMENTATIONS[name])
+    return pkgutil.resolve_name(datasets.AUGMENTATIONS[name])
 
 
 def _rows(array, index, count):
@@ -69,7 +75,7 @@ class Resident:
 
     compiled_as_loop = True
 
-    def __init__(self, config, directory, cluster):
+    def __init__(self, config: Config, directory: datasets.Directory, cluster: Cluster):
         self.config, self.cluster, self.split = config, cluster, directory.splits["train"]
         self.steps_per_epoch = self.split.examples // config.batch_size
         self.test_examples = directory.splits["test"].examples
@@ -77,7 +83,7 @@ class Resident:
         self.test = tuple(map(tf.constant, tfrecords.read(directory, "test")))
         # each: uint8 (examples, h, w, c), int32 (examples,)
 
-    def epoch(self, noise, epoch, first_step):
+    def epoch(self, noise: Noise, epoch: int, first_step: int) -> tuple:
         """What `batch` reads in an epoch: the split, and the examples and draws of every step."""
         window, batch_size = self.config.shuffle_window, self.config.batch_size
         _, _, examples = visit_order(self.split.lengths, noise, epoch, window=window)
@@ -87,26 +93,28 @@ class Resident:
         return *self.train, tf.constant(order), tf.constant(draws)
 
     @staticmethod
-    def batch(epoch, step):
+    def batch(epoch: tuple, step: int | tf.Tensor) -> tuple:
         """What `rows` reads for a step, the same for every replica."""
         images, labels, order, draws = epoch
         return images, labels, draws, order[step]
 
-    def rows(self, images, labels, draws, order):
+    def rows(
+        self, images: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor, order: tf.Tensor
+    ) -> tuple:
         """Images uint8 (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of this replica."""
         order = _rows(order, self.cluster.replica, self.cluster.replicas)
         return tuple(tf.gather(array, order) for array in (images, labels, draws))
 
-    def train_batches(self):
+    def train_batches(self) -> Batches:
         """The training split in order, in batches; the last one may be smaller."""
         yield from _cut(*map(self.cluster.local, self.train))
 
-    def test_batches(self):
+    def test_batches(self) -> Batches:
         """This worker's part of the test split in batches; the last one may be smaller."""
         images, labels = (array[self.cluster.worker :: self.cluster.workers] for array in self.test)
         yield from _cut(images, labels)
 
-    def check(self):
+    def check(self) -> None:
         """What is in memory was checked when it was read."""
 
 
@@ -115,7 +123,7 @@ class Streamed:
 
     compiled_as_loop = False  # XLA cannot read files: single steps are compiled
 
-    def __init__(self, config, directory, cluster):
+    def __init__(self, config: Config, directory: datasets.Directory, cluster: Cluster):
         self.config, self.directory, self.cluster = config, directory, cluster
         self.test_examples = directory.splits["test"].examples
         self.own_files = config.shard_files and cluster.workers > 1
@@ -143,9 +151,9 @@ class Streamed:
                 f"--shard_files expects a shard or more for each of {self.cluster.workers} "
                 f"workers. Found: {len(shards)}. Leave it out: each worker reads all of them then."
             )
-        return Split(shards[worker :: self.cluster.workers])
+        return datasets.Split(shards[worker :: self.cluster.workers])
 
-    def epoch(self, noise, epoch, first_step):
+    def epoch(self, noise: Noise, epoch: int, first_step: int) -> Iterator:
         """What `batch` reads in an epoch: an iterator that begins at `first_step`."""
         # Of its own files a worker takes every row, in an order of its own.
         key, worker, workers = noise, self.cluster.worker, self.cluster.workers
@@ -166,27 +174,30 @@ class Streamed:
         )
 
     @staticmethod
-    def batch(epoch, step):
+    def batch(epoch: Iterator, step: int | tf.Tensor) -> tuple:
         """What `rows` reads for a step: the batch of this worker."""
         return next(epoch)
 
-    def rows(self, *batch):
+    def rows(self, *batch: tf.Tensor) -> tuple:
         """Images uint8 (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of this replica."""
         here = self.cluster.replicas_here
         return tuple(_rows(array, self.cluster.replica_here, here) for array in batch)
 
-    def train_batches(self):
+    def train_batches(self) -> Batches:
         """The training split in order, in batches; the last one may be smaller."""
         batch = EVALUATION_BATCH if self.directory.one_size else LARGE_EVALUATION_BATCH
         return tfrecords.stream_in_order(self.directory, "train", batch_size=batch)
 
-    def test_batches(self):
+    def test_batches(self) -> Batches:
         """This worker's part of the test split in batches; the last one may be smaller."""
         batch = EVALUATION_BATCH if self.directory.one_size else LARGE_EVALUATION_BATCH
         part = self.cluster.worker, self.cluster.workers
         return tfrecords.stream_in_order(self.directory, "test", batch_size=batch, part=part)
 
-    def check(self):
+    def check(self) -> None:
         """Reads every record; raises InputError if a shard is damaged, and names it."""
         for split in ("train", "test"):
             tfrecords.check(self.directory, split)
+
+
+Feed = Resident | Streamed

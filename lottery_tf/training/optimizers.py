@@ -1,6 +1,7 @@
 """The optimizers; one is a function of the Config here and one line in config.constraints."""
 
 import pkgutil
+from typing import Any
 
 import keras
 
@@ -16,20 +17,22 @@ class Momentum(keras.optimizers.Optimizer):
     change of the rate acts late.
     """
 
-    def __init__(self, learning_rate, *, momentum, name="momentum", **kwargs):
+    def __init__(
+        self, learning_rate: Any, *, momentum: float, name: str = "momentum", **kwargs: Any
+    ):
         super().__init__(learning_rate, name=name, **kwargs)
         self.momentum = momentum
 
-    def build(self, variables):
+    def build(self, variables: list[keras.Variable]) -> None:
         super().build(variables)
         self.velocities = self.add_optimizer_variables(variables, "velocity")
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
         velocity = self.velocities[keras_private.slot_index(self, variable)]
         self.assign(velocity, self.momentum * velocity + gradient)
         self.assign_sub(variable, learning_rate * velocity)
 
-    def get_config(self):
+    def get_config(self) -> dict:
         return super().get_config() | {"momentum": self.momentum}
 
 

@@ -1,12 +1,18 @@
 """What the chief of a run shows and saves of it."""
 
 import time
+from typing import Any
 
-from lottery_tf.method import pruning
+from lottery_tf.config import Config
+from lottery_tf.method import Weights, pruning
+from lottery_tf.output import Row
 from lottery_tf.output.summaries import Summaries
 from lottery_tf.repulsion.optima import compare_with_optima
 from lottery_tf.store import checkpoints
+from lottery_tf.store.checkpoints import Progress
+from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import console
+from lottery_tf.training.training import Training
 
 REPULSION = ("repel_loss", "cosine_nearest", "cosine_mean")
 LAST_EPOCH = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", *REPULSION)
@@ -15,19 +21,19 @@ LAST_EPOCH = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", *REP
 class Silent:
     """What the other workers show and save: nothing."""
 
-    def begin(self, progress):
+    def begin(self, progress: Progress | None) -> None:
         """A round begins, or goes on at a Progress."""
 
-    def show(self, progress):
+    def show(self, progress: Progress) -> None:
         """A piece of the round is done."""
 
-    def add_epoch(self, row):
+    def add_epoch(self, row: Row) -> None:
         """An epoch of the round is done."""
 
-    def end(self):
+    def end(self) -> None:
         """The round is trained, or was stopped."""
 
-    def report(self, line):
+    def report(self, line: str) -> None:
         """Something is worth a line."""
 
 
@@ -40,17 +46,17 @@ class Recorder(Silent):
         engine: Engine.
     """
 
-    def __init__(self, run, config, engine):
+    def __init__(self, run: RunDir, config: Config, engine: Any):
         self.run, self.config, self.engine = run, config, engine
         self.summaries = Summaries(run.path)
         self.round = run.finished_rounds()
 
-    def report(self, line):
+    def report(self, line: str) -> None:
         """Tells the user, and log.txt."""
         self.run.log(line)
         console.say(line)
 
-    def begin(self, progress):
+    def begin(self, progress: Progress | None) -> None:
         """Shows a round from its begin, or from a Progress."""
         self.began = time.perf_counter()
         self.bar = console.ProgressBar(self.round, self.config.rounds, self.engine.steps)
@@ -61,19 +67,20 @@ class Recorder(Silent):
             for row in progress.history:
                 self.add_epoch(row)
 
-    def show(self, progress):
+    def show(self, progress: Progress) -> None:
         """Moves the progress bar."""
         self.bar.update(progress, self.engine.steps_per_epoch)
 
-    def add_epoch(self, row):
+    def add_epoch(self, row: Row) -> None:
         """Adds a row of the history to TensorBoard's curves."""
         self.summaries.add_epoch(row)
 
-    def end(self):
+    def end(self) -> None:
         """Removes the progress bar."""
         self.bar.close()
 
-    def save(self, training, final, history, threshold, squared_gradients):
+    def save(self, training: Training, final: Weights, history: list[Row],
+             threshold: pruning.Threshold, squared_gradients: Weights | None) -> None:  # fmt: skip
         """Saves a round and prints its row.
 
         Args:
@@ -98,7 +105,7 @@ class Recorder(Silent):
         self.run.save_round(
             self.round,
             masks=masks,
-            initial=training.start,
+            initial=training.weights,
             final=final,
             history=history,
             metrics=metrics,

@@ -2,16 +2,24 @@
 
 import dataclasses
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from lottery_tf.errors import InputError
+from lottery_tf.method import Weights
+from lottery_tf.output import Row
 from lottery_tf.store import checkpoints
 from lottery_tf.store.checkpoints import Checkpoint
 from lottery_tf.terminal.signals import STOPS, Interrupted
+from lottery_tf.training.recorder import Silent
+from lottery_tf.training.training import Training
 
 
-def train_or_continue(engine, training, path, observer, stop_signal):
+def train_or_continue(engine: Any, training: Training, path: Path, observer: Silent,
+                      stop_signal: Callable[[], int]) -> tuple[Weights, list[Row]]:  # fmt: skip
     """(weights, history) of a Training, as Engine.train; from its newest checkpoint, if it has one.
 
     A checkpoint is saved every --checkpoint_minutes and when a signal comes; one that cannot be

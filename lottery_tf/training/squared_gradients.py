@@ -1,15 +1,19 @@
 """A diagonal estimate of the Fisher information of the prunable weights."""
 
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from lottery_tf import masking
+from lottery_tf.method import Weights
+from lottery_tf.method.streams import Noise
 from lottery_tf.training.trainer import cross_entropy
 
 EXAMPLES = 10_000
 
 
-def mean_squared_gradients(engine, noise):
+def mean_squared_gradients(engine: Any, noise: Noise) -> Weights:
     """The mean over batches of the squared gradient of a batch's mean loss.
 
     Over the first 10,000 training examples that the noise's first epoch visits, in evaluation mode.
@@ -19,7 +23,7 @@ def mean_squared_gradients(engine, noise):
 
     Args:
         engine: Engine; its network as it is.
-        noise: datasets.order.Noise.
+        noise: streams.Noise.
 
     Returns:
         {kernel path: float32 array}.

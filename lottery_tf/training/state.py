@@ -4,6 +4,10 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import masking
+from lottery_tf.method import Masks, Weights
+from lottery_tf.training.devices import Cluster
+from lottery_tf.training.trainer import Trainer
+from lottery_tf.training.training import Training
 
 
 class State:
@@ -14,14 +18,14 @@ class State:
         cluster: devices.Cluster.
     """
 
-    def __init__(self, trainer, cluster):
+    def __init__(self, trainer: Trainer, cluster: Cluster):
         self.trainer, self.network, self.cluster = trainer, trainer.network, cluster
         self.dropout = [v for v in self.network.variables if "seed_generator" in v.path]
         self._assign_dropout = tf.function(self._assign)
 
-    def start(self, training):
+    def start(self, training: Training) -> None:
         """Begins a Training: its weights and masks, a fresh optimizer, its noise's dropout."""
-        masking.set_weights(self.network, training.start, training.masks)
+        masking.set_weights(self.network, training.weights, training.masks)
         self.trainer.reset_optimizer()
         self.trainer.set_totals(0)
         generators = (training.noise.dropout(training.first, i) for i in range(len(self.dropout)))
@@ -32,7 +36,7 @@ class State:
             ]
         )
 
-    def capture(self):
+    def capture(self) -> Weights:
         """{name: array}; every worker calls it."""
         state = {f"weights/{path}": w for path, w in masking.get_weights(self.network).items()}
         for index, variable in enumerate(self.trainer.optimizer.variables):
@@ -41,7 +45,7 @@ class State:
             state[f"dropout/{index}"] = variable.numpy()
         return state | {"totals": self.trainer.totals.numpy()}
 
-    def restore(self, state, masks):
+    def restore(self, state: Weights, masks: Masks) -> None:
         """Goes back to what `capture` gave; the number of replicas may have changed."""
         paths = masking.variables(self.network)
         weights = {path: state[f"weights/{path}"] for path in paths}

@@ -5,7 +5,9 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import masking
+from lottery_tf.config import Config
 from lottery_tf.masking import keras_private, optimizer_state
+from lottery_tf.method import Array
 from lottery_tf.repulsion import loss
 from lottery_tf.training import optimizers
 
@@ -33,13 +35,13 @@ class Trainer(keras.Model):
         optima: what `fit` is repelled from, as loss.value_and_gradients takes it; {} without.
     """
 
-    def __init__(self, network, config):
+    def __init__(self, network: keras.Model, config: Config):
         super().__init__(name="trainer")
         self.network = network
         self.repel, self.repel_scope = config.repel, config.repel_scope
         self.strategy = tf.distribute.get_strategy()
         self.accumulate_steps = config.accumulate_steps
-        self.optima = {}
+        self.optima: loss.Held = {}
         self._make_optimizer(config)
         # Replicas that do not synchronise their batches' statistics average the running ones.
         self.averaged = [
@@ -76,11 +78,11 @@ class Trainer(keras.Model):
         self.compile(optimizer)
         self._first_values = optimizer_state.first_values(optimizer)
 
-    def call(self, images, training=False):
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Logits (batch, classes) of normalised images (batch, h, w, c)."""
         return self.network(images, training=training)
 
-    def train_step(self, data, optima=None):
+    def train_step(self, data: tuple, optima: loss.Held | None = None) -> loss.Tensors:
         """One update, added to `totals`.
 
         Args:
@@ -108,7 +110,7 @@ class Trainer(keras.Model):
             self._average_statistics()
         return self._running_means()
 
-    def test_step(self, data):
+    def test_step(self, data: tuple) -> loss.Tensors:
         """The running means {"loss", "accuracy"} of an evaluation."""
         images, labels = data
         logits = tf.cast(self(images, training=False), tf.float32)
@@ -116,7 +118,7 @@ class Trainer(keras.Model):
         self._count(tf.stack([losses, count_hits(labels, logits)]), labels)
         return self._running_means()
 
-    def reset_metrics(self):
+    def reset_metrics(self) -> None:
         """Begins the running means again; Keras does so at the begin of an epoch."""
         super().reset_metrics()
         self.set_totals(0)
@@ -194,7 +196,7 @@ class Trainer(keras.Model):
         scale = getattr(self.optimizer, "scale_loss", None)
         return scale(loss) if scale else loss
 
-    def set_totals(self, totals):
+    def set_totals(self, totals: int | Array) -> None:
         """Sets the totals to 0, or to those of an earlier training, on as many replicas or not."""
         rows = np.zeros(self.totals.shape)
         if np.shape(totals) == rows.shape:
@@ -212,7 +214,7 @@ class Trainer(keras.Model):
 
         self.strategy.run(assign)
 
-    def reset_optimizer(self):
+    def reset_optimizer(self) -> None:
         """Forgets slots and iterations: a round starts with a fresh optimizer."""
         optimizer_state.reset(self.optimizer, self._first_values)
 
@@ -230,12 +232,12 @@ def _add(some, others):
     ]
 
 
-def cross_entropy(labels, logits):
+def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """The cross-entropy of each example, (batch,), of float32 logits."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
 
 
-def count_hits(labels, logits):
+def count_hits(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """How many examples are classified right, float32."""
     hits = tf.argmax(logits, -1, output_type=labels.dtype) == labels
     return tf.reduce_sum(tf.cast(hits, tf.float32))

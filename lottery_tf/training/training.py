@@ -2,6 +2,8 @@
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,12 @@ class Training:
     first: int = 0
     last: int | None = None
 
+    @property
+    def weights(self) -> Weights:
+        """The start, where it is not a Checkpoint."""
+        assert isinstance(self.start, dict), "A checkpoint tells nothing of the start."
+        return self.start
+
     def pack(self) -> dict:
         """Dicts of arrays alone, as other workers are sent it; without the noise, and whole."""
         return {
@@ -43,22 +51,21 @@ class Training:
     @classmethod
     def unpack(cls, packed: dict, noise: Noise) -> "Training":
         """The Training that `pack` was called on."""
-        optima = Optima.unpack(packed.get("optima"))
+        optima = Optima.unpack(packed.get("optima", {}))
         return cls(packed["start"], packed["masks"], noise, optima, int(packed["first"]))
 
     def digest(self) -> str:
         """A hexadecimal number of all of it."""
         sums = hashlib.sha256(repr((self.noise, self.first, self.last)).encode())
         optima = self.optima.pack() if self.optima else {}
-        assert isinstance(self.start, dict), "A checkpoint tells nothing of the start."
-        for arrays in (self.start, self.masks, optima):
+        for arrays in (self.weights, self.masks, optima):
             for path, array in arrays.items():
                 sums.update(path.encode())
                 sums.update(array.tobytes())
         return sums.hexdigest()
 
 
-def broadcast_training(cluster, function, noise):
+def broadcast_training(cluster: Any, function: Callable[[], Training], noise: Noise) -> Training:
     """The Training that function() gives on the chief, on every worker.
 
     Args:

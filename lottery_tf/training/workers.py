@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import time
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
@@ -24,7 +25,7 @@ FAILURES = (
 )
 
 
-def meet(addresses, worker, seconds):
+def meet(addresses: Sequence[str], worker: int, seconds: float) -> None:
     """Returns when every worker listens on its port; WorkerLost if one does not come in time.
 
     TensorFlow would wait for it without end, deaf to signals.
@@ -40,7 +41,7 @@ def meet(addresses, worker, seconds):
 
 
 @contextlib.contextmanager
-def alarm(seconds):
+def alarm(seconds: float) -> Iterator[None]:
     """Ends the process by SIGALRM if the body takes longer; there is no gentler way out of it."""
     signal.alarm(math.ceil(seconds))
     try:
@@ -50,7 +51,7 @@ def alarm(seconds):
 
 
 @contextlib.contextmanager
-def naming_the_lost(addresses, worker):
+def naming_the_lost(addresses: Sequence[str], worker: int) -> Iterator[None]:
     """Turns what TensorFlow raises when a worker is lost into WorkerLost, which names it."""
     try:
         yield
