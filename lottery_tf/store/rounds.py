@@ -89,7 +89,7 @@ class FinishedRound:
             buffer = np.empty(min(size, left), dtype)
             while left:
                 block = buffer[:left]
-                if file.readinto(memoryview(block).cast("B")) != block.nbytes:
+                if file.readinto(block.data.cast("B")) != block.nbytes:
                     raise InputError(f"{self.file(which)} is damaged: {path} ends too early.")
                 yield block
                 left -= block.size
