@@ -134,6 +134,9 @@ def test_every_layer_keeps_the_contract_around_fit(layer, criterion, reset):
         assert all((trained[path] != start[path]).any() for path in masks[-1])
     assert pruning.density(masks[0]) == 1
     check_masks(masks, "layer")
+    lottery_tf.prune(model, FRACTION)  # now the slots of Adam hold what would revive the pruned
+    model.train_on_batch(images, np.ones(model(images).shape))
+    check_zeros(masking.get_weights(model), masking.get_masks(model))
 
 
 @pytest.mark.parametrize(("repel", "compilations"), [(0.0, 1), (2.0, 4)])
