@@ -47,8 +47,7 @@ def rounds(model: keras.Model, rounds: int, fraction: float, *, reset: str = "in
             model.fit(images, labels, epochs=3)
 
     Each turn starts from the reset weights under the next masks, with a fresh optimizer state; the
-    first from the weights and masks that the model has. After the last turn the model is as its
-    training left it.
+    first from what the model has. After the last turn the model is as its training left it.
 
     Args:
         model: as `masked` returns it, compiled if its optimizer is to start afresh.
@@ -67,18 +66,18 @@ def rounds(model: keras.Model, rounds: int, fraction: float, *, reset: str = "in
     if rounds < 1:
         raise InputError(f"rounds: expected at least 1. Received: {rounds}")
     start, masks = masking.get_weights(model), masking.get_masks(model)
-    renew = _renewer(model)
-    sources = Sources(
-        initialization=lambda index: _fresh(model, seed + index) if index else start,
-        trained=lambda: masking.get_weights(model),
-    )
+    renew, by = _renewer(model), functools.partial(pruning.prune, criterion=criterion, scope=scope)
+
+    def initialization(index):
+        return _fresh(model, seed + index) if index else start
+
+    sources = Sources(initialization, trained=lambda: masking.get_weights(model))
     for index in range(rounds):
         weights, _ = RESETS[reset if index else "init"](sources, masks, index)
         masking.set_weights(model, weights, masks)
         renew()
         yield Round(index, pruning.density(masks))
         if index < rounds - 1:
-            by = functools.partial(pruning.prune, criterion=criterion, scope=scope)
             masks, _ = by(masking.get_weights(model), masks, fraction, initial=weights.copy)
 
 

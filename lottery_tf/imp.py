@@ -96,7 +96,7 @@ def prune(
 
 
 def prepare(
-    config: Config, directory: datasets.Directory, cluster: "Cluster"
+    config: Config, directory: datasets.PreparedDataset, cluster: "Cluster"
 ) -> tuple["Engine", Initialization]:
     """The engine of an experiment, and its initialization: a function of the round -> weights."""
     from lottery_tf import masking

@@ -1,6 +1,7 @@
 """What the repellent loss costs: time of a step, and bytes held, at the rounds of a run."""
 
 import contextlib
+import functools
 import time
 
 import numpy as np
@@ -44,15 +45,7 @@ def step_times(config, *, rounds, steps, repeats):
         engine.trainer.reset_optimizer()
         on_device = to_devices(held, engine.cluster)
         times = {"without": [], **{name: [] for name in WAYS}}
-        compiled = {}
-        for name, way in WAYS.items():
-            with _instead(way):  # while the step is traced
-                engine._compile()
-                began = time.perf_counter()
-                run(1, on_device)
-                times["compile"] = time.perf_counter() - began
-            compiled[name] = engine._run_steps, on_device
-        compiled = {"without": (engine._run_steps, {})} | compiled
+        compiled, times["compile"] = _compiled(engine, functools.partial(run, 1), on_device)
         for repeat in range(repeats + 1):
             for name, (engine._run_steps, arrays) in compiled.items():
                 seconds = run(steps, arrays) / steps
@@ -60,6 +53,19 @@ def step_times(config, *, rounds, steps, repeats):
                     times[name].append(seconds)
         found[round] = times
     return found
+
+
+def _compiled(engine, run, on_device):
+    """({way: (program, its optima)}, seconds of compiling the last one)."""
+    compiled = {}
+    for name, way in WAYS.items():
+        with _instead(way):  # while the step is traced
+            engine._compile()
+            began = time.perf_counter()
+            run(on_device)
+            seconds = time.perf_counter() - began
+        compiled[name] = engine._run_steps, on_device
+    return {"without": (engine._run_steps, {})} | compiled, seconds
 
 
 def _stopping_after(part):

@@ -91,7 +91,7 @@ class Split:
 
 
 @dataclasses.dataclass(frozen=True)
-class Directory:
+class PreparedDataset:
     """A dataset on disk in TensorFlow Datasets' layout.
 
     Args:
@@ -120,8 +120,8 @@ def _infos(path):
     return sorted([*path.glob("dataset_info.json"), *path.glob("*/dataset_info.json")])
 
 
-def find(config: Any) -> Directory:
-    """The Directory of config.dataset, below config.data_dir if it is a name.
+def find(config: Any) -> PreparedDataset:
+    """The PreparedDataset of config.dataset, below config.data_dir if it is a name.
 
     The embedded digits are found wherever the package is. Reads two JSON files.
 
@@ -178,7 +178,7 @@ def _read(path, config):
         splits["train"] = splits["train"].first(config.train_examples)
     size = config.image_size
     input_shape = (height, width, channels) if height else (size, size, channels)
-    return Directory(path, splits, (height, width, channels), input_shape, classes)
+    return PreparedDataset(path, splits, (height, width, channels), input_shape, classes)
 
 
 def _split(path, dataset, info):

@@ -36,13 +36,7 @@ def image_folders(
     """
     names = {split: _list(directory, choices) for split, choices in SPLITS.items()}
     classes = {split: sorted(set(map(_class, files))) for split, (_, files) in names.items()}
-    if len(classes["train"]) < 2:
-        found = ", ".join(classes["train"]) or "none"
-        raise InputError(f"{directory}: expected a folder for each of two or more classes in "
-                         f"train. Found: {found}")  # fmt: skip
-    if classes["train"] != classes["test"]:
-        odd = sorted(set(classes["train"]) ^ set(classes["test"]))
-        raise InputError(f"{directory}: the classes of train and test differ: {', '.join(odd)}.")
+    _check_classes(directory, **classes)
     index = {name: label for label, name in enumerate(classes["train"])}
 
     def source(place, files):
@@ -58,6 +52,15 @@ def image_folders(
         return Source(len(files), examples, tuple(classes["train"]))
 
     return {split: source(*found) for split, found in names.items()}
+
+
+def _check_classes(directory, train, test):
+    if len(train) < 2:
+        raise InputError(f"{directory}: expected a folder for each of two or more classes in "
+                         f"train. Found: {', '.join(train) or 'none'}")  # fmt: skip
+    if train != test:
+        odd = sorted(set(train) ^ set(test))
+        raise InputError(f"{directory}: the classes of train and test differ: {', '.join(odd)}.")
 
 
 def one_size(sources: Sources) -> tuple[int, int] | None:

@@ -4,14 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from lottery_tf.datasets import DATASETS, USERS_OWN, Directory, tfrecords
+from lottery_tf.datasets import DATASETS, USERS_OWN, PreparedDataset, tfrecords
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
 
 MEASURED_EXAMPLES = 1000
 
 
-def channel_statistics(config: Any, directory: Directory) -> tuple[Array, Array]:
+def channel_statistics(config: Any, directory: PreparedDataset) -> tuple[Array, Array]:
     """Mean and standard deviation per channel of pixel / 255, float32 (channels,) each.
 
     Of a dataset of the user's own, those of its first 1,000 training examples.

@@ -6,14 +6,14 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from lottery_tf.datasets import Directory, Split, augmentation
+from lottery_tf.datasets import PreparedDataset, Split, augmentation
 from lottery_tf.datasets.order import visit_order
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
 from lottery_tf.method.streams import Noise
 
 
-def parser(directory: Directory) -> Callable:
+def parser(directory: PreparedDataset) -> Callable:
     """A function from a serialized example to (image, label int32).
 
     The image is decoded, uint8 (h, w, c), if all have one size; else it is the file's bytes.
@@ -28,7 +28,7 @@ def parser(directory: Directory) -> Callable:
     return parse
 
 
-def read(directory: Directory, split: str) -> tuple[Array, Array]:
+def read(directory: PreparedDataset, split: str) -> tuple[Array, Array]:
     """A whole split of images of one size in memory, in the order of its shards.
 
     Returns:
@@ -56,7 +56,7 @@ def read(directory: Directory, split: str) -> tuple[Array, Array]:
     return images, labels
 
 
-def check(directory: Directory, split: str) -> None:
+def check(directory: PreparedDataset, split: str) -> None:
     """Reads every record of a split but decodes no image; raises InputError as `read` does."""
     features = tfds.builder_from_directory(directory.path).info.features
     decoders = {"image": tfds.decode.SkipDecoding()}
@@ -76,7 +76,7 @@ def check(directory: Directory, split: str) -> None:
     _check_labels(directory, split, np.concatenate(labels))
 
 
-def check_lengths(directory: Directory, split: str) -> None:
+def check_lengths(directory: PreparedDataset, split: str) -> None:
     """Counts the records of a split by their lengths alone, for what is too large to be read twice.
 
     Raises:
@@ -96,7 +96,7 @@ def check_lengths(directory: Directory, split: str) -> None:
 
 
 def stream(
-    directory: Directory,
+    directory: PreparedDataset,
     split: Split,
     noise: Noise,
     *,
@@ -113,7 +113,7 @@ def stream(
     cropped while they are decoded; those of one size are augmented later, on the device.
 
     Args:
-        directory: datasets.Directory.
+        directory: datasets.PreparedDataset.
         split: the datasets.Split to visit.
         noise, epoch, window: as in visit_order.
         batch_size: examples of a global batch.
@@ -170,7 +170,7 @@ def _visited(split, noise, epoch, places, first_window, window):
 
 
 def stream_in_order(
-    directory: Directory, split: str, *, batch_size: int, part: tuple[int, int] = (0, 1)
+    directory: PreparedDataset, split: str, *, batch_size: int, part: tuple[int, int] = (0, 1)
 ) -> tf.data.Dataset:
     """A split, in the order of its shards, in batches; the last one may be smaller.
 

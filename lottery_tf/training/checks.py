@@ -6,12 +6,12 @@ import tensorflow as tf
 
 from lottery_tf import masking
 from lottery_tf.config import Config
-from lottery_tf.datasets import Directory
+from lottery_tf.datasets import PreparedDataset
 from lottery_tf.errors import InputError
 from lottery_tf.training.devices import Cluster
 
 
-def check_batch(config: Config, directory: Directory, cluster: Cluster) -> None:
+def check_batch(config: Config, directory: PreparedDataset, cluster: Cluster) -> None:
     """Raises InputError if the batch does not fit the training split or the replicas."""
     examples, batch_size = directory.splits["train"].examples, config.batch_size
     if batch_size > examples:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from lottery_tf import masking, models
 from lottery_tf.config import Config
-from lottery_tf.datasets import Directory
+from lottery_tf.datasets import PreparedDataset
 from lottery_tf.masking import keras_private
 from lottery_tf.method import Masks, Weights
 from lottery_tf.method.schedules import learning_rates
@@ -36,7 +36,7 @@ class Engine:
 
     Args:
         config: Config.
-        directory: datasets.Directory of config.dataset.
+        directory: datasets.PreparedDataset of config.dataset.
         cluster: cluster.Cluster, the devices to compute on.
 
     Raises:
@@ -44,7 +44,7 @@ class Engine:
             not divide by the replicas.
     """
 
-    def __init__(self, config: Config, directory: Directory, cluster: Cluster):
+    def __init__(self, config: Config, directory: PreparedDataset, cluster: Cluster):
         self.config, self.directory, self.cluster = config, directory, cluster
         checks.check_batch(config, directory, cluster)
         shape, classes = directory.input_shape, directory.classes
@@ -82,7 +82,7 @@ class Engine:
         return {path: np.ones(kernel.mask.shape, bool) for path, kernel in kernels.items()}
 
     def _step(self, batch, rate, optima):
-        images, labels, draws = self.feed.rows(*batch)
+        images, labels, draws = self.feed.of_replica(*batch)
         learning_rate = self.trainer.optimizer.learning_rate
         learning_rate.assign(tf.cast(rate, learning_rate.dtype))
         images = self.normalise(self.augment(images, draws))
@@ -92,7 +92,7 @@ class Engine:
         """Steps first to last - 1 of an epoch, which feed.epoch gave."""
         step = first
         while step < last:  # tf.range would be compiled anew for every pair of bounds
-            batch = self.feed.batch(epoch, step)
+            batch = self.feed.of_step(epoch, step)
             self.cluster.strategy.run(self._one_step, args=(batch, rates[step], optima))
             step += 1
 

@@ -21,7 +21,7 @@ RESIDENT_BYTES = 2e9
 Batches = Iterable[tuple[tf.Tensor, tf.Tensor]]  # images uint8 and labels int32
 
 
-def make(config: Config, directory: datasets.Directory, cluster: Cluster) -> "Feed":
+def make(config: Config, directory: datasets.PreparedDataset, cluster: Cluster) -> "Feed":
     """The feed that config.resident asks for; "auto" decides by the size of the training split.
 
     Raises:
@@ -43,13 +43,13 @@ def make(config: Config, directory: datasets.Directory, cluster: Cluster) -> "Fe
     return kind(config, directory, cluster)
 
 
-def normaliser(config: Config, directory: datasets.Directory) -> Callable:
+def normaliser(config: Config, directory: datasets.PreparedDataset) -> Callable:
     """The function of uint8 images that gives (pixel / 255 - mean) / std, float32."""
     mean, std = channel_statistics(config, directory)
     return lambda images: (tf.cast(images, tf.float32) / 255 - mean) / std
 
 
-def augment(config: Config, directory: datasets.Directory) -> Callable:
+def augment(config: Config, directory: datasets.PreparedDataset) -> Callable:
     """The function of (images, draws) that augments whole batches on the device."""
     name = config.augment
     if name == "auto":
@@ -75,7 +75,7 @@ class Resident:
 
     compiled_as_loop = True
 
-    def __init__(self, config: Config, directory: datasets.Directory, cluster: Cluster):
+    def __init__(self, config: Config, directory: datasets.PreparedDataset, cluster: Cluster):
         self.config, self.cluster, self.split = config, cluster, directory.splits["train"]
         self.steps_per_epoch = self.split.examples // config.batch_size
         self.test_examples = directory.splits["test"].examples
@@ -84,7 +84,7 @@ class Resident:
         # each: uint8 (examples, h, w, c), int32 (examples,)
 
     def epoch(self, noise: Noise, epoch: int, first_step: int) -> tuple:
-        """What `batch` reads in an epoch: the split, and the examples and draws of every step."""
+        """What `of_step` reads in an epoch: the split, and the examples and draws of every step."""
         window, batch_size = self.config.shuffle_window, self.config.batch_size
         _, _, examples = visit_order(self.split.lengths, noise, epoch, window=window)
         steps = self.steps_per_epoch
@@ -93,12 +93,12 @@ class Resident:
         return *self.train, tf.constant(order), tf.constant(draws)
 
     @staticmethod
-    def batch(epoch: tuple, step: int | tf.Tensor) -> tuple:
-        """What `rows` reads for a step, the same for every replica."""
+    def of_step(epoch: tuple, step: int | tf.Tensor) -> tuple:
+        """What `of_replica` reads for a step, the same for every replica."""
         images, labels, order, draws = epoch
         return images, labels, draws, order[step]
 
-    def rows(
+    def of_replica(
         self, images: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor, order: tf.Tensor
     ) -> tuple:
         """Images uint8 (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of this replica."""
@@ -123,7 +123,7 @@ class Streamed:
 
     compiled_as_loop = False  # XLA cannot read files: single steps are compiled
 
-    def __init__(self, config: Config, directory: datasets.Directory, cluster: Cluster):
+    def __init__(self, config: Config, directory: datasets.PreparedDataset, cluster: Cluster):
         self.config, self.directory, self.cluster = config, directory, cluster
         self.test_examples = directory.splits["test"].examples
         self.own_files = config.shard_files and cluster.workers > 1
@@ -154,7 +154,7 @@ class Streamed:
         return datasets.Split(shards[worker :: self.cluster.workers])
 
     def epoch(self, noise: Noise, epoch: int, first_step: int) -> Iterator:
-        """What `batch` reads in an epoch: an iterator that begins at `first_step`."""
+        """What `of_step` reads in an epoch: an iterator that begins at `first_step`."""
         # Of its own files a worker takes every row, in an order of its own.
         key, worker, workers = noise, self.cluster.worker, self.cluster.workers
         if self.own_files:
@@ -174,11 +174,11 @@ class Streamed:
         )
 
     @staticmethod
-    def batch(epoch: Iterator, step: int | tf.Tensor) -> tuple:
-        """What `rows` reads for a step: the batch of this worker."""
+    def of_step(epoch: Iterator, step: int | tf.Tensor) -> tuple:
+        """What `of_replica` reads for a step: the batch of this worker."""
         return next(epoch)
 
-    def rows(self, *batch: tf.Tensor) -> tuple:
+    def of_replica(self, *batch: tf.Tensor) -> tuple:
         """Images uint8 (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of this replica."""
         here = self.cluster.replicas_here
         return tuple(_rows(array, self.cluster.replica_here, here) for array in batch)

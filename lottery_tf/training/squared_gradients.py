@@ -34,7 +34,7 @@ def mean_squared_gradients(engine: Any, noise: Noise) -> Weights:
     data = engine.feed.epoch(noise, 0, 0)
     sums = [np.zeros(kernel.mask.shape) for kernel in kernels.values()]
     for step in range(count):
-        for total, gradient in zip(sums, gradients(engine.feed.batch(data, step)), strict=True):
+        for total, gradient in zip(sums, gradients(engine.feed.of_step(data, step)), strict=True):
             total += gradient.numpy() ** 2
     return {
         path: (total / count).astype(np.float32) for path, total in zip(kernels, sums, strict=True)
@@ -48,7 +48,7 @@ def _gradients_of_batch(engine, variables):
     @tf.function
     def gradients(batch):
         def mine(*batch):
-            images, labels, _ = engine.feed.rows(*batch)
+            images, labels, _ = engine.feed.of_replica(*batch)
             with tf.GradientTape() as tape:
                 logits = engine.network(engine.normalise(images), training=False)
                 losses = cross_entropy(labels, tf.cast(logits, tf.float32))
