@@ -3,7 +3,7 @@
 What is not known from before is evaluated, which imports TensorFlow.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from lottery_tf.analysis import loading, paths
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.reports import Output
-from lottery_tf.analysis.runs import check_same_experiment
+from lottery_tf.analysis.runs import Computing, Runs, check_same_experiment
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row
 from lottery_tf.store.rounds import FinishedRound
@@ -30,9 +30,9 @@ COLUMNS = {
 }
 
 
-def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Iterable[str] = ("successive",),
+def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Sequence[str] = ("successive",),
                 evaluate: paths.Evaluate | None = None, cache: Cache | None = None,
-                computing: Mapping[str, str | None] | None = None, points: int = 20,
+                computing: Computing | None = None, points: int = 20,
                 **options: Any) -> tuple[list[Row], list[Row]]:  # fmt: skip
     """The barriers between rounds, and the paths: a row for each path, one for each point of it.
 
@@ -42,7 +42,7 @@ def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Iterable[str
         pairs, points: as the flags of tools.barriers.
         evaluate: what `paths.evaluator` gives, to be used for several runs.
         cache: holds what was evaluated before; by default all is evaluated.
-        computing: {data_dir, strategy, jit_compile} as loading.config_of takes them.
+        computing: where, as loading.config_of takes it.
         **options: split, bn_stats, align, as the flags.
 
     Raises:
@@ -76,7 +76,7 @@ def between_rounds(run: RunDir, other: RunDir | None = None, **options: Any) -> 
     return along_paths(run, other, **options)[0]
 
 
-def parse_pairs(items: Iterable[str], run: RunDir, other: RunDir) -> list[tuple[int, int]]:
+def parse_pairs(items: Sequence[str], run: RunDir, other: RunDir) -> list[tuple[int, int]]:
     """[(round of run, round of other)] that --pairs names.
 
     Args:
@@ -111,10 +111,9 @@ def parse_pairs(items: Iterable[str], run: RunDir, other: RunDir) -> list[tuple[
     return pairs
 
 
-def report_barriers(runs: Sequence[RunDir], other: RunDir | None, output: Output, *,
-                    pairs: Sequence[str], at_rounds: Sequence[int] = (),
-                    options: Mapping[str, Any], computing: Mapping[str, str | None],
-                    ) -> tuple[list[Row], dict[str, Any]]:  # fmt: skip
+def report_barriers(runs: Runs, other: RunDir | None, output: Output, *, pairs: Sequence[str],
+                    at_rounds: Sequence[int] = (), options: dict[str, Any],
+                    computing: Computing) -> tuple[list[Row], dict[str, Any]]:  # fmt: skip
     """Writes, draws and logs the barriers of runs, and of all as replicates.
 
     Paths from `at_rounds` are drawn, or some. The other arguments are as those of `along_paths`.

@@ -14,7 +14,7 @@ from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.products import METRICS, Products
 from lottery_tf.analysis.replicates import labelled, over_matrices
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import check_same_experiment
+from lottery_tf.analysis.runs import Runs, check_same_experiment
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
 from lottery_tf.output import Columns, Row, figures
@@ -55,8 +55,9 @@ def successive(run: RunDir, *, metric: str = "angular", cache: Cache | None = No
     return _successive(run, values)
 
 
-def report_distances(runs: Sequence[RunDir], metrics: Sequence[str], other: RunDir | None,
-                     output: Output) -> tuple[list[Row], Columns]:  # fmt: skip
+def report_distances(
+    runs: Runs, metrics: Sequence[str], other: RunDir | None, output: Output
+) -> tuple[list[Row], Columns]:
     """Writes, draws and logs the matrices of runs, and of all as replicates.
 
     Returns:

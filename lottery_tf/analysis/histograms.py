@@ -1,11 +1,11 @@
 """Histograms of surviving weights (Figs. 5, 19, 22). NumPy and matplotlib only."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import as_groups, check_at_least, select_rounds
+from lottery_tf.analysis.runs import Groups, Rounds, as_groups, check_at_least, select_rounds
 from lottery_tf.method import Array, Masks, Weights
 from lottery_tf.output import Row, figures
 from lottery_tf.store.rounds import FinishedRound, check_files
@@ -23,8 +23,7 @@ COLUMNS = {
 }
 
 
-def of_rounds(runs: RunDir | Mapping[str, Sequence[RunDir]], *,
-              at_rounds: Iterable[str | int] = (10,), bins: int = 60) -> list[Row]:  # fmt: skip
+def of_rounds(runs: RunDir | Groups, *, at_rounds: Rounds = (10,), bins: int = 60) -> list[Row]:
     """Rows of {run, round, layer, from, to, count}: how many surviving weights lie in each bin.
 
     Args:
@@ -62,8 +61,7 @@ def histograms(series: Mapping[str, Mapping[str, Array]],
     return panels
 
 
-def report_histograms(groups: Mapping[str, Sequence[RunDir]], output: Output, *,
-                      at_rounds: Iterable[str | int], bins: int) -> list[Row]:  # fmt: skip
+def report_histograms(groups: Groups, output: Output, *, at_rounds: Rounds, bins: int) -> list[Row]:
     """Writes, draws and logs the rows of `of_rounds` with the first run.
 
     Returns:

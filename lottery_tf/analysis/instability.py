@@ -5,13 +5,13 @@ What is not known from before is trained and evaluated, which imports TensorFlow
 
 import functools
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from lottery_tf.analysis import loading, paths, replicates
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.reports import Output
-from lottery_tf.analysis.runs import check_at_least, select_rounds
+from lottery_tf.analysis.runs import Computing, Rounds, Runs, check_at_least, select_rounds
 from lottery_tf.output import Row
 from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
@@ -28,9 +28,9 @@ COLUMNS = {
 }
 
 
-def between_copies(run: RunDir, *, at_rounds: Iterable[str | int] = (0, 5, 10, 15), copies: int = 2,
+def between_copies(run: RunDir, *, at_rounds: Rounds = (0, 5, 10, 15), copies: int = 2,
                    start: str = "init", stop_signal: Callable[[], int] = lambda: 0,
-                   cache: Cache | None = None, computing: Mapping[str, str | None] | None = None,
+                   cache: Cache | None = None, computing: Computing | None = None,
                    points: int = 30, **options: Any) -> tuple[list[Row], list[Row]]:  # fmt: skip
     """Instability and paths: a row for each round and pair of copies, one for each point.
 
@@ -41,7 +41,7 @@ def between_copies(run: RunDir, *, at_rounds: Iterable[str | int] = (0, 5, 10, 1
         at_rounds, copies, start, points, **options: as the flags; split and bn_stats too.
         stop_signal: gives the number of the signal that has come, or 0.
         cache: holds what was evaluated before; by default all is evaluated.
-        computing: {data_dir, strategy, jit_compile} as loading.config_of takes them.
+        computing: where, as loading.config_of takes it.
     """
     on_path, cache = paths.options_of(run, points=points, **options), cache or Cache()
     check_at_least(2, copies=copies)
@@ -69,7 +69,7 @@ def of_rounds(run: RunDir, **options: Any) -> list[Row]:
 
 
 def copies_when_needed(run: RunDir, start: str, stop_signal: Callable[[], int],
-                       computing: Mapping[str, str | None]) -> Callable[[], Any]:  # fmt: skip
+                       computing: Computing) -> Callable[[], Any]:  # fmt: skip
     """A function that gives the run's Copies; they are made, once, when it is first called."""
 
     @functools.cache
@@ -82,8 +82,8 @@ def copies_when_needed(run: RunDir, start: str, stop_signal: Callable[[], int],
     return copies
 
 
-def report_instability(runs: Sequence[RunDir], output: Output, *, at_rounds: Sequence[str | int],
-                       copies: int, start: str, options: Mapping[str, Any],
+def report_instability(runs: Runs, output: Output, *, at_rounds: Rounds, copies: int, start: str,
+                       options: dict[str, Any],
                        **how: Any) -> tuple[list[Row], dict[str, Any]]:  # fmt: skip
     """Writes, draws and logs the instability of runs, and of all as replicates.
 

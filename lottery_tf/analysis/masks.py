@@ -12,7 +12,7 @@ import numpy as np
 from lottery_tf.analysis import loading
 from lottery_tf.analysis.replicates import group, labelled, over_matrices, over_runs
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import check_same_experiment
+from lottery_tf.analysis.runs import Runs, check_same_experiment
 from lottery_tf.method import Array, Masks
 from lottery_tf.method.pruning import density
 from lottery_tf.models import MODELS
@@ -29,8 +29,9 @@ LAYER_COLUMNS = {
     "unused_inputs": ("unused inputs", "{:,d}"),
     "state": ("state", "{}"),
 }
+OVERLAP = "Jaccard overlap of masks: in both / in one or both"
 DRAWN = {
-    "layer_density": ("density of the layer (%)", True),
+    "density": ("density of the layer (%)", True),
     "alive": ("outputs with a weight into them (%)", False),
 }
 
@@ -148,7 +149,7 @@ def layers(masks: Masks, previous: Masks | None = None, *,
 
 
 def report_masks(
-    runs: Sequence[RunDir], other: RunDir | None, output: Output, *, data_dir: str | None = None
+    runs: Runs, other: RunDir | None, output: Output, *, data_dir: str | None = None
 ) -> list[tuple[RunDir, list[Row], list[Row]]]:
     """Writes, draws and logs layers and overlaps of runs, and of all as replicates.
 
@@ -216,27 +217,14 @@ def _findings(run, other, rows, matrices, title, count):
         pictures["masks/layers"] = (last, "_layers", _draw_layers(rows, title))
     for which, matrix in matrices.items():
         end = f"{name}_{which}" if which else name
-        figure = figures.matrix(
-            matrix,
-            run,
-            other,
-            what="Jaccard overlap of masks: in both / in one or both",
-            title=f"{which} of {count} runs" if which else title,
-        )
+        of = f"{which} of {count} runs" if which else title
+        figure = figures.matrix(matrix, run, other, what=OVERLAP, title=of)
         tables[end] = labelled(matrix)
         pictures[f"masks/{end[1:]}"] = (last, end, figure)
     return Findings("masks" + (name if other else ""), tables, pictures)
 
 
 def _draw_layers(rows, title):
-    points = [
-        {
-            "layer": row["layer"],
-            "density": row["network_density"],
-            "layer_density": row["density"],
-            "alive": 1 - row["dead_outputs"] / row["outputs"],
-        }
-        for row in rows
-    ]
+    points = [row | {"alive": 1 - row["dead_outputs"] / row["outputs"]} for row in rows]
     by_layer = {layer: of_layer for (layer,), of_layer in group(points, ("layer",)).items()}
     return figures.layers(by_layer, columns=DRAWN, title=title)

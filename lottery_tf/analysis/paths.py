@@ -10,9 +10,10 @@ from typing import Any
 from lottery_tf.analysis import replicates
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import bn_stats_of, check_at_least
+from lottery_tf.analysis.runs import Runs, check_at_least
 from lottery_tf.method import Weights
 from lottery_tf.output import Row, figures
+from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 
 Evaluate = Callable[[Iterable[Weights]], list[Row]]
@@ -71,7 +72,9 @@ def options_of(run: RunDir, *, points: int, split: str = "test", bn_stats: str =
     The statistics are "none" where there is no BatchNorm.
     """
     check_at_least(2, points=points)
-    return {"points": points, "split": split, "bn_stats": bn_stats_of(run, bn_stats)} | others
+    if not any(p.endswith("/moving_variance") for p in FinishedRound(run.path, 0).shapes("final")):
+        bn_stats = "none"
+    return {"points": points, "split": split, "bn_stats": bn_stats} | others
 
 
 def suffix_of(options: Mapping[str, Any]) -> str:
@@ -80,7 +83,7 @@ def suffix_of(options: Mapping[str, Any]) -> str:
     return "".join(f"_{value}" for name, value in told.items() if value not in USUAL[name])
 
 
-def report_paths(name: str, end: str, runs: Sequence[RunDir], output: Output,
+def report_paths(name: str, end: str, runs: Runs, output: Output,
                  measure: Callable[[RunDir, Cache], dict[str, list[Row]]], *,
                  by: Sequence[str], step: str, options: Mapping[str, Any], about: str = "",
                  curves: Mapping[str, str], shown: Mapping[str, str], figure: Mapping[str, Any],

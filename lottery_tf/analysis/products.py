@@ -56,11 +56,7 @@ class Products:
         return np.divide(self.dots, norms, out=np.full(norms.shape, np.nan), where=norms > 0)
 
 
-METRICS = {
-    "angular": Products.angular,
-    "cosine": Products.cosine,
-    "euclidean": Products.euclidean,
-}
+METRICS = {"angular": Products.angular, "cosine": Products.cosine, "euclidean": Products.euclidean}
 
 
 def add_products(sums: Products, rows: Array, row_masks: Array, columns: Array,

@@ -2,10 +2,11 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.runs import Runs
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row
 from lottery_tf.store import files
@@ -56,7 +57,7 @@ class Findings:
     curves: dict[str, list[tuple[int, float]]] = dataclasses.field(default_factory=dict)
 
 
-def report(name: str, runs: Sequence[RunDir], output: Output,
+def report(name: str, runs: Runs, output: Output,
            measure: Callable[[RunDir, Cache], Any],
            findings: Callable[[RunDir, Any, str], list[Findings]],
            combine: Callable[[list], Any] = list) -> Any:  # fmt: skip

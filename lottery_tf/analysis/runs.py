@@ -6,9 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 
+Runs = Sequence[RunDir]
+Groups = Mapping[str, Runs]  # {label: replicates}
+Rounds = Sequence[str | int]  # as --at_rounds names them
+Computing = Mapping[str, str | None]  # {data_dir, strategy, jit_compile}: as loading.config_of
 # Flags that runs must have in common to be compared, or evaluated with one engine.
 SAME = ("model", "dataset", "shortcut", "bn_affine", "image_size", "train_examples",
         "mixed_precision")  # fmt: skip
@@ -32,7 +35,7 @@ def open_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
     return runs
 
 
-def check_same_experiment(runs: Sequence[RunDir]) -> None:
+def check_same_experiment(runs: Runs) -> None:
     """Raises InputError if runs are of different models or datasets."""
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
     first, *others = (defaults | run.config() for run in runs)
@@ -45,7 +48,7 @@ def check_same_experiment(runs: Sequence[RunDir]) -> None:
                 )
 
 
-def select_rounds(run: RunDir, at_rounds: Iterable[str | int]) -> list[int]:
+def select_rounds(run: RunDir, at_rounds: Rounds) -> list[int]:
     """The rounds that --at_rounds names, checked; all finished ones if it names none."""
     finished = run.finished_rounds()
     try:
@@ -64,15 +67,9 @@ def select_rounds(run: RunDir, at_rounds: Iterable[str | int]) -> list[int]:
     return rounds or list(range(finished))
 
 
-def as_groups(runs: RunDir | Mapping[str, Sequence[RunDir]]) -> Mapping[str, Sequence[RunDir]]:
+def as_groups(runs: RunDir | Groups) -> Groups:
     """{label: RunDirs}: what is such already, or a run alone under the name of its directory."""
     return {runs.path.name: [runs]} if isinstance(runs, RunDir) else runs
-
-
-def bn_stats_of(run: RunDir, bn_stats: str) -> str:
-    """What --bn_stats means for the network of a run: "none" where it has no BatchNorm."""
-    paths = FinishedRound(run.path, 0).shapes("final")
-    return bn_stats if any(path.endswith("/moving_variance") for path in paths) else "none"
 
 
 def check_at_least(least: int, **values: int) -> None:

@@ -9,7 +9,7 @@ on the weights in m. A lower distance is more stable. The control is a random ma
 density in each layer. What is not known from before is trained, which imports TensorFlow.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from math import nan
 from typing import Any
 
@@ -20,7 +20,7 @@ from lottery_tf.analysis.instability import copies_when_needed, start_suffix
 from lottery_tf.analysis.products import products_of_weights
 from lottery_tf.analysis.replicates import group, means
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import check_at_least, select_rounds
+from lottery_tf.analysis.runs import Computing, Rounds, Runs, check_at_least, select_rounds
 from lottery_tf.errors import InputError
 from lottery_tf.method import Masks, Weights, streams
 from lottery_tf.method.pruning import density
@@ -72,10 +72,9 @@ def compare(start: Weights, end: Weights, masks: Masks) -> dict[str, float]:
     }
 
 
-def of_masks(run: RunDir, *, at_rounds: Iterable[str | int] = (10,), replicates: int = 1,
-             start: str = "init", stop_signal: Callable[[], int] = lambda: 0,
-             cache: Cache | None = None,
-             computing: Mapping[str, str | None] | None = None) -> list[Row]:  # fmt: skip
+def of_masks(run: RunDir, *, at_rounds: Rounds = (10,), replicates: int = 1, start: str = "init",
+             stop_signal: Callable[[], int] = lambda: 0, cache: Cache | None = None,
+             computing: Computing | None = None) -> list[Row]:  # fmt: skip
     """A row for each round, replicate, mask (ticket, random) and measure (pruning, data order).
 
     Trains what it needs inside the run, or reads what is there; arguments and errors as
@@ -86,10 +85,10 @@ def of_masks(run: RunDir, *, at_rounds: Iterable[str | int] = (10,), replicates:
     copies, cache = copies_when_needed(run, start, stop_signal, computing or {}), cache or Cache()
     rows = []
     for round in select_rounds(run, at_rounds):
-        of, options = FinishedRound(run.path, round), {"start": start}
+        of = FinishedRound(run.path, round)
         for replicate in range(replicates):
-            compared = (_train_and_compare, copies, of, replicate)
-            rows += cache.reuse([of], [options, replicate], *compared)
+            options = [{"start": start}, replicate]
+            rows += cache.reuse([of], options, _train_and_compare, copies, of, replicate)
     return rows
 
 
@@ -123,8 +122,8 @@ def _train_and_compare(copies, finished_round, replicate):
     return rows
 
 
-def report_stability(runs: Sequence[RunDir], output: Output, *, at_rounds: Sequence[str | int],
-                     replicates: int, start: str, **how: Any) -> list[Row]:  # fmt: skip
+def report_stability(runs: Runs, output: Output, *, at_rounds: Rounds, replicates: int, start: str,
+                     **how: Any) -> list[Row]:  # fmt: skip
     """Writes, draws and logs the stability of runs, and of all as replicates.
 
     The arguments are as those of `of_masks`.

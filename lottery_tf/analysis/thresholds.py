@@ -1,10 +1,8 @@
 """Pruning thresholds against density (Fig. 6). NumPy and matplotlib only."""
 
-from collections.abc import Mapping, Sequence
-
 from lottery_tf.analysis import replicates
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import as_groups
+from lottery_tf.analysis.runs import Groups, as_groups
 from lottery_tf.output import Row, figures
 from lottery_tf.store.rundir import RunDir
 
@@ -16,7 +14,7 @@ COLUMNS = {
 }
 
 
-def of_rounds(runs: RunDir | Mapping[str, Sequence[RunDir]]) -> list[Row]:
+def of_rounds(runs: RunDir | Groups) -> list[Row]:
     """Rows of {run, round, density, threshold} of a run, or of {label: runs}.
 
     Of several runs of a label, as replicates, the means with min and max.
@@ -32,7 +30,7 @@ def of_rounds(runs: RunDir | Mapping[str, Sequence[RunDir]]) -> list[Row]:
     return rows
 
 
-def report_thresholds(groups: Mapping[str, Sequence[RunDir]], output: Output) -> list[Row]:
+def report_thresholds(groups: Groups, output: Output) -> list[Row]:
     """Writes, draws and logs the rows of `of_rounds` with the first run, and returns them."""
 
     def findings(first, rows, _):

@@ -144,7 +144,7 @@ def layers(rows: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, bo
     """Measures of each layer against density, a panel for each measure.
 
     Args:
-        rows: {layer: rows with density and the columns}.
+        rows: {layer: rows with network_density and the columns}.
         columns: {column: (label in percent, whether it is logarithmic)}, parts of one.
     """
     figure, all_axes = _panels(len(columns), 5.2 * len(columns) + 1.5, 4.5)
@@ -152,7 +152,7 @@ def layers(rows: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, bo
     for axes, (column, (what, logarithmic)) in zip(all_axes, columns.items(), strict=True):
         for colour, (layer, points) in zip(colours, rows.items(), strict=False):
             values = [point[column] for point in points]
-            axes.plot([p["density"] for p in points], values, color=colour, label=layer)
+            axes.plot([p["network_density"] for p in points], values, color=colour, label=layer)
         _density_axis(axes)
         if logarithmic:
             axes.set_yscale("log")
