@@ -33,9 +33,8 @@ def align(symmetries: Symmetries, start: Weights, end: Weights) -> Weights:
         if seeded:
             matching.from_input(order)
         matching.ascend(order)
-        tried.append((matching.product(order), order))
-    _, best = max(tried, key=lambda product_and_order: product_and_order[0])
-    return permute(symmetries, end, best)
+        tried.append(order)
+    return permute(symmetries, end, max(tried, key=matching.product))
 
 
 def permute(symmetries: Symmetries, weights: Weights, order: Mapping[Any, Array]) -> Weights:
@@ -89,7 +88,7 @@ class _Matching:
 
         Variables with groups that are not among the `known`, the settled ones, are left out.
         """
-        gains, settled, taken = np.zeros((group.size, group.size)), False, {}
+        gains, taken = np.zeros((group.size, group.size)), {}
         for path, axis, first in self.places[group]:
             if path not in self.start or not self._settled(path, axis, known):
                 continue
@@ -98,8 +97,7 @@ class _Matching:
                 taken[path, axis] = [np.moveaxis(a, axis, 0) for a in (self.start[path], other)]
             one, two = (a[first : first + group.size] for a in taken[path, axis])
             gains += one.reshape(group.size, -1) @ two.reshape(group.size, -1).T
-            settled = True
-        return gains if settled else None
+        return gains if taken else None
 
     def _end(self, path, order, but=None):
         return _permuted(self.end[path], self.symmetries.get(path, ()), order, but)

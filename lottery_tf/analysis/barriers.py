@@ -48,10 +48,10 @@ def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Sequence[str
     Raises:
         InputError: runs or rounds that are not there, do not go together, or are damaged.
     """
-    other, cache = other or run, cache or Cache()
+    other, cache, where = other or run, cache or Cache(), computing or {}
     check_same_experiment([run, other])
     options = paths.options_of(run, points=points, **options)
-    evaluate = evaluate or _evaluator(run, computing or {}, options)
+    evaluate = evaluate or paths.evaluator(lambda: loading.engine_of(run, **where), **options)
     densities = {row["round"]: row["density"] for row in other.metrics()}
     rows, all_points, numbers = [], [], parse_pairs(pairs, run, other)
     for start, end in console.progress(numbers, "paths"):
@@ -62,10 +62,6 @@ def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Sequence[str
         rows.append(about | paths.summarize(path))
         all_points += [about | point for point in path]
     return rows, all_points
-
-
-def _evaluator(run, computing, options):
-    return paths.evaluator(lambda: loading.engine_of(run, **computing), **options)
 
 
 def between_rounds(run: RunDir, other: RunDir | None = None, **options: Any) -> list[Row]:
@@ -121,14 +117,14 @@ def report_barriers(runs: Runs, other: RunDir | None, output: Output, *, pairs: 
     Returns:
         (rows to print, options that they depend on).
     """
-    check_same_experiment([*runs, other] if other else runs)
+    check_same_experiment([*runs, other])
     for run in runs:  # before the first is evaluated
         starts = {start for start, _ in parse_pairs(pairs, run, other or run)}
         if run is runs[0] and (missing := set(at_rounds) - starts):
             raise InputError(f"--at_rounds: no path of --pairs starts from {sorted(missing)}.")
     told = paths.options_of(runs[0], **options)
     end = paths.suffix_of(told) + (f"_to_{other.path.name}" if other else "")
-    evaluate = _evaluator(runs[0], computing, told)
+    evaluate = paths.evaluator(lambda: loading.engine_of(runs[0], **computing), **told)
 
     def measure(run, cache):
         tables = along_paths(run, other, pairs=pairs, evaluate=evaluate, cache=cache, **options)

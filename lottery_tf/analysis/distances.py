@@ -99,7 +99,7 @@ def report_distances(
 def matrices(run: RunDir, other: RunDir | None, metrics: Sequence[str],
              cache: Cache) -> dict[str, Array]:  # fmt: skip
     """{metric: matrix}: (rounds, other's rounds), or (rounds + 1, rounds + 1) with init last."""
-    check_same_experiment([run, other] if other else [run])
+    check_same_experiment([run, other])
     if not other and run.finished_rounds() < 2:
         raise InputError(f"{run.path}: expected two finished rounds or more. Found one.")
     pairs, starts = products_between(run, other or run, cache)

@@ -74,7 +74,7 @@ def copies_when_needed(run: RunDir, start: str, stop_signal: Callable[[], int],
 
     @functools.cache
     def copies():
-        engine = loading.engine_of(run, **computing)
+        engine = loading.engine_of(run, **computing)  # it imports TensorFlow, without its messages
         from lottery_tf.analysis.copies import Copies
 
         return Copies(run, start, stop_signal, engine)

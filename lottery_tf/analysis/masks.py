@@ -51,7 +51,7 @@ def _layers_of(masks, transposed):
 
 def overlaps(run: RunDir, other: RunDir | None = None) -> list[Row]:
     """Rows of {round, 0, 1, …}: the Jaccard overlap of a run's masks with those of `other`."""
-    check_same_experiment([run, other] if other else [run])
+    check_same_experiment([run, other])
     return labelled(_overlaps(_masks(run), other))
 
 
@@ -156,7 +156,7 @@ def report_masks(
     Returns:
         [(run, rows of the layers of its last round, rows of its overlaps with `other`)].
     """
-    check_same_experiment([*runs, other] if other else runs)
+    check_same_experiment([*runs, other])
     to_print = []
 
     def measure(run, _):

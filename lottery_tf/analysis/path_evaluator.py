@@ -73,12 +73,11 @@ class PathEvaluator:
 
     def _statistics(self, ends):
         """[(points, channels) mean, variance] of each BatchNorm, over the first examples."""
-        sums, count = [], 0
+        sums, count = [0.0] * 2 * len(self.norms), 0
         for images, _ in self._batches("train"):
             images = images[: STATISTICS_EXAMPLES - count]
-            moments = self._moments(ends, images)
-            weighted = [len(images) * m.numpy().astype(np.float64) for m in moments]
-            sums = [a + b for a, b in zip(sums or [0.0] * len(weighted), weighted, strict=True)]
+            moments = [m.numpy().astype(np.float64) for m in self._moments(ends, images)]
+            sums = [a + len(images) * b for a, b in zip(sums, moments, strict=True)]
             count += len(images)
             if count == STATISTICS_EXAMPLES:
                 break
@@ -134,14 +133,11 @@ class PathEvaluator:
 
     def _call(self, alpha, ends, stats, images, *, training):
         """(logits, {path: value of each variable that is not trained, after the call})."""
-        values = {
-            path: (1 - alpha) * start + alpha * end if start.dtype.is_floating else start
-            for path, start, end in zip(self.variables, *ends, strict=True)
-        }
-        if self.bn_stats == "endpoint":
-            for path, start, end in zip(self.variables, *ends, strict=True):
-                if path in self.statistics:
-                    values[path] = tf.where(alpha < 0.5, start, end)
+        values = {}
+        for path, start, end in zip(self.variables, *ends, strict=True):
+            values[path] = (1 - alpha) * start + alpha * end if start.dtype.is_floating else start
+            if self.bn_stats == "endpoint" and path in self.statistics:
+                values[path] = tf.where(alpha < 0.5, start, end)
         values |= dict(zip(self.statistics, stats, strict=False))
         for kernel in masking.kernels(self.network).values():
             values[kernel.mask.path] = tf.ones(kernel.mask.shape, bool)

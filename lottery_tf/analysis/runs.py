@@ -35,16 +35,17 @@ def open_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
     return runs
 
 
-def check_same_experiment(runs: Runs) -> None:
-    """Raises InputError if runs are of different models or datasets."""
+def check_same_experiment(runs: Iterable[RunDir | None]) -> None:
+    """Raises InputError if runs are of different models or datasets; None is no run."""
+    there = [run for run in runs if run]
     defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    first, *others = (defaults | run.config() for run in runs)
-    for run, flags in zip(runs[1:], others, strict=True):
+    first, *others = (defaults | run.config() for run in there)
+    for run, flags in zip(there[1:], others, strict=True):
         for name in SAME:
             if flags[name] != first[name]:
                 raise InputError(
                     f"Expected runs of one model and dataset. --{name} is {first[name]} in "
-                    f"{runs[0].path}, {flags[name]} in {run.path}."
+                    f"{there[0].path}, {flags[name]} in {run.path}."
                 )
 
 
