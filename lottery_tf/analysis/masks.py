@@ -214,7 +214,10 @@ def _findings(run, other, rows, matrices, title, count):
     tables, pictures = {"_layers": rows}, {}
     last = run.finished_rounds() - 1
     if "" in matrices:
-        pictures["masks/layers"] = (last, "_layers", _draw_layers(rows, title))
+        points = [row | {"alive": 1 - row["dead_outputs"] / row["outputs"]} for row in rows]
+        by_layer = {layer: of for (layer,), of in group(points, ("layer",)).items()}
+        figure = figures.layers(by_layer, columns=DRAWN, title=title)
+        pictures["masks/layers"] = (last, "_layers", figure)
     for which, matrix in matrices.items():
         end = f"{name}_{which}" if which else name
         of = f"{which} of {count} runs" if which else title
@@ -222,9 +225,3 @@ def _findings(run, other, rows, matrices, title, count):
         tables[end] = labelled(matrix)
         pictures[f"masks/{end[1:]}"] = (last, end, figure)
     return Findings("masks" + (name if other else ""), tables, pictures)
-
-
-def _draw_layers(rows, title):
-    points = [row | {"alive": 1 - row["dead_outputs"] / row["outputs"]} for row in rows]
-    by_layer = {layer: of_layer for (layer,), of_layer in group(points, ("layer",)).items()}
-    return figures.layers(by_layer, columns=DRAWN, title=title)

@@ -95,8 +95,7 @@ def publish(findings: Findings, path: pathlib.Path, output: Output, *,
             log_to: RunDir | None = None) -> None:  # fmt: skip
     """Writes tables and pictures, whose names begin with `path`; logs them and curves to a run."""
     for end, rows in findings.tables.items():
-        file = path.with_name(f"{path.name}{end}.csv")
-        files.write_text(file, files.format_csv(rows).decode())
+        files.write_text(path.with_name(f"{path.name}{end}.csv"), files.format_csv(rows).decode())
     images = {}
     for tag, (round, end, figure) in findings.pictures.items():
         picture = path.with_name(f"{path.name}{end}.png")
