@@ -130,24 +130,20 @@ def report_barriers(runs: Runs, other: RunDir | None, output: Output, *, pairs: 
         tables = along_paths(run, other, pairs=pairs, evaluate=evaluate, cache=cache, **options)
         return dict(zip((end, f"_paths{end}"), tables, strict=True))
 
-    def choose(rows):
-        """Those from some rounds; else the first, the last, and one between."""
-        spread = {round(i) for i in np.linspace(0, len(rows) - 1, DRAWN)}
-        return [
-            row
-            for index, row in enumerate(rows)
-            if (row["from_round"] in at_rounds if at_rounds else index in spread)
-        ]
+    def choose(rows):  # without --at_rounds the first, the last, and one between
+        spread = sorted({round(i) for i in np.linspace(0, len(rows) - 1, DRAWN)})
+        named = [row for row in rows if row["from_round"] in at_rounds]
+        return named if at_rounds else [rows[index] for index in spread]
 
     shown = {
         "above the mean of the ends": "error_barrier",
         "above the larger end": "error_barrier_larger_end",
     }
     rows = paths.report_paths(
-        "barriers", end, runs, output, measure, by=BY, step="to_round", options=told, shown=shown,
+        "barriers", end, runs, output, measure, by=BY, step="to_round", shown=shown,
         curves={f"/{column}": column for column in ("error_barrier", "loss_barrier")},
-        figure={"what": "error barrier (points of %)"}, choose=choose,
-        label="{from_round} to {to_round}, density {density:.3g}",
+        about=paths.about_options(told), figure={"what": "error barrier (points of %)"},
+        label="{from_round} to {to_round}, density {density:.3g}", choose=choose,
         ends=("first round", "second round"),
     )  # fmt: skip
     return rows, told

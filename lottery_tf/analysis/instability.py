@@ -110,8 +110,9 @@ def report_instability(runs: Runs, output: Output, *, at_rounds: Rounds, copies:
         "line": (STABLE, f"stable below {STABLE:.0%}"),
     }
     rows = paths.report_paths(
-        "instability", end, runs, output, measure, by=BY, step="round", options=told,
-        about=f", trained from {start}", shown={"instability": "instability"},
+        "instability", end, runs, output, measure, by=BY, step="round",
+        about=f"{paths.about_options(told)}, trained from {start}",
+        shown={"instability": "instability"},
         curves={"": "instability"}, figure=figure, label="round {round}, density {density:.3g}",
         ends=("one data seed", "another"),
     )  # fmt: skip

@@ -83,11 +83,18 @@ def suffix_of(options: Mapping[str, Any]) -> str:
     return "".join(f"_{value}" for name, value in told.items() if value not in USUAL[name])
 
 
+def about_options(options: Mapping[str, Any]) -> str:
+    """The part of a title that tells where and how paths were evaluated."""
+    about = f"{options['split']} split, BatchNorm statistics: {options['bn_stats']}"
+    aligned = options.get("align", "none")
+    return about if aligned == "none" else f"{about}, aligned by {aligned}"
+
+
 def report_paths(name: str, end: str, runs: Runs, output: Output,
                  measure: Callable[[RunDir, Cache], dict[str, list[Row]]], *,
-                 by: Sequence[str], step: str, options: Mapping[str, Any], about: str = "",
-                 curves: Mapping[str, str], shown: Mapping[str, str], figure: Mapping[str, Any],
-                 label: str, ends: tuple[str, str],
+                 by: Sequence[str], step: str, about: str, curves: Mapping[str, str],
+                 shown: Mapping[str, str], figure: Mapping[str, Any], label: str,
+                 ends: tuple[str, str],
                  choose: Callable[[list[Row]], list[Row]] = list) -> list[Row]:  # fmt: skip
     """Writes, draws and logs what was measured along paths; returns the rows, of all as replicates.
 
@@ -97,7 +104,7 @@ def report_paths(name: str, end: str, runs: Runs, output: Output,
         measure: of (run, cache) -> {end: rows, "_paths" + end: their points, …}.
         by: the columns that tell a row's path from others.
         step: the column that is TensorBoard's step.
-        options: what titles tell, and `about` besides.
+        about: what titles tell of all.
         curves: {end of the tag on TensorBoard: column}.
         shown: {label: column} of the figure against density.
         figure: what else figures.against_density is to know.
@@ -106,9 +113,6 @@ def report_paths(name: str, end: str, runs: Runs, output: Output,
         choose: of rows -> those whose paths are drawn.
     """
     paths, tag = f"_paths{end}", f"{name}{end}"
-    about = f"{options['split']} split, BatchNorm statistics: {options['bn_stats']}{about}"
-    if options.get("align", "none") != "none":
-        about += f", aligned by {options['align']}"
 
     def combine(values):
         return {
@@ -120,11 +124,9 @@ def report_paths(name: str, end: str, runs: Runs, output: Output,
         rows, points = tables[end], replicates.group(tables[paths], by)
         columns = {what: (rows, column) for what, column in shown.items()}
         panels = {label.format(**r): points[tuple(r[c] for c in by)] for r in choose(rows)}
-        against = figures.against_density(
-            columns, percent=True, title=f"{title}\n{about}", **figure
-        )
         along = figures.paths(panels, columns=MEASURES, title=f"{title}: {about}", ends=ends)
-        last = rows[-1][step]
+        title, last = f"{title}\n{about}", rows[-1][step]
+        against = figures.against_density(columns, percent=True, title=title, **figure)
         pictures = {
             f"{tag}/{name.removesuffix('s')}": (last, end, against),
             f"{tag}/paths": (last, paths, along),
