@@ -9,7 +9,6 @@ import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
-from lottery_tf.method import Array
 from lottery_tf.output import Row
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
@@ -55,7 +54,7 @@ def against_density(curves: Mapping[str, tuple[list[Row], str]], *, what: str,
     return figure
 
 
-def matrix(values: Array, run: Any, other: Any, *, what: str, title: str, top: float = 1.0,
+def matrix(values: np.ndarray, run: Any, other: Any, *, what: str, title: str, top: float = 1.0,
            init: bool = False) -> Figure:  # fmt: skip
     """A matrix of a measure between the rounds of a run and of another, as Fig. 4 of the paper.
 
@@ -110,7 +109,7 @@ def paths(panels: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, b
     return figure
 
 
-def histograms(panels: Mapping[str, Mapping[str, tuple[Array, Array]]], *,
+def histograms(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], *,
                title: str) -> Figure:  # fmt: skip
     """Histograms of weights, as Fig. 5 of the paper.
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf.method import Masks, Weights
 from lottery_tf.output import Row
+
+Arrays = dict[str, np.ndarray]  # {variable path: array}
 
 CURVES = (
     "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
@@ -41,7 +42,7 @@ class Summaries:
                 tf.summary.scalar(f"epoch/{name}", row[name])
         self.writer.flush()
 
-    def finish_round(self, metrics: Row, final: Weights, masks: Masks) -> None:
+    def finish_round(self, metrics: Row, final: Arrays, masks: Arrays) -> None:
         """Writes a finished round's metrics, and histograms of the surviving weights.
 
         Call it before the round is saved: a saved round has its summary.
