@@ -8,7 +8,7 @@ import runpy
 import sys
 
 
-def main():
+def main() -> None:
     """Runs the module that the command is named after, as `python -m` does."""
     name = pathlib.Path(sys.argv[0]).stem.removeprefix("lottery-").replace("-", "_")
     sys.path.insert(0, "")  # for --model=my_networks:small

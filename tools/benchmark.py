@@ -11,11 +11,12 @@ Measures in one process, taking turns; run nothing beside it.
 import csv
 import itertools
 import statistics
+from collections.abc import Mapping
 
 from absl import flags
 
 from lottery_tf import datasets
-from lottery_tf.config import command
+from lottery_tf.config import Config, command
 from lottery_tf.errors import InputError
 from lottery_tf.terminal import quiet
 
@@ -31,7 +32,7 @@ ROUNDS = flags.DEFINE_bool(
 )
 
 
-def main(config):
+def main(config: Config) -> None:
     if WHAT.value == "distances":
         return all_distances()
     directory = datasets.find(config)
@@ -44,7 +45,7 @@ def main(config):
     return {"step": step, "input": stream, "repel": repel}[WHAT.value](config)
 
 
-def step(config):
+def step(config: Config) -> None:
     from lottery_tf.benchmarks import steps
 
     times = steps.step_times(config, steps=STEPS.value, repeats=REPEATS.value)
@@ -56,7 +57,7 @@ def step(config):
         print(f"Of a whole round, {overhead:.1%} is not training steps.")
 
 
-def stream(config):
+def stream(config: Config) -> None:
     from lottery_tf.benchmarks import input
 
     rates, peak = input.input_rates(config, images=IMAGES.value, repeats=REPEATS.value)
@@ -64,7 +65,7 @@ def stream(config):
     print(f"Peak memory while streaming: {peak / 1e6:.0f} MB.")
 
 
-def all_distances():
+def all_distances() -> None:
     from lottery_tf.benchmarks import distances
 
     times, peak = distances.distance_times(rounds=26, repeats=REPEATS.value)
@@ -72,7 +73,7 @@ def all_distances():
     print(f"Peak memory: {peak / 1e6:.0f} MB.")
 
 
-def repel(config):
+def repel(config: Config) -> None:
     from lottery_tf.benchmarks import repulsion
 
     print("round  KB of values   of dense  KB of index   of dense")
@@ -81,9 +82,8 @@ def repel(config):
             f"{round:5d}  {values / 1e3:12.0f}  {values / dense:9.2f}  {index / 1e3:11.0f}  "
             f"{index / dense:9.2f}"
         )
-    times = repulsion.step_times(
-        config, rounds=(1, 5, 12, 24), steps=STEPS.value, repeats=REPEATS.value
-    )
+    rounds, counts = (1, 5, 12, 24), {"steps": STEPS.value, "repeats": REPEATS.value}
+    times = repulsion.step_times(config, rounds=rounds, **counts)
     print(
         "round  without ms  + gather  + products  + combination  + scatter    with  ratio  compile"
     )
@@ -96,18 +96,15 @@ def repel(config):
         )
 
 
-def report(values, *, unit, scale):
+def report(values: Mapping[str, list[float]], *, unit: str, scale: int) -> None:
     """Prints medians, extremes and ratios to the first way, and writes every repeat as CSV."""
     first = statistics.median(next(iter(values.values())))
     print(f"{'way':<16}  {unit:>8}  {'least':>7}  {'most':>7}  {'ratio':>6}")
     for way, repeats in values.items():
-        median = statistics.median(repeats)
-        cells = [scale * value for value in (median, min(repeats), max(repeats))]
-        digits = 3 if scale > 1 else 0
-        print(
-            f"{way:<16}  {cells[0]:8.{digits}f}  {cells[1]:7.{digits}f}  {cells[2]:7.{digits}f}  "
-            f"{median / first:6.2f}"
-        )
+        median, digits = statistics.median(repeats), 3 if scale > 1 else 0
+        cells = ((median, 8), (min(repeats), 7), (max(repeats), 7))
+        numbers = "".join(f"{scale * value:{width}.{digits}f}  " for value, width in cells)
+        print(f"{way:<16}  {numbers}{median / first:6.2f}")
     with open(CSV.value, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["repeat", *values])

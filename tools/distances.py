@@ -20,7 +20,7 @@ METRIC = flags.DEFINE_enum(
 shared.define(*shared.OUTPUT, "other_run")
 
 
-def main(_):
+def main(_: object) -> None:
     runs, other = shared.runs(), shared.other_run()
     metrics = list(METRICS) if METRIC.value == "all" else [METRIC.value]
     from lottery_tf.analysis import distances

@@ -17,7 +17,7 @@ OUT = flags.DEFINE_string("out", "accuracy.png", "File to write; png, pdf or svg
 TITLE = flags.DEFINE_string("title", "", "Title above the axes.")
 
 
-def main(_):
+def main(_: object) -> None:
     labels = LABELS.value or [pathlib.Path(path).name for path in RUN_DIR.value]
     if len(labels) != len(RUN_DIR.value):
         raise InputError(

@@ -10,12 +10,12 @@ from lottery_tf.output import tables
 
 from . import shared
 
-BINS = flags.DEFINE_integer("bins", 60, "Bins of each histogram.")
+flags.DEFINE_integer("bins", 60, "Bins of each histogram.")
 ABOUT = {"other_run": shared.BESIDE, "at_rounds": "Rounds whose trained weights are counted."}
 shared.define(*shared.OUTPUT, "other_run", "labels", about=ABOUT, at_rounds=["10"])
 
 
-def main(_):
+def main(_: object) -> None:
     groups = shared.groups()
     from lottery_tf.analysis import histograms
 

@@ -15,21 +15,20 @@ from lottery_tf.terminal import signals
 
 from . import shared
 
-COPIES = flags.DEFINE_integer(
+flags.DEFINE_integer(
     "copies", 2, "Trainings of each round, the run's own among them with --start=init."
 )
 DEFAULTS = {"points": 30, "at_rounds": ["0", "5", "10", "15"]}
-ABOUT = {"at_rounds": "Rounds to train again."}
-SHARED = (*shared.OUTPUT, "start", "split", "bn_stats", *shared.COMPUTING)
-shared.define(*SHARED, about=ABOUT, **DEFAULTS)
+NAMES = (*shared.OUTPUT, "start", "split", "bn_stats", *shared.COMPUTING)
+shared.define(*NAMES, about={"at_rounds": "Rounds to train again."}, **DEFAULTS)
 
 
-def main(_):
+def main(_: object) -> int:
     def measure(stop_signal):
         rows, options = instability.report_instability(
             shared.runs(),
             shared.output(),
-            options=shared.values("points", "split", "bn_stats"),
+            options=shared.values(*shared.ON_PATHS),
             computing=shared.values(*shared.COMPUTING),
             stop_signal=stop_signal,
             **shared.values("at_rounds", "copies", "start"),

@@ -15,10 +15,14 @@ from lottery_tf.terminal import quiet
 DATA_DIR = flags.DEFINE_string("data_dir", "data", "Directory that holds the prepared datasets.")
 
 TEST_EXAMPLES = 450
+ABOUT = {
+    "description": "Optical recognition of handwritten digits: 1,797 images of 8 x 8 pixels.",
+    "homepage": "https://archive.ics.uci.edu/dataset/80",
+}
 LEVELS = 16  # a pixel counts the dark ones of 4 x 4 finer pixels
 
 
-def main(_):
+def main(_: object) -> None:
     quiet.import_tensorflow()
     from sklearn.datasets import load_digits
 
@@ -36,14 +40,7 @@ def main(_):
     }
     data_dir = pathlib.Path(DATA_DIR.value)
     shutil.rmtree(data_dir / "digits", ignore_errors=True)
-    write(
-        "digits",
-        sources,
-        data_dir,
-        version="1.0.0",
-        description="Optical recognition of handwritten digits: 1,797 images of 8 x 8 pixels.",
-        homepage="https://archive.ics.uci.edu/dataset/80",
-    )
+    write("digits", sources, data_dir, version="1.0.0", **ABOUT)
     pixels = images[train] / 255
     print(f"train mean {pixels.mean():.4f}, standard deviation {pixels.std():.4f}")
 

@@ -16,7 +16,7 @@ ABOUT = {
 shared.define(*shared.OUTPUT, *ABOUT, about=ABOUT)
 
 
-def main(_):
+def main(_: object) -> None:
     runs, other = shared.runs(), shared.other_run()
     from lottery_tf.analysis import masks
 

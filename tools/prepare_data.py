@@ -10,6 +10,8 @@ from lottery_tf.config import command
 from lottery_tf.errors import InputError
 from lottery_tf.terminal import quiet
 
+from . import shared
+
 DATASETS = ("mnist", "cifar10", "cifar100", "imagenet2012", "image_folder")
 
 DATASET = flags.DEFINE_enum("dataset", None, DATASETS, "What to prepare.", required=True)
@@ -24,12 +26,12 @@ RAW_DIR = flags.DEFINE_string(
     "val or test folders by class; imagenet2012 with --source=tfds: the official tar files.",
 )
 NAME = flags.DEFINE_string("name", None, "What to call the dataset. Default: as --dataset.")
-SKIP_BAD = flags.DEFINE_bool("skip_bad", False, "Leave unreadable images out, and name them.")
-DATA_DIR = flags.DEFINE_string("data_dir", "data", "Directory that holds the prepared datasets.")
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace a dataset that exists.")
+flags.DEFINE_bool("skip_bad", False, "Leave unreadable images out, and name them.")
+flags.DEFINE_string("data_dir", "data", "Directory that holds the prepared datasets.")
+flags.DEFINE_bool("overwrite", False, "Replace a dataset that exists.")
 
 
-def main(_):
+def main(_: object) -> None:
     if SOURCE.value == "raw" and not RAW_DIR.value:
         raise InputError("--source=raw expects --raw_dir, the directory of the raw files.")
     if DATASET.value == "image_folder" and SOURCE.value == "tfds":
@@ -37,15 +39,8 @@ def main(_):
     quiet.import_tensorflow()
     from lottery_tf.datasets.prepare import prepare
 
-    path = prepare(
-        DATASET.value,
-        SOURCE.value,
-        data_dir=DATA_DIR.value,
-        raw_dir=RAW_DIR.value,
-        name=NAME.value,
-        skip_bad=SKIP_BAD.value,
-        overwrite=OVERWRITE.value,
-    )
+    options = shared.values("data_dir", "raw_dir", "name", "skip_bad", "overwrite")
+    path = prepare(DATASET.value, SOURCE.value, **options)
     print(f"{NAME.value or DATASET.value} is ready in {path}.")
 
 

@@ -29,7 +29,7 @@ BETWEEN_LATENCY = flags.DEFINE_float("between_us", 100.0, "The same between host
 REDUCTIONS = 6  # per BatchNorm and step: sum, sum of squares, count; and their gradients
 
 
-def step_seconds(gpus, batch):
+def step_seconds(gpus: int, batch: int) -> tuple[float, float, float]:
     """(computing, all-reduce of the gradients, synchronised BatchNorm), seconds of one step.
 
     The gradients travel in a ring after the backward pass, without overlap: each GPU sends
@@ -45,7 +45,7 @@ def step_seconds(gpus, batch):
     return compute, reduce, NORMS.value * REDUCTIONS * latency / 1e6
 
 
-def main(_):
+def main(_: object) -> None:
     print("batch   GPUs  compute  reduce  sync BN  step ms  images/s  efficiency, and without sync")
     for batch in map(int, BATCHES.value):
         for gpus in map(int, GPUS.value):

@@ -1,12 +1,15 @@
 """Flags that several tools share, each defined once; a tool names those that it takes."""
 
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from absl import flags
 
 from lottery_tf.analysis.reports import Output
 from lottery_tf.analysis.runs import open_runs
 from lottery_tf.errors import InputError
+from lottery_tf.store.rundir import RunDir
 
 flags.disclaim_key_flags()  # --help lists them under the tool that takes them
 
@@ -57,10 +60,11 @@ FLAGS = {
 }
 BESIDE = "Run to show beside --run_dir, as its reinit; several, with commas, are replicates."
 OUTPUT = ("run_dir", "out_dir", "pdf")
+ON_PATHS = ("points", "split", "bn_stats")
 COMPUTING = ("data_dir", "strategy", "jit_compile")
 
 
-def define(*names, about=None, **defaults):
+def define(*names: str, about: Mapping[str, str] | None = None, **defaults: Any) -> None:
     """Defines flags of FLAGS for a tool.
 
     Args:
@@ -73,7 +77,7 @@ def define(*names, about=None, **defaults):
         function(name, defaults.get(name, default), *choices, (about or {}).get(name, text))
 
 
-def values(*names) -> dict:
+def values(*names: str) -> dict[str, Any]:
     """{flag: value}."""
     return {name: flags.FLAGS[name].value for name in names}
 
@@ -83,7 +87,7 @@ def output() -> Output:
     return Output(flags.FLAGS.out_dir, flags.FLAGS.pdf)
 
 
-def runs():
+def runs() -> list[RunDir]:
     """The RunDirs that --run_dir names, checked."""
     opened = open_runs(flags.FLAGS.run_dir)
     names = [run.path.name for run in opened]
@@ -95,13 +99,13 @@ def runs():
     return opened
 
 
-def other_run():
+def other_run() -> RunDir | None:
     """The RunDir that --other_run names, checked; None without."""
     name = flags.FLAGS.other_run
     return open_runs([name])[0] if name else None
 
 
-def groups():
+def groups() -> dict[str, list[RunDir]]:
     """{label: RunDirs} of --run_dir and --other_run, a list of runs each, checked.
 
     Raises:

@@ -14,9 +14,7 @@ from lottery_tf.terminal import signals
 
 from . import shared
 
-REPLICATES = flags.DEFINE_integer(
-    "replicates", 1, "How often, with other SGD noise and other random masks."
-)
+flags.DEFINE_integer("replicates", 1, "How often, with other SGD noise and other random masks.")
 ABOUT = {
     "at_rounds": "Rounds whose masks are measured.",
     "start": "init, or rewind:STEP (rewind:4ep): W_t is round 0 after so many steps.",
@@ -24,7 +22,7 @@ ABOUT = {
 shared.define(*shared.OUTPUT, "start", *shared.COMPUTING, about=ABOUT, at_rounds=["10"])
 
 
-def main(_):
+def main(_: object) -> int:
     def measure(stop_signal):
         rows = stability.report_stability(
             shared.runs(),

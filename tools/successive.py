@@ -17,7 +17,7 @@ CSV = flags.DEFINE_string("csv", "successive.csv", "Where the rows of all runs a
 shared.define(*shared.OUTPUT)
 
 
-def main(_):
+def main(_: object) -> None:
     runs = shared.runs()
     from lottery_tf.analysis import distances
     from lottery_tf.analysis.cache import Cache

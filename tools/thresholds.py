@@ -11,7 +11,7 @@ from . import shared
 shared.define(*shared.OUTPUT, "other_run", "labels", about={"other_run": shared.BESIDE})
 
 
-def main(_):
+def main(_: object) -> None:
     groups = shared.groups()
     from lottery_tf.analysis import thresholds
 

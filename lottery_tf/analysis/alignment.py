@@ -5,25 +5,26 @@ ascent on the inner product of all weights, one linear assignment per group of u
 et al. 2023 (Git Re-Basin, section 3.2). NumPy and SciPy, given the symmetries.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+
+from lottery_tf.method import Array, Weights
 
 PASSES = 100
 MOVING = ("/moving_mean", "/moving_variance")  # permuted, but not matched
 
 
-def align(symmetries, start, end):
+Symmetries = Mapping[str, list]  # what symmetries.find gives: {variable path: groups by axis}
+
+
+def align(symmetries: Symmetries, start: Weights, end: Weights) -> Weights:
     """The weights of `end` with its units permuted to lie nearest to those of `start`.
 
     Two starts of the ascent are tried, the permutations as they are and those found layer by
-    layer from the input; the better one counts.
-
-    Args:
-        symmetries: what symmetries.find gives of the network.
-        start, end: {variable path: array}.
-
-    Returns:
-        New {variable path: array}, of the same function as `end`.
+    layer from the input; the better one counts. They compute the same function as `end`.
     """
     matching = _Matching(symmetries, start, end)
     tried = []
@@ -32,18 +33,14 @@ def align(symmetries, start, end):
         if seeded:
             matching.from_input(order)
         matching.ascend(order)
-        tried.append((matching.product(order), order))
-    _, best = max(tried, key=lambda product_and_order: product_and_order[0])
-    return permute(symmetries, end, best)
+        tried.append(order)
+    return permute(symmetries, end, max(tried, key=matching.product))
 
 
-def permute(symmetries, weights, order):
+def permute(symmetries: Symmetries, weights: Weights, order: Mapping[Any, Array]) -> Weights:
     """New weights with units permuted: unit order[group][i] comes to place i.
 
-    Args:
-        symmetries: as in `align`.
-        weights: {variable path: array}.
-        order: {group: permutation (group.size,)}; other groups stay as they are.
+    `order` is {group: permutation (group.size,)}; other groups stay as they are.
     """
     return {path: _permuted(a, symmetries.get(path, ()), order) for path, a in weights.items()}
 
@@ -89,28 +86,24 @@ class _Matching:
     def gains(self, group, order, known=None):
         """What assigning unit j of `end` to place i adds to the product, (size, size).
 
-        Args:
-            known: the groups that count as settled; variables with others are left out.
+        Variables with groups that are not among the `known`, the settled ones, are left out.
         """
-        gains, settled, taken = np.zeros((group.size, group.size)), False, {}
+        gains, taken = np.zeros((group.size, group.size)), {}
         for path, axis, first in self.places[group]:
-            if path not in self.start or not self._settled(path, axis, group, known):
+            if path not in self.start or not self._settled(path, axis, known):
                 continue
             if (path, axis) not in taken:
                 other = self._end(path, order, but=axis).astype(np.float64)
                 taken[path, axis] = [np.moveaxis(a, axis, 0) for a in (self.start[path], other)]
             one, two = (a[first : first + group.size] for a in taken[path, axis])
             gains += one.reshape(group.size, -1) @ two.reshape(group.size, -1).T
-            settled = True
-        return gains if settled else None
+        return gains if taken else None
 
     def _end(self, path, order, but=None):
         return _permuted(self.end[path], self.symmetries.get(path, ()), order, but)
 
-    def _settled(self, path, axis, group, known):
-        if known is None:
-            return True
-        return all(
+    def _settled(self, path, axis, known):
+        return known is None or all(
             other.fixed or other in known
             for index, groups in enumerate(self.symmetries[path])
             for other in groups or ()

@@ -3,25 +3,18 @@
 What is not known from before is evaluated, which imports TensorFlow.
 """
 
-import functools
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from lottery_tf.analysis import loading
+from lottery_tf.analysis import loading, paths
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.paths import (
-    about_options,
-    evaluator,
-    options_of,
-    report_paths,
-    suffix_of,
-    summarize,
-)
 from lottery_tf.analysis.reports import Output
-from lottery_tf.analysis.runs import check_same_experiment
+from lottery_tf.analysis.runs import Computing, Runs, check_same_experiment
 from lottery_tf.errors import InputError
-from lottery_tf.output import figures
-from lottery_tf.store.rounds import FinishedRound, check_files
+from lottery_tf.output import Row
+from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import console
 
@@ -37,53 +30,41 @@ COLUMNS = {
 }
 
 
-def along_paths(
-    run: RunDir,
-    other: RunDir | None = None,
-    *,
-    pairs=("successive",),
-    evaluate=None,
-    cache: Cache | None = None,
-    computing=None,
-    points: int = 20,
-    **options,
-) -> tuple[list[dict], list[dict]]:
+def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Sequence[str] = ("successive",),
+                evaluate: paths.Evaluate | None = None, cache: Cache | None = None,
+                computing: Computing | None = None, points: int = 20,
+                **options: Any) -> tuple[list[Row], list[Row]]:  # fmt: skip
     """The barriers between rounds, and the paths: a row for each path, one for each point of it.
 
     Args:
-        run: RunDir of the first end of each path.
-        other: RunDir of the second end; None for `run` itself.
+        run: of the first end of each path.
+        other: of the second end; None for `run` itself.
         pairs, points: as the flags of tools.barriers.
-        evaluate: what `evaluator` gives, to be used for several runs.
-        cache: Cache of what was evaluated before; by default all is evaluated.
-        computing: {data_dir, strategy, jit_compile} as loading.config_of takes them.
+        evaluate: what `paths.evaluator` gives, to be used for several runs.
+        cache: holds what was evaluated before; by default all is evaluated.
+        computing: where, as loading.config_of takes it.
         **options: split, bn_stats, align, as the flags.
 
     Raises:
         InputError: runs or rounds that are not there, do not go together, or are damaged.
     """
-    other, cache = other or run, cache or Cache()
+    other, cache, where = other or run, cache or Cache(), computing or {}
     check_same_experiment([run, other])
-    options = options_of(run, points=points, **options)
-    evaluate = evaluate or evaluator(lambda: loading.engine_of(run, **(computing or {})), **options)
+    options = paths.options_of(run, points=points, **options)
+    evaluate = evaluate or paths.evaluator(lambda: loading.engine_of(run, **where), **options)
     densities = {row["round"]: row["density"] for row in other.metrics()}
     rows, all_points, numbers = [], [], parse_pairs(pairs, run, other)
     for start, end in console.progress(numbers, "paths"):
         ends = [FinishedRound(run.path, start), FinishedRound(other.path, end)]
-        path = cache.reuse(ends, options, functools.partial(_evaluate, evaluate, ends))
+        path = cache.reuse(ends, options, evaluate, (end.final() for end in ends))
         about = {"from_round": start, "to_round": end, "density": densities[end]}
         about |= {name: options[name] for name in BY[2:]}
-        rows.append(about | summarize(path))
+        rows.append(about | paths.summarize(path))
         all_points += [about | point for point in path]
     return rows, all_points
 
 
-def _evaluate(evaluate, ends):
-    check_files(ends)
-    return evaluate(*(end.final() for end in ends))
-
-
-def between_rounds(run: RunDir, other: RunDir | None = None, **options) -> list[dict]:
+def between_rounds(run: RunDir, other: RunDir | None = None, **options: Any) -> list[Row]:
     """The barriers between rounds, a row for each path; arguments as `along_paths`.
 
     Each is above the mean of the ends, and above the larger end, of the error and of the loss.
@@ -91,12 +72,12 @@ def between_rounds(run: RunDir, other: RunDir | None = None, **options) -> list[
     return along_paths(run, other, **options)[0]
 
 
-def parse_pairs(items, run: RunDir, other: RunDir) -> list[tuple[int, int]]:
+def parse_pairs(items: Sequence[str], run: RunDir, other: RunDir) -> list[tuple[int, int]]:
     """[(round of run, round of other)] that --pairs names.
 
     Args:
         items: ["successive"], or ["i-j", …].
-        run, other: RunDirs; successive rounds of two runs are the same round of both.
+        run, other: successive rounds of two runs are the same round of both.
 
     Raises:
         InputError: a pair that is none, or a round that is not there.
@@ -126,55 +107,43 @@ def parse_pairs(items, run: RunDir, other: RunDir) -> list[tuple[int, int]]:
     return pairs
 
 
-def report_barriers(runs, other, output: Output, *, pairs, at_rounds=(), options, computing):
-    """Writes, draws and logs the barriers of RunDirs, and of all as replicates.
+def report_barriers(runs: Runs, other: RunDir | None, output: Output, *, pairs: Sequence[str],
+                    at_rounds: Sequence[int] = (), options: dict[str, Any],
+                    computing: Computing) -> tuple[list[Row], dict[str, Any]]:  # fmt: skip
+    """Writes, draws and logs the barriers of runs, and of all as replicates.
 
     Paths from `at_rounds` are drawn, or some. The other arguments are as those of `along_paths`.
 
     Returns:
         (rows to print, options that they depend on).
     """
-    check_same_experiment([*runs, other] if other else runs)
+    check_same_experiment([*runs, other])
     for run in runs:  # before the first is evaluated
         starts = {start for start, _ in parse_pairs(pairs, run, other or run)}
         if run is runs[0] and (missing := set(at_rounds) - starts):
             raise InputError(f"--at_rounds: no path of --pairs starts from {sorted(missing)}.")
-    told = options_of(runs[0], **options)
-    end = suffix_of(told) + (f"_to_{other.path.name}" if other else "")
-    evaluate = evaluator(lambda: loading.engine_of(runs[0], **computing), **told)
+    told = paths.options_of(runs[0], **options)
+    end = paths.suffix_of(told) + (f"_to_{other.path.name}" if other else "")
+    evaluate = paths.evaluator(lambda: loading.engine_of(runs[0], **computing), **told)
 
     def measure(run, cache):
         tables = along_paths(run, other, pairs=pairs, evaluate=evaluate, cache=cache, **options)
         return dict(zip((end, f"_paths{end}"), tables, strict=True))
 
-    rows = report_paths(
-        "barriers",
-        end,
-        runs,
-        output,
-        measure,
-        by=BY,
-        step="to_round",
-        about=about_options(told),
-        shown={f"/{column}": column for column in ("error_barrier", "loss_barrier")},
-        figure=_figure,
-        lines=(functools.partial(_paths_to_draw, at_rounds), ("first round", "second round")),
-    )
-    return rows, told
+    def choose(rows):  # without --at_rounds the first, the last, and one between
+        spread = sorted({round(i) for i in np.linspace(0, len(rows) - 1, DRAWN)})
+        named = [row for row in rows if row["from_round"] in at_rounds]
+        return named if at_rounds else [rows[index] for index in spread]
 
-
-def _figure(rows, title):
-    curves = {"above the mean of the ends": (rows, "error_barrier")}
-    curves["above the larger end"] = (rows, "error_barrier_larger_end")
-    what = "error barrier (points of %)"
-    return figures.against_density(curves, what=what, percent=True, title=title)
-
-
-def _paths_to_draw(at_rounds, rows):
-    """{label: row} of the paths from some rounds; else of the first, the last, and one between."""
-    spread = {round(i) for i in np.linspace(0, len(rows) - 1, DRAWN)}
-    return {
-        f"{row['from_round']} to {row['to_round']}, density {row['density']:.3g}": row
-        for index, row in enumerate(rows)
-        if (row["from_round"] in at_rounds if at_rounds else index in spread)
+    shown = {
+        "above the mean of the ends": "error_barrier",
+        "above the larger end": "error_barrier_larger_end",
     }
+    rows = paths.report_paths(
+        "barriers", end, runs, output, measure, by=BY, step="to_round", shown=shown,
+        curves={f"/{column}": column for column in ("error_barrier", "loss_barrier")},
+        about=paths.about_options(told), figure={"what": "error barrier (points of %)"},
+        label="{from_round} to {to_round}, density {density:.3g}", choose=choose,
+        ends=("first round", "second round"),
+    )  # fmt: skip
+    return rows, told

@@ -3,8 +3,11 @@
 import hashlib
 import json
 import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from lottery_tf.store import files
+from lottery_tf.store.rounds import FinishedRound, check_files
 
 
 class Cache:
@@ -19,39 +22,42 @@ class Cache:
     def __init__(self, path: pathlib.Path | None = None):
         self.path = path
         try:
-            self.known = json.loads(path.read_text()) if path else {}
+            self.known: dict[str, Any] = json.loads(path.read_text()) if path else {}
         except (OSError, ValueError):  # none yet, or damaged: it is computed again
             self.known = {}
 
-    def reuse(self, rounds, options, compute):
-        """compute(), or what it gave for these rounds and options before.
+    def reuse(self, rounds: Sequence[FinishedRound], options: Any,
+              compute: Callable[..., Any], *arguments: Any) -> Any:  # fmt: skip
+        """compute(*arguments), once the rounds' files are checked, or what it gave before.
 
         Args:
-            rounds: FinishedRounds that it is computed from.
+            rounds: what it is computed from.
             options: what it depends on besides, for json.
-            compute: a function that gives rows, [{column: value}], or anything that json holds.
+            compute: gives anything that json holds.
+            *arguments: of it.
         """
-        key = digest(rounds, options)
+        key = _digest(rounds, options)
         if key not in self.known:
-            self.known[key] = compute()
+            check_files(rounds)
+            self.known[key] = compute(*arguments)
             self.save()
         return self.known[key]
 
-    def find(self, options):
+    def find(self, options: Any) -> Any:
         """What was kept for these options; None without."""
-        return self.known.get(digest((), options))
+        return self.known.get(_digest((), options))
 
-    def keep(self, options, value):
+    def keep(self, options: Any, value: Any) -> None:
         """Keeps a value for `find`; `save` writes it."""
-        self.known[digest((), options)] = value
+        self.known[_digest((), options)] = value
 
-    def save(self):
+    def save(self) -> None:
         """Writes what is kept."""
         if self.path:
             files.write_text(self.path, json.dumps(self.known))
 
 
-def digest(rounds, options) -> str:
+def _digest(rounds, options):
     """A hexadecimal number of what a result came from: the rounds' checksums, and the options."""
     sums = [finished_round.fingerprint() for finished_round in rounds]
     return hashlib.sha256(json.dumps([sums, options]).encode()).hexdigest()

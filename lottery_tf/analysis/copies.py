@@ -1,12 +1,17 @@
 """Further trainings of a run's networks, kept inside the run, and resumed. Imports TensorFlow."""
 
 import shutil
+from collections.abc import Callable
+from typing import Any
 
 from lottery_tf.errors import InputError
+from lottery_tf.method import Masks, Weights
 from lottery_tf.method.pruning import apply_masks
 from lottery_tf.method.streams import Noise
+from lottery_tf.output import Row
 from lottery_tf.repulsion.optima import optima_of
 from lottery_tf.store import checkpoints, files
+from lottery_tf.store.checkpoints import Progress
 from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import console
@@ -21,19 +26,19 @@ class Copies:
     """Trains networks under a run's directory, copies/<name>, or reads what is there.
 
     Args:
-        run: RunDir.
+        run: whose networks they are.
         start: "init", or "rewind:STEP" ("rewind:4ep"): the state of round 0 after some steps.
-        stop_signal: a function that gives the number of the signal that has come, or 0.
+        stop_signal: gives the number of the signal that has come, or 0.
         engine: Engine of the run.
 
     Raises:
         InputError: start is neither, or lies behind the end of training.
     """
 
-    def __init__(self, run, start, stop_signal, engine):
+    def __init__(self, run: RunDir, start: str, stop_signal: Callable[[], int], engine: Any):
         self.run, self.start, self.stop_signal = run, start, stop_signal
         self.engine, self.config = engine, engine.config
-        self.path = run.path / "copies"
+        self.path, self.label = run.path / "copies", start.replace(":", "_")
         self.first = parse_start(start, self.engine.steps_per_epoch)
         if self.first and self.config.reset == "reinit":
             raise InputError(
@@ -45,46 +50,36 @@ class Copies:
                 f"{self.engine.steps}. Received: {self.first}"
             )
 
-    def of_round(self, round, data_seed):
+    def of_round(self, round: int, data_seed: int) -> tuple[Weights, list[Row]]:
         """The network of a round, trained with another data seed; the run's own with its seed."""
         if self.start == INIT and data_seed == self.config.data_seed:
             return FinishedRound(self.run.path, round).final(), self.run.history(round)
         return self.under(self.run.masks(round), round, data_seed, f"round_{round:02d}")
 
-    def under(self, masks, round, data_seed, name):
-        """(weights, history) of a training from the start under some masks, with a round's noise.
+    def under(self, masks: Masks, round: int, data_seed: int,
+              name: str) -> tuple[Weights, list[Row]]:  # fmt: skip
+        """(weights, history) of a training from the start under some masks.
 
-        Args:
-            masks: {kernel path: bool array}.
-            round: what the noise is drawn for, and of which the start is.
-            data_seed: of the noise.
-            name: what the masks are called in the directory's name.
+        The noise is that of a round and a data seed; `name` is what the directory's name calls the
+        masks.
         """
-        state = self.rewind_point() if self.first else self.run.initial(self._origin(round))
-        label = f"{name}_{self.start.replace(':', '_')}_data_seed_{data_seed}"
-        noise, start = Noise(data_seed, round), apply_masks(state, masks)
-        optima = optima_of(self.config, self.run, round, masks)
-        return self.train(label, Training(start, masks, noise, optima, self.first))
-
-    def _origin(self, round):
         # A ticket starts from W_0, whose pruned weights only round 0 has; a reinit from its own.
-        return round if self.config.reset == "reinit" else 0
+        origin = round if self.config.reset == "reinit" else 0
+        state = self._rewind_point() if self.first else self.run.initial(origin)
+        start, noise = apply_masks(state, masks), Noise(data_seed, round)
+        optima = optima_of(self.config, self.run, round, masks)
+        training = Training(start, masks, noise, optima, self.first)
+        return self._trained(f"{name}_{self.label}_data_seed_{data_seed}", training)
 
-    def rewind_point(self):
+    def _rewind_point(self):
         """Round 0 after the steps that --start names, {variable path: array}."""
-        masks = self.engine.dense_masks()
-        noise = Noise(self.config.data_seed, 0)
-        name = self.start.replace(":", "_")
+        masks, noise = self.engine.dense_masks(), Noise(self.config.data_seed, 0)
         optima = optima_of(self.config, self.run, 0, masks)
         training = Training(self.run.initial(0), masks, noise, optima, last=self.first)
-        return self.train(name, training)[0]
+        return self._trained(self.label, training)[0]
 
-    def train(self, name, training):
+    def _trained(self, name, training):
         """(weights, history) of a Training: read if it is there, else trained, or trained on.
-
-        Args:
-            name: of the directory, as "round_05_init_data_seed_1".
-            training: Training.
 
         Raises:
             Interrupted: a signal came; a checkpoint is saved.
@@ -115,35 +110,32 @@ class Copies:
             weights, history = train_or_continue(
                 self.engine, training, path, Bar(bar, training.first), self.stop_signal
             )
-        contents = {
-            "final.npz": files.format_npz(weights),
-            "history.csv": files.format_csv(history),
-        }
-        files.write_directory(path / "trained", contents)
+        arrays, table = files.format_npz(weights), files.format_csv(history)
+        files.write_directory(path / "trained", {"final.npz": arrays, "history.csv": table})
         checkpoints.forget(path)
 
 
 class Bar(Silent):
     """Shows the training of a copy, which begins at step `first`, as a progress bar."""
 
-    def __init__(self, bar, first):
+    def __init__(self, bar: Any, first: int):
         self.bar, self.first = bar, first
 
-    def begin(self, progress):
+    def begin(self, progress: Progress | None) -> None:
         """Begins, or goes on at a Progress."""
         if progress:
             self.show(progress)
 
-    def show(self, progress):
+    def show(self, progress: Progress) -> None:
         """Moves the bar."""
         self.bar.update(progress.step - self.first - self.bar.n)
 
-    def report(self, line):
+    def report(self, line: str) -> None:
         """Tells the user."""
         console.say(line)
 
 
-def parse_start(text, steps_per_epoch):
+def parse_start(text: str, steps_per_epoch: int) -> int:
     """The step that --start names: 0 for init.
 
     Raises:

@@ -1,11 +1,15 @@
 """Histograms of surviving weights (Figs. 5, 19, 22). NumPy and matplotlib only."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import as_groups, check_at_least, select_rounds
-from lottery_tf.output import figures
+from lottery_tf.analysis.runs import Groups, Rounds, as_groups, check_at_least, select_rounds
+from lottery_tf.method import Array, Masks, Weights
+from lottery_tf.output import Row, figures
 from lottery_tf.store.rounds import FinishedRound, check_files
+from lottery_tf.store.rundir import RunDir
 
 ALL_LAYERS = "all layers"
 COLUMNS = {
@@ -19,11 +23,11 @@ COLUMNS = {
 }
 
 
-def of_rounds(runs, *, at_rounds=(10,), bins: int = 60) -> list[dict]:
+def of_rounds(runs: RunDir | Groups, *, at_rounds: Rounds = (10,), bins: int = 60) -> list[Row]:
     """Rows of {run, round, layer, from, to, count}: how many surviving weights lie in each bin.
 
     Args:
-        runs: a RunDir, or {label: RunDirs}; the weights of replicates are taken together.
+        runs: one, or {label: runs}; the weights of replicates are taken together.
         at_rounds: the rounds.
         bins: of each histogram; they are common to the groups.
 
@@ -33,22 +37,22 @@ def of_rounds(runs, *, at_rounds=(10,), bins: int = 60) -> list[dict]:
     return [row for _, counts, _ in _of_rounds(as_groups(runs), at_rounds, bins) for row in counts]
 
 
-def survivors(weights, masks) -> dict[str, np.ndarray]:
+def survivors(weights: Weights, masks: Masks) -> dict[str, Array]:
     """{layer: (survivors,) weights}, and those of all layers together."""
     alive = {path: weights[path][mask] for path, mask in masks.items()}
     return alive | {ALL_LAYERS: np.concatenate(list(alive.values()))}
 
 
-def histograms(series, bins):
+def histograms(series: Mapping[str, Mapping[str, Array]],
+               bins: int) -> dict[str, dict[str, tuple[Array, Array]]]:  # fmt: skip
     """{layer: {label: (counts (bins,), edges (bins + 1,))}} on common bins, symmetric about 0.
 
     Args:
         series: {label: {layer: weights}}.
         bins: how many; they hold the largest |w| of all.
     """
-    layers = dict.fromkeys(layer for layer_weights in series.values() for layer in layer_weights)
     panels = {}
-    for layer in layers:
+    for layer in dict.fromkeys(layer for of_label in series.values() for layer in of_label):
         parts = {label: weights[layer] for label, weights in series.items()}
         end = max(float(np.abs(values).max(initial=0)) for values in parts.values()) or 1.0
         panels[layer] = {
@@ -57,8 +61,8 @@ def histograms(series, bins):
     return panels
 
 
-def report_histograms(groups, output: Output, *, at_rounds, bins) -> list[dict]:
-    """Writes, draws and logs the histograms of {label: RunDirs}, with the first run.
+def report_histograms(groups: Groups, output: Output, *, at_rounds: Rounds, bins: int) -> list[Row]:
+    """Writes, draws and logs the rows of `of_rounds` with the first run.
 
     Returns:
         The rows to print, {run, round, layer, survivors, mean_magnitude, deviation, largest}.
@@ -98,7 +102,7 @@ def _of_rounds(groups, at_rounds, bins):
                     about | {"from": float(low), "to": float(high), "count": int(number)}
                     for number, low, high in zip(numbers, edges, edges[1:], strict=False)
                 ]
-                summary.append(about | describe(series[label][layer]))
+                summary.append(about | _describe(series[label][layer]))
         yield panels, counts, summary
 
 
@@ -109,14 +113,12 @@ def _survivors_of(runs, round):
     return {layer: np.concatenate([weights[layer] for weights in alive]) for layer in alive[0]}
 
 
-def describe(weights) -> dict:
-    """{survivors, mean_magnitude, deviation, largest} of some weights."""
-    magnitudes = np.abs(weights.astype(np.float64))
-    if not weights.size:
-        return {"survivors": 0, "mean_magnitude": 0.0, "deviation": 0.0, "largest": 0.0}
+def _describe(weights):
+    """{survivors, mean_magnitude, deviation, largest} of some weights; zeros of none."""
+    some = weights.astype(np.float64) if weights.size else np.zeros(1)
     return {
         "survivors": weights.size,
-        "mean_magnitude": float(magnitudes.mean()),
-        "deviation": float(weights.astype(np.float64).std()),
-        "largest": float(magnitudes.max()),
+        "mean_magnitude": float(np.abs(some).mean()),
+        "deviation": float(some.std()),
+        "largest": float(np.abs(some).max()),
     }

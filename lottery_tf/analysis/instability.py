@@ -5,21 +5,15 @@ What is not known from before is trained and evaluated, which imports TensorFlow
 
 import functools
 import itertools
+from collections.abc import Callable
+from typing import Any
 
-from lottery_tf.analysis import loading, replicates
+from lottery_tf.analysis import loading, paths, replicates
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.paths import (
-    about_options,
-    evaluator,
-    options_of,
-    report_paths,
-    suffix_of,
-    summarize,
-)
 from lottery_tf.analysis.reports import Output
-from lottery_tf.analysis.runs import check_at_least, select_rounds
-from lottery_tf.output import figures
-from lottery_tf.store.rounds import FinishedRound, check_files
+from lottery_tf.analysis.runs import Computing, Rounds, Runs, check_at_least, select_rounds
+from lottery_tf.output import Row
+from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 
 BY = ("round", "start", "split", "bn_stats")
@@ -34,59 +28,53 @@ COLUMNS = {
 }
 
 
-def between_copies(
-    run: RunDir,
-    *,
-    at_rounds=(0, 5, 10, 15),
-    copies: int = 2,
-    start: str = "init",
-    stop_signal=lambda: 0,
-    cache: Cache | None = None,
-    computing=None,
-    points: int = 30,
-    **options,
-) -> tuple[list[dict], list[dict]]:
+def between_copies(run: RunDir, *, at_rounds: Rounds = (0, 5, 10, 15), copies: int = 2,
+                   start: str = "init", stop_signal: Callable[[], int] = lambda: 0,
+                   cache: Cache | None = None, computing: Computing | None = None,
+                   points: int = 30, **options: Any) -> tuple[list[Row], list[Row]]:  # fmt: skip
     """Instability and paths: a row for each round and pair of copies, one for each point.
 
     Trains the copies inside the run, or reads those there; a signal raises signals.Interrupted.
 
     Args:
+        run: whose rounds are trained again.
         at_rounds, copies, start, points, **options: as the flags; split and bn_stats too.
-        stop_signal: a function that gives the number of the signal that has come, or 0.
-        cache: Cache of what was evaluated before; by default all is evaluated.
-        computing: {data_dir, strategy, jit_compile} as loading.config_of takes them.
+        stop_signal: gives the number of the signal that has come, or 0.
+        cache: holds what was evaluated before; by default all is evaluated.
+        computing: where, as loading.config_of takes it.
     """
-    on_path, cache = options_of(run, points=points, **options), cache or Cache()
+    on_path, cache = paths.options_of(run, points=points, **options), cache or Cache()
     check_at_least(2, copies=copies)
     options, rows, all_points = {"start": start} | on_path, [], []
     first = loading.config_of(run).data_seed
     copies_of = copies_when_needed(run, start, stop_signal, computing or {})
-    evaluate = evaluator(lambda: copies_of().engine, **on_path)
+    evaluate = paths.evaluator(lambda: copies_of().engine, **on_path)
     densities = {row["round"]: row["density"] for row in run.metrics()}
     pairs = itertools.combinations(range(first, first + copies), 2)
     for round, pair in itertools.product(select_rounds(run, at_rounds), pairs):
-        compute = functools.partial(_train_and_evaluate, copies_of, evaluate, round, pair)
-        path = cache.reuse([FinishedRound(run.path, round)], [options, pair], compute)
+        ends = (copies_of().of_round(round, seed)[0] for seed in pair)
+        path = cache.reuse([FinishedRound(run.path, round)], [options, pair], evaluate, ends)
         row = {"round": round, "density": densities[round], "pair": f"{pair[0]}-{pair[1]}"}
         row |= {name: options[name] for name in BY[1:]}
-        barriers = summarize(path)
+        barriers = paths.summarize(path)
         row["instability"] = barriers.pop("error_barrier")
         rows.append(row | barriers)
         all_points += [row | point for point in path]
     return rows, all_points
 
 
-def of_rounds(run: RunDir, **options) -> list[dict]:
+def of_rounds(run: RunDir, **options: Any) -> list[Row]:
     """The instability of rounds, means over the pairs; arguments as `between_copies`."""
     return replicates.means(between_copies(run, **options)[0], BY)
 
 
-def copies_when_needed(run, start, stop_signal, computing):
+def copies_when_needed(run: RunDir, start: str, stop_signal: Callable[[], int],
+                       computing: Computing) -> Callable[[], Any]:  # fmt: skip
     """A function that gives the run's Copies; they are made, once, when it is first called."""
 
     @functools.cache
     def copies():
-        engine = loading.engine_of(run, **computing)
+        engine = loading.engine_of(run, **computing)  # it imports TensorFlow, without its messages
         from lottery_tf.analysis.copies import Copies
 
         return Copies(run, start, stop_signal, engine)
@@ -94,13 +82,10 @@ def copies_when_needed(run, start, stop_signal, computing):
     return copies
 
 
-def _train_and_evaluate(copies_of, evaluate, round, pair):
-    check_files([FinishedRound(copies_of().run.path, round)])
-    return evaluate(*(copies_of().of_round(round, seed)[0] for seed in pair))
-
-
-def report_instability(runs, output: Output, *, at_rounds, copies, start, options, **how):
-    """Writes, draws and logs the instability of RunDirs, and of all as replicates.
+def report_instability(runs: Runs, output: Output, *, at_rounds: Rounds, copies: int, start: str,
+                       options: dict[str, Any],
+                       **how: Any) -> tuple[list[Row], dict[str, Any]]:  # fmt: skip
+    """Writes, draws and logs the instability of runs, and of all as replicates.
 
     The arguments are as those of `between_copies`.
 
@@ -110,8 +95,8 @@ def report_instability(runs, output: Output, *, at_rounds, copies, start, option
     check_at_least(2, copies=copies)
     for run in runs:  # before the first is trained
         select_rounds(run, at_rounds)
-    told = {"start": start} | options_of(runs[0], **options)
-    end = start_suffix(start) + suffix_of(told)
+    told = {"start": start} | paths.options_of(runs[0], **options)
+    end = start_suffix(start) + paths.suffix_of(told)
 
     def measure(run, cache):
         pairs, points = between_copies(
@@ -120,35 +105,19 @@ def report_instability(runs, output: Output, *, at_rounds, copies, start, option
         averaged = replicates.means(pairs, BY), replicates.means(points, (*BY, "alpha"))
         return {f"_pairs{end}": pairs, end: averaged[0], f"_paths{end}": averaged[1]}
 
-    rows = report_paths(
-        "instability",
-        end,
-        runs,
-        output,
-        measure,
-        by=BY,
-        step="round",
-        about=f"{about_options(told)}, trained from {start}",
-        shown={"": "instability"},
-        figure=_figure,
-        lines=(_paths_to_draw, ("one data seed", "another")),
-    )
+    figure = {
+        "what": "linear-mode instability: error (points of %)",
+        "line": (STABLE, f"stable below {STABLE:.0%}"),
+    }
+    rows = paths.report_paths(
+        "instability", end, runs, output, measure, by=BY, step="round",
+        about=f"{paths.about_options(told)}, trained from {start}",
+        shown={"instability": "instability"},
+        curves={"": "instability"}, figure=figure, label="round {round}, density {density:.3g}",
+        ends=("one data seed", "another"),
+    )  # fmt: skip
     verdicts = ("stable" if row["instability"] < STABLE else "unstable" for row in rows)
     return [r | {"verdict": verdict} for r, verdict in zip(rows, verdicts, strict=True)], told
-
-
-def _figure(rows, title):
-    return figures.against_density(
-        {"instability": (rows, "instability")},
-        what="linear-mode instability: error (points of %)",
-        percent=True,
-        line=(STABLE, f"stable below {STABLE:.0%}"),
-        title=title,
-    )
-
-
-def _paths_to_draw(rows):
-    return {f"round {row['round']}, density {row['density']:.3g}": row for row in rows}
 
 
 def start_suffix(start: str) -> str:

@@ -4,6 +4,7 @@ Imports no TensorFlow before a network is asked for.
 """
 
 import os
+from typing import Any
 
 from lottery_tf import datasets, models
 from lottery_tf.analysis.runs import open_runs, select_rounds
@@ -14,7 +15,7 @@ from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import quiet
 
 
-def load(run_dir: str | os.PathLike, round: int, *, data_dir: str | None = None):
+def load(run_dir: str | os.PathLike, round: int, *, data_dir: str | None = None) -> Any:
     """The masked Keras model of a finished round, its trained weights and its masks in place.
 
     It takes images as the run's network does, (pixel / 255 - mean) / std, and gives logits.
@@ -37,7 +38,7 @@ def load(run_dir: str | os.PathLike, round: int, *, data_dir: str | None = None)
     return network
 
 
-def network_of(run: RunDir, *, data_dir: str | None = None):
+def network_of(run: RunDir, *, data_dir: str | None = None) -> Any:
     """A new network as the run's; its weights mean nothing. Arguments and errors as in `load`."""
     config = config_of(run, data_dir=data_dir)
     directory = datasets.find(config)
@@ -45,19 +46,9 @@ def network_of(run: RunDir, *, data_dir: str | None = None):
     return models.build(config, directory.input_shape, directory.classes, seed=0)
 
 
-def config_of(
-    run: RunDir,
-    *,
-    data_dir: str | None = None,
-    strategy: str = "auto",
-    jit_compile: str = "auto",
-) -> Config:
-    """The Config of a run, with what says how to compute as it is given here.
-
-    Args:
-        run: RunDir.
-        data_dir: directory that holds the prepared datasets; by default that of the run.
-        strategy, jit_compile: as the flags.
+def config_of(run: RunDir, *, data_dir: str | None = None, strategy: str = "auto",
+              jit_compile: str = "auto") -> Config:  # fmt: skip
+    """The Config of a run, with what says how to compute as the flags of a tool say it.
 
     Raises:
         InputError: its record is not as this version writes it.
@@ -70,7 +61,7 @@ def config_of(
         raise InputError(f"{run.path}/config.json: {error}") from None
 
 
-def engine_of(run: RunDir, **computing):
+def engine_of(run: RunDir, **computing: Any) -> Any:
     """The Engine of a run, on one machine; options as in `config_of`."""
     config = config_of(run, **computing)
     directory = datasets.find(config)

@@ -1,17 +1,22 @@
 """What masks have in common, and what they leave of each layer. NumPy and matplotlib only.
 
 Only where a file does not tell a transposed convolution from another (see `transposed_kernels`)
-is the network built, which imports TensorFlow.
+is the network built, which imports TensorFlow; its dataset is then looked for in `data_dir`, by
+default the run's.
 """
+
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from lottery_tf.analysis import loading, replicates
+from lottery_tf.analysis import loading
+from lottery_tf.analysis.replicates import group, labelled, over_matrices, over_runs
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import check_same_experiment
+from lottery_tf.analysis.runs import Runs, check_same_experiment
+from lottery_tf.method import Array, Masks
 from lottery_tf.method.pruning import density
 from lottery_tf.models import MODELS
-from lottery_tf.output import figures
+from lottery_tf.output import Columns, Row, figures
 from lottery_tf.store.rounds import FinishedRound, check_files, finished
 from lottery_tf.store.rundir import RunDir
 
@@ -24,44 +29,43 @@ LAYER_COLUMNS = {
     "unused_inputs": ("unused inputs", "{:,d}"),
     "state": ("state", "{}"),
 }
+OVERLAP = "Jaccard overlap of masks: in both / in one or both"
+DRAWN = {
+    "density": ("density of the layer (%)", True),
+    "alive": ("outputs with a weight into them (%)", False),
+}
 
 
-def of_layers(run: RunDir, *, data_dir: str | None = None) -> list[dict]:
-    """Rows of {round, network_density} and what `layers` gives, of each round and layer.
-
-    If the network must be built, the dataset is looked for in `data_dir`, by default the run's.
-    """
+def of_layers(run: RunDir, *, data_dir: str | None = None) -> list[Row]:
+    """Rows of {round, network_density} and what `layers` gives, of each round and layer."""
     return _layers_of(_masks(run), transposed_kernels(run, data_dir=data_dir))
 
 
 def _layers_of(masks, transposed):
-    rows = []
-    for round, (mask, before) in enumerate(zip(masks, [None, *masks], strict=False)):
-        about = {"round": round, "network_density": density(mask)}
-        rows += [about | row for row in layers(mask, before, transposed=transposed)]
-    return rows
+    return [
+        {"round": round, "network_density": density(mask)} | row
+        for round, (mask, before) in enumerate(zip(masks, [None, *masks], strict=False))
+        for row in layers(mask, before, transposed=transposed)
+    ]
 
 
-def overlaps(run: RunDir, other: RunDir | None = None) -> list[dict]:
+def overlaps(run: RunDir, other: RunDir | None = None) -> list[Row]:
     """Rows of {round, 0, 1, …}: the Jaccard overlap of a run's masks with those of `other`."""
-    check_same_experiment([run, other] if other else [run])
-    return _labelled(_overlaps(_masks(run), other))
+    check_same_experiment([run, other])
+    return labelled(_overlaps(_masks(run), other))
 
 
-def jaccard(row_masks, column_masks) -> np.ndarray:
+def jaccard(row_masks: Sequence[Masks], column_masks: Sequence[Masks]) -> Array:
     """The Jaccard overlap of each of some masks with each of others, (rows, columns) in [0, 1].
 
     Weights alive in both / weights alive in one or both; 1 where both are empty.
-
-    Args:
-        row_masks, column_masks: lists of {kernel path: bool array}.
     """
     both = np.zeros((len(row_masks), len(column_masks)))
     row_sizes, column_sizes = np.zeros((len(row_masks), 1)), np.zeros((1, len(column_masks)))
     for path in row_masks[0]:
         rows, columns = (
-            np.stack([masks[path].ravel() for masks in group]).astype(np.float32)
-            for group in (row_masks, column_masks)
+            np.stack([masks[path].ravel() for masks in of]).astype(np.float32)
+            for of in (row_masks, column_masks)
         )
         both += rows @ columns.T
         row_sizes += rows.sum(1, keepdims=True, dtype=np.float64)
@@ -70,20 +74,19 @@ def jaccard(row_masks, column_masks) -> np.ndarray:
     return np.divide(both, either, out=np.ones_like(both), where=either > 0)
 
 
-def chance(row_densities, column_densities) -> np.ndarray:
-    """The overlap to expect of random masks of these densities, (rows, columns)."""
-    one, two = np.array(row_densities)[:, None], np.array(column_densities)[None]
+def chance(one: float, two: float) -> float:
+    """The overlap to expect of random masks of two densities."""
     return one * two / (one + two - one * two)
 
 
-def count_alive(path: str, mask: np.ndarray, *, transposed: bool = False) -> dict[str, int]:
+def count_alive(path: str, mask: Array, *, transposed: bool = False) -> dict[str, int]:
     """{remaining, outputs, dead_outputs, unused_inputs} of a kernel's mask.
 
     A dead output has no weight into it, an unused input none out of it. Kernels of dense and
     convolution layers are (…, inputs, outputs); of transposed convolutions (…, outputs, inputs);
     of depthwise ones (…, channels, multiplier), each of which is an output of one input.
     """
-    alive = mask.reshape(-1, *mask.shape[-2:]).any(0)  # (inputs, outputs)
+    alive = np.any(mask.reshape(-1, *mask.shape[-2:]), axis=0)  # (inputs, outputs)
     if transposed:
         alive = alive.T
     depthwise = "depthwise" in path.rpartition("/")[2]
@@ -120,21 +123,22 @@ def transposed_kernels(run: RunDir, *, data_dir: str | None = None) -> set[str]:
     return transposed
 
 
-def layers(masks, previous=None, *, transposed=frozenset()) -> list[dict]:
+def layers(masks: Masks, previous: Masks | None = None, *,
+           transposed: Collection[str] = ()) -> list[Row]:  # fmt: skip
     """A row per layer: {layer, density, remaining, outputs, dead_outputs, unused_inputs, state}.
 
     The state is "collapsed" without a weight, "collapsing" with fewer weights than outputs after
     another pruning like the last one, else "".
 
     Args:
-        masks: {kernel path: bool array}.
+        masks: of a round.
         previous: those of the round before; None in round 0.
         transposed: the paths of the kernels of transposed convolutions.
     """
     rows = []
     for path, mask in masks.items():
-        counts = count_alive(path, mask, transposed=path in transposed)
-        row = {"layer": path, "density": float(mask.mean())} | counts
+        row: Row = {"layer": path, "density": float(mask.mean())}
+        row |= count_alive(path, mask, transposed=path in transposed)
         before = int(previous[path].sum()) if previous else row["remaining"]
         next_remaining = row["remaining"] ** 2 / before if before else 0
         row["state"] = "collapsing" if next_remaining < row["outputs"] else ""
@@ -144,13 +148,15 @@ def layers(masks, previous=None, *, transposed=frozenset()) -> list[dict]:
     return rows
 
 
-def report_masks(runs, other, output: Output, *, data_dir: str | None = None) -> list[tuple]:
-    """Writes, draws and logs layers and overlaps of RunDirs, and of all as replicates.
+def report_masks(
+    runs: Runs, other: RunDir | None, output: Output, *, data_dir: str | None = None
+) -> list[tuple[RunDir, list[Row], list[Row]]]:
+    """Writes, draws and logs layers and overlaps of runs, and of all as replicates.
 
     Returns:
-        [(RunDir, rows of the layers of its last round, rows of its overlaps with `other`)].
+        [(run, rows of the layers of its last round, rows of its overlaps with `other`)].
     """
-    check_same_experiment([*runs, other] if other else runs)
+    check_same_experiment([*runs, other])
     to_print = []
 
     def measure(run, _):
@@ -163,8 +169,7 @@ def report_masks(runs, other, output: Output, *, data_dir: str | None = None) ->
 
     def combine(values):
         rows, of_runs = zip(*values, strict=True)
-        means = replicates.over_matrices([m[""] for m in of_runs], init=False)
-        return replicates.over_runs(rows, ("round", "layer")), means
+        return over_runs(rows, ("round", "layer")), over_matrices([m[""] for m in of_runs])
 
     def findings(run, value, title):
         return [_findings(run, other, *value, title, len(runs))]
@@ -173,7 +178,7 @@ def report_masks(runs, other, output: Output, *, data_dir: str | None = None) ->
     return to_print
 
 
-def overlap_columns(other: RunDir) -> dict:
+def overlap_columns(other: RunDir) -> Columns:
     """The columns to print of the overlaps with another run."""
     return {
         "round": ("round", "{:d}"),
@@ -185,13 +190,11 @@ def overlap_columns(other: RunDir) -> dict:
 
 def _with_chance(run, other, overlaps):
     return [
-        {
-            "round": row["round"],
-            "density": row["density"],
-            "overlap": float(overlaps[index, index]),
-            "chance": float(chance([row["density"]], [column["density"]])[0, 0]),
-        }
-        for index, (row, column) in enumerate(zip(run.metrics(), other.metrics(), strict=False))
+        {name: row[name] for name in ("round", "density")}
+        | {"overlap": float(overlap), "chance": chance(row["density"], column["density"])}
+        for row, column, overlap in zip(
+            run.metrics(), other.metrics(), overlaps.diagonal(), strict=False
+        )
     ]
 
 
@@ -205,44 +208,20 @@ def _overlaps(masks, other):
     return jaccard(masks, _masks(other) if other else masks)
 
 
-def _labelled(overlaps):
-    return replicates.labelled(overlaps, *map(range, overlaps.shape))
-
-
 def _findings(run, other, rows, matrices, title, count):
     """The Findings of a run, {"": matrix}, or of `count` as replicates, {"mean": matrix, …}."""
     name = f"_overlap_to_{other.path.name}" if other else "_overlap"
     tables, pictures = {"_layers": rows}, {}
     last = run.finished_rounds() - 1
     if "" in matrices:
-        pictures["masks/layers"] = (last, "_layers", _draw_layers(rows, title))
+        points = [row | {"alive": 1 - row["dead_outputs"] / row["outputs"]} for row in rows]
+        by_layer = {layer: of for (layer,), of in group(points, ("layer",)).items()}
+        figure = figures.layers(by_layer, columns=DRAWN, title=title)
+        pictures["masks/layers"] = (last, "_layers", figure)
     for which, matrix in matrices.items():
         end = f"{name}_{which}" if which else name
-        labels = (
-            figures.densities(of)[:size]
-            for of, size in zip((run, other or run), matrix.shape, strict=True)
-        )
         of = f"{which} of {count} runs" if which else title
-        figure = figures.matrix(
-            matrix,
-            *labels,
-            what="Jaccard overlap of masks: in both / in one or both",
-            limits=(0, 1),
-            title=of + (f" (rows) and {other.path.name} (columns)" if other else ""),
-        )
-        tables[end] = _labelled(matrix)
+        figure = figures.matrix(matrix, run, other, what=OVERLAP, title=of)
+        tables[end] = labelled(matrix)
         pictures[f"masks/{end[1:]}"] = (last, end, figure)
     return Findings("masks" + (name if other else ""), tables, pictures)
-
-
-def _draw_layers(rows, title):
-    by_layer = {}
-    for row in rows:
-        alive = 1 - row["dead_outputs"] / row["outputs"]
-        point = {"density": row["network_density"], "layer_density": row["density"]}
-        by_layer.setdefault(row["layer"], []).append(point | {"alive": alive})
-    columns = {
-        "layer_density": ("density of the layer (%)", True),
-        "alive": ("outputs with a weight into them (%)", False),
-    }
-    return figures.layers(by_layer, columns=columns, title=title)

@@ -1,6 +1,7 @@
 """Loss and error along the line between two networks. Imports TensorFlow."""
 
 import contextlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,6 +9,8 @@ import tensorflow as tf
 
 from lottery_tf import masking
 from lottery_tf.masking import keras_private
+from lottery_tf.method import Weights
+from lottery_tf.output import Row
 from lottery_tf.training.trainer import count_hits, cross_entropy
 
 STATISTICS_EXAMPLES = 10_000
@@ -28,7 +31,8 @@ class PathEvaluator:
             "interpolate" those of the ends; "endpoint", those of the nearer end.
     """
 
-    def __init__(self, engine, *, points, split="test", bn_stats="recompute"):
+    def __init__(self, engine: Any, *, points: int, split: str = "test",
+                 bn_stats: str = "recompute"):  # fmt: skip
         self.engine, self.network = engine, engine.network
         self.split = split
         self.alphas = np.linspace(0, 1, points, dtype=np.float32)
@@ -38,10 +42,8 @@ class PathEvaluator:
             for layer in keras_private.flatten_layers(self.network)
             if isinstance(layer, keras.layers.BatchNormalization)
         ]
-        self.statistics = [  # paths
-            variable.path
-            for layer in self.norms
-            for variable in (layer.moving_mean, layer.moving_variance)
+        self.statistics = [
+            v.path for layer in self.norms for v in (layer.moving_mean, layer.moving_variance)
         ]
         self.bn_stats = bn_stats if self.norms else "none"
         self._totals = tf.function(
@@ -49,13 +51,10 @@ class PathEvaluator:
         )
         self._moments = tf.function(self._moments_of_batch, jit_compile=engine.jit)
 
-    def evaluate(self, start, end):
-        """Rows of {alpha, loss, error} of the points between two networks.
+    def evaluate(self, start: Weights, end: Weights) -> list[Row]:
+        """Rows of {alpha, loss, error} of the points between two networks, zero where masked.
 
         All variables are interpolated, (1 - alpha) start + alpha end, without further masks.
-
-        Args:
-            start, end: {variable path: array}, zero where masked.
         """
         ends = [[tf.constant(w[path]) for path in self.variables] for w in (start, end)]
         stats = self._statistics(ends) if self.bn_stats == "recompute" else []
@@ -74,14 +73,11 @@ class PathEvaluator:
 
     def _statistics(self, ends):
         """[(points, channels) mean, variance] of each BatchNorm, over the first examples."""
-        sums, count = None, 0
+        sums, count = [0.0] * 2 * len(self.norms), 0
         for images, _ in self._batches("train"):
             images = images[: STATISTICS_EXAMPLES - count]
-            moments = self._moments(ends, images)
-            weighted = [len(images) * m.numpy().astype(np.float64) for m in moments]
-            sums = (
-                weighted if sums is None else [a + b for a, b in zip(sums, weighted, strict=True)]
-            )
+            moments = [m.numpy().astype(np.float64) for m in self._moments(ends, images)]
+            sums = [a + len(images) * b for a, b in zip(sums, moments, strict=True)]
             count += len(images)
             if count == STATISTICS_EXAMPLES:
                 break
@@ -137,14 +133,11 @@ class PathEvaluator:
 
     def _call(self, alpha, ends, stats, images, *, training):
         """(logits, {path: value of each variable that is not trained, after the call})."""
-        values = {
-            path: (1 - alpha) * start + alpha * end if start.dtype.is_floating else start
-            for path, start, end in zip(self.variables, *ends, strict=True)
-        }
-        if self.bn_stats == "endpoint":
-            for path, start, end in zip(self.variables, *ends, strict=True):
-                if path in self.statistics:
-                    values[path] = tf.where(alpha < 0.5, start, end)
+        values = {}
+        for path, start, end in zip(self.variables, *ends, strict=True):
+            values[path] = (1 - alpha) * start + alpha * end if start.dtype.is_floating else start
+            if self.bn_stats == "endpoint" and path in self.statistics:
+                values[path] = tf.where(alpha < 0.5, start, end)
         values |= dict(zip(self.statistics, stats, strict=False))
         for kernel in masking.kernels(self.network).values():
             values[kernel.mask.path] = tf.ones(kernel.mask.shape, bool)

@@ -4,40 +4,45 @@ NumPy and matplotlib only; what `evaluator` gives imports TensorFlow when it is 
 """
 
 import functools
-
-import numpy as np
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from lottery_tf.analysis import replicates
-from lottery_tf.analysis.reports import Findings, report
-from lottery_tf.analysis.runs import bn_stats_of, check_at_least
-from lottery_tf.output import figures
+from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.reports import Findings, Output, report
+from lottery_tf.analysis.runs import Runs, check_at_least
+from lottery_tf.method import Weights
+from lottery_tf.output import Row, figures
+from lottery_tf.store.rounds import FinishedRound
+from lottery_tf.store.rundir import RunDir
 
+Evaluate = Callable[[Iterable[Weights]], list[Row]]
 MEASURES = {"error": ("error (%)", True), "loss": ("cross-entropy", False)}
 # Options that a file's name need not tell.
 USUAL = {"split": ("test",), "bn_stats": ("recompute", "none"), "align": ("none",)}
 
 
-def barrier(values) -> tuple[float, float]:
+def barrier(values: Sequence[float]) -> tuple[float, float]:
     """The barriers of values on a path: (above the mean of the ends, above the larger end)."""
-    values = np.asarray(values, np.float64)
-    ends, highest = (values[0], values[-1]), values.max()
+    ends, highest = (values[0], values[-1]), max(values)
     return float(highest - sum(ends) / 2), float(highest - max(ends))
 
 
-def summarize(points) -> dict:
+def summarize(points: Iterable[Row]) -> Row:
     """{error_barrier, error_barrier_larger_end, and those of the loss} of the rows of a path."""
-    row = {}
+    row: Row = {}
     for measure in MEASURES:
         mean, larger = barrier([point[measure] for point in points])
         row |= {f"{measure}_barrier": mean, f"{measure}_barrier_larger_end": larger}
     return row
 
 
-def evaluator(engine, *, points, split, bn_stats, align="none"):
-    """A function of two networks' weights -> rows of {alpha, loss, error} of the path between.
+def evaluator(engine: Callable[[], Any], *, points: int, split: str, bn_stats: str,
+              align: str = "none") -> Evaluate:  # fmt: skip
+    """A function of the two ends of a path -> rows of {alpha, loss, error}.
 
     Args:
-        engine: a function that gives an Engine; it is called, once, when first needed.
+        engine: gives an Engine; it is called, once, when first needed.
         points, split, bn_stats, align: as the flags.
     """
 
@@ -48,7 +53,8 @@ def evaluator(engine, *, points, split, bn_stats, align="none"):
 
         return PathEvaluator(of, points=points, split=split, bn_stats=bn_stats)
 
-    def evaluate(start, end):
+    def evaluate(ends):
+        start, end = ends
         if align == "permutation":
             network = paths().network
             from lottery_tf.analysis import alignment, symmetries
@@ -59,42 +65,52 @@ def evaluator(engine, *, points, split, bn_stats, align="none"):
     return evaluate
 
 
-def options_of(run, *, points, split="test", bn_stats="recompute", **others) -> dict:
+def options_of(run: RunDir, *, points: int, split: str = "test", bn_stats: str = "recompute",
+               **others: Any) -> dict[str, Any]:  # fmt: skip
     """The options that paths depend on, checked.
 
     The statistics are "none" where there is no BatchNorm.
     """
     check_at_least(2, points=points)
-    return {"points": points, "split": split, "bn_stats": bn_stats_of(run, bn_stats)} | others
+    if not any(p.endswith("/moving_variance") for p in FinishedRound(run.path, 0).shapes("final")):
+        bn_stats = "none"
+    return {"points": points, "split": split, "bn_stats": bn_stats} | others
 
 
-def suffix_of(options) -> str:
+def suffix_of(options: Mapping[str, Any]) -> str:
     """The part of a file's name that tells the options that are not the usual ones."""
     told = {name: options[name] for name in USUAL if name in options}
     return "".join(f"_{value}" for name, value in told.items() if value not in USUAL[name])
 
 
-def about_options(options) -> str:
+def about_options(options: Mapping[str, Any]) -> str:
     """The part of a title that tells where and how paths were evaluated."""
     about = f"{options['split']} split, BatchNorm statistics: {options['bn_stats']}"
-    if options.get("align", "none") != "none":
-        about += f", aligned by {options['align']}"
-    return about
+    aligned = options.get("align", "none")
+    return about if aligned == "none" else f"{about}, aligned by {aligned}"
 
 
-def report_paths(name, end, runs, output, measure, *, by, step, about, shown, figure, lines):
+def report_paths(name: str, end: str, runs: Runs, output: Output,
+                 measure: Callable[[RunDir, Cache], dict[str, list[Row]]], *,
+                 by: Sequence[str], step: str, about: str, curves: Mapping[str, str],
+                 shown: Mapping[str, str], figure: Mapping[str, Any], label: str,
+                 ends: tuple[str, str],
+                 choose: Callable[[list[Row]], list[Row]] = list) -> list[Row]:  # fmt: skip
     """Writes, draws and logs what was measured along paths; returns the rows, of all as replicates.
 
     Args:
         name, runs, output: as of reports.report.
         end: of the files' names.
-        measure: a function of (run, cache) -> {end: rows, "_paths" + end: their points, …}.
+        measure: of (run, cache) -> {end: rows, "_paths" + end: their points, …}.
         by: the columns that tell a row's path from others.
         step: the column that is TensorBoard's step.
         about: what titles tell of all.
-        shown: {end of the tag on TensorBoard: column}.
-        figure: a function of (rows, title=…) -> the figure against density.
-        lines: (a function of rows -> {label: row} of the paths to draw, what their ends are).
+        curves: {end of the tag on TensorBoard: column}.
+        shown: {label: column} of the figure against density.
+        figure: what else figures.against_density is to know.
+        label: of a path in the figure of paths, with a row's columns in braces.
+        ends: what the ends of the paths are.
+        choose: of rows -> those whose paths are drawn.
     """
     paths, tag = f"_paths{end}", f"{name}{end}"
 
@@ -106,18 +122,16 @@ def report_paths(name, end, runs, output, measure, *, by, step, about, shown, fi
 
     def findings(run, tables, title):
         rows, points = tables[end], replicates.group(tables[paths], by)
-        panels = {label: points[tuple(r[c] for c in by)] for label, r in lines[0](rows).items()}
-        drawn = {
-            (name.removesuffix("s"), end): figure(rows, title=f"{title}\n{about}"),
-            ("paths", paths): figures.paths(
-                panels, columns=MEASURES, title=f"{title}: {about}", ends=lines[1]
-            ),
-        }
+        columns = {what: (rows, column) for what, column in shown.items()}
+        panels = {label.format(**r): points[tuple(r[c] for c in by)] for r in choose(rows)}
+        along = figures.paths(panels, columns=MEASURES, title=f"{title}: {about}", ends=ends)
+        title, last = f"{title}\n{about}", rows[-1][step]
+        against = figures.against_density(columns, percent=True, title=title, **figure)
         pictures = {
-            f"{tag}/{what}": (rows[-1][step], of_file, drawn[what, of_file])
-            for what, of_file in drawn
+            f"{tag}/{name.removesuffix('s')}": (last, end, against),
+            f"{tag}/paths": (last, paths, along),
         }
-        curves = {tag + more: [(row[step], row[c]) for row in rows] for more, c in shown.items()}
-        return [Findings(tag, tables, pictures, curves)]
+        by_step = {tag + more: [(row[step], row[c]) for row in rows] for more, c in curves.items()}
+        return [Findings(tag, tables, pictures, by_step)]
 
     return report(name, runs, output, measure, findings, combine)[end]

@@ -9,10 +9,13 @@ al. 2021, section 3):
 """
 
 import dataclasses
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from lottery_tf.errors import InputError
+from lottery_tf.method import Array, Masks, Weights
+from lottery_tf.store.rounds import FinishedRound
 
 BLOCK = 1 << 15  # weights of each network at once: what fits into a processor's cache
 
@@ -26,28 +29,24 @@ class Products:
         row_squares, column_squares: of the squared weights of the one, and of the other.
     """
 
-    dots: np.ndarray
-    row_squares: np.ndarray
-    column_squares: np.ndarray
+    dots: Array
+    row_squares: Array
+    column_squares: Array
 
     @classmethod
-    def zeros(cls, *shape):
+    def zeros(cls, *shape: int) -> "Products":
         """Sums over nothing."""
         return cls(*np.zeros((3, *shape)))
 
-    def sums(self, index) -> list[float]:
-        """[dot, row square, column square] of one pair."""
-        return [float(a[index]) for a in (self.dots, self.row_squares, self.column_squares)]
-
-    def angular(self):
+    def angular(self) -> Array:
         """2 angle / pi; NaN where a network is zero."""
         return 2 / np.pi * np.arccos(np.clip(self._cosines(), -1, 1))
 
-    def cosine(self):
+    def cosine(self) -> Array:
         """1 - cosine; NaN where a network is zero."""
         return 1 - self._cosines()
 
-    def euclidean(self):
+    def euclidean(self) -> Array:
         """The norm of the difference."""
         squares = self.row_squares + self.column_squares - 2 * self.dots
         return np.sqrt(np.maximum(squares, 0))
@@ -57,14 +56,11 @@ class Products:
         return np.divide(self.dots, norms, out=np.full(norms.shape, np.nan), where=norms > 0)
 
 
-METRICS = {
-    "angular": Products.angular,
-    "cosine": Products.cosine,
-    "euclidean": Products.euclidean,
-}
+METRICS = {"angular": Products.angular, "cosine": Products.cosine, "euclidean": Products.euclidean}
 
 
-def add_products(sums, rows, row_masks, columns, column_masks):
+def add_products(sums: Products, rows: Array, row_masks: Array, columns: Array,
+                 column_masks: Array) -> None:  # fmt: skip
     """Adds a block of coordinates to Products: two matrix products, no loop over pairs.
 
     (Three, if the columns are other networks than the rows.)
@@ -73,7 +69,7 @@ def add_products(sums, rows, row_masks, columns, column_masks):
     on the pair's mask (F * F) N' and M (G * G)'.
 
     Args:
-        sums: Products of (rows, columns), changed in place.
+        sums: of (rows, columns), changed in place.
         rows, columns: float64 (networks, coordinates), zero where masked.
         row_masks, column_masks: float64 0 or 1, of the same shapes.
     """
@@ -85,14 +81,18 @@ def add_products(sums, rows, row_masks, columns, column_masks):
         sums.column_squares += row_masks @ (columns**2).T
 
 
-def products_of_rounds(rows, columns, on_block=lambda weights: None):
+def products_of_rounds(
+    rows: Sequence[FinishedRound],
+    columns: Sequence[FinishedRound],
+    on_block: Callable[[int], object] = lambda weights: None,
+) -> tuple[Products, Products]:
     """Products of the networks of some rounds with those of others, and of each with its start.
 
-    Reads kernel by kernel, in blocks, so that memory does not grow with the networks.
+    Reads kernel by kernel, in blocks, so that memory does not grow with the networks; rounds that
+    are rows and columns are read once.
 
     Args:
-        rows: FinishedRounds.
-        columns: FinishedRounds; those that are rows too are read once.
+        rows, columns: the rounds.
         on_block: called with the number of weights that are done.
 
     Returns:
@@ -106,7 +106,7 @@ def products_of_rounds(rows, columns, on_block=lambda weights: None):
     all_by_all = row_places == column_places == list(range(len(rounds)))
     pairs, starts = Products.zeros(len(rows), len(columns)), Products.zeros(len(rows))
     done = 0
-    for path in check_alike(rounds):
+    for path in _kernels_in_common(rounds):
         for weights, alive, initial in _blocks(rounds, rows, path):
             (row, row_alive), (column, column_alive) = (
                 (weights, alive) if all_by_all else (weights[places], alive[places])
@@ -144,8 +144,8 @@ def _blocks(rounds, rows, path):
         yield weights, alive, initial
 
 
-def check_alike(rounds) -> list[str]:
-    """The kernel paths that the networks have in common; InputError if they differ."""
+def _kernels_in_common(rounds):
+    """The kernel paths of the networks; InputError if they differ."""
     first = rounds[0].shapes()
     for round in rounds[1:]:
         if round.shapes() != first:
@@ -153,24 +153,11 @@ def check_alike(rounds) -> list[str]:
                 f"Expected networks of the same kernels. {rounds[0].path} has {first}, "
                 f"{round.path} has {round.shapes()}."
             )
-    return list(first)
+    return first
 
 
-def angular(start, end, masks) -> float:
-    """The angular distance of two networks that are in memory.
-
-    Args:
-        start, end: {variable path: array}.
-        masks: the two networks' masks, {kernel path: bool array} each.
-
-    Returns:
-        A float in [0, 2]; NaN if one of them is zero there.
-    """
-    return float(products_of_weights(start, end, masks).angular()[0, 0])
-
-
-def products_of_weights(start, end, masks) -> Products:
-    """Products (1, 1) of two networks that are in memory; arguments as in `angular`."""
+def products_of_weights(start: Weights, end: Weights, masks: tuple[Masks, Masks]) -> Products:
+    """Products (1, 1) of two networks that are in memory, under a mask each."""
     sums = Products.zeros(1, 1)
     for path in masks[0]:
         one, two = (

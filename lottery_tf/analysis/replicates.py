@@ -1,22 +1,27 @@
 """Means over replicates: of rows, and of matrices between rounds. NumPy only."""
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
+from lottery_tf.method import Array
+from lottery_tf.output import Row
 
-def group(rows, by) -> dict:
+
+def group(rows: Iterable[Row], by: Sequence[str]) -> dict[tuple, list[Row]]:
     """{values of some columns: rows that have them}, in the order of the first rows."""
-    groups = {}
+    groups: dict[tuple, list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in by), []).append(row)
     return groups
 
 
-def means(rows, by, *, of=1) -> list[dict]:
+def means(rows: Iterable[Row], by: Sequence[str], *, of: int = 1) -> list[Row]:
     """Rows of the means over rows that agree in some columns, with min and max beside them.
 
     Args:
-        rows: [{column: value}]; columns that are not numbers are left out, as are those named
-            _min and _max, of earlier means.
+        rows: columns that are not numbers are left out, as are those named _min and _max, of
+            earlier means.
         by: the columns, as ("round",).
         of: how many rows a mean must be of; groups of fewer are left out.
 
@@ -37,12 +42,12 @@ def means(rows, by, *, of=1) -> list[dict]:
     return averaged
 
 
-def over_runs(tables, by) -> list[dict]:
+def over_runs(tables: Sequence[list[Row]], by: Sequence[str]) -> list[Row]:
     """`means` over the tables of several runs, of the rows that all have."""
     return means([row for table in tables for row in table], by, of=len(tables))
 
 
-def over_matrices(matrices, *, init: bool) -> dict[str, np.ndarray]:
+def over_matrices(matrices: Sequence[Array], *, init: bool = False) -> dict[str, Array]:
     """{"mean", "min", "max": matrix} over the matrices of runs, on the rounds that all have.
 
     Args:
@@ -56,10 +61,10 @@ def over_matrices(matrices, *, init: bool) -> dict[str, np.ndarray]:
     return {"mean": stacked.mean(0), "min": stacked.min(0), "max": stacked.max(0)}
 
 
-def labelled(values, rows, columns) -> list[dict]:
-    """The rows {round: label, column: number, …} of a matrix."""
-    names = list(map(str, columns))
+def labelled(matrix: Array, *, init: bool = False) -> list[Row]:
+    """The rows {round, 0, 1, …} of a matrix; with `init`, the last row and column are named so."""
+    rows, columns = ([*range(size - init)] + ["init"] * init for size in matrix.shape)
     return [
-        {"round": label} | dict(zip(names, map(float, line), strict=True))
-        for label, line in zip(rows, values, strict=True)
+        {"round": label} | dict(zip(map(str, columns), map(float, line), strict=True))
+        for label, line in zip(rows, matrix, strict=True)
     ]

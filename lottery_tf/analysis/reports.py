@@ -2,10 +2,15 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Callable
+from typing import Any
 
 from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.runs import Runs
 from lottery_tf.errors import InputError
+from lottery_tf.output import Row
 from lottery_tf.store import files
+from lottery_tf.store.rundir import RunDir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Output:
     directory: str | None = None
     pdf: bool = False
 
-    def of(self, run, *, apart: bool) -> pathlib.Path:
+    def of(self, run: RunDir, *, apart: bool) -> pathlib.Path:
         """The directory for a run, made if it is not there; `apart` from that of other runs."""
         directory = pathlib.Path(self.directory or run.path / "analysis")
         if self.directory and apart:
@@ -47,12 +52,15 @@ class Findings:
     """
 
     name: str
-    tables: dict = dataclasses.field(default_factory=dict)
-    pictures: dict = dataclasses.field(default_factory=dict)
-    curves: dict = dataclasses.field(default_factory=dict)
+    tables: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
+    pictures: dict[str, tuple[int, str, Any]] = dataclasses.field(default_factory=dict)
+    curves: dict[str, list[tuple[int, float]]] = dataclasses.field(default_factory=dict)
 
 
-def report(name, runs, output, measure, findings, combine=None):
+def report(name: str, runs: Runs, output: Output,
+           measure: Callable[[RunDir, Cache], Any],
+           findings: Callable[[RunDir, Any, str], list[Findings]],
+           combine: Callable[[list], Any] = list) -> Any:  # fmt: skip
     """Measures runs, and writes, draws and logs the findings of each, and of all as replicates.
 
     <name>.csv and <name>.png are for people; <name>.cache.json holds what was computed. What the
@@ -60,11 +68,10 @@ def report(name, runs, output, measure, findings, combine=None):
 
     Args:
         name: of the files.
-        runs: RunDirs.
-        output: Output.
-        measure: a function of (run, Cache) -> value.
-        findings: a function of (run, value, title) -> Findings, one or several.
-        combine: a function of the values of all runs -> their value as replicates.
+        runs, output: what is measured, and where the results go.
+        measure: of (run, cache) -> value.
+        findings: of (run, value, title) -> what there is to show.
+        combine: of the values of all runs -> their value as replicates.
 
     Returns:
         The value of the only run, or of all as replicates.
@@ -84,18 +91,11 @@ def report(name, runs, output, measure, findings, combine=None):
     return value
 
 
-def publish(findings: Findings, path: pathlib.Path, output: Output, *, log_to=None):
-    """Writes tables and pictures, and logs them with the curves to a run's TensorBoard.
-
-    Args:
-        findings: Findings.
-        path: what the files' names begin with.
-        output: Output.
-        log_to: RunDir; None for no run.
-    """
+def publish(findings: Findings, path: pathlib.Path, output: Output, *,
+            log_to: RunDir | None = None) -> None:  # fmt: skip
+    """Writes tables and pictures, whose names begin with `path`; logs them and curves to a run."""
     for end, rows in findings.tables.items():
-        file = path.with_name(f"{path.name}{end}.csv")
-        files.write_text(file, files.format_csv(rows).decode())
+        files.write_text(path.with_name(f"{path.name}{end}.csv"), files.format_csv(rows).decode())
     images = {}
     for tag, (round, end, figure) in findings.pictures.items():
         picture = path.with_name(f"{path.name}{end}.png")

@@ -2,18 +2,22 @@
 
 import dataclasses
 import os
+from collections.abc import Iterable, Mapping, Sequence
 
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 
+Runs = Sequence[RunDir]
+Groups = Mapping[str, Runs]  # {label: replicates}
+Rounds = Sequence[str | int]  # as --at_rounds names them
+Computing = Mapping[str, str | None]  # {data_dir, strategy, jit_compile}: as loading.config_of
 # Flags that runs must have in common to be compared, or evaluated with one engine.
 SAME = ("model", "dataset", "shortcut", "bn_affine", "image_size", "train_examples",
         "mixed_precision")  # fmt: skip
 
 
-def open_runs(paths) -> list[RunDir]:
+def open_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
     """The RunDirs at some paths, each with a finished round at least.
 
     Raises:
@@ -31,25 +35,21 @@ def open_runs(paths) -> list[RunDir]:
     return runs
 
 
-def check_same_experiment(runs):
-    """Raises InputError if runs are of different models or datasets."""
-    first = _flags(runs[0])
-    for run in runs[1:]:
-        for name, value in _flags(run).items():
-            if value != first[name]:
+def check_same_experiment(runs: Iterable[RunDir | None]) -> None:
+    """Raises InputError if runs are of different models or datasets; None is no run."""
+    there = [run for run in runs if run]
+    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
+    first, *others = (defaults | run.config() for run in there)
+    for run, flags in zip(there[1:], others, strict=True):
+        for name in SAME:
+            if flags[name] != first[name]:
                 raise InputError(
                     f"Expected runs of one model and dataset. --{name} is {first[name]} in "
-                    f"{runs[0].path}, {value} in {run.path}."
+                    f"{there[0].path}, {flags[name]} in {run.path}."
                 )
 
 
-def _flags(run):
-    recorded = run.config()
-    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    return {name: recorded.get(name, defaults[name]) for name in SAME}
-
-
-def select_rounds(run: RunDir, at_rounds) -> list[int]:
+def select_rounds(run: RunDir, at_rounds: Rounds) -> list[int]:
     """The rounds that --at_rounds names, checked; all finished ones if it names none."""
     finished = run.finished_rounds()
     try:
@@ -68,18 +68,12 @@ def select_rounds(run: RunDir, at_rounds) -> list[int]:
     return rounds or list(range(finished))
 
 
-def as_groups(runs) -> dict[str, list[RunDir]]:
+def as_groups(runs: RunDir | Groups) -> Groups:
     """{label: RunDirs}: what is such already, or a run alone under the name of its directory."""
     return {runs.path.name: [runs]} if isinstance(runs, RunDir) else runs
 
 
-def bn_stats_of(run: RunDir, bn_stats: str) -> str:
-    """What --bn_stats means for the network of a run: "none" where it has no BatchNorm."""
-    paths = FinishedRound(run.path, 0).shapes("final")
-    return bn_stats if any(path.endswith("/moving_variance") for path in paths) else "none"
-
-
-def check_at_least(least: int, **values):
+def check_at_least(least: int, **values: int) -> None:
     """Raises InputError if the value of an option is below `least`."""
     for name, value in values.items():
         if value < least:

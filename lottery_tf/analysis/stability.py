@@ -9,8 +9,9 @@ on the weights in m. A lower distance is more stable. The control is a random ma
 density in each layer. What is not known from before is trained, which imports TensorFlow.
 """
 
-import functools
+from collections.abc import Callable
 from math import nan
+from typing import Any
 
 import numpy as np
 
@@ -19,15 +20,16 @@ from lottery_tf.analysis.instability import copies_when_needed, start_suffix
 from lottery_tf.analysis.products import products_of_weights
 from lottery_tf.analysis.replicates import group, means
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import check_at_least, select_rounds
+from lottery_tf.analysis.runs import Computing, Rounds, Runs, check_at_least, select_rounds
 from lottery_tf.errors import InputError
-from lottery_tf.method import streams
+from lottery_tf.method import Masks, Weights, streams
 from lottery_tf.method.pruning import density
-from lottery_tf.output import figures
-from lottery_tf.store.rounds import FinishedRound, check_files
+from lottery_tf.output import Row, figures
+from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 
 MASKS = ("ticket", "random")
+MEASURES = ("pruning", "data order")
 BY = ("round", "mask", "measure")
 DISTANCES = {"l2": ("L2 distance", 2), "degrees": ("angle (degrees)", 1)}
 COLUMNS = {
@@ -43,35 +45,26 @@ COLUMNS = {
     "degrees_published": ("published", "{:.1f}"),
     "test_accuracy": ("test acc", "{:.2%}"),
 }
-# Frankle et al. 2019, LeNet on MNIST at density 10.7%: (mask, measure, column): value
+# Frankle et al. 2019, LeNet on MNIST at density 10.7%
 PUBLISHED_DENSITY = 0.107
 PUBLISHED = {
-    ("ticket", "pruning", "l2"): 48.1,
-    ("random", "pruning", "l2"): 75.7,
-    ("ticket", "pruning", "degrees"): 53.1,
-    ("random", "pruning", "degrees"): 83.6,
-    ("ticket", "data order", "l2"): 20.7,
-    ("random", "data order", "l2"): 58.6,
-    ("ticket", "data order", "degrees"): 22.7,
-    ("random", "data order", "degrees"): 49.2,
+    ("ticket", "pruning"): {"l2": 48.1, "degrees": 53.1},
+    ("random", "pruning"): {"l2": 75.7, "degrees": 83.6},
+    ("ticket", "data order"): {"l2": 20.7, "degrees": 22.7},
+    ("random", "data order"): {"l2": 58.6, "degrees": 49.2},
 }
 
 
-def random_masks(masks, generator):
-    """Random masks of the same density in each layer.
-
-    Args:
-        masks: {kernel path: bool array}.
-        generator: np.random.Generator.
-    """
+def random_masks(masks: Masks, generator: np.random.Generator) -> Masks:
+    """Random masks of the same density in each layer."""
     return {
         path: generator.permutation(mask.ravel()).reshape(mask.shape)
         for path, mask in masks.items()
     }
 
 
-def compare(start, end, masks) -> dict[str, float]:
-    """{l2, degrees} between two networks {path: array} on the weights in masks."""
+def compare(start: Weights, end: Weights, masks: Masks) -> dict[str, float]:
+    """{l2, degrees} between two networks on the weights in masks."""
     products = products_of_weights(start, end, (masks, masks))
     return {
         "l2": float(products.euclidean()[0, 0]),
@@ -79,44 +72,27 @@ def compare(start, end, masks) -> dict[str, float]:
     }
 
 
-def of_masks(
-    run: RunDir,
-    *,
-    at_rounds=(10,),
-    replicates: int = 1,
-    start: str = "init",
-    stop_signal=lambda: 0,
-    cache: Cache | None = None,
-    computing=None,
-) -> list[dict]:
+def of_masks(run: RunDir, *, at_rounds: Rounds = (10,), replicates: int = 1, start: str = "init",
+             stop_signal: Callable[[], int] = lambda: 0, cache: Cache | None = None,
+             computing: Computing | None = None) -> list[Row]:  # fmt: skip
     """A row for each round, replicate, mask (ticket, random) and measure (pruning, data order).
 
-    Trains what it needs inside the run, or reads what is there.
-
-    Args:
-        run: RunDir.
-        at_rounds, replicates, start: as the flags of tools.stability.
-        stop_signal: a function that gives the number of the signal that has come, or 0.
-        cache: Cache of what was measured before; by default all is measured.
-        computing: {data_dir, strategy, jit_compile} as loading.config_of takes them.
-
-    Raises:
-        InputError: a round or start that is not there, a reinit, or a damaged file.
-        signals.Interrupted: a signal came; a checkpoint is saved.
+    Trains what it needs inside the run, or reads what is there; arguments and errors as
+    `instability.between_copies`, and `replicates` as the flag.
     """
     check_at_least(1, replicates=replicates)
     check_resets(run)
     copies, cache = copies_when_needed(run, start, stop_signal, computing or {}), cache or Cache()
     rows = []
     for round in select_rounds(run, at_rounds):
-        finished_round = FinishedRound(run.path, round)
+        of = FinishedRound(run.path, round)
         for replicate in range(replicates):
-            compute = functools.partial(_train_and_compare, copies, finished_round, replicate)
-            rows += cache.reuse([finished_round], [{"start": start}, replicate], compute)
+            options = [{"start": start}, replicate]
+            rows += cache.reuse([of], options, _train_and_compare, copies, of, replicate)
     return rows
 
 
-def check_resets(run: RunDir):
+def check_resets(run: RunDir) -> None:
     """Raises InputError if not all rounds of a run start from the weights of round 0."""
     if run.config()["reset"] == "reinit":
         raise InputError(
@@ -126,7 +102,6 @@ def check_resets(run: RunDir):
 
 
 def _train_and_compare(copies, finished_round, replicate):
-    check_files([finished_round])
     run, round, ticket = copies().run, finished_round.round, finished_round.masks()
     generator = streams.random_masks(run.config()["init_seed"], round, replicate)
     first_seed = copies().config.data_seed + 2 * replicate
@@ -142,13 +117,14 @@ def _train_and_compare(copies, finished_round, replicate):
         )
         about = {"round": round, "density": density(masks), "replicate": replicate, "mask": name}
         accuracy = {"test_accuracy": history[-1]["test_accuracy"]}
-        for kind, against in (("pruning", whole), ("data order", reordered)):
+        for kind, against in zip(MEASURES, (whole, reordered), strict=True):
             rows.append(about | {"measure": kind} | compare(weights, against, masks) | accuracy)
     return rows
 
 
-def report_stability(runs, output: Output, *, at_rounds, replicates, start, **how):
-    """Writes, draws and logs the stability of RunDirs, and of all as replicates.
+def report_stability(runs: Runs, output: Output, *, at_rounds: Rounds, replicates: int, start: str,
+                     **how: Any) -> list[Row]:  # fmt: skip
+    """Writes, draws and logs the stability of runs, and of all as replicates.
 
     The arguments are as those of `of_masks`.
 
@@ -168,24 +144,28 @@ def report_stability(runs, output: Output, *, at_rounds, replicates, start, **ho
     def combine(values):
         return means([row for rows in values for row in rows], BY)
 
-    def findings(run, rows, title):
+    def findings(_, rows, title):
         return [_findings(rows, end, title)]
 
     rows = report("stability", runs, output, measure, findings, combine)
     config = runs[0].config()
     published = (config["model"], config["dataset"], end) == ("lenet", "mnist", "")
-    return _to_print(rows if len(runs) > 1 else means(rows, BY), published=published)
+    return [_to_print(row, published) for row in _averaged(rows)]
+
+
+def _averaged(rows):
+    return rows if "l2_min" in rows[0] else means(rows, BY)
 
 
 def _findings(rows, end, title):
-    averaged = rows if "l2_min" in rows[0] else means(rows, BY)
+    averaged = _averaged(rows)
     by_curve = group(averaged, ("measure", "mask"))
     last, name = averaged[-1]["round"], f"stability{end}"
     pictures = {}
     for column, (what, _) in DISTANCES.items():
         curves = {
             f"{mask}, to {measure}": (by_curve[measure, mask], column)
-            for measure in ("pruning", "data order")
+            for measure in MEASURES
             for mask in MASKS
         }
         figure = figures.against_density(curves, what=what, title=title)
@@ -198,16 +178,13 @@ def _findings(rows, end, title):
     return Findings(name, {end: rows}, pictures, curves)
 
 
-def _to_print(rows, *, published):
-    printed = []
-    for row in rows:
-        cells = dict(row)
-        for column, (_, digits) in DISTANCES.items():
-            low, high = row[f"{column}_min"], row[f"{column}_max"]
-            cells[f"{column}_range"] = f"{low:.{digits}f} to {high:.{digits}f}"
-            if published:
-                near = abs(row["density"] - PUBLISHED_DENSITY) < 0.01
-                value = PUBLISHED[row["mask"], row["measure"], column]
-                cells[f"{column}_published"] = value if near else nan
-        printed.append(cells)
-    return printed
+def _to_print(row, published):
+    cells = dict(row)
+    near = abs(row["density"] - PUBLISHED_DENSITY) < 0.01
+    for column, (_, digits) in DISTANCES.items():
+        low, high = row[f"{column}_min"], row[f"{column}_max"]
+        cells[f"{column}_range"] = f"{low:.{digits}f} to {high:.{digits}f}"
+        if published:
+            value = PUBLISHED[row["mask"], row["measure"]][column]
+            cells[f"{column}_published"] = value if near else nan
+    return cells

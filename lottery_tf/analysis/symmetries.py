@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import keras
 
@@ -33,14 +34,14 @@ class Group:
 
     size: int
     fixed: bool = False
-    parts: list = dataclasses.field(default_factory=list)
+    parts: list["Group"] = dataclasses.field(default_factory=list)
 
-    def leaves(self):
+    def leaves(self) -> list["Group"]:
         """The groups that it is made of now."""
         return [leaf for part in self.parts for leaf in part.leaves()] if self.parts else [self]
 
 
-def find(network):
+def find(network: Any) -> dict[str, list[list[Group] | None]]:
     """{variable path: [groups along the axis, or None where nothing is permuted] of each axis}.
 
     An axis is the concatenation of its groups. Where a shortcut adds two tensors, their channels
@@ -50,7 +51,9 @@ def find(network):
     Raises:
         InputError: the network has a layer whose symmetries are not known here.
     """
-    tensors, axes = {}, {}  # id of a Keras tensor: groups of its last axis; variable path: axes
+    # id of a Keras tensor: groups of its last axis; variable path: those of its axes
+    tensors: dict[int, list[Group]] = {}
+    axes: dict[str, list[list[Group] | None]] = {}
     for node in keras_private.nodes(network):
         inputs = [tensors[id(tensor)] for tensor in node.arguments.keras_tensors]
         layer, output = node.operation, node.outputs[0]
@@ -64,7 +67,7 @@ def find(network):
     }
 
 
-def leaves(axis):
+def leaves(axis: list[Group]) -> list[Group]:
     """The groups of an axis, as they were found to be made up."""
     return [leaf for group in axis for leaf in group.leaves()]
 

@@ -2,8 +2,9 @@
 
 from lottery_tf.analysis import replicates
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import as_groups
-from lottery_tf.output import figures
+from lottery_tf.analysis.runs import Groups, as_groups
+from lottery_tf.output import Row, figures
+from lottery_tf.store.rundir import RunDir
 
 COLUMNS = {
     "run": ("run", "{}"),
@@ -13,11 +14,10 @@ COLUMNS = {
 }
 
 
-def of_rounds(runs) -> list[dict]:
-    """Rows of {run, round, density, threshold}, and of replicates their min and max.
+def of_rounds(runs: RunDir | Groups) -> list[Row]:
+    """Rows of {run, round, density, threshold} of a run, or of {label: runs}.
 
-    Args:
-        runs: a RunDir, or {label: RunDirs}, groups of replicates.
+    Of several runs of a label, as replicates, the means with min and max.
     """
     rows = []
     for label, group in as_groups(runs).items():
@@ -30,7 +30,7 @@ def of_rounds(runs) -> list[dict]:
     return rows
 
 
-def report_thresholds(groups, output: Output) -> list[dict]:
+def report_thresholds(groups: Groups, output: Output) -> list[Row]:
     """Writes, draws and logs the rows of `of_rounds` with the first run, and returns them."""
 
     def findings(first, rows, _):

@@ -4,6 +4,7 @@ import pathlib
 import socket
 import struct
 import time
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_shape_pb2, types_pb2
@@ -12,7 +13,8 @@ from tensorboard.plugins.scalar import metadata as scalar_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 
-def write(directory, name, *, scalars, images):
+def write(directory: pathlib.Path, name: str, *, scalars: Mapping[str, Sequence[tuple[int, float]]],
+          images: Mapping[str, tuple[int, pathlib.Path]]) -> None:  # fmt: skip
     """Writes an event file, in place of an earlier one of the same name.
 
     Args:
@@ -21,7 +23,6 @@ def write(directory, name, *, scalars, images):
         scalars: {tag: [(step, value)]}; values that are not finite are left out.
         images: {tag: (step, path of a PNG)}.
     """
-    directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     now = time.time()
     events = [event_pb2.Event(wall_time=now, file_version="brain.Event:2")]

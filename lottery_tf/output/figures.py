@@ -1,11 +1,15 @@
-"""Figures from tables, to be saved with savefig. matplotlib, without a display."""
+"""Figures from tables, to be saved with savefig; `title` stands above. No display is needed."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
+
+from lottery_tf.output import Row
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -15,18 +19,15 @@ ENDS = ("min", "max")
 PERCENT = matplotlib.ticker.FuncFormatter(lambda value, _: f"{100 * value:g}")
 
 
-def accuracy_against_density(runs, *, title="") -> Figure:
-    """Test accuracy (%) against density (%, logarithmic, falling), as Fig. 1 of the paper.
-
-    Args:
-        runs: {label: one {column: number} per round, as RunDir.metrics gives them}.
-        title: above the axes.
-    """
+def accuracy_against_density(runs: Mapping[str, list[Row]], *, title: str = "") -> Figure:
+    """Test accuracy against density, as Fig. 1 of the paper, of {label: RunDir.metrics()}."""
     curves = {label: (rows, "test_accuracy") for label, rows in runs.items()}
     return against_density(curves, what="test accuracy (%)", percent=True, title=title)
 
 
-def against_density(curves, *, what, percent=False, line=None, title="") -> Figure:
+def against_density(curves: Mapping[str, tuple[list[Row], str]], *, what: str,
+                    percent: bool = False, line: tuple[float, str] | None = None,
+                    title: str = "") -> Figure:  # fmt: skip
     """Measures of rounds against density (%, logarithmic, falling).
 
     Args:
@@ -35,7 +36,6 @@ def against_density(curves, *, what, percent=False, line=None, title="") -> Figu
         what: the label of the measure, with its unit.
         percent: whether the measure is a part of one, shown in percent.
         line: (value, label) of a horizontal line; none by default.
-        title: above the axes.
     """
     figure, (axes,) = _panels(1, 7, 4.5)
     for index, (label, (rows, column)) in enumerate(curves.items()):
@@ -54,45 +54,44 @@ def against_density(curves, *, what, percent=False, line=None, title="") -> Figu
     return figure
 
 
-def densities(run) -> list[str]:
-    """The density of each round of a RunDir in percent, as labels."""
-    return [f"{100 * row['density']:.3g}" for row in run.metrics()]
-
-
-def matrix(values, rows, columns, *, what, limits, axis=DENSITY, title="") -> Figure:
-    """A matrix of a measure between rounds, as Fig. 4 of the paper.
+def matrix(values: np.ndarray, run: Any, other: Any, *, what: str, title: str, top: float = 1.0,
+           init: bool = False) -> Figure:  # fmt: skip
+    """A matrix of a measure between the rounds of a run and of another, as Fig. 4 of the paper.
 
     Args:
-        values: (rows, columns) numbers; NaN stays white.
-        rows, columns: the labels.
+        values: (rounds, other's rounds) numbers; NaN stays white.
+        run, other: RunDirs; None for `run` itself.
         what: the label of the colours, with the unit.
-        limits: (lowest, highest) of the colours; what lies beyond has the last colour.
-        axis: what the labels are.
-        title: above the axes.
+        top: the highest of the colours, from 0; what lies beyond has the last colour.
+        init: whether the last row and column are the initialization.
     """
+    rows, columns = (
+        [f"{100 * row['density']:.3g}" for row in of.metrics()[: size - init]] + ["init"] * init
+        for of, size in zip((run, other or run), values.shape, strict=True)
+    )
+    title += f" (rows) and {other.path.name} (columns)" if other else ""
     size = 2.6 + 0.2 * max(len(rows), len(columns), 10)
     figure, (axes,) = _panels(1, size + 0.9, size)
-    low, high = limits
-    beyond = bool((np.nan_to_num(values, nan=low) > high).any())
-    image = axes.imshow(values, cmap="viridis", vmin=low, vmax=high)
+    beyond = bool((np.nan_to_num(values) > top).any())
+    image = axes.imshow(values, cmap="viridis", vmin=0, vmax=top)
     for ticks, labels in ((axes.set_xticks, columns), (axes.set_yticks, rows)):
         ticks(range(len(labels)), labels, fontsize=7)
     axes.tick_params(axis="x", rotation=90)
-    axes.set_xlabel(axis)
-    axes.set_ylabel(axis)
+    axes.set_xlabel(DENSITY)
+    axes.set_ylabel(DENSITY)
     axes.set_title(title, fontsize=10)
     colours = figure.colorbar(image, shrink=0.8, extend="max" if beyond else "neither")
     colours.set_label(what)
     return figure
 
 
-def paths(panels, *, columns, title="", ends=("start", "end")) -> Figure:
+def paths(panels: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, bool]], title: str,
+          ends: tuple[str, str]) -> Figure:  # fmt: skip
     """Measures along lines between networks, as Fig. 8 (left) of the paper.
 
     Args:
         panels: {label of a line: rows with alpha and the columns}.
         columns: {column: (label with unit, whether it is shown in percent)}, a panel each.
-        title: above the panels.
         ends: what the two ends of a line are.
     """
     figure, all_axes = _panels(len(columns), 5.2 * len(columns), 4.2)
@@ -110,12 +109,11 @@ def paths(panels, *, columns, title="", ends=("start", "end")) -> Figure:
     return figure
 
 
-def histograms(panels, *, title="") -> Figure:
+def histograms(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], *,
+               title: str) -> Figure:  # fmt: skip
     """Histograms of weights, as Fig. 5 of the paper.
 
-    Args:
-        panels: {title: {label: (counts, edges)}}; counts (bins,) become parts of all.
-        title: above the panels.
+    The panels are {title: {label: (counts, edges)}}; counts (bins,) become parts of all.
     """
     across = min(4, len(panels))
     down = -(-len(panels) // across)
@@ -140,20 +138,20 @@ def histograms(panels, *, title="") -> Figure:
     return figure
 
 
-def layers(rows, *, columns, title="") -> Figure:
+def layers(rows: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, bool]],
+           title: str) -> Figure:  # fmt: skip
     """Measures of each layer against density, a panel for each measure.
 
     Args:
-        rows: {layer: rows with density and the columns}.
+        rows: {layer: rows with network_density and the columns}.
         columns: {column: (label in percent, whether it is logarithmic)}, parts of one.
-        title: above the panels.
     """
     figure, all_axes = _panels(len(columns), 5.2 * len(columns) + 1.5, 4.5)
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, max(len(rows), 2)))
     for axes, (column, (what, logarithmic)) in zip(all_axes, columns.items(), strict=True):
         for colour, (layer, points) in zip(colours, rows.items(), strict=False):
             values = [point[column] for point in points]
-            axes.plot([p["density"] for p in points], values, color=colour, label=layer)
+            axes.plot([p["network_density"] for p in points], values, color=colour, label=layer)
         _density_axis(axes)
         if logarithmic:
             axes.set_yscale("log")

@@ -1,25 +1,23 @@
 """Tables in the terminal."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-def show(rows, columns):
-    """Prints rows.
+from lottery_tf.output import Columns, Row
 
-    Args:
-        rows: [{column: value}].
-        columns: {column: (title, format)}; columns that no row has are left out, NaN is empty.
-    """
+
+def show(rows: Sequence[Row], columns: Columns) -> None:
+    """Prints rows; columns that no row has are left out, NaN is empty."""
     columns = {c: about for c, about in columns.items() if any(c in row for row in rows)}
     lines = [[title for title, _ in columns.values()]]
     for row in rows:
-        cells = (
-            form.format(row[c]) if row[c] == row[c] else "" for c, (_, form) in columns.items()
-        )
-        lines.append(list(cells))
+        cells = ((row[c], form) for c, (_, form) in columns.items())
+        lines.append([form.format(value) if value == value else "" for value, form in cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)))
 
 
-def show_options(options):
+def show_options(options: Mapping[str, Any]) -> None:
     """Prints what results depend on, below their table."""
     print("(" + ", ".join(f"{name}: {value}" for name, value in options.items()) + ")")
