@@ -1,3 +1,6 @@
+import json
+import shutil
+
 import numpy as np
 import pytest
 
@@ -128,8 +131,11 @@ def test_a_loaded_round_has_the_stored_accuracy_and_masks(trained):
 
 def test_what_cannot_be_loaded_is_named(trained, tmp_path):
     _, run = trained
-    with pytest.raises(InputError, match=r"There is no dataset digits in .*Prepare it with"):
-        lottery_tf.load(run.path, 0, data_dir=str(tmp_path))
+    elsewhere = RunDir(shutil.copytree(run.path, tmp_path / "run"))
+    flags = elsewhere.config() | {"dataset": "mnist", "data_dir": str(tmp_path)}
+    (elsewhere.path / "config.json").write_text(json.dumps(flags))
+    with pytest.raises(InputError, match=r"There is no dataset mnist in .*Prepare it with"):
+        lottery_tf.load(elsewhere.path, 0)
     with pytest.raises(InputError, match="no finished round 7"):
         lottery_tf.load(str(run.path), 7)
     with pytest.raises(InputError, match="is not a run"):

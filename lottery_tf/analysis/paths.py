@@ -113,12 +113,7 @@ def report_paths(name: str, end: str, runs: Runs, output: Output,
         choose: of rows -> those whose paths are drawn.
     """
     paths, tag = f"_paths{end}", f"{name}{end}"
-
-    def combine(values):
-        return {
-            part: replicates.over_runs([tables[part] for tables in values], columns)
-            for part, columns in ((end, by), (paths, (*by, "alpha")))
-        }
+    combine = functools.partial(_over_runs, {end: by, paths: (*by, "alpha")})
 
     def findings(run, tables, title):
         rows, points = tables[end], replicates.group(tables[paths], by)
@@ -135,3 +130,11 @@ def report_paths(name: str, end: str, runs: Runs, output: Output,
         return [Findings(tag, tables, pictures, by_step)]
 
     return report(name, runs, output, measure, findings, combine)[end]
+
+
+def _over_runs(parts, values):
+    """Each part of the runs' tables as replicates, {end: rows}; parts are {end: columns}."""
+    return {
+        part: replicates.over_runs([tables[part] for tables in values], columns)
+        for part, columns in parts.items()
+    }
