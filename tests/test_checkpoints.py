@@ -98,6 +98,7 @@ def test_a_checkpoint_of_one_device_continues_on_two(config, monkeypatch, tmp_pa
     assert resumed[0]["train_accuracy"] == pytest.approx(history[0]["train_accuracy"])
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_a_launch_goes_on_inside_the_round(long_run, stopped_run, tmp_path):
     run_dir = copy(stopped_run, tmp_path)
     step = int(found(run_dir)[-1].name.rpartition("_")[2])

@@ -43,7 +43,7 @@ def run(directory, kind, module="lottery_tf.imp", **flags):
 
 @pytest.fixture(
     scope="module",
-    params=["lenet", pytest.param("resnet20", marks=pytest.mark.slow)],
+    params=["lenet", "resnet20"],
 )
 def trained(request, tmp_path_factory):
     """20 steps of a network under each strategy, twice: with dense masks, and pruned.
@@ -62,6 +62,7 @@ def trained(request, tmp_path_factory):
     return request.param, base, runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_every_strategy_gives_the_same_losses_and_weights(trained, kind):
     network, _, runs = trained
@@ -79,6 +80,7 @@ def test_every_strategy_gives_the_same_losses_and_weights(trained, kind):
     assert other.history(0)[0]["step"] == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_masks_differ_only_at_the_threshold(trained, kind):
     network, _, runs = trained
@@ -94,6 +96,7 @@ def test_masks_differ_only_at_the_threshold(trained, kind):
     print(f"{network}, {kind}: {differing} mask bits differ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_masks_and_weights_are_identical_on_every_replica(trained, kind):
     _, base, runs = trained

@@ -36,6 +36,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_taken(
     assert npz_bytes(run_dir) == npz_bytes(long_run)
 
 
+@pytest.mark.slow
 def test_a_truncated_checkpoint_is_never_taken(stopped_run, tmp_path):
     run_dir = copy(stopped_run, tmp_path)
     older, newer = found(run_dir)
@@ -69,6 +70,7 @@ def flip(path, generator):
     return content
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_changes_anything_silently(stopped_run, long_run, tmp_path):
     """Of 50 in a round, 50 in a checkpoint and 50 in a shard; each is named or harmless."""
     generator = np.random.default_rng()
@@ -134,6 +136,7 @@ def small_disk(path, megabytes):
         subprocess.run(["umount", "-l", str(path)], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_finished_rounds_and_a_launch_goes_on(long_run, tmp_path):
     flags = {"epochs": 3, "rounds": 8}
     whole = tmp_path / "whole"
@@ -167,6 +170,7 @@ def test_a_checkpoint_that_cannot_be_saved_is_reported_and_the_training_goes_on(
     assert run.finished_rounds() == 1
 
 
+@pytest.mark.slow
 def test_a_run_removed_under_its_feet_is_a_clear_error(tmp_path):
     run_dir = tmp_path / "run"
     process = subprocess.Popen(

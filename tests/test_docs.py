@@ -22,6 +22,7 @@ def test_there_are_two_examples():
     assert len(EXAMPLES) == 2
 
 
+@pytest.mark.slow
 def test_the_example_around_fit(tmp_path):
     result = run(EXAMPLES[0], tmp_path)
     assert result.returncode == 0, result.stderr
@@ -34,6 +35,7 @@ def test_the_example_around_fit(tmp_path):
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.slow
 def test_the_example_of_a_whole_run(tmp_path):
     result = run(EXAMPLES[1], tmp_path)
     assert result.returncode == 0, result.stderr

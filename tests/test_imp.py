@@ -92,6 +92,7 @@ def test_tensorboard_sees_curves_by_epoch_and_everything_by_round(undisturbed):
     assert found == pytest.approx([row["test_accuracy"] for row in run.history(2)])
 
 
+@pytest.mark.slow
 def test_kill_9_in_a_round_and_resume_equals_uninterrupted(undisturbed, tmp_path):
     run_dir = tmp_path / "run"
     started = run_dir / "tensorboard" / "round_02"

@@ -66,6 +66,7 @@ def test_a_worker_that_does_not_come_is_named(tmp_path):
     assert "Error: Lost worker 1 (localhost:" in error
 
 
+@pytest.mark.slow
 def test_sigterm_on_one_worker_stops_all_with_a_checkpoint(tmp_path):
     given = arguments(tmp_path / "run", "multi_worker", rounds=200, epochs=20)
     processes = workers.start(given)

@@ -32,7 +32,7 @@ def test_accumulated_micro_batches_equal_the_large_batch(repel):
         optima = {
             path: {
                 "index": tf.range(kernel.mask.shape.num_elements()),
-                "units": tf.constant(others[path].reshape(1, -1)),
+                "directions": tf.constant(others[path].reshape(1, -1)),
             }
             for path, kernel in masking.kernels(network).items()
             if repel
@@ -42,7 +42,7 @@ def test_accumulated_micro_batches_equal_the_large_batch(repel):
         for _ in range(10):
             images = generator.random((128, 8, 8, 1)).astype(np.float32)
             labels = tf.constant(generator.integers(0, 10, 128))
-            step((tf.constant(images), labels, optima))
+            step((tf.constant(images), labels), optima)
         return masking.get_weights(network), trainer.totals.numpy()
 
     (whole, whole_totals), (parts, parts_totals) = train(1), train(4)

@@ -10,7 +10,7 @@ def test_what_is_kept_back_is_shown_if_the_import_fails(tmp_path):
         "import os\nos.write(2, b'the reason\\n')\nraise ImportError('no keras')\n"
     )
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    script = "from lottery_tf import quiet; quiet.import_tensorflow()"
+    script = "from lottery_tf.terminal import quiet; quiet.import_tensorflow()"
     result = subprocess.run(
         [sys.executable, "-c", script],
         env=environment,

@@ -190,6 +190,7 @@ SLOW = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags",
     [
@@ -214,6 +215,7 @@ def test_repelled_runs_leave_their_optima_and_attracted_ones_do_not(config, tmp_
     assert sorted(set(names)) == ["round 0", "round 1"]
 
 
+@pytest.mark.slow
 def test_a_repelled_reinit_is_as_far_as_it_was(config):
     imp.main(config(epochs=8, repel=2.0, reset="reinit"))
     run = RunDir(config().run_dir)
@@ -221,6 +223,7 @@ def test_a_repelled_reinit_is_as_far_as_it_was(config):
     assert run.metrics()[2]["repel_loss"] < 0.01
 
 
+@pytest.mark.slow
 def test_enough_steps_make_the_optima_orthogonal(config):
     imp.main(config(epochs=60, repel=2.0))
     run = RunDir(config().run_dir)
@@ -229,6 +232,7 @@ def test_enough_steps_make_the_optima_orthogonal(config):
         assert abs(cosine(run.final(2), final, run.masks(2))) < 0.1
 
 
+@pytest.mark.slow
 def test_another_runs_optima_repel_too(config, tmp_path):
     other = str(tmp_path / "other")
     imp.main(config(run_dir=other, seed=7, rounds=2))
@@ -239,6 +243,7 @@ def test_another_runs_optima_repel_too(config, tmp_path):
     assert run.table(0, "repulsion.csv")[0]["optimum"] == f"{other}, round 1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [{}, {"resident": "off"}, {"jit_compile": "off"}])
 def test_a_repelled_round_goes_on_from_its_middle_bit_for_bit(config, monkeypatch, flags):
     monkeypatch.setattr("lottery_tf.training.engine.PIECE_SECONDS", 1e-9)
@@ -289,6 +294,7 @@ def test_bad_repulsion_is_named(config, tmp_path):
         imp.main(config(repel=1.0, repel_runs=(other,)))
 
 
+@pytest.mark.slow
 def test_saliency_is_saved_and_weighs(config, tmp_path):
     losses = {}
     for repel in (1e-6, 2.0):

@@ -99,6 +99,7 @@ def test_the_products_of_a_step_of_lenet():
     ]
 
 
+@pytest.mark.slow
 def test_every_way_of_the_benchmark_is_measured(config):
     times = steps.step_times(config(), steps=5, repeats=2)
     assert list(times) == ["engine", "keras fit", "matrix products", "at peak rate"]
