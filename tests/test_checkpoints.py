@@ -42,7 +42,16 @@ def make(config):
 
 @pytest.mark.parametrize(
     ("way", "stops"),  # an epoch has 42 steps
-    [(way, [24, 3, 42] if way == "adam" else [24]) for way in WAYS],
+    [
+        ("adam", [24, 3, 42]),
+        ("dropout", [24]),
+        ("momentum, conv", [24]),
+        *(
+            pytest.param(way, [24], marks=pytest.mark.slow)
+            for way in WAYS
+            if way not in ("adam", "dropout", "momentum, conv")
+        ),
+    ],
 )
 def test_a_training_goes_on_from_any_step_bit_for_bit(way, stops, config, monkeypatch, tmp_path):
     monkeypatch.setattr(engine, "PIECE_SECONDS", 1e-9)  # every step is a piece

@@ -135,6 +135,7 @@ def test_the_noise_changes_the_result(config):
     assert finals[0] != finals[1] != finals[2] != finals[0]
 
 
+@pytest.mark.slow
 def test_masked_weights_stay_zero_in_the_compiled_epoch(config):
     for optimizer in ("adam", "momentum"):
         engine, weights = make(config(optimizer=optimizer, weight_decay=0.1, epochs=1))

@@ -131,7 +131,9 @@ def test_ten_kills_at_random_moments_change_nothing(tmp_path):
     assert npz_bytes(killed) == npz_bytes(whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_signals_end_cleanly_and_say_how_to_resume(tmp_path, number):
     run_dir = tmp_path / "run"
     started = run_dir / "tensorboard" / "round_01"
@@ -144,6 +146,7 @@ def test_signals_end_cleanly_and_say_how_to_resume(tmp_path, number):
     assert RunDir(run_dir).finished_rounds() >= 1
 
 
+@pytest.mark.slow
 def test_rounds_may_grow_on_a_finished_run(undisturbed, tmp_path):
     run_dir = tmp_path / "run"
     assert launch(run_dir, rounds=2).returncode == 0

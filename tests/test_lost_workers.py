@@ -57,6 +57,7 @@ def test_the_loss_of_a_worker_is_named_and_a_launch_continues(victim, tmp_path):
             assert np.array_equal(continued.final(round)[name], expected)
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_come_is_named(tmp_path):
     given = arguments(tmp_path / "run", "multi_worker", worker_timeout=3)
     processes = workers.start(given)

@@ -37,7 +37,13 @@ def test_parameter_counts_of_resnet50():
     assert (prunable, trainable) == (25_502_912, 25_557_032)
 
 
-@pytest.mark.parametrize("name", models.MODELS)
+DEEP = ("resnet34", "resnet44", "resnet50", "resnet56", "resnet101", "resnet110")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n for n in models.MODELS],
+)
 def test_every_network_gives_logits_and_names_its_variables_alike_each_time(name):
     config = Config(model=name)
     paths = []

@@ -86,6 +86,7 @@ def test_an_old_run_is_read_and_goes_on_from_its_checkpoint_bit_for_bit(old, tmp
     check(run_dir, path / "part", path / "whole", rounds=4)
 
 
+@pytest.mark.slow
 def test_the_flag_file_of_an_old_run_repeats_it_bit_for_bit(old, tmp_path):
     path, _ = old
     values = flags.FlagValues()

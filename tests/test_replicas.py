@@ -56,6 +56,7 @@ def test_replicas_drop_other_units(config):
     assert not np.array_equal(*states)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixed_precision", ["bfloat16", "float16"])
 def test_mixed_precision_on_two_replicas(config, mixed_precision):
     engine, weights = mirrored(config, mixed_precision=mixed_precision, epochs=3)
@@ -63,6 +64,7 @@ def test_mixed_precision_on_two_replicas(config, mixed_precision):
     assert history[-1]["test_accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_accumulated_micro_batches_on_two_replicas(config):
     flags = {"optimizer": "momentum", "learning_rate": 0.05, "weight_decay": 0.1, "epochs": 1}
     finals = []
