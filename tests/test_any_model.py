@@ -113,7 +113,9 @@ def test_a_layer_computes_trains_saves_and_loads_under_its_mask(name, use_bias, 
     assert np.array_equal(again(images).numpy(), masked(images).numpy())
 
 
-@pytest.mark.parametrize("kind", ATTENTION)
+@pytest.mark.parametrize(
+    "kind", ["multi_head", pytest.param("group_query", marks=pytest.mark.slow)]
+)
 def test_attention_nested_models_and_wrappers_are_reached(tmp_path, kind):
     model = transformer(kind)
     tokens = np.random.default_rng(0).integers(0, 11, (5, 6))

@@ -89,6 +89,7 @@ def without_seconds(row):
     return {column: value for column, value in row.items() if "seconds" not in column}
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_one_device_continues_on_two(config, monkeypatch, tmp_path):
     monkeypatch.setattr(engine, "PIECE_SECONDS", 1e-9)
     one, weights = make(config())

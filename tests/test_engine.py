@@ -55,7 +55,7 @@ def test_resident_and_streaming_see_the_same_examples(on_shards):
             assert np.array_equal(streamed, expected)
 
 
-@pytest.mark.parametrize("jit_compile", ["on", "off"])
+@pytest.mark.parametrize("jit_compile", ["on", pytest.param("off", marks=pytest.mark.slow)])
 def test_resident_training_equals_streaming(on_shards, jit_compile):
     results = []
     for resident in ("on", "off"):

@@ -170,6 +170,7 @@ def test_reinit_starts_every_round_elsewhere_on_its_own_masks(config):
         assert all(np.array_equal(pruned[path], run.masks(round)[path]) for path in pruned)
 
 
+@pytest.mark.slow
 def test_seeds_act_on_what_they_name(config, tmp_path):
     def run(name, **flags):
         flags = {"model": "tests.networks:linear", "rounds": 1, "epochs": 1} | flags

@@ -36,7 +36,9 @@ def this_machine():
     return instructions | {f"TensorFlow {tf.__version__}"}
 
 
-@pytest.fixture(scope="module", params=list(MADE_BY))
+@pytest.fixture(
+    scope="module", params=["dropout", pytest.param("normalised", marks=pytest.mark.slow)]
+)
 def old(request, tmp_path_factory):
     """(Directory with part/, a run killed in its fourth round, and whole/, that round; flags)."""
     path = tmp_path_factory.mktemp(request.param)
