@@ -205,6 +205,7 @@ def test_a_directory_that_cannot_be_made_is_named(config, tmp_path):
         Output(str(tmp_path / "file" / "x")).of(run, apart=False)
 
 
+@pytest.mark.slow
 def test_another_directory_keeps_the_run_as_it_was(config, tmp_path):
     runs = [
         make_run(config(run_dir=str(tmp_path / name)), rounds=2, seed=seed)

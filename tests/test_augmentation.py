@@ -56,6 +56,7 @@ def test_centre_crop_takes_the_middle():
         assert line[-1] == pytest.approx(high, abs=3)
 
 
+@pytest.mark.slow
 def test_resized_crops_differ_and_cover_areas_and_flips():
     jpeg = gradient_jpeg(200, 300)
     draws = augmentation.draw(Noise(0, 0), 0, 400)

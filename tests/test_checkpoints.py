@@ -44,12 +44,11 @@ def make(config):
     ("way", "stops"),  # an epoch has 42 steps
     [
         ("adam", [24, 3, 42]),
-        ("dropout", [24]),
         ("momentum, conv", [24]),
         *(
             pytest.param(way, [24], marks=pytest.mark.slow)
             for way in WAYS
-            if way not in ("adam", "dropout", "momentum, conv")
+            if way not in ("adam", "momentum, conv")
         ),
     ],
 )

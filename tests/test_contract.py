@@ -76,7 +76,10 @@ def experiment(config, sharded, tmp_path, engines, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize(
+    "network",
+    [pytest.param(n, marks=pytest.mark.slow) if n == "every_layer" else n for n in NETWORKS],
+)
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("reset", RESETS)
 def test_every_experiment_keeps_the_contract(network, criterion, reset, experiment, monkeypatch):
@@ -139,7 +142,9 @@ def test_every_layer_keeps_the_contract_around_fit(layer, criterion, reset):
     check_zeros(masking.get_weights(model), masking.get_masks(model))
 
 
-@pytest.mark.parametrize(("repel", "compilations"), [(0.0, 1), (2.0, 4)])
+@pytest.mark.parametrize(
+    ("repel", "compilations"), [(0.0, 1), pytest.param(2.0, 4, marks=pytest.mark.slow)]
+)
 def test_rounds_share_one_program_unless_they_are_repelled(
     repel, compilations, config, sharded, monkeypatch
 ):

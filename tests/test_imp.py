@@ -156,6 +156,7 @@ def test_rounds_may_grow_on_a_finished_run(undisturbed, tmp_path):
     assert all(os.stat(run_dir / name).st_mtime_ns == then for name, then in before.items())
 
 
+@pytest.mark.slow
 def test_reinit_starts_every_round_elsewhere_on_its_own_masks(config):
     imp.main(config(reset="reinit", rounds=4, epochs=1))
     run = RunDir(config().run_dir)

@@ -278,6 +278,7 @@ def test_a_25_round_lenet_holds_at_most_1_7_times_its_weights(config):
         assert abs(alive - 0.8**round * dense / 4) <= 3  # what rounding every round leaves
 
 
+@pytest.mark.slow
 def test_bad_repulsion_is_named(config, tmp_path):
     for value in ("some", "0", "-1"):
         with pytest.raises(InputError, match=r"--repel_from: expected all, previous, or"):
