@@ -34,6 +34,7 @@ def test_bad_input_is_found_before_anything_is_written(config, sharded, tmp_path
         assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_keeps_the_finished_rounds(config, monkeypatch):
     imp.main(config(rounds=1))

@@ -107,6 +107,7 @@ def test_masks_and_weights_are_identical_on_every_replica(trained, kind):
         assert np.array_equal(replicas[1][f"masks/{path}"], mask)
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_three_rounds_on_the_digits(kind, tmp_path):

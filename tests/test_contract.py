@@ -19,6 +19,7 @@ from tests.launching import npz_bytes
 from tests.networks import LAYERS
 
 FRACTION, ROUNDS = 0.3, 3
+LONG = [pytest.mark.slow, pytest.mark.ci]
 NETWORKS = ("linear", "dropout", "batch_norm", "every_layer")
 
 
@@ -78,7 +79,7 @@ def experiment(config, sharded, tmp_path, engines, monkeypatch):
 
 @pytest.mark.parametrize(
     "network",
-    [pytest.param(n, marks=pytest.mark.slow) if n == "every_layer" else n for n in NETWORKS],
+    [pytest.param(n, marks=LONG) if n == "every_layer" else n for n in NETWORKS],
 )
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.parametrize("reset", RESETS)
@@ -142,9 +143,7 @@ def test_every_layer_keeps_the_contract_around_fit(layer, criterion, reset):
     check_zeros(masking.get_weights(model), masking.get_masks(model))
 
 
-@pytest.mark.parametrize(
-    ("repel", "compilations"), [(0.0, 1), pytest.param(2.0, 4, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("repel", "compilations"), [(0.0, 1), pytest.param(2.0, 4, marks=LONG)])
 def test_rounds_share_one_program_unless_they_are_repelled(
     repel, compilations, config, sharded, monkeypatch
 ):

@@ -82,6 +82,7 @@ def test_barriers_of_successive_rounds(run):
     assert [row["to_round"] for row in rows(run, "barriers_permutation")] == [2]
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_instability_resumes_without_repeating_a_finished_copy(run):
     process = subprocess.Popen(

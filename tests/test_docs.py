@@ -22,6 +22,7 @@ def test_there_are_two_examples():
     assert len(EXAMPLES) == 2
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_the_example_around_fit(tmp_path):
     result = run(EXAMPLES[0], tmp_path)
@@ -35,6 +36,7 @@ def test_the_example_around_fit(tmp_path):
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_the_example_of_a_whole_run(tmp_path):
     result = run(EXAMPLES[1], tmp_path)

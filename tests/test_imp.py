@@ -92,6 +92,7 @@ def test_tensorboard_sees_curves_by_epoch_and_everything_by_round(undisturbed):
     assert found == pytest.approx([row["test_accuracy"] for row in run.history(2)])
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_kill_9_in_a_round_and_resume_equals_uninterrupted(undisturbed, tmp_path):
     run_dir = tmp_path / "run"
@@ -146,6 +147,7 @@ def test_signals_end_cleanly_and_say_how_to_resume(tmp_path, number):
     assert RunDir(run_dir).finished_rounds() >= 1
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_rounds_may_grow_on_a_finished_run(undisturbed, tmp_path):
     run_dir = tmp_path / "run"

@@ -191,6 +191,7 @@ def test_saliency_is_the_mean_over_batches_of_the_squared_gradient(flags, experi
     assert close(run.squared_gradients(0)[KERNEL], np.mean(squares, 0))
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_a_copy_differs_in_its_data_seed_alone(experiment):
     _, run, reference = experiment("digits", repel=2.0)

@@ -54,6 +54,7 @@ def bin(tmp_path_factory):
     return place / "venv" / "bin"
 
 
+@pytest.mark.ci
 @pytest.mark.slow
 def test_the_commands_of_a_wheel_run_outside_the_checkout(bin, tmp_path):
     environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
