@@ -5,6 +5,7 @@
 Run it again to resume; a run that is finished grows with a larger --rounds.
 """
 
+import dataclasses
 import functools
 import os
 import platform
@@ -15,18 +16,17 @@ import numpy as np
 
 from lottery_tf import datasets, models
 from lottery_tf.config import Config, command
-from lottery_tf.method import Masks, Weights, pruning, streams
-from lottery_tf.method.resets import RESETS, Sources
-from lottery_tf.repulsion.optima import check_runs, optima_of
+from lottery_tf.method import Weights, streams
 from lottery_tf.rundir import RunDir
 from lottery_tf.terminal import console, quiet, signals
+from lottery_tf.training.round_0 import check_other_runs, take_round_0
 
 if TYPE_CHECKING:  # these import TensorFlow
     from lottery_tf.training.devices import Cluster
     from lottery_tf.training.engine import Engine
-    from lottery_tf.training.training import Training
 
 Initialization = Callable[[int], Weights]  # of a round
+BARRIER_POINTS = 11
 
 
 def experiment(config: Config, run: RunDir, engine: "Engine", initialization: Initialization,
@@ -45,54 +45,48 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
         InputError: the data or a finished round are damaged, or the loss is not finite.
         Interrupted: a worker received a signal; a checkpoint is saved.
     """
+    from lottery_tf.training import rewinding
     from lottery_tf.training.recorder import Recorder, Silent
     from lottery_tf.training.resumable import train_or_continue
+    from lottery_tf.training.tickets import Tickets
     from lottery_tf.training.training import broadcast_training
 
     cluster, masks = engine.cluster, engine.dense_masks()
     recorder = Recorder(run, config, engine) if cluster.is_chief else Silent()
+    tickets = Tickets(config, run, engine, initialization)
+    if cluster.is_chief and config.round_0_from and not run.finished_rounds():
+        take_round_0(config, run, tickets)
     finished = int(cluster.broadcast(lambda: {"rounds": np.array(run.finished_rounds())})["rounds"])
+    if finished and config.reset == "rewind":
+        rewinding.make_again(engine, run, engine.rewind_step, stop_signal)
     if finished and cluster.is_chief:
-        last = finished - 1
-        masks, _ = prune(config, run.masks(last), run.final(last), lambda: run.initial(last))
+        masks, _ = tickets.prune_finished(finished - 1)
     for round in range(finished, config.rounds):
         noise = streams.Noise(config.data_seed, round)
-        resetting = functools.partial(reset, config, run, initialization, masks, noise)
+        resetting = functools.partial(tickets.reset, masks, noise)
         training = broadcast_training(cluster, resetting, noise)
         weights, history = train_or_continue(engine, training, run.path, recorder, stop_signal)
         weighted = config.repel_weighting == "saliency"
         squared_gradients = engine.squared_gradients(noise) if weighted else None
         if isinstance(recorder, Recorder):
-            masks, threshold = prune(config, training.masks, weights, training.weights.copy)
-            recorder.save(training, weights, history, threshold, squared_gradients)
+            training = dataclasses.replace(training, masks=engine.masks())  # if it was gradual
+            masks, threshold = tickets.prune(training, weights)
+            measures = connection(config, run, engine, round, weights)
+            recorder.save(training, weights, history, threshold, squared_gradients, measures)
 
 
-def reset(config: Config, run: RunDir, initialization: Initialization, masks: Masks,
-          noise: streams.Noise) -> "Training":  # fmt: skip
-    """The Training of a round: its start under its masks, and the optima it is repelled from.
+def connection(
+    config: Config, run: RunDir, engine: "Engine", round: int, weights: Weights
+) -> dict[str, float]:
+    """{barrier: the error barrier to the round before} where --early_stop asks for it."""
+    if not round or config.early_stop != "connected":
+        return {}
+    from lottery_tf.analysis import paths
+    from lottery_tf.analysis.path_evaluator import PathEvaluator
 
-    Round 0 starts from W_0, the initialization of round 0, whatever the reset.
-    """
-    from lottery_tf.training.training import Training
-
-    round = noise.round
-    sources = Sources(initialization, trained=lambda: run.final(round - 1))
-    start, first = RESETS[config.reset if round else "init"](sources, masks, round)
-    return Training(start, masks, noise, optima_of(config, run, round, masks), first)
-
-
-def prune(
-    config: Config, masks: Masks, trained: Weights, initial: Callable[[], Weights]
-) -> tuple[Masks, pruning.Threshold]:
-    """(masks of the next round, Threshold) from a round's masks, end, and start: a function."""
-    return pruning.prune(
-        trained,
-        masks,
-        config.prune_fraction,
-        criterion=config.criterion,
-        scope=config.scope,
-        initial=initial,
-    )
+    evaluator = PathEvaluator(engine, points=BARRIER_POINTS, split="train", examples=10_000)
+    row = paths.summarize(evaluator.evaluate(run.final(round - 1), weights))
+    return {"barrier": row["error_barrier"]}
 
 
 def prepare(
@@ -119,7 +113,7 @@ def main(config: Config) -> int:
     one_host = not {"TF_CONFIG", "SLURM_STEP_NUM_TASKS"} & os.environ.keys()
     if one_host:
         run.check(config)
-        check_runs(config)
+        check_other_runs(config)
     directory = datasets.find(config)
     quiet.import_tensorflow()
     from lottery_tf.training.devices import connect
@@ -128,7 +122,7 @@ def main(config: Config) -> int:
     with cluster.guard():
         if cluster.is_chief and not one_host:
             run.check(config)
-            check_runs(config)
+            check_other_runs(config)
         engine, initialization = prepare(config, directory, cluster)
         work = lead if cluster.is_chief else experiment
         return signals.resumable(functools.partial(work, config, run, engine, initialization))

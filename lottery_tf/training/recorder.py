@@ -3,12 +3,14 @@
 import time
 from typing import Any
 
+from lottery_tf import masking
 from lottery_tf.config import Config
+from lottery_tf.errors import InputError
 from lottery_tf.method import Weights, pruning
 from lottery_tf.output import Row
 from lottery_tf.output.summaries import Summaries
 from lottery_tf.repulsion.optima import compare_with_optima
-from lottery_tf.store import checkpoints
+from lottery_tf.store import checkpoints, rewind_points
 from lottery_tf.store.checkpoints import Progress
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import console
@@ -21,8 +23,8 @@ LAST_EPOCH = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", *REP
 class Silent:
     """What the other workers show and save: nothing."""
 
-    def begin(self, progress: Progress | None) -> None:
-        """A round begins, or goes on at a Progress."""
+    def begin(self, steps: range, progress: Progress | None) -> None:
+        """A training of some steps begins, or goes on at a Progress."""
 
     def show(self, progress: Progress) -> None:
         """A piece of the round is done."""
@@ -35,6 +37,35 @@ class Silent:
 
     def report(self, line: str) -> None:
         """Something is worth a line."""
+
+
+class Bar(Silent):
+    """Shows a training that is no round as a progress bar.
+
+    Args:
+        what: its name.
+    """
+
+    def __init__(self, what: str):
+        self.what = what
+
+    def begin(self, steps: range, progress: Progress | None) -> None:
+        """Opens the bar, at a Progress where there is one."""
+        self.bar, self.first = console.progress(len(steps), self.what), steps.start
+        if progress:
+            self.show(progress)
+
+    def show(self, progress: Progress) -> None:
+        """Moves the bar."""
+        self.bar.update(progress.step - self.first - self.bar.n)
+
+    def end(self) -> None:
+        """Removes the bar."""
+        self.bar.close()
+
+    def report(self, line: str) -> None:
+        """Tells the user."""
+        console.say(line)
 
 
 class Recorder(Silent):
@@ -56,10 +87,12 @@ class Recorder(Silent):
         self.run.log(line)
         console.say(line)
 
-    def begin(self, progress: Progress | None) -> None:
+    def begin(self, steps: range, progress: Progress | None) -> None:
         """Shows a round from its begin, or from a Progress."""
         self.began = time.perf_counter()
-        self.bar = console.ProgressBar(self.round, self.config.rounds, self.engine.steps)
+        self.bar = console.ProgressBar(self.round, self.config.rounds, steps)
+        if not self.round and not progress:
+            rewind_points.forget(self.run.path)  # of a round 0 that is trained again
         self.summaries.start_round(self.round)
         if progress:
             self.began -= sum(row["seconds"] for row in progress.history) + progress.seconds
@@ -68,8 +101,17 @@ class Recorder(Silent):
                 self.add_epoch(row)
 
     def show(self, progress: Progress) -> None:
-        """Moves the progress bar."""
+        """Moves the progress bar; stores the rewind point when round 0 comes by."""
         self.bar.update(progress, self.engine.steps_per_epoch)
+        if not self.round and 0 < progress.step == self.engine.rewind_step:
+            self._save_rewind_point(progress.step)
+
+    def _save_rewind_point(self, step):
+        try:
+            weights = masking.get_weights(self.engine.network)
+            rewind_points.save(self.run.path, step, weights)
+        except InputError as error:  # it can be made again
+            self.report(f"No rewind point at step {step}: {error}")
 
     def add_epoch(self, row: Row) -> None:
         """Adds a row of the history to TensorBoard's curves."""
@@ -80,7 +122,8 @@ class Recorder(Silent):
         self.bar.close()
 
     def save(self, training: Training, final: Weights, history: list[Row],
-             threshold: pruning.Threshold, squared_gradients: Weights | None) -> None:  # fmt: skip
+             threshold: pruning.Threshold, squared_gradients: Weights | None,
+             measures: Row) -> None:  # fmt: skip
         """Saves a round and prints its row.
 
         Args:
@@ -88,6 +131,7 @@ class Recorder(Silent):
             final, history: as Engine.train gives them.
             threshold: pruning.Threshold of the pruning after the round.
             squared_gradients: {kernel path: array}, or None.
+            measures: further columns of the metrics.
         """
         masks, optima = training.masks, training.optima
         metrics = {
@@ -100,6 +144,7 @@ class Recorder(Silent):
             "compile_seconds": self.engine.compile_seconds,
             "smallest_kept": threshold.kept,
             "remaining": pruning.remaining(masks),
+            **measures,
         }
         self.summaries.finish_round(metrics, final, masks)
         self.run.save_round(
