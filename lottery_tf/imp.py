@@ -52,10 +52,10 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
     from lottery_tf.training.training import broadcast_training
 
     cluster, masks = engine.cluster, engine.dense_masks()
-    recorder = Recorder(run, config, engine) if cluster.is_chief else Silent()
     tickets = Tickets(config, run, engine, initialization)
     if cluster.is_chief and config.round_0_from and not run.finished_rounds():
         take_round_0(config, run, tickets)
+    recorder = Recorder(run, config, engine) if cluster.is_chief else Silent()
     finished = int(cluster.broadcast(lambda: {"rounds": np.array(run.finished_rounds())})["rounds"])
     if finished and config.reset == "rewind":
         rewinding.make_again(engine, run, engine.rewind_step, stop_signal)

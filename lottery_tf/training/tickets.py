@@ -9,6 +9,7 @@ import numpy as np
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.method import Masks, Weights, pruning, streams
+from lottery_tf.method.allocation import allocate
 from lottery_tf.method.resets import RESETS, Sources
 from lottery_tf.repulsion.optima import optima_of
 from lottery_tf.store import rewind_points
@@ -27,12 +28,18 @@ class Tickets:
         run: an open RunDir.
         engine: Engine.
         initialization: of a round, its fresh weights.
+
+    Raises:
+        InputError: a flag names a layer that the network does not have, or a density cannot be
+            reached.
     """
 
     def __init__(self, config: Config, run: RunDir, engine: Any, initialization: Initialization):
         self.config, self.run, self.engine = config, run, engine
         self.initialization = initialization
         self.evidence = Evidence(engine)
+        for density in config.targets or (None,):
+            allocate(config.amount(density), engine.dense_masks())  # said now if it is impossible
 
     def reset(self, masks: Masks, noise: streams.Noise) -> Training:
         """The Training of a round: its start under its masks, its steps, and its optima.
