@@ -123,10 +123,11 @@ def test_learning_rates_are_rewound_to_a_step(experiment):
     assert [row["epoch"] for row in run.history(1)] == [2]
 
 
+MASKS = {"a": np.array([True, False, True, True, True])}
+
+
 class TestStarts:
     """Resets on arrays."""
-
-    masks = {"a": np.array([True, False, True, True, True])}
 
     def reset(self, name, round=3):
         drawn = {0: [1.0, 2.0, -3.0, -4.0, 5.0], 3: [-0.1, 0.2, 0.3, -0.4, -0.5]}
@@ -138,7 +139,7 @@ class TestStarts:
             last_step=9,
             generator=lambda: np.random.default_rng(0),
         )
-        weights, first = resets.RESETS[name](sources, self.masks, round)
+        weights, first = resets.RESETS[name](sources, MASKS, round)
         assert first == 0
         return weights["a"].tolist(), weights["bias"].tolist()
 
