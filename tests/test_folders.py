@@ -1,5 +1,6 @@
 """Images by class and ImageNet's layout: raw -> TFRecord -> rounds."""
 
+import gzip
 import io
 import re
 import tarfile
@@ -214,6 +215,25 @@ def test_classes_of_an_archive_are_found_below_its_outer_folders(tmp_path, outer
     found, _ = listing.find(tmp_path, "train")
     assert found.images == {"cat/a.png": "cat", "cat/deep/b.png": "cat", "dog/c.png": "dog"}
     assert [name for name, _ in listing.contents(found)] == list(found.images)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("damage", ["cut", "header"])
+def test_an_archive_that_lost_its_end_is_refused(tmp_path, zipped, damage):
+    """Python's tarfile takes both for the end of the archive."""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        for name in ("cat/a.png", "dog/b.png"):
+            tar.addfile(tarfile.TarInfo(name))  # without content: a header of 512 bytes
+    content = bytearray(whole.getvalue())
+    if damage == "cut":
+        del content[512:]
+    else:
+        content[512:516] = b"none"
+    file = tmp_path / "train.tar"
+    file.write_bytes(gzip.compress(content) if zipped else content)
+    with pytest.raises(InputError, match=r"train\.tar cannot be read: .* at byte 512"):
+        listing.find(tmp_path, "train")
 
 
 def test_linked_folders_are_read_once(tmp_path):

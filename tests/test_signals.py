@@ -103,10 +103,9 @@ def test_writing_to_a_closed_terminal_stops_nothing():
 
 @pytest.mark.slow
 def test_a_run_whose_terminal_is_closed_saves_a_checkpoint(tmp_path):
-    started = tmp_path / "run" / "tensorboard" / "round_01"
-    status, output = close_terminal(
-        arguments(tmp_path / "run", rounds=100), lambda _: started.exists()
-    )
+    run_dir = tmp_path / "run"
+    command = arguments(run_dir, rounds=100)
+    status, output = close_terminal(command, lambda _: (run_dir / "round_00").exists())
     assert status == 75, output.decode()
-    assert len(list((tmp_path / "run" / "checkpoints").iterdir())) == 1
-    assert "stopped by SIGHUP" in (tmp_path / "run" / "log.txt").read_text()
+    assert len(list((run_dir / "checkpoints").iterdir())) == 1
+    assert "stopped by SIGHUP" in (run_dir / "log.txt").read_text()

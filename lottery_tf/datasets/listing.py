@@ -138,10 +138,23 @@ def _walk(folder):
     return names
 
 
+class _Member(tarfile.TarInfo):
+    """A file of an archive; a damaged or missing header is an error, and not the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} at byte {archive.offset}") from None
+
+
 def _members(archive):
     """(path, a function that reads it) of each file of an archive, in its order."""
     try:
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, tarinfo=_Member) as tar:
             for member in tar:
                 if member.isfile():
                     path = str(pathlib.PurePosixPath(member.name.lstrip("/")))
