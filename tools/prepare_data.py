@@ -4,8 +4,6 @@ python -m tools.prepare_data --dataset=mnist --source=tfds
 python -m tools.prepare_data --dataset=mnist --source=raw --raw_dir=downloads/mnist
 """
 
-import os
-
 from absl import flags
 
 from lottery_tf.config import command
@@ -42,8 +40,6 @@ def main(_: object) -> None:
     from lottery_tf.datasets.prepare import prepare
 
     options = shared.values("data_dir", "raw_dir", "name", "skip_bad", "overwrite")
-    for path in ("data_dir", "raw_dir"):
-        options[path] = options[path] and os.path.expanduser(options[path])
     path = prepare(DATASET.value, SOURCE.value, **options)
     print(f"{NAME.value or DATASET.value} is ready in {path}.")
 
