@@ -305,6 +305,7 @@ def test_a_gradual_training_compiles_once(experiment, config):
 
 def test_a_constant_schedule_prunes_at_its_begin(config):
     flags = {"prune_at": "train", "density": 0.1, "prune_schedule": "constant"}
+    flags["prune_frequency"] = 100
     events = gradual.schedule(config(epochs=4, prune_begin="1ep", **flags), 0.1, 10)
     assert events == {10: 0.1}
     with pytest.raises(InputError, match="prune_begin and --prune_end"):
@@ -331,6 +332,7 @@ BAD = {
     "trained before": ({"prune_at": "init", "density": 0.1, "reset": "lr_rewind"}, "prune_at=init"),
     "no training": ({"prune_at": "init", "density": 0.1, "criterion": "movement"}, "no training"),
     "data in training": ({"prune_at": "train", "density": 0.1, "criterion": "snip"}, "magnitude"),
+    "rarely": ({"prune_at": "train", "density": 0.1, "prune_frequency": 5}, "at most 4"),
     "repelled": ({"prune_at": "train", "density": 0.1, "repel": 2.0}, "repel"),
     "fractions": ({"layer_fractions": ("logits:0.1",)}, "scope=layer"),
     "no fraction": ({"scope": "layer", "layer_fractions": ("logits",)}, "logits:0.1"),

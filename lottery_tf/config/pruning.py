@@ -104,7 +104,12 @@ class PruningFlags:
     prune_end: str = flag(
         "", "Step or epoch of the last one. Default: after three quarters of the training."
     )
-    prune_frequency: int = flag(100, "Steps between two gradual prunings.", at_least=1)
+    prune_frequency: int | None = flag(
+        None,
+        "Steps between two gradual prunings. Default: 100, or a tenth of --prune_begin "
+        "to --prune_end where that is less.",
+        at_least=1,
+    )
     early_stop: str = flag(
         "none",
         "connected: once two rounds are linearly connected, the next one trains for --short_epochs "

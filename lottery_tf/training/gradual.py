@@ -60,15 +60,16 @@ def schedule(config: Config, density: float, steps_per_epoch: int) -> dict[int, 
     steps = config.epochs * steps_per_epoch
     begin = parse_step("--prune_begin", config.prune_begin, steps_per_epoch)
     end = parse_step("--prune_end", config.prune_end or str(steps * 3 // 4), steps_per_epoch)
-    every = config.prune_frequency
     if not begin < end < steps:
         raise InputError(
             "--prune_begin and --prune_end: expected two steps, one after the other, before the "
             f"end of training, {steps}. Received: {begin} and {end}"
         )
-    end = begin + (end - begin) // every * every  # the last pruning reaches the density
+    way = end - begin
+    every = config.prune_frequency or max(1, min(100, way // 10))
+    end = begin + way // every * every  # the last pruning reaches the density
     if end == begin and config.prune_schedule == "polynomial":
-        raise InputError(f"--prune_frequency: expected at most {steps - begin}. Received: {every}")
+        raise InputError(f"--prune_frequency: expected at most {way}. Received: {every}")
     with _toolkit() as schedules:
         if config.prune_schedule == "constant":
             sparsity_at = schedules.ConstantSparsity(1 - density, begin, end, every)

@@ -15,6 +15,7 @@ from lottery_tf.repulsion.optima import optima_of
 from lottery_tf.store import rewind_points
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.training.evidence import Evidence
+from lottery_tf.training.gradual import Gradual
 from lottery_tf.training.training import Training
 
 Initialization = Callable[[int], Weights]  # of a round
@@ -39,7 +40,10 @@ class Tickets:
         self.initialization = initialization
         self.evidence = Evidence(engine)
         for density in config.targets or (None,):
-            allocate(config.amount(density), engine.dense_masks())  # said now if it is impossible
+            # What is impossible is said now.
+            allocate(config.amount(density), engine.dense_masks())
+            if config.prune_at == "train":
+                Gradual(config, density, engine.steps_per_epoch)
 
     def reset(self, masks: Masks, noise: streams.Noise) -> Training:
         """The Training of a round: its start under its masks, its steps, and its optima.
