@@ -7,19 +7,19 @@ from lottery_tf.method import criteria, pruning, resets
 from lottery_tf.rundir import RunDir
 
 
-def test_a_third_reset_and_a_second_criterion_run_with_no_other_change(config, monkeypatch):
+def test_a_toy_reset_and_a_toy_criterion_run_with_no_other_change(config, monkeypatch):
     def on_trained_weights(sources, masks, round):
         return pruning.apply_masks(sources.trained(), masks), 10
 
-    def movement(trained, initial):
-        return np.abs(trained - initial)
+    def squared_movement(trained, initial):
+        return (trained - initial) ** 2
 
     monkeypatch.setitem(resets.RESETS, "on_trained_weights", on_trained_weights)
-    monkeypatch.setitem(criteria.CRITERIA, "movement", movement)
+    monkeypatch.setitem(criteria.CRITERIA, "squared_movement", squared_movement)
     # The choices of a flag are those of its table when the flags are defined.
     config = config(rounds=3, epochs=1)
     object.__setattr__(config, "reset", "on_trained_weights")
-    object.__setattr__(config, "criterion", "movement")
+    object.__setattr__(config, "criterion", "squared_movement")
     imp.main(config)
     run = RunDir(config.run_dir)
     for round in (1, 2):
