@@ -7,7 +7,6 @@ Run it again to resume; a run that is finished grows with a larger --rounds.
 
 import functools
 import os
-import platform
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,11 +14,13 @@ import numpy as np
 
 from lottery_tf import datasets, models
 from lottery_tf.config import Config, command
-from lottery_tf.method import Masks, Weights, pruning, streams
+from lottery_tf.config.constraints import check_new
+from lottery_tf.method import Masks, Weights, collapse, pruning, streams
 from lottery_tf.method.resets import RESETS, Sources
 from lottery_tf.repulsion.optima import check_runs, optima_of
 from lottery_tf.rundir import RunDir
 from lottery_tf.terminal import console, quiet, signals
+from lottery_tf.terminal.streams import steady
 
 if TYPE_CHECKING:  # these import TensorFlow
     from lottery_tf.training.devices import Cluster
@@ -33,7 +34,8 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
                stop_signal: Callable[[], int] = lambda: 0) -> None:  # fmt: skip
     """Reset, train, prune, save: from the first round that is not finished to the last.
 
-    Every worker calls this; the chief alone reads and writes the run, and decides.
+    It ends before when nothing is left to prune. Every worker calls this; the chief alone reads
+    and writes the run, and decides.
 
     Args:
         config: Config.
@@ -52,10 +54,17 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
     cluster, masks = engine.cluster, engine.dense_masks()
     recorder = Recorder(run, config, engine) if cluster.is_chief else Silent()
     finished = int(cluster.broadcast(lambda: {"rounds": np.array(run.finished_rounds())})["rounds"])
+    before: Masks = {}  # those of the round before
     if finished and cluster.is_chief:
-        last = finished - 1
-        masks, _ = prune(config, run.masks(last), run.final(last), lambda: run.initial(last))
+        last, before = finished - 1, run.masks(finished - 1)
+        masks, _ = prune(config, before, run.final(last), lambda: run.initial(last))
     for round in range(finished, config.rounds):
+        if is_exhausted(cluster, before, masks):
+            recorder.report(
+                f"The run ends after round {round - 1}, as nothing more can be pruned: "
+                f"{config.prune_fraction} of {pruning.remaining(masks)} weights is none."
+            )
+            break
         noise = streams.Noise(config.data_seed, round)
         resetting = functools.partial(reset, config, run, initialization, masks, noise)
         training = broadcast_training(cluster, resetting, noise)
@@ -63,8 +72,15 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
         weighted = config.repel_weighting == "saliency"
         squared_gradients = engine.squared_gradients(noise) if weighted else None
         if isinstance(recorder, Recorder):
-            masks, threshold = prune(config, training.masks, weights, training.weights.copy)
-            recorder.save(training, weights, history, threshold, squared_gradients)
+            before = training.masks
+            masks, threshold = prune(config, before, weights, training.weights.copy)
+            recorder.save(training, weights, history, masks, threshold, squared_gradients)
+
+
+def is_exhausted(cluster: "Cluster", before: Masks, masks: Masks) -> bool:
+    """Whether the chief's last pruning, of masks `before`, removed nothing; on every worker."""
+    here = bool(before and collapse.of_pruning(before, masks))
+    return bool(cluster.broadcast(lambda: {"exhausted": np.array(here)})["exhausted"])
 
 
 def reset(config: Config, run: RunDir, initialization: Initialization, masks: Masks,
@@ -118,28 +134,41 @@ def main(config: Config) -> int:
     # Of several hosts only the chief looks at the run, and TensorFlow knows which one that is.
     one_host = not {"TF_CONFIG", "SLURM_STEP_NUM_TASKS"} & os.environ.keys()
     if one_host:
-        run.check(config)
-        check_runs(config)
+        check(config, run)
     directory = datasets.find(config)
     quiet.import_tensorflow()
     from lottery_tf.training.devices import connect
 
     cluster = connect(config)
-    with cluster.guard():
+    with cluster.guard(), steady():
         if cluster.is_chief and not one_host:
-            run.check(config)
-            check_runs(config)
+            check(config, run)
         engine, initialization = prepare(config, directory, cluster)
         work = lead if cluster.is_chief else experiment
         return signals.resumable(functools.partial(work, config, run, engine, initialization))
 
 
+def check(config: Config, run: RunDir) -> None:
+    """Raises InputError if an experiment cannot run in its directory; writes nothing."""
+    run.check(config)
+    check_runs(config)
+    # A run that is there goes on with the flags that it was made with.
+    if not (run.path / "config.json").exists():
+        check_new(config)
+
+
 def lead(config: Config, run: RunDir, engine: "Engine", initialization: Initialization,
          stop_signal: Callable[[], int]) -> None:  # fmt: skip
     """The experiment on the chief, which opens the run, logs and prints."""
+    from lottery_tf.training import environment
+
     with run.open(config) as finished:
         devices = f"{engine.cluster.replicas} replicas on {engine.cluster.workers} workers"
-        run.log(f"started at round {finished} of {config.rounds} with {devices}; {versions()}")
+        about = environment.describe(environment.found())
+        run.log(f"started at round {finished} of {config.rounds} with {devices}; {about}")
+        for line in environment.record(run):
+            run.log(line)
+            console.say(line)
         print(f"{run.path}: {finished} of {config.rounds} rounds are finished.")
         console.print_header()
         for metrics in run.metrics():
@@ -153,17 +182,6 @@ def lead(config: Config, run: RunDir, engine: "Engine", initialization: Initiali
             run.log(f"stopped: {error}")
             raise
         run.log("finished")
-
-
-def versions() -> str:
-    """What a result may depend on, in one line."""
-    import keras
-    import tensorflow as tf
-
-    return (
-        f"Python {platform.python_version()}, TensorFlow {tf.__version__}, "
-        f"Keras {keras.__version__}, NumPy {np.__version__}"
-    )
 
 
 if __name__ == "__main__":

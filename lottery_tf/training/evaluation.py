@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from lottery_tf.training.devices import Cluster
 from lottery_tf.training.feeds import Feed
-from lottery_tf.training.trainer import count_hits, cross_entropy
+from lottery_tf.training.trainer import count_answers, count_hits, cross_entropy
 
 
 class Evaluator:
@@ -28,28 +28,29 @@ class Evaluator:
         self.normalise = normalise
         self._run = tf.function(self._replicas, jit_compile=jit_compile)
 
-    def evaluate(self) -> tuple[float, float]:
-        """(mean cross-entropy, accuracy)."""
-        totals = np.zeros(3)
+    def evaluate(self) -> tuple[float, float, float]:
+        """(mean cross-entropy, accuracy, part of the examples given the most frequent answer)."""
+        totals = np.zeros(3 + self.network.output_shape[-1])
         for images, labels in self.feed.test_batches():
             parts = self._run(images, labels)
             for part in self.cluster.strategy.experimental_local_results(parts):
                 totals += part.numpy()
-        loss, hits, examples = self.cluster.sum(totals)
+        loss, hits, examples, *answers = self.cluster.sum(totals)
         if examples != self.feed.test_examples:
             raise RuntimeError(
                 f"Evaluated {examples:.0f} of the {self.feed.test_examples} test examples."
             )
-        return float(loss / examples), float(hits / examples)
+        return float(loss / examples), float(hits / examples), float(max(answers) / examples)
 
     def _replicas(self, images, labels):
         return self.cluster.strategy.run(self._rows, args=(images, labels))
 
     def _rows(self, images, labels):
-        """[sum of the losses, hits, examples] of this replica's part of a batch."""
+        """[sum of the losses, hits, examples, answers of each class] of this replica's part."""
         mine = slice(self.cluster.replica_here, None, self.cluster.replicas_here)
         images, labels = images[mine], labels[mine]
         logits = tf.cast(self.network(self.normalise(images), training=False), tf.float32)
         losses = tf.reduce_sum(cross_entropy(labels, logits))
         examples = tf.cast(tf.shape(labels)[0], tf.float32)
-        return tf.stack([losses, count_hits(labels, logits), examples])
+        sums = tf.stack([losses, count_hits(labels, logits), examples])
+        return tf.concat([sums, count_answers(logits)], 0)

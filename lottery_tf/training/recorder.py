@@ -1,10 +1,13 @@
 """What the chief of a run shows and saves of it."""
 
+import contextlib
+import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from lottery_tf.config import Config
-from lottery_tf.method import Weights, pruning
+from lottery_tf.method import Masks, Weights, collapse, pruning
 from lottery_tf.output import Row
 from lottery_tf.output.summaries import Summaries
 from lottery_tf.repulsion.optima import compare_with_optima
@@ -15,7 +18,10 @@ from lottery_tf.terminal import console
 from lottery_tf.training.training import Training
 
 REPULSION = ("repel_loss", "cosine_nearest", "cosine_mean")
-LAST_EPOCH = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", *REPULSION)
+LAST_EPOCH = (
+    "train_loss", "train_accuracy", "test_loss", "test_accuracy", "test_largest_class", *REPULSION
+)  # fmt: skip
+TENSORBOARD, TERMINAL = "TensorBoard's files", "the terminal"  # what a round is shown in
 
 
 class Silent:
@@ -38,7 +44,9 @@ class Silent:
 
 
 class Recorder(Silent):
-    """The console, TensorBoard, and the rounds of an open run directory.
+    """The rounds of an open run directory, and what shows them: console and TensorBoard.
+
+    What only shows stops nothing and loses nothing: where it fails, a line says so, once.
 
     Args:
         run: an open RunDir.
@@ -48,19 +56,40 @@ class Recorder(Silent):
 
     def __init__(self, run: RunDir, config: Config, engine: Any):
         self.run, self.config, self.engine = run, config, engine
-        self.summaries = Summaries(run.path)
-        self.round = run.finished_rounds()
+        self.summaries, self.bar = Summaries(run.path), None
+        self.failed: set[str] = set()  # what could not be shown
+        rows = run.metrics()
+        self.round = len(rows)
+        self.collapses = collapse.parse(rows[-1].get("collapse")) if rows else []
+        with self._only_shows(TENSORBOARD):
+            for round in self.summaries.missing(self.round):
+                self.summaries.finish_round(rows[round], run.final(round), run.masks(round))
+
+    @contextlib.contextmanager
+    def _only_shows(self, what: str) -> Iterator[None]:
+        """Whatever is raised inside becomes a line, the first time."""
+        try:
+            yield
+        except Exception as error:  # MemoryError too
+            if what in self.failed:
+                return
+            self.failed.add(what)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            self.report(f"Cannot write to {what}: {reason}. The training goes on without it.")
 
     def report(self, line: str) -> None:
         """Tells the user, and log.txt."""
         self.run.log(line)
-        console.say(line)
+        with contextlib.suppress(Exception):  # the log has it
+            console.say(line)
 
     def begin(self, progress: Progress | None) -> None:
         """Shows a round from its begin, or from a Progress."""
         self.began = time.perf_counter()
-        self.bar = console.ProgressBar(self.round, self.config.rounds, self.engine.steps)
-        self.summaries.start_round(self.round)
+        with self._only_shows(TERMINAL):
+            self.bar = console.ProgressBar(self.round, self.config.rounds, self.engine.steps)
+        with self._only_shows(TENSORBOARD):
+            self.summaries.start_round(self.round)
         if progress:
             self.began -= sum(row["seconds"] for row in progress.history) + progress.seconds
             self.run.log(f"round {self.round} continues at step {progress.step}")
@@ -69,27 +98,34 @@ class Recorder(Silent):
 
     def show(self, progress: Progress) -> None:
         """Moves the progress bar."""
-        self.bar.update(progress, self.engine.steps_per_epoch)
+        with self._only_shows(TERMINAL):
+            if self.bar:
+                self.bar.update(progress, self.engine.steps_per_epoch)
 
     def add_epoch(self, row: Row) -> None:
         """Adds a row of the history to TensorBoard's curves."""
-        self.summaries.add_epoch(row)
+        with self._only_shows(TENSORBOARD):
+            self.summaries.add_epoch(row)
 
     def end(self) -> None:
         """Removes the progress bar."""
-        self.bar.close()
+        with self._only_shows(TERMINAL):
+            if self.bar:
+                self.bar.close()
 
-    def save(self, training: Training, final: Weights, history: list[Row],
+    def save(self, training: Training, final: Weights, history: list[Row], pruned: Masks,
              threshold: pruning.Threshold, squared_gradients: Weights | None) -> None:  # fmt: skip
-        """Saves a round and prints its row.
+        """Saves a round, then shows it: its row, TensorBoard, and a line where a collapse begins.
 
         Args:
             training: Training.
             final, history: as Engine.train gives them.
+            pruned: the masks of the next round.
             threshold: pruning.Threshold of the pruning after the round.
             squared_gradients: {kernel path: array}, or None.
         """
         masks, optima = training.masks, training.optima
+        collapses = self._collapses(masks, pruned, history[-1])
         metrics = {
             "round": self.round,
             "density": pruning.density(masks),
@@ -100,8 +136,8 @@ class Recorder(Silent):
             "compile_seconds": self.engine.compile_seconds,
             "smallest_kept": threshold.kept,
             "remaining": pruning.remaining(masks),
+            "collapse": collapse.SEPARATOR.join(collapses) or math.nan,
         }
-        self.summaries.finish_round(metrics, final, masks)
         self.run.save_round(
             self.round,
             masks=masks,
@@ -114,4 +150,23 @@ class Recorder(Silent):
         )
         checkpoints.forget(self.run.path)
         self.round += 1
-        console.print_row(metrics)
+        self._show(metrics, final, masks, collapses)
+
+    def _show(self, metrics, final, masks, collapses):
+        """Shows a saved round."""
+        with self._only_shows(TERMINAL):
+            console.print_row(metrics)
+        if begun := [name for name in collapses if name not in self.collapses]:
+            self.report(f"Round {metrics['round']} collapsed: {collapse.SEPARATOR.join(begun)}.")
+        self.collapses = collapses
+        with self._only_shows(TENSORBOARD):
+            self.summaries.finish_round(metrics, final, masks)
+
+    def _collapses(self, masks, pruned, row):
+        directory, largest_class = self.engine.directory, row.get("test_largest_class", math.nan)
+        classes, examples = directory.classes, directory.splits["test"].examples
+        return [
+            *collapse.of_masks(masks),
+            *collapse.of_answers(row["test_accuracy"], largest_class, classes, examples),
+            *collapse.of_pruning(masks, pruned),
+        ]
