@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Iterator
 
 import keras
@@ -9,7 +10,7 @@ import keras
 from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.masking import optimizer_state
-from lottery_tf.method import pruning
+from lottery_tf.method import collapse, pruning
 from lottery_tf.method.resets import RESETS, Sources
 
 
@@ -47,7 +48,8 @@ def rounds(model: keras.Model, rounds: int, fraction: float, *, reset: str = "in
             model.fit(images, labels, epochs=3)
 
     Each turn starts from the reset weights under the next masks, with a fresh optimizer state; the
-    first from what the model has. After the last turn the model is as its training left it.
+    first from what the model has. After the last turn the model is as its training left it. Where
+    nothing more can be pruned they end before, with a warning.
 
     Args:
         model: as `masked` returns it, compiled if its optimizer is to start afresh.
@@ -78,7 +80,18 @@ def rounds(model: keras.Model, rounds: int, fraction: float, *, reset: str = "in
         renew()
         yield Round(index, pruning.density(masks))
         if index < rounds - 1:
-            masks, _ = by(masking.get_weights(model), masks, fraction, initial=weights.copy)
+            before = masks
+            masks, _ = by(masking.get_weights(model), before, fraction, initial=weights.copy)
+            if collapse.of_pruning(before, masks):
+                return _warn_of_end(index, fraction, masks)
+
+
+def _warn_of_end(index, fraction, masks):
+    warnings.warn(
+        f"The rounds end after round {index}, as nothing more can be pruned: {fraction} of "
+        f"{pruning.remaining(masks)} weights is none.",
+        stacklevel=3,
+    )
 
 
 def _fresh(model, seed):

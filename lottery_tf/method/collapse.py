@@ -32,8 +32,8 @@ def of_answers(accuracy: float, largest_class: float, classes: int, examples: in
     """
     if accuracy == 1:  # of a split of one class
         return []
-    found = [ONE_CLASS] if largest_class == 1 else []
-    return found + [AT_CHANCE] * (accuracy <= chance(classes, examples))
+    guessing = accuracy <= chance(classes, examples)
+    return [ONE_CLASS] * bool(largest_class == 1) + [AT_CHANCE] * bool(guessing)
 
 
 def of_masks(masks: Masks) -> list[str]:

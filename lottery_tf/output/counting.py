@@ -33,6 +33,29 @@ def histogram(blocks: Blocks, bins: int) -> tuple[np.ndarray, np.ndarray]:
     return count(blocks(), bins, (low, high)), edges
 
 
+def describe(blocks: Blocks) -> dict[str, float]:
+    """{size, mean_magnitude, deviation, largest} of all entries, in float64; zeros of none.
+
+    Args:
+        blocks: gives the entries, and is called twice.
+    """
+    size, total, magnitude, largest = 0, 0.0, 0.0, 0.0
+    for block in blocks():
+        magnitudes = np.abs(block)
+        size += block.size
+        total += block.sum(dtype=np.float64)
+        magnitude += magnitudes.sum(dtype=np.float64)
+        largest = max(largest, magnitudes.max(initial=0))
+    some = max(size, 1)
+    squares = sum(float(np.square(block - total / some).sum()) for block in blocks())
+    return {
+        "size": size,
+        "mean_magnitude": float(magnitude / some),
+        "deviation": float(np.sqrt(squares / some)),
+        "largest": float(largest),
+    }
+
+
 def count(blocks: Iterable[np.ndarray], bins: int, ends: tuple[float, float]) -> np.ndarray:
     """How many entries of the blocks lie in each of the equal bins between two ends, (bins,)."""
     counts = (np.histogram(block, bins, ends)[0] for block in blocks)
