@@ -1,6 +1,7 @@
 """Standard output and error that may be closed, full or gone: what only shows stops nothing."""
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -8,6 +9,14 @@ from typing import Any
 
 DESCRIPTORS = {"stdout": 1, "stderr": 2}
 NAMES = {"stdout": "standard output", "stderr": "standard error"}
+
+
+class Nowhere(io.TextIOBase):
+    """A text stream that forgets."""
+
+    def write(self, text: str) -> int:
+        """Takes a text."""
+        return len(text)
 
 
 class Steady:
@@ -37,10 +46,10 @@ class Steady:
         try:
             function()
         except (OSError, ValueError) as error:  # ValueError: the stream is closed
-            lost, self._stream = self._stream, open(os.devnull, "w")  # noqa: SIM115
-            # What the stream still holds goes there too, or Python would complain at its end.
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(self._stream.fileno(), lost.fileno())
+            lost, self._stream = self._stream, Nowhere()
+            # What the stream still holds goes nowhere too, or Python would complain at its end.
+            with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), lost.fileno())
             if self._name == "stdout":
                 reason = getattr(error, "strerror", None) or error
                 print(f"Cannot write to {NAMES[self._name]}: {reason}. Going on without it.",
@@ -74,7 +83,7 @@ def steady() -> Iterator[None]:
 def _writable(stream):
     """The stream, or nowhere if it was closed, which writes what its encoding lacks as escapes."""
     if stream is None:
-        return open(os.devnull, "w")
+        return Nowhere()
     if hasattr(stream, "reconfigure"):
         stream.reconfigure(errors="backslashreplace")
     return stream
