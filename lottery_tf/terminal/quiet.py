@@ -30,12 +30,24 @@ def import_tensorflow() -> None:
             f"Keras must run on TensorFlow: set KERAS_BACKEND=tensorflow. Received: {backend}"
         )
     is_new = "keras" not in sys.modules
-    with _hold_back_stderr():
-        import keras
-        import tensorflow
+    try:
+        with _hold_back_stderr():
+            import keras  # noqa: F401
+            import tensorflow
 
-        tensorflow.config.list_physical_devices("GPU")  # looks for drivers, and says so
+            tensorflow.config.list_physical_devices("GPU")  # looks for drivers, and says so
+    except (AttributeError, ValueError) as error:
+        raise InputError(
+            f"Keras cannot be imported, perhaps for its settings in keras.json (in KERAS_HOME, or "
+            f"~/.keras) or in variables KERAS_*: {error}"
+        ) from None
     logging.set_verbosity(logging.ERROR)  # TensorFlow Datasets tells each file that it opens
+    _settle(is_new)
+
+
+def _settle(is_new):
+    import keras
+
     for name, value in SETTINGS.items():
         set_value, found = getattr(keras.config, f"set_{name}"), getattr(keras.config, name)()
         if is_new:
