@@ -42,8 +42,9 @@ def test_the_users_keras_json_changes_nothing(tmp_path):
     settings = {"floatx": "float64", "epsilon": 1e-3, "image_data_format": "channels_first"}
     (tmp_path / "keras.json").write_text(json.dumps(settings | {"backend": "jax"}))
     script = (
-        "from lottery_tf.terminal import quiet; quiet.import_tensorflow(); from keras import config"
-        " as c; print(c.backend(), c.floatx(), c.epsilon(), c.image_data_format(), c.dtype_policy().name)"
+        "from lottery_tf.terminal import quiet; quiet.import_tensorflow()\n"
+        "from keras import config as c\n"
+        "print(c.backend(), c.floatx(), c.epsilon(), c.image_data_format(), c.dtype_policy().name)"
     )
     environment = os.environ | {"KERAS_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
     environment.pop("KERAS_BACKEND", None)

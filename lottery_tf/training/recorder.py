@@ -60,7 +60,7 @@ class Recorder(Silent):
         self.failed: set[str] = set()  # what could not be shown
         rows = run.metrics()
         self.round = len(rows)
-        self.collapses = collapse.parse(rows[-1].get("collapse")) if rows else []
+        self.told = {name for row in rows for name in collapse.parse(row.get("collapse"))}
         with self._only_shows(TENSORBOARD):
             for round in self.summaries.missing(self.round):
                 self.summaries.finish_round(rows[round], run.final(round), run.masks(round))
@@ -156,9 +156,9 @@ class Recorder(Silent):
         """Shows a saved round."""
         with self._only_shows(TERMINAL):
             console.print_row(metrics)
-        if begun := [name for name in collapses if name not in self.collapses]:
+        if begun := [name for name in collapses if name not in self.told]:
             self.report(f"Round {metrics['round']} collapsed: {collapse.SEPARATOR.join(begun)}.")
-        self.collapses = collapses
+        self.told |= set(begun)
         with self._only_shows(TENSORBOARD):
             self.summaries.finish_round(metrics, final, masks)
 
