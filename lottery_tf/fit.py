@@ -3,49 +3,141 @@
 import dataclasses
 import functools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.masking import optimizer_state
-from lottery_tf.method import collapse, pruning
+from lottery_tf.method import Weights, collapse, pruning, streams
+from lottery_tf.method.allocation import Amount
 from lottery_tf.method.resets import RESETS, Sources
 
 
 def prune(
-    model: keras.Model, fraction: float, *, criterion: str = "magnitude", scope: str = "global"
+    model: keras.Model,
+    fraction: float | None = None,
+    *,
+    density: float | None = None,
+    criterion: str = "magnitude",
+    data: tuple[Any, Any] | None = None,
+    iterations: int | None = None,
+    initial: Weights | None = None,
+    seed: int = 0,
+    **where: Any,
 ) -> float:
     """Prunes a masked model in place, on top of what is pruned already.
 
     Args:
         model: as `masked` returns it.
-        fraction, criterion, scope: as in lottery_tf.method.pruning.prune.
+        fraction: part of the survivors to remove, in (0, 1); or
+        density: remaining / prunable weights to leave, in (0, 1).
+        criterion: a key of lottery_tf.method.criteria.CRITERIA.
+        data: (inputs, labels) for criteria that need gradients; of about ten examples per class.
+            Their loss is the one that the model is compiled with, else the cross-entropy of class
+            numbers; grasp expects logits.
+        iterations: prunings by which it is reached. Default: 100 for synflow, else 1.
+        initial: {variable path: array} before training, for criteria that compare with it. Default:
+            the weights as they are.
+        seed: of the criterion "random".
+        where: scope, layer_fractions, keep_dense and min_layer_weights, as of
+            lottery_tf.method.allocation.Amount.
 
     Returns:
         The density that is left.
+
+    Raises:
+        InputError: a value out of bounds, or a criterion that needs data without data.
     """
-    weights, masks = masking.get_weights(model), masking.get_masks(model)
-    masks, _ = pruning.prune(weights, masks, fraction, criterion=criterion, scope=scope)
-    masking.set_weights(model, pruning.apply_masks(weights, masks), masks)
+    trained, masks = masking.get_weights(model), masking.get_masks(model)
+    masks, _ = pruning.prune(
+        trained,
+        masks,
+        Amount(fraction, density, **where),
+        criterion=criterion,
+        iterations=iterations or (100 if criterion == "synflow" else 1),
+        **_evidence(model, initial or trained, trained, data, seed, 0),
+    )
+    masking.set_weights(model, pruning.apply_masks(trained, masks), masks)
     return pruning.density(masks)
+
+
+def _evidence(model, initial, trained, data, seed, round):
+    """As training.evidence.Evidence.of gives it, of a user's model and data."""
+
+    @functools.cache
+    def gradients():
+        if data is None:
+            raise InputError("criterion: it needs gradients: pass data=(inputs, labels).")
+        from lottery_tf.masking.gradients import Gradients, cross_entropy
+
+        inputs, labels = data
+        loss = functools.partial(model.compute_loss, None) if model.compiled else cross_entropy
+        return Gradients(model, inputs, labels, loss=loss)
+
+    def flow(masks):
+        from lottery_tf.masking.gradients import Flow, in_float64
+
+        copy = in_float64(model)
+        # A copy may name its nested variables otherwise; their order is the model's.
+        names = dict(zip(masking.variables(model), masking.variables(copy), strict=True))
+        of = Flow(copy).of(
+            {names[path]: array for path, array in initial.items()},
+            {names[path]: mask for path, mask in masks.items()},
+        )
+        return {path: of[names[path]] for path in masks}
+
+    return {
+        "initial": lambda masks: initial,
+        "uniform": functools.partial(streams.uniform, seed, round),
+        "initial_gradient": lambda masks: gradients().mean(initial, masks, training=True),
+        "trained_gradient": lambda masks: gradients().mean(trained, masks, training=False),
+        "initial_hessian_gradient": lambda masks: gradients().hessian(initial, masks),
+        "initial_flow": flow,
+    }
+
+
+class RewindPoint(keras.callbacks.Callback):
+    """Keeps the weights of a model after some steps of `fit`, to rewind to."""
+
+    def __init__(self, step: int):
+        super().__init__()
+        self.step, self.steps = step, 0
+        self.weights: Weights | None = None
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.steps += 1
+        if self.steps == self.step:
+            self.weights = masking.get_weights(self.model)
 
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """One turn of `rounds`: its number, counted from 0, and the density it trains at."""
+    """One turn of `rounds`.
+
+    Args:
+        index: its number, from 0.
+        density: that it trains at.
+        first_step: the step of the learning rate's schedule to start at; 0 but where it is rewound.
+        callbacks: for `fit`: what keeps the rewind point in round 0.
+    """
 
     index: int
     density: float
+    first_step: int = 0
+    callbacks: list[keras.callbacks.Callback] = dataclasses.field(default_factory=list)
 
 
-def rounds(model: keras.Model, rounds: int, fraction: float, *, reset: str = "init", seed: int = 0,
-           criterion: str = "magnitude", scope: str = "global") -> Iterator[Round]:  # fmt: skip
+def rounds(model: keras.Model, rounds: int, fraction: float | None = None, *,
+           densities: Sequence[float] = (), reset: str = "init", rewind_to: int = 0,
+           seed: int = 0, criterion: str = "magnitude", data: tuple[Any, Any] | None = None,
+           iterations: int | None = None, **where: Any) -> Iterator[Round]:  # fmt: skip
     """Iterative magnitude pruning around the user's own training.
 
         for round in lottery_tf.rounds(model, rounds=10, fraction=0.2):
-            model.fit(images, labels, epochs=3)
+            model.fit(images, labels, epochs=3, callbacks=round.callbacks)
 
     Each turn starts from the reset weights under the next masks, with a fresh optimizer state; the
     first from what the model has. After the last turn the model is as its training left it. Where
@@ -54,43 +146,80 @@ def rounds(model: keras.Model, rounds: int, fraction: float, *, reset: str = "in
     Args:
         model: as `masked` returns it, compiled if its optimizer is to start afresh.
         rounds: number of turns.
-        fraction: part of the survivors that is pruned after each turn but the last.
-        reset: "init", the weights that the model has now; "reinit", a fresh initialization in
-            every turn but the first.
-        seed: of the fresh initializations.
-        criterion, scope: as in lottery_tf.method.pruning.prune.
+        fraction: part of the survivors that is pruned after each turn but the last; or
+        densities: those of the turns after the first.
+        reset: a key of lottery_tf.method.resets.RESETS. "rewind" needs `rewind_to`, and
+            round.callbacks in the `fit` of round 0. Where a schedule of the rate goes on
+            ("rewind", "lr_rewind", "finetune") is up to your `fit`: round.first_step says where.
+        rewind_to: step, a batch of round 0.
+        seed: of fresh initializations and of what is drawn by chance.
+        criterion, data, iterations, **where: as in `prune`.
 
     Yields:
         Round.
+
+    Raises:
+        InputError: a value out of bounds, or a rewind point that was not kept.
     """
     if reset not in RESETS:
         raise InputError(f"reset: expected one of {', '.join(RESETS)}. Received: {reset}")
     if rounds < 1:
         raise InputError(f"rounds: expected at least 1. Received: {rounds}")
+    if reset == "rewind" and rewind_to < 1:
+        raise InputError(f"rewind_to: expected a step, at least 1. Received: {rewind_to}")
+    if densities and len(densities) < rounds - 1:
+        raise InputError(f"densities: expected {rounds - 1}. Received: {len(densities)}")
+    Amount(fraction, densities[0] if densities else None, **where)  # said now if it is wrong
     start, masks = masking.get_weights(model), masking.get_masks(model)
-    renew, by = _renewer(model), functools.partial(pruning.prune, criterion=criterion, scope=scope)
-
-    def initialization(index):
-        return _fresh(model, seed + index) if index else start
-
-    sources = Sources(initialization, trained=lambda: masking.get_weights(model))
+    renew, point = _renewer(model), RewindPoint(rewind_to)
+    sources = _sources(model, start, seed, point, rewind_to)
     for index in range(rounds):
-        weights, _ = RESETS[reset if index else "init"](sources, masks, index)
+        weights, first = RESETS[reset if index else "init"](sources(index), masks, index)
         masking.set_weights(model, weights, masks)
         renew()
-        yield Round(index, pruning.density(masks))
+        keeps = [point] if reset == "rewind" and not index else []
+        yield Round(index, pruning.density(masks), first, keeps)
         if index < rounds - 1:
+            trained = masking.get_weights(model)
             before = masks
-            masks, _ = by(masking.get_weights(model), before, fraction, initial=weights.copy)
-            if collapse.of_pruning(before, masks):
+            masks, _ = pruning.prune(
+                trained,
+                before,
+                Amount(fraction, densities[index] if densities else None, **where),
+                criterion=criterion,
+                iterations=iterations or (100 if criterion == "synflow" else 1),
+                **_evidence(model, weights, trained, data, seed, index),
+            )
+            if not densities and collapse.of_pruning(before, masks):
                 return _warn_of_end(index, fraction, masks)
 
 
 def _warn_of_end(index, fraction, masks):
     warnings.warn(
-        f"The rounds end after round {index}, as nothing more can be pruned: {fraction} of "
-        f"{pruning.remaining(masks)} weights is none.",
+        f"The rounds end after round {index}, as a fraction of {fraction} prunes nothing more of "
+        f"{pruning.remaining(masks)} weights.",
         stacklevel=3,
+    )
+
+
+def _sources(model, start, seed, point, rewind_to):
+    """A function of the round that gives what its reset can draw on."""
+
+    def rewind_point():
+        if point.weights is None:
+            raise InputError(
+                f"rewind_to: round 0 kept no weights of step {rewind_to}. Pass round.callbacks to "
+                "its fit, and train for more steps than that."
+            )
+        return point.weights
+
+    return lambda round: Sources(
+        lambda index: _fresh(model, seed + index) if index else start,
+        trained=lambda: masking.get_weights(model),
+        rewind_point=rewind_point,
+        rewind_step=rewind_to,
+        last_step=0,
+        generator=functools.partial(streams.shuffled_weights, seed, round),
     )
 
 

@@ -5,7 +5,9 @@
 Run it again to resume; a run that is finished grows with a larger --rounds.
 """
 
+import dataclasses
 import functools
+import math
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,19 +17,19 @@ import numpy as np
 from lottery_tf import datasets, models
 from lottery_tf.config import Config, command
 from lottery_tf.config.constraints import check_new
-from lottery_tf.method import Masks, Weights, collapse, pruning, streams
-from lottery_tf.method.resets import RESETS, Sources
-from lottery_tf.repulsion.optima import check_runs, optima_of
+from lottery_tf.method import Masks, Weights, streams
+from lottery_tf.method.pruning import remaining
 from lottery_tf.rundir import RunDir
 from lottery_tf.terminal import console, quiet, signals
 from lottery_tf.terminal.streams import steady
+from lottery_tf.training.round_0 import check_other_runs, take_round_0
 
 if TYPE_CHECKING:  # these import TensorFlow
     from lottery_tf.training.devices import Cluster
     from lottery_tf.training.engine import Engine
-    from lottery_tf.training.training import Training
 
 Initialization = Callable[[int], Weights]  # of a round
+BARRIER_POINTS = 11
 
 
 def experiment(config: Config, run: RunDir, engine: "Engine", initialization: Initialization,
@@ -47,68 +49,66 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
         InputError: the data or a finished round are damaged, or the loss is not finite.
         Interrupted: a worker received a signal; a checkpoint is saved.
     """
+    from lottery_tf.training import rewinding
     from lottery_tf.training.recorder import Recorder, Silent
     from lottery_tf.training.resumable import train_or_continue
+    from lottery_tf.training.tickets import Tickets
     from lottery_tf.training.training import broadcast_training
 
     cluster, masks = engine.cluster, engine.dense_masks()
+    tickets = Tickets(config, run, engine, initialization)
+    if cluster.is_chief and config.round_0_from and not run.finished_rounds():
+        take_round_0(config, run, tickets)
     recorder = Recorder(run, config, engine) if cluster.is_chief else Silent()
     finished = int(cluster.broadcast(lambda: {"rounds": np.array(run.finished_rounds())})["rounds"])
-    before: Masks = {}  # those of the round before
+    exhausted = False  # whether the last pruning removed nothing; the chief knows
+    if finished and config.reset == "rewind":
+        rewinding.make_again(engine, run, engine.rewind_step, stop_signal)
     if finished and cluster.is_chief:
-        last, before = finished - 1, run.masks(finished - 1)
-        masks, _ = prune(config, before, run.final(last), lambda: run.initial(last))
+        masks, _ = tickets.prune_finished(finished - 1)
+        exhausted = tickets.is_exhausted(run.masks(finished - 1), masks)
     for round in range(finished, config.rounds):
-        if is_exhausted(cluster, before, masks):
-            recorder.report(
-                f"The run ends after round {round - 1}, as nothing more can be pruned: "
-                f"{config.prune_fraction} of {pruning.remaining(masks)} weights is none."
-            )
+        if cluster.sum(np.array([exhausted], np.int32)).any():
+            recorder.report(ending(config, round - 1, masks))
             break
         noise = streams.Noise(config.data_seed, round)
-        resetting = functools.partial(reset, config, run, initialization, masks, noise)
+        resetting = functools.partial(tickets.reset, masks, noise)
         training = broadcast_training(cluster, resetting, noise)
         weights, history = train_or_continue(engine, training, run.path, recorder, stop_signal)
         weighted = config.repel_weighting == "saliency"
         squared_gradients = engine.squared_gradients(noise) if weighted else None
         if isinstance(recorder, Recorder):
-            before = training.masks
-            masks, threshold = prune(config, before, weights, training.weights.copy)
-            recorder.save(training, weights, history, masks, threshold, squared_gradients)
+            training = dataclasses.replace(training, masks=engine.masks())  # if it was gradual
+            masks, threshold = tickets.prune(training, weights)
+            exhausted = tickets.is_exhausted(training.masks, masks)
+            measures = connection(config, run, engine, round, weights)
+            recorder.save(
+                training, weights, history, threshold, squared_gradients, measures,
+                exhausted=exhausted,
+            )  # fmt: skip
 
 
-def is_exhausted(cluster: "Cluster", before: Masks, masks: Masks) -> bool:
-    """Whether the chief's last pruning, of masks `before`, removed nothing; on every worker."""
-    here = bool(before and collapse.of_pruning(before, masks))
-    return bool(cluster.broadcast(lambda: {"exhausted": np.array(here)})["exhausted"])
-
-
-def reset(config: Config, run: RunDir, initialization: Initialization, masks: Masks,
-          noise: streams.Noise) -> "Training":  # fmt: skip
-    """The Training of a round: its start under its masks, and the optima it is repelled from.
-
-    Round 0 starts from W_0, the initialization of round 0, whatever the reset.
-    """
-    from lottery_tf.training.training import Training
-
-    round = noise.round
-    sources = Sources(initialization, trained=lambda: run.final(round - 1))
-    start, first = RESETS[config.reset if round else "init"](sources, masks, round)
-    return Training(start, masks, noise, optima_of(config, run, round, masks), first)
-
-
-def prune(
-    config: Config, masks: Masks, trained: Weights, initial: Callable[[], Weights]
-) -> tuple[Masks, pruning.Threshold]:
-    """(masks of the next round, Threshold) from a round's masks, end, and start: a function."""
-    return pruning.prune(
-        trained,
-        masks,
-        config.prune_fraction,
-        criterion=config.criterion,
-        scope=config.scope,
-        initial=initial,
+def ending(config: Config, round: int, masks: Masks) -> str:
+    """Why a run ends after a round that is not the last."""
+    return (
+        f"The run ends after round {round}, as --prune_fraction={config.prune_fraction} prunes "
+        f"nothing more of {remaining(masks)} weights."
     )
+
+
+def connection(
+    config: Config, run: RunDir, engine: "Engine", round: int, weights: Weights
+) -> dict[str, float]:
+    """{barrier: the error barrier to the round before} where --early_stop asks for it."""
+    if not round or config.early_stop != "connected":
+        return {}
+    from lottery_tf.analysis import paths
+    from lottery_tf.analysis.path_evaluator import PathEvaluator
+
+    evaluator = PathEvaluator(engine, points=BARRIER_POINTS, split="train", examples=10_000)
+    row = paths.summarize(evaluator.evaluate(run.final(round - 1), weights))
+    # Networks that have collapsed answer alike: that connects nothing.
+    return {"barrier": math.nan if row["collapsed"] else row["error_barrier"]}
 
 
 def prepare(
@@ -151,7 +151,7 @@ def main(config: Config) -> int:
 def check(config: Config, run: RunDir) -> None:
     """Raises InputError if an experiment cannot run in its directory; writes nothing."""
     run.check(config)
-    check_runs(config)
+    check_other_runs(config)
     # A run that is there goes on with the flags that it was made with.
     if not (run.path / "config.json").exists():
         check_new(config)

@@ -223,7 +223,7 @@ def test_models_that_cannot_be_masked_are_named():
         with pytest.raises(InputError, match=words):
             lottery_tf.masked(model)
     masked = lottery_tf.masked(dense_model())
-    with pytest.raises(InputError, match="init, reinit"):
+    with pytest.raises(InputError, match="init, rewind, reinit"):
         next(lottery_tf.rounds(masked, 3, 0.2, reset="never"))
     with pytest.raises(InputError, match="rounds"):
         next(lottery_tf.rounds(masked, 0, 0.2))

@@ -64,6 +64,26 @@ def test_cifar_archives_that_are_damaged_or_dangerous_are_refused(tmp_path):
         raw.cifar_archives("cifar10", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (np.zeros((2, 3072), np.float32), np.array([0, 1]), "pixels of float32"),
+        (np.zeros((2, 3072), np.uint16), np.array([0, 1]), "pixels of uint16"),
+        (np.zeros((2, 3072), np.uint8), np.array([0.0, 1.0]), "labels of float64"),
+        (np.zeros((2, 3072), np.uint8), np.array([0, -1]), "expected labels 0 to 9"),
+        (np.zeros((2, 3072), np.uint8), np.array([0, 10]), "expected labels 0 to 9"),
+        (np.zeros((2, 3072), np.uint8), np.array([0]), r"pixels \(2, 3072\) for 1 labels"),
+        (np.zeros((1, 6144), np.uint8), np.array([0, 1]), r"pixels \(1, 6144\) for 2 labels"),
+        (np.zeros((0, 3072), np.uint8), np.zeros(0, int), "data_batch_1 is no batch"),
+    ],
+)
+def test_cifar_pixels_and_labels_that_are_none_are_refused(tmp_path, images, labels, words):
+    for stem in cifar_arrays():
+        (tmp_path / stem).write_bytes(python_batch(images, labels))
+    with pytest.raises(InputError, match=words):
+        raw.cifar_archives("cifar10", tmp_path)
+
+
 @pytest.mark.slow
 def test_real_cifar10(config, raw_data, tmp_path):
     """Prepared by one call; three rounds of two networks on 5,000 images."""

@@ -17,6 +17,7 @@ from lottery_tf.method.pruning import prune
 from lottery_tf.method.streams import Noise
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.training.devices import connect
+from lottery_tf.training.tickets import Tickets
 from lottery_tf.training.training import Training
 from tests import networks
 from tests.conftest import ROOT
@@ -85,7 +86,10 @@ def test_a_run_that_cannot_be_pruned_ends_and_keeps_its_rounds(collapsed, capfd)
     assert imp.main(config) == 0  # again
     assert len(run.metrics()) == 5
     assert "The run ends after round 4" in capfd.readouterr().err
-    assert "0.9 of 0 weights is none" in (run.path / "log.txt").read_text()
+    assert (
+        "--prune_fraction=0.9 prunes nothing more of 0 weights"
+        in (run.path / "log.txt").read_text()
+    )
 
 
 def test_a_fraction_that_removes_nothing_ends_a_run(config):
@@ -184,6 +188,25 @@ def test_a_layer_without_weights_is_collapsed_whatever_the_accuracy():
 def test_rounds_around_the_users_training_end_too():
     keras.utils.set_random_seed(0)
     model = lottery_tf.masked(networks.linear((1, 1, 2), 2))
-    with pytest.warns(UserWarning, match=r"after round 3.*0\.3 of 1 weights"):
+    with pytest.warns(UserWarning, match=r"after round 3.*0\.3 prunes nothing more of 1 weights"):
         turns = [turn.density for turn in lottery_tf.rounds(model, 10, 0.3)]
     assert turns == [1.0, 0.75, 0.5, 0.25]
+
+
+def test_collapsed_rounds_do_not_count_as_connected(config):
+    flags = TINY | {"prune_fraction": 0.9, "rounds": 4, "epochs": 2, "jit_compile": "off"}
+    imp.main(config(**flags, early_stop="connected", short_epochs=1))
+    barriers_there = [row["barrier"] for row in RunDir(config().run_dir).metrics()[1:]]
+    assert not math.isnan(barriers_there[0])
+    assert math.isnan(barriers_there[-1])
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [({}, True), ({"density": 0.5}, False), ({"prune_at": "init", "density": 0.5}, False)],
+)
+def test_only_a_fraction_is_exhausted_not_densities(config, flags, expected):
+    tickets = Tickets.__new__(Tickets)
+    tickets.config = config(**flags)
+    masks = {"a/kernel": np.array([True, False])}
+    assert tickets.is_exhausted(masks, masks) == expected

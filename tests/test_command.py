@@ -7,7 +7,7 @@ import sys
 import pytest
 from absl import flags
 
-from lottery_tf.config import Config, command, constraints
+from lottery_tf.config import Config, command, constraints, methods
 from lottery_tf.errors import InputError
 from lottery_tf.store.rundir import differences
 from tests.conftest import ROOT
@@ -100,7 +100,7 @@ def test_config_json_has_every_flag_on_its_own_line():
         (["--model=resnet99"], r"model.*lenet.*resnet99"),
         (["--dataset=svhn"], r"dataset.*mnist.*svhn"),
         (["--criterion=magic"], r"criterion.*magnitude.*magic"),
-        (["--reset=never"], r"reset.*init, reinit.*never"),
+        (["--reset=never"], r"reset.*init, rewind.*never"),
         (["--prune_fraction=0"], r"prune_fraction.*above 0"),
         (["--prune_fraction=1"], r"prune_fraction.*below 1"),
         (["--prune_fraction=nan"], r"prune_fraction.*finite"),
@@ -164,9 +164,12 @@ def test_the_tables_of_flags_name_flags():
     names = {field.name for field in dataclasses.fields(Config)}
     assert constraints.NEEDS.keys() | constraints.OF_NETWORK.keys() <= names
     assert {needed for needed, _ in constraints.NEEDS.values()} <= names
+    for other, useless in methods.USELESS_BESIDE.items():
+        assert {other, *useless} <= names
     for needed, values in constraints.NEEDS.values():
         for value in values:  # a value that is no longer one would refuse the flag for ever
-            dataclasses.replace(Config(), lr_drops=(1,), **{needed: value})
+            with_it = {"lr_drops": (1,), "rewind_to": "1ep", "density": 0.1}
+            dataclasses.replace(Config(), **with_it | {needed: value})
 
 
 def imp(*arguments):
@@ -191,7 +194,7 @@ def test_the_command_reports_bad_input_in_one_line_and_fails():
 
 def test_help_shows_flags_with_choices_and_defaults():
     text = imp("--help").stdout
-    for word in ("--prune_fraction", "default: '0.2'", "init, reinit", "lenet"):
+    for word in ("--prune_fraction", "default: '0.2'", "trained_signs", "lenet"):
         assert word in text
 
 

@@ -77,14 +77,19 @@ def experiment(config, sharded, tmp_path, engines, monkeypatch):
     return run
 
 
-@pytest.mark.parametrize(
-    "network",
-    [pytest.param(n, marks=LONG) if n == "every_layer" else n for n in NETWORKS],
-)
-@pytest.mark.parametrize("criterion", CRITERIA)
-@pytest.mark.parametrize("reset", RESETS)
+def combinations():
+    """(network, criterion, reset): those that differ from the usual in one thing run by default."""
+    usual = ("linear", "magnitude", "init")
+    for one in itertools.product(NETWORKS, CRITERIA, RESETS):
+        others = sum(a != b for a, b in zip(one, usual, strict=True))
+        marks = () if others < 2 else (pytest.mark.slow,)
+        yield pytest.param(*one, marks=LONG if others == 1 and "every_layer" in one else marks)
+
+
+@pytest.mark.parametrize(("network", "criterion", "reset"), combinations())
 def test_every_experiment_keeps_the_contract(network, criterion, reset, experiment, monkeypatch):
     flags = {"model": f"tests.networks:{network}", "reset": reset, "criterion": criterion}
+    flags |= {"rewind_to": "3"} if reset == "rewind" else {}
     status, whole = experiment("whole", **flags)
     assert status == 0
     masks = [whole.masks(round) for round in range(ROUNDS)]
@@ -116,9 +121,15 @@ def test_every_masked_layer_has_a_line():
     assert {layer.__name__ for layer in masking.MASKED} == set(LAYERS)
 
 
-@pytest.mark.parametrize("layer", [layer.__name__ for layer in masking.MASKED])
-@pytest.mark.parametrize("criterion", CRITERIA)
-@pytest.mark.parametrize("reset", RESETS)
+def layer_combinations():
+    """(layer, criterion, reset), as `combinations`; every layer runs with the usual two."""
+    for one in itertools.product((c.__name__ for c in masking.MASKED), CRITERIA, RESETS):
+        others = sum(a != b for a, b in zip(one[1:], ("magnitude", "init"), strict=True))
+        usual = others == 0 or (others == 1 and one[0] == "Conv2D")
+        yield pytest.param(*one, marks=() if usual else (pytest.mark.slow,))
+
+
+@pytest.mark.parametrize(("layer", "criterion", "reset"), layer_combinations())
 def test_every_layer_keeps_the_contract_around_fit(layer, criterion, reset):
     shape, options = LAYERS[layer]
     images = np.random.default_rng(0).random((4, *shape)).astype(np.float32)
@@ -128,11 +139,13 @@ def test_every_layer_keeps_the_contract_around_fit(layer, criterion, reset):
     model = lottery_tf.masked(keras.Sequential(layers))
     model.compile(keras.optimizers.Adam(0.1), "mean_squared_error", run_eagerly=True)
     masks, options = [], {"reset": reset, "criterion": criterion, "scope": "layer"}
-    for _ in lottery_tf.rounds(model, ROUNDS, FRACTION, **options):
+    options["data"] = images, np.ones(model(images).shape, np.float32)
+    options |= {"rewind_to": 1} if reset == "rewind" else {}
+    for round in lottery_tf.rounds(model, ROUNDS, FRACTION, **options):
         masks.append(masking.get_masks(model))
         start = masking.get_weights(model)
         check_zeros(start, masks[-1])
-        model.train_on_batch(images, np.ones(model(images).shape))
+        model.fit(*options["data"], verbose=0, callbacks=round.callbacks)
         trained = masking.get_weights(model)
         check_zeros(trained, masks[-1])
         assert all((trained[path] != start[path]).any() for path in masks[-1])

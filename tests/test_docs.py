@@ -8,7 +8,11 @@ import pytest
 from lottery_tf.store.rundir import RunDir
 from tests.conftest import ROOT
 
-EXAMPLES = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "own_models.md").read_text(), re.S)
+EXAMPLES = [
+    example
+    for name in ("own_models.md", "methods.md")
+    for example in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(), re.S)
+]
 
 
 def run(code, tmp_path):

@@ -1,15 +1,19 @@
 """Images by class and ImageNet's layout: raw -> TFRecord -> rounds."""
 
+import gzip
+import io
+import re
 import tarfile
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from lottery_tf import datasets, imp
 from lottery_tf.benchmarks.input import input_rates
-from lottery_tf.datasets import prepare, tfrecords
+from lottery_tf.datasets import image_files, listing, prepare, tfrecords
 from lottery_tf.errors import InputError
 from lottery_tf.method import pruning
 from lottery_tf.method.streams import Noise
@@ -170,6 +174,149 @@ def test_an_unreadable_image_is_named_or_skipped(large_images, tmp_path, capsys)
     assert "n02_3.JPEG" in capsys.readouterr().err
 
 
+def image_file(pixels, kind, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def test_images_are_counted_by_class_and_what_is_ignored_is_named(small_images, tmp_path, capsys):
+    train = small_images[0] / "train"
+    write_image(train / "cat" / "more" / "still" / "a.webp", (12, 10), 1, "WEBP")
+    write_image(train / "cat" / "b.JFIF", (12, 10), 2)
+    write_image(train / "outside.png", (12, 10), 3, "PNG")
+    write_image(train / "cat" / ".c.png", (12, 10), 4, "PNG")
+    write_image(train / ".ipynb_checkpoints" / "d.png", (12, 10), 5, "PNG")
+    (train / "dog" / "notes.txt").write_text("none")
+    (train / "dog" / "film.mpg").write_bytes(b"none")
+    (train / "dog" / "nothing").write_bytes(b"none")
+    write_image(small_images[0] / "val" / "cat" / "e.png", (12, 10), 6, "PNG")
+    path = make(tmp_path, "image_folder", name="pets")
+    told = capsys.readouterr().err
+    assert "train: 22 images of 2 classes: cat 12, dog 10. 1 of them in folders below" in told
+    assert "test: 8 images of 2 classes: cat 4, dog 4." in told
+    assert "1 outside the folders of classes (outside.png)" in told
+    assert "2 hidden (.ipynb_checkpoints/d.png, cat/.c.png)" in told
+    assert "1 with the ending .txt (dog/notes.txt)" in told
+    assert "1 with the ending .mpg (dog/film.mpg)" in told
+    assert "1 without an ending (dog/nothing)" in told
+    assert "val is not read" in told
+    assert tfds.builder_from_directory(path).info.splits["train"].num_examples == 22
+
+
+@pytest.mark.parametrize("outer", ["", "./", "train/", "./a/train/"])
+def test_classes_of_an_archive_are_found_below_its_outer_folders(tmp_path, outer):
+    archive = tmp_path / "train.tar"
+    with tarfile.open(archive, "w") as tar:
+        for name in ("._x", "README", "cat/a.png", "cat/deep/b.png", "dog/c.png", "dog/c.png"):
+            member = tarfile.TarInfo(outer + name)
+            member.size = 3
+            tar.addfile(member, io.BytesIO(b"abc"))
+    found, _ = listing.find(tmp_path, "train")
+    assert found.images == {"cat/a.png": "cat", "cat/deep/b.png": "cat", "dog/c.png": "dog"}
+    assert [name for name, _ in listing.contents(found)] == list(found.images)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("damage", ["cut", "header"])
+def test_an_archive_that_lost_its_end_is_refused(tmp_path, zipped, damage):
+    """Python's tarfile takes both for the end of the archive."""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        for name in ("cat/a.png", "dog/b.png"):
+            tar.addfile(tarfile.TarInfo(name))  # without content: a header of 512 bytes
+    content = bytearray(whole.getvalue())
+    if damage == "cut":
+        del content[512:]
+    else:
+        content[512:516] = b"none"
+    file = tmp_path / "train.tar"
+    file.write_bytes(gzip.compress(content) if zipped else content)
+    with pytest.raises(InputError, match=r"train\.tar cannot be read: .* at byte 512"):
+        listing.find(tmp_path, "train")
+
+
+def test_linked_folders_are_read_once(tmp_path):
+    write_image(tmp_path / "elsewhere" / "a.png", (4, 4), 0, "PNG")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "elsewhere")
+    assert listing.find(tmp_path, "train")[0].images == {"cat/a.png": "cat"}
+
+
+def test_skipped_images_are_named_once_without_addresses(small_images, tmp_path, capsys):
+    directory, _ = small_images
+    (directory / "train" / "cat" / "3.png").write_bytes(b"no image")
+    (directory / "test" / "dog" / "2.png").write_bytes(
+        image_file(np.zeros((9, 9), np.float32), "TIFF")
+    )
+    path = make(tmp_path, "image_folder", name="pets", skip_bad=True)
+    told = capsys.readouterr().err
+    assert told.count("cat/3.png is no readable image: Pillow knows no such format.") == 1
+    assert told.count("dog/2.png is no readable image: its pixels are floating-point") == 1
+    assert "0x" not in told
+    info = tfds.builder_from_directory(path).info
+    assert (info.splits["train"].num_examples, info.splits["test"].num_examples) == (19, 7)
+
+
+def test_a_class_must_keep_images(small_images, tmp_path):
+    directory, _ = small_images
+    for file in (directory / "test" / "dog").iterdir():
+        file.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"test: no image of dog is left"):
+        make(tmp_path, "image_folder", name="pets", skip_bad=True)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_a_decompression_bomb_is_named_or_skipped(
+    small_images, tmp_path, capsys, monkeypatch, skip_bad
+):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    write_image(small_images[0] / "train" / "cat" / "large.png", (30, 30), 0, "PNG")
+    write_image(small_images[0] / "train" / "cat" / "bomb.png", (40, 40), 0, "PNG")
+    words = r"cat/bomb\.png is no readable image: .* over 1,000 pixels"
+    if not skip_bad:
+        with pytest.raises(InputError, match=words):
+            make(tmp_path, "image_folder", name="pets")
+        return
+    path = make(tmp_path, "image_folder", name="pets", skip_bad=True)
+    assert re.search(words, capsys.readouterr().err)
+    assert tfds.builder_from_directory(path).info.splits["train"].num_examples == 21
+
+
+def test_images_are_turned_as_exif_says_and_imagenet_is_not(large_images, tmp_path, capsys):
+    turned = Image.Exif()
+    turned[image_files.ORIENTATION] = 6  # a quarter turn clockwise makes it upright
+    stored = np.zeros((40, 80, 3), np.uint8)
+    stored[:, 40:] = 255
+    file = large_images / "train" / "n01" / "n01_0.JPEG"
+    file.write_bytes(image_file(stored, "JPEG", exif=turned))
+    kept = make(tmp_path, "imagenet2012")
+    assert "EXIF" not in capsys.readouterr().err
+    made = make(tmp_path, "image_folder", name="photos")
+    assert (
+        "turned upright, as their EXIF orientation says: 1 (n01/n01_0.JPEG)."
+        in capsys.readouterr().err
+    )
+    decode = {"image": tfds.decode.SkipDecoding()}
+    images = {
+        path: {
+            example["image"]
+            for example in tfds.as_numpy(
+                tfds.builder_from_directory(path).as_dataset("train", decoders=decode)
+            )
+        }
+        for path in (kept, made)
+    }
+    assert file.read_bytes() in images[kept]
+    (upright,) = images[made] - images[kept]
+    pixels = tf.io.decode_jpeg(upright).numpy()
+    assert pixels.shape == (80, 40, 3)
+    assert pixels[:38].max() < 10
+    assert pixels[42:].min() > 245
+
+
 def move_class(raw_dir):
     (raw_dir / "val" / "n03").rename(raw_dir / "val" / "n04")
     return r"differ: n03, n04"
@@ -187,6 +334,20 @@ def no_class(raw_dir):
     return r"Found: none"
 
 
+def empty_class(raw_dir):
+    for split in ("train", "val"):
+        (raw_dir / split / "n04").mkdir()
+        (raw_dir / split / "n04" / "a.heic").write_bytes(b"none")
+        (raw_dir / split / "n05").mkdir()
+    return r"Found none in n04, n05"
+
+
+def unprintable_class(raw_dir):
+    for split in ("train", "val"):
+        (raw_dir / split / "n03").rename(raw_dir / split / "n\n03")
+    return r"printable characters.*'n\\n03'"
+
+
 def no_test(raw_dir):
     (raw_dir / "val").rename(raw_dir / "kept")
     return r"lacks test/ or test\.tar\.gz"
@@ -199,7 +360,9 @@ def broken_tar(raw_dir):
     return r"train\.tar\.gz cannot be read"
 
 
-@pytest.mark.parametrize("damage", [move_class, one_class, no_class, no_test, broken_tar])
+@pytest.mark.parametrize(
+    "damage", [move_class, one_class, no_class, empty_class, unprintable_class, no_test, broken_tar]
+)
 def test_wrong_folders_are_named(large_images, tmp_path, damage):
     words = damage(large_images)
     with pytest.raises(InputError, match=words):

@@ -70,7 +70,7 @@ def test_the_training_split_is_whole_and_not_augmented(trained):
     engine, run = trained
     lines = PathEvaluator(engine, points=2, split="train", bn_stats="endpoint")
     row = lines.evaluate(run.final(0), run.final(1))[0]
-    counts = sum(len(labels) for _, labels in lines._batches("train"))
+    counts = sum(len(labels) for _, labels in lines._first("train", None))
     assert counts == engine.feed.split.examples
     wrong = row["error"] * counts
     assert wrong == pytest.approx(round(wrong), abs=1e-6)
@@ -89,7 +89,7 @@ def test_recomputed_statistics_are_those_of_the_training_examples(trained):
     mean, variance = lines._statistics(ends)
     # The convolution's outputs by Keras, the statistics by NumPy.
     masking.set_weights(engine.network, weights, engine.dense_masks())
-    images = np.concatenate([images for images, _ in lines._batches("train")])
+    images = np.concatenate([images for images, _ in lines._first("train", None)])
     features = engine.network.get_layer("conv")(engine.normalise(images)).numpy()
     for point in range(3):
         np.testing.assert_allclose(mean[point], features.mean((0, 1, 2)), rtol=1e-4, atol=1e-4)

@@ -2,8 +2,11 @@ import functools
 import gzip
 import http.server
 import shutil
+import socket
 import subprocess
+import tempfile
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -164,6 +167,7 @@ def mnist_server(tmp_path, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setattr(mnist.MNIST, "URL", f"http://127.0.0.1:{server.server_port}/")
+    monkeypatch.setattr(mnist.MNIST, "url_infos", {})  # sizes and checksums of the real files
     monkeypatch.setattr(mnist, "_TRAIN_EXAMPLES", 30)
     monkeypatch.setattr(mnist, "_TEST_EXAMPLES", 20)
     yield served
@@ -186,10 +190,79 @@ def test_a_download_keeps_its_name(tmp_path):
         prepare.prepare("mnist", "tfds", data_dir=tmp_path, name="digits")
 
 
+def test_without_a_network_a_download_fails_at_once(tmp_path, monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # closed again, so nobody listens there
+    monkeypatch.setattr(mnist.MNIST, "url_infos", {f"http://127.0.0.1:{port}/images.gz": None})
+    started = time.monotonic()
+    words = rf"127\.0\.0\.1:{port} cannot be reached .*refused\)\. .*--source=raw"
+    with pytest.raises(InputError, match=words) as error:
+        prepare.prepare("mnist", "tfds", data_dir=tmp_path / "data")
+    assert "\n" not in str(error.value)
+    assert time.monotonic() - started < 5
+    assert capsys.readouterr() == ("", "")  # no progress bars
+
+
+def test_a_preparation_leaves_nothing_among_temporary_files(tmp_path, small_mnist, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    write_mnist(tmp_path / "raw")
+    prepare_raw(tmp_path)
+    assert list((tmp_path / "temporary").iterdir()) == []
+    assert tempfile.tempdir == str(tmp_path / "temporary")
+
+
 def test_a_failed_download_suggests_raw_files(tmp_path, mnist_server):
     with pytest.raises(InputError, match=r"mnist.*--source=raw"):
         prepare.prepare("mnist", "tfds", data_dir=tmp_path / "data")
     assert list((tmp_path / "data").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"name": "a/b"}, "--name: expected the name of a directory.*Received: a/b"),
+        ({"name": "../a"}, "--name: expected"),
+        ({"name": ".a"}, "--name: expected"),
+        ({"name": "a b"}, "--name: expected"),
+        ({"name": "a" * 101}, "--name: expected"),
+        ({"name": "cifar10"}, "--name: cifar10 is a known dataset"),
+        ({"name": "digits"}, "--name: digits is a known dataset"),
+        ({"raw_dir": "nowhere"}, "--raw_dir=nowhere does not exist"),
+        ({"raw_dir": __file__}, r"--raw_dir=\S* is no directory"),
+        ({"source": "tfds"}, "--raw_dir does nothing for mnist.*--source=raw"),
+        ({"source": "tfds", "raw_dir": None, "skip_bad": True}, "--skip_bad does nothing"),
+    ],
+)
+def test_flags_of_a_preparation_are_checked_first(tmp_path, flags, words):
+    flags = {"source": "raw", "raw_dir": str(tmp_path), **flags}
+    with pytest.raises(InputError, match=words):
+        prepare.prepare("mnist", flags.pop("source"), data_dir=tmp_path / "data", **flags)
+    assert not (tmp_path / "data").exists()
+
+
+def test_overwriting_replaces_a_prepared_dataset_and_nothing_else(tmp_path, small_mnist):
+    write_mnist(tmp_path / "raw")
+    own = tmp_path / "data" / "mnist" / "train" / "own.png"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"an image of the user's")
+    options = {"data_dir": tmp_path / "data", "raw_dir": tmp_path / "raw", "overwrite": True}
+    with pytest.raises(InputError, match=r"no directory of a prepared dataset.*--name"):
+        prepare.prepare("mnist", "raw", **options)
+    assert own.exists()
+    shutil.rmtree(tmp_path / "data" / "mnist")
+    path = prepare_raw(tmp_path)
+    prepare.prepare("mnist", "raw", **options)
+    (tmp_path / "raw").rename(path / "raw")
+    with pytest.raises(InputError, match=r"--overwrite would remove --raw_dir"):
+        prepare.prepare("mnist", "raw", **options | {"raw_dir": path / "raw"})
+
+
+def test_skipping_does_not_hide_swapped_splits(tmp_path, small_mnist):
+    write_mnist(tmp_path / "raw")
+    damage_swapped_splits(tmp_path / "raw")
+    with pytest.raises(InputError, match="swapped"):
+        prepare.prepare("mnist", "raw", data_dir=tmp_path, raw_dir=tmp_path / "raw", skip_bad=True)
 
 
 def test_real_mnist(raw_data):

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from lottery_tf.errors import InputError
+from lottery_tf.method.allocation import Amount
 from lottery_tf.method.pruning import apply_masks, density, prune, remaining
 
 
@@ -24,7 +25,7 @@ def test_prunes_the_smallest_magnitudes_over_all_layers():
 
 def test_scope_layer_prunes_each_layer_by_itself():
     arrays = {"a": weights(1, 2, 3, 4), "b": weights(10, 20, 30, 40)}
-    masks, threshold = prune(arrays, dense(arrays), 0.5, scope="layer")
+    masks, threshold = prune(arrays, dense(arrays), Amount(0.5, scope="layer"))
     assert masks["a"].tolist() == [False, False, True, True]
     assert masks["b"].tolist() == [False, False, True, True]
     assert (threshold.removed, threshold.kept) == (20, 3)
@@ -86,7 +87,7 @@ def test_an_empty_layer_stays_empty():
     arrays = {"a": weights(1, 2), "b": weights(3, 4)}
     masks = {"a": np.array([False, False]), "b": np.array([True, True])}
     for scope in ("global", "layer"):
-        pruned, _ = prune(arrays, masks, 0.5, scope=scope)
+        pruned, _ = prune(arrays, masks, Amount(0.5, scope=scope))
         assert pruned["a"].tolist() == [False, False]
         assert pruned["b"].tolist() == [False, True]
 
@@ -126,11 +127,12 @@ def test_apply_masks_zeroes_and_passes_other_variables_on():
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ({"fraction": 0}, "fraction"),
-        ({"fraction": 1}, "fraction"),
-        ({"fraction": float("nan")}, "fraction"),
-        ({"fraction": 0.5, "criterion": "magic"}, "magnitude"),
-        ({"fraction": 0.5, "scope": "everywhere"}, "global"),
+        ({"amount": 0}, "fraction"),
+        ({"amount": 1}, "fraction"),
+        ({"amount": float("nan")}, "fraction"),
+        ({"amount": 0.5, "criterion": "magic"}, "magnitude"),
+        ({"amount": 0.5, "criterion": "snip"}, "initial_gradient"),
+        ({"amount": 0.5, "iterations": 0}, "iterations"),
     ],
 )
 def test_bad_arguments_are_named(arguments, word):

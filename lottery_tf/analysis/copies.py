@@ -7,15 +7,16 @@ from typing import Any
 from lottery_tf.errors import InputError
 from lottery_tf.method import Masks, Weights
 from lottery_tf.method.pruning import apply_masks
+from lottery_tf.method.schedules import parse_step
 from lottery_tf.method.streams import Noise
 from lottery_tf.output import Row
 from lottery_tf.repulsion.optima import optima_of
-from lottery_tf.store import checkpoints, files
-from lottery_tf.store.checkpoints import Progress
+from lottery_tf.store import checkpoints, files, rewind_points
 from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import console
-from lottery_tf.training.recorder import Silent
+from lottery_tf.training import rewinding
+from lottery_tf.training.recorder import Bar
 from lottery_tf.training.resumable import train_or_continue
 from lottery_tf.training.training import Training
 
@@ -40,9 +41,15 @@ class Copies:
         self.engine, self.config = engine, engine.config
         self.path, self.label = run.path / "copies", start.replace(":", "_")
         self.first = parse_start(start, self.engine.steps_per_epoch)
-        if self.first and self.config.reset == "reinit":
+        if self.first and self.config.reset not in ("init", "rewind"):
             raise InputError(
-                f"--start={start} expects a run that resets to round 0; {run.path} is a reinit."
+                f"--start={start} expects a run that resets to round 0; {run.path} has "
+                f"--reset={self.config.reset}."
+            )
+        if self.config.prune_at == "train":
+            raise InputError(
+                f"{run.path} was pruned while it trained: each copy would have masks of its own. "
+                "Expected a run with --prune_at=round or init."
             )
         if self.first >= self.engine.steps:
             raise InputError(
@@ -63,20 +70,25 @@ class Copies:
         The noise is that of a round and a data seed; `name` is what the directory's name calls the
         masks.
         """
-        # A ticket starts from W_0, whose pruned weights only round 0 has; a reinit from its own.
-        origin = round if self.config.reset == "reinit" else 0
-        state = self._rewind_point() if self.first else self.run.initial(origin)
+        state, first = self._start_of(round)
         start, noise = apply_masks(state, masks), Noise(data_seed, round)
         optima = optima_of(self.config, self.run, round, masks)
-        training = Training(start, masks, noise, optima, self.first)
+        end = int(self.run.history(round)[-1]["step"])  # a round may be shorter, or go on
+        last = None if end == self.engine.steps else end
+        training = Training(start, masks, noise, optima, first, last)
         return self._trained(f"{name}_{self.label}_data_seed_{data_seed}", training)
 
-    def _rewind_point(self):
-        """Round 0 after the steps that --start names, {variable path: array}."""
-        masks, noise = self.engine.dense_masks(), Noise(self.config.data_seed, 0)
-        optima = optima_of(self.config, self.run, 0, masks)
-        training = Training(self.run.initial(0), masks, noise, optima, last=self.first)
-        return self._trained(self.label, training)[0]
+    def _start_of(self, round):
+        """(weights, step) that the copies of a round start from, without masks where they can."""
+        config, engine = self.config, self.engine
+        steps = {"rewind": engine.rewind_step, "lr_rewind": engine.rewind_step,
+                 "finetune": engine.steps}  # fmt: skip
+        first = self.first or (steps.get(config.reset, 0) if round else 0)
+        if self.first or (round and config.reset == "rewind"):
+            rewinding.make_again(engine, self.run, first, self.stop_signal)
+            return rewind_points.read(self.run.path, first) or self.run.initial(0), first
+        # The pruned weights of W_0 only round 0 has.
+        return self.run.initial(0 if config.reset == "init" else round), first
 
     def _trained(self, name, training):
         """(weights, history) of a Training: read if it is there, else trained, or trained on.
@@ -105,34 +117,12 @@ class Copies:
         return weights, files.parse_csv(files.read_checked(trained / "history.csv"))
 
     def _train(self, path, training):
-        steps = (training.last or self.engine.steps) - training.first
-        with console.progress(steps, path.name) as bar:
-            weights, history = train_or_continue(
-                self.engine, training, path, Bar(bar, training.first), self.stop_signal
-            )
+        weights, history = train_or_continue(
+            self.engine, training, path, Bar(path.name), self.stop_signal
+        )
         arrays, table = files.format_npz(weights), files.format_csv(history)
         files.write_directory(path / "trained", {"final.npz": arrays, "history.csv": table})
         checkpoints.forget(path)
-
-
-class Bar(Silent):
-    """Shows the training of a copy, which begins at step `first`, as a progress bar."""
-
-    def __init__(self, bar: Any, first: int):
-        self.bar, self.first = bar, first
-
-    def begin(self, progress: Progress | None) -> None:
-        """Begins, or goes on at a Progress."""
-        if progress:
-            self.show(progress)
-
-    def show(self, progress: Progress) -> None:
-        """Moves the bar."""
-        self.bar.update(progress.step - self.first - self.bar.n)
-
-    def report(self, line: str) -> None:
-        """Tells the user."""
-        console.say(line)
 
 
 def parse_start(text: str, steps_per_epoch: int) -> int:
@@ -142,9 +132,10 @@ def parse_start(text: str, steps_per_epoch: int) -> int:
         InputError: neither init nor rewind:STEP nor rewind:EPOCHSep.
     """
     kind, _, step = text.partition(":")
-    number = step.removesuffix("ep")
-    if kind == "rewind" and number.isdigit() and int(number):
-        return int(number) * (steps_per_epoch if step.endswith("ep") else 1)
-    if text != INIT:
-        raise InputError(f"--start: expected init, rewind:500 or rewind:4ep. Received: {text}")
-    return 0
+    wrong = InputError(f"--start: expected init, rewind:500 or rewind:4ep. Received: {text}")
+    if text != INIT and (kind != "rewind" or not step):
+        raise wrong
+    number = parse_step("--start=rewind", step, steps_per_epoch) if step else 0
+    if step and not number:
+        raise wrong
+    return number

@@ -29,12 +29,13 @@ class PathEvaluator:
         bn_stats: BatchNorm's statistics at a point: "recompute", mean and variance over the first
             10,000 training examples, unaugmented, with each batch of the feed normalised by itself;
             "interpolate" those of the ends; "endpoint", those of the nearer end.
+        examples: the first ones of the split to evaluate; None for all.
     """
 
     def __init__(self, engine: Any, *, points: int, split: str = "test",
-                 bn_stats: str = "recompute"):  # fmt: skip
+                 bn_stats: str = "recompute", examples: int | None = None):  # fmt: skip
         self.engine, self.network = engine, engine.network
-        self.split = split
+        self.split, self.examples = split, examples
         self.alphas = np.linspace(0, 1, points, dtype=np.float32)
         self.variables = masking.variables(self.network)
         self.norms = [
@@ -60,7 +61,7 @@ class PathEvaluator:
         ends = [[tf.constant(w[path]) for path in self.variables] for w in (start, end)]
         stats = self._statistics(ends) if self.bn_stats == "recompute" else []
         totals = np.zeros((len(self.alphas), 3 + self.network.output_shape[-1]))
-        for images, labels in self._batches(self.split):
+        for images, labels in self._first(self.split, self.examples):
             totals += self._totals(ends, stats, images, labels).numpy()
         return [self._row(*of_point) for of_point in zip(self.alphas, totals, strict=True)]
 
@@ -76,20 +77,23 @@ class PathEvaluator:
             "collapsed": int(bool(collapses)),
         }
 
-    def _batches(self, split):
+    def _first(self, split, examples):
+        """The batches of a split up to some examples, or all."""
         feed = self.engine.feed
-        return feed.test_batches() if split == "test" else feed.train_batches()
+        for images, labels in feed.test_batches() if split == "test" else feed.train_batches():
+            yield images[:examples], labels[:examples]
+            if examples is not None:
+                examples -= len(labels)
+                if examples <= 0:
+                    break
 
     def _statistics(self, ends):
         """[(points, channels) mean, variance] of each BatchNorm, over the first examples."""
         sums, count = [0.0] * 2 * len(self.norms), 0
-        for images, _ in self._batches("train"):
-            images = images[: STATISTICS_EXAMPLES - count]
+        for images, _ in self._first("train", STATISTICS_EXAMPLES):
             moments = [m.numpy().astype(np.float64) for m in self._moments(ends, images)]
             sums = [a + len(images) * b for a, b in zip(sums, moments, strict=True)]
             count += len(images)
-            if count == STATISTICS_EXAMPLES:
-                break
         statistics = []
         for mean, square in zip(sums[::2], sums[1::2], strict=True):
             mean, square = mean / count, square / count

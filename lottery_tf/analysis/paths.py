@@ -129,9 +129,7 @@ def report_paths(name: str, end: str, runs: Runs, output: Output,
         columns = {what: (rows, column) for what, column in shown.items()}
         panels = {label.format(**r): points[tuple(r[c] for c in by)] for r in choose(rows)}
         along = figures.paths(panels, columns=MEASURES, title=f"{title}: {about}", ends=ends)
-        collapsed = ", ".join(f"{r['density']:.3g}" for r in rows if r["collapsed"])
-        note = f"; collapsed at density {collapsed}" if collapsed else ""
-        title, last = f"{title}\n{about}{note}", rows[-1][step]
+        title, last = f"{title}\n{about}{_about_collapsed(rows)}", rows[-1][step]
         against = figures.against_density(columns, percent=True, title=title, **figure)
         pictures = {
             f"{tag}/{name.removesuffix('s')}": (last, end, against),
@@ -141,6 +139,12 @@ def report_paths(name: str, end: str, runs: Runs, output: Output,
         return [Findings(tag, tables, pictures, by_step)]
 
     return report(name, runs, output, measure, findings, combine)[end]
+
+
+def _about_collapsed(rows):
+    """The part of a title that tells where networks have collapsed."""
+    densities = ", ".join(f"{row['density']:.3g}" for row in rows if row["collapsed"])
+    return f"; collapsed at density {densities}" if densities else ""
 
 
 def _over_runs(parts, values):

@@ -41,6 +41,8 @@ class Config(RepulsionFlags, DeviceFlags, PruningFlags, OptimizationFlags, DataF
             for item in value if isinstance(value, tuple) else (value,):
                 check(field, item)
         check_together(self)
+        if self.targets:
+            object.__setattr__(self, "rounds", min(self.rounds, 1 + len(self.targets)))
         # A seed that is not given is a function of --seed; recorded, so that the run says which.
         for name in ("init_seed", "data_seed"):
             if getattr(self, name) is None:

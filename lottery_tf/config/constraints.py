@@ -3,6 +3,8 @@
 from typing import Any
 
 from lottery_tf import datasets, models
+from lottery_tf.config.fields import format_value
+from lottery_tf.config.methods import USELESS_BESIDE, check_methods
 from lottery_tf.datasets import DATASETS, is_directory
 from lottery_tf.errors import InputError
 from lottery_tf.method.schedules import check_drops
@@ -32,6 +34,16 @@ NEEDS = {
     "repel_weighting": ("repel", ()),
     "repel_runs": ("repel", ()),
     "data_dir": ("dataset", tuple(DATASETS)),
+    "rewind_to": ("reset", ("rewind", "lr_rewind")),
+    "finetune_epochs": ("reset", ("finetune",)),
+    "shuffle_masks": ("masks_from", ()),
+    "layer_fractions": ("scope", ("layer",)),
+    "prune_schedule": ("prune_at", ("train",)),
+    "prune_begin": ("prune_at", ("train",)),
+    "prune_end": ("prune_at", ("train",)),
+    "prune_frequency": ("prune_at", ("train",)),
+    "connected_error": ("early_stop", ("connected",)),
+    "short_epochs": ("early_stop", ("connected",)),
 }
 # A flag of the network: the parameter that a network which heeds it has.
 OF_NETWORK = {
@@ -68,6 +80,7 @@ def check_together(config: Any) -> None:
         )
     if config.schedule == "step":
         check_drops(config.lr_drops, config.epochs)
+    check_methods(config)
 
 
 def check_new(config: Any) -> None:
@@ -96,6 +109,12 @@ def check_given(config: Any, given: set[str]) -> None:
             raise InputError(
                 f"--{name} does nothing without {wanted}: add it, or leave --{name} out. "
                 f"Received: --{needed}={found}"
+            )
+    for other, useless in USELESS_BESIDE.items():
+        if getattr(config, other) and (both := sorted(given.intersection(useless))):
+            raise InputError(
+                f"--{both[0]} does nothing beside --{other}={format_value(getattr(config, other))}:"
+                " leave one of them out."
             )
     _check_network(config, given & OF_NETWORK.keys())
     if "seed" in given and config.seed not in (config.init_seed, config.data_seed):

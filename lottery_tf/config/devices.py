@@ -42,7 +42,7 @@ class DeviceFlags:
     )
     checkpoint_minutes: float = flag(
         5.0,
-        "Minutes between checkpoints inside a round; 0: none but on SIGTERM and Ctrl-C.",
+        "Minutes between checkpoints inside a round; 0: none but on SIGTERM, SIGHUP and Ctrl-C.",
         at_least=0,
         how=True,
     )

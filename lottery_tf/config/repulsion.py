@@ -3,7 +3,6 @@
 import dataclasses
 
 from lottery_tf.config.fields import flag
-from lottery_tf.method.pruning import SCOPES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +21,7 @@ class RepulsionFlags:
         "global",
         "global: one cosine over all prunable weights, as in the paper; its layers can cancel each "
         "other. layer: the mean over the layers of each one's squared cosine.",
-        choices=SCOPES,
+        choices=("global", "layer"),
     )
     repel_weighting: str = flag(
         "none",

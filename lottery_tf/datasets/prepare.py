@@ -5,6 +5,7 @@ import functools
 import io
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from lottery_tf.datasets import folders, raw
+from lottery_tf.datasets import DATASETS, download, folders, raw
 from lottery_tf.errors import InputError
 
 # What a prepared dataset must hold: examples per split, and the TFDS version that it equals.
@@ -24,6 +25,8 @@ COUNTS = {
     "cifar100": {"train": 50_000, "test": 10_000},
 }
 VERSIONS = {"mnist": "3.0.1", "cifar10": "3.0.2", "cifar100": "3.0.2", "imagenet2012": "5.1.0"}
+NAME = re.compile(r"\w[\w.+-]*")
+LONGEST_NAME = 100
 EXAMPLES_PER_SHARD = 6250
 SMALL = 128  # images of one size up to this are stored decoded, to be resident
 
@@ -34,30 +37,15 @@ def _cifar(directory, *, name, skip_bad):
     )
 
 
-def _any_folder(directory, *, skip_bad):
-    found = folders.image_folders(directory, skip_bad=skip_bad)
-    size = folders.one_size(found)
-    if size and max(size) <= SMALL:
-        return folders.image_folders(directory, size=size, skip_bad=skip_bad)
-    return found
-
-
 # How the user's own files are read: a function of their directory that gives a Source per split.
 RAW: dict[str, Callable[..., raw.Sources]] = {
     "mnist": lambda directory, skip_bad: raw.mnist(directory),
     "cifar10": functools.partial(_cifar, name="cifar10"),
     "cifar100": functools.partial(_cifar, name="cifar100"),
-    "imagenet2012": folders.image_folders,
-    "image_folder": _any_folder,
+    # As TFDS stores ImageNet, and all train on it: not turned.
+    "imagenet2012": functools.partial(folders.image_folders, upright=False),
+    "image_folder": functools.partial(folders.image_folders, small=SMALL),
 }
-
-DOWNLOAD_ERRORS = (
-    OSError,  # no connection, disk full
-    AssertionError,  # the manual directory lacks a file
-    tfds.download.DownloadError,
-    tfds.download.download_manager.NonMatchingChecksumError,
-    tfds.download.extractor.ExtractError,
-)
 
 
 def prepare(dataset: str, source: str, *, data_dir: str, raw_dir: str | None = None,
@@ -77,23 +65,22 @@ def prepare(dataset: str, source: str, *, data_dir: str, raw_dir: str | None = N
         The directory of the dataset's version.
 
     Raises:
-        InputError: the dataset is there already, or a raw file is missing, damaged or not what
-            it should be, or it cannot be downloaded or written. Nothing half made is left.
+        InputError: a flag does not fit, the dataset is there already, or a raw file is missing,
+            damaged or not what it should be, or it cannot be downloaded or written. Nothing half
+            made is left.
     """
     name = name or dataset
-    if source == "tfds" and name != dataset:
-        raise InputError(f"--name={name} expects --source=raw: TFDS gives {dataset} its own name.")
+    directory = pathlib.Path(raw_dir) if raw_dir else None
+    _check_flags(dataset, source, directory, name, skip_bad)
     target = pathlib.Path(data_dir) / name
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already. To make it again, add --overwrite.")
+    _check_target(target, overwrite, directory)
     with _aside(target) as aside:
         if source == "tfds":
-            _download(name, aside, raw_dir)
+            download.download(name, aside, directory)
         else:
-            assert raw_dir, "--source=raw expects raw_dir."
-            sources = RAW[dataset](pathlib.Path(raw_dir), skip_bad=skip_bad)
-            if not skip_bad:
-                check_counts(dataset, sources, raw_dir)
+            assert directory, "--source=raw expects raw_dir."
+            sources = RAW[dataset](directory, skip_bad=skip_bad)
+            check_counts(dataset, sources, str(directory), fewer=skip_bad)
             write(name, sources, aside, version=VERSIONS.get(name, "1.0.0"))
         if target.exists():
             shutil.rmtree(target)
@@ -101,11 +88,54 @@ def prepare(dataset: str, source: str, *, data_dir: str, raw_dir: str | None = N
     return next(target.glob("*/dataset_info.json")).parent
 
 
-def check_counts(name: str, sources: raw.Sources, raw_dir: str) -> None:
-    """Raises InputError unless every split has the examples that the dataset is known for."""
+def _check_flags(dataset, source, raw_dir, name, skip_bad):
+    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+        raise InputError(
+            f"--name: expected the name of a directory, of letters, digits, and _ - . + after the "
+            f"first, {LONGEST_NAME} characters at most. Received: {name}"
+        )
+    if source == "tfds" and name != dataset:
+        raise InputError(f"--name={name} expects --source=raw: TFDS gives {dataset} its own name.")
+    if name != dataset and name in DATASETS:
+        raise InputError(
+            f"--name: {name} is a known dataset, whose images would be expected under that name. "
+            "Choose another."
+        )
+    if raw_dir and not raw_dir.is_dir():
+        what = "is no directory" if raw_dir.exists() else "does not exist"
+        raise InputError(f"--raw_dir={raw_dir} {what}: expected the directory of the raw files.")
+    if source == "tfds" and raw_dir and dataset != "imagenet2012":
+        raise InputError(
+            f"--raw_dir does nothing for {dataset} with --source=tfds, which downloads it: add "
+            "--source=raw, or leave --raw_dir out."
+        )
+    if source == "tfds" and skip_bad:
+        raise InputError("--skip_bad does nothing with --source=tfds: leave it out.")
+
+
+def _check_target(target, overwrite, raw_dir):
+    if not os.path.lexists(target):
+        return
+    if target.is_symlink() or not any(target.glob("*/dataset_info.json")):
+        raise InputError(
+            f"{target} is there and is no directory of a prepared dataset, so it will not be "
+            "replaced. Choose another --name or --data_dir."
+        )
+    if not overwrite:
+        raise InputError(f"{target} exists already. To make it again, add --overwrite.")
+    if raw_dir and raw_dir.resolve().is_relative_to(target.resolve()):
+        raise InputError(f"--overwrite would remove --raw_dir={raw_dir}, which lies in {target}.")
+
+
+def check_counts(name: str, sources: raw.Sources, raw_dir: str, *, fewer: bool = False) -> None:
+    """Raises InputError unless every split has the examples that the dataset is known for.
+
+    Args:
+        fewer: whether it may have fewer.
+    """
     for split, count in COUNTS.get(name, {}).items():
         found = sources[split].count
-        if found != count:
+        if found > count or (found < count and not fewer):
             raise InputError(
                 f"{raw_dir}: expected {count} examples in the {split} split of {name}. Found: "
                 f"{found}. Are the files of the two splits swapped?"
@@ -133,12 +163,19 @@ def write(name: str, sources: raw.Sources, data_dir: pathlib.Path, *, version: s
         bar = tqdm(source.examples(), f"{name} {split}", source.count, unit="image", disable=None)
         for key, image, label in bar:
             stored = image if isinstance(image, np.ndarray) else io.BytesIO(image)
-            yield key, {"image": stored, "label": int(label)}
+            # Names of files may be no text.
+            yield (
+                os.fsencode(key) if isinstance(key, str) else key,
+                {
+                    "image": stored,
+                    "label": int(label),
+                },
+            )
 
     in_order = isinstance(first_key, int)
     shards = max(1, sources["train"].count // EXAMPLES_PER_SHARD) if not in_order else 1
     try:
-        with _quiet_tfds():
+        with download.own_temporaries(), _quiet_tfds():
             tfds.dataset_builders.store_as_tfds_dataset(
                 name=name,
                 version=version,
@@ -152,20 +189,6 @@ def write(name: str, sources: raw.Sources, data_dir: pathlib.Path, *, version: s
             )
     except (OSError, tf.errors.OpError, RuntimeError) as error:  # TFDS wraps in the last
         raise InputError(f"Cannot write {name} into {data_dir}: {error}.") from error
-
-
-def _download(name, data_dir, manual_dir):
-    builder = tfds.builder(name, data_dir=str(data_dir))
-    config = tfds.download.DownloadConfig(manual_dir=manual_dir)
-    try:
-        builder.download_and_prepare(
-            download_dir=str(data_dir / "downloads"), download_config=config
-        )
-    except DOWNLOAD_ERRORS as error:
-        raise InputError(
-            f"TensorFlow Datasets could not prepare {name}: {error}. If you have its raw files, "
-            "use --source=raw --raw_dir=<their directory>."
-        ) from error
 
 
 @contextlib.contextmanager

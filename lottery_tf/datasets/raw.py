@@ -147,8 +147,8 @@ def cifar_archives(name: str, directory: pathlib.Path) -> Sources | None:
             batches.append(read(f"{directory}: {path}", files[path], known))
         images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
         classes = CIFAR_CLASSES[name]
-        if labels.max() >= len(classes):
-            raise InputError(f"{directory}: expected labels below {len(classes)} in {split}.")
+        if labels.min() < 0 or labels.max() >= len(classes):
+            raise InputError(f"{directory}: expected labels 0 to {len(classes) - 1} in {split}.")
         sources[split] = of_arrays(images, labels, classes)
     return sources
 
@@ -165,9 +165,9 @@ def _read_archive(name, directory):
     for archive in sorted(directory.glob("cifar*.tar.gz")):
         try:
             with tarfile.open(archive) as tar:
-                members = [member for member in tar if member.name.rsplit("/")[-1] in wanted]
-                return {member.name.rsplit("/")[-1]: tar.extractfile(member).read()
-                        for member in members}  # fmt: skip
+                members = {member.name.rsplit("/")[-1]: member for member in tar if member.isfile()}
+                return {name: tar.extractfile(members[name]).read()
+                        for name in wanted & set(members)}  # fmt: skip
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise InputError(f"{archive} cannot be read: {error}.") from None
     return None
@@ -196,8 +196,13 @@ class _ArraysOnly(pickle.Unpickler):
 def _read_pickle(path, content, known):
     try:
         batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
-        images, labels = np.asarray(batch[b"data"], np.uint8), batch[known["key"]]
-        return _to_nhwc(images), np.asarray(labels, np.uint8)
+        images, labels = np.asarray(batch[b"data"]), np.asarray(batch[known["key"]])
+        if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
+            raise TypeError(f"it holds pixels of {images.dtype} and labels of {labels.dtype}, not "
+                            "uint8 and integers")  # fmt: skip
+        if not len(labels) or images.shape != (len(labels), 3072):
+            raise ValueError(f"it holds pixels {images.shape} for {len(labels)} labels")
+        return _to_nhwc(images), labels
     except Exception as error:  # what a damaged pickle raises is of any kind
         raise InputError(f"{path} is no batch of CIFAR: {error!r}.") from None
 

@@ -3,8 +3,14 @@
 A criterion is a function of the evidence that its parameters name, for one kernel, each an array of
 its shape; it gives the scores, and the lowest are pruned:
 
-    trained  the weights at the end of the round
-    initial  the weights that the round started from
+    trained                   the weights at the end of the round; before training, its start
+    initial                   the weights that the round started from
+    trained_gradient          the gradient of the mean loss of a fixed sample at `trained`
+    initial_gradient          the same at `initial`
+    initial_hessian_gradient  the product of the loss's Hessian and its gradient at `initial`
+    initial_flow              the derivative by |w| of the sum of the outputs for an input of ones,
+                              where all weights are |initial|
+    uniform                   random numbers in [0, 1), a function of (init_seed, round)
 """
 
 import inspect
@@ -21,34 +27,101 @@ def magnitude(trained: Array) -> Array:
     return np.abs(trained.astype(np.float32, copy=False))
 
 
-CRITERIA: dict[str, Callable[..., Array]] = {"magnitude": magnitude}
+def large_init(initial: Array) -> Array:
+    """|w_0| (Zhou et al. 2019)."""
+    return np.abs(initial)
+
+
+def magnitude_increase(trained: Array, initial: Array) -> Array:
+    """|w_T| - |w_0| (Zhou et al. 2019)."""
+    return np.abs(trained) - np.abs(initial)
+
+
+def movement(trained: Array, initial: Array) -> Array:
+    """|w_T - w_0| (Zhou et al. 2019)."""
+    return np.abs(trained - initial)
+
+
+def random(uniform: Array) -> Array:
+    """Nothing but chance: the control."""
+    return uniform
+
+
+def taylor(trained: Array, trained_gradient: Array) -> Array:
+    """|w_T g|, what the loss changes by to first order (Molchanov et al. 2017)."""
+    return np.abs(trained * trained_gradient)
+
+
+def snip(initial: Array, initial_gradient: Array) -> Array:
+    """|w g| at the start, the sensitivity of the loss to the connection (Lee et al. 2019)."""
+    return np.abs(initial * initial_gradient)
+
+
+def grasp(initial: Array, initial_hessian_gradient: Array) -> Array:
+    """w (H g), signed: what goes would lower the norm of the gradient (Wang et al. 2020)."""
+    return initial * initial_hessian_gradient
+
+
+def synflow(initial: Array, initial_flow: Array) -> Array:
+    """|w| dR/d|w|, the part of the flow R through the weight (Tanaka et al. 2020)."""
+    return np.abs(initial) * initial_flow
+
+
+CRITERIA: dict[str, Callable[..., Array]] = {
+    "magnitude": magnitude,
+    "large_init": large_init,
+    "magnitude_increase": magnitude_increase,
+    "movement": movement,
+    "random": random,
+    "taylor": taylor,
+    "snip": snip,
+    "grasp": grasp,
+    "synflow": synflow,
+}
+
+
+def needs(criterion: str) -> set[str]:
+    """The names of the evidence that a criterion is a function of.
+
+    Raises:
+        InputError: an unknown criterion.
+    """
+    if criterion not in CRITERIA:
+        raise InputError(f"criterion: expected one of {list(CRITERIA)}. Received: {criterion}")
+    return set(inspect.signature(CRITERIA[criterion]).parameters)
 
 
 def scores(
-    criterion: str, evidence: Mapping[str, Callable[[], Weights]], masks: Masks
-) -> dict[str, Array]:
+    criterion: str, evidence: Mapping[str, Callable[[Masks], Weights]], masks: Masks
+) -> Weights:
     """The score of every prunable weight.
 
     Args:
         criterion: a key of CRITERIA.
-        evidence: {name: a function that gives {path: array}}; what the criterion does not name is
-            not gathered.
+        evidence: {name: a function of the masks that gives {path: array}}; what the criterion does
+            not name is not gathered.
         masks: {kernel path: bool array}.
 
     Returns:
         {kernel path: array of the kernel's shape}.
 
     Raises:
-        InputError: an unknown criterion, or a weight that is not finite.
+        InputError: an unknown criterion, evidence that is not there, or a weight that is not
+            finite.
     """
-    if criterion not in CRITERIA:
-        raise InputError(f"criterion: expected one of {list(CRITERIA)}. Received: {criterion}")
-    function = CRITERIA[criterion]
-    gathered = {name: evidence[name]() for name in inspect.signature(function).parameters}
+    wanted = needs(criterion)
+    if missing := sorted(wanted - evidence.keys()):
+        raise InputError(
+            f"criterion: {criterion} needs {', '.join(missing)}, which is not there. Received: "
+            f"{', '.join(evidence)}"
+        )
+    gathered = {name: evidence[name](masks) for name in wanted}
     found = {}
     for path in masks:
         arrays = {name: arrays[path] for name, arrays in gathered.items()}
-        if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise InputError(f"Cannot prune {path}: it holds a weight that is not finite.")
-        found[path] = function(**arrays)
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise InputError(f"Cannot prune {path}: its {name} holds a number that is not "
+                                 "finite.")  # fmt: skip
+        found[path] = CRITERIA[criterion](**arrays)
     return found

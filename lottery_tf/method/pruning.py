@@ -1,7 +1,6 @@
 """Which weights are pruned: exact top-k of scores. NumPy only."""
 
 import dataclasses
-import fractions
 import math
 from collections.abc import Callable
 
@@ -9,73 +8,93 @@ import numpy as np
 
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array, Masks, Weights, criteria
+from lottery_tf.method.allocation import Amount, Group, allocate
 
 
 @dataclasses.dataclass(frozen=True)
 class Threshold:
     """Where a pruning cut: the largest score removed and the smallest kept (NaN if there is none).
 
-    Under scope "layer" they are the extremes over all layers.
+    Where scores compete in each layer, they are the extremes over all layers.
     """
 
     removed: float
     kept: float
 
 
-SCOPES = ("global", "layer")
-
-
 def prune(
     trained: Weights,
     masks: Masks,
-    fraction: float,
+    amount: Amount | float,
     *,
     criterion: str = "magnitude",
-    scope: str = "global",
-    **evidence: Callable[[], Weights],
+    iterations: int = 1,
+    **evidence: Callable[[Masks], Weights],
 ) -> tuple[Masks, Threshold]:
-    """Removes the exact fraction of the surviving weights with the lowest scores.
+    """Removes exactly as many weights as an Amount says, those with the lowest scores.
 
-    Of n survivors (of all layers together, or of each under scope "layer"), round-half-even(
-    fraction * n) are removed; ties go by flat index in the order of `masks`; a pruned weight never
-    comes back.
+    Ties go by flat index in the order of `masks`; a pruned weight never comes back.
 
     Args:
-        trained: {path: array}; paths that `masks` does not name are ignored.
+        trained: {path: array}, the weights as they are; paths that `masks` does not name are
+            ignored.
         masks: {path: bool array} of the same shapes.
-        fraction: part of the survivors to remove, in (0, 1).
+        amount: Amount; a number is the fraction to remove of all survivors together.
         criterion: a key of criteria.CRITERIA.
-        scope: "global" or "layer".
-        evidence: further evidence that a criterion may name, as functions that give {path: array}.
+        iterations: prunings, each of which gathers the evidence anew under the masks so far; the
+            survivors fall as a geometric series.
+        evidence: further evidence that criteria name: functions of the masks that give {path: array
+            of the kernel's shape}; what is not needed is not gathered.
 
     Returns:
-        New masks, and the Threshold.
+        New masks, and the Threshold of the last pruning.
 
     Raises:
-        InputError: a fraction, criterion or scope out of bounds, or a weight that is not finite.
+        InputError: an unknown criterion, evidence that is not there or not finite, or what
+            `allocate` raises.
     """
-    if not 0 < fraction < 1:
-        raise InputError(f"fraction: expected a number in (0, 1). Received: {fraction}")
-    if scope not in SCOPES:
-        raise InputError(f"scope: expected one of {SCOPES}. Received: {scope}")
-    scores = criteria.scores(criterion, {"trained": lambda: trained, **evidence}, masks)
-    return _remove_lowest(scores, masks, fraction, scope)
+    if iterations < 1:
+        raise InputError(f"iterations: expected at least 1. Received: {iterations}")
+    amount = amount if isinstance(amount, Amount) else Amount(amount)
+    groups = allocate(amount, masks)
+    known = {"trained": lambda _: trained, **evidence}
+    for iteration in range(1, iterations + 1):
+        scores = criteria.scores(criterion, known, masks)
+        left = [group.after(iteration / iterations) for group in groups]
+        masks, threshold = keep_highest(scores, masks, groups, left, amount.min_layer_weights)
+    return masks, threshold
 
 
-def _remove_lowest(
-    scores: dict[str, Array], masks: Masks, fraction: float, scope: str
-) -> tuple[Masks, Threshold]:
-    alive = {path: scores[path][mask] for path, mask in masks.items()}
-    groups = [list(masks)] if scope == "global" else [[path] for path in masks]
-    pruned, removed, kept = {}, [], []
-    for paths in groups:
-        group = np.concatenate([alive[path] for path in paths])  # (survivors of the group,)
-        keep = _keep_highest(group, _count(fraction, group.size))
-        removed.append(group[~keep].max(initial=-math.inf))
-        kept.append(group[keep].min(initial=math.inf))
-        ends = np.cumsum([alive[path].size for path in paths])
-        for path, part in zip(paths, np.split(keep, ends[:-1]), strict=True):
-            pruned[path] = masks[path].copy()
+def keep_highest(scores: Weights, masks: Masks, groups: list[Group], left: list[int],
+                 min_layer_weights: int = 0) -> tuple[Masks, Threshold]:  # fmt: skip
+    """(new masks, Threshold): of each group the weights with the highest scores survive.
+
+    Args:
+        scores: {path: array}.
+        masks: {path: bool array}; those of no group stay as they are.
+        groups: of the kernels that compete.
+        left: survivors of each group.
+        min_layer_weights: as of Amount.
+
+    Raises:
+        InputError: min_layer_weights leaves too few weights to prune.
+    """
+    pruned, removed, kept = {path: mask.copy() for path, mask in masks.items()}, [], []
+    for group, count in zip(groups, left, strict=True):
+        alive = {path: scores[path][masks[path]] for path in group.paths}
+        safe = np.concatenate([_highest(a, min_layer_weights) for a in alive.values()])
+        values = np.concatenate(list(alive.values()))  # (survivors of the group,)
+        if values.size - count > np.count_nonzero(~safe):
+            raise InputError(
+                f"min_layer_weights: with {min_layer_weights} in each layer there are "
+                f"{np.count_nonzero(safe)} to keep, and {count} may stay. Lower it, or prune less."
+            )
+        keep = safe.copy()
+        keep[~safe] = _highest(values[~safe], count - int(np.count_nonzero(safe)))
+        removed.append(values[~keep].max(initial=-math.inf))
+        kept.append(values[keep].min(initial=math.inf))
+        ends = np.cumsum([array.size for array in alive.values()])
+        for path, part in zip(group.paths, np.split(keep, ends[:-1]), strict=True):
             pruned[path][masks[path]] = part
     return pruned, Threshold(_finite(max(removed)), _finite(min(kept)))
 
@@ -98,20 +117,15 @@ def apply_masks(weights: Weights, masks: Masks) -> Weights:
     }
 
 
-def _count(fraction: float, survivors: int) -> int:
-    # The decimal that the user wrote, not its binary neighbour: 0.145 of 100 is 14.5, which
-    # rounds to the even 14; Python rounds a Fraction half to even.
-    return round(fractions.Fraction(repr(float(fraction))) * survivors)
-
-
-def _keep_highest(scores: Array, count: int) -> Array:
-    """A bool array, False at the `count` lowest scores; among equal ones, at the first."""
+def _highest(scores: Array, count: int) -> Array:
+    """A bool array, True at the `count` highest scores; among equal ones, at the last."""
+    remove = max(scores.size - count, 0)
     keep = np.ones(scores.size, bool)
-    if count:
-        cut = np.partition(scores, count - 1)[count - 1]
+    if remove:
+        cut = np.partition(scores, remove - 1)[remove - 1]
         keep[scores < cut] = False
         ties = np.flatnonzero(scores == cut)
-        keep[ties[: count - np.count_nonzero(~keep)]] = False
+        keep[ties[: remove - np.count_nonzero(~keep)]] = False
     return keep
 
 

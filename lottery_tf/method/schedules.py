@@ -49,6 +49,18 @@ def cosine(config: Any, steps: Array, steps_per_epoch: int) -> Array:
 SCHEDULES = {"constant": constant, "step": step, "cosine": cosine}
 
 
+def parse_step(name: str, text: str, steps_per_epoch: int) -> int:
+    """The step that "500", or "4ep" for an epoch, means.
+
+    Raises:
+        InputError: the text is neither; `name` says what it is of.
+    """
+    number = text.removesuffix("ep")
+    if not (number.isascii() and number.isdigit()):
+        raise InputError(f"{name}: expected a step, as 500, or an epoch, as 4ep. Received: {text}")
+    return int(number) * (steps_per_epoch if text.endswith("ep") else 1)
+
+
 def check_drops(drops: tuple[int, ...], epochs: int) -> None:
     """Raises InputError unless --schedule=step has drops, all within the epochs."""
     late = [epoch for epoch in drops if epoch >= epochs]

@@ -8,10 +8,13 @@
 | dropout | data_seed, round, first step, 2, layer | the state of a dropout layer |
 | of a worker | the key of the noise, 3, worker | where each worker reads files of its own |
 | random masks | init_seed, round, replicate, 4 | the control of tools.stability |
+| random scores | init_seed, round, 5 | the scores of --criterion=random |
+| shuffled weights | init_seed, round, 6 | the order of the values of --reset=shuffle |
+| shuffled masks | init_seed, 0, 7 | the places of --shuffle_masks, the same in every round |
 
 A key names its stream for ever: a run of an older version repeats bit for bit. NumPy reads missing
-numbers at the end of a key as 0, so a new stream needs a number of its own, 5 or more, in the place
-of 1 to 4. (The first two are older than this rule: initialization is the order of epoch 0. As one
+numbers at the end of a key as 0, so a new stream needs a number of its own, 8 or more, in the place
+of 1 to 7. (The first two are older than this rule: initialization is the order of epoch 0. As one
 seeds Keras and the other shuffles, they share no numbers.)
 """
 
@@ -19,7 +22,10 @@ import dataclasses
 
 import numpy as np
 
+from lottery_tf.method import Masks, Weights
+
 AUGMENTATION, DROPOUT, WORKER, RANDOM_MASKS = 1, 2, 3, 4
+RANDOM_SCORES, SHUFFLED_WEIGHTS, SHUFFLED_MASKS = 5, 6, 7
 
 
 def initialization_seed(init_seed: int, round: int) -> int:
@@ -30,6 +36,22 @@ def initialization_seed(init_seed: int, round: int) -> int:
 def random_masks(init_seed: int, round: int, replicate: int) -> np.random.Generator:
     """The generator of the random masks that a round's are compared with."""
     return np.random.default_rng([init_seed, round, replicate, RANDOM_MASKS])
+
+
+def uniform(init_seed: int, round: int, masks: Masks) -> Weights:
+    """{kernel path: random numbers in [0, 1), float64, of the mask's shape}."""
+    generator = np.random.default_rng([init_seed, round, RANDOM_SCORES])
+    return {path: np.asarray(generator.random(mask.shape)) for path, mask in masks.items()}
+
+
+def shuffled_weights(init_seed: int, round: int) -> np.random.Generator:
+    """The generator of the order in which a round's start is shuffled."""
+    return np.random.default_rng([init_seed, round, SHUFFLED_WEIGHTS])
+
+
+def shuffled_masks(init_seed: int) -> np.random.Generator:
+    """The generator of the places that masks are shuffled to."""
+    return np.random.default_rng([init_seed, 0, SHUFFLED_MASKS])
 
 
 @dataclasses.dataclass(frozen=True)

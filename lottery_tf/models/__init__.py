@@ -57,7 +57,8 @@ def parameters(name: str) -> set[str]:
     return set(inspect.signature(find(name)).parameters)
 
 
-def build(config: Any, input_shape: tuple, classes: int, *, seed: int, strategy: Any = None) -> Any:
+def build(config: Any, input_shape: tuple, classes: int, *, seed: int, strategy: Any = None,
+          policy: str | None = None) -> Any:  # fmt: skip
     """A new network of config.model, its initialization a function of `seed` alone.
 
     Args:
@@ -66,6 +67,7 @@ def build(config: Any, input_shape: tuple, classes: int, *, seed: int, strategy:
         classes: number of classes, the size of the logits.
         seed: a non-negative integer below 2**32.
         strategy: the tf.distribute.Strategy that holds the variables; none by default.
+        policy: Keras's dtype policy; by default that of config.mixed_precision.
 
     Returns:
         A built keras.Model with masked layers; those of a user's model are made here.
@@ -80,15 +82,15 @@ def build(config: Any, input_shape: tuple, classes: int, *, seed: int, strategy:
     # Names count from 1 again, and initializers without a seed draw from this one.
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(POLICIES[config.mixed_precision])
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy or POLICIES[config.mixed_precision])
     try:
         # The session is not cleared inside a scope: that would lose the scope.
         with strategy.scope() if strategy else contextlib.nullcontext():
             network = function(input_shape, classes, **options)
             return _checked(config.model, network, input_shape, classes)
     finally:
-        keras.config.set_dtype_policy(policy)
+        keras.config.set_dtype_policy(before)
 
 
 def _checked(name, network, input_shape, classes):

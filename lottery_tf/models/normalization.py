@@ -10,14 +10,15 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     Keras 3 composes it of a dozen operations, a third of a ResNet-20's step on a CPU. Where the
     fused operation does not apply (statistics synchronised over replicas, a mask, another axis
-    than the last, renorm, other than images), this is Keras's own.
+    than the last, renorm, float64, other than images), this is Keras's own.
     """
 
     def call(
         self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
     ) -> tf.Tensor:
         rank, last = len(inputs.shape), self.axis in (-1, len(inputs.shape) - 1)
-        if self.synchronized or mask is not None or not last or rank != 4 or self.renorm:
+        other = self.synchronized or mask is not None or not last or rank != 4 or self.renorm
+        if other or self.compute_dtype == "float64":
             return super().call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]
         gamma = self.gamma.value if self.scale else tf.ones(channels)

@@ -162,21 +162,6 @@ def select_rounds(rounds: range, repel_from: str) -> range:
     return rounds[max(0, len(rounds) - count) :]
 
 
-def check_runs(config: Config) -> None:
-    """Raises InputError if a run of --repel_runs is not one, is empty or of another network."""
-    for path in config.repel_runs:
-        other = RunDir(path)
-        theirs = other.config()
-        if not other.finished_rounds():
-            raise InputError(f"--repel_runs={path}: expected a run with a finished round.")
-        for flag in ("model", "dataset"):
-            if theirs[flag] != getattr(config, flag):
-                raise InputError(
-                    f"--repel_runs={path}: expected a run with --{flag}={getattr(config, flag)}. "
-                    f"Received: {theirs[flag]}"
-                )
-
-
 def check_shapes(source: RunDir, round: int, weights: Weights, masks: Masks) -> None:
     """Raises InputError if a round's kernels are not those of this network."""
     for path, mask in masks.items():

@@ -49,17 +49,17 @@ class ProgressBar:
 
     Args:
         round, rounds: this round, and how many there are.
-        steps: training steps of one round.
+        steps: of the schedule, that the round goes through.
     """
 
-    def __init__(self, round: int, rounds: int, steps: int):
+    def __init__(self, round: int, rounds: int, steps: range):
         self.name = f"round {round} of {rounds - 1}"
-        self.steps_to_run_end = (rounds - round) * steps
+        self.run_end = steps.stop + (rounds - round - 1) * len(steps)
         # (step, time) of the first update: what came before it compiled
         self.first: tuple[int, float] | None = None
-        self.done = 0
+        self.done = steps.start
         self.bar = tqdm(
-            total=steps,
+            total=len(steps),
             desc=self.name,
             leave=False,
             dynamic_ncols=True,
@@ -73,7 +73,7 @@ class ProgressBar:
         self.first = self.first or (step, now)
         if step > self.first[0]:
             pace = (now - self.first[1]) / (step - self.first[0])
-            left = tqdm.format_interval((self.steps_to_run_end - step) * pace)
+            left = tqdm.format_interval((self.run_end - step) * pace)
         self.bar.set_description_str(
             f"{self.name}, epoch {-(-step // steps_per_epoch)}, loss {progress.loss:.4f}, "
             f"accuracy {progress.accuracy:.2%}, run ends in {left}",

@@ -8,7 +8,10 @@ from lottery_tf import masking
 from lottery_tf.config import Config
 from lottery_tf.datasets import PreparedDataset
 from lottery_tf.errors import InputError
+from lottery_tf.method import Array
+from lottery_tf.method.schedules import parse_step
 from lottery_tf.training.devices import Cluster
+from lottery_tf.training.training import Training
 
 
 def check_batch(config: Config, directory: PreparedDataset, cluster: Cluster) -> None:
@@ -30,6 +33,18 @@ def check_batch(config: Config, directory: PreparedDataset, cluster: Cluster) ->
         )
 
 
+def rewind_step(config: Config, steps_per_epoch: int) -> int:
+    """The step of --rewind_to, 0 without; InputError if it lies behind the end of training."""
+    step = parse_step("--rewind_to", config.rewind_to or "0", steps_per_epoch)
+    steps = config.epochs * steps_per_epoch
+    if step >= steps:
+        raise InputError(
+            f"--rewind_to={config.rewind_to}: expected a step before the end of training, {steps}. "
+            f"Received: {step}"
+        )
+    return step
+
+
 def use_xla(config: Config, network: Any, cluster: Cluster) -> bool:
     """Whether --jit_compile asks for XLA; "auto" where it is faster, and possible."""
     several = cluster.replicas > 1  # XLA compiles no loop around their collectives
@@ -44,6 +59,21 @@ def use_xla(config: Config, network: Any, cluster: Cluster) -> bool:
     on_cpu = not tf.config.list_logical_devices("GPU")
     auto = config.jit_compile == "auto" and not (convolutional and on_cpu) and not several
     return auto or config.jit_compile == "on"
+
+
+def running_means(totals: Array, training: Training, steps_per_epoch: int) -> tuple[float, float]:
+    """(loss, accuracy) of an epoch so far, from Trainer.totals.
+
+    Raises:
+        InputError: the loss was not finite; it names the first update at which.
+    """
+    bad = totals[:, 3][totals[:, 3] > 0]
+    if bad.size:
+        step = training.first + int(bad.min()) - 1
+        epoch = step // steps_per_epoch
+        raise not_finite(training.noise.round, epoch, step, "loss is not finite")
+    loss, hits, examples, _ = totals.sum(0)
+    return float(loss / examples), float(hits / examples)
 
 
 def not_finite(round: int, epoch: int, step: int, what: str) -> InputError:

@@ -12,6 +12,7 @@ from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
 from lottery_tf.store import files
+from lottery_tf.training import launchers
 from lottery_tf.training.workers import alarm, meet, naming_the_lost
 
 
@@ -25,18 +26,16 @@ def connect(config: Config) -> "Cluster":
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     _split_cpu(config.cpu_devices)
-    resolver = _resolver()
-    several = resolver and resolver.cluster_spec().num_tasks("worker") > 1
+    resolver = launchers.resolver()
     # Asking for logical devices starts the runtime, which several workers must start together.
     kind = config.strategy
-    if kind == "auto" and several:
+    if kind == "auto" and resolver:
         kind = "multi_worker"
     if kind == "multi_worker":
-        if not several:
+        if not resolver:
             raise InputError(
                 "--strategy=multi_worker expects two or more workers in TF_CONFIG, as "
-                '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", '
-                '"index": 0}}, or in the environment of a Slurm step. Received: '
+                f"{launchers.EXAMPLE}, or in the environment of a Slurm step. Received: "
                 f"TF_CONFIG={os.environ.get('TF_CONFIG', '')}"
             )
         return _several_hosts(resolver, config)
@@ -66,28 +65,6 @@ def _split_cpu(count):
     if len(tf.config.get_logical_device_configuration(cpu) or [cpu]) != count:
         parts = [tf.config.LogicalDeviceConfiguration()] * count
         tf.config.set_logical_device_configuration(cpu, parts)
-
-
-def _resolver():
-    """What names the workers: TF_CONFIG, or the environment of a Slurm step; None without."""
-    if "TF_CONFIG" in os.environ:
-        try:
-            resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
-            resolver.cluster_spec()
-        except ValueError as error:
-            raise InputError(f"TF_CONFIG is not as TensorFlow expects it: {error}.") from None
-        return resolver
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
-    if tasks > 1:
-        slurm = tf.distribute.cluster_resolver.SlurmClusterResolver
-        gpus = len(tf.config.list_physical_devices("GPU"))
-        # The resolver knows no nodes without GPUs: there it is told of some, and not to set them.
-        return (
-            slurm(gpus_per_node=gpus)
-            if gpus
-            else slurm(gpus_per_node=tasks, gpus_per_task=1, auto_set_gpu=False)
-        )
-    return None
 
 
 def _several_hosts(resolver, config):

@@ -22,6 +22,7 @@ from lottery_tf.store.checkpoints import Checkpoint, Progress
 from lottery_tf.training import checks, feeds
 from lottery_tf.training.devices import Cluster
 from lottery_tf.training.evaluation import Evaluator
+from lottery_tf.training.gradual import Gradual
 from lottery_tf.training.squared_gradients import mean_squared_gradients
 from lottery_tf.training.state import State
 from lottery_tf.training.trainer import Trainer
@@ -62,6 +63,8 @@ class Engine:
         self.steps_per_epoch = self.feed.steps_per_epoch
         self.steps = config.epochs * self.steps_per_epoch
         self.rates = learning_rates(config, self.steps_per_epoch)
+        self.rewind_step = checks.rewind_step(config, self.steps_per_epoch)
+        self._gradual = Gradual(config, None, self.steps_per_epoch)
         self.normalise = feeds.normaliser(config, directory)
         self.augment = feeds.augment(config, directory)
         self.jit = checks.use_xla(config, self.network, cluster)
@@ -80,6 +83,10 @@ class Engine:
         """{kernel path: bool array}, True everywhere."""
         kernels = masking.kernels(self.network)
         return {path: np.ones(kernel.mask.shape, bool) for path, kernel in kernels.items()}
+
+    def masks(self) -> Masks:
+        """{kernel path: bool array} of the network as it is."""
+        return masking.get_masks(self.network)
 
     def _step(self, batch, rate, optima):
         images, labels, draws = self.feed.of_replica(*batch)
@@ -109,15 +116,15 @@ class Engine:
 
         Returns:
             (weights, history): new {variable path: array}, and per finished epoch a dict of
-            epoch (from 1), step, learning_rate, train_loss, train_accuracy (running means over
-            the epoch of the cross-entropy alone), test_loss, test_accuracy, test_largest_class
-            (part of the test examples given the most frequent answer), seconds (of all) and
-            train_seconds (of the steps).
+            epoch (from 1), step, learning_rate, train_loss, train_accuracy (running means, without
+            other losses), test_loss, test_accuracy, test_largest_class (part of the examples given
+            the most frequent answer), seconds (of all) and train_seconds (of the steps).
 
         Raises:
             InputError: the loss is not finite, or a streamed file is damaged.
         """
         last = self.steps if training.last is None else training.last
+        self._gradual = Gradual(self.config, training.density, self.steps_per_epoch)
         self._on_devices = to_devices(training.optima, self.cluster)
         self.compile_seconds = 0.0
         if training.optima:
@@ -128,6 +135,7 @@ class Engine:
         else:
             progress = Progress(training.first)
             self._state.start(training)
+            self._prune_before(progress.step, training.noise.round)
         while progress.step < last:
             before = progress
             for progress in self._epoch(training, before, last):
@@ -149,12 +157,16 @@ class Engine:
         if step == 0:
             self.trainer.set_totals(0)
         began = time.perf_counter()
-        rates = tf.constant(self.rates[base : base + self.steps_per_epoch])
+        steps = np.arange(base, base + self.steps_per_epoch)
+        rates = tf.constant(self.rates[np.minimum(steps, self.steps - 1)])
+        # Where something happens between two steps, a piece ends.
+        halts = [at - base for at in (self.rewind_step, *self._gradual.densities)]
         data = self.feed.epoch(training.noise, epoch, step)
         while step < stop:
-            piece = min(stop, step + self._piece_steps())
+            piece = min(stop, step + self._piece_steps(), *(at for at in halts if at > step))
             train_seconds, totals = self._run_piece(data, rates, step, piece)
-            loss, accuracy = self._running_means(totals, training)
+            loss, accuracy = checks.running_means(totals, training, self.steps_per_epoch)
+            self._prune_before(base + piece, training.noise.round)
             progress = dataclasses.replace(
                 progress,
                 step=base + piece,
@@ -175,6 +187,12 @@ class Engine:
             )
             yield progress
             began = time.perf_counter()
+
+    def _prune_before(self, step, round):
+        """Prunes gradually, if that is due before a step."""
+        if step in self._gradual.densities:
+            weights, masks = masking.get_weights(self.network), self.masks()
+            self._state.prune(self._gradual.prune(step, weights, masks, round))
 
     def _run_piece(self, data, rates, first, last):
         """(seconds, Trainer.totals) after steps first to last - 1 of an epoch."""
@@ -199,16 +217,6 @@ class Engine:
         if self._seconds_per_step is None:
             return 1  # compiles
         return max(1, int(PIECE_SECONDS / self._seconds_per_step))
-
-    def _running_means(self, totals, training):
-        """(loss, accuracy) of the epoch so far; InputError if the loss is not finite."""
-        bad = totals[:, 3][totals[:, 3] > 0]
-        if bad.size:
-            step = training.first + int(bad.min()) - 1
-            epoch = step // self.steps_per_epoch
-            raise checks.not_finite(training.noise.round, epoch, step, "loss is not finite")
-        loss, hits, examples, _ = totals.sum(0)
-        return float(loss / examples), float(hits / examples)
 
     def _row(self, training, progress, rate):
         """The row of the history for the epoch that ends here, without its times."""

@@ -80,7 +80,9 @@ class Resident:
         self.steps_per_epoch = self.split.examples // config.batch_size
         self.test_examples = directory.splits["test"].examples
         self.train = tuple(map(cluster.copies, tfrecords.read(directory, "train")))
-        self.test = tuple(map(tf.constant, tfrecords.read(directory, "test")))
+        # Of the test split each worker holds its own part.
+        part = slice(cluster.worker, None, cluster.workers)
+        self.test = tuple(tf.constant(a[part]) for a in tfrecords.read(directory, "test"))
         # each: uint8 (examples, h, w, c), int32 (examples,)
 
     def epoch(self, noise: Noise, epoch: int, first_step: int) -> tuple:
@@ -109,10 +111,13 @@ class Resident:
         """The training split in order, in batches; the last one may be smaller."""
         yield from _cut(*map(self.cluster.local, self.train))
 
+    def test_pieces(self) -> Batches:
+        """This worker's part of the test split, in one piece."""
+        yield self.test
+
     def test_batches(self) -> Batches:
         """This worker's part of the test split in batches; the last one may be smaller."""
-        images, labels = (array[self.cluster.worker :: self.cluster.workers] for array in self.test)
-        yield from _cut(images, labels)
+        yield from _cut(*self.test)
 
     def check(self) -> None:
         """What is in memory was checked when it was read."""
@@ -193,6 +198,8 @@ class Streamed:
         batch = EVALUATION_BATCH if self.directory.one_size else LARGE_EVALUATION_BATCH
         part = self.cluster.worker, self.cluster.workers
         return tfrecords.stream_in_order(self.directory, "test", batch_size=batch, part=part)
+
+    test_pieces = test_batches
 
     def check(self) -> None:
         """Reads every record; raises InputError if a shard is damaged, and names it."""

@@ -6,12 +6,14 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from lottery_tf import masking
 from lottery_tf.config import Config
-from lottery_tf.method import Masks, Weights, collapse, pruning
+from lottery_tf.errors import InputError
+from lottery_tf.method import Weights, collapse, pruning
 from lottery_tf.output import Row
 from lottery_tf.output.summaries import Summaries
 from lottery_tf.repulsion.optima import compare_with_optima
-from lottery_tf.store import checkpoints
+from lottery_tf.store import checkpoints, rewind_points
 from lottery_tf.store.checkpoints import Progress
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import console
@@ -27,8 +29,8 @@ TENSORBOARD, TERMINAL = "TensorBoard's files", "the terminal"  # what a round is
 class Silent:
     """What the other workers show and save: nothing."""
 
-    def begin(self, progress: Progress | None) -> None:
-        """A round begins, or goes on at a Progress."""
+    def begin(self, steps: range, progress: Progress | None) -> None:
+        """A training of some steps begins, or goes on at a Progress."""
 
     def show(self, progress: Progress) -> None:
         """A piece of the round is done."""
@@ -41,6 +43,35 @@ class Silent:
 
     def report(self, line: str) -> None:
         """Something is worth a line."""
+
+
+class Bar(Silent):
+    """Shows a training that is no round as a progress bar.
+
+    Args:
+        what: its name.
+    """
+
+    def __init__(self, what: str):
+        self.what = what
+
+    def begin(self, steps: range, progress: Progress | None) -> None:
+        """Opens the bar, at a Progress where there is one."""
+        self.bar, self.first = console.progress(len(steps), self.what), steps.start
+        if progress:
+            self.show(progress)
+
+    def show(self, progress: Progress) -> None:
+        """Moves the bar."""
+        self.bar.update(progress.step - self.first - self.bar.n)
+
+    def end(self) -> None:
+        """Removes the bar."""
+        self.bar.close()
+
+    def report(self, line: str) -> None:
+        """Tells the user."""
+        console.say(line)
 
 
 class Recorder(Silent):
@@ -83,11 +114,13 @@ class Recorder(Silent):
         with contextlib.suppress(Exception):  # the log has it
             console.say(line)
 
-    def begin(self, progress: Progress | None) -> None:
+    def begin(self, steps: range, progress: Progress | None) -> None:
         """Shows a round from its begin, or from a Progress."""
         self.began = time.perf_counter()
         with self._only_shows(TERMINAL):
-            self.bar = console.ProgressBar(self.round, self.config.rounds, self.engine.steps)
+            self.bar = console.ProgressBar(self.round, self.config.rounds, steps)
+        if not self.round and not progress:
+            rewind_points.forget(self.run.path)  # of a round 0 that is trained again
         with self._only_shows(TENSORBOARD):
             self.summaries.start_round(self.round)
         if progress:
@@ -97,10 +130,19 @@ class Recorder(Silent):
                 self.add_epoch(row)
 
     def show(self, progress: Progress) -> None:
-        """Moves the progress bar."""
+        """Moves the progress bar; stores the rewind point when round 0 comes by."""
         with self._only_shows(TERMINAL):
             if self.bar:
                 self.bar.update(progress, self.engine.steps_per_epoch)
+        if not self.round and 0 < progress.step == self.engine.rewind_step:
+            self._save_rewind_point(progress.step)
+
+    def _save_rewind_point(self, step):
+        try:
+            weights = masking.get_weights(self.engine.network)
+            rewind_points.save(self.run.path, step, weights)
+        except InputError as error:  # it can be made again
+            self.report(f"No rewind point at step {step}: {error}")
 
     def add_epoch(self, row: Row) -> None:
         """Adds a row of the history to TensorBoard's curves."""
@@ -113,31 +155,23 @@ class Recorder(Silent):
             if self.bar:
                 self.bar.close()
 
-    def save(self, training: Training, final: Weights, history: list[Row], pruned: Masks,
-             threshold: pruning.Threshold, squared_gradients: Weights | None) -> None:  # fmt: skip
+    def save(self, training: Training, final: Weights, history: list[Row],
+             threshold: pruning.Threshold, squared_gradients: Weights | None,
+             measures: Row, *, exhausted: bool) -> None:  # fmt: skip
         """Saves a round, then shows it: its row, TensorBoard, and a line where a collapse begins.
 
         Args:
             training: Training.
             final, history: as Engine.train gives them.
-            pruned: the masks of the next round.
             threshold: pruning.Threshold of the pruning after the round.
             squared_gradients: {kernel path: array}, or None.
+            measures: further columns of the metrics.
+            exhausted: whether that pruning removed nothing.
         """
         masks, optima = training.masks, training.optima
-        collapses = self._collapses(masks, pruned, history[-1])
-        metrics = {
-            "round": self.round,
-            "density": pruning.density(masks),
-            "threshold": threshold.removed,
-            **{name: history[-1][name] for name in LAST_EPOCH if name in history[-1]},
-            "seconds": time.perf_counter() - self.began,
-            "train_seconds": sum(row["train_seconds"] for row in history),
-            "compile_seconds": self.engine.compile_seconds,
-            "smallest_kept": threshold.kept,
-            "remaining": pruning.remaining(masks),
-            "collapse": collapse.SEPARATOR.join(collapses) or math.nan,
-        }
+        collapses = self._collapses(masks, history[-1]) + [collapse.NOT_PRUNABLE] * exhausted
+        metrics = self._metrics(masks, history, threshold) | measures
+        metrics["collapse"] = collapse.SEPARATOR.join(collapses) or math.nan
         self.run.save_round(
             self.round,
             masks=masks,
@@ -162,11 +196,21 @@ class Recorder(Silent):
         with self._only_shows(TENSORBOARD):
             self.summaries.finish_round(metrics, final, masks)
 
-    def _collapses(self, masks, pruned, row):
+    def _metrics(self, masks, history, threshold):
+        return {
+            "round": self.round,
+            "density": pruning.density(masks),
+            "threshold": threshold.removed,
+            **{name: history[-1][name] for name in LAST_EPOCH if name in history[-1]},
+            "seconds": time.perf_counter() - self.began,
+            "train_seconds": sum(row["train_seconds"] for row in history),
+            "compile_seconds": self.engine.compile_seconds,
+            "smallest_kept": threshold.kept,
+            "remaining": pruning.remaining(masks),
+        }
+
+    def _collapses(self, masks, row):
         directory, largest_class = self.engine.directory, row.get("test_largest_class", math.nan)
         classes, examples = directory.classes, directory.splits["test"].examples
-        return [
-            *collapse.of_masks(masks),
-            *collapse.of_answers(row["test_accuracy"], largest_class, classes, examples),
-            *collapse.of_pruning(masks, pruned),
-        ]
+        of_answers = collapse.of_answers(row["test_accuracy"], largest_class, classes, examples)
+        return collapse.of_masks(masks) + of_answers

@@ -43,7 +43,8 @@ def train_or_continue(engine: Any, training: Training, path: Path, observer: Sil
         return checkpoint.pack() if checkpoint else {}
 
     checkpoint = Checkpoint.unpack(engine.cluster.broadcast(newest))
-    observer.begin(checkpoint.progress if checkpoint else None)
+    last = engine.steps if training.last is None else training.last
+    observer.begin(range(training.first, last), checkpoint.progress if checkpoint else None)
     watch = _Watch(engine, training, path, observer, stop_signal)
     if checkpoint:
         training = dataclasses.replace(training, start=checkpoint)
@@ -77,7 +78,8 @@ class _Watch:
         minutes = self.engine.config.checkpoint_minutes
         old = 0 < minutes <= (time.perf_counter() - self.saved) / 60
         # At the end of a training there is no need of one.
-        unfinished = progress.step < (self.training.last or self.engine.steps)
+        last = self.engine.steps if self.training.last is None else self.training.last
+        unfinished = progress.step < last
         return self.engine.cluster.is_chief and old and unfinished
 
     def _save(self, checkpoint):

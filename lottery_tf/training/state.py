@@ -4,10 +4,13 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import masking
-from lottery_tf.method import Masks, Weights
+from lottery_tf.masking import optimizer_state
+from lottery_tf.method import Masks, Weights, pruning
 from lottery_tf.training.devices import Cluster
 from lottery_tf.training.trainer import Trainer
 from lottery_tf.training.training import Training
+
+MASK = "masks/"
 
 
 class State:
@@ -20,11 +23,13 @@ class State:
 
     def __init__(self, trainer: Trainer, cluster: Cluster):
         self.trainer, self.network, self.cluster = trainer, trainer.network, cluster
+        self.masks_change = False
         self.dropout = [v for v in self.network.variables if "seed_generator" in v.path]
         self._assign_dropout = tf.function(self._assign)
 
     def start(self, training: Training) -> None:
         """Begins a Training: its weights and masks, a fresh optimizer, its noise's dropout."""
+        self.masks_change = training.density is not None
         masking.set_weights(self.network, training.weights, training.masks)
         self.trainer.reset_optimizer()
         self.trainer.set_totals(0)
@@ -43,17 +48,29 @@ class State:
             state[f"optimizer/{index:04d}"] = variable.numpy()
         for index, variable in enumerate(self.dropout):
             state[f"dropout/{index}"] = variable.numpy()
+        if self.masks_change:
+            masks = masking.get_masks(self.network)
+            state |= {f"{MASK}{path}": mask for path, mask in masks.items()}
         return state | {"totals": self.trainer.totals.numpy()}
 
     def restore(self, state: Weights, masks: Masks) -> None:
         """Goes back to what `capture` gave; the number of replicas may have changed."""
         paths = masking.variables(self.network)
         weights = {path: state[f"weights/{path}"] for path in paths}
-        masking.set_weights(self.network, weights, masks)
+        own = {name.removeprefix(MASK): a for name, a in state.items() if name.startswith(MASK)}
+        self.masks_change = bool(own)
+        masking.set_weights(self.network, weights, own or masks)
         for index, variable in enumerate(self.trainer.optimizer.variables):
             variable.assign(state[f"optimizer/{index:04d}"])
         self.trainer.set_totals(state["totals"])
         self._set_dropout([state[f"dropout/{index}"] for index in range(len(self.dropout))])
+
+    def prune(self, masks: Masks) -> None:
+        """Prunes in the middle of a training; the optimizer forgets what it knew of the pruned."""
+        weights = pruning.apply_masks(masking.get_weights(self.network), masks)
+        masking.set_weights(self.network, weights, masks)
+        variables = self.network.trainable_variables
+        optimizer_state.clear_pruned(self.trainer.optimizer, variables, masks)
 
     def _set_dropout(self, states):
         """Gives every replica a stream of its own; the state of the first one names them all."""

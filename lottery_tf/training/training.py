@@ -23,7 +23,9 @@ class Training:
         masks: {kernel path: bool array}.
         noise: Noise, the order of the data and the augmentation.
         optima: Optima to be repelled from, or attracted to; None without.
-        first, last: steps of the schedule; last=None for the whole of it.
+        first, last: steps of the schedule; last=None for the whole of it. Behind its end the
+            rate is that of its last step.
+        density: to which it is pruned gradually on the way; None without.
     """
 
     start: Weights | Checkpoint
@@ -32,6 +34,7 @@ class Training:
     optima: Optima | None = None
     first: int = 0
     last: int | None = None
+    density: float | None = None
 
     @property
     def weights(self) -> Weights:
@@ -40,8 +43,10 @@ class Training:
         return self.start
 
     def pack(self) -> dict:
-        """Dicts of arrays alone, as other workers are sent it; without the noise, and whole."""
+        """Dicts of arrays alone, as other workers are sent it; without the noise."""
+        options = {"last": self.last, "density": self.density}
         return {
+            **{name: np.array(value) for name, value in options.items() if value is not None},
             "start": self.start,
             "masks": self.masks,
             "optima": self.optima.pack() if self.optima else {},
@@ -52,7 +57,10 @@ class Training:
     def unpack(cls, packed: dict, noise: Noise) -> "Training":
         """The Training that `pack` was called on."""
         optima = Optima.unpack(packed.get("optima", {}))
-        return cls(packed["start"], packed["masks"], noise, optima, int(packed["first"]))
+        last = int(packed["last"]) if "last" in packed else None
+        density = float(packed["density"]) if "density" in packed else None
+        first = int(packed["first"])
+        return cls(packed["start"], packed["masks"], noise, optima, first, last, density)
 
     def digest(self) -> str:
         """A hexadecimal number of all of it."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from lottery_tf.errors import WorkerLost
+from lottery_tf.errors import InputError, WorkerLost
 
 PROBE_SECONDS = 5.0
 # What TensorFlow raises when a worker dies or does not answer.
@@ -31,13 +31,23 @@ def meet(addresses: Sequence[str], worker: int, seconds: float) -> None:
     TensorFlow would wait for it without end, deaf to signals.
     """
     deadline = time.monotonic() + seconds
-    with socket.create_server(("", int(addresses[worker].rpartition(":")[2]))):
+    with _listening(addresses[worker]):
         waiting = set(range(len(addresses))) - {worker}
         while waiting:
             waiting = {index for index in waiting if not _answers(addresses[index])}
             if waiting and time.monotonic() > deadline:
                 raise WorkerLost(_lost(addresses, worker, ""))
             time.sleep(0.1)
+
+
+def _listening(address):
+    try:
+        return socket.create_server(("", int(address.rpartition(":")[2])))
+    except OSError as error:
+        raise InputError(
+            f"Cannot listen on the port of this worker, {address}: {error.strerror}. Expected a "
+            "free port of this machine, the same in TF_CONFIG on all of them."
+        ) from None
 
 
 @contextlib.contextmanager

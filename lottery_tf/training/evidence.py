@@ -1,0 +1,73 @@
+"""What criteria are a function of, gathered from a network and a fixed sample of its data."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from lottery_tf import models
+from lottery_tf.masking.gradients import Flow, Gradients
+from lottery_tf.method import Weights, streams
+
+EXAMPLES_PER_CLASS = 10  # Lee et al. 2019 and Wang et al. 2020 take as many
+
+
+class Evidence:
+    """The evidence of a run's criteria; one process computes it, on one device.
+
+    The sample is the first EXAMPLES_PER_CLASS training examples of each class, unaugmented. Before
+    training, BatchNorm's running statistics say nothing yet: there a batch is normalised by itself.
+
+    Args:
+        engine: Engine.
+    """
+
+    def __init__(self, engine: Any):
+        self.engine, self.config = engine, engine.config
+
+    def of(self, start: Callable[[], Weights], trained: Weights, round: int) -> dict[str, Callable]:
+        """{name of the evidence: a function of the masks that gives {kernel path: array}}.
+
+        Args:
+            start: a function that gives {variable path: array}, before the training of a round.
+            trained: {variable path: array}, after it.
+            round: its number.
+        """
+        return {
+            "initial": lambda masks: start(),
+            "uniform": functools.partial(streams.uniform, self.config.init_seed, round),
+            "initial_gradient": lambda masks: self.gradients.mean(start(), masks, training=True),
+            "trained_gradient": lambda masks: self.gradients.mean(trained, masks, training=False),
+            "initial_hessian_gradient": lambda masks: self.gradients.hessian(start(), masks),
+            "initial_flow": lambda masks: self.flow.of(start(), masks),
+        }
+
+    @functools.cached_property
+    def gradients(self) -> Gradients:
+        """The Gradients on the sample."""
+        images, labels = self._sample()
+        return Gradients(self.engine.network, self.engine.normalise(images), labels)
+
+    @functools.cached_property
+    def flow(self) -> Flow:
+        """The Flow of the network."""
+        engine = self.engine
+        shape, classes = engine.directory.input_shape, engine.directory.classes
+        return Flow(models.build(self.config, shape, classes, seed=0, policy="float64"))
+
+    def _sample(self):
+        """(images uint8 (examples, h, w, c), labels (examples,)), by their place in the split."""
+        wanted = np.full(self.engine.directory.classes, EXAMPLES_PER_CLASS)
+        images, labels = [], []
+        for batch, numbers in self.engine.feed.train_batches():
+            numbers = np.asarray(numbers)
+            for label in np.unique(numbers):
+                places = np.flatnonzero(numbers == label)[: wanted[label]]
+                wanted[label] -= len(places)
+                images.append(tf.gather(batch, places))
+                labels.append(numbers[places])
+            if not wanted.any():
+                break
+        return tf.concat(images, 0), tf.constant(np.concatenate(labels))

@@ -1,0 +1,102 @@
+"""Gradual pruning inside one training (Zhu & Gupta 2017): when, and to which density."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from lottery_tf.config import Config
+from lottery_tf.errors import InputError
+from lottery_tf.method import Masks, Weights, pruning, streams
+from lottery_tf.method.schedules import parse_step
+
+
+class Gradual:
+    """The gradual pruning of one training.
+
+    Args:
+        config: Config.
+        density: what is left at the end; None: nothing is pruned on the way.
+        steps_per_epoch: updates per epoch.
+
+    Attributes:
+        densities: {step: density to prune to before it}.
+
+    Raises:
+        InputError: as `schedule`.
+    """
+
+    def __init__(self, config: Config, density: float | None, steps_per_epoch: int):
+        self.config = config
+        self.densities = {} if density is None else schedule(config, density, steps_per_epoch)
+
+    def prune(self, step: int, weights: Weights, masks: Masks, round: int) -> Masks:
+        """The masks from a step on; weights and masks are those before it."""
+        amount = self.config.amount(self.densities[step])
+        uniform = functools.partial(streams.uniform, self.config.init_seed, round)
+        pruned, _ = pruning.prune(
+            weights, masks, amount, criterion=self.config.criterion, uniform=uniform
+        )
+        return pruned
+
+
+def schedule(config: Config, density: float, steps_per_epoch: int) -> dict[int, float]:
+    """{step: density to prune to before it}, by the pruning toolkit's own schedules.
+
+    tensorflow_model_optimization's PolynomialDecay or ConstantSparsity say when and how much; which
+    weights go is decided by our exact top-k. A step that would remove nothing is left out.
+
+    Args:
+        config: Config; its prune_schedule, prune_begin, prune_end and prune_frequency.
+        density: what is left at the end.
+        steps_per_epoch: updates per epoch.
+
+    Raises:
+        InputError: the first pruning comes after the last one, or the last after the training.
+    """
+    steps = config.epochs * steps_per_epoch
+    begin = parse_step("--prune_begin", config.prune_begin, steps_per_epoch)
+    end = parse_step("--prune_end", config.prune_end or str(steps * 3 // 4), steps_per_epoch)
+    every = config.prune_frequency
+    if not begin < end < steps:
+        raise InputError(
+            "--prune_begin and --prune_end: expected two steps, one after the other, before the "
+            f"end of training, {steps}. Received: {begin} and {end}"
+        )
+    end = begin + (end - begin) // every * every  # the last pruning reaches the density
+    if end == begin and config.prune_schedule == "polynomial":
+        raise InputError(f"--prune_frequency: expected at most {steps - begin}. Received: {every}")
+    with _toolkit() as schedules:
+        if config.prune_schedule == "constant":
+            sparsity_at = schedules.ConstantSparsity(1 - density, begin, end, every)
+        else:
+            sparsity_at = schedules.PolynomialDecay(0.0, 1 - density, begin, end, 3, every)
+    turns = tf.range(steps)
+    due, sparsity = sparsity_at(turns)
+    due = tf.broadcast_to(due, turns.shape).numpy()
+    sparsity = tf.broadcast_to(sparsity, turns.shape).numpy().astype(float)
+    found = {int(step): 1 - float(sparsity[step]) for step in turns[due].numpy()}
+    last = max(found)  # exactly the density that was asked for; the schedule computes in float32
+    return {step: left for step, left in found.items() if left < 1} | {last: density}
+
+
+@contextlib.contextmanager
+def _toolkit() -> Iterator[Any]:
+    """tensorflow_model_optimization's schedules.
+
+    It asks TensorFlow for Keras 2 by an environment variable that child processes would inherit.
+    """
+    name = "TF_USE_LEGACY_KERAS"
+    before = os.environ.get(name)
+    try:
+        import tensorflow_model_optimization as toolkit  # type: ignore[import-untyped]
+
+        yield toolkit.sparsity.keras
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before

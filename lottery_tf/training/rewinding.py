@@ -1,0 +1,49 @@
+"""The rewind point of a run: round 0 after k steps (Frankle et al. 2019, Algorithm 1)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lottery_tf.method.streams import Noise
+from lottery_tf.store import checkpoints, rewind_points
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.training.recorder import Bar, Silent
+from lottery_tf.training.resumable import train_or_continue
+from lottery_tf.training.training import Training, broadcast_training
+
+
+def make_again(engine: Any, run: RunDir, step: int, stop_signal: Callable[[], int]) -> None:
+    """Makes a rewind point that a run lacks, from the start and the noise of its round 0.
+
+    It holds the bits that round 0 would have stored. Every worker calls this; the chief alone reads
+    and writes the run, whose round 0 is finished.
+
+    Args:
+        engine: Engine of the run.
+        run: RunDir.
+        step: of the schedule.
+        stop_signal: as in `train_or_continue`.
+
+    Raises:
+        Interrupted: a worker received a signal; a checkpoint is saved.
+    """
+    cluster, noise = engine.cluster, Noise(engine.config.data_seed, 0)
+    there = cluster.broadcast(
+        lambda: {"there": np.array(not step or rewind_points.exists(run.path, step))}
+    )
+    if there["there"]:
+        return
+    training = broadcast_training(
+        cluster,
+        lambda: Training(run.initial(0), engine.dense_masks(), noise, last=step),
+        noise,
+    )
+    path = run.path / rewind_points.NAME
+    observer = Bar(f"round 0 up to step {step}, again") if cluster.is_chief else Silent()
+    if cluster.is_chief:
+        path.mkdir(exist_ok=True)
+    weights, _ = train_or_continue(engine, training, path, observer, stop_signal)
+    if cluster.is_chief:
+        rewind_points.save(run.path, step, weights)
+        checkpoints.forget(path)

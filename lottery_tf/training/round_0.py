@@ -1,0 +1,86 @@
+"""The round 0 of another run, and what other runs must be to be used. NumPy only."""
+
+import dataclasses
+from typing import Any
+
+from lottery_tf.config import Config
+from lottery_tf.config.pruning import PruningFlags
+from lottery_tf.config.repulsion import RepulsionFlags
+from lottery_tf.errors import InputError
+from lottery_tf.store import rewind_points
+from lottery_tf.store.rundir import RunDir, differences
+
+# What round 0, which is dense, starts from W_0 and is repelled from nothing, does not depend on.
+LATER = {f.name for flags in (PruningFlags, RepulsionFlags) for f in dataclasses.fields(flags)}
+
+
+def check_other_runs(config: Config) -> None:
+    """Raises InputError if a run that a flag names is not one, or does not fit this one."""
+    for path in config.repel_runs:
+        if not _of_same_network(config, "repel_runs", path).finished_rounds():
+            raise InputError(f"--repel_runs={path}: expected a run with a finished round.")
+    if config.masks_from:
+        _of_same_network(config, "masks_from", config.masks_from)
+    if config.round_0_from:
+        _check_round_0(config)
+
+
+def _of_same_network(config, flag, path):
+    run = RunDir(path)
+    theirs = run.config()
+    for name in ("model", "dataset"):
+        if theirs[name] != getattr(config, name):
+            raise InputError(
+                f"--{flag}={path}: expected a run with --{name}={getattr(config, name)}. "
+                f"Received: {theirs[name]}"
+            )
+    return run
+
+
+def _check_round_0(config):
+    path = config.round_0_from
+    other = RunDir(path)
+    differ = differences(other.config(), config, how=False)
+    lines = [
+        f"--{name}: {old} there, {new} here"
+        for name, (old, new) in differ.items()
+        if name not in LATER
+    ]
+    if lines:
+        raise InputError(
+            f"--round_0_from={path}: expected a run whose round 0 is that of this one. "
+            f"{'; '.join(lines)}"
+        )
+    if not other.finished_rounds():
+        raise InputError(f"--round_0_from={path}: expected a run with a finished round 0.")
+
+
+def take_round_0(config: Config, run: RunDir, tickets: Any) -> None:
+    """Saves the round 0 of --round_0_from as this run's, with its rewind points.
+
+    Args:
+        config: Config.
+        run: an open RunDir without a round.
+        tickets: Tickets of the run: the threshold in the row is that of its own pruning.
+
+    Raises:
+        InputError: the other round is damaged, or has no squared gradients where this run is
+            repelled with them.
+    """
+    other = RunDir(config.round_0_from)
+    masks, initial, final = other.masks(0), other.initial(0), other.final(0)
+    weighted = config.repel and config.repel_weighting == "saliency"
+    _, threshold = tickets.prune_after(0, masks, lambda: initial, final)
+    for step in rewind_points.steps(other.path):
+        rewind_points.save(run.path, step, rewind_points.read(other.path, step) or {})
+    row = other.metrics()[0] | {"threshold": threshold.removed, "smallest_kept": threshold.kept}
+    run.save_round(
+        0,
+        masks=masks,
+        initial=initial,
+        final=final,
+        history=other.history(0),
+        metrics=row,
+        squared_gradients=other.squared_gradients(0) if weighted else None,
+    )
+    run.log(f"round 0 was taken from {other.path}")

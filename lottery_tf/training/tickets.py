@@ -1,0 +1,182 @@
+"""Where the masks and the start of a round come from; the chief of a run alone decides."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from lottery_tf.config import Config
+from lottery_tf.errors import InputError
+from lottery_tf.method import Masks, Weights, collapse, pruning, streams
+from lottery_tf.method.allocation import allocate
+from lottery_tf.method.resets import RESETS, Sources
+from lottery_tf.repulsion.optima import optima_of
+from lottery_tf.store import rewind_points
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.training.evidence import Evidence
+from lottery_tf.training.training import Training
+
+Initialization = Callable[[int], Weights]  # of a round
+
+
+class Tickets:
+    """Resets and prunes the rounds of a run.
+
+    Args:
+        config: Config.
+        run: an open RunDir.
+        engine: Engine.
+        initialization: of a round, its fresh weights.
+
+    Raises:
+        InputError: a flag names a layer that the network does not have, or a density cannot be
+            reached.
+    """
+
+    def __init__(self, config: Config, run: RunDir, engine: Any, initialization: Initialization):
+        self.config, self.run, self.engine = config, run, engine
+        self.initialization = initialization
+        self.evidence = Evidence(engine)
+        for density in config.targets or (None,):
+            allocate(config.amount(density), engine.dense_masks())  # said now if it is impossible
+
+    def reset(self, masks: Masks, noise: streams.Noise) -> Training:
+        """The Training of a round: its start under its masks, its steps, and its optima.
+
+        Round 0 starts from W_0, the initialization of round 0, whatever the reset.
+
+        Args:
+            masks: what `prune` left after the round before; of round 0, dense ones.
+            noise: of the round.
+
+        Raises:
+            InputError: --masks_from has no such round or another network, or the rewind point is
+                damaged.
+        """
+        config, round = self.config, noise.round
+        if not round:
+            start, first = RESETS["init"](self._sources(0), masks, 0)
+            return Training(start, masks, noise, optima_of(config, self.run, 0, masks), first)
+        if config.masks_from:
+            masks = self._masks_from(round)
+        elif config.prune_at != "round":
+            masks = self.engine.dense_masks()
+        start, first = RESETS[config.reset](self._sources(round), masks, round)
+        density = config.targets[round - 1] if config.prune_at == "train" else None
+        if config.prune_at == "init":
+            masks, _ = self._prune(masks, lambda: start, start, round, config.targets[round - 1])
+            start = pruning.apply_masks(start, masks)
+        optima = optima_of(config, self.run, round, masks)
+        return Training(start, masks, noise, optima, first, self._last(round, first), density)
+
+    def prune(self, training: Training, trained: Weights) -> tuple[Masks, pruning.Threshold]:
+        """(masks after a round, Threshold); nothing is pruned where masks come from elsewhere."""
+        return self.prune_after(
+            training.noise.round, training.masks, lambda: training.weights, trained
+        )
+
+    def prune_finished(self, round: int) -> tuple[Masks, pruning.Threshold]:
+        """As `prune`, of a round that the run holds."""
+        run = self.run
+        start = functools.partial(run.initial, round)
+        return self.prune_after(round, run.masks(round), start, run.final(round))
+
+    def prune_after(self, round: int, masks: Masks, start: Callable[[], Weights],
+                    trained: Weights) -> tuple[Masks, pruning.Threshold]:  # fmt: skip
+        """As `prune`, of a finished round: its masks, its start and its end."""
+        config = self.config
+        done = round >= len(config.targets) if config.targets else False
+        if config.masks_from or config.prune_at != "round" or done:
+            return masks, pruning.Threshold(np.nan, np.nan)
+        density = config.targets[round] if config.targets else None
+        return self._prune(masks, start, trained, round, density)
+
+    def is_exhausted(self, masks: Masks, pruned: Masks) -> bool:
+        """Whether --prune_fraction removed nothing of masks, as it would after further rounds."""
+        config = self.config
+        by_fraction = not (config.targets or config.masks_from or config.prune_at != "round")
+        return bool(by_fraction and collapse.of_pruning(masks, pruned))
+
+    def _prune(self, masks, start, trained, round, density):
+        evidence = self.evidence.of(start, trained, round)
+        return pruning.prune(
+            trained,
+            masks,
+            self.config.amount(density),
+            criterion=self.config.criterion,
+            iterations=self.config.iterations,
+            **evidence,
+        )
+
+    def _sources(self, round):
+        config, engine, run = self.config, self.engine, self.run
+
+        def rewind_point():
+            stored = rewind_points.read(run.path, engine.rewind_step)
+            return self.initialization(0) if not engine.rewind_step else stored
+
+        return Sources(
+            self.initialization,
+            trained=lambda: run.final(round - 1),
+            rewind_point=rewind_point,
+            rewind_step=engine.rewind_step,
+            last_step=engine.steps,
+            generator=functools.partial(streams.shuffled_weights, config.init_seed, round),
+        )
+
+    def _last(self, round, first):
+        """The step that a round ends at; None: that of the schedule."""
+        config, engine = self.config, self.engine
+        if config.early_stop == "connected" and round > 1:
+            barrier = self.run.metrics()[round - 1]["barrier"]
+            short = first + config.short_epochs * engine.steps_per_epoch
+            if barrier < config.connected_error and short < engine.steps:
+                self.run.log(f"round {round} is short: rounds {round - 2} and {round - 1} are "
+                             f"connected, with a barrier of {barrier:.2%}")  # fmt: skip
+                return short
+        if first >= engine.steps:
+            return first + (config.finetune_epochs or config.epochs) * engine.steps_per_epoch
+        return None
+
+    def _masks_from(self, round):
+        """The masks of the same round of --masks_from, moved where --shuffle_masks says so."""
+        other = RunDir(self.config.masks_from)
+        if round >= other.finished_rounds():
+            raise InputError(
+                f"--masks_from={other.path}: round {round} is not finished there. Wait for it, and "
+                "launch again; the rounds before are kept."
+            )
+        masks, dense = other.masks(round), self.engine.dense_masks()
+        shapes, expected = ({p: a.shape for p, a in m.items()} for m in (masks, dense))
+        if shapes != expected:
+            raise InputError(
+                f"--masks_from={other.path}: expected the kernels of this network, {expected}. "
+                f"Received: {shapes}"
+            )
+        shuffled = shuffle_masks(masks, self.config.shuffle_masks, self.config.init_seed)
+        return {path: shuffled[path] for path in dense}
+
+
+def shuffle_masks(masks: Masks, where: str, init_seed: int) -> Masks:
+    """Masks with as many weights, at random places.
+
+    The places are permuted alike in every round, so that masks that lie in one another still do.
+
+    Args:
+        masks: {kernel path: bool array}.
+        where: "layer", inside each; "global", over all; "none".
+        init_seed: names the permutation.
+    """
+    generator = streams.shuffled_masks(init_seed)
+    if where == "none":
+        return masks
+    if where == "layer":
+        return {
+            path: generator.permutation(mask.ravel()).reshape(mask.shape)
+            for path, mask in masks.items()
+        }
+    flat = generator.permutation(np.concatenate([mask.ravel() for mask in masks.values()]))
+    ends = np.cumsum([mask.size for mask in masks.values()])
+    parts = np.split(flat, ends[:-1])
+    return {p: part.reshape(masks[p].shape) for p, part in zip(masks, parts, strict=True)}

@@ -1,0 +1,135 @@
+"""Image files of every kind -> RGB of 8 bits, with the brightness that they show; or refused."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lottery_tf.datasets import image_files
+from lottery_tf.errors import InputError
+
+GRAY = np.random.default_rng(0).normal(60, 10, (16, 20)).clip(0, 255).astype(np.uint8)
+
+
+def stored(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def gray(mode):
+    return Image.fromarray(GRAY).convert("RGB").convert(mode)
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [
+        *(("L", kind) for kind in ("PNG", "TIFF", "BMP", "GIF", "PPM", "TGA", "JPEG2000")),
+        *(("RGB", kind) for kind in ("PNG", "TIFF", "BMP", "PPM", "TGA", "QOI")),
+        *(("LA", kind) for kind in ("PNG", "TIFF", "TGA")),
+        *(("RGBA", kind) for kind in ("PNG", "TIFF")),
+        ("CMYK", "TIFF"),
+    ],
+)
+def test_modes_of_8_bits_keep_their_pixels(mode, kind):
+    picture = image_files.read("a", stored(gray(mode), kind))
+    assert np.array_equal(picture.pixels(), np.stack([GRAY] * 3, -1))
+    assert (picture.changes, picture.plain, picture.size) == (set(), False, (16, 20))
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("P", "PNG"), ("1", "PNG"), ("YCbCr", "TIFF"), ("LAB", "TIFF"), ("RGB", "WEBP"),
+     ("RGB", "AVIF"), ("CMYK", "JPEG")],
+)  # fmt: skip
+def test_lossy_modes_keep_their_brightness(mode, kind):
+    image = gray("RGB").convert("L") if mode == "LAB" else gray(mode)
+    if mode == "LAB":  # lightness counts 0 to 255, no colour
+        image = Image.merge("LAB", [image, *[Image.new("L", image.size, 128)] * 2])
+        picture = image_files.read("a", stored(image, kind))
+        assert picture.pixels().std((0, 1)) == pytest.approx(GRAY.std(), rel=0.2)
+        return
+    picture = image_files.read("a", stored(image, kind))
+    assert picture.pixels().mean() == pytest.approx(GRAY.mean(), abs=4)
+    assert not picture.plain
+
+
+@pytest.mark.parametrize("level", [0, 1, 60, 190, 255])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM", "JPEG2000"])
+def test_16_bits_are_scaled_to_8(kind, level):
+    image = Image.fromarray(np.full((4, 6), 257 * level, np.uint16))
+    picture = image_files.read("a", stored(image, kind))
+    assert np.array_equal(picture.pixels(), np.full((4, 6, 3), level))
+    assert picture.changes == {image_files.SCALED}
+
+
+def test_16_bits_are_rounded():
+    image = Image.fromarray(np.array([[128, 129, 385, 386, 65535]], np.uint16))
+    picture = image_files.read("a", stored(image, "PNG"))
+    assert picture.pixels()[0, :, 0].tolist() == [0, 1, 1, 2, 255]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [(np.zeros((4, 4), np.float32), "floating-point"), (np.zeros((4, 4), np.int32), "32 bits")],
+)
+def test_pixels_of_no_known_scale_are_refused(pixels, words):
+    with pytest.raises(
+        InputError, match=f"cat/a.tif is no readable image: its pixels are.*{words}"
+    ):
+        image_files.read("cat/a.tif", stored(Image.fromarray(pixels), "TIFF"))
+
+
+def test_what_is_plain_keeps_its_bytes():
+    for mode in ("L", "RGB"):
+        content = stored(gray(mode), "JPEG")
+        assert image_files.read("a", content).plain
+        with Image.open(io.BytesIO(content)) as image:
+            assert np.array_equal(image_files.read("a", content).pixels(), image.convert("RGB"))
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_dropped_transparency_and_frames_are_told(mode):
+    image = gray("L").convert("RGBA")
+    image.putpixel((0, 0), (*[int(GRAY[0, 0])] * 3, 0))
+    options = {}
+    if mode == "P":
+        image, options = gray("P"), {"transparency": bytes([0] * 256)}
+    picture = image_files.read("a", stored(image.convert(mode), "PNG", **options))
+    assert picture.changes == {image_files.OPAQUE}
+    assert picture.pixels().mean() == pytest.approx(GRAY.mean(), abs=4)
+    frames = [Image.new("L", (4, 4), 10), Image.new("L", (4, 4), 200)]
+    content = stored(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    picture = image_files.read("a", content)
+    assert (picture.pixels().max(), picture.changes) == (10, {image_files.FIRST_FRAME})
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])  # Pillow itself turns TIFF
+@pytest.mark.parametrize("orientation", range(10))
+def test_exif_orientations(orientation, kind):
+    exif = Image.Exif()
+    exif[image_files.ORIENTATION] = orientation
+    content = stored(Image.fromarray(GRAY), kind, exif=exif)
+    right = {2: np.fliplr(GRAY), 3: np.rot90(GRAY, 2), 4: np.flipud(GRAY), 5: GRAY.T,
+             6: np.rot90(GRAY, -1), 7: np.rot90(GRAY.T, 2), 8: np.rot90(GRAY)}  # fmt: skip
+    picture = image_files.read("a", content)
+    assert np.array_equal(picture.pixels()[..., 0], right.get(orientation, GRAY))
+    assert (image_files.TURNED in picture.changes) == (orientation in right and kind == "PNG")
+
+
+def test_damaged_files_are_refused_by_name():
+    whole = [stored(gray("RGB"), kind) for kind in ("PNG", "JPEG", "GIF", "TIFF", "WEBP")]
+    generator, messages = np.random.default_rng(0), []
+    for content in whole * 40:
+        damaged = np.frombuffer(content[: generator.integers(1, len(content))], np.uint8).copy()
+        damaged[generator.integers(0, len(damaged), 4)] = generator.integers(0, 256, 4)
+        try:
+            image_files.read("cat/a", damaged.tobytes())
+        except InputError as error:
+            messages.append(str(error))
+    assert len(messages) > 150
+    for message in messages:
+        assert message.startswith("cat/a is no readable image: ")
+        assert "0x" not in message
+        assert "\n" not in message
