@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import keras
 from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.masking import optimizer_state
-from lottery_tf.method import Weights, pruning, streams
+from lottery_tf.method import Weights, collapse, pruning, streams
 from lottery_tf.method.allocation import Amount
 from lottery_tf.method.resets import RESETS, Sources
 
@@ -139,7 +140,8 @@ def rounds(model: keras.Model, rounds: int, fraction: float | None = None, *,
             model.fit(images, labels, epochs=3, callbacks=round.callbacks)
 
     Each turn starts from the reset weights under the next masks, with a fresh optimizer state; the
-    first from what the model has. After the last turn the model is as its training left it.
+    first from what the model has. After the last turn the model is as its training left it. Where
+    nothing more can be pruned they end before, with a warning.
 
     Args:
         model: as `masked` returns it, compiled if its optimizer is to start afresh.
@@ -179,14 +181,25 @@ def rounds(model: keras.Model, rounds: int, fraction: float | None = None, *,
         yield Round(index, pruning.density(masks), first, keeps)
         if index < rounds - 1:
             trained = masking.get_weights(model)
+            before = masks
             masks, _ = pruning.prune(
                 trained,
-                masks,
+                before,
                 Amount(fraction, densities[index] if densities else None, **where),
                 criterion=criterion,
                 iterations=iterations or (100 if criterion == "synflow" else 1),
                 **_evidence(model, weights, trained, data, seed, index),
             )
+            if not densities and collapse.of_pruning(before, masks):
+                return _warn_of_end(index, fraction, masks)
+
+
+def _warn_of_end(index, fraction, masks):
+    warnings.warn(
+        f"The rounds end after round {index}, as a fraction of {fraction} prunes nothing more of "
+        f"{pruning.remaining(masks)} weights.",
+        stacklevel=3,
+    )
 
 
 def _sources(model, start, seed, point, rewind_to):

@@ -7,8 +7,8 @@ Run it again to resume; a run that is finished grows with a larger --rounds.
 
 import dataclasses
 import functools
+import math
 import os
-import platform
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -16,9 +16,12 @@ import numpy as np
 
 from lottery_tf import datasets, models
 from lottery_tf.config import Config, command
-from lottery_tf.method import Weights, streams
+from lottery_tf.config.constraints import check_new
+from lottery_tf.method import Masks, Weights, streams
+from lottery_tf.method.pruning import remaining
 from lottery_tf.rundir import RunDir
 from lottery_tf.terminal import console, quiet, signals
+from lottery_tf.terminal.streams import steady
 from lottery_tf.training.round_0 import check_other_runs, take_round_0
 
 if TYPE_CHECKING:  # these import TensorFlow
@@ -33,7 +36,8 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
                stop_signal: Callable[[], int] = lambda: 0) -> None:  # fmt: skip
     """Reset, train, prune, save: from the first round that is not finished to the last.
 
-    Every worker calls this; the chief alone reads and writes the run, and decides.
+    It ends before when nothing is left to prune. Every worker calls this; the chief alone reads
+    and writes the run, and decides.
 
     Args:
         config: Config.
@@ -57,11 +61,16 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
         take_round_0(config, run, tickets)
     recorder = Recorder(run, config, engine) if cluster.is_chief else Silent()
     finished = int(cluster.broadcast(lambda: {"rounds": np.array(run.finished_rounds())})["rounds"])
+    exhausted = False  # whether the last pruning removed nothing; the chief knows
     if finished and config.reset == "rewind":
         rewinding.make_again(engine, run, engine.rewind_step, stop_signal)
     if finished and cluster.is_chief:
         masks, _ = tickets.prune_finished(finished - 1)
+        exhausted = tickets.is_exhausted(run.masks(finished - 1), masks)
     for round in range(finished, config.rounds):
+        if cluster.sum(np.array([exhausted], np.int32)).any():
+            recorder.report(ending(config, round - 1, masks))
+            break
         noise = streams.Noise(config.data_seed, round)
         resetting = functools.partial(tickets.reset, masks, noise)
         training = broadcast_training(cluster, resetting, noise)
@@ -71,8 +80,20 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
         if isinstance(recorder, Recorder):
             training = dataclasses.replace(training, masks=engine.masks())  # if it was gradual
             masks, threshold = tickets.prune(training, weights)
+            exhausted = tickets.is_exhausted(training.masks, masks)
             measures = connection(config, run, engine, round, weights)
-            recorder.save(training, weights, history, threshold, squared_gradients, measures)
+            recorder.save(
+                training, weights, history, threshold, squared_gradients, measures,
+                exhausted=exhausted,
+            )  # fmt: skip
+
+
+def ending(config: Config, round: int, masks: Masks) -> str:
+    """Why a run ends after a round that is not the last."""
+    return (
+        f"The run ends after round {round}, as --prune_fraction={config.prune_fraction} prunes "
+        f"nothing more of {remaining(masks)} weights."
+    )
 
 
 def connection(
@@ -86,7 +107,8 @@ def connection(
 
     evaluator = PathEvaluator(engine, points=BARRIER_POINTS, split="train", examples=10_000)
     row = paths.summarize(evaluator.evaluate(run.final(round - 1), weights))
-    return {"barrier": row["error_barrier"]}
+    # Networks that have collapsed answer alike: that connects nothing.
+    return {"barrier": math.nan if row["collapsed"] else row["error_barrier"]}
 
 
 def prepare(
@@ -112,28 +134,41 @@ def main(config: Config) -> int:
     # Of several hosts only the chief looks at the run, and TensorFlow knows which one that is.
     one_host = not {"TF_CONFIG", "SLURM_STEP_NUM_TASKS"} & os.environ.keys()
     if one_host:
-        run.check(config)
-        check_other_runs(config)
+        check(config, run)
     directory = datasets.find(config)
     quiet.import_tensorflow()
     from lottery_tf.training.devices import connect
 
     cluster = connect(config)
-    with cluster.guard():
+    with cluster.guard(), steady():
         if cluster.is_chief and not one_host:
-            run.check(config)
-            check_other_runs(config)
+            check(config, run)
         engine, initialization = prepare(config, directory, cluster)
         work = lead if cluster.is_chief else experiment
         return signals.resumable(functools.partial(work, config, run, engine, initialization))
 
 
+def check(config: Config, run: RunDir) -> None:
+    """Raises InputError if an experiment cannot run in its directory; writes nothing."""
+    run.check(config)
+    check_other_runs(config)
+    # A run that is there goes on with the flags that it was made with.
+    if not (run.path / "config.json").exists():
+        check_new(config)
+
+
 def lead(config: Config, run: RunDir, engine: "Engine", initialization: Initialization,
          stop_signal: Callable[[], int]) -> None:  # fmt: skip
     """The experiment on the chief, which opens the run, logs and prints."""
+    from lottery_tf.training import environment
+
     with run.open(config) as finished:
         devices = f"{engine.cluster.replicas} replicas on {engine.cluster.workers} workers"
-        run.log(f"started at round {finished} of {config.rounds} with {devices}; {versions()}")
+        about = environment.describe(environment.found())
+        run.log(f"started at round {finished} of {config.rounds} with {devices}; {about}")
+        for line in environment.record(run):
+            run.log(line)
+            console.say(line)
         print(f"{run.path}: {finished} of {config.rounds} rounds are finished.")
         console.print_header()
         for metrics in run.metrics():
@@ -147,17 +182,6 @@ def lead(config: Config, run: RunDir, engine: "Engine", initialization: Initiali
             run.log(f"stopped: {error}")
             raise
         run.log("finished")
-
-
-def versions() -> str:
-    """What a result may depend on, in one line."""
-    import keras
-    import tensorflow as tf
-
-    return (
-        f"Python {platform.python_version()}, TensorFlow {tf.__version__}, "
-        f"Keras {keras.__version__}, NumPy {np.__version__}"
-    )
 
 
 if __name__ == "__main__":

@@ -110,15 +110,17 @@ def test_the_report_of_masks(config, tmp_path):
 
 def test_histograms_have_common_bins_and_count_the_survivors(config):
     run = make_run(config(), rounds=2)
-    survivors = histograms.survivors(run.final(1), run.masks(1))
+    blocks = histograms.survivors([run], 1)
+    survivors = {layer: np.concatenate(list(some())) for layer, some in blocks.items()}
     assert survivors["a/kernel"].size == run.masks(1)["a/kernel"].sum()
     assert survivors[histograms.ALL_LAYERS].size == round(0.8 * 900)
-    twice = {layer: 2 * weights for layer, weights in survivors.items()}
-    panels = histograms.histograms({"one": survivors, "two": twice}, 10)
+    twice = {layer: (lambda s=some: (2 * b for b in s())) for layer, some in blocks.items()}
+    panels = histograms.histograms({"one": blocks, "two": twice}, 10)
     for layer, labels in panels.items():
         (counts, edges), (_, other_edges) = labels["one"], labels["two"]
         np.testing.assert_array_equal(edges, other_edges)
-        assert counts.sum() == survivors[layer].size
+        expected = np.histogram(survivors[layer].astype(float), 10, (edges[0], edges[-1]))
+        np.testing.assert_array_equal(counts, expected[0])
         assert edges[-1] == pytest.approx(2 * np.abs(survivors[layer]).max())
         assert edges[0] == -edges[-1]
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from lottery_tf import imp
+from lottery_tf.config import constraints
 from lottery_tf.errors import InputError
 from lottery_tf.method import pruning, resets
 from lottery_tf.store.rundir import RunDir
@@ -52,3 +53,17 @@ def test_a_loss_that_is_not_finite_keeps_the_finished_rounds(config, monkeypatch
         imp.main(config(rounds=2))
     assert npz_bytes(run.path) == before
     assert "Round 1" in (run.path / "log.txt").read_text().splitlines()[-1]
+
+
+def test_a_warmup_longer_than_training_is_refused_but_goes_on_where_it_is_old(config):
+    flags = {"model": "tests.networks:linear", "epochs": 1, "jit_compile": "off"}
+    with pytest.raises(InputError, match=r"--warmup_epochs: expected at most --epochs=1.* 1\.5"):
+        imp.main(config(**flags, warmup_epochs=1.5))
+    run = RunDir(config().run_dir)
+    assert not run.path.exists()
+    old = config(**flags, warmup_epochs=1.5, rounds=1)
+    with run.open(old):  # as an older version did
+        pass
+    assert imp.main(old) == 0
+    assert run.finished_rounds() == 1
+    constraints.check_new(config(**flags, warmup_epochs=1.0))

@@ -149,3 +149,15 @@ def test_slurms_environment_makes_a_cluster(tmp_path):
     ]
     assert [status for status, _, _ in workers.finish(processes)] == [0, 0]
     assert "2 replicas on 2 workers" in (tmp_path / "run" / "log.txt").read_text()
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_a_run_that_cannot_be_pruned_ends_on_all_workers(kind, tmp_path):
+    flags = {"model": "tests.networks:linear", "prune_fraction": 0.9, "rounds": 9}
+    rows = run(tmp_path, kind, **flags).metrics()
+    assert [row["remaining"] for row in rows] == [640, 64, 6, 1, 0]
+    assert "one class for all test examples" in rows[-1]["collapse"]
+    assert rows[-1]["test_largest_class"] == 1
+    assert rows[0]["test_largest_class"] < 0.5

@@ -1,7 +1,13 @@
+import json
 import os
 import subprocess
 import sys
 
+import keras
+import pytest
+
+from lottery_tf.errors import InputError
+from lottery_tf.terminal import quiet
 from tests.conftest import ROOT
 
 
@@ -30,3 +36,55 @@ def test_another_backend_is_refused(tmp_path):
     assert result.returncode == 1
     assert "KERAS_BACKEND=tensorflow" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_the_users_keras_json_changes_nothing(tmp_path):
+    settings = {"floatx": "float64", "epsilon": 1e-3, "image_data_format": "channels_first"}
+    (tmp_path / "keras.json").write_text(json.dumps(settings | {"backend": "jax"}))
+    script = (
+        "from lottery_tf.terminal import quiet; quiet.import_tensorflow()\n"
+        "from keras import config as c\n"
+        "print(c.backend(), c.floatx(), c.epsilon(), c.image_data_format(), c.dtype_policy().name)"
+    )
+    environment = os.environ | {"KERAS_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    environment.pop("KERAS_BACKEND", None)
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert result.stdout.split() == ["tensorflow", "float32", "1e-07", "channels_last", "float32"]
+
+
+def test_settings_that_keras_refuses_are_one_line(tmp_path):
+    (tmp_path / "keras.json").write_text('{"floatx": "float8"}')
+    command = [sys.executable, "-m", "lottery_tf.imp", f"--run_dir={tmp_path / 'run'}"]
+    environment = os.environ | {"KERAS_HOME": str(tmp_path)}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    assert result.returncode == 1
+    assert "keras.json" in result.stderr
+    assert "float8" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [("floatx", "float64"), ("epsilon", 1e-3), ("image_data_format", "channels_first")],
+)
+def test_settings_of_a_process_that_uses_keras_itself_are_refused_not_changed(name, other):
+    setting, set_it = getattr(keras.config, name), getattr(keras.config, f"set_{name}")
+    before = setting()
+    set_it(other)
+    try:
+        with pytest.raises(InputError, match=rf"{name}: expected {before}.*set_{name}"):
+            quiet.import_tensorflow()
+        assert setting() == other
+    finally:
+        set_it(before)
+    quiet.import_tensorflow()
+
+
+def test_an_import_without_a_temporary_directory_works(monkeypatch):
+    def refuse():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(quiet.tempfile, "TemporaryFile", refuse)
+    quiet.import_tensorflow()

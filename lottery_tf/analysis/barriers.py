@@ -27,6 +27,7 @@ COLUMNS = {
     "error_barrier": ("error barrier", "{:.2%}"),
     "error_barrier_larger_end": ("above larger end", "{:.2%}"),
     "loss_barrier": ("loss barrier", "{:.4f}"),
+    "state": ("state", "{}"),
 }
 
 
@@ -56,10 +57,13 @@ def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Sequence[str
     rows, all_points, numbers = [], [], parse_pairs(pairs, run, other)
     for start, end in console.progress(numbers, "paths"):
         ends = [FinishedRound(run.path, start), FinishedRound(other.path, end)]
-        path = cache.reuse(ends, options, evaluate, (end.final() for end in ends))
+        key = [options, paths.POINT]
+        path = cache.reuse(ends, key, evaluate, (end.final() for end in ends))
         about = {"from_round": start, "to_round": end, "density": densities[end]}
         about |= {name: options[name] for name in BY[2:]}
-        rows.append(about | paths.summarize(path))
+        row = about | paths.summarize(path)
+        row["collapsed"] |= paths.lacks_a_layer(*ends)
+        rows.append(row)
         all_points += [about | point for point in path]
     return rows, all_points
 
@@ -68,6 +72,8 @@ def between_rounds(run: RunDir, other: RunDir | None = None, **options: Any) -> 
     """The barriers between rounds, a row for each path; arguments as `along_paths`.
 
     Each is above the mean of the ends, and above the larger end, of the error and of the loss.
+    "collapsed" is 1 where an end is at chance, gives one class, or lacks a layer: no barrier
+    between such networks connects anything.
     """
     return along_paths(run, other, **options)[0]
 
@@ -146,4 +152,4 @@ def report_barriers(runs: Runs, other: RunDir | None, output: Output, *, pairs: 
         label="{from_round} to {to_round}, density {density:.3g}", choose=choose,
         ends=("first round", "second round"),
     )  # fmt: skip
-    return rows, told
+    return [row | {"state": "collapsed" if row["collapsed"] else ""} for row in rows], told

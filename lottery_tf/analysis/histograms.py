@@ -1,13 +1,16 @@
 """Histograms of surviving weights (Figs. 5, 19, 22). NumPy and matplotlib only."""
 
+import functools
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
 
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import Groups, Rounds, as_groups, check_at_least, select_rounds
-from lottery_tf.method import Array, Masks, Weights
+from lottery_tf.analysis.runs import Groups, Rounds, Runs, as_groups, check_at_least, select_rounds
+from lottery_tf.method import Array
 from lottery_tf.output import Row, figures
+from lottery_tf.output.counting import BLOCK, Blocks, count, describe
 from lottery_tf.store.rounds import FinishedRound, check_files
 from lottery_tf.store.rundir import RunDir
 
@@ -37,26 +40,46 @@ def of_rounds(runs: RunDir | Groups, *, at_rounds: Rounds = (10,), bins: int = 6
     return [row for _, counts, _ in _of_rounds(as_groups(runs), at_rounds, bins) for row in counts]
 
 
-def survivors(weights: Weights, masks: Masks) -> dict[str, Array]:
-    """{layer: (survivors,) weights}, and those of all layers together."""
-    alive = {path: weights[path][mask] for path, mask in masks.items()}
-    return alive | {ALL_LAYERS: np.concatenate(list(alive.values()))}
+def survivors(runs: Runs, round: int) -> dict[str, Blocks]:
+    """{layer: a function that gives the surviving weights of a round in blocks}; and of all layers.
+
+    Args:
+        runs: the weights of replicates are taken together.
+        round: the round.
+    """
+    rounds = [FinishedRound(run.path, round) for run in runs]
+    check_files(rounds)
+    layers = list(rounds[0].shapes())
+    names = {**{layer: [layer] for layer in layers}, ALL_LAYERS: layers}
+    return {name: functools.partial(_blocks, rounds, layers) for name, layers in names.items()}
 
 
-def histograms(series: Mapping[str, Mapping[str, Array]],
+def _blocks(rounds, layers):
+    """Yields the surviving weights of layers of some rounds, (some,) at a time; checks them."""
+    for of, layer in itertools.product(rounds, layers):
+        pair = (of.blocks(which, layer, BLOCK) for which in ("final", "masks"))
+        for weights, mask in zip(*pair, strict=True):
+            if not np.isfinite(weights).all():
+                raise of.not_finite("final", layer)
+            yield weights[mask]
+
+
+def histograms(series: Mapping[str, Mapping[str, Blocks]],
                bins: int) -> dict[str, dict[str, tuple[Array, Array]]]:  # fmt: skip
     """{layer: {label: (counts (bins,), edges (bins + 1,))}} on common bins, symmetric about 0.
 
     Args:
-        series: {label: {layer: weights}}.
+        series: {label: what `survivors` gives}.
         bins: how many; they hold the largest |w| of all.
     """
     panels = {}
     for layer in dict.fromkeys(layer for of_label in series.values() for layer in of_label):
-        parts = {label: weights[layer] for label, weights in series.items()}
-        end = max(float(np.abs(values).max(initial=0)) for values in parts.values()) or 1.0
+        parts = {label: of_label[layer] for label, of_label in series.items()}
+        blocks = (block for part in parts.values() for block in part())
+        end = max(float(np.abs(block).max(initial=0)) for block in blocks) or 1.0
+        edges = np.linspace(-end, end, bins + 1)
         panels[layer] = {
-            label: np.histogram(values, bins, (-end, end)) for label, values in parts.items()
+            label: (count(part(), bins, (-end, end)), edges) for label, part in parts.items()
         }
     return panels
 
@@ -93,7 +116,7 @@ def _of_rounds(groups, at_rounds, bins):
     check_at_least(1, bins=bins)
     (rounds, *_) = (select_rounds(run, at_rounds) for runs in groups.values() for run in runs)
     for round in rounds:
-        series = {label: _survivors_of(runs, round) for label, runs in groups.items()}
+        series = {label: survivors(runs, round) for label, runs in groups.items()}
         panels, counts, summary = histograms(series, bins), [], []
         for layer, labels in panels.items():
             for label, (numbers, edges) in labels.items():
@@ -102,23 +125,6 @@ def _of_rounds(groups, at_rounds, bins):
                     about | {"from": float(low), "to": float(high), "count": int(number)}
                     for number, low, high in zip(numbers, edges, edges[1:], strict=False)
                 ]
-                summary.append(about | _describe(series[label][layer]))
+                found = describe(series[label][layer])
+                summary.append(about | {"survivors": found.pop("size")} | found)
         yield panels, counts, summary
-
-
-def _survivors_of(runs, round):
-    rounds = [FinishedRound(run.path, round) for run in runs]
-    check_files(rounds)
-    alive = [survivors(r.final(), r.masks()) for r in rounds]
-    return {layer: np.concatenate([weights[layer] for weights in alive]) for layer in alive[0]}
-
-
-def _describe(weights):
-    """{survivors, mean_magnitude, deviation, largest} of some weights; zeros of none."""
-    some = weights.astype(np.float64) if weights.size else np.zeros(1)
-    return {
-        "survivors": weights.size,
-        "mean_magnitude": float(np.abs(some).mean()),
-        "deviation": float(some.std()),
-        "largest": float(np.abs(some).max()),
-    }

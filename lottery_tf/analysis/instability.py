@@ -34,6 +34,8 @@ def between_copies(run: RunDir, *, at_rounds: Rounds = (0, 5, 10, 15), copies: i
                    points: int = 30, **options: Any) -> tuple[list[Row], list[Row]]:  # fmt: skip
     """Instability and paths: a row for each round and pair of copies, one for each point.
 
+    "collapsed" is 1 where one of a pair is at chance, gives one class, or lacks a layer.
+
     Trains the copies inside the run, or reads those there; a signal raises signals.Interrupted.
 
     Args:
@@ -53,11 +55,13 @@ def between_copies(run: RunDir, *, at_rounds: Rounds = (0, 5, 10, 15), copies: i
     pairs = itertools.combinations(range(first, first + copies), 2)
     for round, pair in itertools.product(select_rounds(run, at_rounds), pairs):
         ends = (copies_of().of_round(round, seed)[0] for seed in pair)
-        path = cache.reuse([FinishedRound(run.path, round)], [options, pair], evaluate, ends)
+        of = FinishedRound(run.path, round)
+        path = cache.reuse([of], [options, pair, paths.POINT], evaluate, ends)
         row = {"round": round, "density": densities[round], "pair": f"{pair[0]}-{pair[1]}"}
         row |= {name: options[name] for name in BY[1:]}
         barriers = paths.summarize(path)
         row["instability"] = barriers.pop("error_barrier")
+        barriers["collapsed"] |= paths.lacks_a_layer(of)
         rows.append(row | barriers)
         all_points += [row | point for point in path]
     return rows, all_points
@@ -116,8 +120,14 @@ def report_instability(runs: Runs, output: Output, *, at_rounds: Rounds, copies:
         curves={"": "instability"}, figure=figure, label="round {round}, density {density:.3g}",
         ends=("one data seed", "another"),
     )  # fmt: skip
-    verdicts = ("stable" if row["instability"] < STABLE else "unstable" for row in rows)
-    return [r | {"verdict": verdict} for r, verdict in zip(rows, verdicts, strict=True)], told
+    return [row | {"verdict": verdict(row)} for row in rows], told
+
+
+def verdict(row: Row) -> str:
+    """What a row's instability tells; of networks that answer alike whatever they see, nothing."""
+    if row["collapsed"]:
+        return "collapsed"
+    return "stable" if row["instability"] < STABLE else "unstable"
 
 
 def start_suffix(start: str) -> str:

@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from lottery_tf import masking
 from lottery_tf.masking import keras_private
-from lottery_tf.method import Weights
+from lottery_tf.method import Weights, collapse
 from lottery_tf.output import Row
-from lottery_tf.training.trainer import count_hits, cross_entropy
+from lottery_tf.training.trainer import count_answers, count_hits, cross_entropy
 
 STATISTICS_EXAMPLES = 10_000
 
@@ -53,20 +53,29 @@ class PathEvaluator:
         self._moments = tf.function(self._moments_of_batch, jit_compile=engine.jit)
 
     def evaluate(self, start: Weights, end: Weights) -> list[Row]:
-        """Rows of {alpha, loss, error} of the points between two networks, zero where masked.
+        """Rows of paths.POINT, of the points between two networks that are zero where masked.
 
         All variables are interpolated, (1 - alpha) start + alpha end, without further masks.
+        "collapsed" is 1 where a network gives all examples one class, or is at chance; else 0.
         """
         ends = [[tf.constant(w[path]) for path in self.variables] for w in (start, end)]
         stats = self._statistics(ends) if self.bn_stats == "recompute" else []
-        totals = np.zeros((len(self.alphas), 3))
+        totals = np.zeros((len(self.alphas), 3 + self.network.output_shape[-1]))
         for images, labels in self._first(self.split, self.examples):
             totals += self._totals(ends, stats, images, labels).numpy()
-        loss, hits, examples = totals.T
-        return [
-            {"alpha": float(alpha), "loss": float(a / n), "error": float((n - b) / n)}
-            for alpha, a, b, n in zip(self.alphas, loss, hits, examples, strict=True)
-        ]
+        return [self._row(*of_point) for of_point in zip(self.alphas, totals, strict=True)]
+
+    def _row(self, alpha, totals):
+        loss, hits, examples, *answers = totals
+        collapses = collapse.of_answers(
+            hits / examples, max(answers) / examples, len(answers), examples
+        )
+        return {
+            "alpha": float(alpha),
+            "loss": float(loss / examples),
+            "error": float((examples - hits) / examples),
+            "collapsed": int(bool(collapses)),
+        }
 
     def _first(self, split, examples):
         """The batches of a split up to some examples, or all."""
@@ -92,7 +101,7 @@ class PathEvaluator:
         return [tf.constant(array) for array in statistics]
 
     def _totals_of_batch(self, ends, stats, images, labels):
-        """[sum of the losses, hits, examples] of each point, float32 (points, 3)."""
+        """[sum of the losses, hits, examples, answers of each class] of each point, float32."""
         images = self.engine.normalise(images)
         count = tf.cast(tf.shape(labels)[0], tf.float32)
 
@@ -101,7 +110,8 @@ class PathEvaluator:
             logits, _ = self._call(alpha, ends, stats, images, training=False)
             logits = tf.cast(logits, tf.float32)
             loss = tf.reduce_sum(cross_entropy(labels, logits))
-            return tf.stack([loss, count_hits(labels, logits), count])
+            sums = tf.stack([loss, count_hits(labels, logits), count])
+            return tf.concat([sums, count_answers(logits)], 0)
 
         elements = (tf.constant(self.alphas), stats)
         return tf.map_fn(point, elements, parallel_iterations=1, fn_output_signature=tf.float32)

@@ -11,13 +11,14 @@ from lottery_tf.analysis import replicates
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Runs, check_at_least
-from lottery_tf.method import Weights
+from lottery_tf.method import Weights, collapse
 from lottery_tf.output import Row, figures
 from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 
 Evaluate = Callable[[Iterable[Weights]], list[Row]]
 MEASURES = {"error": ("error (%)", True), "loss": ("cross-entropy", False)}
+POINT = ("alpha", "loss", "error", "collapsed")  # columns of a point of a path
 # Options that a file's name need not tell.
 USUAL = {"split": ("test",), "bn_stats": ("recompute", "none"), "align": ("none",)}
 
@@ -28,18 +29,26 @@ def barrier(values: Sequence[float]) -> tuple[float, float]:
     return float(highest - sum(ends) / 2), float(highest - max(ends))
 
 
-def summarize(points: Iterable[Row]) -> Row:
-    """{error_barrier, error_barrier_larger_end, and those of the loss} of the rows of a path."""
+def summarize(points: Sequence[Row]) -> Row:
+    """{error_barrier, error_barrier_larger_end, those of the loss, collapsed} of a path's rows.
+
+    "collapsed" is 1 if one of its ends is.
+    """
     row: Row = {}
     for measure in MEASURES:
         mean, larger = barrier([point[measure] for point in points])
         row |= {f"{measure}_barrier": mean, f"{measure}_barrier_larger_end": larger}
-    return row
+    return row | {"collapsed": max(points[0]["collapsed"], points[-1]["collapsed"])}
+
+
+def lacks_a_layer(*rounds: FinishedRound) -> bool:
+    """Whether a layer of one of the networks has no weight left."""
+    return any(collapse.of_masks(finished_round.masks()) for finished_round in rounds)
 
 
 def evaluator(engine: Callable[[], Any], *, points: int, split: str, bn_stats: str,
               align: str = "none") -> Evaluate:  # fmt: skip
-    """A function of the two ends of a path -> rows of {alpha, loss, error}.
+    """A function of the two ends of a path -> rows of POINT.
 
     Args:
         engine: gives an Engine; it is called, once, when first needed.
@@ -120,7 +129,7 @@ def report_paths(name: str, end: str, runs: Runs, output: Output,
         columns = {what: (rows, column) for what, column in shown.items()}
         panels = {label.format(**r): points[tuple(r[c] for c in by)] for r in choose(rows)}
         along = figures.paths(panels, columns=MEASURES, title=f"{title}: {about}", ends=ends)
-        title, last = f"{title}\n{about}", rows[-1][step]
+        title, last = f"{title}\n{about}{_about_collapsed(rows)}", rows[-1][step]
         against = figures.against_density(columns, percent=True, title=title, **figure)
         pictures = {
             f"{tag}/{name.removesuffix('s')}": (last, end, against),
@@ -130,6 +139,12 @@ def report_paths(name: str, end: str, runs: Runs, output: Output,
         return [Findings(tag, tables, pictures, by_step)]
 
     return report(name, runs, output, measure, findings, combine)[end]
+
+
+def _about_collapsed(rows):
+    """The part of a title that tells where networks have collapsed."""
+    densities = ", ".join(f"{row['density']:.3g}" for row in rows if row["collapsed"])
+    return f"; collapsed at density {densities}" if densities else ""
 
 
 def _over_runs(parts, values):

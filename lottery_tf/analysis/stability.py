@@ -22,7 +22,7 @@ from lottery_tf.analysis.replicates import group, means
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Computing, Rounds, Runs, check_at_least, select_rounds
 from lottery_tf.errors import InputError
-from lottery_tf.method import Masks, Weights, streams
+from lottery_tf.method import Masks, Weights, collapse, streams
 from lottery_tf.method.pruning import density
 from lottery_tf.output import Row, figures
 from lottery_tf.store.rounds import FinishedRound
@@ -44,6 +44,7 @@ COLUMNS = {
     "degrees_range": ("min to max", "{}"),
     "degrees_published": ("published", "{:.1f}"),
     "test_accuracy": ("test acc", "{:.2%}"),
+    "state": ("state", "{}"),
 }
 # Frankle et al. 2019, LeNet on MNIST at density 10.7%
 PUBLISHED_DENSITY = 0.107
@@ -77,6 +78,7 @@ def of_masks(run: RunDir, *, at_rounds: Rounds = (10,), replicates: int = 1, sta
              computing: Computing | None = None) -> list[Row]:  # fmt: skip
     """A row for each round, replicate, mask (ticket, random) and measure (pruning, data order).
 
+    "collapsed" is 1 where one of the two is at chance, gives one class, or lacks a layer.
     Trains what it needs inside the run, or reads what is there; arguments and errors as
     `instability.between_copies`, and `replicates` as the flag.
     """
@@ -87,7 +89,7 @@ def of_masks(run: RunDir, *, at_rounds: Rounds = (10,), replicates: int = 1, sta
     for round in select_rounds(run, at_rounds):
         of = FinishedRound(run.path, round)
         for replicate in range(replicates):
-            options = [{"start": start}, replicate]
+            options = [{"start": start}, replicate, "collapsed"]
             rows += cache.reuse([of], options, _train_and_compare, copies, of, replicate)
     return rows
 
@@ -106,20 +108,30 @@ def _train_and_compare(copies, finished_round, replicate):
     generator = streams.random_masks(run.config()["init_seed"], round, replicate)
     first_seed = copies().config.data_seed + 2 * replicate
     dense = {path: np.ones_like(mask) for path, mask in ticket.items()}
-    whole, _ = copies().under(dense, round, first_seed, f"round_{round:02d}_dense")
+    whole = copies().under(dense, round, first_seed, f"round_{round:02d}_dense")
     rows = []
     for name, masks in zip(MASKS, (ticket, random_masks(ticket, generator)), strict=True):
-        (weights, history), (reordered, _) = (
+        trained, reordered = (
             copies().of_round(round, seed)
             if name == "ticket"
             else copies().under(masks, round, seed, f"round_{round:02d}_random_{replicate}")
             for seed in (first_seed, first_seed + 1)
         )
         about = {"round": round, "density": density(masks), "replicate": replicate, "mask": name}
-        accuracy = {"test_accuracy": history[-1]["test_accuracy"]}
+        accuracy = {"test_accuracy": trained[1][-1]["test_accuracy"]}
         for kind, against in zip(MEASURES, (whole, reordered), strict=True):
-            rows.append(about | {"measure": kind} | compare(weights, against, masks) | accuracy)
+            measured = compare(trained[0], against[0], masks) | accuracy
+            collapsed = any(_is_collapsed(copies(), history) for _, history in (trained, against))
+            measured["collapsed"] = int(collapsed or bool(collapse.of_masks(masks)))
+            rows.append(about | {"measure": kind} | measured)
     return rows
+
+
+def _is_collapsed(copies, history):
+    """Whether a training ended at chance, or with one class for all: older ones hide that."""
+    directory, row = copies.engine.directory, history[-1]
+    share, examples = row.get("test_largest_class", nan), directory.splits["test"].examples
+    return bool(collapse.of_answers(row["test_accuracy"], share, directory.classes, examples))
 
 
 def report_stability(runs: Runs, output: Output, *, at_rounds: Rounds, replicates: int, start: str,
@@ -179,7 +191,7 @@ def _findings(rows, end, title):
 
 
 def _to_print(row, published):
-    cells = dict(row)
+    cells = row | {"state": "collapsed" if row["collapsed"] else ""}
     near = abs(row["density"] - PUBLISHED_DENSITY) < 0.01
     for column, (_, digits) in DISTANCES.items():
         low, high = row[f"{column}_min"], row[f"{column}_max"]

@@ -15,6 +15,7 @@ from lottery_tf.config.constraints import check_given
 from lottery_tf.config.fields import format_value, value_type
 from lottery_tf.datasets import packaged
 from lottery_tf.errors import LOST, InputError, WorkerLost
+from lottery_tf.terminal import streams
 
 _DEFINE = {
     int: flags.DEFINE_integer,
@@ -171,7 +172,8 @@ def parse_flags(arguments: list[str]) -> None:
 
 def run(main: Callable, parse: Callable = parse_flags) -> None:
     """Runs a command: main(parse(command line)); bad input is one line and exit status 1."""
-    app.run(_guarded(main), flags_parser=_guarded(parse))
+    with streams.steady():
+        app.run(_guarded(main), flags_parser=_guarded(parse))
 
 
 def _guarded(function):

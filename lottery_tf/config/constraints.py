@@ -83,6 +83,15 @@ def check_together(config: Any) -> None:
     check_methods(config)
 
 
+def check_new(config: Any) -> None:
+    """Raises InputError for what no new run may do, though some of an older version did."""
+    if config.warmup_epochs > config.epochs:
+        raise InputError(
+            f"--warmup_epochs: expected at most --epochs={config.epochs}, or the rate never rises "
+            f"to --learning_rate. Received: {config.warmup_epochs}"
+        )
+
+
 def check_given(config: Any, given: set[str]) -> None:
     """Raises InputError if a flag that the command line gave would do nothing.
 

@@ -1,22 +1,21 @@
 """TensorBoard: curves of each round, and accuracy, threshold, density and weights by round."""
 
+import functools
 import pathlib
 import shutil
-from math import nan
-from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from lottery_tf.output import Row
+from lottery_tf.output import Row, counting, events
 
 Arrays = dict[str, np.ndarray]  # {variable path: array}
 
 CURVES = (
     "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
-    "repel_loss", "cosine_nearest", "cosine_mean",
+    "test_largest_class", "repel_loss", "cosine_nearest", "cosine_mean",
 )  # fmt: skip
 BY_ROUND = ("density", "threshold", "smallest_kept", *CURVES[1:])
+BINS = 60
 
 
 class Summaries:
@@ -27,37 +26,48 @@ class Summaries:
 
     def __init__(self, run_path: pathlib.Path):
         self.path = run_path / "tensorboard"
-        self.writer: Any = None
 
     def start_round(self, round: int) -> None:
         """Begins the curves of a round."""
         directory = self.path / f"round_{round:02d}"
         shutil.rmtree(directory, ignore_errors=True)
-        self.writer = tf.summary.create_file_writer(str(directory))
+        self.curves = events.new_file(directory)
+        events.append(self.curves, [])
 
     def add_epoch(self, row: Row) -> None:
         """Adds a row of the history to the curves, with the epoch as step."""
-        with self.writer.as_default(step=row["epoch"]):
-            for name in row.keys() & set(CURVES):
-                tf.summary.scalar(f"epoch/{name}", row[name])
-        self.writer.flush()
+        scalars = [events.scalar(f"epoch/{name}", row[name]) for name in CURVES if name in row]
+        events.append(self.curves, [(row["epoch"], scalar) for scalar in scalars])
+
+    def missing(self, rounds: int) -> list[int]:
+        """Those of the first rounds whose summary a kill or a full disk prevented."""
+        return [r for r in range(rounds) if not any(self.path.glob(f"events.*{_suffix(r)}"))]
 
     def finish_round(self, metrics: Row, final: Arrays, masks: Arrays) -> None:
-        """Writes a finished round's metrics, and histograms of the surviving weights.
+        """Writes a finished round's metrics, and histograms of the surviving weights."""
+        values = [
+            events.scalar(f"round/{name}", metrics[name])
+            for name in BY_ROUND
+            if np.isfinite(metrics.get(name, np.nan))
+        ]
+        collapse = metrics.get("collapse", np.nan)  # words; a NaN without
+        collapsed = isinstance(collapse, str)
+        values.append(events.scalar("round/collapsed", float(collapsed)))
+        if collapsed:
+            values.append(events.text("round/collapse", collapse))
+        for name, paths in {**{path: [path] for path in masks}, "all": list(masks)}.items():
+            survivors = functools.partial(_survivors, final, masks, paths)
+            counts, edges = counting.histogram(survivors, BINS)
+            values.append(events.histogram(f"surviving weights/{name}", counts, edges))
+        step = metrics["round"]
+        events.replace(self.path, _suffix(step), [(step, value) for value in values])
 
-        Call it before the round is saved: a saved round has its summary.
-        """
-        self.writer.close()
-        suffix = f".round_{metrics['round']:02d}"
-        for leftover in self.path.glob(f"events.*{suffix}"):
-            leftover.unlink()
-        writer = tf.summary.create_file_writer(str(self.path), filename_suffix=suffix)
-        with writer.as_default(step=metrics["round"]):
-            for name in BY_ROUND:
-                if metrics.get(name, nan) == metrics.get(name, nan):  # there, and not NaN
-                    tf.summary.scalar(f"round/{name}", metrics[name])
-            survivors = {path: final[path][mask] for path, mask in masks.items()}
-            survivors["all"] = np.concatenate(list(survivors.values()))
-            for path, weights in survivors.items():
-                tf.summary.histogram(f"surviving weights/{path}", weights, buckets=60)
-        writer.close()
+
+def _survivors(final, masks, paths):
+    """Yields the surviving weights of some layers in blocks."""
+    for path in paths:
+        yield from counting.masked_blocks(final[path], masks[path])
+
+
+def _suffix(round):
+    return f".round_{round:02d}"

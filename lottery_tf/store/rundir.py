@@ -100,7 +100,8 @@ class RunDir:
     def log(self, line: str) -> None:
         """Adds a line with the time to log.txt, where the disk lets it."""
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        with contextlib.suppress(OSError), open(self.path / "log.txt", "a") as file:
+        log = self.path / "log.txt"  # a path in the line may hold what no encoding does
+        with contextlib.suppress(OSError), open(log, "a", errors="backslashreplace") as file:
             file.write(f"{now} {line}\n")
 
     def _refuse_other_flags(self, config):

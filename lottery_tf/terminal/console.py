@@ -30,13 +30,18 @@ def say(line: str) -> None:
 
 def print_header() -> None:
     """The titles of the rows."""
-    tqdm.write("  ".join(f"{title:>{width}}" for title, width, _ in COLUMNS.values()))
+    _print("  ".join(f"{title:>{width}}" for title, width, _ in COLUMNS.values()))
 
 
 def print_row(metrics: dict[str, float]) -> None:
     """A finished round."""
     cells = [f"{form.format(metrics[name]):>{w}}" for name, (_, w, form) in COLUMNS.items()]
-    tqdm.write("  ".join(cells))
+    _print("  ".join(cells))
+
+
+def _print(line):
+    tqdm.write(line)
+    sys.stdout.flush()  # into a file too, where others may follow it
 
 
 class ProgressBar:

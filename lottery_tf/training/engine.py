@@ -116,9 +116,9 @@ class Engine:
 
         Returns:
             (weights, history): new {variable path: array}, and per finished epoch a dict of
-            epoch (from 1), step, learning_rate, train_loss, train_accuracy (running means over
-            the epoch of the cross-entropy alone), test_loss, test_accuracy, seconds (of all) and
-            train_seconds (of the steps).
+            epoch (from 1), step, learning_rate, train_loss, train_accuracy (running means, without
+            other losses), test_loss, test_accuracy, test_largest_class (part of the examples given
+            the most frequent answer), seconds (of all) and train_seconds (of the steps).
 
         Raises:
             InputError: the loss is not finite, or a streamed file is damaged.
@@ -221,7 +221,7 @@ class Engine:
     def _row(self, training, progress, rate):
         """The row of the history for the epoch that ends here, without its times."""
         epoch = progress.step // self.steps_per_epoch
-        test_loss, test_accuracy = self.evaluate()
+        test_loss, test_accuracy, largest_class = self.evaluator.evaluate()
         if not np.isfinite(test_loss):
             what = f"test loss is {test_loss}"
             raise checks.not_finite(training.noise.round, epoch - 1, progress.step - 1, what)
@@ -233,6 +233,7 @@ class Engine:
             "train_accuracy": progress.accuracy,
             "test_loss": test_loss,
             "test_accuracy": test_accuracy,
+            "test_largest_class": largest_class,
         }
         if training.optima:
             weights = masking.get_weights(self.network)
@@ -246,4 +247,4 @@ class Engine:
 
     def evaluate(self) -> tuple[float, float]:
         """(mean cross-entropy, accuracy) of the network on the whole test split."""
-        return self.evaluator.evaluate()
+        return self.evaluator.evaluate()[:2]

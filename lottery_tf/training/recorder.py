@@ -1,12 +1,15 @@
 """What the chief of a run shows and saves of it."""
 
+import contextlib
+import math
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from lottery_tf import masking
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.method import Weights, pruning
+from lottery_tf.method import Weights, collapse, pruning
 from lottery_tf.output import Row
 from lottery_tf.output.summaries import Summaries
 from lottery_tf.repulsion.optima import compare_with_optima
@@ -17,7 +20,10 @@ from lottery_tf.terminal import console
 from lottery_tf.training.training import Training
 
 REPULSION = ("repel_loss", "cosine_nearest", "cosine_mean")
-LAST_EPOCH = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", *REPULSION)
+LAST_EPOCH = (
+    "train_loss", "train_accuracy", "test_loss", "test_accuracy", "test_largest_class", *REPULSION
+)  # fmt: skip
+TENSORBOARD, TERMINAL = "TensorBoard's files", "the terminal"  # what a round is shown in
 
 
 class Silent:
@@ -69,7 +75,9 @@ class Bar(Silent):
 
 
 class Recorder(Silent):
-    """The console, TensorBoard, and the rounds of an open run directory.
+    """The rounds of an open run directory, and what shows them: console and TensorBoard.
+
+    What only shows stops nothing and loses nothing: where it fails, a line says so, once.
 
     Args:
         run: an open RunDir.
@@ -79,21 +87,42 @@ class Recorder(Silent):
 
     def __init__(self, run: RunDir, config: Config, engine: Any):
         self.run, self.config, self.engine = run, config, engine
-        self.summaries = Summaries(run.path)
-        self.round = run.finished_rounds()
+        self.summaries, self.bar = Summaries(run.path), None
+        self.failed: set[str] = set()  # what could not be shown
+        rows = run.metrics()
+        self.round = len(rows)
+        self.told = {name for row in rows for name in collapse.parse(row.get("collapse"))}
+        with self._only_shows(TENSORBOARD):
+            for round in self.summaries.missing(self.round):
+                self.summaries.finish_round(rows[round], run.final(round), run.masks(round))
+
+    @contextlib.contextmanager
+    def _only_shows(self, what: str) -> Iterator[None]:
+        """Whatever is raised inside becomes a line, the first time."""
+        try:
+            yield
+        except Exception as error:  # MemoryError too
+            if what in self.failed:
+                return
+            self.failed.add(what)
+            reason = " ".join(str(error).split()) or type(error).__name__
+            self.report(f"Cannot write to {what}: {reason}. The training goes on without it.")
 
     def report(self, line: str) -> None:
         """Tells the user, and log.txt."""
         self.run.log(line)
-        console.say(line)
+        with contextlib.suppress(Exception):  # the log has it
+            console.say(line)
 
     def begin(self, steps: range, progress: Progress | None) -> None:
         """Shows a round from its begin, or from a Progress."""
         self.began = time.perf_counter()
-        self.bar = console.ProgressBar(self.round, self.config.rounds, steps)
+        with self._only_shows(TERMINAL):
+            self.bar = console.ProgressBar(self.round, self.config.rounds, steps)
         if not self.round and not progress:
             rewind_points.forget(self.run.path)  # of a round 0 that is trained again
-        self.summaries.start_round(self.round)
+        with self._only_shows(TENSORBOARD):
+            self.summaries.start_round(self.round)
         if progress:
             self.began -= sum(row["seconds"] for row in progress.history) + progress.seconds
             self.run.log(f"round {self.round} continues at step {progress.step}")
@@ -102,7 +131,9 @@ class Recorder(Silent):
 
     def show(self, progress: Progress) -> None:
         """Moves the progress bar; stores the rewind point when round 0 comes by."""
-        self.bar.update(progress, self.engine.steps_per_epoch)
+        with self._only_shows(TERMINAL):
+            if self.bar:
+                self.bar.update(progress, self.engine.steps_per_epoch)
         if not self.round and 0 < progress.step == self.engine.rewind_step:
             self._save_rewind_point(progress.step)
 
@@ -115,16 +146,19 @@ class Recorder(Silent):
 
     def add_epoch(self, row: Row) -> None:
         """Adds a row of the history to TensorBoard's curves."""
-        self.summaries.add_epoch(row)
+        with self._only_shows(TENSORBOARD):
+            self.summaries.add_epoch(row)
 
     def end(self) -> None:
         """Removes the progress bar."""
-        self.bar.close()
+        with self._only_shows(TERMINAL):
+            if self.bar:
+                self.bar.close()
 
     def save(self, training: Training, final: Weights, history: list[Row],
              threshold: pruning.Threshold, squared_gradients: Weights | None,
-             measures: Row) -> None:  # fmt: skip
-        """Saves a round and prints its row.
+             measures: Row, *, exhausted: bool) -> None:  # fmt: skip
+        """Saves a round, then shows it: its row, TensorBoard, and a line where a collapse begins.
 
         Args:
             training: Training.
@@ -132,21 +166,12 @@ class Recorder(Silent):
             threshold: pruning.Threshold of the pruning after the round.
             squared_gradients: {kernel path: array}, or None.
             measures: further columns of the metrics.
+            exhausted: whether that pruning removed nothing.
         """
         masks, optima = training.masks, training.optima
-        metrics = {
-            "round": self.round,
-            "density": pruning.density(masks),
-            "threshold": threshold.removed,
-            **{name: history[-1][name] for name in LAST_EPOCH if name in history[-1]},
-            "seconds": time.perf_counter() - self.began,
-            "train_seconds": sum(row["train_seconds"] for row in history),
-            "compile_seconds": self.engine.compile_seconds,
-            "smallest_kept": threshold.kept,
-            "remaining": pruning.remaining(masks),
-            **measures,
-        }
-        self.summaries.finish_round(metrics, final, masks)
+        collapses = self._collapses(masks, history[-1]) + [collapse.NOT_PRUNABLE] * exhausted
+        metrics = self._metrics(masks, history, threshold) | measures
+        metrics["collapse"] = collapse.SEPARATOR.join(collapses) or math.nan
         self.run.save_round(
             self.round,
             masks=masks,
@@ -159,4 +184,33 @@ class Recorder(Silent):
         )
         checkpoints.forget(self.run.path)
         self.round += 1
-        console.print_row(metrics)
+        self._show(metrics, final, masks, collapses)
+
+    def _show(self, metrics, final, masks, collapses):
+        """Shows a saved round."""
+        with self._only_shows(TERMINAL):
+            console.print_row(metrics)
+        if begun := [name for name in collapses if name not in self.told]:
+            self.report(f"Round {metrics['round']} collapsed: {collapse.SEPARATOR.join(begun)}.")
+        self.told |= set(begun)
+        with self._only_shows(TENSORBOARD):
+            self.summaries.finish_round(metrics, final, masks)
+
+    def _metrics(self, masks, history, threshold):
+        return {
+            "round": self.round,
+            "density": pruning.density(masks),
+            "threshold": threshold.removed,
+            **{name: history[-1][name] for name in LAST_EPOCH if name in history[-1]},
+            "seconds": time.perf_counter() - self.began,
+            "train_seconds": sum(row["train_seconds"] for row in history),
+            "compile_seconds": self.engine.compile_seconds,
+            "smallest_kept": threshold.kept,
+            "remaining": pruning.remaining(masks),
+        }
+
+    def _collapses(self, masks, row):
+        directory, largest_class = self.engine.directory, row.get("test_largest_class", math.nan)
+        classes, examples = directory.classes, directory.splits["test"].examples
+        of_answers = collapse.of_answers(row["test_accuracy"], largest_class, classes, examples)
+        return collapse.of_masks(masks) + of_answers

@@ -8,7 +8,7 @@ import numpy as np
 
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.method import Masks, Weights, pruning, streams
+from lottery_tf.method import Masks, Weights, collapse, pruning, streams
 from lottery_tf.method.allocation import allocate
 from lottery_tf.method.resets import RESETS, Sources
 from lottery_tf.repulsion.optima import optima_of
@@ -95,6 +95,12 @@ class Tickets:
             return masks, pruning.Threshold(np.nan, np.nan)
         density = config.targets[round] if config.targets else None
         return self._prune(masks, start, trained, round, density)
+
+    def is_exhausted(self, masks: Masks, pruned: Masks) -> bool:
+        """Whether --prune_fraction removed nothing of masks, as it would after further rounds."""
+        config = self.config
+        by_fraction = not (config.targets or config.masks_from or config.prune_at != "round")
+        return bool(by_fraction and collapse.of_pruning(masks, pruned))
 
     def _prune(self, masks, start, trained, round, density):
         evidence = self.evidence.of(start, trained, round)

@@ -241,3 +241,9 @@ def count_hits(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """How many examples are classified right, float32."""
     hits = tf.argmax(logits, -1, output_type=labels.dtype) == labels
     return tf.reduce_sum(tf.cast(hits, tf.float32))
+
+
+def count_answers(logits: tf.Tensor) -> tf.Tensor:
+    """How many examples are given each class, float32 (classes,)."""
+    answers = tf.argmax(logits, -1, output_type=tf.int32)
+    return tf.reduce_sum(tf.one_hot(answers, logits.shape[-1]), 0)

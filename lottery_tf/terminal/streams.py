@@ -1,0 +1,89 @@
+"""Standard output and error that may be closed, full or gone: what only shows stops nothing."""
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+DESCRIPTORS = {"stdout": 1, "stderr": 2}
+NAMES = {"stdout": "standard output", "stderr": "standard error"}
+
+
+class Nowhere(io.TextIOBase):
+    """A text stream that forgets."""
+
+    def write(self, text: str) -> int:
+        """Takes a text."""
+        return len(text)
+
+
+class Steady:
+    """A text stream that goes on in silence, and says so once, when it cannot be written.
+
+    Args:
+        stream: the stream.
+        name: "stdout" or "stderr".
+    """
+
+    def __init__(self, stream: Any, name: str):
+        self._stream, self._name = stream, name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes a text, if that can be."""
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Hands over what was written, if that can be."""
+        self._try(self._stream.flush)
+
+    def _try(self, function):
+        try:
+            function()
+        except (OSError, ValueError) as error:  # ValueError: the stream is closed
+            lost, self._stream = self._stream, Nowhere()
+            # What the stream still holds goes nowhere too, or Python would complain at its end.
+            with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), lost.fileno())
+            if self._name == "stdout":
+                reason = getattr(error, "strerror", None) or error
+                print(f"Cannot write to {NAMES[self._name]}: {reason}. Going on without it.",
+                      file=sys.stderr)  # fmt: skip
+
+
+@contextlib.contextmanager
+def steady() -> Iterator[None]:
+    """While it is open, sys.stdout and sys.stderr are Steady; nested ones do nothing.
+
+    File descriptors that were closed are opened, to nowhere: else the next file that is opened, a
+    round perhaps, would get the number 1 or 2, and with it what TensorFlow has to say.
+    """
+    for descriptor in (0, *DESCRIPTORS.values()):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    before = {name: getattr(sys, name) for name in DESCRIPTORS}
+    for name, stream in before.items():
+        if not isinstance(stream, Steady):
+            setattr(sys, name, Steady(_writable(stream), name))
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        for name, stream in before.items():
+            setattr(sys, name, stream)
+
+
+def _writable(stream):
+    """The stream, or nowhere if it was closed, which writes what its encoding lacks as escapes."""
+    if stream is None:
+        return Nowhere()
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
+    return stream

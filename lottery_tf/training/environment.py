@@ -1,0 +1,67 @@
+"""What results depend on beside flags and data: versions, and variables of the environment."""
+
+import json
+import os
+import platform
+import re
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from lottery_tf.store import files
+from lottery_tf.store.rundir import RunDir
+
+# Not all that begins with TF_: a password for Terraform does too.
+CHANGES_NUMBERS = re.compile(
+    r"(TF_(ALLOW|AUTO|CONV|CUBLAS|CUDNN|DETERMINISTIC|DISABLE|ENABLE|FORCE|FP16|GPU|LAYOUT|MATMUL|"
+    r"MKL|MLIR|NUM|ONEDNN|OVERRIDE|USE|XLA)|XLA|KERAS|NVIDIA_TF32|CUBLAS|CUDNN|NCCL|ONEDNN|DNNL|"
+    r"MKL|OMP|OPENBLAS)_\w+"
+)
+# The first must be TensorFlow, and of what the second names the settings are set.
+SETTLED = ("KERAS_BACKEND", "KERAS_HOME")
+
+
+def found() -> dict[str, str]:
+    """{what: its version or value}: of this process."""
+    versions = {
+        "Python": platform.python_version(),
+        "TensorFlow": tf.__version__,
+        "Keras": keras.__version__,
+        "NumPy": np.__version__,
+    }
+    names = sorted(name for name in os.environ if CHANGES_NUMBERS.fullmatch(name))
+    return versions | {name: os.environ[name] for name in names if name not in SETTLED}
+
+
+def describe(environment: dict[str, str]) -> str:
+    """All of it in one line."""
+    return ", ".join(
+        f"{name}={value}" if "_" in name else f"{name} {value}"
+        for name, value in environment.items()
+    )
+
+
+def record(run: RunDir) -> list[str]:
+    """Writes environment.json of an open run; a line for each difference from the launch before."""
+    path, now = run.path / "environment.json", found()
+    before = _read(path)
+    if before != now:
+        files.write_text(path, json.dumps(now, indent=0) + "\n")
+    if not before:  # a new run, or one of an older version
+        return []
+    return [
+        f"{name} was {before.get(name, 'not set')}, is now {now.get(name, 'not set')}: the numbers "
+        "from here on may differ from those of the launch before"
+        for name in (before | now)
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _read(path):
+    """What the file holds; nothing where it is not there or damaged."""
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}
