@@ -70,7 +70,7 @@ def test_run_dir_names_the_flag_file_and_the_experiment_flags_that_differ(parse,
     assert parse(name, "--epochs=3", "--data_dir=x", "--rounds=9").run_dir == "runs/tiny"
     assert parse(name, "--reset=reinit").run_dir == "runs/tiny_reset=reinit"
     changed = parse("--lr_drops=1,2", "--schedule=step", name, "--seed=1").run_dir
-    assert changed == "runs/tiny_seed=1_schedule=step_lr_drops=1,2"
+    assert changed == "runs/tiny_seed=1_schedule=step_lr_drops=1+2"
     assert parse().run_dir == "runs/defaults"
     assert parse(name, "--run_dir=here").run_dir == "here"
 

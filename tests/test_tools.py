@@ -70,21 +70,6 @@ def test_analysis_knows_no_flags():
         assert "absl" not in path.read_text(), path
 
 
-@pytest.mark.parametrize(
-    ("name", "flags"),
-    [
-        ("barriers", {"run_dir", "out_dir", "pdf", "points", "split", "bn_stats", "pairs", "align",
-                      "at_rounds", "other_run", "data_dir", "strategy", "jit_compile"}),
-        ("distances", {"run_dir", "out_dir", "pdf", "metric", "other_run"}),
-        ("thresholds", {"run_dir", "out_dir", "pdf", "other_run", "labels"}),
-    ],
-)  # fmt: skip
-def test_help_lists_the_flags_of_a_tool_and_no_others(name, flags):
-    text = run_tool(name, "--help").stdout
-    assert set(re.findall(r"^  --(?:\[no\])?(\w+):", text, re.MULTILINE)) == flags
-    assert run_tool(name, "--bins=3").stderr.startswith("Error: Unknown command line flag 'bins'")
-
-
 def test_the_products_of_a_step_of_lenet():
     shapes = steps.product_shapes(lenet((28, 28, 1), 10, initializer="kaiming_uniform"), 60)
     assert shapes == [

@@ -143,7 +143,7 @@ def report_barriers(runs: Runs, other: RunDir | None, output: Output, *, pairs: 
         "barriers", end, runs, output, measure, by=BY, step="to_round", shown=shown,
         curves={f"/{column}": column for column in ("error_barrier", "loss_barrier")},
         about=paths.about_options(told), figure={"what": "error barrier (points of %)"},
-        label="{from_round} to {to_round}, density {density:.3g}", choose=choose,
+        label="{from_round} to {to_round}, density {density:.2%}", choose=choose,
         ends=("first round", "second round"),
     )  # fmt: skip
     return rows, told

@@ -23,7 +23,7 @@ from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import console
 
 LABELS = {
-    "angular": "angular distance: 2 angle / pi",
+    "angular": "angular distance: 2 angle / pi, so 1 is 90 degrees",
     "cosine": "cosine distance: 1 - cosine",
     "euclidean": "Euclidean distance",
 }
@@ -169,14 +169,28 @@ def _findings(run, other, metric, which, values, title):
     if which in ("min", "max"):
         return Findings(name, tables)
     top = 1.0 if metric != "euclidean" else float(np.nanmax(values)) or 1.0
-    what, init = LABELS[metric], not other
-    figure = figures.matrix(values, run, other, what=what, title=title, top=top, init=init)
+    pictures = {
+        f"distances/{name}{of_scale}": (
+            run.finished_rounds() - 1,
+            end + of_scale,
+            figures.matrix(
+                values, run, other, what=LABELS[metric], title=title, scale=scale, init=not other
+            ),
+        )
+        for of_scale, scale in (("", (0.0, top)), ("_own_scale", _own_scale(values, not other)))
+    }
     curves = {
         f"distances/{metric} {column}": [(r["round"], r[column]) for r in _successive(run, values)]
         for column in (() if other else ("to_previous", "to_init"))
     }
-    pictures = {f"distances/{name}": (run.finished_rounds() - 1, end, figure)}
     return Findings(name, tables, pictures, curves)
+
+
+def _own_scale(values, of_one_run):
+    """(least, most) of a matrix, but for the zeros of each round to itself."""
+    others = ~np.eye(*values.shape, dtype=bool) if of_one_run else np.ones(values.shape, bool)
+    some = values[others & np.isfinite(values)]
+    return (float(some.min()), float(some.max())) if some.size else (0.0, 1.0)
 
 
 def _successive(run, values):

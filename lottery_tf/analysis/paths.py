@@ -12,7 +12,7 @@ from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Runs, check_at_least
 from lottery_tf.method import Weights
-from lottery_tf.output import Row, figures
+from lottery_tf.output import Row, figures, units
 from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 
@@ -126,7 +126,11 @@ def report_paths(name: str, end: str, runs: Runs, output: Output,
             f"{tag}/{name.removesuffix('s')}": (last, end, against),
             f"{tag}/paths": (last, paths, along),
         }
-        by_step = {tag + more: [(row[step], row[c]) for row in rows] for more, c in curves.items()}
+        by_step = {}
+        for more, column in curves.items():
+            unit, factor = units.of(column)
+            points_of = [(row[step], factor * row[column]) for row in rows]
+            by_step[f"{tag}{more}{unit}"] = points_of
         return [Findings(tag, tables, pictures, by_step)]
 
     return report(name, runs, output, measure, findings, combine)[end]

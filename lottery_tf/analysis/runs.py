@@ -24,6 +24,13 @@ def open_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
         InputError: there is no run, it has no finished round, or they are of different models
             or datasets.
     """
+    runs = open_any_runs(paths)
+    check_same_experiment(runs)
+    return runs
+
+
+def open_any_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
+    """The RunDirs at some paths as `open_runs`, of whatever models and datasets."""
     runs = [RunDir(os.path.normpath(os.path.abspath(path))) for path in paths]
     if not runs:
         raise InputError("--run_dir: expected one run or several, with commas. Received none.")
@@ -31,7 +38,6 @@ def open_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
         run.config()  # says so if this is no run
         if not run.finished_rounds():
             raise InputError(f"{run.path} has no finished round.")
-    check_same_experiment(runs)
     return runs
 
 
@@ -49,8 +55,12 @@ def check_same_experiment(runs: Iterable[RunDir | None]) -> None:
                 )
 
 
-def select_rounds(run: RunDir, at_rounds: Rounds) -> list[int]:
-    """The rounds that --at_rounds names, checked; all finished ones if it names none."""
+def select_rounds(run: RunDir, at_rounds: Rounds, *, usual: Sequence[int] = ()) -> list[int]:
+    """The rounds that --at_rounds names, checked.
+
+    If it names none, those of the usual ones that are finished, or else the last; without usual
+    ones, all.
+    """
     finished = run.finished_rounds()
     try:
         rounds = [int(text) for text in at_rounds]
@@ -65,7 +75,18 @@ def select_rounds(run: RunDir, at_rounds: Rounds) -> list[int]:
                 f"--at_rounds: {run.path} has no finished round {round}. Its finished rounds are 0 "
                 f"to {finished - 1}."
             )
+    if usual and not rounds:
+        return [round for round in usual if round < finished] or [finished - 1]
     return rounds or list(range(finished))
+
+
+def select_common_rounds(runs: Iterable[RunDir], at_rounds: Rounds, *,
+                         usual: Sequence[int]) -> list[int]:  # fmt: skip
+    """`select_rounds` of several runs: rounds that all of them have."""
+    runs = list(runs)
+    for run in runs:
+        select_rounds(run, at_rounds)
+    return select_rounds(min(runs, key=RunDir.finished_rounds), at_rounds, usual=usual)
 
 
 def as_groups(runs: RunDir | Groups) -> Groups:

@@ -10,14 +10,15 @@ from lottery_tf.errors import InputError
 
 def flag(default: Any, help: str, *, choices: tuple[str, ...] | None = None,
          at_least: float | None = None, above: float | None = None,
-         below: float | None = None, how: bool = False) -> Any:  # fmt: skip
+         below: float | None = None, how: bool = False, path: bool = False) -> Any:  # fmt: skip
     """A field of Config.
 
     `choices`, `at_least`, `above` and `below` bound the value; `how` marks a flag that says only
-    how to run the experiment, and so may change between two launches of it.
+    how to run the experiment, and so may change between two launches of it; `path` marks one that
+    takes a path, or paths.
     """
     limits = {"choices": choices, "at_least": at_least, "above": above, "below": below}
-    metadata = {"help": help, "how": how, **limits}
+    metadata = {"help": help, "how": how, "path": path, **limits}
     return dataclasses.field(default=default, metadata=metadata)
 
 

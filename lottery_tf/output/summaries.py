@@ -1,4 +1,4 @@
-"""TensorBoard: curves of each round, and accuracy, threshold, density and weights by round."""
+"""TensorBoard: curves by epoch, and accuracy, threshold, density and weights by round."""
 
 import pathlib
 import shutil
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf.output import Row
+from lottery_tf.output import Row, units
 
 Arrays = dict[str, np.ndarray]  # {variable path: array}
 
@@ -20,26 +20,35 @@ BY_ROUND = ("density", "threshold", "smallest_kept", *CURVES[1:])
 
 
 class Summaries:
-    """Event files of a run: tensorboard/ by round, tensorboard/round_NN/ by epoch.
+    """Event files of a run: tensorboard/ by round, tensorboard/epochs/ by epoch.
 
-    A round that starts again begins its files again, so that no point is seen twice.
+    Each round has a file of its own in both; one that starts again begins them again, so that no
+    point is seen twice. Epochs are in a directory of their own, as TensorBoard stops to read a
+    file once it knows a later one beside it.
     """
 
     def __init__(self, run_path: pathlib.Path):
         self.path = run_path / "tensorboard"
         self.writer: Any = None
 
-    def start_round(self, round: int) -> None:
-        """Begins the curves of a round."""
-        directory = self.path / f"round_{round:02d}"
-        shutil.rmtree(directory, ignore_errors=True)
-        self.writer = tf.summary.create_file_writer(str(directory))
+    def start_round(self, round: int, epochs: int) -> None:
+        """Begins the curves of a round of some epochs."""
+        # Earlier versions gave every round a directory, and so a line in TensorBoard's list.
+        shutil.rmtree(self.path / f"round_{round:02d}", ignore_errors=True)
+        self.writer, self.before = self._new_file(self.path / "epochs", round), round * epochs
+
+    def _new_file(self, directory, round):
+        suffix = f".round_{round:02d}"
+        for leftover in directory.glob(f"events.*{suffix}"):
+            leftover.unlink()
+        return tf.summary.create_file_writer(str(directory), filename_suffix=suffix)
 
     def add_epoch(self, row: Row) -> None:
-        """Adds a row of the history to the curves, with the epoch as step."""
-        with self.writer.as_default(step=row["epoch"]):
+        """Adds a row of the history to the curves; the step counts epochs from round 0 on."""
+        with self.writer.as_default(step=self.before + row["epoch"]):
             for name in row.keys() & set(CURVES):
-                tf.summary.scalar(f"epoch/{name}", row[name])
+                unit, factor = units.of(name)
+                tf.summary.scalar(f"epoch/{name}{unit}", factor * row[name])
         self.writer.flush()
 
     def finish_round(self, metrics: Row, final: Arrays, masks: Arrays) -> None:
@@ -48,14 +57,12 @@ class Summaries:
         Call it before the round is saved: a saved round has its summary.
         """
         self.writer.close()
-        suffix = f".round_{metrics['round']:02d}"
-        for leftover in self.path.glob(f"events.*{suffix}"):
-            leftover.unlink()
-        writer = tf.summary.create_file_writer(str(self.path), filename_suffix=suffix)
+        writer = self._new_file(self.path, metrics["round"])
         with writer.as_default(step=metrics["round"]):
             for name in BY_ROUND:
                 if metrics.get(name, nan) == metrics.get(name, nan):  # there, and not NaN
-                    tf.summary.scalar(f"round/{name}", metrics[name])
+                    unit, factor = units.of(name)
+                    tf.summary.scalar(f"round/{name}{unit}", factor * metrics[name])
             survivors = {path: final[path][mask] for path, mask in masks.items()}
             survivors["all"] = np.concatenate(list(survivors.values()))
             for path, weights in survivors.items():

@@ -60,7 +60,7 @@ class Recorder(Silent):
         """Shows a round from its begin, or from a Progress."""
         self.began = time.perf_counter()
         self.bar = console.ProgressBar(self.round, self.config.rounds, self.engine.steps)
-        self.summaries.start_round(self.round)
+        self.summaries.start_round(self.round, self.config.epochs)
         if progress:
             self.began -= sum(row["seconds"] for row in progress.history) + progress.seconds
             self.run.log(f"round {self.round} continues at step {progress.step}")
