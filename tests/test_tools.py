@@ -1,11 +1,11 @@
-import re
+import functools
 import subprocess
 import sys
 
 import matplotlib.image
 import pytest
 
-from lottery_tf.benchmarks import steps
+from lottery_tf.benchmarks import steps, turns
 from lottery_tf.config import command
 from lottery_tf.models.lenet import lenet
 from lottery_tf.output import figures
@@ -84,12 +84,35 @@ def test_the_products_of_a_step_of_lenet():
     ]
 
 
+def test_ways_take_turns_after_one_that_warms_up():
+    order = []
+
+    def way(name):
+        order.append(name)
+        return len(order)
+
+    ways = {name: functools.partial(way, name) for name in "ab"}
+    assert turns.take_turns(ways, repeats=2, what="") == {"a": [3, 5], "b": [4, 6]}
+    assert order == list("ababab")
+
+
+def test_the_steps_of_a_benchmark_follow_their_time():
+    def taking(seconds):
+        return lambda steps: seconds
+
+    assert turns.steps_for(taking(0.2), most=1000) == 10
+    assert turns.steps_for(taking(1e-4), most=1000) == 1000
+    assert turns.steps_for(taking(30.0), most=1000) == 1  # not 8 minutes without a word
+
+
 @pytest.mark.slow
 def test_every_way_of_the_benchmark_is_measured(config):
     times = steps.step_times(config(), steps=5, repeats=2)
     assert list(times) == ["engine", "keras fit", "matrix products", "at peak rate"]
     assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times.values())
     assert 0 < steps.round_overhead(config(epochs=1)) < 1
+    # 42.1 steps of training, 14.1 of evaluation at half the price, in each of two rounds
+    assert steps.seconds_of_rounds(config(epochs=1), 1.0) == pytest.approx(98.25)
 
 
 def test_commands_are_documented():
