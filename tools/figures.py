@@ -7,7 +7,7 @@ import pathlib
 
 from absl import flags
 
-from lottery_tf.analysis.runs import open_any_runs
+from lottery_tf.analysis.runs import metrics_with, open_any_runs
 from lottery_tf.config import command
 from lottery_tf.config.paths import define_path
 from lottery_tf.errors import InputError
@@ -43,7 +43,9 @@ def main(_: object) -> None:
         )
     runs = open_any_runs(paths)
     path = shared.file_to_write(OUT, output, runs[0], "accuracy.png")
-    of_runs = {label: run.metrics() for label, run in zip(labels, runs, strict=True)}
+    of_runs = {
+        label: metrics_with(run, "test_accuracy") for label, run in zip(labels, runs, strict=True)
+    }
     output.draw(path, figures.accuracy_against_density(of_runs, title=TITLE.value))
     tables.show_written(output.written)
 

@@ -56,7 +56,8 @@ def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Sequence[str
     rows, all_points, numbers = [], [], parse_pairs(pairs, run, other)
     for start, end in console.progress(numbers, "paths"):
         ends = [FinishedRound(run.path, start), FinishedRound(other.path, end)]
-        path = cache.reuse(ends, options, evaluate, (end.final() for end in ends))
+        weights = (end.final() for end in ends)
+        path = cache.reuse(ends, options, evaluate, weights, fits=paths.fits(points))
         about = {"from_round": start, "to_round": end, "density": densities[end]}
         about |= {name: options[name] for name in BY[2:]}
         rows.append(about | paths.summarize(path))

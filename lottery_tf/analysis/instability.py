@@ -62,7 +62,8 @@ def between_copies(run: RunDir, *, at_rounds: Rounds = (), copies: int = 2,
     rounds = select_rounds(run, at_rounds, usual=USUAL_ROUNDS)
     for round, pair in itertools.product(rounds, pairs):
         ends = (copies_of().of_round(round, seed)[0] for seed in pair)
-        path = cache.reuse([FinishedRound(run.path, round)], [options, pair], evaluate, ends)
+        of = [FinishedRound(run.path, round)]
+        path = cache.reuse(of, [options, pair], evaluate, ends, fits=paths.fits(points))
         row = {"round": round, "density": densities[round], "pair": f"{pair[0]}-{pair[1]}"}
         row |= {name: options[name] for name in BY[1:]}
         barriers = paths.summarize(path)

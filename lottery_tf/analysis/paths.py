@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lottery_tf.analysis import replicates
-from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.cache import Cache, Fits, rows_of
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Runs, check_at_least
 from lottery_tf.method import Weights
@@ -35,6 +35,11 @@ def summarize(points: Iterable[Row]) -> Row:
         mean, larger = barrier([point[measure] for point in points])
         row |= {f"{measure}_barrier": mean, f"{measure}_barrier_larger_end": larger}
     return row
+
+
+def fits(points: int) -> Fits:
+    """Whether a value that a cache held is what an Evaluate gives of so many points."""
+    return rows_of("alpha", *MEASURES, count=points)
 
 
 def evaluator(engine: Callable[[], Any], *, points: int, split: str, bn_stats: str,

@@ -1,11 +1,10 @@
 """The runs and rounds that an analysis is of, checked. NumPy only."""
 
-import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from lottery_tf.config import Config
 from lottery_tf.errors import InputError
+from lottery_tf.output import Row
 from lottery_tf.store.rundir import RunDir
 
 Runs = Sequence[RunDir]
@@ -44,8 +43,7 @@ def open_any_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
 def check_same_experiment(runs: Iterable[RunDir | None]) -> None:
     """Raises InputError if runs are of different models or datasets; None is no run."""
     there = [run for run in runs if run]
-    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    first, *others = (defaults | run.config() for run in there)
+    first, *others = (run.config() for run in there)
     for run, flags in zip(there[1:], others, strict=True):
         for name in SAME:
             if flags[name] != first[name]:
@@ -87,6 +85,21 @@ def select_common_rounds(runs: Iterable[RunDir], at_rounds: Rounds, *,
     for run in runs:
         select_rounds(run, at_rounds)
     return select_rounds(min(runs, key=RunDir.finished_rounds), at_rounds, usual=usual)
+
+
+def metrics_with(run: RunDir, *columns: str) -> list[Row]:
+    """RunDir.metrics(), whose rows all have some columns.
+
+    Raises:
+        InputError: one lacks a column.
+    """
+    rows = run.metrics()
+    for row in rows:
+        if missing := [name for name in columns if name not in row]:
+            raise InputError(
+                f"{run.round_path(row['round'])}/metrics.csv lacks {', '.join(missing)}."
+            )
+    return rows
 
 
 def as_groups(runs: RunDir | Groups) -> Groups:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.cache import Cache, rows_of
 from lottery_tf.analysis.instability import copies_when_needed, start_suffix
 from lottery_tf.analysis.products import products_of_weights
 from lottery_tf.analysis.replicates import group, means
@@ -96,8 +96,17 @@ def of_masks(run: RunDir, *, at_rounds: Rounds = (), replicates: int = 1, start:
         of = FinishedRound(run.path, round)
         for replicate in range(replicates):
             options = [{"start": start}, replicate]
-            rows += cache.reuse([of], options, _train_and_compare, copies, of, replicate)
+            arguments = (copies, of, replicate)
+            rows += cache.reuse([of], options, _train_and_compare, *arguments, fits=_fits)
     return rows
+
+
+def _fits(rows):
+    """Whether what a cache held are the rows of a round's masks and measures."""
+    numbers = rows_of("round", "density", "test_accuracy", *DISTANCES, count=4)
+    return numbers(rows) and [(row.get("mask"), row.get("measure")) for row in rows] == [
+        (mask, measure) for mask in MASKS for measure in MEASURES
+    ]
 
 
 def check_resets(run: RunDir) -> None:

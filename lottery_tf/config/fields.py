@@ -1,11 +1,15 @@
 """A dataclass field that is a command-line flag: its limits, its type, and its text form."""
 
 import dataclasses
+import json
 import math
+import sys
 import typing
 from typing import Any
 
 from lottery_tf.errors import InputError
+
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def flag(default: Any, help: str, *, choices: tuple[str, ...] | None = None,
@@ -33,6 +37,26 @@ def value_type(field: dataclasses.Field) -> Any:
     """The type of one value of a field: int, float, str or bool, without Optional and tuple."""
     inner = [kind for kind in typing.get_args(field.type) if kind not in (type(None), Ellipsis)]
     return inner[0] if inner else field.type
+
+
+def check_type(field: dataclasses.Field, value: Any) -> None:
+    """Raises InputError if a value, as JSON holds it, is not of a field's type."""
+    kind, several = value_type(field), isinstance(field.default, tuple)
+    if value is None and field.default is None:
+        return
+    items = value if several and isinstance(value, list) else [value]
+    if several == isinstance(value, list) and all(_is(kind, item) for item in items):
+        return
+    expected = f"a list, each item {KINDS[kind]}" if several else KINDS[kind]
+    raise InputError(f"--{field.name}: expected {expected}. Received: {json.dumps(value):.60}")
+
+
+def _is(kind, value):
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    if kind is float and isinstance(value, int):
+        return abs(value) <= sys.float_info.max
+    return isinstance(value, kind)
 
 
 def check(field: dataclasses.Field, value: Any) -> None:

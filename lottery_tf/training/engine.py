@@ -205,7 +205,8 @@ class Engine:
         if bad.size:
             step = training.first + int(bad.min()) - 1
             epoch = step // self.steps_per_epoch
-            raise checks.not_finite(training.noise.round, epoch, step, "loss is not finite")
+            updated = step > training.first
+            raise self._not_finite(training, epoch, step, "loss is not finite", updated)
         loss, hits, examples, _ = totals.sum(0)
         return float(loss / examples), float(hits / examples)
 
@@ -215,7 +216,7 @@ class Engine:
         test_loss, test_accuracy = self.evaluate()
         if not np.isfinite(test_loss):
             what = f"test loss is {test_loss}"
-            raise checks.not_finite(training.noise.round, epoch - 1, progress.step - 1, what)
+            raise self._not_finite(training, epoch - 1, progress.step - 1, what, True)
         row = {
             "epoch": epoch,
             "step": progress.step,
@@ -230,6 +231,11 @@ class Engine:
             strength, scope = self.config.repel, self.config.repel_scope
             row |= repulsion_metrics(weights, training.optima, strength=strength, scope=scope)
         return row
+
+    def _not_finite(self, training, epoch, step, what, updated):
+        repelled = bool(training.optima)
+        remedies = checks.remedies(self.config, repelled=repelled, updated=updated)
+        return checks.not_finite(training.noise.round, epoch, step, what, remedies)
 
     def squared_gradients(self, noise: Noise) -> Weights:
         """{kernel path: mean squared gradient of the data} at the weights as they are."""
