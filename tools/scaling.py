@@ -34,7 +34,8 @@ BETWEEN_LATENCY = flags.DEFINE_float(
 REDUCTIONS = 6  # per BatchNorm and step: sum, sum of squares, count; and their gradients
 
 
-MOST = 1e15  # of whatever a flag counts: far beyond any machine, within what a float holds
+# Of whatever a flag counts: far beyond any machine, within what floats can divide.
+LEAST, MOST = 1e-15, 1e15
 
 
 def check_numbers() -> tuple[list[int], list[int]]:
@@ -44,12 +45,17 @@ def check_numbers() -> tuple[list[int], list[int]]:
         InputError: a number that is none, or out of bounds.
     """
     for flag in (FLOPS, PARAMETERS, RATE, PER_HOST, INSIDE, BETWEEN):
-        if not 0 < flag.value <= MOST:
-            raise InputError(f"--{flag.name}: expected a number above 0. Received: {flag.value}")
+        _check_number(flag, LEAST)
     for flag in (NORMS, INSIDE_LATENCY, BETWEEN_LATENCY):
-        if not 0 <= flag.value <= MOST:
-            raise InputError(f"--{flag.name}: expected 0 or more. Received: {flag.value}")
+        _check_number(flag, 0)
     return _counts(BATCHES), _counts(GPUS)
+
+
+def _check_number(flag, least):
+    if not least <= flag.value <= MOST:
+        raise InputError(
+            f"--{flag.name}: expected a number from {least:g} to {MOST:g}. Received: {flag.value}"
+        )
 
 
 def _counts(flag):
@@ -60,7 +66,7 @@ def _counts(flag):
     if not counts or not all(0 < count <= MOST for count in counts):
         raise InputError(
             f"--{flag.name}: expected numbers above 0, with commas. Received: "
-            f"{','.join(flag.value)}"
+            f"{','.join(flag.value) or 'none'}"
         )
     return counts
 
