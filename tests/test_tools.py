@@ -41,6 +41,13 @@ def run_tool(name, *arguments):
     [
         ("figures", ["--run_dir=nowhere"], "nowhere is not a run"),
         ("figures", ["--run_dir=a,b", "--labels=one"], "--labels: expected 2"),
+        ("figures", ["--run_dir=nowhere", "--out=a.foo"], "Pictures are written as"),
+        ("scaling", ["--gpus=0"], "--gpus: expected numbers above 0"),
+        ("scaling", ["--batch_sizes=1024,x"], "--batch_sizes: expected numbers above 0"),
+        ("scaling", ["--tflops=0"], "--tflops: expected a number from 1e-15"),
+        ("scaling", ["--gpus_per_host=0"], "--gpus_per_host: expected a number from"),
+        ("thresholds", ["--run_dir=a,,b"], "one is empty"),
+        ("thresholds", ["--run_dir=\udcff"], "Expected arguments in UTF-8"),
         ("prepare_data", ["--dataset=svhn"], "mnist"),
         ("prepare_data", ["--dataset=mnist", "--source=raw"], "--raw_dir"),
         ("benchmark", ["--dataset=mnist", "--data_dir=nowhere"], "nowhere/mnist"),
