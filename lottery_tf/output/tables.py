@@ -25,8 +25,10 @@ def show_written(paths: Iterable[pathlib.Path]) -> None:
     for path in dict.fromkeys(paths):
         of, name = (path, "TensorBoard's page") if path.is_dir() else (path.parent, path.name)
         names.setdefault(of, []).append(name)
+    here = pathlib.Path.cwd()
     for directory, of_directory in names.items():
-        print(f"Wrote into {directory}: {', '.join(of_directory)}")
+        below = directory.relative_to(here) if directory.is_relative_to(here) else directory
+        print(f"Wrote into {below}: {', '.join(of_directory)}")
 
 
 def show_options(options: Mapping[str, Any]) -> None:
