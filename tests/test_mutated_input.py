@@ -169,6 +169,32 @@ def test_npz_of_a_round(run, data, name):
         change(run, name, content)
 
 
+def npz(**arrays):
+    return files.format_npz({name.replace("_", "/"): array for name, array in arrays.items()})
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("masks.npz", npz(a_kernel=np.ones((20, 30), np.float32)), "expected masks, of type bool"),
+        ("final.npz", npz(a_kernel=np.ones((20, 30), bool)), "a/kernel in floating point.*bool"),
+        ("final.npz", npz(a_kernel=np.ones((2, 3))), r"shape \(20, 30\), as its mask.*\(2, 3\)"),
+        ("final.npz", npz(b_bias=np.ones(10)), "a/kernel of shape .*Received: none"),
+        ("final.npz", b"no zip", "expected an npz file of arrays"),
+        ("metrics.csv", b"round,density\n2,0.8\n", "expected one row, of round 1"),
+        ("metrics.csv", b"round,density\n1,0.8\n1,0.8\n", "expected one row, of round 1"),
+        ("metrics.csv", b"round,density\n1,lots\n", "expected a number as density.*lots"),
+        ("metrics.csv", b"round,density\n1,7\n", "expected a density in 0 to 1.*7"),
+        ("metrics.csv", b"round,density\n1\n", "as many cells in each row as in the header"),
+    ],
+)
+def test_a_file_of_the_wrong_kind_says_what_was_expected(run, name, content, words):
+    change(run, name, content)
+    read = {"masks.npz": run.masks, "final.npz": run.final, "metrics.csv": lambda _: run.metrics()}
+    with pytest.raises(InputError, match=rf"round_01/{name} is no file of a round: .*{words}"):
+        read[name](1)
+
+
 CELLS = st.text(",\n\"'-0123456789.einfa\0²é", max_size=12)
 
 
