@@ -112,7 +112,14 @@ def nothing_to_prune(input_shape, classes):
     return keras.Model(image, keras.ops.tile(features, (1, classes)))
 
 
+def too_deep(input_shape, classes):
+    image = keras.Input(input_shape)
+    features = keras.layers.MaxPooling2D(input_shape[0] + 1)(image)
+    return keras.Model(image, keras.layers.Dense(classes)(keras.layers.Flatten()(features)))
+
+
 WRONG = {
+    "too_deep": r"fails when called with .*\(8, 8, 1\) and 10 classes.*networks.py, line 1\d\d\)",
     "no_model": "expected a keras.Model",
     "not_built": "not built",
     "wrong_classes": r"output shape \(None, 10\).*\(None, 11\)",

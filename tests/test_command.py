@@ -64,13 +64,20 @@ def test_missing_flag_files_are_named(parse, flag_file):
         parse(f"--flagfile={flag_file}")
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"--epochs=3\n\0\n", bytes(range(256))])
+def test_a_binary_flag_file_is_no_text(parse, flag_file, content):
+    flag_file.write_bytes(content)
+    with pytest.raises(InputError, match=r"tiny\.cfg is no text: expected a flag per line"):
+        parse(f"--flagfile={flag_file}")
+
+
 def test_run_dir_names_the_flag_file_and_the_experiment_flags_that_differ(parse, flag_file):
     name = f"--flagfile={flag_file}"
     assert parse(name).run_dir == "runs/tiny"
     assert parse(name, "--epochs=3", "--data_dir=x", "--rounds=9").run_dir == "runs/tiny"
     assert parse(name, "--reset=reinit").run_dir == "runs/tiny_reset=reinit"
     changed = parse("--lr_drops=1,2", "--schedule=step", name, "--seed=1").run_dir
-    assert changed == "runs/tiny_seed=1_schedule=step_lr_drops=1,2"
+    assert changed == "runs/tiny_seed=1_schedule=step_lr_drops=1+2"
     assert parse().run_dir == "runs/defaults"
     assert parse(name, "--run_dir=here").run_dir == "here"
 

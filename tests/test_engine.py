@@ -8,6 +8,7 @@ from lottery_tf.datasets.order import visit_order
 from lottery_tf.errors import InputError
 from lottery_tf.method import pruning
 from lottery_tf.method.streams import Noise
+from lottery_tf.training import checks
 from lottery_tf.training.devices import connect
 from lottery_tf.training.engine import Engine
 from lottery_tf.training.training import Training
@@ -148,11 +149,30 @@ def test_masked_weights_stay_zero_in_the_compiled_epoch(config):
 
 def test_a_loss_that_is_not_finite_names_round_epoch_and_step(config):
     engine, weights = make(config(optimizer="momentum", learning_rate=1e30))
-    with pytest.raises(InputError, match=r"Round 4, epoch 1, step [1-9]: the loss"):
+    with pytest.raises(InputError, match=r"Round 4, epoch 1, step [1-9]: .* lower --learning"):
         engine.train(Training(weights, engine.dense_masks(), Noise(0, 4)))
     poisoned = weights | {"logits/bias": np.full(10, np.nan, np.float32)}
-    with pytest.raises(InputError, match=r"Round 0, epoch 2, step 50"):
+    with pytest.raises(InputError, match=r"Round 0, epoch 2, step 50.* not finite in the data"):
         engine.train(Training(poisoned, engine.dense_masks(), Noise(0, 0), first=50))
+
+
+def test_advice_against_a_loss_that_is_not_finite_fits_the_cause(config):
+    plain, before = {"repelled": False, "updated": True}, {"repelled": False, "updated": False}
+    assert checks.remedies(config(), **plain) == [
+        "lower --learning_rate=0.0012", "raise --warmup_epochs"
+    ]  # fmt: skip
+    assert checks.remedies(config(warmup_epochs=1.0), **plain) == ["lower --learning_rate=0.0012"]
+    strong, usual = (
+        checks.remedies(config(repel=repel), repelled=True, updated=True) for repel in (1e30, 2.0)
+    )
+    assert strong[0] == "bring --repel=1e+30 nearer to 0"
+    assert usual[-1] == "bring --repel=2 nearer to 0"
+    decayed = config(weight_decay=1e4)
+    assert checks.remedies(decayed, **plain)[0] == "lower --weight_decay=10000"
+    assert checks.remedies(config(mixed_precision="float16"), **before) == [
+        "use --mixed_precision=bfloat16"
+    ]
+    assert not any("learning_rate" in text for text in checks.remedies(config(), **before))
 
 
 def test_a_batch_larger_than_the_split_is_an_error(config):

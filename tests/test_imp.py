@@ -68,7 +68,7 @@ def test_history_has_a_row_per_epoch(undisturbed):
 
 
 def read_events(path):
-    events = event_accumulator.EventAccumulator(str(path), size_guidance={"histograms": 0})
+    events = event_accumulator.EventAccumulator(str(path), size_guidance={"tensors": 0})
     events.Reload()
     return events
 
@@ -81,24 +81,33 @@ def test_tensorboard_sees_curves_by_epoch_and_everything_by_round(undisturbed):
     run = RunDir(undisturbed[0])
     by_round = read_events(run.path / "tensorboard")
     tags = by_round.Tags()
-    densities = scalars(by_round, "round/density")
-    assert densities == pytest.approx([1, 0.8, 0.64, 0.512], abs=2e-5)
-    for tag in ("round/test_accuracy", "round/threshold", "surviving weights/all",
+    densities = scalars(by_round, "round/density (%)")
+    assert densities == pytest.approx([100, 80, 64, 51.2], abs=2e-3)
+    for tag in ("round/test_accuracy (%)", "round/threshold", "surviving weights/all",
                 "surviving weights/hidden1/kernel"):  # fmt: skip
         assert tag in tags["tensors"]
         assert [event.step for event in by_round.Tensors(tag)] == [0, 1, 2, 3]
-    by_epoch = read_events(run.path / "tensorboard" / "round_02")
-    assert [event.step for event in by_epoch.Tensors("epoch/test_accuracy")] == [1, 2, 3]
-    found = scalars(by_epoch, "epoch/test_accuracy")
-    assert found == pytest.approx([row["test_accuracy"] for row in run.history(2)])
+    by_epoch = read_events(run.path / "tensorboard" / "epochs")
+    steps = [event.step for event in by_epoch.Tensors("epoch/test_accuracy (%)")]
+    assert steps == list(range(1, 4 * 3 + 1))  # 4 rounds of 3 epochs
+    found = scalars(by_epoch, "epoch/test_accuracy (%)")[2 * 3 : 3 * 3]
+    assert found == pytest.approx([100 * row["test_accuracy"] for row in run.history(2)])
+
+
+def test_tensorboards_list_has_two_entries_for_a_run_whatever_its_rounds(undisturbed):
+    files = (undisturbed[0] / "tensorboard").rglob("events.*")
+    assert {path.parent.name for path in files} == {"tensorboard", "epochs"}
 
 
 @pytest.mark.ci
 @pytest.mark.slow
 def test_kill_9_in_a_round_and_resume_equals_uninterrupted(undisturbed, tmp_path):
     run_dir = tmp_path / "run"
-    started = run_dir / "tensorboard" / "round_02"
-    status, _ = kill_at(run_dir, started.exists, signal.SIGKILL)
+
+    def started():
+        return any(run_dir.glob("tensorboard/epochs/*.round_02"))
+
+    status, _ = kill_at(run_dir, started, signal.SIGKILL)
     assert status == -signal.SIGKILL
     assert RunDir(run_dir).finished_rounds() == 2
     result = launch(run_dir)
@@ -106,7 +115,7 @@ def test_kill_9_in_a_round_and_resume_equals_uninterrupted(undisturbed, tmp_path
     assert "2 of 4 rounds are finished" in result.stdout
     assert npz_bytes(run_dir) == npz_bytes(undisturbed[0])
     assert len((run_dir / "metrics.csv").read_text().splitlines()) == 5
-    by_round = read_events(run_dir / "tensorboard").Tensors("round/density")
+    by_round = read_events(run_dir / "tensorboard").Tensors("round/density (%)")
     assert [event.step for event in by_round] == [0, 1, 2, 3]
 
 
@@ -138,8 +147,11 @@ def test_ten_kills_at_random_moments_change_nothing(tmp_path):
 )
 def test_signals_end_cleanly_and_say_how_to_resume(tmp_path, number):
     run_dir = tmp_path / "run"
-    started = run_dir / "tensorboard" / "round_01"
-    status, stderr = kill_at(run_dir, started.exists, number, rounds=100)
+
+    def started():
+        return any(run_dir.glob("tensorboard/epochs/*.round_01"))
+
+    status, stderr = kill_at(run_dir, started, number, rounds=100)
     assert status == {signal.SIGINT: 130, signal.SIGTERM: 75}[number]
     assert len(list((run_dir / "checkpoints").iterdir())) == 1
     assert stderr.startswith(f"Stopped by {number.name}. To resume: python -m lottery_tf.imp")

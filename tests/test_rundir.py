@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -106,6 +107,64 @@ def test_missing_files_and_rounds_are_named(run):
         run.finished_rounds()
     with pytest.raises(InputError, match=r"is not a run.*config\.json"):
         RunDir(run.path / "elsewhere").config()
+
+
+def test_stray_names_of_rounds_are_told(run):
+    with run.open(Config()):
+        fill(run, 2)
+    (run.path / "round_02.bak").mkdir()
+    assert run.finished_rounds() == 2
+    for name in ("round_001", "round_2", "round_002"):
+        (run.path / name).mkdir()
+        with pytest.raises(InputError, match=f"{name} is no round: .* Rename or remove it"):
+            run.finished_rounds()
+        (run.path / name).rmdir()
+    (run.path / "round_02").touch()  # a round would be trained, and could not be saved
+    with pytest.raises(InputError, match="round_02 is no round: those are directories"):
+        run.finished_rounds()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[]", r"expected an object.*Received: \[\]"),
+        ("{}", "it lacks model, dataset, seed"),
+        ("[" * 100_000, "recursion"),
+        (None, "utf-8"),
+        (("learning_rate", "0.0012"), 'learning_rate: expected a number. Received: "0.0012"'),
+        (("epochs", 25.5), "epochs: expected a whole number. Received: 25.5"),
+        (("rounds", True), "rounds: expected a whole number. Received: true"),
+        (("bn_affine", 0), "bn_affine: expected true or false. Received: 0"),
+        (("model", None), "model: expected text. Received: null"),
+        (("lr_drops", 5), "lr_drops: expected a list, each item a whole number. Received: 5"),
+        (("lr_drops", [5, "6"]), r"lr_drops: .* Received: \[5"),
+    ],
+)
+def test_a_record_of_the_wrong_kind_is_one_line_with_types(run, text, words):
+    with run.open(Config()):
+        path = run.path / "config.json"
+    if text is None:
+        path.write_bytes(b"\xff\xfe")
+    elif isinstance(text, str):
+        path.write_text(text)
+    else:
+        path.write_text(json.dumps(json.loads(path.read_text()) | dict([text])))
+    for reads in (run.config, lambda: run.check(Config())):
+        with pytest.raises(InputError, match=rf"config\.json is damaged: .*{words}") as error:
+            reads()
+        assert "\n" not in str(error.value)
+
+
+def test_a_record_of_an_older_version_has_the_defaults_of_newer_flags(run):
+    with run.open(Config(seed=3)):
+        path = run.path / "config.json"
+    record = json.loads(path.read_text())
+    for name in ("repel", "lr_drops", "data_seed"):
+        del record[name]
+    path.write_text(json.dumps(record | {"learning_rate": 1, "train_examples": None}))
+    found = run.config()
+    assert (found["repel"], found["lr_drops"], found["data_seed"]) == (0.0, [], 3)
+    assert "run_dir" not in found
 
 
 def test_other_experiment_flags_are_refused_with_both_values(run):

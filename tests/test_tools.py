@@ -1,11 +1,11 @@
-import re
+import functools
 import subprocess
 import sys
 
 import matplotlib.image
 import pytest
 
-from lottery_tf.benchmarks import steps
+from lottery_tf.benchmarks import steps, turns
 from lottery_tf.config import command
 from lottery_tf.models.lenet import lenet
 from lottery_tf.output import figures
@@ -41,6 +41,13 @@ def run_tool(name, *arguments):
     [
         ("figures", ["--run_dir=nowhere"], "nowhere is not a run"),
         ("figures", ["--run_dir=a,b", "--labels=one"], "--labels: expected 2"),
+        ("figures", ["--run_dir=nowhere", "--out=a.foo"], "Pictures are written as"),
+        ("scaling", ["--gpus=0"], "--gpus: expected numbers above 0"),
+        ("scaling", ["--batch_sizes=1024,x"], "--batch_sizes: expected numbers above 0"),
+        ("scaling", ["--tflops=0"], "--tflops: expected a number from 1e-15"),
+        ("scaling", ["--gpus_per_host=0"], "--gpus_per_host: expected a number from"),
+        ("thresholds", ["--run_dir=a,,b"], "one is empty"),
+        ("thresholds", ["--run_dir=\udcff"], "Expected arguments in UTF-8"),
         ("prepare_data", ["--dataset=svhn"], "mnist"),
         ("prepare_data", ["--dataset=mnist", "--source=raw"], "--raw_dir"),
         ("benchmark", ["--dataset=mnist", "--data_dir=nowhere"], "nowhere/mnist"),
@@ -70,21 +77,6 @@ def test_analysis_knows_no_flags():
         assert "absl" not in path.read_text(), path
 
 
-@pytest.mark.parametrize(
-    ("name", "flags"),
-    [
-        ("barriers", {"run_dir", "out_dir", "pdf", "points", "split", "bn_stats", "pairs", "align",
-                      "at_rounds", "other_run", "data_dir", "strategy", "jit_compile"}),
-        ("distances", {"run_dir", "out_dir", "pdf", "metric", "other_run"}),
-        ("thresholds", {"run_dir", "out_dir", "pdf", "other_run", "labels"}),
-    ],
-)  # fmt: skip
-def test_help_lists_the_flags_of_a_tool_and_no_others(name, flags):
-    text = run_tool(name, "--help").stdout
-    assert set(re.findall(r"^  --(?:\[no\])?(\w+):", text, re.MULTILINE)) == flags
-    assert run_tool(name, "--bins=3").stderr.startswith("Error: Unknown command line flag 'bins'")
-
-
 def test_the_products_of_a_step_of_lenet():
     shapes = steps.product_shapes(lenet((28, 28, 1), 10, initializer="kaiming_uniform"), 60)
     assert shapes == [
@@ -99,12 +91,35 @@ def test_the_products_of_a_step_of_lenet():
     ]
 
 
+def test_ways_take_turns_after_one_that_warms_up():
+    order = []
+
+    def way(name):
+        order.append(name)
+        return len(order)
+
+    ways = {name: functools.partial(way, name) for name in "ab"}
+    assert turns.take_turns(ways, repeats=2, what="") == {"a": [3, 5], "b": [4, 6]}
+    assert order == list("ababab")
+
+
+def test_the_steps_of_a_benchmark_follow_their_time():
+    def taking(seconds):
+        return lambda steps: seconds
+
+    assert turns.steps_for(taking(0.2), most=1000) == 10
+    assert turns.steps_for(taking(1e-4), most=1000) == 1000
+    assert turns.steps_for(taking(30.0), most=1000) == 1  # not 8 minutes without a word
+
+
 @pytest.mark.slow
 def test_every_way_of_the_benchmark_is_measured(config):
     times = steps.step_times(config(), steps=5, repeats=2)
     assert list(times) == ["engine", "keras fit", "matrix products", "at peak rate"]
     assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times.values())
     assert 0 < steps.round_overhead(config(epochs=1)) < 1
+    # 42.1 steps of training, 14.1 of evaluation at half the price, in each of two rounds
+    assert steps.seconds_of_rounds(config(epochs=1), 1.0) == pytest.approx(98.25)
 
 
 def test_commands_are_documented():

@@ -24,10 +24,11 @@ shared.define(*shared.OUTPUT, *ABOUT, *shared.ON_PATHS, *shared.COMPUTING, about
 
 def main(_: object) -> None:
     runs, other, at_rounds = shared.runs(), shared.other_run(), flags.FLAGS.at_rounds
+    output = shared.output()
     rows, options = barriers.report_barriers(
         runs,
         other,
-        shared.output(),
+        output,
         pairs=PAIRS.value,
         at_rounds=select_rounds(runs[0], at_rounds) if at_rounds else (),
         options=shared.values(*shared.ON_PATHS, "align"),
@@ -35,6 +36,7 @@ def main(_: object) -> None:
     )
     tables.show(rows, barriers.COLUMNS)
     tables.show_options(options)
+    tables.show_written(output.written)
 
 
 if __name__ == "__main__":

@@ -8,31 +8,60 @@
 Measures in one process, taking turns; run nothing beside it.
 """
 
-import csv
 import itertools
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from absl import flags
 
 from lottery_tf import datasets
 from lottery_tf.config import Config, command
+from lottery_tf.config.paths import define_path
 from lottery_tf.errors import InputError
+from lottery_tf.output import Row, tables
+from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import quiet
+
+from . import shared
 
 WHAT = flags.DEFINE_enum(
     "what", "step", ("step", "input", "repel", "distances"), "What to measure."
 )
-STEPS = flags.DEFINE_integer("steps", 1000, "Training steps per repeat.", lower_bound=1)
-IMAGES = flags.DEFINE_integer("images", 4096, "Images per repeat of --what=input.", lower_bound=1)
-REPEATS = flags.DEFINE_integer("repeats", 7, "Repeats of each way, after one warm-up.")
-CSV = flags.DEFINE_string("csv", "benchmark.csv", "Where every repeat is written.")
-ROUNDS = flags.DEFINE_bool(
-    "round_overhead", True, "Also run two whole rounds: what of them is not training steps?"
+STEPS = flags.DEFINE_integer(
+    "steps",
+    None,
+    "Training steps per repeat. Default: as many as take about 2 seconds, 1000 at most.",
+    lower_bound=1,
 )
+IMAGES = flags.DEFINE_integer("images", 4096, "Images per repeat of --what=input.", lower_bound=1)
+REPEATS = flags.DEFINE_integer(
+    "repeats", 7, "Repeats of each way, after one warm-up.", lower_bound=1
+)
+CSV = define_path(
+    "csv",
+    None,
+    "File for the values of every repeat. Default: benchmark_<what>.csv in --out_dir, or in "
+    "analysis/ of --run_dir.",
+)
+ROUNDS = flags.DEFINE_bool(
+    "round_overhead",
+    None,
+    "Also run two whole rounds: what of them is not training steps? Default: if they take under a "
+    "minute.",
+)
+WORTH_IT = 60  # seconds that two whole rounds may take unasked
 
 
 def main(config: Config) -> None:
+    output, run = shared.output(), RunDir(config.run_dir)
+    # Known before the minutes of measuring.
+    path = shared.file_to_write(CSV, output, run, f"benchmark_{WHAT.value}.csv")
+    output.write_table(path, measure(config))
+    tables.show_written(output.written)
+
+
+def measure(config: Config) -> list[Row]:
+    """Measures and prints what --what names; the values of every repeat."""
     if WHAT.value == "distances":
         return all_distances()
     directory = datasets.find(config)
@@ -45,35 +74,44 @@ def main(config: Config) -> None:
     return {"step": step, "input": stream, "repel": repel}[WHAT.value](config)
 
 
-def step(config: Config) -> None:
+def step(config: Config) -> list[Row]:
     from lottery_tf.benchmarks import steps
 
     times = steps.step_times(config, steps=STEPS.value, repeats=REPEATS.value)
-    report(times, unit="ms/step", scale=1000)
-    images = config.batch_size / statistics.median(times["engine"])
-    print(f"The engine trains on {images:.0f} images/s.")
-    if ROUNDS.value:
+    rows = report(times, unit="ms/step", scale=1000)
+    median = statistics.median(times["engine"])
+    print(f"The engine trains on {config.batch_size / median:.0f} images/s.")
+    seconds = steps.seconds_of_rounds(config, median)
+    if ROUNDS.value or (ROUNDS.value is None and seconds < WORTH_IT):
         overhead = steps.round_overhead(config)
         print(f"Of a whole round, {overhead:.1%} is not training steps.")
+    elif ROUNDS.value is None:
+        print(
+            f"Two whole rounds would take about {seconds / 60:.0f} minutes: --round_overhead runs "
+            "them, to tell what of them is not training steps."
+        )
+    return rows
 
 
-def stream(config: Config) -> None:
+def stream(config: Config) -> list[Row]:
     from lottery_tf.benchmarks import input
 
     rates, peak = input.input_rates(config, images=IMAGES.value, repeats=REPEATS.value)
-    report(rates, unit="images/s", scale=1)
+    rows = report(rates, unit="images/s", scale=1)
     print(f"Peak memory while streaming: {peak / 1e6:.0f} MB.")
+    return rows
 
 
-def all_distances() -> None:
+def all_distances() -> list[Row]:
     from lottery_tf.benchmarks import distances
 
     times, peak = distances.distance_times(rounds=26, repeats=REPEATS.value)
-    report(times, unit="s", scale=1)
+    rows = report(times, unit="s", scale=1)
     print(f"Peak memory: {peak / 1e6:.0f} MB.")
+    return rows
 
 
-def repel(config: Config) -> None:
+def repel(config: Config) -> list[Row]:
     from lottery_tf.benchmarks import repulsion
 
     print("round  KB of values   of dense  KB of index   of dense")
@@ -94,10 +132,24 @@ def repel(config: Config) -> None:
             f"{round:5d}  {ms[0]:10.3f}  {parts[0]:8.3f}  {parts[1]:10.3f}  {parts[2]:13.3f}  "
             f"{parts[3]:9.3f}  {ms[-1]:6.3f}  {ms[-1] / ms[0]:5.2f}  {found['compile']:9.1f}"
         )
+    names = ("without", *repulsion.WAYS)
+    return [
+        {"round": round} | row
+        for round, found in times.items()
+        for row in by_repeat({name: found[name] for name in names})
+    ]
 
 
-def report(values: Mapping[str, list[float]], *, unit: str, scale: int) -> None:
-    """Prints medians, extremes and ratios to the first way, and writes every repeat as CSV."""
+def by_repeat(values: Mapping[str, Sequence[float]]) -> list[Row]:
+    """Rows of {repeat, way: value, …}."""
+    return [
+        {"repeat": repeat} | dict(zip(values, row, strict=True))
+        for repeat, row in enumerate(zip(*values.values(), strict=True))
+    ]
+
+
+def report(values: Mapping[str, list[float]], *, unit: str, scale: int) -> list[Row]:
+    """Prints medians, extremes and ratios to the first way; rows of every repeat."""
     first = statistics.median(next(iter(values.values())))
     print(f"{'way':<16}  {unit:>8}  {'least':>7}  {'most':>7}  {'ratio':>6}")
     for way, repeats in values.items():
@@ -105,13 +157,10 @@ def report(values: Mapping[str, list[float]], *, unit: str, scale: int) -> None:
         cells = ((median, 8), (min(repeats), 7), (max(repeats), 7))
         numbers = "".join(f"{scale * value:{width}.{digits}f}  " for value, width in cells)
         print(f"{way:<16}  {numbers}{median / first:6.2f}")
-    with open(CSV.value, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["repeat", *values])
-        for repeat, row in enumerate(zip(*values.values(), strict=True)):
-            writer.writerow([repeat, *row])
+    return by_repeat(values)
 
 
 if __name__ == "__main__":
+    shared.define("out_dir")
     command.define_config_flags()
     command.run(main, command.parse_config)

@@ -21,14 +21,17 @@ shared.define(*shared.OUTPUT, "other_run")
 
 
 def main(_: object) -> None:
-    runs, other = shared.runs(), shared.other_run()
+    runs, other, output = shared.runs(), shared.other_run(), shared.output()
     metrics = list(METRICS) if METRIC.value == "all" else [METRIC.value]
     from lottery_tf.analysis import distances
 
-    rows, columns = distances.report_distances(runs, metrics, other, shared.output())
+    rows, columns = distances.report_distances(runs, metrics, other, output)
     if len(runs) > 1:
         print(f"Mean of {len(runs)} runs; accuracies of {runs[0].path}:")
     tables.show(rows, columns)
+    for metric in metrics:
+        print(f"({distances.LABELS[metric]})")
+    tables.show_written(output.written)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,22 @@ from lottery_tf.output import tables
 from . import shared
 
 flags.DEFINE_integer("bins", 60, "Bins of each histogram.")
-ABOUT = {"other_run": shared.BESIDE, "at_rounds": "Rounds whose trained weights are counted."}
-shared.define(*shared.OUTPUT, "other_run", "labels", about=ABOUT, at_rounds=["10"])
+ABOUT = {
+    "other_run": shared.BESIDE,
+    "at_rounds": "Rounds whose trained weights are counted, with commas. Default: 10; of a shorter "
+    "run the last.",
+}
+shared.define(*shared.OUTPUT, "other_run", "labels", "at_rounds", about=ABOUT)
 
 
 def main(_: object) -> None:
-    groups = shared.groups()
+    groups, output = shared.groups(), shared.output()
     from lottery_tf.analysis import histograms
 
     options = shared.values("at_rounds", "bins")
-    rows = histograms.report_histograms(groups, shared.output(), **options)
+    rows = histograms.report_histograms(groups, output, **options)
     tables.show(rows, histograms.COLUMNS)
+    tables.show_written(output.written)
 
 
 if __name__ == "__main__":

@@ -18,16 +18,20 @@ from . import shared
 flags.DEFINE_integer(
     "copies", 2, "Trainings of each round, the run's own among them with --start=init."
 )
-DEFAULTS = {"points": 30, "at_rounds": ["0", "5", "10", "15"]}
-NAMES = (*shared.OUTPUT, "start", "split", "bn_stats", *shared.COMPUTING)
-shared.define(*NAMES, about={"at_rounds": "Rounds to train again."}, **DEFAULTS)
+ABOUT = {
+    "at_rounds": "Rounds to train again, with commas. Default: those of 0, 5, 10, 15 that are "
+    "finished."
+}
+NAMES = (*shared.OUTPUT, "at_rounds", "start", "split", "bn_stats", *shared.COMPUTING)
+shared.define(*NAMES, about=ABOUT, points=30)
 
 
 def main(_: object) -> int:
     def measure(stop_signal):
+        output = shared.output()
         rows, options = instability.report_instability(
             shared.runs(),
-            shared.output(),
+            output,
             options=shared.values(*shared.ON_PATHS),
             computing=shared.values(*shared.COMPUTING),
             stop_signal=stop_signal,
@@ -35,6 +39,7 @@ def main(_: object) -> int:
         )
         tables.show(rows, instability.COLUMNS)
         tables.show_options(options)
+        tables.show_written(output.written)
 
     return signals.resumable(measure)
 

@@ -7,12 +7,12 @@ import pathlib
 import shutil
 
 import numpy as np
-from absl import flags
 
 from lottery_tf.config import command
+from lottery_tf.config.paths import define_path
 from lottery_tf.terminal import quiet
 
-DATA_DIR = flags.DEFINE_string("data_dir", "data", "Directory that holds the prepared datasets.")
+DATA_DIR = define_path("data_dir", "data", "Directory that holds the prepared datasets.")
 
 TEST_EXAMPLES = 450
 ABOUT = {

@@ -17,16 +17,17 @@ shared.define(*shared.OUTPUT, *ABOUT, about=ABOUT)
 
 
 def main(_: object) -> None:
-    runs, other = shared.runs(), shared.other_run()
+    runs, other, output = shared.runs(), shared.other_run(), shared.output()
     from lottery_tf.analysis import masks
 
-    reports = masks.report_masks(runs, other, shared.output(), **shared.values("data_dir"))
+    reports = masks.report_masks(runs, other, output, **shared.values("data_dir"))
     for run, layers, overlaps in reports:
         round, density = layers[0]["round"], layers[0]["network_density"]
         print(f"{run.path}, round {round}, density {density:.2%}")
         tables.show(layers, masks.LAYER_COLUMNS)
         if other:
             tables.show(overlaps, masks.overlap_columns(other))
+    tables.show_written(output.written)
 
 
 if __name__ == "__main__":

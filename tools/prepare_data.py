@@ -7,6 +7,7 @@ python -m tools.prepare_data --dataset=mnist --source=raw --raw_dir=downloads/mn
 from absl import flags
 
 from lottery_tf.config import command
+from lottery_tf.config.paths import define_path
 from lottery_tf.errors import InputError
 from lottery_tf.terminal import quiet
 
@@ -18,7 +19,7 @@ DATASET = flags.DEFINE_enum("dataset", None, DATASETS, "What to prepare.", requi
 SOURCE = flags.DEFINE_enum(
     "source", "tfds", ("tfds", "raw"), "Download by TensorFlow Datasets, or your own raw files."
 )
-RAW_DIR = flags.DEFINE_string(
+RAW_DIR = define_path(
     "raw_dir",
     None,
     "Directory of the raw files. mnist: the IDX files; cifar: the python or binary archive, or "
@@ -27,7 +28,7 @@ RAW_DIR = flags.DEFINE_string(
 )
 NAME = flags.DEFINE_string("name", None, "What to call the dataset. Default: as --dataset.")
 flags.DEFINE_bool("skip_bad", False, "Leave unreadable images out, and name them.")
-flags.DEFINE_string("data_dir", "data", "Directory that holds the prepared datasets.")
+define_path("data_dir", "data", "Directory that holds the prepared datasets.")
 flags.DEFINE_bool("overwrite", False, "Replace a dataset that exists.")
 
 

@@ -8,10 +8,11 @@ Prints a table. Every number that it assumes is a flag; put in those of your own
 from absl import flags
 
 from lottery_tf.config import command
+from lottery_tf.errors import InputError
 
-GPUS = flags.DEFINE_list("gpus", ["1", "8", "32"], "Numbers of GPUs.")
+GPUS = flags.DEFINE_list("gpus", ["1", "8", "32"], "Numbers of GPUs, with commas.")
 BATCHES = flags.DEFINE_list(
-    "batch_sizes", ["1024", "2048", "4096", "8192"], "Global batches, in examples."
+    "batch_sizes", ["1024", "2048", "4096", "8192"], "Global batches, in examples, with commas."
 )
 FLOPS = flags.DEFINE_float(
     "gflop", 24.3, "GFLOP per example, forward and backward. Default: ResNet-50 at 224 x 224."
@@ -24,9 +25,50 @@ PER_HOST = flags.DEFINE_integer("gpus_per_host", 8, "GPUs in a host.")
 INSIDE = flags.DEFINE_float("inside_gbytes", 200.0, "GB/s between the GPUs of a host (NVLink).")
 BETWEEN = flags.DEFINE_float("between_gbytes", 10.0, "GB/s between hosts (100 Gbit/s Ethernet).")
 NORMS = flags.DEFINE_integer("batch_norms", 53, "BatchNorm layers that --sync_bn synchronises.")
-INSIDE_LATENCY = flags.DEFINE_float("inside_us", 30.0, "Microseconds of a small all-reduce, inside")
-BETWEEN_LATENCY = flags.DEFINE_float("between_us", 100.0, "The same between hosts.")
+INSIDE_LATENCY = flags.DEFINE_float(
+    "inside_us", 30.0, "Microseconds of a small all-reduce inside a host."
+)
+BETWEEN_LATENCY = flags.DEFINE_float(
+    "between_us", 100.0, "Microseconds of a small all-reduce between hosts."
+)
 REDUCTIONS = 6  # per BatchNorm and step: sum, sum of squares, count; and their gradients
+
+
+# Of whatever a flag counts: far beyond any machine, within what floats can divide.
+LEAST, MOST = 1e-15, 1e15
+
+
+def check_numbers() -> tuple[list[int], list[int]]:
+    """(--batch_sizes, --gpus), once every number is checked.
+
+    Raises:
+        InputError: a number that is none, or out of bounds.
+    """
+    for flag in (FLOPS, PARAMETERS, RATE, PER_HOST, INSIDE, BETWEEN):
+        _check_number(flag, LEAST)
+    for flag in (NORMS, INSIDE_LATENCY, BETWEEN_LATENCY):
+        _check_number(flag, 0)
+    return _counts(BATCHES), _counts(GPUS)
+
+
+def _check_number(flag, least):
+    if not least <= flag.value <= MOST:
+        raise InputError(
+            f"--{flag.name}: expected a number from {least:g} to {MOST:g}. Received: {flag.value}"
+        )
+
+
+def _counts(flag):
+    try:
+        counts = [int(text) for text in flag.value]
+    except ValueError:
+        counts = []
+    if not counts or not all(0 < count <= MOST for count in counts):
+        raise InputError(
+            f"--{flag.name}: expected numbers above 0, with commas. Received: "
+            f"{','.join(flag.value) or 'none'}"
+        )
+    return counts
 
 
 def step_seconds(gpus: int, batch: int) -> tuple[float, float, float]:
@@ -46,9 +88,10 @@ def step_seconds(gpus: int, batch: int) -> tuple[float, float, float]:
 
 
 def main(_: object) -> None:
+    batches, numbers = check_numbers()
     print("batch   GPUs  compute  reduce  sync BN  step ms  images/s  efficiency, and without sync")
-    for batch in map(int, BATCHES.value):
-        for gpus in map(int, GPUS.value):
+    for batch in batches:
+        for gpus in numbers:
             compute, reduce, norms = step_seconds(gpus, batch)
             step = compute + reduce + norms
             print(

@@ -8,6 +8,7 @@ from absl import flags
 
 from lottery_tf.analysis.reports import Output
 from lottery_tf.analysis.runs import open_runs
+from lottery_tf.config.paths import define_path, define_paths
 from lottery_tf.errors import InputError
 from lottery_tf.store.rundir import RunDir
 
@@ -16,23 +17,23 @@ flags.disclaim_key_flags()  # --help lists them under the tool that takes them
 # flag: ((how absl defines it, default, choices), help); a tool may give another default or help.
 FLAGS = {
     "run_dir": (
-        (flags.DEFINE_list, []),
+        (define_paths, []),
         "Run directory; several, with commas, are replicates: mean, min and max.",
     ),
     "out_dir": (
-        (flags.DEFINE_string, None),
+        (define_path, None),
         "Where to write. Default: analysis/ of the run (of replicates, the first's).",
     ),
     "pdf": ((flags.DEFINE_bool, False), "Write each picture as PDF too."),
     "other_run": (
-        (flags.DEFINE_string, None),
+        (define_paths, []),
         "Run whose rounds are the columns. Default: those of --run_dir.",
     ),
     "labels": (
         (flags.DEFINE_list, []),
         "Names for --run_dir and --other_run. Default: those of the directories.",
     ),
-    "at_rounds": ((flags.DEFINE_list, []), "Finished rounds to measure."),
+    "at_rounds": ((flags.DEFINE_list, []), "Finished rounds to measure, with commas."),
     "points": ((flags.DEFINE_integer, 20), "Equidistant points of each line, with its ends."),
     "split": ((flags.DEFINE_enum, "test", ["test", "train"]), "Examples to evaluate on."),
     "bn_stats": (
@@ -46,7 +47,7 @@ FLAGS = {
         "init, or rewind:STEP (rewind:4ep): train from the state of round 0 after so many steps.",
     ),
     "data_dir": (
-        (flags.DEFINE_string, None),
+        (define_path, None),
         "Directory that holds the prepared datasets. Default: the run's.",
     ),
     "strategy": (
@@ -83,8 +84,8 @@ def values(*names: str) -> dict[str, Any]:
 
 
 def output() -> Output:
-    """The Output that --out_dir and --pdf ask for."""
-    return Output(flags.FLAGS.out_dir, flags.FLAGS.pdf)
+    """The Output that --out_dir asks for, and --pdf, where the tool draws."""
+    return Output(flags.FLAGS.out_dir, "pdf" in flags.FLAGS and flags.FLAGS.pdf)
 
 
 def runs() -> list[RunDir]:
@@ -101,8 +102,10 @@ def runs() -> list[RunDir]:
 
 def other_run() -> RunDir | None:
     """The RunDir that --other_run names, checked; None without."""
-    name = flags.FLAGS.other_run
-    return open_runs([name])[0] if name else None
+    names = flags.FLAGS.other_run
+    if len(names) > 1:
+        raise InputError(f"--other_run: expected one run. Received: {','.join(names)}")
+    return open_runs(names)[0] if names else None
 
 
 def groups() -> dict[str, list[RunDir]]:
@@ -111,10 +114,9 @@ def groups() -> dict[str, list[RunDir]]:
     Raises:
         InputError: runs that do not go together, or another number of labels.
     """
-    others = [path for path in (flags.FLAGS.other_run or "").split(",") if path]
-    paths = [group for group in (flags.FLAGS.run_dir, others) if group]
+    paths = [group for group in (flags.FLAGS.run_dir, flags.FLAGS.other_run) if group]
     opened = iter(open_runs([path for group in paths for path in group]))
-    labels = flags.FLAGS.labels or [pathlib.Path(group[0]).name for group in paths]
+    labels = flags.FLAGS.labels or [pathlib.Path(group[0]).absolute().name for group in paths]
     if not len(set(labels)) == len(labels) == len(paths):
         raise InputError(
             f"--labels: expected {len(paths)} different names, of --run_dir and --other_run. "
@@ -123,3 +125,20 @@ def groups() -> dict[str, list[RunDir]]:
     return {
         label: [next(opened) for _ in group] for label, group in zip(labels, paths, strict=True)
     }
+
+
+def file_to_write(flag: Any, output: Output, run: RunDir, name: str) -> pathlib.Path:
+    """The path that a flag names, in --out_dir if that is given; by default of the run's output.
+
+    Raises:
+        InputError: its directory is not there.
+    """
+    if output.directory or not flag.value:
+        path = output.of(run, apart=False) / (flag.value or name)
+    else:
+        path = pathlib.Path(flag.value)
+    if not path.parent.is_dir() or path.is_dir():
+        raise InputError(
+            f"--{flag.name}: expected a file in a directory that is there. Received: {flag.value}"
+        )
+    return path

@@ -16,17 +16,19 @@ from . import shared
 
 flags.DEFINE_integer("replicates", 1, "How often, with other SGD noise and other random masks.")
 ABOUT = {
-    "at_rounds": "Rounds whose masks are measured.",
+    "at_rounds": "Rounds whose masks are measured, with commas. Default: 10; of a shorter run the "
+    "last.",
     "start": "init, or rewind:STEP (rewind:4ep): W_t is round 0 after so many steps.",
 }
-shared.define(*shared.OUTPUT, "start", *shared.COMPUTING, about=ABOUT, at_rounds=["10"])
+shared.define(*shared.OUTPUT, "at_rounds", "start", *shared.COMPUTING, about=ABOUT)
 
 
 def main(_: object) -> int:
     def measure(stop_signal):
+        output = shared.output()
         rows = stability.report_stability(
             shared.runs(),
-            shared.output(),
+            output,
             computing=shared.values(*shared.COMPUTING),
             stop_signal=stop_signal,
             **shared.values("at_rounds", "replicates", "start"),
@@ -34,6 +36,7 @@ def main(_: object) -> int:
         tables.show(rows, stability.COLUMNS)
         if "l2_published" in rows[0]:
             print("Published: Frankle et al. 2019, LeNet on MNIST at density 10.7%.")
+        tables.show_written(output.written)
 
     return signals.resumable(measure)
 

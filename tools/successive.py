@@ -1,34 +1,38 @@
 """Accuracy, and the angular distance to the round before and to the one before that, of runs.
 
-python -m tools.successive --run_dir=runs/lenet,runs/lenet_repel --csv=successive.csv
+python -m tools.successive --run_dir=runs/lenet,runs/lenet_repel
 """
 
-import pathlib
-
-from absl import flags
-
 from lottery_tf.config import command
+from lottery_tf.config.paths import define_path
 from lottery_tf.output import tables
-from lottery_tf.store import files
 
 from . import shared
 
-CSV = flags.DEFINE_string("csv", "successive.csv", "Where the rows of all runs are written.")
-shared.define(*shared.OUTPUT)
+CSV = define_path(
+    "csv",
+    None,
+    "File for the rows of all runs. Default: successive.csv in --out_dir, or in analysis/ of the "
+    "first run.",
+)
+shared.define(*shared.OUTPUT[:2])
 
 
 def main(_: object) -> None:
-    runs = shared.runs()
+    runs, output = shared.runs(), shared.output()
+    path = shared.file_to_write(CSV, output, runs[0], "successive.csv")
     from lottery_tf.analysis import distances
     from lottery_tf.analysis.cache import Cache
 
     rows = []
     for run in runs:
-        directory = shared.output().of(run, apart=len(runs) > 1)
-        of_run = distances.successive(run, cache=Cache(directory / "distances.cache.json"))
+        cache = Cache(output.of(run, apart=len(runs) > 1) / "distances.cache.json")
+        of_run = distances.successive(run, cache=cache)
         rows += [{"run": run.path.name} | row for row in of_run]
     tables.show(rows, {"run": ("run", "{}")} | distances.SUCCESSIVE)
-    files.write_text(pathlib.Path(CSV.value), files.format_csv(rows).decode())
+    print(f"({distances.LABELS['angular']})")
+    output.write_table(path, rows)
+    tables.show_written(output.written)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ shared.define(*shared.OUTPUT, "other_run", "labels", about={"other_run": shared.
 
 
 def main(_: object) -> None:
-    groups = shared.groups()
+    groups, output = shared.groups(), shared.output()
     from lottery_tf.analysis import thresholds
 
-    tables.show(thresholds.report_thresholds(groups, shared.output()), thresholds.COLUMNS)
+    tables.show(thresholds.report_thresholds(groups, output), thresholds.COLUMNS)
+    tables.show_written(output.written)
 
 
 if __name__ == "__main__":

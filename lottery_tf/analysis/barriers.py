@@ -57,8 +57,8 @@ def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Sequence[str
     rows, all_points, numbers = [], [], parse_pairs(pairs, run, other)
     for start, end in console.progress(numbers, "paths"):
         ends = [FinishedRound(run.path, start), FinishedRound(other.path, end)]
-        key = [options, paths.POINT]
-        path = cache.reuse(ends, key, evaluate, (end.final() for end in ends))
+        key, weights = [options, paths.POINT], (end.final() for end in ends)
+        path = cache.reuse(ends, key, evaluate, weights, fits=paths.fits(points))
         about = {"from_round": start, "to_round": end, "density": densities[end]}
         about |= {name: options[name] for name in BY[2:]}
         row = about | paths.summarize(path)
@@ -149,7 +149,7 @@ def report_barriers(runs: Runs, other: RunDir | None, output: Output, *, pairs: 
         "barriers", end, runs, output, measure, by=BY, step="to_round", shown=shown,
         curves={f"/{column}": column for column in ("error_barrier", "loss_barrier")},
         about=paths.about_options(told), figure={"what": "error barrier (points of %)"},
-        label="{from_round} to {to_round}, density {density:.3g}", choose=choose,
+        label="{from_round} to {to_round}, density {density:.2%}", choose=choose,
         ends=("first round", "second round"),
     )  # fmt: skip
     return [row | {"state": "collapsed" if row["collapsed"] else ""} for row in rows], told

@@ -3,11 +3,14 @@
 import hashlib
 import json
 import pathlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from lottery_tf.store import files
 from lottery_tf.store.rounds import FinishedRound, check_files
+
+Fits = Callable[[Any], bool]  # of anything that JSON held
 
 
 class Cache:
@@ -22,12 +25,13 @@ class Cache:
     def __init__(self, path: pathlib.Path | None = None):
         self.path = path
         try:
-            self.known: dict[str, Any] = json.loads(path.read_text()) if path else {}
-        except (OSError, ValueError):  # none yet, or damaged: it is computed again
-            self.known = {}
+            known = json.loads(path.read_text("utf-8")) if path else {}
+        except (OSError, ValueError, RecursionError):  # none yet, or damaged: it is computed again
+            known = {}
+        self.known: dict[str, Any] = known if isinstance(known, dict) else {}
 
-    def reuse(self, rounds: Sequence[FinishedRound], options: Any,
-              compute: Callable[..., Any], *arguments: Any) -> Any:  # fmt: skip
+    def reuse(self, rounds: Sequence[FinishedRound], options: Any, compute: Callable[..., Any],
+              *arguments: Any, fits: Fits = lambda value: True) -> Any:  # fmt: skip
         """compute(*arguments), once the rounds' files are checked, or what it gave before.
 
         Args:
@@ -35,17 +39,19 @@ class Cache:
             options: what it depends on besides, for json.
             compute: gives anything that json holds.
             *arguments: of it.
+            fits: whether what was kept is of the kind that compute gives; else it computes anew.
         """
         key = _digest(rounds, options)
-        if key not in self.known:
+        if key not in self.known or not fits(self.known[key]):
             check_files(rounds)
             self.known[key] = compute(*arguments)
             self.save()
         return self.known[key]
 
-    def find(self, options: Any) -> Any:
-        """What was kept for these options; None without."""
-        return self.known.get(_digest((), options))
+    def find(self, options: Any, fits: Fits) -> Any:
+        """What was kept for these options; None without, or if it does not fit."""
+        value = self.known.get(_digest((), options))
+        return value if fits(value) else None
 
     def keep(self, options: Any, value: Any) -> None:
         """Keeps a value for `find`; `save` writes it."""
@@ -55,6 +61,27 @@ class Cache:
         """Writes what is kept."""
         if self.path:
             files.write_text(self.path, json.dumps(self.known))
+
+
+def rows_of(*columns: str, count: int) -> Fits:
+    """Whether a value that a cache held is so many rows, with numbers in some columns."""
+
+    def fits(value):
+        return (
+            isinstance(value, list)
+            and len(value) == count
+            and all(isinstance(row, dict) for row in value)
+            and all(is_number(row.get(name)) for row in value for name in columns)
+        )
+
+    return fits
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value that JSON held is a number that a float holds."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) <= sys.float_info.max
+    return isinstance(value, float)
 
 
 def _digest(rounds, options):

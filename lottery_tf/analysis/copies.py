@@ -99,7 +99,7 @@ class Copies:
         path = self.path / name
         source, trained = path / "source.txt", path / "trained"
         digest = training.digest() + "\n"
-        is_of_this = source.exists() and source.read_text() == digest
+        is_of_this = source.exists() and source.read_bytes() == digest.encode()
         if not (is_of_this and trained.exists()):
             try:
                 self.path.mkdir(exist_ok=True)
@@ -113,8 +113,11 @@ class Copies:
                     self._train(path, training)
             except OSError as error:
                 raise InputError(f"Cannot train in {path}: {error.strerror}.") from None
-        weights = files.parse_npz(files.read_checked(trained / "final.npz"))
-        return weights, files.parse_csv(files.read_checked(trained / "history.csv"))
+        try:
+            weights = files.parse_npz(files.read_checked(trained / "final.npz"))
+            return weights, files.parse_csv(files.read_checked(trained / "history.csv"))
+        except InputError as error:
+            raise InputError(f"{error} Remove {path} to train it again.") from None
 
     def _train(self, path, training):
         weights, history = train_or_continue(

@@ -10,11 +10,11 @@ from math import nan
 import numpy as np
 
 from lottery_tf.analysis import products
-from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.cache import Cache, is_number
 from lottery_tf.analysis.products import METRICS, Products
 from lottery_tf.analysis.replicates import labelled, over_matrices
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import Runs, check_same_experiment
+from lottery_tf.analysis.runs import Runs, check_same_experiment, metrics_with
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
 from lottery_tf.output import Columns, Row, figures
@@ -23,7 +23,7 @@ from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import console
 
 LABELS = {
-    "angular": "angular distance: 2 angle / pi",
+    "angular": "angular distance: 2 angle / pi, so 1 is 90 degrees",
     "cosine": "cosine distance: 1 - cosine",
     "euclidean": "Euclidean distance",
 }
@@ -117,18 +117,34 @@ def products_between(run: RunDir, other: RunDir, cache: Cache) -> tuple[Products
     """
     rows = {r: r.fingerprint() for r in finished(run)}
     columns = rows if other is run else {r: r.fingerprint() for r in finished(other)}
-    # A round that was measured with itself was so with all the rounds of its run then.
-    new = {
+
+    def known(key, to):
+        return cache.find([key, to], _is_products)
+
+    if new := _to_measure(rows, columns, known, other is run):
+        _measure_new(new, columns, cache, other is run)
+    pairs = [[known(key, to) for to in columns.values()] for key in rows.values()]
+    starts = [known(key, "init") for key in rows.values()]
+    return Products(*np.moveaxis(np.array(pairs), 2, 0)), Products(*np.array(starts).T)
+
+
+def _to_measure(rows, columns, known, of_one_run):
+    """The {FinishedRound: key} of rows with a pair that is not known, and that no other gives."""
+    needed = {r: ["init", key] if of_one_run else ["init", *columns.values()]
+              for r, key in rows.items()}  # fmt: skip
+    new = {r: key for r, key in rows.items() if any(known(key, to) is None for to in needed[r])}
+    # A new round of one run is measured with all the others, and so they with it.
+    old = [key for r, key in rows.items() if r not in new] if of_one_run else []
+    return new | {
         r: key
         for r, key in rows.items()
-        for needed in ([key] if other is run else columns.values(),)
-        if any(cache.find([key, to]) is None for to in needed)
+        if key in old and any(known(key, to) is None for to in old)
     }
-    if new:
-        _measure_new(new, columns, cache, other is run)
-    pairs = [[cache.find([key, to]) for to in columns.values()] for key in rows.values()]
-    starts = [cache.find([key, "init"]) for key in rows.values()]
-    return Products(*np.moveaxis(np.array(pairs), 2, 0)), Products(*np.array(starts).T)
+
+
+def _is_products(value):
+    """Whether a value that a cache held is a pair's dot product and two squared norms."""
+    return isinstance(value, list) and len(value) == 3 and all(map(is_number, value))
 
 
 def _measure_new(rows, columns, cache, of_one_run):
@@ -169,19 +185,33 @@ def _findings(run, other, metric, which, values, title):
     if which in ("min", "max"):
         return Findings(name, tables)
     top = 1.0 if metric != "euclidean" else float(np.nanmax(values)) or 1.0
-    what, init = LABELS[metric], not other
-    figure = figures.matrix(values, run, other, what=what, title=title, top=top, init=init)
+    pictures = {
+        f"distances/{name}{of_scale}": (
+            run.finished_rounds() - 1,
+            end + of_scale,
+            figures.matrix(
+                values, run, other, what=LABELS[metric], title=title, scale=scale, init=not other
+            ),
+        )
+        for of_scale, scale in (("", (0.0, top)), ("_own_scale", _own_scale(values, not other)))
+    }
     curves = {
         f"distances/{metric} {column}": [(r["round"], r[column]) for r in _successive(run, values)]
         for column in (() if other else ("to_previous", "to_init"))
     }
-    pictures = {f"distances/{name}": (run.finished_rounds() - 1, end, figure)}
     return Findings(name, tables, pictures, curves)
+
+
+def _own_scale(values, of_one_run):
+    """(least, most) of a matrix, but for the zeros of each round to itself."""
+    others = ~np.eye(*values.shape, dtype=bool) if of_one_run else np.ones(values.shape, bool)
+    some = values[others & np.isfinite(values)]
+    return (float(some.min()), float(some.max())) if some.size else (0.0, 1.0)
 
 
 def _successive(run, values):
     rows = []
-    for metrics in run.metrics()[: len(values) - 1]:
+    for metrics in metrics_with(run, "test_accuracy")[: len(values) - 1]:
         round = metrics["round"]
         row = {name: metrics[name] for name in ("round", "density", "test_accuracy")}
         row["to_previous"] = float(values[round, round - 1]) if round else nan

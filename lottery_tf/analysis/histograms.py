@@ -7,7 +7,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import Groups, Rounds, Runs, as_groups, check_at_least, select_rounds
+from lottery_tf.analysis.runs import (
+    Groups,
+    Rounds,
+    Runs,
+    as_groups,
+    check_at_least,
+    select_common_rounds,
+)
 from lottery_tf.method import Array
 from lottery_tf.output import Row, figures
 from lottery_tf.output.counting import BLOCK, Blocks, count, describe
@@ -15,6 +22,7 @@ from lottery_tf.store.rounds import FinishedRound, check_files
 from lottery_tf.store.rundir import RunDir
 
 ALL_LAYERS = "all layers"
+USUAL_ROUNDS = (10,)
 COLUMNS = {
     "run": ("run", "{}"),
     "round": ("round", "{:d}"),
@@ -26,12 +34,12 @@ COLUMNS = {
 }
 
 
-def of_rounds(runs: RunDir | Groups, *, at_rounds: Rounds = (10,), bins: int = 60) -> list[Row]:
+def of_rounds(runs: RunDir | Groups, *, at_rounds: Rounds = (), bins: int = 60) -> list[Row]:
     """Rows of {run, round, layer, from, to, count}: how many surviving weights lie in each bin.
 
     Args:
         runs: one, or {label: runs}; the weights of replicates are taken together.
-        at_rounds: the rounds.
+        at_rounds: the rounds; by default round 10, or the last of a shorter run.
         bins: of each histogram; they are common to the groups.
 
     Raises:
@@ -100,7 +108,7 @@ def report_histograms(groups: Groups, output: Output, *, at_rounds: Rounds, bins
             table += counts
             round = counts[0]["round"]
             density = first.metrics()[round]["density"]
-            title = f"surviving weights after training round {round}, density {density:.3g}"
+            title = f"surviving weights after training round {round}, density {density:.2%}"
             figure = figures.histograms(panels, title=title)
             end = f"_round_{round:02d}"
             pictures[f"histograms/{end[1:]}"] = (round, end, figure)
@@ -114,8 +122,8 @@ def report_histograms(groups: Groups, output: Output, *, at_rounds: Rounds, bins
 def _of_rounds(groups, at_rounds, bins):
     """Yields (what `histograms` gives, its rows, a row for each layer) of each round."""
     check_at_least(1, bins=bins)
-    (rounds, *_) = (select_rounds(run, at_rounds) for runs in groups.values() for run in runs)
-    for round in rounds:
+    runs = [run for of_label in groups.values() for run in of_label]
+    for round in select_common_rounds(runs, at_rounds, usual=USUAL_ROUNDS):
         series = {label: survivors(runs, round) for label, runs in groups.items()}
         panels, counts, summary = histograms(series, bins), [], []
         for layer, labels in panels.items():

@@ -11,12 +11,20 @@ from typing import Any
 from lottery_tf.analysis import loading, paths, replicates
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.reports import Output
-from lottery_tf.analysis.runs import Computing, Rounds, Runs, check_at_least, select_rounds
+from lottery_tf.analysis.runs import (
+    Computing,
+    Rounds,
+    Runs,
+    check_at_least,
+    select_common_rounds,
+    select_rounds,
+)
 from lottery_tf.output import Row
 from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 
 BY = ("round", "start", "split", "bn_stats")
+USUAL_ROUNDS = (0, 5, 10, 15)  # those of them that are finished
 STABLE = 0.02  # Frankle et al. 2020a: below it a network counts as stable
 COLUMNS = {
     "round": ("round", "{:d}"),
@@ -28,7 +36,7 @@ COLUMNS = {
 }
 
 
-def between_copies(run: RunDir, *, at_rounds: Rounds = (0, 5, 10, 15), copies: int = 2,
+def between_copies(run: RunDir, *, at_rounds: Rounds = (), copies: int = 2,
                    start: str = "init", stop_signal: Callable[[], int] = lambda: 0,
                    cache: Cache | None = None, computing: Computing | None = None,
                    points: int = 30, **options: Any) -> tuple[list[Row], list[Row]]:  # fmt: skip
@@ -53,10 +61,11 @@ def between_copies(run: RunDir, *, at_rounds: Rounds = (0, 5, 10, 15), copies: i
     evaluate = paths.evaluator(lambda: copies_of().engine, **on_path)
     densities = {row["round"]: row["density"] for row in run.metrics()}
     pairs = itertools.combinations(range(first, first + copies), 2)
-    for round, pair in itertools.product(select_rounds(run, at_rounds), pairs):
+    rounds = select_rounds(run, at_rounds, usual=USUAL_ROUNDS)
+    for round, pair in itertools.product(rounds, pairs):
         ends = (copies_of().of_round(round, seed)[0] for seed in pair)
-        of = FinishedRound(run.path, round)
-        path = cache.reuse([of], [options, pair, paths.POINT], evaluate, ends)
+        of, key = FinishedRound(run.path, round), [options, pair, paths.POINT]
+        path = cache.reuse([of], key, evaluate, ends, fits=paths.fits(points))
         row = {"round": round, "density": densities[round], "pair": f"{pair[0]}-{pair[1]}"}
         row |= {name: options[name] for name in BY[1:]}
         barriers = paths.summarize(path)
@@ -97,8 +106,8 @@ def report_instability(runs: Runs, output: Output, *, at_rounds: Rounds, copies:
         (rows to print, options that they depend on).
     """
     check_at_least(2, copies=copies)
-    for run in runs:  # before the first is trained
-        select_rounds(run, at_rounds)
+    # Before the first is trained.
+    at_rounds = select_common_rounds(runs, at_rounds, usual=USUAL_ROUNDS)
     told = {"start": start} | paths.options_of(runs[0], **options)
     end = start_suffix(start) + paths.suffix_of(told)
 
@@ -117,7 +126,7 @@ def report_instability(runs: Runs, output: Output, *, at_rounds: Rounds, copies:
         "instability", end, runs, output, measure, by=BY, step="round",
         about=f"{paths.about_options(told)}, trained from {start}",
         shown={"instability": "instability"},
-        curves={"": "instability"}, figure=figure, label="round {round}, density {density:.3g}",
+        curves={"": "instability"}, figure=figure, label="round {round}, density {density:.2%}",
         ends=("one data seed", "another"),
     )  # fmt: skip
     return [row | {"verdict": verdict(row)} for row in rows], told

@@ -3,6 +3,7 @@
 Imports no TensorFlow before a network is asked for.
 """
 
+import dataclasses
 import os
 from typing import Any
 
@@ -54,10 +55,16 @@ def config_of(run: RunDir, *, data_dir: str | None = None, strategy: str = "auto
         InputError: its record is not as this version writes it.
     """
     recorded = run.config()
+    known = {field.name for field in dataclasses.fields(Config)}
+    if unknown := recorded.keys() - known:
+        raise InputError(
+            f"{run.path}/config.json has flags that this version does not know: "
+            f"{', '.join(sorted(unknown))}. Use the version that made it."
+        )
     changes = {"run_dir": str(run.path), "data_dir": data_dir or recorded["data_dir"]}
     try:
         return Config.recorded(recorded, **changes, strategy=strategy, jit_compile=jit_compile)
-    except TypeError as error:
+    except InputError as error:
         raise InputError(f"{run.path}/config.json: {error}") from None
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lottery_tf.analysis import replicates
-from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.cache import Cache, Fits, rows_of
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Runs, check_at_least
 from lottery_tf.method import Weights, collapse
-from lottery_tf.output import Row, figures
+from lottery_tf.output import Row, figures, units
 from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 
@@ -44,6 +44,11 @@ def summarize(points: Sequence[Row]) -> Row:
 def lacks_a_layer(*rounds: FinishedRound) -> bool:
     """Whether a layer of one of the networks has no weight left."""
     return any(collapse.of_masks(finished_round.masks()) for finished_round in rounds)
+
+
+def fits(points: int) -> Fits:
+    """Whether a value that a cache held is what an Evaluate gives of so many points."""
+    return rows_of("alpha", *MEASURES, count=points)
 
 
 def evaluator(engine: Callable[[], Any], *, points: int, split: str, bn_stats: str,
@@ -135,7 +140,11 @@ def report_paths(name: str, end: str, runs: Runs, output: Output,
             f"{tag}/{name.removesuffix('s')}": (last, end, against),
             f"{tag}/paths": (last, paths, along),
         }
-        by_step = {tag + more: [(row[step], row[c]) for row in rows] for more, c in curves.items()}
+        by_step = {}
+        for more, column in curves.items():
+            unit, factor = units.of(column)
+            points_of = [(row[step], factor * row[column]) for row in rows]
+            by_step[f"{tag}{more}{unit}"] = points_of
         return [Findings(tag, tables, pictures, by_step)]
 
     return report(name, runs, output, measure, findings, combine)[end]

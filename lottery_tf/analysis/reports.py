@@ -21,10 +21,13 @@ class Output:
         directory: by default analysis/ of the run, of replicates also the first's; elsewhere
             nothing goes to TensorBoard.
         pdf: whether each picture is written as PDF too.
+
+    `written` grows with the paths of what was written.
     """
 
     directory: str | None = None
     pdf: bool = False
+    written: list[pathlib.Path] = dataclasses.field(default_factory=list, compare=False)
 
     def of(self, run: RunDir, *, apart: bool) -> pathlib.Path:
         """The directory for a run, made if it is not there; `apart` from that of other runs."""
@@ -38,6 +41,17 @@ class Output:
                 f"Cannot write into {directory}: {error.strerror}. Use another --out_dir."
             ) from None
         return directory
+
+    def write_table(self, path: pathlib.Path, rows: list[Row]) -> None:
+        """Writes rows as CSV."""
+        files.write_text(path, files.format_csv(rows).decode())
+        self.written.append(path)
+
+    def draw(self, path: pathlib.Path, figure: Any) -> None:
+        """Writes a picture, and with `pdf` another beside it."""
+        for drawn in dict.fromkeys([path, *[path.with_name(f"{path.stem}.pdf")] * self.pdf]):
+            figure.savefig(drawn, dpi=150)
+            self.written.append(drawn)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,15 +109,15 @@ def publish(findings: Findings, path: pathlib.Path, output: Output, *,
             log_to: RunDir | None = None) -> None:  # fmt: skip
     """Writes tables and pictures, whose names begin with `path`; logs them and curves to a run."""
     for end, rows in findings.tables.items():
-        files.write_text(path.with_name(f"{path.name}{end}.csv"), files.format_csv(rows).decode())
+        output.write_table(path.with_name(f"{path.name}{end}.csv"), rows)
     images = {}
     for tag, (round, end, figure) in findings.pictures.items():
         picture = path.with_name(f"{path.name}{end}.png")
-        for ending in (".png", ".pdf")[: 1 + output.pdf]:
-            figure.savefig(picture.with_suffix(ending), dpi=150)
+        output.draw(picture, figure)
         images[tag] = (round, picture)
     if log_to:
         from lottery_tf.output import events
 
         directory = log_to.path / "tensorboard"
         events.write(directory, findings.name, scalars=findings.curves, images=images)
+        output.written.append(directory)

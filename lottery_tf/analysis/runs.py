@@ -1,11 +1,10 @@
 """The runs and rounds that an analysis is of, checked. NumPy only."""
 
-import dataclasses
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from lottery_tf.config import Config
 from lottery_tf.errors import InputError
+from lottery_tf.output import Row
 from lottery_tf.store.rundir import RunDir
 
 Runs = Sequence[RunDir]
@@ -24,6 +23,13 @@ def open_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
         InputError: there is no run, it has no finished round, or they are of different models
             or datasets.
     """
+    runs = open_any_runs(paths)
+    check_same_experiment(runs)
+    return runs
+
+
+def open_any_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
+    """The RunDirs at some paths as `open_runs`, of whatever models and datasets."""
     runs = [RunDir(os.path.normpath(os.path.abspath(path))) for path in paths]
     if not runs:
         raise InputError("--run_dir: expected one run or several, with commas. Received none.")
@@ -31,15 +37,13 @@ def open_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
         run.config()  # says so if this is no run
         if not run.finished_rounds():
             raise InputError(f"{run.path} has no finished round.")
-    check_same_experiment(runs)
     return runs
 
 
 def check_same_experiment(runs: Iterable[RunDir | None]) -> None:
     """Raises InputError if runs are of different models or datasets; None is no run."""
     there = [run for run in runs if run]
-    defaults = {field.name: field.default for field in dataclasses.fields(Config)}
-    first, *others = (defaults | run.config() for run in there)
+    first, *others = (run.config() for run in there)
     for run, flags in zip(there[1:], others, strict=True):
         for name in SAME:
             if flags[name] != first[name]:
@@ -49,8 +53,12 @@ def check_same_experiment(runs: Iterable[RunDir | None]) -> None:
                 )
 
 
-def select_rounds(run: RunDir, at_rounds: Rounds) -> list[int]:
-    """The rounds that --at_rounds names, checked; all finished ones if it names none."""
+def select_rounds(run: RunDir, at_rounds: Rounds, *, usual: Sequence[int] = ()) -> list[int]:
+    """The rounds that --at_rounds names, checked.
+
+    If it names none, those of the usual ones that are finished, or else the last; without usual
+    ones, all.
+    """
     finished = run.finished_rounds()
     try:
         rounds = [int(text) for text in at_rounds]
@@ -65,7 +73,33 @@ def select_rounds(run: RunDir, at_rounds: Rounds) -> list[int]:
                 f"--at_rounds: {run.path} has no finished round {round}. Its finished rounds are 0 "
                 f"to {finished - 1}."
             )
+    if usual and not rounds:
+        return [round for round in usual if round < finished] or [finished - 1]
     return rounds or list(range(finished))
+
+
+def select_common_rounds(runs: Iterable[RunDir], at_rounds: Rounds, *,
+                         usual: Sequence[int]) -> list[int]:  # fmt: skip
+    """`select_rounds` of several runs: rounds that all of them have."""
+    runs = list(runs)
+    for run in runs:
+        select_rounds(run, at_rounds)
+    return select_rounds(min(runs, key=RunDir.finished_rounds), at_rounds, usual=usual)
+
+
+def metrics_with(run: RunDir, *columns: str) -> list[Row]:
+    """RunDir.metrics(), whose rows all have some columns.
+
+    Raises:
+        InputError: one lacks a column.
+    """
+    rows = run.metrics()
+    for row in rows:
+        if missing := [name for name in columns if name not in row]:
+            raise InputError(
+                f"{run.round_path(row['round'])}/metrics.csv lacks {', '.join(missing)}."
+            )
+    return rows
 
 
 def as_groups(runs: RunDir | Groups) -> Groups:

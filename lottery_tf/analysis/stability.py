@@ -15,12 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.cache import Cache, rows_of
 from lottery_tf.analysis.instability import copies_when_needed, start_suffix
 from lottery_tf.analysis.products import products_of_weights
 from lottery_tf.analysis.replicates import group, means
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import Computing, Rounds, Runs, check_at_least, select_rounds
+from lottery_tf.analysis.runs import (
+    Computing,
+    Rounds,
+    Runs,
+    check_at_least,
+    select_common_rounds,
+    select_rounds,
+)
 from lottery_tf.errors import InputError
 from lottery_tf.method import Masks, Weights, collapse, streams
 from lottery_tf.method.pruning import density
@@ -28,6 +35,7 @@ from lottery_tf.output import Row, figures
 from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 
+USUAL_ROUNDS = (10,)
 MASKS = ("ticket", "random")
 MEASURES = ("pruning", "data order")
 BY = ("round", "mask", "measure")
@@ -73,7 +81,7 @@ def compare(start: Weights, end: Weights, masks: Masks) -> dict[str, float]:
     }
 
 
-def of_masks(run: RunDir, *, at_rounds: Rounds = (10,), replicates: int = 1, start: str = "init",
+def of_masks(run: RunDir, *, at_rounds: Rounds = (), replicates: int = 1, start: str = "init",
              stop_signal: Callable[[], int] = lambda: 0, cache: Cache | None = None,
              computing: Computing | None = None) -> list[Row]:  # fmt: skip
     """A row for each round, replicate, mask (ticket, random) and measure (pruning, data order).
@@ -86,12 +94,21 @@ def of_masks(run: RunDir, *, at_rounds: Rounds = (10,), replicates: int = 1, sta
     check_resets(run)
     copies, cache = copies_when_needed(run, start, stop_signal, computing or {}), cache or Cache()
     rows = []
-    for round in select_rounds(run, at_rounds):
+    for round in select_rounds(run, at_rounds, usual=USUAL_ROUNDS):
         of = FinishedRound(run.path, round)
         for replicate in range(replicates):
             options = [{"start": start}, replicate, "collapsed"]
-            rows += cache.reuse([of], options, _train_and_compare, copies, of, replicate)
+            arguments = (copies, of, replicate)
+            rows += cache.reuse([of], options, _train_and_compare, *arguments, fits=_fits)
     return rows
+
+
+def _fits(rows):
+    """Whether what a cache held are the rows of a round's masks and measures."""
+    numbers = rows_of("round", "density", "test_accuracy", *DISTANCES, count=4)
+    return numbers(rows) and [(row.get("mask"), row.get("measure")) for row in rows] == [
+        (mask, measure) for mask in MASKS for measure in MEASURES
+    ]
 
 
 def check_resets(run: RunDir) -> None:
@@ -144,8 +161,9 @@ def report_stability(runs: Runs, output: Output, *, at_rounds: Rounds, replicate
         Rows to print: the means, with least and most, and what was published for LeNet.
     """
     check_at_least(1, replicates=replicates)
-    for run in runs:  # before the first is trained
-        select_rounds(run, at_rounds)
+    # Before the first is trained.
+    at_rounds = select_common_rounds(runs, at_rounds, usual=USUAL_ROUNDS)
+    for run in runs:
         check_resets(run)
     end = start_suffix(start)
 

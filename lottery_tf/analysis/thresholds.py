@@ -2,7 +2,7 @@
 
 from lottery_tf.analysis import replicates
 from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import Groups, as_groups
+from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
 from lottery_tf.output import Row, figures
 from lottery_tf.store.rundir import RunDir
 
@@ -19,10 +19,10 @@ def of_rounds(runs: RunDir | Groups) -> list[Row]:
 
     Of several runs of a label, as replicates, the means with min and max.
     """
-    rows = []
+    rows, names = [], list(COLUMNS)[1:]
     for label, group in as_groups(runs).items():
         tables = [
-            [{name: row[name] for name in list(COLUMNS)[1:]} for row in run.metrics()]
+            [{name: row[name] for name in names} for row in metrics_with(run, *names)]
             for run in group
         ]
         of_group = replicates.over_runs(tables, ("round",)) if len(group) > 1 else tables[0]

@@ -10,8 +10,10 @@ import time
 import numpy as np
 
 from lottery_tf.analysis import products
+from lottery_tf.benchmarks.turns import take_turns
 from lottery_tf.store import files
 from lottery_tf.store.rounds import FinishedRound, check_files
+from lottery_tf.terminal import console
 
 # As many weights as ResNet-50's kernels have, in kernels as large as its largest.
 SHAPES: dict[str, tuple[int, ...]] = {
@@ -33,16 +35,18 @@ def distance_times(*, rounds, repeats):
     """
     with tempfile.TemporaryDirectory() as directory:
         networks = [FinishedRound(pathlib.Path(directory), round) for round in range(rounds)]
-        for network in networks:
+        size = sum(9 * int(np.prod(shape)) for shape in SHAPES.values()) * rounds
+        console.say(f"writing {size / 1e9:.1f} GB of random rounds into {directory}")
+        for network in console.progress(networks, "writing"):
             _write(network)
-        times = {"distances": [], "reading alone": []}
-        for repeat in range(repeats + 1):
-            found, peak = _in_new_process(networks)
-            alone = _read(networks)
-            if repeat:
-                times["distances"].append(found)
-                times["reading alone"].append(alone)
-    return times, peak
+        ways = {
+            "distances": lambda: _in_new_process(networks),
+            "reading alone": lambda: _read(networks),
+        }
+        found = take_turns(ways, repeats=repeats, what=f"distances, {repeats} times")
+    times = {"distances": [seconds for seconds, _ in found["distances"]]}
+    peak = max(peak for _, peak in found["distances"])
+    return times | {"reading alone": found["reading alone"]}, peak
 
 
 def _write(network):

@@ -7,6 +7,7 @@ import time
 import tensorflow as tf
 
 from lottery_tf import datasets
+from lottery_tf.benchmarks.turns import take_turns
 from lottery_tf.datasets import augmentation, tfrecords
 from lottery_tf.method.streams import Noise
 
@@ -32,12 +33,13 @@ def input_rates(config, *, images, repeats):
     batches = max(1, min(images, directory.splits["train"].examples) // config.batch_size)
     _stream(config, directory, Noise(config.data_seed, 0), batches)
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    rates = {"stream": [], "bare decode": []}
-    for repeat in range(1, repeats + 1):
-        noise = Noise(config.data_seed, repeat)
-        rates["stream"].append(_stream(config, directory, noise, batches))
-        rates["bare decode"].append(_bare(config, directory, batches))
-    return rates, peak
+    noises = (Noise(config.data_seed, repeat) for repeat in itertools.count())
+    ways = {
+        "stream": lambda: _stream(config, directory, next(noises), batches),
+        "bare decode": lambda: _bare(config, directory, batches),
+    }
+    what = f"{batches * config.batch_size} images at a time, {repeats} times"
+    return take_turns(ways, repeats=repeats, what=what), peak
 
 
 def _stream(config, directory, noise, batches):

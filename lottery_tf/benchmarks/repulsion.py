@@ -8,21 +8,23 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import datasets, imp, masking
+from lottery_tf.benchmarks.turns import MOST_STEPS, steps_for, take_turns
 from lottery_tf.method import pruning
 from lottery_tf.method.streams import Noise
 from lottery_tf.repulsion import loss, optima
 from lottery_tf.repulsion.loss import to_devices
+from lottery_tf.terminal import console
 from lottery_tf.training.devices import connect
 
 
-def step_times(config, *, rounds, steps, repeats):
+def step_times(config, *, rounds, repeats, steps=None):
     """Seconds of a step with and without repulsion, under the same masks, taking turns.
 
     Args:
         config: Config; its repel is the strength.
         rounds: round r has r optima and random masks of density (1 - prune_fraction)^r.
-        steps: steps per repeat.
         repeats: how often each is measured, after one warm-up.
+        steps: steps per repeat; by default as many as take about half a second.
 
     Returns:
         {round: {"without": [seconds], …: [seconds] of each of WAYS, "compile": seconds}}.
@@ -30,13 +32,13 @@ def step_times(config, *, rounds, steps, repeats):
     directory = datasets.find(config)
     engine, initialization = imp.prepare(config, directory, connect(config))
     data, rates = engine.feed.epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates)
-    steps, found = min(steps, engine.steps_per_epoch), {}
+    most, found = min(steps or MOST_STEPS, engine.steps_per_epoch), {}
 
-    def run(count, held):
+    def run(program, held, count):
         began = time.perf_counter()
-        engine._run_steps(data, rates, tf.constant(0), tf.constant(count), held)
+        program(data, rates, tf.constant(0), tf.constant(count), held)
         engine.trainer.totals.numpy()
-        return time.perf_counter() - began
+        return (time.perf_counter() - began) / count
 
     for round in rounds:
         masks, held = _problem(config, initialization(0), round)
@@ -44,14 +46,13 @@ def step_times(config, *, rounds, steps, repeats):
         masking.set_weights(engine.network, weights, masks)
         engine.trainer.reset_optimizer()
         on_device = to_devices(held, engine.cluster)
-        times = {"without": [], **{name: [] for name in WAYS}}
-        compiled, times["compile"] = _compiled(engine, functools.partial(run, 1), on_device)
-        for repeat in range(repeats + 1):
-            for name, (engine._run_steps, arrays) in compiled.items():
-                seconds = run(steps, arrays) / steps
-                if repeat:
-                    times[name].append(seconds)
-        found[round] = times
+        console.say(f"round {round} of {', '.join(map(str, rounds))}: compiling")
+        programs, seconds = _compiled(engine, run, on_device)
+        ways = {name: functools.partial(run, *program) for name, program in programs.items()}
+        count = most if steps else steps_for(ways["without"], most=most, seconds=0.5)
+        turns = {name: functools.partial(way, count) for name, way in ways.items()}
+        what = f"round {round}, {count} steps at a time, {repeats} times"
+        found[round] = take_turns(turns, repeats=repeats, what=what) | {"compile": seconds}
     return found
 
 
@@ -61,9 +62,7 @@ def _compiled(engine, run, on_device):
     for name, way in WAYS.items():
         with _instead(way):  # while the step is traced
             engine._compile()
-            began = time.perf_counter()
-            run(on_device)
-            seconds = time.perf_counter() - began
+            seconds = run(engine._run_steps, on_device, 1)
         compiled[name] = engine._run_steps, on_device
     return {"without": (engine._run_steps, {})} | compiled, seconds
 

@@ -12,22 +12,25 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import datasets, imp, masking, models
+from lottery_tf.benchmarks.turns import MOST_STEPS, steps_for, take_turns
 from lottery_tf.datasets import tfrecords
 from lottery_tf.datasets.statistics import channel_statistics
 from lottery_tf.method.streams import Noise
 from lottery_tf.store.rundir import RunDir
+from lottery_tf.terminal import console
 from lottery_tf.training import optimizers
 from lottery_tf.training.devices import connect
 from lottery_tf.training.training import Training
 
 
-def step_times(config, *, steps, repeats):
+def step_times(config, *, repeats, steps=None):
     """Seconds of one training step, side by side in one process, the ways taking turns.
 
     Args:
         config: Config.
-        steps: training steps per repeat; at most those of an epoch.
         repeats: how often each way is measured, after one warm-up.
+        steps: training steps per repeat, at most those of an epoch; by default as many as take
+            the engine about two seconds.
 
     Returns:
         {way: [seconds per step of each repeat]}: "engine"; "keras fit" of the same masked network
@@ -37,23 +40,22 @@ def step_times(config, *, steps, repeats):
     directory = datasets.find(config)
     once = dataclasses.replace(config, epochs=1, schedule="constant", warmup_epochs=0.0)
     engine, initialization = imp.prepare(once, directory, connect(once))
-    steps = min(steps, engine.steps)
-    weights, masks = initialization(0), engine.dense_masks()
+    console.say("compiling")
+    trained = functools.partial(_engine, engine, initialization(0), engine.dense_masks())
+    most = min(steps or MOST_STEPS, engine.steps)
+    steps = most if steps else steps_for(trained, most=most)
     shapes = product_shapes(engine.network, config.batch_size)
     flops = sum(2 * m * k * n for m, k, n in shapes)
+    products = functools.partial(_products, shapes)
     ways = {
-        "engine": functools.partial(_engine, engine, weights, masks, steps),
+        "engine": lambda: trained(steps),
         "keras fit": keras_fit(config, directory, steps),
-        "matrix products": functools.partial(_products, shapes),
+        "matrix products": functools.partial(products, steps_for(products, most=100, seconds=0.5)),
         "at peak rate": lambda: flops / _large_product_rate(),
     }
-    times = {name: [] for name in ways}
-    for repeat in range(repeats + 1):
-        for name, measure in ways.items():
-            seconds = measure()
-            if repeat:
-                times[name].append(seconds)
-    return times
+    what = f"{steps} steps at a time, {repeats} times"
+    console.say(f"measuring {', '.join(ways)}: {what}")
+    return take_turns(ways, repeats=repeats, what=what)
 
 
 def product_shapes(network, batch_size):
@@ -97,6 +99,13 @@ def keras_fit(config, directory, steps):
     return measure
 
 
+def seconds_of_rounds(config, step_seconds):
+    """Seconds that the two rounds of `round_overhead` take, about, without their compilation."""
+    splits = datasets.find(config).splits
+    train, test = (splits[name].examples / config.batch_size for name in ("train", "test"))
+    return 2 * config.epochs * (train + test / 2) * step_seconds  # half: no backward pass
+
+
 def round_overhead(config):
     """The part of two rounds, all that the command does in them, that is not training steps."""
     with tempfile.TemporaryDirectory() as aside:
@@ -133,7 +142,7 @@ def _matrices(shapes):
     ]
 
 
-def _products(shapes, times=100):
+def _products(shapes, times):
     matrices = _matrices(tuple(shapes))
     began = time.perf_counter()
     for _ in range(times):

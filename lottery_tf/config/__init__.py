@@ -22,6 +22,7 @@ class RunFlags:
         "Directory of the run. Default: runs/<flag file>, with _flag=value for each experiment "
         "flag that the command line changes.",
         how=True,
+        path=True,
     )
     seed: int = flag(0, "Seed that --init_seed and --data_seed default to.", at_least=0)
     init_seed: int = flag(None, "Seed of the initialization. Default: --seed.", at_least=0)

@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import app, flags
 
-from lottery_tf.config import Config
+from lottery_tf.config import Config, paths
 from lottery_tf.config.constraints import check_given
 from lottery_tf.config.fields import format_value, value_type
 from lottery_tf.datasets import packaged
@@ -32,11 +32,14 @@ def define_config_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         choices = field.metadata["choices"]
         text = field.metadata["help"] + (f" One of: {', '.join(choices)}." if choices else "")
         # absl repeats a bound in its own words, later than Config does; so Config checks alone.
-        if isinstance(field.default, tuple):
-            flags.DEFINE_list(field.name, list(field.default), text, flag_values=flag_values)
+        several = isinstance(field.default, tuple)
+        default: Any = field.default
+        default = list(default) if several else default
+        if field.metadata["path"]:
+            define = paths.define_paths if several else paths.define_path
         else:
-            define = _DEFINE[value_type(field)]
-            define(field.name, field.default, text, flag_values=flag_values)
+            define = flags.DEFINE_list if several else _DEFINE[value_type(field)]
+        define(field.name, default, text, flag_values=flag_values)
 
 
 def expand_flag_files(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
@@ -83,11 +86,18 @@ def _find_flag_file(path):
 def _read_flag_file(path, including):
     if path in including:
         raise InputError(f"The flag file {path} includes itself, through {including[-1]}.")
+    asked_by = f", which {including[-1]} includes" if including else ""
     try:
-        lines = path.read_text().splitlines()
+        text = path.read_text("utf-8")
     except OSError as error:
-        asked_by = f", which {including[-1]} includes" if including else ""
         raise InputError(f"Cannot read the flag file {path}{asked_by}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InputError(
+            f"The flag file {path}{asked_by} is no text: expected a flag per line, as --rounds=3."
+        )
+    lines = text.splitlines()
     found = []
     for line in map(str.strip, lines):
         if match := re.fullmatch(r"--?flagfile[= ](.*)", line):
@@ -126,7 +136,7 @@ def parse_config(arguments: list[str], flag_values: flags.FlagValues = flags.FLA
             for field in dataclasses.fields(Config)
             if not field.metadata["how"] and values[field.name] != before[field.name]
         }
-        values["run_dir"] = default_run_dir(names, changed)
+        values["run_dir"] = _find_default_run_dir(names, changed)
     config = Config(**values)
     # A run that is there is continued with the flags that it was made with.
     if not (pathlib.Path(config.run_dir) / "config.json").exists():
@@ -154,13 +164,23 @@ def _parse_items(field, items):
         ) from None
 
 
-def default_run_dir(flag_files: list[str], changed: dict[str, Any]) -> str:
-    """runs/<flag files>, with _flag=value for each changed experiment flag."""
+def default_run_dir(flag_files: list[str], changed: dict[str, Any], *, comma: str = "+") -> str:
+    """runs/<flag files>, with _flag=value for each changed experiment flag.
+
+    `comma` stands for a comma, which would part the name in two where a tool takes several runs.
+    """
     name = "+".join(pathlib.Path(name).stem for name in flag_files) or "defaults"
     for flag, value in changed.items():
         # A path in a value must not become a directory, nor two values one name.
         name += f"_{flag}={re.sub('[^A-Za-z0-9.,:+-]', '-', format_value(value))}"
-    return str(pathlib.Path("runs") / name)
+    return str(pathlib.Path("runs") / name.replace(",", comma))
+
+
+def _find_default_run_dir(flag_files, changed):
+    """The default run_dir; where only an older version's, with commas, is a run, that one."""
+    new, old = (default_run_dir(flag_files, changed, comma=comma) for comma in "+,")
+    there = [path for path in (new, old) if (pathlib.Path(path) / "config.json").exists()]
+    return (there or [new])[0]
 
 
 def parse_flags(arguments: list[str]) -> None:
@@ -173,7 +193,25 @@ def parse_flags(arguments: list[str]) -> None:
 def run(main: Callable, parse: Callable = parse_flags) -> None:
     """Runs a command: main(parse(command line)); bad input is one line and exit status 1."""
     with streams.steady():
-        app.run(_guarded(main), flags_parser=_guarded(parse))
+        app.run(_guarded(main), flags_parser=_guarded(_helpful(parse)))
+
+
+def _helpful(parse):
+    """The parser of a command line, which takes -h too, and ends with status 0 after help."""
+
+    def call(arguments):
+        for argument in arguments:
+            try:
+                argument.encode()
+            except UnicodeEncodeError:
+                wrong = ascii(argument)
+                raise InputError(f"Expected arguments in UTF-8. Received: {wrong}") from None
+        try:
+            return parse(["--help" if argument == "-h" else argument for argument in arguments])
+        except SystemExit:  # absl has printed the help, and would end with status 1
+            sys.exit(0)
+
+    return call
 
 
 def _guarded(function):

@@ -32,6 +32,7 @@ class DataFlags:
         "digits",
         f"Dataset: {', '.join(DATASETS)}; or a directory of images and labels in TensorFlow "
         "Datasets' layout.",
+        path=True,
     )
     train_examples: int | None = flag(
         None, "Train on this many examples, the first of the split. Default: all.", at_least=1
@@ -45,7 +46,7 @@ class DataFlags:
         "resized crop and flip for images of varying size, else none.",
         choices=("auto", *AUGMENTATIONS),
     )
-    data_dir: str = flag("data", "Directory that holds the prepared datasets.", how=True)
+    data_dir: str = flag("data", "Directory that holds the prepared datasets.", how=True, path=True)
     shuffle_window: int = flag(
         65536, "Records that are shuffled together; shards are permuted as a whole.", at_least=1
     )

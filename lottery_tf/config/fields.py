@@ -1,23 +1,28 @@
 """A dataclass field that is a command-line flag: its limits, its type, and its text form."""
 
 import dataclasses
+import json
 import math
+import sys
 import typing
 from typing import Any
 
 from lottery_tf.errors import InputError
 
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
 
 def flag(default: Any, help: str, *, choices: tuple[str, ...] | None = None,
          at_least: float | None = None, above: float | None = None,
-         below: float | None = None, how: bool = False) -> Any:  # fmt: skip
+         below: float | None = None, how: bool = False, path: bool = False) -> Any:  # fmt: skip
     """A field of Config.
 
     `choices`, `at_least`, `above` and `below` bound the value; `how` marks a flag that says only
-    how to run the experiment, and so may change between two launches of it.
+    how to run the experiment, and so may change between two launches of it; `path` marks one that
+    takes a path, or paths.
     """
     limits = {"choices": choices, "at_least": at_least, "above": above, "below": below}
-    metadata = {"help": help, "how": how, **limits}
+    metadata = {"help": help, "how": how, "path": path, **limits}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -32,6 +37,26 @@ def value_type(field: dataclasses.Field) -> Any:
     """The type of one value of a field: int, float, str or bool, without Optional and tuple."""
     inner = [kind for kind in typing.get_args(field.type) if kind not in (type(None), Ellipsis)]
     return inner[0] if inner else field.type
+
+
+def check_type(field: dataclasses.Field, value: Any) -> None:
+    """Raises InputError if a value, as JSON holds it, is not of a field's type."""
+    kind, several = value_type(field), isinstance(field.default, tuple)
+    if value is None and field.default is None:
+        return
+    items = value if several and isinstance(value, list) else [value]
+    if several == isinstance(value, list) and all(_is(kind, item) for item in items):
+        return
+    expected = f"a list, each item {KINDS[kind]}" if several else KINDS[kind]
+    raise InputError(f"--{field.name}: expected {expected}. Received: {json.dumps(value):.60}")
+
+
+def _is(kind, value):
+    if isinstance(value, bool) or kind is bool:
+        return isinstance(value, bool) and kind is bool
+    if kind is float and isinstance(value, int):
+        return abs(value) <= sys.float_info.max
+    return isinstance(value, kind)
 
 
 def check(field: dataclasses.Field, value: Any) -> None:

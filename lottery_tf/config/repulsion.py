@@ -31,5 +31,7 @@ class RepulsionFlags:
         choices=("none", "saliency"),
     )
     repel_runs: tuple[str, ...] = flag(
-        (), "Run directories whose optima count too, chosen by --repel_from among their rounds."
+        (),
+        "Run directories whose optima count too, chosen by --repel_from among their rounds.",
+        path=True,
     )

@@ -74,7 +74,24 @@ def get_masks(network: Any) -> Masks:
 
 
 def set_weights(network: Any, weights: Weights, masks: Masks) -> None:
-    """Assigns weights {path: array} and masks {kernel path: bool array} to a network."""
+    """Assigns weights {path: array} and masks {kernel path: bool array} to a network.
+
+    Raises:
+        InputError: one is not there, or has another shape.
+    """
+    pairs: tuple[tuple[Weights | Masks, dict[str, Any]], ...] = (
+        (weights, variables(network)),
+        (masks, kernels(network)),
+    )
+    for arrays, of_network in pairs:
+        for path, holder in of_network.items():
+            expected = tuple(getattr(holder, "mask", holder).shape)
+            found = arrays[path].shape if path in arrays else "none"
+            if found != expected:
+                raise InputError(
+                    f"These weights are not of this network: expected {path} of shape {expected}. "
+                    f"Found: {found}."
+                )
     for path, variable in variables(network).items():
         variable.assign(weights[path])
     for path, kernel in kernels(network).items():

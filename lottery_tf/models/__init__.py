@@ -6,6 +6,7 @@ This module imports no framework: a name can be checked before TensorFlow is loa
 import contextlib
 import inspect
 import pkgutil
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -47,14 +48,28 @@ def find(name: str) -> Callable:
         InputError: there is none.
     """
     try:
-        return pkgutil.resolve_name(MODELS.get(name, name))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"--model={name}: cannot find it: {error}.") from error
+        function = pkgutil.resolve_name(MODELS.get(name, name))
+    except (Exception, SystemExit) as error:  # whatever the user's module does when imported
+        raise InputError(f"--model={name}: cannot find it: {_in_a_line(error)}.") from error
+    try:
+        inspect.signature(function)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"--model={name}: expected a function, of the input shape and the number of classes. "
+            f"Received: {function!r:.80}"
+        ) from None
+    return function
 
 
 def parameters(name: str) -> set[str]:
     """The flags that the network of a --model depends on: those that its signature names."""
     return set(inspect.signature(find(name)).parameters)
+
+
+def _in_a_line(error):
+    """What an exception says, in one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
 def build(config: Any, input_shape: tuple, classes: int, *, seed: int, strategy: Any = None,
@@ -89,8 +104,31 @@ def build(config: Any, input_shape: tuple, classes: int, *, seed: int, strategy:
         with strategy.scope() if strategy else contextlib.nullcontext():
             network = function(input_shape, classes, **options)
             return _checked(config.model, network, input_shape, classes)
+    except InputError:
+        raise
+    except Exception as error:  # whatever Keras and the user's function raise
+        raise _does_not_fit(config.model, input_shape, classes, error) from error
     finally:
         keras.config.set_dtype_policy(before)
+
+
+def _does_not_fit(name, input_shape, classes, error):
+    """The InputError of a network that cannot be built for some images and classes."""
+    images = " x ".join(map(str, input_shape))
+    if name in MODELS:
+        nothing_left = "negative" in str(error)  # so Keras calls a layer's output
+        why = "its layers leave nothing of them" if nothing_left else _in_a_line(error)
+        return InputError(
+            f"--model={name} does not fit images of {images} and {classes} classes: {why}. Use "
+            "larger images, or another network."
+        )
+    frames = traceback.extract_tb(error.__traceback__)
+    of_user = [frame for frame in frames if "site-packages" not in frame.filename]
+    where = f"{of_user[-1].filename}, line {of_user[-1].lineno}"
+    return InputError(
+        f"--model={name} fails when called with the input shape {input_shape} and {classes} "
+        f"classes: {type(error).__name__}: {_in_a_line(error)} ({where})."
+    )
 
 
 def _checked(name, network, input_shape, classes):

@@ -1,22 +1,42 @@
 """Figures from tables, to be saved with savefig; `title` stands above. No display is needed."""
 
 import math
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
-import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
+from lottery_tf.errors import InputError
 from lottery_tf.output import Row
+from lottery_tf.output.axes import (
+    COLOURS,
+    DENSITY,
+    PERCENT,
+    density_axis,
+    measure_axis,
+    round_numbers,
+    side_by_side,
+    style,
+    write_in_cells,
+)
 
-# Okabe and Ito's colours, which colour-blind readers tell apart.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-MARKERS = "os^Dv<>"
-DENSITY = "density: remaining / prunable weights (%)"
 ENDS = ("min", "max")
-PERCENT = matplotlib.ticker.FuncFormatter(lambda value, _: f"{100 * value:g}")
+FEW = 12  # rounds, whose values a matrix has room for
+LATEX = {"pgf"}  # matplotlib writes it by a program that may not be there
+
+
+def check_format(path: str) -> None:
+    """Raises InputError if the ending of a picture's file is no format that matplotlib writes."""
+    formats = sorted(Figure().canvas.get_supported_filetypes().keys() - LATEX)
+    ending = pathlib.Path(path).suffix[1:].lower()
+    if ending not in formats:
+        raise InputError(
+            f"Pictures are written as {', '.join(formats)}, by the ending of the file. Received: "
+            f"{path}"
+        )
 
 
 def accuracy_against_density(runs: Mapping[str, list[Row]], *, title: str = "") -> Figure:
@@ -28,7 +48,7 @@ def accuracy_against_density(runs: Mapping[str, list[Row]], *, title: str = "") 
 def against_density(curves: Mapping[str, tuple[list[Row], str]], *, what: str,
                     percent: bool = False, line: tuple[float, str] | None = None,
                     title: str = "") -> Figure:  # fmt: skip
-    """Measures of rounds against density (%, logarithmic, falling).
+    """Measures of rounds against density (%, logarithmic, falling); of one density, as bars.
 
     Args:
         curves: {label: (rows, column)}; rows have `density`, the column, and, where they are means
@@ -37,32 +57,54 @@ def against_density(curves: Mapping[str, tuple[list[Row], str]], *, what: str,
         percent: whether the measure is a part of one, shown in percent.
         line: (value, label) of a horizontal line; none by default.
     """
-    figure, (axes,) = _panels(1, 7, 4.5)
+    figure, (axes,) = side_by_side(1, 7, 4.5)
+    densities = {round(row["density"], 9) for rows, _ in curves.values() for row in rows}
+    alone = len(densities) == 1
     for index, (label, (rows, column)) in enumerate(curves.items()):
         rows = [row for row in rows if np.isfinite(row[column])]
         values = np.array([row[column] for row in rows])
         ends = [np.array([row.get(f"{column}_{end}", math.nan) for row in rows]) for end in ENDS]
-        bars = np.abs(np.stack(ends) - values) if np.isfinite(ends).all() and rows else None
-        densities_of_rows = [row["density"] for row in rows]
-        axes.errorbar(densities_of_rows, values, bars, capsize=2, **_style(index, label, 4))
+        errors = np.abs(np.stack(ends) - values) if np.isfinite(ends).all() and rows else None
+        if alone:
+            _bars(axes, index, values, errors, percent=percent)
+        else:
+            places = [row["density"] for row in rows]
+            axes.errorbar(places, values, errors, capsize=2, **style(index, label, 4))
     if line:
         axes.axhline(line[0], color="0.4", linestyle="--", linewidth=1, label=line[1])
-    _density_axis(axes)
-    _measure_axis(axes, what, percent=percent)
+    if alone:
+        axes.set_xticks(range(len(curves)), [label.replace(", ", ",\n") for label in curves])
+        axes.set_axisbelow(True)  # the grid, behind the bars
+        axes.set_xlabel(f"at density {densities.pop():.2%}")
+    else:
+        density_axis(axes)
+    measure_axis(axes, what, percent=percent)
     axes.set_title(title)
-    axes.legend()
+    if line or not alone:
+        axes.legend()
     return figure
 
 
-def matrix(values: np.ndarray, run: Any, other: Any, *, what: str, title: str, top: float = 1.0,
-           init: bool = False) -> Figure:  # fmt: skip
+def _bars(axes, place, values, errors, *, percent):
+    """A bar at a place for each value, with its number above."""
+    colour = COLOURS[place % len(COLOURS)]
+    errors = errors if errors is not None and errors.any() else None
+    bars = axes.bar([place] * len(values), values, 0.6, yerr=errors, capsize=4, color=colour)
+    axes.bar_label(bars, [f"{100 * value:.3g}" if percent else f"{value:.3g}" for value in values])
+    axes.margins(y=0.1)
+
+
+def matrix(values: np.ndarray, run: Any, other: Any, *, what: str, title: str,
+           scale: tuple[float, float] = (0.0, 1.0), init: bool = False) -> Figure:  # fmt: skip
     """A matrix of a measure between the rounds of a run and of another, as Fig. 4 of the paper.
+
+    Where the rounds are few, the values stand in the cells.
 
     Args:
         values: (rounds, other's rounds) numbers; NaN stays white.
         run, other: RunDirs; None for `run` itself.
         what: the label of the colours, with the unit.
-        top: the highest of the colours, from 0; what lies beyond has the last colour.
+        scale: the values of the first and the last colour, which what lies beyond has too.
         init: whether the last row and column are the initialization.
     """
     rows, columns = (
@@ -71,16 +113,20 @@ def matrix(values: np.ndarray, run: Any, other: Any, *, what: str, title: str, t
     )
     title += f" (rows) and {other.path.name} (columns)" if other else ""
     size = 2.6 + 0.2 * max(len(rows), len(columns), 10)
-    figure, (axes,) = _panels(1, size + 0.9, size)
-    beyond = bool((np.nan_to_num(values) > top).any())
-    image = axes.imshow(values, cmap="viridis", vmin=0, vmax=top)
+    figure, (axes,) = side_by_side(1, size + 0.9, size)
+    low, high = scale
+    image = axes.imshow(values, cmap="viridis", vmin=low, vmax=high)
+    if max(values.shape) <= FEW:
+        write_in_cells(axes, values, (values - low) / (high - low or 1.0))
     for ticks, labels in ((axes.set_xticks, columns), (axes.set_yticks, rows)):
         ticks(range(len(labels)), labels, fontsize=7)
     axes.tick_params(axis="x", rotation=90)
     axes.set_xlabel(DENSITY)
     axes.set_ylabel(DENSITY)
     axes.set_title(title, fontsize=10)
-    colours = figure.colorbar(image, shrink=0.8, extend="max" if beyond else "neither")
+    beyond = bool((values < low).any()), bool((values > high).any())
+    extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
+    colours = figure.colorbar(image, shrink=0.8, extend=extend.get(beyond, "neither"))
     colours.set_label(what)
     return figure
 
@@ -94,16 +140,16 @@ def paths(panels: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, b
         columns: {column: (label with unit, whether it is shown in percent)}, a panel each.
         ends: what the two ends of a line are.
     """
-    figure, all_axes = _panels(len(columns), 5.2 * len(columns), 4.2)
+    figure, all_axes = side_by_side(len(columns), 5.2 * len(columns), 4.2)
     for axes, (column, (what, percent)) in zip(all_axes, columns.items(), strict=True):
         for index, (label, rows) in enumerate(panels.items()):
             alphas = [row["alpha"] for row in rows]
-            axes.plot(alphas, [row[column] for row in rows], **_style(index, label, 3))
+            axes.plot(alphas, [row[column] for row in rows], **style(index, label, 3))
             if f"{column}_min" in rows[0]:
                 low, high = ([row[f"{column}_{end}"] for row in rows] for end in ENDS)
                 axes.fill_between(alphas, low, high, color=COLOURS[index % 7], alpha=0.15)
         axes.set_xlabel(f"alpha: 0 = {ends[0]}, 1 = {ends[1]}")
-        _measure_axis(axes, what, percent=percent)
+        measure_axis(axes, what, percent=percent)
     all_axes[-1].legend(fontsize=8)
     figure.suptitle(title, fontsize=11)
     return figure
@@ -146,44 +192,20 @@ def layers(rows: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, bo
         rows: {layer: rows with network_density and the columns}.
         columns: {column: (label in percent, whether it is logarithmic)}, parts of one.
     """
-    figure, all_axes = _panels(len(columns), 5.2 * len(columns) + 1.5, 4.5)
+    figure, all_axes = side_by_side(len(columns), 5.2 * len(columns) + 1.5, 4.5)
     colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, max(len(rows), 2)))
     for axes, (column, (what, logarithmic)) in zip(all_axes, columns.items(), strict=True):
         for colour, (layer, points) in zip(colours, rows.items(), strict=False):
             values = [point[column] for point in points]
-            axes.plot([p["network_density"] for p in points], values, color=colour, label=layer)
-        _density_axis(axes)
+            places = [point["network_density"] for point in points]
+            axes.plot(places, values, marker=".", color=colour, label=layer)
+        density_axis(axes)
         if logarithmic:
             axes.set_yscale("log")
-        _measure_axis(axes, what, percent=True)
+            round_numbers(axes.yaxis)
+        measure_axis(axes, what, percent=True)
     all_axes[-1].legend(
         fontsize=7, ncols=1 + len(rows) // 24, loc="center left", bbox_to_anchor=(1, 0.5)
     )
     figure.suptitle(title, fontsize=11)
     return figure
-
-
-def _panels(count, width, height):
-    """(figure of some inches, its `count` axes side by side)."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, count, squeeze=False)[0]
-
-
-def _style(index, label, size):
-    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-    return {"color": colour, "marker": marker, "markersize": size, "label": label}
-
-
-def _measure_axis(axes, what, *, percent):
-    axes.set_ylabel(what)
-    if percent:
-        axes.yaxis.set_major_formatter(PERCENT)
-    axes.grid(alpha=0.3)
-
-
-def _density_axis(axes):
-    axes.set_xscale("log")
-    axes.invert_xaxis()
-    axes.xaxis.set_major_formatter(PERCENT)
-    axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
-    axes.set_xlabel(DENSITY)

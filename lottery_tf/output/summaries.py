@@ -1,4 +1,4 @@
-"""TensorBoard: curves of each round, and accuracy, threshold, density and weights by round."""
+"""TensorBoard: curves by epoch, and accuracy, threshold, density and weights by round."""
 
 import functools
 import pathlib
@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 
-from lottery_tf.output import Row, counting, events
+from lottery_tf.output import Row, counting, events, units
 
 Arrays = dict[str, np.ndarray]  # {variable path: array}
 
@@ -19,25 +19,31 @@ BINS = 60
 
 
 class Summaries:
-    """Event files of a run: tensorboard/ by round, tensorboard/round_NN/ by epoch.
+    """Event files of a run: tensorboard/ by round, tensorboard/epochs/ by epoch.
 
-    A round that starts again begins its files again, so that no point is seen twice.
+    Each round has a file of its own in both; one that starts again begins them again, so that no
+    point is seen twice. Epochs are in a directory of their own, as TensorBoard stops to read a
+    file once it knows a later one beside it.
     """
 
     def __init__(self, run_path: pathlib.Path):
         self.path = run_path / "tensorboard"
 
-    def start_round(self, round: int) -> None:
-        """Begins the curves of a round."""
-        directory = self.path / f"round_{round:02d}"
-        shutil.rmtree(directory, ignore_errors=True)
-        self.curves = events.new_file(directory)
+    def start_round(self, round: int, epochs: int) -> None:
+        """Begins the curves of a round of some epochs."""
+        # Earlier versions gave every round a directory, and so a line in TensorBoard's list.
+        shutil.rmtree(self.path / f"round_{round:02d}", ignore_errors=True)
+        directory, self.before = self.path / "epochs", round * epochs
+        for leftover in directory.glob(f"events.*{_suffix(round)}"):
+            leftover.unlink()
+        self.curves = events.new_file(directory, _suffix(round))
         events.append(self.curves, [])
 
     def add_epoch(self, row: Row) -> None:
-        """Adds a row of the history to the curves, with the epoch as step."""
-        scalars = [events.scalar(f"epoch/{name}", row[name]) for name in CURVES if name in row]
-        events.append(self.curves, [(row["epoch"], scalar) for scalar in scalars])
+        """Adds a row of the history to the curves; the step counts epochs from round 0 on."""
+        step = self.before + row["epoch"]
+        values = [(step, _scalar("epoch", name, row[name])) for name in CURVES if name in row]
+        events.append(self.curves, values)
 
     def missing(self, rounds: int) -> list[int]:
         """Those of the first rounds whose summary a kill or a full disk prevented."""
@@ -46,7 +52,7 @@ class Summaries:
     def finish_round(self, metrics: Row, final: Arrays, masks: Arrays) -> None:
         """Writes a finished round's metrics, and histograms of the surviving weights."""
         values = [
-            events.scalar(f"round/{name}", metrics[name])
+            _scalar("round", name, metrics[name])
             for name in BY_ROUND
             if np.isfinite(metrics.get(name, np.nan))
         ]
@@ -61,6 +67,12 @@ class Summaries:
             values.append(events.histogram(f"surviving weights/{name}", counts, edges))
         step = metrics["round"]
         events.replace(self.path, _suffix(step), [(step, value) for value in values])
+
+
+def _scalar(of, name, value):
+    """The value of a column as people see it: parts of one in percent."""
+    unit, factor = units.of(name)
+    return events.scalar(f"{of}/{name}{unit}", factor * value)
 
 
 def _survivors(final, masks, paths):

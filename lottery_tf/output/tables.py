@@ -1,6 +1,7 @@
 """Tables in the terminal."""
 
-from collections.abc import Mapping, Sequence
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lottery_tf.output import Columns, Row
@@ -16,6 +17,18 @@ def show(rows: Sequence[Row], columns: Columns) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)))
+
+
+def show_written(paths: Iterable[pathlib.Path]) -> None:
+    """Prints where results are: a line for each directory, with its files."""
+    names: dict[pathlib.Path, list[str]] = {}
+    for path in dict.fromkeys(paths):
+        of, name = (path, "TensorBoard's page") if path.is_dir() else (path.parent, path.name)
+        names.setdefault(of, []).append(name)
+    here = pathlib.Path.cwd()
+    for directory, of_directory in names.items():
+        below = directory.relative_to(here) if directory.is_relative_to(here) else directory
+        print(f"Wrote into {below}: {', '.join(of_directory)}")
 
 
 def show_options(options: Mapping[str, Any]) -> None:

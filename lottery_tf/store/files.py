@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -97,9 +98,21 @@ def format_npz(arrays: dict[str, Array]) -> bytes:
 
 
 def parse_npz(content: bytes) -> dict[str, Array]:
-    """{path: array} of the bytes of an npz file; nothing in it is executed."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return {path: arrays[path] for path in arrays.files}
+    """{path: array} of the bytes of an npz file; nothing in it is executed.
+
+    Raises:
+        InputError: it is no npz file of arrays.
+    """
+    arrays: dict[str, Array] = {}
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as file:
+                    array = np.lib.format.read_array(file, allow_pickle=False)
+                arrays[name.removesuffix(".npy")] = array
+    except Exception as error:  # zipfile and NumPy raise a dozen kinds
+        raise InputError(f"expected an npz file of arrays ({error}).") from None
+    return arrays
 
 
 def format_csv(rows: list[Row]) -> bytes:
@@ -115,15 +128,25 @@ def format_csv(rows: list[Row]) -> bytes:
 
 
 def parse_csv(content: bytes) -> list[Row]:
-    """Records {column: number or text} of the bytes of a CSV file."""
-    rows = csv.DictReader(io.StringIO(content.decode()))
+    """Records {column: number or text} of the bytes of a CSV file.
+
+    Raises:
+        InputError: it is no CSV file, or a row has more or fewer cells than the header.
+    """
+    try:
+        rows = list(csv.DictReader(io.StringIO(content.decode())))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"expected a CSV file ({error}).") from None
+    for row in rows:
+        if None in row or None in row.values():
+            raise InputError("expected as many cells in each row as in the header.")
     return [{column: _number(text) for column, text in row.items()} for row in rows]
 
 
 def _number(text):
-    if text.lstrip("-").isdigit():
-        return int(text)
-    try:
-        return float(text or "nan")
-    except ValueError:
-        return text
+    for kind in (int, float):
+        try:
+            return kind(text or "nan")
+        except ValueError:
+            pass
+    return text

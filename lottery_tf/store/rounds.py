@@ -14,6 +14,7 @@ import numpy as np
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
 from lottery_tf.store import files
+from lottery_tf.store.contents import check_layout, read_header, read_layout
 from lottery_tf.store.rundir import RunDir
 
 ARRAYS = ("masks", "initial", "final")
@@ -66,15 +67,15 @@ class FinishedRound:
 
     def shapes(self, which: str = "masks") -> dict[str, tuple[int, ...]]:
         """{variable path: shape} of a file."""
-        shapes = {}
-        try:
-            with zipfile.ZipFile(self.file(which)) as archive:
-                for name in archive.namelist():
-                    with archive.open(name) as file:
-                        shapes[name.removesuffix(".npy")] = _read_header(file)[0]
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise InputError(f"Cannot read {self.file(which)}: {error}.") from None
-        return shapes
+        return {path: shape for path, (shape, _) in read_layout(self.file(which)).items()}
+
+    def check_layout(self) -> None:
+        """Raises InputError if its files do not hold masks, and weights of their shapes."""
+        for which in ARRAYS:
+            try:
+                check_layout(read_layout(self.file(which)), self.file(which))
+            except InputError as error:
+                raise InputError(f"{self.file(which)} is no file of a round: {error}") from None
 
     def blocks(self, which: str, path: str, size: int) -> Iterator[Array]:
         """Yields the flat array of a variable in blocks; each takes the place of the last."""
@@ -84,7 +85,7 @@ class FinishedRound:
         with open(self.file(which), "rb") as file:
             file.seek(member.header_offset + 26)
             file.seek(sum(struct.unpack("<2H", file.read(4))), os.SEEK_CUR)  # name and extra
-            shape, dtype = _read_header(file)
+            shape, dtype = read_header(file)
             left = int(np.prod(shape))
             buffer = np.empty(min(size, left), dtype)
             while left:
@@ -102,18 +103,6 @@ class FinishedRound:
         )
 
 
-def _read_header(file):
-    """(shape, dtype) of an npy file that is open at its beginning."""
-    np.lib.format.read_magic(file)
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    if fortran:
-        raise InputError(
-            f"{file.name} holds an array in Fortran order; rounds are written in C order. Save it "
-            "again with numpy.ascontiguousarray."
-        )
-    return shape, dtype
-
-
 def finished(run: RunDir) -> list[FinishedRound]:
     """The finished rounds of a run."""
     return [FinishedRound(run.path, round) for round in range(run.finished_rounds())]
@@ -123,9 +112,18 @@ def check_files(rounds: Iterable["FinishedRound"]) -> None:
     """Compares the files of FinishedRounds with their checksums, on all processors.
 
     Raises:
-        InputError: a file is missing or damaged.
+        InputError: a file is missing or damaged, is no file of a round, or has other kernels than
+            that of the first.
     """
+    rounds = list(rounds)
     paths = [finished_round.file(which) for finished_round in rounds for which in ARRAYS]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for _ in pool.map(files.check, paths):
             pass
+    for finished_round in rounds:
+        finished_round.check_layout()
+        if finished_round.shapes() != rounds[0].shapes():
+            raise InputError(
+                f"Expected rounds of the same kernels. {finished_round.path} has others than "
+                f"{rounds[0].path}."
+            )

@@ -1,10 +1,8 @@
 """The files of a run: written aside, then renamed, with a checksum. NumPy and stdlib only."""
 
 import contextlib
-import dataclasses
 import datetime
 import fcntl
-import json
 import os
 import pathlib
 import re
@@ -14,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from lottery_tf.config import record
+from lottery_tf.config.record import differences
 from lottery_tf.errors import InputError
 from lottery_tf.method import Masks, Weights
 from lottery_tf.output import Row
-from lottery_tf.store import files
+from lottery_tf.store import contents, files
 
 METRICS = "metrics.csv"
 
@@ -119,19 +119,27 @@ class RunDir:
     # Reading -------------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
-        """{flag: value} of config.json."""
+        """{flag: value} of config.json, and the defaults of flags that it does not know."""
         path = self.path / "config.json"
         try:
-            return json.loads(path.read_text())
+            return record.read(path.read_text("utf-8"))
         except OSError as error:
             raise InputError(f"{self.path} is not a run: {path}: {error.strerror}.") from None
-        except json.JSONDecodeError as error:
-            raise InputError(f"{path} is damaged: {error}.") from None
+        except ValueError as error:  # what it holds, or no text at all
+            raise InputError(f"{path} is damaged: {error}") from None
 
     def finished_rounds(self) -> int:
         """The number of finished rounds; InputError if one is missing among them."""
-        found = [re.fullmatch(r"round_(\d+)", path.name) for path in self.path.glob("round_*")]
-        rounds = sorted(int(match[1]) for match in found if match)
+        rounds = []
+        for path in self.path.glob("round_*"):
+            if match := re.fullmatch(r"round_([0-9]+)", path.name):
+                rounds.append(int(match[1]))
+                if path != self.round_path(rounds[-1]) or not path.is_dir():
+                    raise InputError(
+                        f"{path} is no round: those are directories called "
+                        f"{self.round_path(rounds[-1]).name}. Rename or remove it."
+                    )
+        rounds.sort()
         if rounds != list(range(len(rounds))):
             missing = min(set(range(rounds[-1])) - set(rounds))
             raise InputError(
@@ -158,7 +166,7 @@ class RunDir:
 
     def history(self, round: int) -> list[Row]:
         """One {column: number} per epoch of the round."""
-        return files.parse_csv(self._read(round, "history.csv"))
+        return self._parse(round, "history.csv", files.parse_csv)
 
     def squared_gradients(self, round: int) -> Weights:
         """{kernel path: float32 array}: mean squared gradients at the end of the round."""
@@ -166,15 +174,29 @@ class RunDir:
 
     def table(self, round: int, name: str) -> list[Row]:
         """One {column: number or text} per row of a further CSV file of the round."""
-        return files.parse_csv(self._read(round, name))
+        return self._parse(round, name, files.parse_csv)
 
     def metrics(self) -> list[Row]:
         """One {column: number} per finished round."""
-        rounds = range(self.finished_rounds())
-        return [row for r in rounds for row in files.parse_csv(self._read(r, METRICS))]
+        return [self._metrics_of(round) for round in range(self.finished_rounds())]
+
+    def _metrics_of(self, round):
+        return self._parse(round, METRICS, lambda content: contents.parse_metrics(content, round))
 
     def _load(self, round, name):
-        return files.parse_npz(self._read(round, name))
+        path = self.round_path(round) / name
+        return self._parse(round, name, lambda content: contents.parse_arrays(content, path))
+
+    def _parse(self, round, name, parse):
+        """parse(the bytes of a round's file); what it has against them names the file."""
+        content, path = self._read(round, name), self.round_path(round)
+        try:
+            return parse(content)
+        except InputError as error:
+            raise InputError(
+                f"{path / name} is no file of a round: {error} Restore it, or remove {path} and "
+                "all later rounds to train them again."
+            ) from None
 
     def _read(self, round, name):
         """The bytes of a round's file, checked against SHA256SUMS."""
@@ -203,7 +225,7 @@ class RunDir:
         for path, mask in masks.items():
             if np.any(final[path][~mask]):
                 raise RuntimeError(f"Pruned weights of {path} are not zero.")
-        contents = {
+        written = {
             "masks.npz": files.format_npz(masks),
             "initial.npz": files.format_npz(initial),
             "final.npz": files.format_npz(final),
@@ -211,10 +233,10 @@ class RunDir:
             METRICS: files.format_csv([metrics]),
         } | {name: files.format_csv(rows) for name, rows in (tables or {}).items()}
         if squared_gradients:
-            contents["saliency.npz"] = files.format_npz(squared_gradients)
+            written["saliency.npz"] = files.format_npz(squared_gradients)
         try:
             self.check_is_there()
-            files.write_directory(self.round_path(round), contents)
+            files.write_directory(self.round_path(round), written)
             self._write_metrics()
         except (InputError, OSError) as error:
             error = self._removed() or error  # since it was looked for
@@ -226,20 +248,3 @@ class RunDir:
     def _write_metrics(self):
         if rows := self.metrics():
             files.write_text(self.path / METRICS, files.format_csv(rows).decode())
-
-
-def differences(recorded: Row, config: Any, *, how: bool) -> dict[str, tuple[Any, Any]]:
-    """{flag: (recorded value, this config's)} of the flags that differ.
-
-    `recorded` is what config.json holds; `how` picks the flags that say how to run (True) or the
-    experiment flags (False). A flag that the record does not know counts with its default.
-    """
-    found = {}
-    for field in dataclasses.fields(config):
-        if field.name == "run_dir" or field.metadata["how"] != how:
-            continue
-        before, now = recorded.get(field.name, field.default), getattr(config, field.name)
-        before = tuple(before) if isinstance(before, list) else before
-        if before != now:
-            found[field.name] = (before, now)
-    return found

@@ -8,10 +8,10 @@ from lottery_tf import masking
 from lottery_tf.config import Config
 from lottery_tf.datasets import PreparedDataset
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
 from lottery_tf.method.schedules import parse_step
 from lottery_tf.training.devices import Cluster
-from lottery_tf.training.training import Training
+
+PAPERS_REPEL = 2  # its strongest repulsion
 
 
 def check_batch(config: Config, directory: PreparedDataset, cluster: Cluster) -> None:
@@ -61,24 +61,32 @@ def use_xla(config: Config, network: Any, cluster: Cluster) -> bool:
     return auto or config.jit_compile == "on"
 
 
-def running_means(totals: Array, training: Training, steps_per_epoch: int) -> tuple[float, float]:
-    """(loss, accuracy) of an epoch so far, from Trainer.totals.
-
-    Raises:
-        InputError: the loss was not finite; it names the first update at which.
-    """
-    bad = totals[:, 3][totals[:, 3] > 0]
-    if bad.size:
-        step = training.first + int(bad.min()) - 1
-        epoch = step // steps_per_epoch
-        raise not_finite(training.noise.round, epoch, step, "loss is not finite")
-    loss, hits, examples, _ = totals.sum(0)
-    return float(loss / examples), float(hits / examples)
-
-
-def not_finite(round: int, epoch: int, step: int, what: str) -> InputError:
+def not_finite(round: int, epoch: int, step: int, what: str, remedies: list[str]) -> InputError:
     """The InputError of a training that diverged; epoch and step count from 0."""
     return InputError(
         f"Round {round}, epoch {epoch + 1}, step {step}: the {what}. The finished rounds are kept. "
-        "Lower --learning_rate, or raise --warmup_epochs, in another --run_dir."
+        f"In another --run_dir, {', or '.join(remedies)}."
     )
+
+
+def remedies(config: Config, *, repelled: bool, updated: bool) -> list[str]:
+    """What may keep the loss of a training finite, the likeliest first.
+
+    Args:
+        config: Config.
+        repelled: whether the repellent loss is part of it.
+        updated: whether an update came before; else the learning rate is not to blame.
+    """
+    found = []
+    if updated:
+        found.append(f"lower --learning_rate={config.learning_rate:g}")
+        if not config.warmup_epochs:
+            found.append("raise --warmup_epochs")
+        if config.learning_rate * config.weight_decay > 1:  # more than the whole weight
+            found.insert(0, f"lower --weight_decay={config.weight_decay:g}")
+    if repelled:
+        place = 0 if abs(config.repel) > PAPERS_REPEL else len(found)
+        found.insert(place, f"bring --repel={config.repel:g} nearer to 0")
+    if config.mixed_precision == "float16":
+        found.append("use --mixed_precision=bfloat16")
+    return found or ["look for what is not finite in the data and in the network's own start"]

@@ -165,7 +165,7 @@ class Engine:
         while step < stop:
             piece = min(stop, step + self._piece_steps(), *(at for at in halts if at > step))
             train_seconds, totals = self._run_piece(data, rates, step, piece)
-            loss, accuracy = checks.running_means(totals, training, self.steps_per_epoch)
+            loss, accuracy = self._running_means(totals, training)
             self._prune_before(base + piece, training.noise.round)
             progress = dataclasses.replace(
                 progress,
@@ -218,13 +218,24 @@ class Engine:
             return 1  # compiles
         return max(1, int(PIECE_SECONDS / self._seconds_per_step))
 
+    def _running_means(self, totals, training):
+        """(loss, accuracy) of the epoch so far; InputError if the loss is not finite."""
+        bad = totals[:, 3][totals[:, 3] > 0]
+        if bad.size:
+            step = training.first + int(bad.min()) - 1
+            epoch = step // self.steps_per_epoch
+            updated = step > training.first
+            raise self._not_finite(training, epoch, step, "loss is not finite", updated)
+        loss, hits, examples, _ = totals.sum(0)
+        return float(loss / examples), float(hits / examples)
+
     def _row(self, training, progress, rate):
         """The row of the history for the epoch that ends here, without its times."""
         epoch = progress.step // self.steps_per_epoch
         test_loss, test_accuracy, largest_class = self.evaluator.evaluate()
         if not np.isfinite(test_loss):
             what = f"test loss is {test_loss}"
-            raise checks.not_finite(training.noise.round, epoch - 1, progress.step - 1, what)
+            raise self._not_finite(training, epoch - 1, progress.step - 1, what, True)
         row = {
             "epoch": epoch,
             "step": progress.step,
@@ -240,6 +251,11 @@ class Engine:
             strength, scope = self.config.repel, self.config.repel_scope
             row |= repulsion_metrics(weights, training.optima, strength=strength, scope=scope)
         return row
+
+    def _not_finite(self, training, epoch, step, what, updated):
+        repelled = bool(training.optima)
+        remedies = checks.remedies(self.config, repelled=repelled, updated=updated)
+        return checks.not_finite(training.noise.round, epoch, step, what, remedies)
 
     def squared_gradients(self, noise: Noise) -> Weights:
         """{kernel path: mean squared gradient of the data} at the weights as they are."""

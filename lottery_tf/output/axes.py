@@ -1,0 +1,87 @@
+"""Axes of figures: their ticks, units and labels."""
+
+import math
+from typing import Any
+
+import matplotlib.ticker
+import numpy as np
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "os^Dv<>"
+DENSITY = "density: remaining / prunable weights (%)"
+PERCENT = matplotlib.ticker.FuncFormatter(lambda value, _: f"{100 * value:g}")
+MOST_TICKS = 10
+
+
+def side_by_side(count: int, width: float, height: float) -> tuple[Figure, Any]:
+    """(figure of some inches, its `count` axes side by side)."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, count, squeeze=False)[0]
+
+
+def style(index: int, label: str, size: float) -> dict[str, Any]:
+    """How the curve of an index is drawn."""
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    return {"color": colour, "marker": marker, "markersize": size, "label": label}
+
+
+def measure_axis(axes: Any, what: str, *, percent: bool) -> None:
+    """Labels the axis of a measure; parts of one are shown in percent."""
+    axes.set_ylabel(what)
+    if percent:
+        axes.yaxis.set_major_formatter(PERCENT)
+    axes.grid(alpha=0.3)
+
+
+def density_axis(axes: Any) -> None:
+    """Makes the horizontal axis that of densities: logarithmic, falling, in percent."""
+    axes.set_xscale("log")
+    axes.invert_xaxis()
+    round_numbers(axes.xaxis)
+    axes.set_xlabel(DENSITY)
+
+
+def round_numbers(axis: Any) -> None:
+    """Ticks of a logarithmic axis of parts of one: `density_ticks`, in percent."""
+    axis.set_major_locator(DensityLocator())
+    axis.set_major_formatter(PERCENT)
+    axis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
+class DensityLocator(matplotlib.ticker.Locator):
+    """Places the ticks of `density_ticks`."""
+
+    def __call__(self) -> list[float]:
+        """The ticks of what is in view."""
+        return density_ticks(*sorted(self.axis.get_view_interval()))
+
+
+def density_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two densities: 1, 0.5, 0.2, 0.1, …, more or fewer where it needs."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+
+    def inside(digits, decades=decades):
+        ticks = (digit * 10.0**decade for decade in decades for digit in digits)
+        return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
+
+    ticks = inside((1, 2, 5))
+    if len(ticks) < 3:
+        ticks = inside(range(1, 10))
+    if len(ticks) < 3:
+        between = matplotlib.ticker.MaxNLocator(4).tick_values(low, high)
+        return [float(tick) for tick in between if low <= tick <= high]
+    if len(ticks) > MOST_TICKS:
+        ticks = inside((1,), decades[:: -(-len(decades) // MOST_TICKS)])
+    return ticks
+
+
+def write_in_cells(axes: Any, values: np.ndarray, shades: np.ndarray) -> None:
+    """Writes the values of a matrix into its cells; `shades` are 0 where these are dark, to 1."""
+    form = "{:.2f}" if np.abs(np.nan_to_num(values)).max(initial=0) < 10 else "{:.3g}"
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            colour = "black" if shades[row, column] > 0.6 else "white"
+            text = form.format(value)
+            axes.text(column, row, text, ha="center", va="center", fontsize=5.5, color=colour)

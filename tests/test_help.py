@@ -1,0 +1,71 @@
+"""--help of every command."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+
+import pytest
+
+from lottery_tf.config import Config
+from tests.conftest import ROOT
+
+OUTPUT = {"run_dir", "out_dir", "pdf"}
+COMPUTING = {"data_dir", "strategy", "jit_compile"}
+EXPERIMENT = {field.name for field in dataclasses.fields(Config)}
+FLAGS = {
+    "lottery_tf.imp": EXPERIMENT,
+    "tools.barriers": OUTPUT | COMPUTING | {
+        "other_run", "points", "split", "bn_stats", "pairs", "align", "at_rounds"},
+    "tools.benchmark": EXPERIMENT | {
+        "what", "steps", "images", "repeats", "csv", "out_dir", "round_overhead"},
+    "tools.distances": OUTPUT | {"metric", "other_run"},
+    "tools.figures": OUTPUT | {"labels", "out", "title"},
+    "tools.histograms": OUTPUT | {"other_run", "labels", "at_rounds", "bins"},
+    "tools.instability": OUTPUT | COMPUTING | {
+        "at_rounds", "copies", "start", "points", "split", "bn_stats"},
+    "tools.make_digits": {"data_dir"},
+    "tools.masks": OUTPUT | {"other_run", "data_dir"},
+    "tools.prepare_data": {
+        "dataset", "source", "raw_dir", "name", "skip_bad", "data_dir", "overwrite"},
+    "tools.scaling": {
+        "gpus", "batch_sizes", "gflop", "parameters", "tflops", "gpus_per_host", "inside_gbytes",
+        "between_gbytes", "batch_norms", "inside_us", "between_us"},
+    "tools.stability": OUTPUT | COMPUTING | {"at_rounds", "replicates", "start"},
+    "tools.successive": {"run_dir", "out_dir", "csv"},
+    "tools.thresholds": OUTPUT | {"other_run", "labels"},
+}  # fmt: skip
+WITHOUT_DEFAULT = {"raw_dir", "dataset"}  # of tools.prepare_data
+PATHS = {"run_dir", "out_dir", "other_run", "data_dir", "raw_dir", "out", "csv", "repel_runs"}
+
+
+@pytest.mark.parametrize("module", FLAGS)
+def test_help_lists_the_flags_of_a_command_and_no_others(module):
+    result = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    flags = dict(
+        re.findall(r"^  --(?:\[no\])?(\w+):(.*?)(?=^  --|\Z)", result.stdout, re.MULTILINE | re.S)
+    )
+    assert set(flags) == FLAGS[module]
+    for name, text in flags.items():
+        assert not (name in PATHS) ^ ("(a path" in text) or name == "dataset", name
+        assert "efault" in text or name in WITHOUT_DEFAULT, name
+    for name, choices in (("strategy", "one_device"), ("split", "train"), ("metric", "cosine")):
+        if name in flags:
+            assert choices in flags[name]
+
+
+def test_every_tool_is_asked():
+    tools = {f"tools.{path.stem}" for path in (ROOT / "tools").glob("*.py")}
+    assert tools - {"tools.__init__", "tools.shared"} == FLAGS.keys() - {"lottery_tf.imp"}
+
+
+@pytest.mark.parametrize("flag", ["-h", "--helpshort", "--helpfull", "--helpxml"])
+def test_help_by_its_other_names_succeeds(flag):
+    result = subprocess.run(
+        [sys.executable, "-m", "tools.thresholds", flag], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0
+    assert "other_run" in result.stdout

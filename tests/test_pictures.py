@@ -1,0 +1,129 @@
+"""What figures show: ticks, units, bars, scales; and what tools say they wrote."""
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing import event_accumulator
+
+from lottery_tf.analysis import distances, histograms, paths
+from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.reports import Output
+from lottery_tf.analysis.runs import select_common_rounds, select_rounds
+from lottery_tf.errors import InputError
+from lottery_tf.output import axes, figures, tables, units
+from tests.made_runs import make_run
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "percents"),
+    [
+        (0.0047, 1, [0.5, 1, 2, 5, 10, 20, 50, 100]),  # 25 rounds
+        (0.107, 1, [20, 50, 100]),
+        (0.64, 1, [70, 80, 90, 100]),
+        (0.79, 1, [80, 90, 100]),
+        (1e-6, 1, [0.0001, 0.001, 0.01, 0.1, 1, 10, 100]),
+    ],
+)
+def test_density_ticks_are_round_and_neither_few_nor_many(low, high, percents):
+    assert sorted(100 * tick for tick in axes.density_ticks(low, high)) == pytest.approx(percents)
+
+
+def test_there_are_ticks_between_densities_that_hardly_differ():
+    ticks = axes.density_ticks(0.96, 0.99)
+    assert len(ticks) >= 3
+    assert all(0.96 <= tick <= 0.99 for tick in ticks)
+
+
+def rounds(*densities):
+    return [{"density": density, "x": 0.5, "x_min": 0.4, "x_max": 0.7} for density in densities]
+
+
+def test_the_density_axis_has_labels_in_percent():
+    figure = figures.against_density({"a": (rounds(1, 0.5, 0.1), "x")}, what="x", percent=True)
+    figure.draw_without_rendering()
+    labels = [text.get_text() for text in figure.axes[0].get_xticklabels()]
+    assert {"100", "50", "20", "10"} <= set(labels)
+
+
+def test_a_single_round_is_a_bar_for_each_curve():
+    curves = {"ticket, to pruning": (rounds(0.1074), "x"), "random": (rounds(0.1074), "x")}
+    (of_one,) = figures.against_density(curves, what="x", percent=True).axes
+    bars = of_one.patches
+    assert [bar.get_height() for bar in bars] == [0.5, 0.5]
+    assert of_one.get_xlabel() == "at density 10.74%"
+    assert {text.get_text() for text in of_one.texts} == {"50"}
+    (of_two,) = figures.against_density({"a": (rounds(1, 0.5), "x")}, what="x").axes
+    assert not of_two.patches
+
+
+def test_the_distance_picture_has_its_own_scale_and_values_where_rounds_are_few(config, tmp_path):
+    run = make_run(config(), rounds=3)
+    output = Output(str(tmp_path / "out"))
+    distances.report_distances([run], ["angular"], None, output)
+    names = {path.name for path in output.written}
+    assert {"distances_angular.png", "distances_angular_own_scale.png"} <= names
+    values = distances.matrices(run, None, ["angular"], Cache())["angular"]
+    assert distances._own_scale(values, True) == pytest.approx(
+        (values[~np.eye(4, dtype=bool)].min(), values.max())
+    )
+    few = figures.matrix(values, run, None, what="", title="", init=True)
+    assert len(few.axes[0].texts) == values.size
+    many = make_run(config(run_dir=str(tmp_path / "many")), rounds=13, shapes={"a/kernel": (5, 9)})
+    assert not figures.matrix(np.zeros((13, 13)), many, None, what="", title="").axes[0].texts
+
+
+def test_the_angle_of_an_angular_distance_is_told():
+    assert "1 is 90 degrees" in distances.LABELS["angular"]
+
+
+def test_tensorboard_has_percent_where_parts_are_meant(config):
+    assert units.of("density") == units.of("error_barrier") == (" (%)", 100)
+    assert units.of("threshold") == units.of("loss_barrier") == ("", 1)
+    run = make_run(config(), rounds=2)
+    row = {"round": 1, "error_barrier": 0.25, "loss_barrier": 0.5, "density": 0.8}
+    points = [{"round": 1, "alpha": alpha, "loss": 1.0, "error": 0.5} for alpha in (0.0, 1.0)]
+    paths.report_paths(
+        "barriers", "", [run], Output(), lambda *_: {"": [row], "_paths": points}, by=("round",),
+        step="round", about="", shown={"e": "error_barrier"}, figure={"what": "e"},
+        curves={"/error_barrier": "error_barrier", "/loss_barrier": "loss_barrier"},
+        label="{round}", ends=("a", "b"),
+    )  # fmt: skip
+    events = event_accumulator.EventAccumulator(str(run.path / "tensorboard"))
+    events.Reload()
+    for tag, value in (("barriers/error_barrier (%)", 25), ("barriers/loss_barrier", 0.5)):
+        assert [p.tensor_proto.float_val[0] for p in events.Tensors(tag)] == [value]
+
+
+def test_pictures_in_formats_that_matplotlib_does_not_write_are_refused():
+    for path in ("a.png", "a.PDF", "~/b.c/a.svg"):
+        figures.check_format(path)
+    for path in ("a", "a.foo", "a.png/b", "a.pgf", "a.", ".png"):
+        with pytest.raises(InputError, match=r"Pictures are written as .*pdf.*Received"):
+            figures.check_format(path)
+
+
+def test_default_rounds_are_those_that_exist(config, tmp_path):
+    short, longer = (
+        make_run(
+            config(run_dir=str(tmp_path / str(count))), rounds=count, shapes={"a/kernel": (4, 9)}
+        )
+        for count in (3, 7)
+    )
+    assert select_rounds(longer, [], usual=(0, 5, 10, 15)) == [0, 5]
+    assert select_rounds(short, [], usual=(10,)) == [2]
+    assert select_rounds(short, [1], usual=(10,)) == [1]
+    assert select_common_rounds([longer, short], [], usual=(10,)) == [2]
+    with pytest.raises(InputError, match="no finished round 5"):
+        select_common_rounds([longer, short], [5], usual=(10,))
+    assert {row["round"] for row in histograms.of_rounds(short)} == {2}
+
+
+def test_tools_say_where_they_wrote(config, capsys):
+    run = make_run(config(), rounds=2)
+    output = Output()
+    distances.report_distances([run], ["cosine"], None, output)
+    tables.show_written(output.written)
+    assert capsys.readouterr().out.splitlines() == [
+        f"Wrote into {run.path}/analysis: distances_cosine.csv, distances_cosine.png, "
+        "distances_cosine_own_scale.png",
+        f"Wrote into {run.path}/tensorboard: TensorBoard's page",
+    ]
