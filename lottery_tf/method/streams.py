@@ -8,10 +8,11 @@
 | dropout | data_seed, round, first step, 2, layer | the state of a dropout layer |
 | of a worker | the key of the noise, 3, worker | where each worker reads files of its own |
 | random masks | init_seed, round, replicate, 4 | the control of tools.stability |
+| held out | 0, 0, 0, 5 | the examples that --test_fraction keeps from training, for all seeds |
 
 A key names its stream for ever: a run of an older version repeats bit for bit. NumPy reads missing
-numbers at the end of a key as 0, so a new stream needs a number of its own, 5 or more, in the place
-of 1 to 4. (The first two are older than this rule: initialization is the order of epoch 0. As one
+numbers at the end of a key as 0, so a new stream needs a number of its own, 6 or more, in the place
+of 1 to 5. (The first two are older than this rule: initialization is the order of epoch 0. As one
 seeds Keras and the other shuffles, they share no numbers.)
 """
 
@@ -19,7 +20,7 @@ import dataclasses
 
 import numpy as np
 
-AUGMENTATION, DROPOUT, WORKER, RANDOM_MASKS = 1, 2, 3, 4
+AUGMENTATION, DROPOUT, WORKER, RANDOM_MASKS, HELD_OUT = 1, 2, 3, 4, 5
 
 
 def initialization_seed(init_seed: int, round: int) -> int:
@@ -30,6 +31,11 @@ def initialization_seed(init_seed: int, round: int) -> int:
 def random_masks(init_seed: int, round: int, replicate: int) -> np.random.Generator:
     """The generator of the random masks that a round's are compared with."""
     return np.random.default_rng([init_seed, round, replicate, RANDOM_MASKS])
+
+
+def held_out() -> np.random.Generator:
+    """The generator of what is held out of a training split, the same for every seed."""
+    return np.random.default_rng([0, 0, 0, HELD_OUT])
 
 
 @dataclasses.dataclass(frozen=True)
