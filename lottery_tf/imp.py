@@ -15,10 +15,12 @@ import numpy as np
 
 from lottery_tf import datasets, models
 from lottery_tf.config import Config, command
+from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.method import Masks, Weights, pruning, streams
 from lottery_tf.method.resets import RESETS, Sources
 from lottery_tf.repulsion.optima import check_runs, optima_of
 from lottery_tf.rundir import RunDir
+from lottery_tf.store import provenance
 from lottery_tf.terminal import console, quiet, signals
 
 if TYPE_CHECKING:  # these import TensorFlow
@@ -121,7 +123,11 @@ def main(config: Config) -> int:
         run.check(config)
         check_runs(config)
     directory = datasets.find(config)
+    data = fingerprint(directory)
+    if one_host:
+        provenance.check(run.path, data, directory.path)
     quiet.import_tensorflow()
+    from lottery_tf.training.checks import check_same_data
     from lottery_tf.training.devices import connect
 
     cluster = connect(config)
@@ -129,15 +135,22 @@ def main(config: Config) -> int:
         if cluster.is_chief and not one_host:
             run.check(config)
             check_runs(config)
+            provenance.check(run.path, data, directory.path)
+        check_same_data(cluster, data, directory.path)
         engine, initialization = prepare(config, directory, cluster)
-        work = lead if cluster.is_chief else experiment
+        work = functools.partial(lead, data) if cluster.is_chief else experiment
         return signals.resumable(functools.partial(work, config, run, engine, initialization))
 
 
-def lead(config: Config, run: RunDir, engine: "Engine", initialization: Initialization,
-         stop_signal: Callable[[], int]) -> None:  # fmt: skip
+def lead(data: provenance.Fingerprint, config: Config, run: RunDir, engine: "Engine",
+         initialization: Initialization, stop_signal: Callable[[], int]) -> None:  # fmt: skip
     """The experiment on the chief, which opens the run, logs and prints."""
     with run.open(config) as finished:
+        if provenance.record(run.path, data) and finished:
+            run.log(
+                f"{provenance.DATA} is new: the run had none, so its {finished} finished rounds "
+                f"are taken to be of the data as they are now: {provenance.in_words(data['train'])}"
+            )
         devices = f"{engine.cluster.replicas} replicas on {engine.cluster.workers} workers"
         run.log(f"started at round {finished} of {config.rounds} with {devices}; {versions()}")
         print(f"{run.path}: {finished} of {config.rounds} rounds are finished.")

@@ -7,6 +7,8 @@ from typing import Any
 
 from lottery_tf.errors import InputError
 
+LONGEST = 200  # characters of a name, so that a file can bear it
+
 
 def nonsense(path: pathlib.Path, found: str) -> InputError:
     """The InputError that a directory holds no dataset, and what was found in it."""
@@ -51,7 +53,7 @@ def sequence(path: pathlib.Path, value: Any) -> list[Any]:
 
 def text(path: pathlib.Path, value: Any, what: str) -> str:
     """The value, which must be text that a file name can hold."""
-    if not isinstance(value, str) or not value or not value.isprintable():
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST or not value.isprintable():
         raise nonsense(path, f"{shown(value)} as {what}")
     return value
 
@@ -68,3 +70,8 @@ def shown(value: Any) -> str:
     """A value in a few characters."""
     written = ascii(value)
     return written if len(written) < 40 else f"{written[:40]}..."
+
+
+def brief(name: str) -> str:
+    """A name as it is, or, if it cannot stand in a sentence, as `shown`."""
+    return name if name.isprintable() and len(name) < 40 else shown(name)

@@ -5,10 +5,11 @@ the files make no sense; here every value is checked before it is used.
 """
 
 import dataclasses
+import math
 import pathlib
 import re
 
-from lottery_tf.datasets.json_files import get, load, nonsense, sequence, shown, text, whole
+from lottery_tf.datasets.json_files import brief, get, load, nonsense, sequence, shown, text, whole
 from lottery_tf.datasets.splits import Shard, Split
 from lottery_tf.errors import InputError
 
@@ -81,36 +82,32 @@ def read_fields(path: pathlib.Path, image_key: str, label_key: str) -> Fields:
 
 
 def _no_such_field(path, features, image_key, label_key):
-    found = ", ".join(f"{key} ({_describe(value)})" for key, value in features.items()) or "none"
-    images = [key for key, value in features.items() if _class(value) == "Image"]
-    labels = [key for key, value in features.items() if _class(value) == "ClassLabel"]
+    found = ", ".join(f"{brief(key)} ({_describe(value)})" for key, value in features.items())
+    images = [brief(key) for key, value in features.items() if _class(value) == "Image"]
+    labels = [brief(key) for key, value in features.items() if _class(value) == "ClassLabel"]
     advice = "Name them by --image_key and --label_key."
     if len(images) == len(labels) == 1:
         advice = f"Add --image_key={images[0]} --label_key={labels[0]}."
     return InputError(
         f"{path}: expected the fields {image_key} (an Image) and {label_key} (a ClassLabel). "
-        f"Found: {found}. {advice}"
+        f"Found: {found or 'none'}. {advice}"
     )
 
 
 def _shape(path, key, kind, content):
     dimensions = get(path, content, "shape").get("dimensions", [])
     sizes = [whole(path, size, f"a size of {key}") for size in sequence(path, dimensions)]
-    most_channels = 4 if kind == "Image" else MOST_VALUES
+    channels = sizes[2] if len(sizes) == 3 else 0
+    right = channels in (1, 3, 4) if kind == "Image" else channels > 0
     varying = kind == "Image" and -1 in sizes[:2]
     known = [size for size in sizes if size != -1]
-    if len(sizes) != 3 or not 0 < sizes[2] <= most_channels or min(known) < 1 or (
-        len(known) < 3 and not varying
-    ):  # fmt: skip
-        channels = "1 to 4 channels" if kind == "Image" else "channels, which do not vary"
+    if not right or min(known) < 1 or (len(known) < 3 and not varying):
+        wanted = "1, 3 or 4 channels" if kind == "Image" else "channels, which do not vary"
         raise InputError(
-            f"{path}: expected images in {key} of a height, a width and {channels}. Found: {kind} "
+            f"{path}: expected images in {key} of a height, a width and {wanted}. Found: {kind} "
             f"of {' x '.join(map(str, sizes)) or 'no size'}."
         )
-    values = 1
-    for size in known:
-        values *= size
-    if values > MOST_VALUES:
+    if math.prod(known) > MOST_VALUES:
         raise InputError(
             f"{path}: expected at most {MOST_VALUES} values in an image of {key}. Found: "
             f"{' x '.join(map(str, sizes))}."
@@ -205,11 +202,11 @@ def _fill(template, values):
 def _class(feature):
     """The last part of the name of a feature's class."""
     name = feature.get("pythonClassName") if isinstance(feature, dict) else None
-    return name.rpartition(".")[2] if isinstance(name, str) else "nothing known"
+    return brief(name.rpartition(".")[2]) if isinstance(name, str) else "nothing known"
 
 
 def _describe(feature):
     """The class of a feature, and its type where it has one."""
-    kind = _class(feature)
     tensor = feature.get("tensor") if isinstance(feature, dict) else None
-    return f"{kind} {tensor.get('dtype', '')}".strip() if isinstance(tensor, dict) else kind
+    dtype = tensor.get("dtype") if isinstance(tensor, dict) else None
+    return f"{_class(feature)} {brief(dtype)}" if isinstance(dtype, str) else _class(feature)

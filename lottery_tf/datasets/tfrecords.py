@@ -1,6 +1,7 @@
 """TFRecord shards in TensorFlow Datasets' layout -> images and labels, whole or as a stream."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -64,6 +65,21 @@ def check(directory: PreparedDataset, split: str, *, decode: bool = False) -> No
         found = np.concatenate([some for _, some in _of_shard(shard, label)])
         labels.append(found[shard.taken])
     _check_labels(directory, split, np.concatenate(labels))
+
+
+def check_first(directory: PreparedDataset) -> None:
+    """Decodes the first example of each split, before a network is built for what they should be.
+
+    Raises:
+        InputError: it is damaged, or not what features.json says.
+    """
+    parse = parser(directory)
+    for split in directory.splits.values():
+        path = split.shards[0].path
+        try:
+            list(tf.data.TFRecordDataset(str(path)).take(1).map(parse))
+        except tf.errors.OpError as error:
+            raise _damaged(path, error) from None
 
 
 def _of_shard(shard, parse):
@@ -216,9 +232,10 @@ def _check_labels(directory, split, labels):
 
 
 def _damaged(path, error):
-    first_line = str(error).splitlines()[0]
+    first_line = re.sub(r"\{\{.*?\}\} ?", "", str(error)).splitlines()[0]
     return InputError(
-        f"{path} is damaged; prepare the dataset again. TensorFlow says: {first_line}"
+        f"{path} is damaged, or does not hold what features.json says; prepare the dataset again. "
+        f"TensorFlow says: {first_line}"
     )
 
 

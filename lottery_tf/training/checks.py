@@ -1,13 +1,18 @@
 """What can only be said once the data and the devices are known, or the training runs."""
 
+import hashlib
+import json
+import pathlib
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from lottery_tf import masking
 from lottery_tf.config import Config
 from lottery_tf.datasets import PreparedDataset
 from lottery_tf.errors import InputError
+from lottery_tf.store import provenance
 from lottery_tf.training.devices import Cluster
 
 
@@ -27,6 +32,20 @@ def check_batch(config: Config, directory: PreparedDataset, cluster: Cluster) ->
         raise InputError(
             f"--batch_size is that of all {cluster.replicas} replicas{each}; expected a multiple "
             f"of {parts}, as {' or '.join(map(str, nearest))}. Received: {batch_size}"
+        )
+
+
+def check_same_data(cluster: Cluster, found: provenance.Fingerprint, where: pathlib.Path) -> None:
+    """Raises InputError on every worker if one of them has other data than the chief."""
+    content = json.dumps(found, sort_keys=True).encode()
+    own = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
+    chiefs = cluster.broadcast(lambda: {"data": own})["data"]
+    (others,) = cluster.sum(np.array([not np.array_equal(own, chiefs)], np.int32))
+    if others:
+        train = provenance.in_words(found["train"])
+        raise InputError(
+            f"{others} of {cluster.workers} workers have other data than the chief. Here {where} "
+            f"has a training split of {train}. Give all of them the same data."
         )
 
 
