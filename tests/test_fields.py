@@ -132,12 +132,10 @@ def test_splits_that_cannot_be_are_refused(tmp_path, config, change, words):
 
 
 @pytest.mark.parametrize("kind", ["array_record", "riegeli", "parquet"])
-def test_files_that_are_no_tfrecords_are_refused_with_the_command_that_converts(
-    tmp_path, config, kind
-):
+def test_files_that_are_no_tfrecords_are_refused_with_what_to_do(tmp_path, config, kind):
     path = write_dataset(tmp_path, shard_lengths=[9])
     edit(path / "dataset_info.json", fileFormat=kind)
-    words = f"Found: '{kind}'. Convert them: tfds convert_format --dataset_version_dir={path} "
+    words = rf"Found: '{kind}'\. Prepare it again, by .* file_format='tfrecord'\)"
     with pytest.raises(InputError, match=words):
         datasets.find(config(data_dir=str(tmp_path)))
     edit(path / "dataset_info.json", alternativeFileFormats=["tfrecord"])

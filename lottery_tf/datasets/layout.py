@@ -158,9 +158,8 @@ def read_splits(path: pathlib.Path) -> dict[str, Split]:
     formats += sequence(path, info.get("alternativeFileFormats", []))
     if "tfrecord" not in formats:
         raise InputError(
-            f"{path}: expected TFRecord files. Found: {shown(formats[0])}. Convert them: tfds "
-            f"convert_format --dataset_version_dir={path} --out_file_format=tfrecord "
-            "--out_dir=<another directory>"
+            f"{path}: expected TFRecord files. Found: {shown(formats[0])}. Prepare it again, by "
+            "tfds.builder(<its name>, file_format='tfrecord').download_and_prepare()."
         )
     splits: dict[str, Split] = {}
     for split in sequence(path, info.get("splits", [])):
