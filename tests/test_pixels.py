@@ -114,6 +114,18 @@ def test_a_known_dataset_is_of_bytes(tmp_path, config):
         channel_statistics(settings, datasets.find(settings))
 
 
+def test_a_png_among_what_is_said_to_be_jpegs_is_named(tmp_path, config):
+    feature = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
+    images = np.zeros((TRAIN, 20, 20, 3), np.uint8)
+    files = [file(image, "png" if index == 7 else "jpeg") for index, image in enumerate(images)]
+    test = [file(image, "jpeg") for image in images[:TEST]]
+    splits = {"train": images_and_labels(files), "test": images_and_labels(test)}
+    path = store(tmp_path, {"image": feature, "label": LABEL}, splits)
+    settings = config(dataset=str(path), image_size=16)
+    with pytest.raises(InputError, match=r"own-train\.tfrecord-00000-of-00001.*Expected a JPEG"):
+        channel_statistics(settings, datasets.find(settings))
+
+
 def file(array, encoding):
     """An image as a file; the array itself without an encoding."""
     if encoding is None:

@@ -71,7 +71,9 @@ def decoder(directory: PreparedDataset, augment: bool) -> Callable:
             whole = tf.image.decode_image(image, channels, expand_animations=False)
             return cropped(tf.ensure_shape(whole, (None, None, channels)))
 
-        if image.dtype == tf.string:
+        if image.dtype == tf.string and directory.fields.encoding == "jpeg":
+            image = cropped(image)  # a condition takes 15% of the speed
+        elif image.dtype == tf.string:
             image = tf.cond(_is_jpeg(image, channels), lambda: cropped(image), decoded)
         elif not directory.one_size:
             image = cropped(image)

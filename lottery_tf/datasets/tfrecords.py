@@ -58,6 +58,8 @@ def check(directory: PreparedDataset, split: str, *, decode: bool = False) -> No
     def label(record):
         image, label = parse(record)
         if decode and image.dtype == tf.string:
+            if fields.encoding == "jpeg":
+                tf.debugging.Assert(tf.io.is_jpeg(image), ["Expected a JPEG"])
             image = tf.image.decode_image(image, fields.shape[-1], expand_animations=False)
         return tf.size(image), label  # of the size, as images that vary make no batch
 
