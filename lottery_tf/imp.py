@@ -17,9 +17,11 @@ import numpy as np
 from lottery_tf import datasets, models
 from lottery_tf.config import Config, command
 from lottery_tf.config.constraints import check_new
+from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.method import Masks, Weights, streams
 from lottery_tf.method.pruning import remaining
 from lottery_tf.rundir import RunDir
+from lottery_tf.store import provenance
 from lottery_tf.terminal import console, quiet, signals
 from lottery_tf.terminal.streams import steady
 from lottery_tf.training.round_0 import check_other_runs, take_round_0
@@ -136,15 +138,21 @@ def main(config: Config) -> int:
     if one_host:
         check(config, run)
     directory = datasets.find(config)
+    data = fingerprint(directory)
+    if one_host:
+        provenance.check(run.path, data, directory.path)
     quiet.import_tensorflow()
+    from lottery_tf.training.checks import check_same_data
     from lottery_tf.training.devices import connect
 
     cluster = connect(config)
     with cluster.guard(), steady():
         if cluster.is_chief and not one_host:
             check(config, run)
+            provenance.check(run.path, data, directory.path)
+        check_same_data(cluster, data, directory.path)
         engine, initialization = prepare(config, directory, cluster)
-        work = lead if cluster.is_chief else experiment
+        work = functools.partial(lead, data) if cluster.is_chief else experiment
         return signals.resumable(functools.partial(work, config, run, engine, initialization))
 
 
@@ -157,12 +165,17 @@ def check(config: Config, run: RunDir) -> None:
         check_new(config)
 
 
-def lead(config: Config, run: RunDir, engine: "Engine", initialization: Initialization,
-         stop_signal: Callable[[], int]) -> None:  # fmt: skip
+def lead(data: provenance.Fingerprint, config: Config, run: RunDir, engine: "Engine",
+         initialization: Initialization, stop_signal: Callable[[], int]) -> None:  # fmt: skip
     """The experiment on the chief, which opens the run, logs and prints."""
     from lottery_tf.training import environment
 
     with run.open(config) as finished:
+        if provenance.record(run.path, data) and finished:
+            run.log(
+                f"{provenance.DATA} is new: the run had none, so its {finished} finished rounds "
+                f"are taken to be of the data as they are now: {provenance.in_words(data['train'])}"
+            )
         devices = f"{engine.cluster.replicas} replicas on {engine.cluster.workers} workers"
         about = environment.describe(environment.found())
         run.log(f"started at round {finished} of {config.rounds} with {devices}; {about}")

@@ -1,11 +1,14 @@
 """Small datasets that the tests make."""
 
+import contextlib
 import gzip
+import io
 import json
 import struct
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
 
 def write_dataset(data_dir, *, shard_lengths, name="digits", classes=10, shape=(8, 8, 1)):
@@ -85,3 +88,27 @@ def idx(array):
     """The bytes of an IDX file."""
     header = struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
     return header + array.astype(np.uint8).tobytes()
+
+
+def store(data_dir, features, splits, *, name="own"):
+    """A dataset that TensorFlow Datasets itself writes; returns its directory.
+
+    Args:
+        features: {key: tfds feature}.
+        splits: {split: examples, each {key: value}}.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name=name,
+            version="1.0.0",
+            features=tfds.features.FeaturesDict(features),
+            split_datasets={split: list(enumerate(some)) for split, some in splits.items()},
+            data_dir=str(data_dir),
+            disable_shuffling=True,
+        )
+    return data_dir / name / "1.0.0"
+
+
+def images_and_labels(images, classes=3):
+    """Examples of these images, labelled in turn."""
+    return [{"image": image, "label": index % classes} for index, image in enumerate(images)]

@@ -53,6 +53,13 @@ def test_a_missing_dataset_names_the_directory_and_the_command(config, tmp_path)
         datasets.find(config(dataset="mnist", data_dir=str(tmp_path)))
 
 
+def test_the_embedded_digits_are_never_to_be_prepared(config, monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets, "packaged", lambda name: tmp_path / "gone" / name)
+    with pytest.raises(InputError, match=r"comes with the package.* install it again") as caught:
+        datasets.find(config(data_dir=str(tmp_path)))
+    assert "prepare" not in str(caught.value)
+
+
 def test_a_missing_shard_is_named(copy):
     config, path = copy
     (path / "digits-train.tfrecord-00001-of-00003").unlink()

@@ -35,8 +35,8 @@ def test_a_run_leaves_what_it_should_and_prints_one_row_per_round(undisturbed):
     ]  # fmt: skip
     names = {path.name for path in run_dir.iterdir()}
     assert names == {
-        ".lock", "config.json", "environment.json", "flags.cfg", "log.txt", "metrics.csv",
-        "tensorboard",
+        ".lock", "config.json", "data.json", "environment.json", "flags.cfg", "log.txt",
+        "metrics.csv", "tensorboard",
     } | {f"round_{round:02d}" for round in range(4)}  # fmt: skip
     with open(run_dir / "metrics.csv") as file:
         metrics = list(csv.DictReader(file))

@@ -65,10 +65,10 @@ def measure(config: Config) -> list[Row]:
     if WHAT.value == "distances":
         return all_distances()
     directory = datasets.find(config)
-    if WHAT.value == "input" and directory.one_size:
+    if WHAT.value == "input" and (directory.one_size or directory.pixels != "uint8"):
         raise InputError(
-            f"--what=input expects JPEG images of varying size. Those of {config.dataset} have one "
-            "size, and are stored decoded."
+            f"--what=input expects JPEG images of varying size. Those of {config.dataset} are: "
+            f"{directory.fields.image}."
         )
     quiet.import_tensorflow()
     return {"step": step, "input": stream, "repel": repel}[WHAT.value](config)

@@ -10,7 +10,9 @@ from typing import Any
 from lottery_tf import datasets, models
 from lottery_tf.analysis.runs import open_runs, select_rounds
 from lottery_tf.config import Config
+from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.errors import InputError
+from lottery_tf.store import provenance
 from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import quiet
@@ -69,9 +71,15 @@ def config_of(run: RunDir, *, data_dir: str | None = None, strategy: str = "auto
 
 
 def engine_of(run: RunDir, **computing: Any) -> Any:
-    """The Engine of a run, on one machine; options as in `config_of`."""
+    """The Engine of a run, on one machine; options as in `config_of`.
+
+    Raises:
+        InputError: the data are not those that the run was trained on, or are damaged.
+    """
     config = config_of(run, **computing)
     directory = datasets.find(config)
+    if provenance.recorded(run.path):
+        provenance.check(run.path, fingerprint(directory), directory.path)
     quiet.import_tensorflow()
     from lottery_tf.training.devices import connect
     from lottery_tf.training.engine import Engine

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row
+from lottery_tf.store import provenance
 from lottery_tf.store.rundir import RunDir
 
 Runs = Sequence[RunDir]
@@ -13,6 +14,7 @@ Rounds = Sequence[str | int]  # as --at_rounds names them
 Computing = Mapping[str, str | None]  # {data_dir, strategy, jit_compile}: as loading.config_of
 # Flags that runs must have in common to be compared, or evaluated with one engine.
 SAME = ("model", "dataset", "shortcut", "bn_affine", "image_size", "train_examples",
+        "train_split", "test_split", "test_fraction", "image_key", "label_key",
         "mixed_precision")  # fmt: skip
 
 
@@ -51,6 +53,7 @@ def check_same_experiment(runs: Iterable[RunDir | None]) -> None:
                     f"Expected runs of one model and dataset. --{name} is {first[name]} in "
                     f"{there[0].path}, {flags[name]} in {run.path}."
                 )
+        provenance.check_same(there[0].path, run.path)
 
 
 def select_rounds(run: RunDir, at_rounds: Rounds, *, usual: Sequence[int] = ()) -> list[int]:

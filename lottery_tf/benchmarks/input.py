@@ -9,6 +9,7 @@ import tensorflow as tf
 from lottery_tf import datasets
 from lottery_tf.benchmarks.turns import take_turns
 from lottery_tf.datasets import augmentation, tfrecords
+from lottery_tf.errors import InputError
 from lottery_tf.method.streams import Noise
 
 
@@ -59,6 +60,8 @@ def _bare(config, directory, batches):
     records = tf.data.TFRecordDataset([str(shard.path) for shard in shards])
     count = batches * config.batch_size
     jpegs = [parse(record)[0].numpy() for record in itertools.islice(records, count)]
+    if not all(tf.io.is_jpeg(jpeg) for jpeg in jpegs):
+        raise InputError(f"Expected JPEG images alone. {directory.path} has others.")
     draws = augmentation.draw(Noise(config.data_seed, 0), 0, count)
 
     def decode(jpeg, draws):

@@ -14,7 +14,7 @@ import tensorflow as tf
 from lottery_tf import datasets, imp, masking, models
 from lottery_tf.benchmarks.turns import MOST_STEPS, steps_for, take_turns
 from lottery_tf.datasets import tfrecords
-from lottery_tf.datasets.statistics import channel_statistics
+from lottery_tf.datasets.statistics import channel_statistics, scaled
 from lottery_tf.method.streams import Noise
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import console
@@ -88,7 +88,7 @@ def keras_fit(config, directory, steps):
     images, labels = tfrecords.read(directory, "train")
     mean, std = channel_statistics(config, directory)
     used = steps * config.batch_size
-    images = (images[:used] / np.float32(255) - mean) / std
+    images = (scaled(images[:used]) - mean) / std
     labels = labels[:used]
 
     def measure():

@@ -66,6 +66,12 @@ def check_together(config: Any) -> None:
             f"--dataset: expected one of {', '.join(DATASETS)}, or a directory with a "
             f"dataset_info.json. Received: {config.dataset}"
         )
+    if config.test_fraction and config.test_split:
+        raise InputError(
+            "--test_fraction evaluates on a part of --train_split, --test_split on another split: "
+            f"leave one of them out. Received: --test_fraction={config.test_fraction} "
+            f"--test_split={config.test_split}"
+        )
     if config.repel_from not in ("all", "previous") and not (
         config.repel_from.isdigit() and int(config.repel_from) > 0
     ):

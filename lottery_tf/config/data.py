@@ -50,3 +50,20 @@ class DataFlags:
     shuffle_window: int = flag(
         65536, "Records that are shuffled together; shards are permuted as a whole.", at_least=1
     )
+    train_split: str = flag(
+        "train", "Split to train on; several are joined by plus signs, as train+extra."
+    )
+    test_split: str = flag(
+        "",
+        "Split to evaluate on; several as in --train_split. Default: test, else validation; of "
+        "imagenet2012 validation.",
+    )
+    test_fraction: float | None = flag(
+        None,
+        "Evaluate on this part of --train_split, drawn once, the same for every seed, and train "
+        "on the rest.",
+        above=0,
+        below=1,
+    )
+    image_key: str = flag("image", "Name of the field that holds the image of an example.")
+    label_key: str = flag("label", "Name of the field that holds its label.")

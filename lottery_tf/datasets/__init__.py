@@ -4,10 +4,11 @@ This module imports no framework: a name can be checked before TensorFlow is loa
 """
 
 import dataclasses
-import json
 import pathlib
 from typing import Any
 
+from lottery_tf.datasets.layout import Fields, read_fields, read_splits
+from lottery_tf.datasets.splits import Split, choose
 from lottery_tf.errors import InputError
 
 # name: module:function of (images of one size, draws), run on the device on whole batches.
@@ -57,58 +58,38 @@ def packaged(name: str) -> pathlib.Path:
 
 
 @dataclasses.dataclass(frozen=True)
-class Shard:
-    """A file, the number of its examples, and how many of them, from the first, are used."""
-
-    path: pathlib.Path
-    examples: int
-    used: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Split:
-    """The shards of a split, in their order."""
-
-    shards: tuple[Shard, ...]
-
-    @property
-    def examples(self) -> int:
-        return sum(self.lengths)
-
-    @property
-    def lengths(self) -> list[int]:
-        """The used examples of each shard."""
-        return [shard.used for shard in self.shards]
-
-    def first(self, count: int) -> "Split":
-        """The split's first `count` examples."""
-        taken: list[Shard] = []
-        for shard in self.shards:
-            used = min(shard.used, count - sum(shard.used for shard in taken))
-            if used:
-                taken.append(dataclasses.replace(shard, used=used))
-        return Split(tuple(taken))
-
-
-@dataclasses.dataclass(frozen=True)
 class PreparedDataset:
     """A dataset on disk in TensorFlow Datasets' layout.
 
     Args:
-        image_shape: (height, width, channels) as stored; height and width are None if they vary.
-        input_shape: the same as the network sees it.
+        splits: "train" and "test", as the flags choose them.
+        fields: the image and the label of an example, as stored.
+        input_shape: (height, width, channels) as the network sees it.
     """
 
     path: pathlib.Path
     splits: dict[str, Split]
-    image_shape: tuple[int | None, int | None, int]
+    fields: Fields
     input_shape: tuple[int, int, int]
-    classes: int
+
+    @property
+    def image_shape(self) -> tuple[int | None, int | None, int]:
+        """(height, width, channels) as stored; height and width are None if they vary."""
+        return self.fields.shape
+
+    @property
+    def classes(self) -> int:
+        return self.fields.classes
 
     @property
     def one_size(self) -> bool:
         """Whether all images have one size."""
         return self.image_shape[0] is not None
+
+    @property
+    def pixels(self) -> str:
+        """The type of the pixels in memory: uint8 where they are stored so, else float32."""
+        return "uint8" if self.fields.dtype == "uint8" else "float32"
 
 
 def is_directory(dataset: str) -> bool:
@@ -126,7 +107,8 @@ def find(config: Any) -> PreparedDataset:
     The embedded digits are found wherever the package is. Reads two JSON files.
 
     Raises:
-        InputError: there is no such dataset, or not the files that it says it has.
+        InputError: there is no such dataset, not the files that it says it has, or it is not of
+            images and labels.
     """
     named = config.dataset in DATASETS
     looked_in = pathlib.Path(config.data_dir if named else ".") / config.dataset
@@ -134,65 +116,27 @@ def find(config: Any) -> PreparedDataset:
     if not infos and config.dataset == EMBEDDED:
         infos = _infos(packaged("data") / EMBEDDED)
     if not infos:
-        raise InputError(
-            f"There is no dataset {config.dataset} in {looked_in}. Prepare it with "
-            "lottery-prepare-data, or in a checkout\n"
-            f"  python -m tools.prepare_data --dataset={config.dataset} --source=tfds "
-            f"--data_dir={config.data_dir}"
-        )
+        raise InputError(f"There is no dataset {config.dataset} in {looked_in}. {_advice(config)}")
     if len(infos) > 1:
         found = ", ".join(str(info.parent) for info in infos)
         raise InputError(f"Expected one version of {config.dataset}. Found: {found}")
-    return _read(infos[0].parent, config)
-
-
-def _read(path, config):
-    try:
-        info = json.loads((path / "dataset_info.json").read_text())
-        features = json.loads((path / "features.json").read_text())["featuresDict"]["features"]
-        splits = {split["name"]: _split(path, info["name"], split) for split in info["splits"]}
-        dimensions = features["image"]["image"]["shape"]["dimensions"]
-        height, width, channels = (int(size) if int(size) > 0 else None for size in dimensions)
-        classes = int(features["label"]["classLabel"]["numClasses"])
-    except (OSError, ValueError, KeyError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path} is not a dataset of images and labels as TensorFlow Datasets writes them: "
-            f"{error!r}."
-        ) from None
-    evaluation = DATASETS.get(config.dataset, USERS_OWN).evaluation
-    for name in (evaluation, "test", "validation"):
-        if name in splits:
-            splits["test"] = splits[name]
-            break
-    for split in ("train", "test"):
-        if split not in splits:
-            raise InputError(f"{path} has no {split} split. Found: {', '.join(splits)}")
-    if config.train_examples:
-        if config.train_examples > splits["train"].examples:
-            raise InputError(
-                f"--train_examples: expected at most {splits['train'].examples}, the training "
-                f"split of {config.dataset}. Received: {config.train_examples}"
-            )
-        splits["train"] = splits["train"].first(config.train_examples)
+    path, known = infos[0].parent, DATASETS.get(config.dataset, USERS_OWN)
+    splits = choose(path, read_splits(path), config, known.evaluation)
+    fields = read_fields(path, config.image_key, config.label_key)
     size = config.image_size
-    input_shape = (height, width, channels) if height else (size, size, channels)
-    return PreparedDataset(path, splits, (height, width, channels), input_shape, classes)
+    height, width, channels = fields.shape
+    input_shape = (height, width, channels) if height and width else (size, size, channels)
+    return PreparedDataset(path, splits, fields, input_shape)
 
 
-def _split(path, dataset, info):
-    lengths = [int(length) for length in info["shardLengths"]]
-    template = info.get("filepathTemplate", "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}")
-    shards = []
-    for index, length in enumerate(lengths):
-        shard = path / template.format(
-            DATASET=dataset,
-            SPLIT=info["name"],
-            FILEFORMAT="tfrecord",
-            SHARD_X_OF_Y=f"{index:05d}-of-{len(lengths):05d}",
-        )
-        if not shard.is_file():
-            raise InputError(f"The dataset lacks {shard}. Prepare it again.")
-        shards.append(Shard(shard, length, length))
-    return Split(tuple(shards))
+def _advice(config):
+    """How to come by a dataset that is not there."""
+    if config.dataset == EMBEDDED:
+        return "It comes with the package, whose data directory is gone: install it again."
+    if config.dataset not in DATASETS:
+        return "Expected a directory with a dataset_info.json."
+    return (
+        "Prepare it with lottery-prepare-data, or in a checkout\n"
+        f"  python -m tools.prepare_data --dataset={config.dataset} --source=tfds "
+        f"--data_dir={config.data_dir}"
+    )

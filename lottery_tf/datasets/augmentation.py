@@ -18,12 +18,12 @@ def flip_crop(images: tf.Tensor, draws: tf.Tensor, *, padding: int = 4) -> tf.Te
     """Flips half of the images, and crops them after padding with zeros, as is usual on CIFAR.
 
     Args:
-        images: uint8 (batch, height, width, channels).
+        images: uint8 or float32 (batch, height, width, channels).
         draws: int32 (batch, DRAWS).
         padding: pixels on each side.
 
     Returns:
-        uint8 of the same shape.
+        Images of the same shape.
     """
     height, width = images.shape[1:3]
     places = 2 * padding + 1
@@ -51,27 +51,27 @@ def flip(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     return tf.where(flipped[:, tf.newaxis, tf.newaxis, tf.newaxis], images[:, :, ::-1], images)
 
 
-def resized_crop(jpeg: tf.Tensor, draws: tf.Tensor, size: int) -> tf.Tensor:
-    """A random part of a JPEG, resized; `flip` comes later, on the device.
+def resized_crop(image: tf.Tensor, draws: tf.Tensor, size: int, channels: int = 3) -> tf.Tensor:
+    """A random part of an image, resized; `flip` comes later, on the device.
 
     The part's area is uniform in 8 to 100% of the image, its logarithmic aspect ratio in 3/4 to
-    4/3, as in PyTorch (TensorFlow's own sampling prefers small parts). Decodes only the part.
+    4/3, as in PyTorch (TensorFlow's own sampling prefers small parts). Of a JPEG it decodes only
+    the part.
 
     Args:
-        jpeg: a scalar string.
+        image: a scalar string, a JPEG; or uint8 or float32 (h, w, channels).
         draws: int32 (DRAWS,).
         size: height and width of the result.
 
     Returns:
-        uint8 (size, size, 3).
+        uint8, or float32 of such an image, (size, size, channels).
     """
-    part = tf.image.decode_and_crop_jpeg(jpeg, random_window(jpeg, draws), channels=3)
-    return _resize(part, size)
+    return _crop(image, random_window(image, draws), size, channels)
 
 
-def random_window(jpeg: tf.Tensor, draws: tf.Tensor, tries: int = 10) -> tf.Tensor:
+def random_window(image: tf.Tensor, draws: tf.Tensor, tries: int = 10) -> tf.Tensor:
     """(top, left, height, width) of the first of `tries` random parts that lies in the image."""
-    height, width = tf.unstack(tf.image.extract_jpeg_shape(jpeg)[:2])
+    height, width = _size(image)
     uniform = tf.random.stateless_uniform((2, tries), seed=draws)
     place_if_fits = tf.random.stateless_uniform((2,), seed=draws + 1)
     height, width = tf.cast(height, tf.float32), tf.cast(width, tf.float32)
@@ -89,21 +89,33 @@ def random_window(jpeg: tf.Tensor, draws: tf.Tensor, tries: int = 10) -> tf.Tens
     return tf.cast(tf.stack([top, left, heights[first], widths[first]]), tf.int32)
 
 
-def centre_crop(jpeg: tf.Tensor, size: int, *, resize: float = 256 / 224) -> tf.Tensor:
-    """The middle of a JPEG: its shorter side counts resize * size, of which size is taken.
+def centre_crop(
+    image: tf.Tensor, size: int, channels: int = 3, *, resize: float = 256 / 224
+) -> tf.Tensor:
+    """The middle of an image: its shorter side counts resize * size, of which size is taken.
 
-    Decodes only the middle.
-
-    Returns:
-        uint8 (size, size, 3).
+    Of a JPEG it decodes only the middle. Arguments and result as in `resized_crop`.
     """
-    height, width = tf.unstack(tf.image.extract_jpeg_shape(jpeg)[:2])
+    height, width = _size(image)
     side = tf.cast(tf.cast(tf.minimum(height, width), tf.float32) / resize, tf.int32)
+    side = tf.maximum(side, 1)
     window = tf.stack([(height - side) // 2, (width - side) // 2, side, side])
-    return _resize(tf.image.decode_and_crop_jpeg(jpeg, window, channels=3), size)
+    return _crop(image, window, size, channels)
 
 
-def _resize(image, size):
+def _size(image):
+    """(height, width) of a JPEG or an array."""
+    shape = tf.image.extract_jpeg_shape(image) if image.dtype == tf.string else tf.shape(image)
+    return tf.unstack(shape[:2])
+
+
+def _crop(image, window, size, channels):
+    """The window of a JPEG or an array, resized."""
+    if image.dtype == tf.string:
+        part = tf.image.decode_and_crop_jpeg(image, window, channels=channels)
+    else:
+        top, left, height, width = tf.unstack(window)
+        part = image[top : top + height, left : left + width]
     # Antialiasing would halve the speed of the whole input, for scales that are seldom below 1/2.
-    resized = tf.image.resize(image, (size, size), method="bilinear")
-    return tf.cast(resized + 0.5, tf.uint8)
+    resized = tf.image.resize(part, (size, size), method="bilinear")
+    return resized if part.dtype == tf.float32 else tf.cast(resized + 0.5, tf.uint8)

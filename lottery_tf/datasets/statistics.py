@@ -12,18 +12,34 @@ MEASURED_EXAMPLES = 1000
 
 
 def channel_statistics(config: Any, directory: PreparedDataset) -> tuple[Array, Array]:
-    """Mean and standard deviation per channel of pixel / 255, float32 (channels,) each.
+    """Mean and standard deviation per channel of what `scaled` gives, float32 (channels,) each.
 
     Of a dataset of the user's own, those of its first 1,000 training examples.
+
+    Raises:
+        InputError: the images are not what a dataset of this name holds.
     """
     known = DATASETS.get(config.dataset, USERS_OWN)
+    fields = directory.fields
     if known.mean:
-        if len(known.mean) != directory.image_shape[-1]:
+        if fields.dtype != "uint8" or fields.shape[-1] != len(known.mean):
             raise InputError(
-                f"{directory.path}: expected {len(known.mean)} channels. Found: "
-                f"{directory.image_shape[-1]}"
+                f"{directory.path}: expected images of {config.dataset}, uint8 with "
+                f"{len(known.mean)} channels. Found: {fields.image}. Name its directory by "
+                "--dataset, as a dataset of your own."
             )
         return np.asarray(known.mean, np.float32), np.asarray(known.std, np.float32)
     batches = tfrecords.stream_in_order(directory, "train", batch_size=MEASURED_EXAMPLES)
-    images = next(iter(batches))[0].numpy() / np.float32(255)
-    return images.mean((0, 1, 2)), np.maximum(images.std((0, 1, 2)), 1e-3)
+    with tfrecords.naming_the_damaged(directory):
+        images = next(batches.as_numpy_iterator())[0]
+    if images.dtype == np.uint8:
+        pixels = scaled(images)
+        return pixels.mean((0, 1, 2)), np.maximum(pixels.std((0, 1, 2)), 1e-3)
+    wide = images.astype(np.float64)  # float32 pixels may be of any size
+    mean, std = wide.mean((0, 1, 2)), wide.std((0, 1, 2))
+    return mean.astype(np.float32), np.where(std > 0, std, 1).astype(np.float32)
+
+
+def scaled(images: Array) -> Array:
+    """Pixels as they are normalised, float32: of 8 bits / 255; float32 as they are."""
+    return images / np.float32(255) if images.dtype == np.uint8 else images

@@ -1,79 +1,109 @@
 """TFRecord shards in TensorFlow Datasets' layout -> images and labels, whole or as a stream."""
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
 from lottery_tf.datasets import PreparedDataset, Split, augmentation
+from lottery_tf.datasets.decoding import decoder, deserializer, parser
 from lottery_tf.datasets.order import visit_order
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
 from lottery_tf.method.streams import Noise
 
 
-def parser(directory: PreparedDataset) -> Callable:
-    """A function from a serialized example to (image, label int32).
-
-    The image is decoded, uint8 (h, w, c), if all have one size; else it is the file's bytes.
-    """
-    features = tfds.builder_from_directory(directory.path).info.features
-    decoders = None if directory.one_size else {"image": tfds.decode.SkipDecoding()}
-
-    def parse(record):
-        example = features.deserialize_example(record, decoders=decoders)
-        return example["image"], tf.cast(example["label"], tf.int32)
-
-    return parse
-
-
 def read(directory: PreparedDataset, split: str) -> tuple[Array, Array]:
     """A whole split of images of one size in memory, in the order of its shards.
 
     Returns:
-        Images, uint8 (examples, height, width, channels), and labels, int32 (examples,).
+        Images, uint8 or float32 (examples, height, width, channels), and labels, int32
+        (examples,).
 
     Raises:
         InputError: a shard that is damaged or has not the number of examples that the dataset
-            says; it names the file.
+            says; it names the file. Or the split is larger than the memory.
     """
-    images = np.empty((directory.splits[split].examples, *directory.input_shape), np.uint8)
+    shape = directory.splits[split].examples, *directory.input_shape
+    try:
+        images = np.empty(shape, directory.pixels)
+    except (MemoryError, ValueError):
+        raise InputError(
+            f"The {split} split of {directory.path} does not fit into memory: "
+            f"{' x '.join(map(str, shape))} values of {directory.pixels}. Add --resident=off."
+        ) from None
     labels = np.empty(len(images), np.int32)
     parse, start = parser(directory), 0
     for shard in directory.splits[split].shards:
-        records = tf.data.TFRecordDataset(str(shard.path)).map(parse, tf.data.AUTOTUNE).batch(1024)
-        try:
-            batches = list(records.as_numpy_iterator())
-        except tf.errors.OpError as error:
-            raise _damaged(shard.path, error) from None
-        _check_count(shard, sum(len(some_labels) for _, some_labels in batches))
+        batches = _of_shard(shard, parse)
         stop = start + shard.used
-        images[start:stop] = np.concatenate([some for some, _ in batches])[: shard.used]
-        labels[start:stop] = np.concatenate([some for _, some in batches])[: shard.used]
+        images[start:stop] = np.concatenate([some for some, _ in batches])[shard.taken]
+        labels[start:stop] = np.concatenate([some for _, some in batches])[shard.taken]
         start = stop
     _check_labels(directory, split, labels)
     return images, labels
 
 
-def check(directory: PreparedDataset, split: str) -> None:
-    """Reads every record of a split but decodes no image; raises InputError as `read` does."""
-    features = tfds.builder_from_directory(directory.path).info.features
-    decoders = {"image": tfds.decode.SkipDecoding()}
+def check(directory: PreparedDataset, split: str, *, decode: bool = False) -> None:
+    """Reads every record of a split; raises InputError as `read` does.
+
+    Args:
+        decode: whether to decode the images too.
+    """
+    parse = parser(directory) if decode else deserializer(directory, True)
+    fields, labels = directory.fields, []
 
     def label(record):
-        return features.deserialize_example(record, decoders=decoders)["label"]
+        image, label = parse(record)
+        if decode and image.dtype == tf.string:
+            if fields.encoding == "jpeg":
+                tf.debugging.Assert(tf.io.is_jpeg(image), ["Expected a JPEG"])
+            image = tf.image.decode_image(image, fields.shape[-1], expand_animations=False)
+        return tf.size(image), label  # of the size, as images that vary make no batch
 
-    labels: list[Array] = []
     for shard in directory.splits[split].shards:
-        try:
-            records = tf.data.TFRecordDataset(str(shard.path)).map(label, tf.data.AUTOTUNE)
-            found = list(records.batch(1024).as_numpy_iterator())
-        except tf.errors.OpError as error:
-            raise _damaged(shard.path, error) from None
-        _check_count(shard, sum(map(len, found)))
-        labels += found
+        found = np.concatenate([some for _, some in _of_shard(shard, label)])
+        labels.append(found[shard.taken])
     _check_labels(directory, split, np.concatenate(labels))
+
+
+def check_first(directory: PreparedDataset) -> None:
+    """Decodes the first example of each split, before a network is built for what they should be.
+
+    Raises:
+        InputError: it is damaged, or not what features.json says.
+    """
+    parse = parser(directory)
+    for split in directory.splits.values():
+        path = split.shards[0].path
+        try:
+            list(tf.data.TFRecordDataset(str(path)).take(1).map(parse))
+        except tf.errors.OpError as error:
+            raise _damaged(path, error) from None
+
+
+def _of_shard(shard, parse):
+    """[(images, labels)] of all examples of a shard, in batches; InputError if it is damaged."""
+    records = tf.data.TFRecordDataset(str(shard.path)).map(parse, tf.data.AUTOTUNE).batch(1024)
+    try:
+        batches = list(records.as_numpy_iterator())
+    except tf.errors.OpError as error:
+        raise _damaged(shard.path, error) from None
+    _check_count(shard, sum(len(labels) for _, labels in batches))
+    return batches
+
+
+@contextlib.contextmanager
+def naming_the_damaged(directory: PreparedDataset) -> Iterator[None]:
+    """Turns what TensorFlow raises for an image that it cannot decode into an InputError."""
+    try:
+        yield
+    except tf.errors.OpError:
+        for split in ("train", "test"):
+            check(directory, split, decode=True)
+        raise
 
 
 def check_lengths(directory: PreparedDataset, split: str) -> None:
@@ -122,7 +152,7 @@ def stream(
         part: (index, count): which of the equal parts of each batch to decode.
 
     Returns:
-        A tf.data.Dataset of (images uint8 (rows, h, w, c), labels int32 (rows,), draws
+        A tf.data.Dataset of (images (rows, h, w, c), labels int32 (rows,), draws
         int32 (rows, DRAWS)).
     """
     rows = batch_size // part[1]
@@ -130,24 +160,9 @@ def stream(
     places: Array = np.arange(steps[0] * batch_size, last * batch_size).reshape(-1, part[1], rows)
     places = places[:, part[0]].ravel()  # in the epoch, of the rows to decode
     records = _visited(split, noise, epoch, places, steps[0] * batch_size // window, window)
-    decode = _decoder(directory, augment)
+    decode = decoder(directory, augment)
     decoded = records.map(lambda record, draws: (*decode(record, draws), draws), tf.data.AUTOTUNE)
     return decoded.batch(rows, drop_remainder=True).prefetch(2)
-
-
-def _decoder(directory, augment):
-    """A function of (serialized example, its draws) -> (image of input_shape, label)."""
-    parse, size = parser(directory), directory.input_shape[0]
-
-    def decode(record, draws=None):
-        image, label = parse(record)
-        if not directory.one_size and augment:
-            image = augmentation.resized_crop(image, draws, size)
-        elif not directory.one_size:
-            image = augmentation.centre_crop(image, size)
-        return tf.ensure_shape(image, directory.input_shape), label
-
-    return decode
 
 
 def _visited(split, noise, epoch, places, first_window, window):
@@ -178,10 +193,10 @@ def stream_in_order(
         part: (index, count): every count-th example from the index-th on.
 
     Returns:
-        A tf.data.Dataset of (images uint8, labels int32); images of varying size are cropped in
+        A tf.data.Dataset of (images, labels int32); images of varying size are cropped in
         the centre.
     """
-    decode, shards = _decoder(directory, augment=False), directory.splits[split]
+    decode, shards = decoder(directory, augment=False), directory.splits[split]
     index, count = part
     records = _records(shards, range(len(shards.shards))).shard(count, index)
     return records.map(decode, tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
@@ -192,7 +207,21 @@ def _records(split, order):
     paths = tf.constant([str(split.shards[index].path) for index in order])
     used = tf.constant([split.shards[index].used for index in order], tf.int64)
     shards = tf.data.Dataset.from_tensor_slices((paths, used))
-    return shards.flat_map(lambda path, used: tf.data.TFRecordDataset(path).take(used))
+    if all(shard.chosen is None for shard in split.shards):
+        return shards.flat_map(lambda path, used: tf.data.TFRecordDataset(path).take(used))
+    # One bool per record, of the shards one after the other.
+    is_used = np.zeros(sum(shard.examples for shard in split.shards), bool)
+    starts = np.cumsum([0, *(split.shards[index].examples for index in order)])
+    for start, index in zip(starts, order, strict=False):
+        shard = split.shards[index]
+        is_used[start : start + shard.examples][shard.taken] = True
+    chosen = tf.constant(is_used)
+
+    def used_of(path, start):
+        places = tf.data.TFRecordDataset(path).enumerate(start)
+        return places.filter(lambda place, _: chosen[place]).map(lambda _, record: record)
+
+    return tf.data.Dataset.from_tensor_slices((paths, starts[:-1])).flat_map(used_of)
 
 
 def _check_labels(directory, split, labels):
@@ -205,9 +234,10 @@ def _check_labels(directory, split, labels):
 
 
 def _damaged(path, error):
-    first_line = str(error).splitlines()[0]
+    first_line = re.sub(r"\{\{.*?\}\} ?", "", str(error)).splitlines()[0]
     return InputError(
-        f"{path} is damaged; prepare the dataset again. TensorFlow says: {first_line}"
+        f"{path} is damaged, or does not hold what features.json says; prepare the dataset again. "
+        f"TensorFlow says: {first_line}"
     )
 
 

@@ -11,10 +11,11 @@
 | random scores | init_seed, round, 5 | the scores of --criterion=random |
 | shuffled weights | init_seed, round, 6 | the order of the values of --reset=shuffle |
 | shuffled masks | init_seed, 0, 7 | the places of --shuffle_masks, the same in every round |
+| held out | 0, 0, 0, 8 | the examples that --test_fraction keeps from training, for all seeds |
 
 A key names its stream for ever: a run of an older version repeats bit for bit. NumPy reads missing
-numbers at the end of a key as 0, so a new stream needs a number of its own, 8 or more, in the place
-of 1 to 7. (The first two are older than this rule: initialization is the order of epoch 0. As one
+numbers at the end of a key as 0, so a new stream needs a number of its own, 9 or more, in the place
+of 1 to 8. (The first two are older than this rule: initialization is the order of epoch 0. As one
 seeds Keras and the other shuffles, they share no numbers.)
 """
 
@@ -25,7 +26,7 @@ import numpy as np
 from lottery_tf.method import Masks, Weights
 
 AUGMENTATION, DROPOUT, WORKER, RANDOM_MASKS = 1, 2, 3, 4
-RANDOM_SCORES, SHUFFLED_WEIGHTS, SHUFFLED_MASKS = 5, 6, 7
+RANDOM_SCORES, SHUFFLED_WEIGHTS, SHUFFLED_MASKS, HELD_OUT = 5, 6, 7, 8
 
 
 def initialization_seed(init_seed: int, round: int) -> int:
@@ -52,6 +53,11 @@ def shuffled_weights(init_seed: int, round: int) -> np.random.Generator:
 def shuffled_masks(init_seed: int) -> np.random.Generator:
     """The generator of the places that masks are shuffled to."""
     return np.random.default_rng([init_seed, 0, SHUFFLED_MASKS])
+
+
+def held_out() -> np.random.Generator:
+    """The generator of what is held out of a training split, the same for every seed."""
+    return np.random.default_rng([0, 0, 0, HELD_OUT])
 
 
 @dataclasses.dataclass(frozen=True)

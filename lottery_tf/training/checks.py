@@ -1,15 +1,22 @@
 """What can only be said once the data and the devices are known, or the training runs."""
 
+import hashlib
+import json
+import pathlib
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from lottery_tf import masking
 from lottery_tf.config import Config
 from lottery_tf.datasets import PreparedDataset
 from lottery_tf.errors import InputError
+from lottery_tf.method import Array
 from lottery_tf.method.schedules import parse_step
+from lottery_tf.store import provenance
 from lottery_tf.training.devices import Cluster
+from lottery_tf.training.training import Training
 
 PAPERS_REPEL = 2  # its strongest repulsion
 
@@ -45,6 +52,20 @@ def rewind_step(config: Config, steps_per_epoch: int) -> int:
     return step
 
 
+def check_same_data(cluster: Cluster, found: provenance.Fingerprint, where: pathlib.Path) -> None:
+    """Raises InputError on every worker if one of them has other data than the chief."""
+    content = json.dumps(found, sort_keys=True).encode()
+    own = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
+    chiefs = cluster.broadcast(lambda: {"data": own})["data"]
+    (others,) = cluster.sum(np.array([not np.array_equal(own, chiefs)], np.int32))
+    if others:
+        train = provenance.in_words(found["train"])
+        raise InputError(
+            f"{others} of {cluster.workers} workers have other data than the chief. Here {where} "
+            f"has a training split of {train}. Give all of them the same data."
+        )
+
+
 def use_xla(config: Config, network: Any, cluster: Cluster) -> bool:
     """Whether --jit_compile asks for XLA; "auto" where it is faster, and possible."""
     several = cluster.replicas > 1  # XLA compiles no loop around their collectives
@@ -61,11 +82,32 @@ def use_xla(config: Config, network: Any, cluster: Cluster) -> bool:
     return auto or config.jit_compile == "on"
 
 
-def not_finite(round: int, epoch: int, step: int, what: str, remedies: list[str]) -> InputError:
-    """The InputError of a training that diverged; epoch and step count from 0."""
+def running_means(engine: Any, training: Training, totals: Array) -> tuple[float, float]:
+    """(loss, accuracy) of an epoch so far, from Trainer.totals.
+
+    Raises:
+        InputError: the loss was not finite; it names the first update at which.
+    """
+    bad = totals[:, 3][totals[:, 3] > 0]
+    if bad.size:
+        updates = int(bad.min()) - 1  # before it
+        step = training.first + updates
+        epoch, what = step // engine.steps_per_epoch, "loss is not finite"
+        raise not_finite(engine.config, training, epoch, step, what, updated=updates > 0)
+    loss, hits, examples, _ = totals.sum(0)
+    return float(loss / examples), float(hits / examples)
+
+
+def not_finite(config: Config, training: Training, epoch: int, step: int, what: str, *,
+               updated: bool = True) -> InputError:  # fmt: skip
+    """The InputError of a training that diverged; epoch and step count from 0.
+
+    `updated` is as in `remedies`.
+    """
+    ways = remedies(config, repelled=bool(training.optima), updated=updated)
     return InputError(
-        f"Round {round}, epoch {epoch + 1}, step {step}: the {what}. The finished rounds are kept. "
-        f"In another --run_dir, {', or '.join(remedies)}."
+        f"Round {training.noise.round}, epoch {epoch + 1}, step {step}: the {what}. The finished "
+        f"rounds are kept. In another --run_dir, {', or '.join(ways)}."
     )
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from lottery_tf import masking, models
 from lottery_tf.config import Config
-from lottery_tf.datasets import PreparedDataset
+from lottery_tf.datasets import PreparedDataset, tfrecords
 from lottery_tf.masking import keras_private
 from lottery_tf.method import Masks, Weights
 from lottery_tf.method.schedules import learning_rates
@@ -48,6 +48,7 @@ class Engine:
     def __init__(self, config: Config, directory: PreparedDataset, cluster: Cluster):
         self.config, self.directory, self.cluster = config, directory, cluster
         checks.check_batch(config, directory, cluster)
+        tfrecords.check_first(directory)
         shape, classes = directory.input_shape, directory.classes
         # The seed does not matter: train() is given the weights.
         self.network = models.build(config, shape, classes, seed=0, strategy=cluster.strategy)
@@ -165,7 +166,7 @@ class Engine:
         while step < stop:
             piece = min(stop, step + self._piece_steps(), *(at for at in halts if at > step))
             train_seconds, totals = self._run_piece(data, rates, step, piece)
-            loss, accuracy = self._running_means(totals, training)
+            loss, accuracy = checks.running_means(self, training, totals)
             self._prune_before(base + piece, training.noise.round)
             progress = dataclasses.replace(
                 progress,
@@ -191,8 +192,8 @@ class Engine:
     def _prune_before(self, step, round):
         """Prunes gradually, if that is due before a step."""
         if step in self._gradual.densities:
-            weights, masks = masking.get_weights(self.network), self.masks()
-            self._state.prune(self._gradual.prune(step, weights, masks, round))
+            weights = masking.get_weights(self.network)
+            self._state.prune(self._gradual.prune(step, weights, self.masks(), round))
 
     def _run_piece(self, data, rates, first, last):
         """(seconds, Trainer.totals) after steps first to last - 1 of an epoch."""
@@ -214,20 +215,8 @@ class Engine:
         return step_seconds, totals
 
     def _piece_steps(self):
-        if self._seconds_per_step is None:
-            return 1  # compiles
-        return max(1, int(PIECE_SECONDS / self._seconds_per_step))
-
-    def _running_means(self, totals, training):
-        """(loss, accuracy) of the epoch so far; InputError if the loss is not finite."""
-        bad = totals[:, 3][totals[:, 3] > 0]
-        if bad.size:
-            step = training.first + int(bad.min()) - 1
-            epoch = step // self.steps_per_epoch
-            updated = step > training.first
-            raise self._not_finite(training, epoch, step, "loss is not finite", updated)
-        loss, hits, examples, _ = totals.sum(0)
-        return float(loss / examples), float(hits / examples)
+        seconds = self._seconds_per_step or np.inf  # the first piece is one step, and compiling
+        return max(1, int(PIECE_SECONDS / seconds))
 
     def _row(self, training, progress, rate):
         """The row of the history for the epoch that ends here, without its times."""
@@ -235,7 +224,7 @@ class Engine:
         test_loss, test_accuracy, largest_class = self.evaluator.evaluate()
         if not np.isfinite(test_loss):
             what = f"test loss is {test_loss}"
-            raise self._not_finite(training, epoch - 1, progress.step - 1, what, True)
+            raise checks.not_finite(self.config, training, epoch - 1, progress.step - 1, what)
         row = {
             "epoch": epoch,
             "step": progress.step,
@@ -251,11 +240,6 @@ class Engine:
             strength, scope = self.config.repel, self.config.repel_scope
             row |= repulsion_metrics(weights, training.optima, strength=strength, scope=scope)
         return row
-
-    def _not_finite(self, training, epoch, step, what, updated):
-        repelled = bool(training.optima)
-        remedies = checks.remedies(self.config, repelled=repelled, updated=updated)
-        return checks.not_finite(training.noise.round, epoch, step, what, remedies)
 
     def squared_gradients(self, noise: Noise) -> Weights:
         """{kernel path: mean squared gradient of the data} at the weights as they are."""

@@ -1,5 +1,6 @@
 """The two ways to feed the step: splits in device memory, or streams from the shards."""
 
+import math
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 
@@ -18,7 +19,7 @@ from lottery_tf.training.devices import Cluster
 EVALUATION_BATCH = 1000  # images of one size
 LARGE_EVALUATION_BATCH = 100
 RESIDENT_BYTES = 2e9
-Batches = Iterable[tuple[tf.Tensor, tf.Tensor]]  # images uint8 and labels int32
+Batches = Iterable[tuple[tf.Tensor, tf.Tensor]]  # images, uint8 or float32, and labels int32
 
 
 def make(config: Config, directory: datasets.PreparedDataset, cluster: Cluster) -> "Feed":
@@ -32,8 +33,9 @@ def make(config: Config, directory: datasets.PreparedDataset, cluster: Cluster) 
             f"--resident=on expects images of one size; those of {config.dataset} vary. Use "
             "--resident=auto, or prepare them in one size."
         )
-    pixels = directory.splits["train"].examples * int(np.prod(directory.input_shape))
-    fits = config.resident == "auto" and directory.one_size and pixels < RESIDENT_BYTES
+    size = math.prod(directory.input_shape) * np.dtype(directory.pixels).itemsize
+    size *= directory.splits["train"].examples
+    fits = config.resident == "auto" and directory.one_size and size < RESIDENT_BYTES
     kind: type[Feed] = Resident if fits or config.resident == "on" else Streamed
     if config.shard_files and cluster.workers > 1 and kind is Resident:
         raise InputError(
@@ -44,9 +46,14 @@ def make(config: Config, directory: datasets.PreparedDataset, cluster: Cluster) 
 
 
 def normaliser(config: Config, directory: datasets.PreparedDataset) -> Callable:
-    """The function of uint8 images that gives (pixel / 255 - mean) / std, float32."""
+    """The function of images that gives (pixel / 255 - mean) / std, float32.
+
+    Pixels that are float32 are not divided by 255.
+    """
     mean, std = channel_statistics(config, directory)
-    return lambda images: (tf.cast(images, tf.float32) / 255 - mean) / std
+    if directory.pixels == "uint8":
+        return lambda images: (tf.cast(images, tf.float32) / 255 - mean) / std
+    return lambda images: (images - mean) / std
 
 
 def augment(config: Config, directory: datasets.PreparedDataset) -> Callable:
@@ -71,7 +78,7 @@ def _cut(images, labels):
 
 
 class Resident:
-    """Both splits in memory as uint8, the training split on every device."""
+    """Both splits in memory, the training split on every device."""
 
     compiled_as_loop = True
 
@@ -83,7 +90,7 @@ class Resident:
         # Of the test split each worker holds its own part.
         part = slice(cluster.worker, None, cluster.workers)
         self.test = tuple(tf.constant(a[part]) for a in tfrecords.read(directory, "test"))
-        # each: uint8 (examples, h, w, c), int32 (examples,)
+        # each: uint8 or float32 (examples, h, w, c), int32 (examples,)
 
     def epoch(self, noise: Noise, epoch: int, first_step: int) -> tuple:
         """What `of_step` reads in an epoch: the split, and the examples and draws of every step."""
@@ -103,7 +110,7 @@ class Resident:
     def of_replica(
         self, images: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor, order: tf.Tensor
     ) -> tuple:
-        """Images uint8 (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of this replica."""
+        """Images (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of this replica."""
         order = _rows(order, self.cluster.replica, self.cluster.replicas)
         return tuple(tf.gather(array, order) for array in (images, labels, draws))
 
@@ -142,10 +149,11 @@ class Streamed:
             self.split = directory.splits["train"]
             self.steps_per_epoch = self.split.examples // batch_size
         shards = [shard for split in directory.splits.values() for shard in split.shards]
-        if sum(shard.path.stat().st_size for shard in shards) < RESIDENT_BYTES:
-            self.check()
-        else:
-            for split in ("train", "test"):
+        small = sum(shard.path.stat().st_size for shard in shards) < RESIDENT_BYTES
+        for split in ("train", "test"):
+            if small:
+                tfrecords.check(directory, split)
+            else:
                 tfrecords.check_lengths(directory, split)
 
     def _files_of(self, worker):
@@ -184,27 +192,29 @@ class Streamed:
         return next(epoch)
 
     def of_replica(self, *batch: tf.Tensor) -> tuple:
-        """Images uint8 (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of this replica."""
+        """Images (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of this replica."""
         here = self.cluster.replicas_here
         return tuple(_rows(array, self.cluster.replica_here, here) for array in batch)
 
     def train_batches(self) -> Batches:
         """The training split in order, in batches; the last one may be smaller."""
-        batch = EVALUATION_BATCH if self.directory.one_size else LARGE_EVALUATION_BATCH
-        return tfrecords.stream_in_order(self.directory, "train", batch_size=batch)
+        return self._in_order("train", part=(0, 1))
 
     def test_batches(self) -> Batches:
         """This worker's part of the test split in batches; the last one may be smaller."""
+        return self._in_order("test", part=(self.cluster.worker, self.cluster.workers))
+
+    def _in_order(self, split, part):
         batch = EVALUATION_BATCH if self.directory.one_size else LARGE_EVALUATION_BATCH
-        part = self.cluster.worker, self.cluster.workers
-        return tfrecords.stream_in_order(self.directory, "test", batch_size=batch, part=part)
+        with tfrecords.naming_the_damaged(self.directory):
+            yield from tfrecords.stream_in_order(self.directory, split, batch_size=batch, part=part)
 
     test_pieces = test_batches
 
     def check(self) -> None:
-        """Reads every record; raises InputError if a shard is damaged, and names it."""
+        """Decodes every image; raises InputError if a shard is damaged, and names it."""
         for split in ("train", "test"):
-            tfrecords.check(self.directory, split)
+            tfrecords.check(self.directory, split, decode=True)
 
 
 Feed = Resident | Streamed

@@ -1,0 +1,161 @@
+"""What the JSON files of a dataset say, and which of its fields are used."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from lottery_tf import datasets
+from lottery_tf.datasets import tfrecords
+from lottery_tf.errors import InputError
+from tests.synthetic import store, write_dataset
+
+IMAGE = tfds.features.Image(shape=(4, 4, 1))
+LABEL = tfds.features.ClassLabel(num_classes=3)
+
+
+def numbered(count, first=0, image="image", label="label", **others):
+    """Examples whose pixels are their number."""
+    numbers = range(first, first + count)
+    return [{image: np.full((4, 4, 1), n, np.uint8), label: n % 3, **others} for n in numbers]
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory):
+    """A dataset whose fields have other names, beside others that are of no use."""
+    features = {"photo": IMAGE, "species": LABEL, "who": tfds.features.Text()}
+    features |= {
+        "age": tfds.features.Scalar(np.int64),
+        "film": tfds.features.Video((None, 4, 4, 3)),
+    }
+    others = {"who": "me", "age": 3, "film": np.zeros((2, 4, 4, 3), np.uint8)}
+    examples = numbered(6, image="photo", label="species", **others)
+    return store(tmp_path_factory.mktemp("named"), features, {"train": examples, "test": examples})
+
+
+def test_fields_of_other_names_are_named_and_taken(named, config):
+    expected = (
+        r"expected the fields image \(an Image\) and label \(a ClassLabel\)\. Found: .*photo "
+        r"\(Image\).*species \(ClassLabel\).*who \(Text\).*"
+        "Add --image_key=photo --label_key=species"
+    )
+    with pytest.raises(InputError, match=expected):
+        datasets.find(config(dataset=str(named)))
+    directory = datasets.find(config(dataset=str(named), image_key="photo", label_key="species"))
+    images, labels = tfrecords.read(directory, "train")
+    np.testing.assert_array_equal(images[:, 0, 0, 0], range(6))
+    np.testing.assert_array_equal(labels, np.arange(6) % 3)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"image_key": "film"}, "an Image or a Tensor of height, .* Found: Video"),
+        ({"image_key": "who"}, "Found: Text"),
+        ({"image_key": "age"}, "Found: Scalar int64"),
+        ({"label_key": "who"}, r"Found: Text\. Store them as tfds\.features\.ClassLabel"),
+        ({"label_key": "age"}, r"Found: Scalar int64\. Store them as"),
+        ({"label_key": "photo"}, "Found: Image"),
+    ],
+)
+def test_fields_that_are_not_images_and_labels_are_refused(named, config, keys, words):
+    keys = {"image_key": "photo", "label_key": "species"} | keys
+    with pytest.raises(InputError, match=words):
+        datasets.find(config(dataset=str(named), **keys))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"shape": {"dimensions": ["4", "4", "2"]}},
+            "1, 3 or 4 channels. Found: Image of 4 x 4 x 2",
+        ),
+        ({"shape": {"dimensions": ["2", "4", "4", "3"]}}, "Found: Image of 2 x 4 x 4 x 3"),
+        ({"shape": {"dimensions": ["4", "4", "-1"]}}, "Found: Image of 4 x 4 x -1"),
+        ({"shape": {}}, "Found: Image of no size"),
+        ({"shape": {"dimensions": ["99999999", "9999999", "3"]}}, "at most 268435456 values"),
+        ({"shape": {"dimensions": None}}, "Found: None where a list belongs"),
+        ({"shape": {"dimensions": [4.5, "4", "3"]}}, "Found: 4.5 as a size of image"),
+        ({"dtype": "int64"}, "uint8, uint16, float32. Found: 'int64'"),
+        ({"dtype": "float32", "shape": {"dimensions": ["4", "4", "3"]}}, "what cannot be"),
+        ({"encodingFormat": "heif"}, "what cannot be.*'heif'"),
+        ({"encodingFormat": "jpeg", "dtype": "uint16"}, "what cannot be"),
+    ],
+)
+def test_images_that_cannot_be_are_refused(tmp_path, config, change, words):
+    path = write_dataset(tmp_path, shard_lengths=[9])
+    edit(path / "features.json", "featuresDict", "features", "image", "image", **change)
+    with pytest.raises(InputError, match=words):
+        datasets.find(config(data_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    "classes", [None, 0, "0", "1", -3, 10**9, "1000000000", 3.5, True, "ten", []]
+)
+def test_numbers_of_classes_that_cannot_be_are_refused(tmp_path, config, classes):
+    path = write_dataset(tmp_path, shard_lengths=[9])
+    edit(
+        path / "features.json",
+        "featuresDict",
+        "features",
+        "label",
+        "classLabel",
+        numClasses=classes,
+    )
+    with pytest.raises(InputError, match=r"number of classes|2 to 1000000 classes"):
+        datasets.find(config(data_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"shardLengths": None}, "Found: None where a list belongs"),
+        ({"shardLengths": [None]}, "Found: None as a shard's length"),
+        ({"shardLengths": ["-1"]}, "Found: -1 examples"),
+        ({"shardLengths": ["1000000000"]}, "bytes, too few for the 1000000000 examples"),
+        ({"shardLengths": ["9000000000"]}, "Found: 9000000000 examples"),
+        ({"shardLengths": []}, "its train split has no examples"),
+        ({"name": "test"}, "Found: the split test twice"),
+        ({"name": 3}, "Found: 3 as a split's name"),
+        ({"filepathTemplate": "{0}{NOTHING}"}, r"lacks .*\{0\}\{NOTHING\}"),
+        ({"filepathTemplate": "x" * 300}, "as a filepathTemplate"),
+        ({"filepathTemplate": "a\0b"}, "as a filepathTemplate"),
+    ],
+)
+def test_splits_that_cannot_be_are_refused(tmp_path, config, change, words):
+    path = write_dataset(tmp_path, shard_lengths=[9])
+    edit(path / "dataset_info.json", "splits", 0, **change)
+    with pytest.raises(InputError, match=words):
+        datasets.find(config(data_dir=str(tmp_path)))
+
+
+@pytest.mark.parametrize("kind", ["array_record", "riegeli", "parquet"])
+def test_files_that_are_no_tfrecords_are_refused_with_what_to_do(tmp_path, config, kind):
+    path = write_dataset(tmp_path, shard_lengths=[9])
+    edit(path / "dataset_info.json", fileFormat=kind)
+    words = rf"Found: '{kind}'\. Prepare it again, by .* file_format='tfrecord'\)"
+    with pytest.raises(InputError, match=words):
+        datasets.find(config(data_dir=str(tmp_path)))
+    edit(path / "dataset_info.json", alternativeFileFormats=["tfrecord"])
+    assert datasets.find(config(data_dir=str(tmp_path))).splits["train"].examples == 9
+
+
+def test_a_shape_that_the_images_do_not_have_is_found_before_a_network_is_built(tmp_path, config):
+    path = write_dataset(tmp_path, shard_lengths=[9])
+    dimensions = {"dimensions": ["9000", "9000", "1"]}
+    edit(path / "features.json", "featuresDict", "features", "image", "image", shape=dimensions)
+    directory = datasets.find(config(data_dir=str(tmp_path)))
+    with pytest.raises(InputError, match=r"digits-train.*does not hold what features\.json says"):
+        tfrecords.check_first(directory)
+
+
+def edit(path, *keys, **changes):
+    """Changes some values of an object in a JSON file."""
+    content = json.loads(path.read_text())
+    value = content
+    for key in keys:
+        value = value[key]
+    value.update(changes)
+    path.write_text(json.dumps(content))
