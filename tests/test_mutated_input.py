@@ -235,7 +235,7 @@ def test_a_cache_of_the_wrong_kind_is_computed_anew(run, data):
 @MANY
 @given(JSON)
 def test_a_cached_path_of_the_wrong_kind_is_evaluated_anew(run, value):
-    point = {"alpha": 0.0, "loss": 1.0, "error": 0.5}
+    point = {"alpha": 0.0, "loss": 1.0, "error": 0.5, "collapsed": 0}
     cache, evaluated = Cache(), []
 
     def evaluate(ends):

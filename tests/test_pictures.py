@@ -79,7 +79,7 @@ def test_tensorboard_has_percent_where_parts_are_meant(config):
     assert units.of("density") == units.of("error_barrier") == (" (%)", 100)
     assert units.of("threshold") == units.of("loss_barrier") == ("", 1)
     run = make_run(config(), rounds=2)
-    row = {"round": 1, "error_barrier": 0.25, "loss_barrier": 0.5, "density": 0.8}
+    row = {"round": 1, "error_barrier": 0.25, "loss_barrier": 0.5, "density": 0.8, "collapsed": 0}
     points = [{"round": 1, "alpha": alpha, "loss": 1.0, "error": 0.5} for alpha in (0.0, 1.0)]
     paths.report_paths(
         "barriers", "", [run], Output(), lambda *_: {"": [row], "_paths": points}, by=("round",),

@@ -34,7 +34,7 @@ def read(path):
 
 
 def rounds_of(path):
-    return [event.step for event in read(path / "tensorboard").Tensors("round/density")]
+    return [event.step for event in read(path / "tensorboard").Tensors("round/density (%)")]
 
 
 def refuse(*_, **__):

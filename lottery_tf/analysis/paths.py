@@ -48,7 +48,8 @@ def lacks_a_layer(*rounds: FinishedRound) -> bool:
 
 def fits(points: int) -> Fits:
     """Whether a value that a cache held is what an Evaluate gives of so many points."""
-    return rows_of("alpha", *MEASURES, count=points)
+    numbers = rows_of(*POINT, count=points)
+    return lambda rows: numbers(rows) and all(row["collapsed"] in (0, 1) for row in rows)
 
 
 def evaluator(engine: Callable[[], Any], *, points: int, split: str, bn_stats: str,
@@ -152,7 +153,7 @@ def report_paths(name: str, end: str, runs: Runs, output: Output,
 
 def _about_collapsed(rows):
     """The part of a title that tells where networks have collapsed."""
-    densities = ", ".join(f"{row['density']:.3g}" for row in rows if row["collapsed"])
+    densities = ", ".join(f"{row['density']:.2%}" for row in rows if row["collapsed"])
     return f"; collapsed at density {densities}" if densities else ""
 
 

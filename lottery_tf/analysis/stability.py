@@ -105,7 +105,7 @@ def of_masks(run: RunDir, *, at_rounds: Rounds = (), replicates: int = 1, start:
 
 def _fits(rows):
     """Whether what a cache held are the rows of a round's masks and measures."""
-    numbers = rows_of("round", "density", "test_accuracy", *DISTANCES, count=4)
+    numbers = rows_of("round", "density", "test_accuracy", "collapsed", *DISTANCES, count=4)
     return numbers(rows) and [(row.get("mask"), row.get("measure")) for row in rows] == [
         (mask, measure) for mask in MASKS for measure in MEASURES
     ]
@@ -113,7 +113,7 @@ def _fits(rows):
 
 def check_resets(run: RunDir) -> None:
     """Raises InputError if not all rounds of a run start from the weights of round 0."""
-    if run.config()["reset"] == "reinit":
+    if run.config()["reset"] not in ("init", "rewind"):
         raise InputError(
             f"{run.path}: expected a run that resets to round 0 (--reset=init). Of a reinit "
             "the initial weights that were pruned are not stored."

@@ -61,7 +61,7 @@ class DataFlags:
     test_fraction: float | None = flag(
         None,
         "Evaluate on this part of --train_split, drawn once, the same for every seed, and train "
-        "on the rest.",
+        "on the rest. Default: --test_split.",
         above=0,
         below=1,
     )

@@ -71,7 +71,10 @@ class PruningFlags:
         choices=("round", "init", "train"),
     )
     density: float | None = flag(
-        None, "Density to prune to, in one round after the dense round 0.", above=0, below=1
+        None,
+        "Density to prune to, in one round after the dense round 0. Default: --prune_fraction.",
+        above=0,
+        below=1,
     )
     densities: tuple[float, ...] = flag(
         (),
