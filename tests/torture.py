@@ -1,6 +1,7 @@
 """Kills runs on the digits at random moments until they finish, and compares what they leave.
 
     python -m tests.torture --kills=50 --worker_kills=10
+    python -m tests.torture --kills=10 --worker_kills=0 --way=repelled
 
 Every finished run must equal an undisturbed one, byte for byte; nothing but launching again is
 allowed. Prints what it did; exits with status 1 if a file differs.
@@ -26,6 +27,15 @@ WORKER_KILLS = flags.DEFINE_integer("worker_kills", 10, "SIGKILLs of one of two 
 SEED = flags.DEFINE_integer("seed", None, "Seed of the moments; by default another every time.")
 SECONDS = flags.DEFINE_float("seconds", 15.0, "Kills come this long after a launch at most.")
 
+WAYS = {
+    "plain": {},
+    "repelled": {"repel": 2},
+    "bfloat16": {"mixed_precision": "bfloat16", "accumulate_steps": 2},
+    "streamed": {"resident": "off", "epochs": 60},
+    "rewound": {"reset": "rewind", "rewind_to": "20ep", "criterion": "taylor"},
+    "gradual": {"prune_at": "train", "densities": "0.5,0.2"},
+}
+WAY = flags.DEFINE_enum("way", "plain", WAYS, "What kind of run of one process is killed.")
 EXPERIMENT = {
     "data_dir": ROOT / "data",
     "batch_size": 32,
@@ -105,7 +115,9 @@ def main(argv):
     with tempfile.TemporaryDirectory() as directory:
         directory = pathlib.Path(directory)
         if KILLS.value:
-            wrong += torture(directory, KILLS.value, 1, generator, epochs=400)
+            wrong += torture(
+                directory, KILLS.value, 1, generator, **{"epochs": 400} | WAYS[WAY.value]
+            )
         if WORKER_KILLS.value:
             more = {"epochs": 60, "worker_timeout": 30}
             wrong += torture(directory, WORKER_KILLS.value, 2, generator, **more)
