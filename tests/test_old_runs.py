@@ -71,7 +71,9 @@ def check_weights(found, expected):
     found, expected = np.load(found), np.load(expected)
     assert found.keys() == expected.keys()
     for name, array in expected.items():
-        assert np.linalg.norm(found[name] - array) <= 1e-3 * np.linalg.norm(array), name
+        # A bias before BatchNorm has no effect: it is rounding, 1e-6 at most, around zero.
+        limit = 1e-3 * np.linalg.norm(array) + 1e-5
+        assert np.linalg.norm(found[name] - array) <= limit, name
 
 
 def test_an_old_run_is_read_and_goes_on_from_its_checkpoint_bit_for_bit(old, tmp_path):
