@@ -64,8 +64,6 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
     recorder = Recorder(run, config, engine) if cluster.is_chief else Silent()
     finished = int(cluster.broadcast(lambda: {"rounds": np.array(run.finished_rounds())})["rounds"])
     exhausted = False  # whether the last pruning removed nothing; the chief knows
-    if finished and config.reset == "rewind":
-        rewinding.make_again(engine, run, engine.rewind_step, stop_signal)
     if finished and cluster.is_chief:
         masks, _ = tickets.prune_finished(finished - 1)
         exhausted = tickets.is_exhausted(run.masks(finished - 1), masks)
@@ -73,6 +71,8 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
         if cluster.sum(np.array([exhausted], np.int32)).any():
             recorder.report(ending(config, round - 1, masks))
             break
+        if round and config.reset == "rewind":
+            rewinding.make_sure(engine, run, engine.rewind_step, stop_signal)
         noise = streams.Noise(config.data_seed, round)
         resetting = functools.partial(tickets.reset, masks, noise)
         training = broadcast_training(cluster, resetting, noise)

@@ -86,6 +86,22 @@ def test_a_rewind_point_that_is_gone_is_made_again_with_the_same_bits(experiment
     assert npz_bytes(parts.path) == npz_bytes(whole.path)
 
 
+def test_a_rewind_point_that_could_not_be_stored_is_made_again(experiment, monkeypatch):
+    _, whole = experiment("whole", **BATCH_NORM)
+    save, failed = rewind_points.save, []
+
+    def fail_once(path, step, weights):
+        if failed:
+            return save(path, step, weights)
+        failed.append(step)
+        raise InputError("the disk is full")
+
+    monkeypatch.setattr(rewind_points, "save", fail_once)
+    _, run = experiment("run", **BATCH_NORM)
+    assert "No rewind point at step 4: the disk is full" in (run.path / "log.txt").read_text()
+    assert npz_bytes(run.path) == npz_bytes(whole.path)
+
+
 @pytest.mark.parametrize("evaluations", [1, 3])
 def test_a_rewound_run_that_is_stopped_goes_on_bit_for_bit(evaluations, experiment, monkeypatch):
     """In round 0 before the rewind point at step 4, and inside a rewound round."""

@@ -85,7 +85,7 @@ class Copies:
                  "finetune": engine.steps}  # fmt: skip
         first = self.first or (steps.get(config.reset, 0) if round else 0)
         if self.first or (round and config.reset == "rewind"):
-            rewinding.make_again(engine, self.run, first, self.stop_signal)
+            rewinding.make_sure(engine, self.run, first, self.stop_signal)
             return rewind_points.read(self.run.path, first) or self.run.initial(0), first
         # The pruned weights of W_0 only round 0 has.
         return self.run.initial(0 if config.reset == "init" else round), first

@@ -13,8 +13,8 @@ from lottery_tf.training.resumable import train_or_continue
 from lottery_tf.training.training import Training, broadcast_training
 
 
-def make_again(engine: Any, run: RunDir, step: int, stop_signal: Callable[[], int]) -> None:
-    """Makes a rewind point that a run lacks, from the start and the noise of its round 0.
+def make_sure(engine: Any, run: RunDir, step: int, stop_signal: Callable[[], int]) -> None:
+    """Makes the rewind point that a run lacks, from the start and the noise of its round 0.
 
     It holds the bits that round 0 would have stored. Every worker calls this; the chief alone reads
     and writes the run, whose round 0 is finished.
