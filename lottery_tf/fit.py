@@ -51,17 +51,19 @@ def prune(
     Raises:
         InputError: a value out of bounds, or a criterion that needs data without data.
     """
-    trained, masks = masking.get_weights(model), masking.get_masks(model)
-    masks, _ = pruning.prune(
-        trained,
-        masks,
-        Amount(fraction, density, **where),
-        criterion=criterion,
-        iterations=iterations or (100 if criterion == "synflow" else 1),
-        **_evidence(model, initial or trained, trained, data, seed, 0),
-    )
-    masking.set_weights(model, pruning.apply_masks(trained, masks), masks)
+    amount, initial = Amount(fraction, density, **where), initial or masking.get_weights(model)
+    masks = _pruned(model, amount, initial, data, 0, criterion=criterion, iterations=iterations,
+                    seed=seed)  # fmt: skip
+    masking.set_weights(model, pruning.apply_masks(masking.get_weights(model), masks), masks)
     return pruning.density(masks)
+
+
+def _pruned(model, amount, initial, data, round, *, criterion, iterations, seed):
+    """The masks of a model after a pruning; the model stays as it is."""
+    trained, masks = masking.get_weights(model), masking.get_masks(model)
+    evidence = _evidence(model, initial, trained, data, seed, round)
+    by = {"criterion": criterion, "iterations": iterations}
+    return pruning.prune(trained, masks, amount, **by, **evidence)[0]
 
 
 def _evidence(model, initial, trained, data, seed, round):
@@ -134,20 +136,18 @@ def rounds(model: keras.Model, rounds: int, fraction: float | None = None, *,
            densities: Sequence[float] = (), reset: str = "init", rewind_to: int = 0,
            seed: int = 0, criterion: str = "magnitude", data: tuple[Any, Any] | None = None,
            iterations: int | None = None, **where: Any) -> Iterator[Round]:  # fmt: skip
-    """Iterative magnitude pruning around the user's own training.
+    """Iterative magnitude pruning around the user's own training; yields a Round for each turn.
 
         for round in lottery_tf.rounds(model, rounds=10, fraction=0.2):
             model.fit(images, labels, epochs=3, callbacks=round.callbacks)
 
-    Each turn starts from the reset weights under the next masks, with a fresh optimizer state; the
-    first from what the model has. After the last turn the model is as its training left it. Where
-    nothing more can be pruned they end before, with a warning.
+    Each turn starts from reset weights under the next masks with a fresh optimizer, the first from
+    what the model has. The turns end before, with a warning, where nothing is left to prune.
 
     Args:
-        model: as `masked` returns it, compiled if its optimizer is to start afresh.
-        rounds: number of turns.
-        fraction: part of the survivors that is pruned after each turn but the last; or
-        densities: those of the turns after the first.
+        model, rounds: as `masked` returns it, compiled if its optimizer is to start afresh; turns.
+        fraction, densities: part of the survivors that is pruned after each turn but the last; or
+            the densities of the turns after the first.
         reset: a key of lottery_tf.method.resets.RESETS. "rewind" needs `rewind_to`, and
             round.callbacks in the `fit` of round 0. Where a schedule of the rate goes on
             ("rewind", "lr_rewind", "finetune") is up to your `fit`: round.first_step says where.
@@ -155,43 +155,41 @@ def rounds(model: keras.Model, rounds: int, fraction: float | None = None, *,
         seed: of fresh initializations and of what is drawn by chance.
         criterion, data, iterations, **where: as in `prune`.
 
-    Yields:
-        Round.
-
     Raises:
         InputError: a value out of bounds, or a rewind point that was not kept.
     """
-    if reset not in RESETS:
-        raise InputError(f"reset: expected one of {', '.join(RESETS)}. Received: {reset}")
-    if rounds < 1:
-        raise InputError(f"rounds: expected at least 1. Received: {rounds}")
-    if reset == "rewind" and rewind_to < 1:
-        raise InputError(f"rewind_to: expected a step, at least 1. Received: {rewind_to}")
-    if densities and len(densities) < rounds - 1:
-        raise InputError(f"densities: expected {rounds - 1}. Received: {len(densities)}")
-    Amount(fraction, densities[0] if densities else None, **where)  # said now if it is wrong
+    _check_reset(reset, rewind_to)
+    amounts = _amounts(rounds, fraction, densities, where)
     start, masks = masking.get_weights(model), masking.get_masks(model)
-    renew, point = _renewer(model), RewindPoint(rewind_to)
+    renew, point = _renewer(model), [RewindPoint(rewind_to)] if reset == "rewind" else []
     sources = _sources(model, start, seed, point, rewind_to)
+    by: Any = {"criterion": criterion, "iterations": iterations, "seed": seed}
     for index in range(rounds):
         weights, first = RESETS[reset if index else "init"](sources(index), masks, index)
         masking.set_weights(model, weights, masks)
         renew()
-        keeps = [point] if reset == "rewind" and not index else []
-        yield Round(index, pruning.density(masks), first, keeps)
+        yield Round(index, pruning.density(masks), first, [] if index else [*point])
         if index < rounds - 1:
-            trained = masking.get_weights(model)
-            before = masks
-            masks, _ = pruning.prune(
-                trained,
-                before,
-                Amount(fraction, densities[index] if densities else None, **where),
-                criterion=criterion,
-                iterations=iterations or (100 if criterion == "synflow" else 1),
-                **_evidence(model, weights, trained, data, seed, index),
-            )
+            before, masks = masks, _pruned(model, amounts[index], weights, data, index, **by)
             if not densities and collapse.of_pruning(before, masks):
                 return _warn_of_end(index, fraction, masks)
+
+
+def _amounts(rounds, fraction, densities, where):
+    """The Amount of the pruning after each turn but the last."""
+    if rounds < 1:
+        raise InputError(f"rounds: expected at least 1. Received: {rounds}")
+    if densities and len(densities) < rounds - 1:
+        raise InputError(f"densities: expected {rounds - 1}. Received: {len(densities)}")
+    targets = densities or [None] * rounds
+    return [Amount(fraction, target, **where) for target in targets]
+
+
+def _check_reset(reset, rewind_to):
+    if reset not in RESETS:
+        raise InputError(f"reset: expected one of {', '.join(RESETS)}. Received: {reset}")
+    if reset == "rewind" and rewind_to < 1:
+        raise InputError(f"rewind_to: expected a step, at least 1. Received: {rewind_to}")
 
 
 def _warn_of_end(index, fraction, masks):
@@ -206,12 +204,12 @@ def _sources(model, start, seed, point, rewind_to):
     """A function of the round that gives what its reset can draw on."""
 
     def rewind_point():
-        if point.weights is None:
+        if point[0].weights is None:
             raise InputError(
                 f"rewind_to: round 0 kept no weights of step {rewind_to}. Pass round.callbacks to "
                 "its fit, and train for more steps than that."
             )
-        return point.weights
+        return point[0].weights
 
     return lambda round: Sources(
         lambda index: _fresh(model, seed + index) if index else start,

@@ -29,6 +29,8 @@ from lottery_tf.training.round_0 import check_other_runs, take_round_0
 if TYPE_CHECKING:  # these import TensorFlow
     from lottery_tf.training.devices import Cluster
     from lottery_tf.training.engine import Engine
+    from lottery_tf.training.recorder import Silent
+    from lottery_tf.training.tickets import Tickets
 
 Initialization = Callable[[int], Weights]  # of a round
 BARRIER_POINTS = 11
@@ -39,34 +41,22 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
     """Reset, train, prune, save: from the first round that is not finished to the last.
 
     It ends before when nothing is left to prune. Every worker calls this; the chief alone reads
-    and writes the run, and decides.
-
-    Args:
-        config: Config.
-        run: an open RunDir.
-        engine, initialization: as `prepare` gives them.
-        stop_signal: a function that gives the number of the signal that has come, or 0.
+    and writes the run, an open RunDir, and decides. Engine and initialization are what `prepare`
+    gives; `stop_signal` is a function that gives the number of the signal that has come, or 0.
 
     Raises:
         InputError: the data or a finished round are damaged, or the loss is not finite.
         Interrupted: a worker received a signal; a checkpoint is saved.
     """
     from lottery_tf.training import rewinding
-    from lottery_tf.training.recorder import Recorder, Silent
+    from lottery_tf.training.recorder import Recorder
     from lottery_tf.training.resumable import train_or_continue
-    from lottery_tf.training.tickets import Tickets
     from lottery_tf.training.training import broadcast_training
 
-    cluster, masks = engine.cluster, engine.dense_masks()
-    tickets = Tickets(config, run, engine, initialization)
-    if cluster.is_chief and config.round_0_from and not run.finished_rounds():
-        take_round_0(config, run, tickets)
-    recorder = Recorder(run, config, engine) if cluster.is_chief else Silent()
-    finished = int(cluster.broadcast(lambda: {"rounds": np.array(run.finished_rounds())})["rounds"])
-    exhausted = False  # whether the last pruning removed nothing; the chief knows
-    if finished and cluster.is_chief:
-        masks, _ = tickets.prune_finished(finished - 1)
-        exhausted = tickets.is_exhausted(run.masks(finished - 1), masks)
+    cluster, masks, exhausted = engine.cluster, engine.dense_masks(), False
+    tickets, recorder, finished = begin(config, run, engine, initialization)
+    if cluster.is_chief:  # it alone knows whether the last pruning removed nothing
+        masks, exhausted = tickets.before(finished)
     for round in range(finished, config.rounds):
         if cluster.sum(np.array([exhausted], np.int32)).any():
             recorder.report(ending(config, round - 1, masks))
@@ -77,17 +67,34 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
         resetting = functools.partial(tickets.reset, masks, noise)
         training = broadcast_training(cluster, resetting, noise)
         weights, history = train_or_continue(engine, training, run.path, recorder, stop_signal)
-        weighted = config.repel_weighting == "saliency"
-        squared_gradients = engine.squared_gradients(noise) if weighted else None
+        squared_gradients = squares(config, engine, noise)
         if isinstance(recorder, Recorder):
             training = dataclasses.replace(training, masks=engine.masks())  # if it was gradual
             masks, threshold = tickets.prune(training, weights)
             exhausted = tickets.is_exhausted(training.masks, masks)
             measures = connection(config, run, engine, round, weights)
-            recorder.save(
-                training, weights, history, threshold, squared_gradients, measures,
-                exhausted=exhausted,
-            )  # fmt: skip
+            recorder.save(training, weights, history, threshold, squared_gradients, measures,
+                          exhausted=exhausted)  # fmt: skip
+
+
+def begin(
+    config: Config, run: RunDir, engine: "Engine", initialization: Initialization
+) -> tuple["Tickets", "Silent", int]:
+    """What resets and prunes, what shows and saves, and the number of finished rounds."""
+    from lottery_tf.training.recorder import Recorder, Silent
+    from lottery_tf.training.tickets import Tickets
+
+    cluster, tickets = engine.cluster, Tickets(config, run, engine, initialization)
+    if cluster.is_chief and config.round_0_from and not run.finished_rounds():
+        take_round_0(config, run, tickets)
+    recorder = Recorder(run, config, engine) if cluster.is_chief else Silent()
+    finished = cluster.broadcast(lambda: {"rounds": np.array(run.finished_rounds())})
+    return tickets, recorder, int(finished["rounds"])
+
+
+def squares(config: Config, engine: "Engine", noise: streams.Noise) -> Weights | None:
+    """The mean squared gradients at the end of a round, where --repel_weighting asks for them."""
+    return engine.squared_gradients(noise) if config.repel_weighting == "saliency" else None
 
 
 def ending(config: Config, round: int, masks: Masks) -> str:

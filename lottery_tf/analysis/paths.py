@@ -141,14 +141,18 @@ def report_paths(name: str, end: str, runs: Runs, output: Output,
             f"{tag}/{name.removesuffix('s')}": (last, end, against),
             f"{tag}/paths": (last, paths, along),
         }
-        by_step = {}
-        for more, column in curves.items():
-            unit, factor = units.of(column)
-            points_of = [(row[step], factor * row[column]) for row in rows]
-            by_step[f"{tag}{more}{unit}"] = points_of
-        return [Findings(tag, tables, pictures, by_step)]
+        return [Findings(tag, tables, pictures, _by_step(tag, curves, rows, step))]
 
     return report(name, runs, output, measure, findings, combine)[end]
+
+
+def _by_step(tag, curves, rows, step):
+    """{tag: [(step, value)]} on TensorBoard, in the units that people see."""
+    by_step = {}
+    for more, column in curves.items():
+        unit, factor = units.of(column)
+        by_step[f"{tag}{more}{unit}"] = [(row[step], factor * row[column]) for row in rows]
+    return by_step
 
 
 def _about_collapsed(rows):

@@ -143,8 +143,3 @@ class PruningFlags:
             self.keep_dense,
             self.min_layer_weights,
         )
-
-    @property
-    def iterations(self) -> int:
-        """Prunings by which a density is reached."""
-        return self.prune_iterations or (100 if self.criterion == "synflow" else 1)

@@ -10,14 +10,8 @@ from lottery_tf.errors import InputError
 from lottery_tf.terminal import console
 
 
-def image_folders(
-    directory: pathlib.Path,
-    *,
-    size: tuple[int, int] | None = None,
-    small: int = 0,
-    skip_bad: bool = False,
-    upright: bool = True,
-) -> Sources:
+def image_folders(directory: pathlib.Path, *, size: tuple[int, int] | None = None, small: int = 0,
+                  skip_bad: bool = False, upright: bool = True) -> Sources:  # fmt: skip
     """The splits <train>/<class>/<image> and <test | val>/<class>/<image>, or tars of them.
 
     Args:
@@ -36,13 +30,7 @@ def image_folders(
         InputError: a split is missing, there are fewer than two classes or one without images,
             the splits' classes differ, or an image is unreadable or of another size; names it.
     """
-    found = {}
-    for split in listing.SPLITS:
-        found[split], others = listing.find(directory, split)
-        for line in found[split].describe():
-            console.say(line)
-        for other in others:
-            console.say(f"{other} is not read: {found[split].place} is the {split} split.")
+    found = _listings(directory)
     _check_classes(directory, **found)
     classes = tuple(found["train"].classes)
     splits = {
@@ -56,6 +44,18 @@ def image_folders(
         name: Source(len(split.listing.images), split.examples, classes)
         for name, split in splits.items()
     }
+
+
+def _listings(directory):
+    """{split: Listing} of its images; says what is in each, and what is not read."""
+    found = {}
+    for split in listing.SPLITS:
+        found[split], others = listing.find(directory, split)
+        for line in found[split].describe():
+            console.say(line)
+        for other in others:
+            console.say(f"{other} is not read: {found[split].place} is the {split} split.")
+    return found
 
 
 def _one_size(splits, at_most):

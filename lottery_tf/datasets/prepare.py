@@ -150,28 +150,6 @@ def write(name: str, sources: raw.Sources, data_dir: pathlib.Path, *, version: s
     as they come class by class.
     """
     first_key, image, _ = next(sources["train"].examples())
-    arrays = isinstance(image, np.ndarray)
-    shape, encoding = (image.shape, "png") if arrays else ((None, None, 3), "jpeg")
-    features = tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=shape, encoding_format=encoding),
-            "label": tfds.features.ClassLabel(names=sources["train"].classes),
-        }
-    )
-
-    def examples(split, source):
-        bar = tqdm(source.examples(), f"{name} {split}", source.count, unit="image", disable=None)
-        for key, image, label in bar:
-            stored = image if isinstance(image, np.ndarray) else io.BytesIO(image)
-            # Names of files may be no text.
-            yield (
-                os.fsencode(key) if isinstance(key, str) else key,
-                {
-                    "image": stored,
-                    "label": int(label),
-                },
-            )
-
     in_order = isinstance(first_key, int)
     shards = max(1, sources["train"].count // EXAMPLES_PER_SHARD) if not in_order else 1
     try:
@@ -179,8 +157,8 @@ def write(name: str, sources: raw.Sources, data_dir: pathlib.Path, *, version: s
             tfds.dataset_builders.store_as_tfds_dataset(
                 name=name,
                 version=version,
-                features=features,
-                split_datasets={split: examples(split, data) for split, data in sources.items()},
+                features=_features(image, sources["train"].classes),
+                split_datasets={s: _examples(f"{name} {s}", data) for s, data in sources.items()},
                 data_dir=str(data_dir),
                 description=description,
                 homepage=homepage,
@@ -189,6 +167,31 @@ def write(name: str, sources: raw.Sources, data_dir: pathlib.Path, *, version: s
             )
     except (OSError, tf.errors.OpError, RuntimeError) as error:  # TFDS wraps in the last
         raise InputError(f"Cannot write {name} into {data_dir}: {error}.") from error
+
+
+def _features(image, classes):
+    """TFDS's features of images like this one: an array, or the bytes of a file."""
+    arrays = isinstance(image, np.ndarray)
+    shape, encoding = (image.shape, "png") if arrays else ((None, None, 3), "jpeg")
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=shape, encoding_format=encoding),
+            "label": tfds.features.ClassLabel(names=classes),
+        }
+    )
+
+
+def _examples(what, source):
+    """Yields (key, example) of a raw.Source as TFDS takes them, with a progress bar."""
+    for key, image, label in tqdm(
+        source.examples(), what, source.count, unit="image", disable=None
+    ):
+        stored = image if isinstance(image, np.ndarray) else io.BytesIO(image)
+        # Names of files may be no text.
+        yield (
+            os.fsencode(key) if isinstance(key, str) else key,
+            {"image": stored, "label": int(label)},
+        )
 
 
 @contextlib.contextmanager

@@ -79,6 +79,9 @@ CRITERIA: dict[str, Callable[..., Array]] = {
     "synflow": synflow,
 }
 
+# Prunings by which a density is reached, each with new evidence, where it is not one.
+ITERATIONS = {"synflow": 100}
+
 
 def needs(criterion: str) -> set[str]:
     """The names of the evidence that a criterion is a function of.

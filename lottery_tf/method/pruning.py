@@ -28,7 +28,7 @@ def prune(
     amount: Amount | float,
     *,
     criterion: str = "magnitude",
-    iterations: int = 1,
+    iterations: int | None = None,
     **evidence: Callable[[Masks], Weights],
 ) -> tuple[Masks, Threshold]:
     """Removes exactly as many weights as an Amount says, those with the lowest scores.
@@ -36,13 +36,12 @@ def prune(
     Ties go by flat index in the order of `masks`; a pruned weight never comes back.
 
     Args:
-        trained: {path: array}, the weights as they are; paths that `masks` does not name are
-            ignored.
+        trained: {path: array}, the weights as they are; others than those of `masks` are ignored.
         masks: {path: bool array} of the same shapes.
         amount: Amount; a number is the fraction to remove of all survivors together.
         criterion: a key of criteria.CRITERIA.
         iterations: prunings, each of which gathers the evidence anew under the masks so far; the
-            survivors fall as a geometric series.
+            survivors fall as a geometric series. Default: criteria.ITERATIONS, or 1.
         evidence: further evidence that criteria name: functions of the masks that give {path: array
             of the kernel's shape}; what is not needed is not gathered.
 
@@ -50,9 +49,9 @@ def prune(
         New masks, and the Threshold of the last pruning.
 
     Raises:
-        InputError: an unknown criterion, evidence that is not there or not finite, or what
-            `allocate` raises.
+        InputError: an unknown criterion, evidence that is not there or finite; as `allocate`.
     """
+    iterations = criteria.ITERATIONS.get(criterion, 1) if iterations is None else iterations
     if iterations < 1:
         raise InputError(f"iterations: expected at least 1. Received: {iterations}")
     amount = amount if isinstance(amount, Amount) else Amount(amount)

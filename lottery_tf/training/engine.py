@@ -110,8 +110,7 @@ class Engine:
         """Trains with a fresh optimizer, or goes on from a checkpoint as if it had never stopped.
 
         Args:
-            training: Training; its noise, masks, optima and steps are those of the checkpoint, if
-                it starts from one.
+            training: Training; all but its start are those of the checkpoint, if it has one.
             on_piece: called every few seconds with the Progress; what it raises ends the training.
             on_epoch: called with each row of the history.
 

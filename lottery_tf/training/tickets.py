@@ -80,6 +80,17 @@ class Tickets:
             training.noise.round, training.masks, lambda: training.weights, trained
         )
 
+    def before(self, finished: int) -> tuple[Masks, bool]:
+        """(masks that the next round begins with, whether nothing was left to prune).
+
+        Args:
+            finished: number of finished rounds.
+        """
+        if not finished:
+            return self.engine.dense_masks(), False
+        masks, _ = self.prune_finished(finished - 1)
+        return masks, self.is_exhausted(self.run.masks(finished - 1), masks)
+
     def prune_finished(self, round: int) -> tuple[Masks, pruning.Threshold]:
         """As `prune`, of a round that the run holds."""
         run = self.run
@@ -109,7 +120,7 @@ class Tickets:
             masks,
             self.config.amount(density),
             criterion=self.config.criterion,
-            iterations=self.config.iterations,
+            iterations=self.config.prune_iterations,
             **evidence,
         )
 
