@@ -31,6 +31,7 @@ from lottery_tf.masking.network import (
     transposed_kernels,
     variables,
 )
+from lottery_tf.masking.plain import unmasked
 
 __all__ = [
     "MASKED",
@@ -60,5 +61,6 @@ __all__ = [
     "masked",
     "set_weights",
     "transposed_kernels",
+    "unmasked",
     "variables",
 ]
