@@ -1,0 +1,1 @@
+"""Tickets as files: what is written (formats), how, and whether it runs elsewhere."""
