@@ -134,3 +134,31 @@ def nodes(network: keras.Model) -> list:
 def calls(layer: keras.Layer) -> int:
     """How often a layer is called in functional models."""
     return len(layer._inbound_nodes)
+
+
+def functional(model: keras.Layer) -> keras.Model | None:
+    """The graph that a model runs: itself, or what a built Sequential made; None if it has none.
+
+    A subclass that computes otherwise in `call` has none.
+    """
+    if type(model) is keras.Sequential:
+        return model._functional
+    plain = getattr(type(model).call, "__qualname__", "") == "Functional.call"
+    return model if plain and hasattr(model, "_nodes_by_depth") else None
+
+
+def structures(network: keras.Model) -> tuple[Any, Any]:
+    """The inputs and outputs of a functional model as they are nested."""
+    return network._inputs_struct, network._outputs_struct
+
+
+def rename(tensor: keras.KerasTensor, name: str) -> None:
+    """Names the operation that gives a tensor: those of keras.ops take no name."""
+    tensor._keras_history.operation.name = name
+
+
+def projections(attention: keras.Layer) -> dict[str, keras.Layer]:
+    """{name: layer} of the dense layers inside a MultiHeadAttention or GroupQueryAttention."""
+    names = ("query", "key", "value", "gate", "output")
+    found = {name: getattr(attention, f"_{name}_dense", None) for name in names}
+    return {name: layer for name, layer in found.items() if layer is not None}
