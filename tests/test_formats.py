@@ -180,6 +180,31 @@ def test_quantized_weights_are_smaller_and_answer_alike(quantize, tmp_path, in_p
     assert 0 < np.abs(found - logits).max() < 0.05 * np.abs(logits).max()
 
 
+@pytest.mark.ci
+@pytest.mark.slow
+def test_int8_answers_the_digits_as_well(tmp_path, in_process):
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    images = (images.reshape(-1, 8, 8, 1) * 15).astype(np.uint8)
+    keras.utils.set_random_seed(0)
+    model, _ = dense()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.003), loss)
+    model.fit(images[:1200], labels[:1200], epochs=30, verbose=0)
+    for variable in model.trainable_variables:
+        array = variable.numpy()
+        variable.assign(
+            array * (np.abs(array) > np.quantile(np.abs(array), 0.4 * (array.ndim > 1)))
+        )
+    how = Options("int8", True, lambda: {"images": images[:1200]}, images=True)
+    formats.write("litert", model, tmp_path, how)
+    logits = fresh.run("litert", tmp_path, {"images": images[1200:]})["logits"]
+    before = np.mean(model.predict_on_batch(images[1200:]).argmax(-1) == labels[1200:])
+    assert before > 0.85
+    assert np.mean(logits.argmax(-1) == labels[1200:]) >= before - 0.005
+
+
 def test_int8_without_inputs_to_calibrate_on_is_refused(tmp_path):
     model, *_ = pruned(dense)
     with pytest.raises(InputError, match="--quantize=int8 needs training inputs to calibrate on"):
@@ -255,3 +280,11 @@ def test_places_are_flat_ascending_and_of_the_smallest_type():
     empty = npz.coded("a", np.zeros((2, 3), np.float32))
     assert empty["a.values"].size == 0
     assert empty["a.shape"].tolist() == [2, 3]
+
+
+def test_what_onnx_cannot_hold_is_named(tmp_path):
+    require("onnx")
+    values = keras.Input((4, 4), name="values")
+    model = keras.Model(values, keras.ops.slogdet(values)[1])
+    with pytest.raises(InputError, match=r"--format=onnx.*LogMatrixDeterminant"):
+        formats.write("onnx", model, tmp_path, Options())

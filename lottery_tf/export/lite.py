@@ -8,11 +8,10 @@ import pathlib
 import warnings
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from lottery_tf.errors import InputError
-from lottery_tf.export import fresh, signatures
+from lottery_tf.export import signatures, trials
 from lottery_tf.export.options import Options
 from lottery_tf.export.served import served, write_assets
 from lottery_tf.terminal import quiet
@@ -20,7 +19,6 @@ from lottery_tf.terminal import quiet
 FILE = "model.tflite"
 # How far an output may be from the model's, in parts of the largest one: beyond, it is wrong.
 TOLERANCE = {"none": 1e-4, "float16": 1e-2, "int8": 0.5}
-PROBES = 64  # examples that it is run on
 CALIBRATION = 500  # examples at most
 
 
@@ -45,8 +43,12 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
     if failure:
         raise InputError(f"--format=litert cannot hold {model.name}: {failure}")
     write_assets(directory, options)
-    inputs = inputs or signatures.random_inputs(model, PROBES)
-    _check(network, directory, options, {name: a[:PROBES] for name, a in inputs.items()})
+    kind = f"weights {'dense' if options.dense else 'sparse'}"
+    kind += "" if options.quantize == "none" else f" and {options.quantize}"
+    advice = "" if options.dense else " Add --dense."
+    inputs = inputs or signatures.random_inputs(model, trials.EXAMPLES)
+    trials.check("litert", network, directory, inputs, tolerance=TOLERANCE[options.quantize],
+                 kind=kind, advice=advice)  # fmt: skip
 
 
 def _convert(network, path, options, inputs):
@@ -74,27 +76,3 @@ def _one_by_one(inputs):
     count = min(CALIBRATION, *(len(array) for array in inputs.values()))
     for index in range(count):
         yield {name: array[index : index + 1] for name, array in inputs.items()}
-
-
-def _check(network, directory, options, inputs):
-    """Runs what was written in a fresh process, and compares it with the model.
-
-    Raises:
-        InputError: it does not run, or gives other outputs.
-    """
-    kind = f"--format=litert, weights {'dense' if options.dense else 'sparse'}"
-    kind += "" if options.quantize == "none" else f" and {options.quantize}"
-    advice = "" if options.dense else " Add --dense."
-    try:
-        found = fresh.run("litert", directory, inputs)
-    except InputError as error:
-        raise InputError(f"{kind}: the runtime refuses what was written.{advice} {error}") from None
-    expected = network.predict_on_batch(list(inputs.values()))
-    for name, array in expected.items():
-        scale = max(float(np.abs(array).max(initial=0)), 1e-6)
-        worst = np.abs(found[name].astype(np.float64) - array).max(initial=0) / scale
-        if not worst <= TOLERANCE[options.quantize]:  # NaN, too
-            raise InputError(
-                f"{kind}: the runtime gives other {name} than the model, by {worst:.2g} of the "
-                f"largest; expected at most {TOLERANCE[options.quantize]}.{advice}"
-            )
