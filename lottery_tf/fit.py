@@ -1,6 +1,7 @@
 """The public place of `prune` and `rounds`: pruning around the user's own training."""
 
 from lottery_tf.fitting.pruning import prune
-from lottery_tf.fitting.rounds import RewindPoint, Round, rounds
+from lottery_tf.fitting.rounds import Round, rounds
+from lottery_tf.fitting.watching import RewindPoint
 
 __all__ = ["RewindPoint", "Round", "prune", "rounds"]

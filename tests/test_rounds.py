@@ -121,7 +121,8 @@ def test_what_is_frozen_adapted_or_constant_is_not_drawn_at_random():
     for name in ("adapted", "frozen_norm", "norm"):  # pretrained
         layer = model.get_layer(name)
         layer.set_weights([array + 2 for array in layer.get_weights()])
-    _, second, _ = found = starts(model, reset="reinit")
+    with pytest.warns(UserWarning, match=r"cover 42\.9%.*not pruned: frozen/kernel\."):
+        _, second, _ = found = starts(model, reset="reinit")
     for path in found[0]:
         layer, _, variable = path.partition("/")
         if layer in ("adapted", "frozen_norm"):
@@ -225,3 +226,19 @@ def test_mixed_precision_scales_the_loss_in_every_turn_alike():
         assert float(model.optimizer.dynamic_scale) == 2**15
         model.fit(*DATA, verbose=0)
         model.optimizer.dynamic_scale.assign(4.0)
+
+
+# The rewind point --------------------------------------------------------------------------
+
+
+def test_the_rewind_point_counts_batches_also_where_several_run_at_once():
+    model = compiled(network(), steps_per_execution=2)
+    point = lottery_tf.fit.RewindPoint(4)
+    model.fit(*DATA, batch_size=3, epochs=2, shuffle=False, verbose=0, callbacks=[point])
+    assert int(model.optimizer.iterations) == point.steps == 8
+    again = compiled(network())
+    again.fit(*DATA, batch_size=3, shuffle=False, verbose=0)
+    for path, array in point.kept().items():
+        assert np.allclose(array, masking.get_weights(again)[path], atol=1e-6)
+    with pytest.raises(lottery_tf.errors.InputError, match="from step 2 to 4 at once, past step 3"):
+        model.fit(*DATA, batch_size=3, verbose=0, callbacks=[lottery_tf.fit.RewindPoint(3)])

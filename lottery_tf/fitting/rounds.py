@@ -8,39 +8,13 @@ from typing import Any
 import keras
 
 from lottery_tf import masking
-from lottery_tf.errors import InputError
-from lottery_tf.fitting import starting
-from lottery_tf.fitting.pruning import pruned
-from lottery_tf.method import Weights, collapse, pruning
-from lottery_tf.method.allocation import Amount
+from lottery_tf.fitting import checks, starting
+from lottery_tf.fitting.plan import Plan
+from lottery_tf.fitting.pruning import Data, pruned
+from lottery_tf.fitting.watching import RewindPoint
+from lottery_tf.method import collapse, pruning
+from lottery_tf.method.criteria import Criterion
 from lottery_tf.method.resets import RESETS
-
-
-class RewindPoint(keras.callbacks.Callback):
-    """Keeps the weights of a model after some steps of `fit`, to rewind to."""
-
-    def __init__(self, step: int):
-        super().__init__()
-        self.step, self.steps = step, 0
-        self.weights: Weights | None = None
-
-    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self.steps += 1
-        if self.steps == self.step:
-            self.weights = masking.get_weights(self.model)
-
-    def kept(self) -> Weights:
-        """The weights of the step.
-
-        Raises:
-            InputError: the fit of round 0 had not this callback, or not so many steps.
-        """
-        if self.weights is None:
-            raise InputError(
-                f"rewind_to: round 0 kept no weights of step {self.step}. Pass round.callbacks to "
-                "its fit, and train for more steps than that."
-            )
-        return self.weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,20 +23,23 @@ class Round:
 
     Args:
         index: its number, from 0.
-        density: that it trains at.
+        density: of the kernels that are pruned, which it trains at.
         first_step: the step of the learning rate's schedule to start at; 0 but where it is rewound.
         callbacks: for `fit`: what keeps the rewind point in round 0.
+        kernel_density: of all kernels, those without a mask and frozen ones too.
     """
 
     index: int
     density: float
     first_step: int = 0
     callbacks: list[keras.callbacks.Callback] = dataclasses.field(default_factory=list)
+    kernel_density: float = 1.0
 
 
 def rounds(model: keras.Model, rounds: int, fraction: float | None = None, *,
-           densities: Sequence[float] = (), reset: str = "init", rewind_to: int = 0,
-           seed: int = 0, criterion: str = "magnitude", data: tuple[Any, Any] | None = None,
+           densities: Sequence[float] = (), target_density: float | None = None,
+           reset: str = "init", rewind_to: int = 0, seed: int = 0,
+           criterion: Criterion = "magnitude", data: Data = None,
            iterations: int | None = None, **where: Any) -> Iterator[Round]:  # fmt: skip
     """Iterative magnitude pruning around the user's own training; yields a Round for each turn.
 
@@ -73,9 +50,10 @@ def rounds(model: keras.Model, rounds: int, fraction: float | None = None, *,
     what the model has. The turns end before, with a warning, where nothing is left to prune.
 
     Args:
-        model, rounds: as `masked` returns it, compiled if its optimizer is to start afresh; turns.
-        fraction, densities: part of the survivors that is pruned after each turn but the last; or
-            the densities of the turns after the first.
+        model, rounds: as `masked` returns it, compiled or not; turns.
+        fraction, densities, target_density: one of them. Part of the survivors that is pruned after
+            each turn but the last; the densities of the turns after the first; or that of the last
+            turn, to which the density falls by the same part in each.
         reset: a key of lottery_tf.method.resets.RESETS. "rewind" needs `rewind_to`, and
             round.callbacks in the `fit` of round 0. Where a schedule of the rate goes on
             ("rewind", "lr_rewind", "finetune") is up to your `fit`: round.first_step says where.
@@ -84,42 +62,39 @@ def rounds(model: keras.Model, rounds: int, fraction: float | None = None, *,
         criterion, data, iterations, **where: as in `prune`.
 
     Raises:
-        InputError: a value out of bounds, or a rewind point that was not kept.
+        InputError: at the call, a value out of bounds, or something that a later turn needs and
+            that cannot be had; in turn 1, a rewind point that was not kept.
     """
-    _check_reset(reset, rewind_to)
-    amounts = _amounts(rounds, fraction, densities, where)
+    plan = Plan(model, rounds, fraction, densities, target_density, reset, rewind_to, seed,
+                criterion, data, iterations, where)  # fmt: skip
+    amounts = plan.check()
+    checks.Coverage.of(model).warn_if_small(stacklevel=2)
+    return _turns(plan, amounts, starting.FreshOptimizer(model))
+
+
+def _turns(plan, amounts, optimizer):
+    model, coverage = plan.model, checks.Coverage.of(plan.model)
     start, masks = masking.get_weights(model), masking.get_masks(model)
-    optimizer = starting.FreshOptimizer(model)
-    point = [RewindPoint(rewind_to)] if reset == "rewind" else []
-    sources = starting.sources(model, start, seed, lambda: point[0].kept(), rewind_to)
-    by: Any = {"criterion": criterion, "iterations": iterations, "seed": seed}
-    for index in range(rounds):
-        weights, first = RESETS[reset if index else "init"](sources(index), masks, index)
+    point = [RewindPoint(plan.rewind_to)] if plan.reset == "rewind" else []
+    sources = starting.sources(model, start, plan.seed, lambda: point[0].kept(), plan.rewind_to)
+    by: Any = {"criterion": plan.criterion, "iterations": plan.iterations, "seed": plan.seed}
+    for index in range(plan.rounds):
+        weights, first = RESETS[plan.reset if index else "init"](sources(index), masks, index)
         masking.set_weights(model, weights, masks)
         optimizer.renew()
+        covered = checks.prunable(model)
+        density = pruning.density(covered), coverage.density(covered.values())
         with optimizer.watch():
-            yield Round(index, pruning.density(masks), first, [] if index else [*point])
-        if index < rounds - 1:
-            before, masks = masks, pruned(model, amounts[index], weights, data, index, **by)
-            if not densities and collapse.of_pruning(before, masks):
-                return _warn_of_end(index, fraction, masks)
-
-
-def _amounts(rounds, fraction, densities, where):
-    """The Amount of the pruning after each turn but the last."""
-    if rounds < 1:
-        raise InputError(f"rounds: expected at least 1. Received: {rounds}")
-    if densities and len(densities) < rounds - 1:
-        raise InputError(f"densities: expected {rounds - 1}. Received: {len(densities)}")
-    targets = densities or [None] * rounds
-    return [Amount(fraction, target, **where) for target in targets]
-
-
-def _check_reset(reset, rewind_to):
-    if reset not in RESETS:
-        raise InputError(f"reset: expected one of {', '.join(RESETS)}. Received: {reset}")
-    if reset == "rewind" and rewind_to < 1:
-        raise InputError(f"rewind_to: expected a step, at least 1. Received: {rewind_to}")
+            yield Round(index, density[0], first, [] if index else [*point], density[1])
+        if index == plan.rounds - 1:
+            return
+        before = checks.prunable(model)
+        after, _ = pruned(model, amounts[index], weights, plan.data, index, **by)
+        another = index < plan.rounds - 2
+        checks.warn_of_death(before, after, another=another, stacklevel=2)
+        masks = masks | after
+        if plan.fraction is not None and collapse.of_pruning(before, after):
+            return _warn_of_end(index, plan.fraction, after)
 
 
 def _warn_of_end(index, fraction, masks):

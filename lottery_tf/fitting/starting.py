@@ -14,6 +14,9 @@ from lottery_tf.masking import keras_private, optimizer_state
 from lottery_tf.method import Weights, streams
 from lottery_tf.method.resets import Sources
 
+# Resets that draw fresh weights.
+FRESH = ("reinit", "signs", "trained_signs")
+
 
 def sources(model: keras.Model, start: Weights, seed: int, rewind_point: Callable[[], Weights],
             rewind_to: int) -> Callable[[int], Sources]:  # fmt: skip
@@ -71,7 +74,7 @@ def _rebuilt(model):
 
     try:
         if isinstance(model, keras.Sequential) or hasattr(model, "operations"):
-            with _uncompiled(model):
+            with keras_private.uncompiled(model):
                 return keras.models.clone_model(model, clone_function=rebuild)
         copy = type(model).from_config(_without_seeds(model.get_config()))
         if not copy.built:
@@ -98,16 +101,6 @@ def _without_seeds(config: Any, name: str = "") -> Any:
     if name.endswith("initializer") and isinstance(inner, dict) and "seed" in inner:
         config["config"] = inner | {"seed": None}
     return config
-
-
-@contextlib.contextmanager
-def _uncompiled(model: keras.Model) -> Iterator[None]:
-    """While it is open, a copy of a model needs no loss, metric or schedule to be serialized."""
-    compiled, model.compiled = model.compiled, False
-    try:
-        yield
-    finally:
-        model.compiled = compiled
 
 
 class FreshOptimizer:

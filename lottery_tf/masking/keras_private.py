@@ -94,3 +94,13 @@ def _torch_restorer():
     import torch
 
     return functools.partial(torch.set_rng_state, torch.get_rng_state())
+
+
+@contextlib.contextmanager
+def uncompiled(model: keras.Model) -> Iterator[None]:
+    """While it is open, a copy of a model needs no loss, metric or schedule to be serialized."""
+    compiled, model.compiled = model.compiled, False
+    try:
+        yield
+    finally:
+        model.compiled = compiled
