@@ -1,7 +1,8 @@
-"""The public place of `prune` and `rounds`: pruning around the user's own training."""
+"""The public place of `prune`, `rounds` and `summary`: pruning around the user's own training."""
 
 from lottery_tf.fitting.pruning import prune
 from lottery_tf.fitting.rounds import Round, rounds
+from lottery_tf.fitting.summary import summary
 from lottery_tf.fitting.watching import RewindPoint
 
-__all__ = ["RewindPoint", "Round", "prune", "rounds"]
+__all__ = ["RewindPoint", "Round", "prune", "rounds", "summary"]

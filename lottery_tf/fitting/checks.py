@@ -1,6 +1,7 @@
 """What `prune` and `rounds` are given, checked before anything trains."""
 
 import dataclasses
+import math
 import numbers
 import warnings
 from collections.abc import Iterable, Mapping
@@ -18,8 +19,8 @@ GRADIENTS = {"trained_gradient", "initial_gradient", "initial_hessian_gradient"}
 WHERE = ("scope", "layer_fractions", "keep_dense", "min_layer_weights")  # of an Amount
 
 
-def check_model(model: Any, of: str) -> None:
-    """Raises InputError if a model is none, is not built, or has nothing to prune."""
+def check_built(model: Any, of: str) -> None:
+    """Raises InputError if a model is none, or is not built."""
     if not isinstance(model, keras.Model):
         raise InputError(
             f"{of}: expected a Keras model, as lottery_tf.masked gives it. Received: {model!r:.80}"
@@ -29,6 +30,11 @@ def check_model(model: Any, of: str) -> None:
             f"{of}: {model.name} has no weights yet. Call it on a batch first, or begin it with a "
             "keras.Input."
         )
+
+
+def check_model(model: Any, of: str) -> None:
+    """Raises InputError if a model is none, is not built, or has nothing to prune."""
+    check_built(model, of)
     prunable(model)
 
 
@@ -111,14 +117,20 @@ class Coverage:
 
     @classmethod
     def of(cls, model: keras.Model) -> "Coverage":
-        """That of a model: its variables of rank 2 or more, but biases."""
-        masks = prunable(model)
-        left_out = {
-            path: int(variable.numpy().size)
-            for path, variable in masking.variables(model).items()
-            if len(variable.shape) >= 2 and variable.name != "bias" and path not in masks
-        }
+        """That of a model."""
+        masks, sizes = prunable(model), cls.kernels_of(model)
+        left_out = {path: size for path, size in sizes.items() if path not in masks}
         return cls(sum(mask.size for mask in masks.values()), left_out)
+
+    @staticmethod
+    def kernels_of(model: keras.Model) -> dict[str, int]:
+        """{path: weights} of the variables of rank 2 or more, but biases, and of masked ones."""
+        masked = masking.kernels(model)
+        return {
+            path: math.prod(variable.shape)
+            for path, variable in masking.variables(model).items()
+            if path in masked or (len(variable.shape) >= 2 and variable.name != "bias")
+        }
 
     def density(self, masks: Iterable[Any]) -> float:
         """The part of the weights of all kernels that is alive under masks of the covered ones."""
