@@ -169,6 +169,8 @@ def projections(attention: keras.Layer) -> dict[str, keras.Layer]:
     names = ("query", "key", "value", "gate", "output")
     found = {name: getattr(attention, f"_{name}_dense", None) for name in names}
     return {name: layer for name, layer in found.items() if layer is not None}
+
+
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """While it is open, all that draws without a seed of its own starts from this one.
