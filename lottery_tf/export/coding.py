@@ -136,7 +136,9 @@ def _elements(part, dtype):
     if dtype.size == 1:
         return tf.bitcast(planes, dtype)
     count = tf.size(planes) // dtype.size
-    return tf.bitcast(tf.transpose(tf.reshape(planes, (dtype.size, count))), dtype)
+    # Not tf.transpose: for bytes it writes a line of complaint on some processors.
+    by_plane = tf.unstack(tf.reshape(planes, (dtype.size, count)))
+    return tf.bitcast(tf.stack(by_plane, axis=1), dtype)
 
 
 def _inflate(part):

@@ -78,7 +78,7 @@ def _stored(model, path):
             values.append(functools.partial(tf.constant, array))
             continue
         coded = coding.encode_sparse(sparse.mask()) if sparse else coding.encode(array)
-        resources.append(Resource(coded, len(blob), indices=bool(sparse)))
+        resources.append(Resource(coded, len(blob), array.shape))
         values.append(resources[-1].value)
         blob += b"".join(coded.parts)
     path.write_bytes(blob)
@@ -94,17 +94,16 @@ class Resource(tf.saved_model.experimental.TrackableResource):
     Args:
         coded: coding.Coded.
         offset: of its first part in the asset, bytes.
-        indices: whether it is the (row, column) of the nonzero elements of what is coded, int64
-            (count, 2), and not that itself.
+        shape: of the array; another than that of what is coded, if the array is the int64 (row,
+            column) of each nonzero element of it.
     """
 
-    def __init__(self, coded: coding.Coded, offset: int, *, indices: bool):
+    def __init__(self, coded: coding.Coded, offset: int, shape: tuple[int, ...]):
         super().__init__()
-        self.name = ""
-        self.places, self.stored = coded.places, coded.dtype
-        self.stored_shape, self.indices = coded.shape, indices
-        self.shape = (None, 2) if indices else coded.shape
-        self.dtype = tf.int64 if indices else tf.as_dtype(coded.dtype)
+        self.name, self.shape = "", shape
+        self.places, self.stored, self.stored_shape = coded.places, coded.dtype, coded.shape
+        self.indices = shape != coded.shape
+        self.dtype = tf.int64 if self.indices else tf.as_dtype(coded.dtype)
         self.sizes = [len(part) for part in coded.parts]
         self.offsets = [offset + sum(self.sizes[:index]) for index in range(len(self.sizes))]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from lottery_tf import __version__, datasets
 from lottery_tf.analysis import loading
-from lottery_tf.analysis.runs import open_runs, select_rounds
+from lottery_tf.analysis.runs import open_runs
 from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.errors import InputError
 from lottery_tf.export.raw_images import RawImages
@@ -66,7 +66,7 @@ def of_run(run_dir: str | os.PathLike, round: str, *, data_dir: str | None = Non
             trained on, or a file is damaged.
     """
     (run,) = open_runs([run_dir])
-    number = best_round(run, tolerance) if round == "best" else select_rounds(run, [round])[0]
+    number = best_round(run, tolerance) if round == "best" else _finished(run, round)
     config = loading.config_of(run, data_dir=data_dir)
     directory = datasets.find(config)
     if provenance.recorded(run.path):
@@ -84,6 +84,17 @@ def of_run(run_dir: str | os.PathLike, round: str, *, data_dir: str | None = Non
             "trained_with": _environment(run), "exported_with": versions(),
         },
     )  # fmt: skip
+
+
+def _finished(run, round):
+    """The number of a finished round."""
+    count = run.finished_rounds()
+    if not (str(round).isdecimal() and int(round) < count):
+        raise InputError(
+            f"--round: expected best, or a finished round of {run.path}, 0 to {count - 1}. "
+            f"Received: {round}"
+        )
+    return int(round)
 
 
 def best_round(run: RunDir, tolerance: float) -> int:
