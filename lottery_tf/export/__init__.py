@@ -1,1 +1,1 @@
-"""Tickets as files: what is written (formats), how, and whether it runs elsewhere."""
+"""Tickets as files: plain, compacted and sparse copies of a network, and what they cost."""
