@@ -1,24 +1,25 @@
 """Lottery tickets by iterative magnitude pruning, in Keras 3 on TensorFlow.
 
 For any Keras model: masked(model), prune(model, fraction), rounds(model, rounds, fraction),
-unmasked(model). Of a finished run: load(run_dir, round).
+unmasked(model), summary(model). Of a finished run: load(run_dir, round).
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lottery_tf.fit import prune, rounds
+    from lottery_tf.fit import prune, rounds, summary
     from lottery_tf.masking import masked, unmasked
 
 __version__ = "0.1.0"
-__all__ = ["load", "masked", "prune", "rounds", "unmasked"]
+__all__ = ["load", "masked", "prune", "rounds", "summary", "unmasked"]
 
 _ROOMS = {
     "load": "analysis.loading",
     "masked": "masking",
     "prune": "fit",
     "rounds": "fit",
+    "summary": "fit",
     "unmasked": "masking",
 }
 

@@ -9,6 +9,7 @@ from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.replicates import means, over_runs
 from lottery_tf.analysis.reports import Findings, Output, publish
 from lottery_tf.errors import InputError
+from lottery_tf.method import dead_units
 from lottery_tf.output import figures
 from lottery_tf.store.files import parse_csv
 from lottery_tf.store.rounds import FinishedRound
@@ -35,23 +36,23 @@ def test_chance_is_the_overlap_of_random_masks():
 def test_outputs_and_inputs_without_weights():
     dense = np.array([[True, False, False], [True, True, False]])  # (inputs, outputs)
     counts = {"remaining": 3, "outputs": 3, "dead_outputs": 1, "unused_inputs": 0}
-    assert masks.count_alive("a/kernel", dense) == counts
+    assert dead_units.count_alive("a/kernel", dense) == counts
     kernel = np.zeros((3, 3, 2, 3), bool)
     kernel[1, 1, 0, 0] = True
     counts = {"remaining": 1, "outputs": 3, "dead_outputs": 2, "unused_inputs": 1}
-    assert masks.count_alive("a/kernel", kernel) == counts
+    assert dead_units.count_alive("a/kernel", kernel) == counts
     depthwise = np.zeros((3, 3, 4, 1), bool)
     depthwise[0, 0, 1, 0] = True
     counts = {"remaining": 1, "outputs": 4, "dead_outputs": 3, "unused_inputs": 3}
-    assert masks.count_alive("a/depthwise_kernel", depthwise) == counts
+    assert dead_units.count_alive("a/depthwise_kernel", depthwise) == counts
 
 
 def test_a_transposed_convolution_has_outputs_before_inputs():
     kernel = np.zeros((3, 3, 2, 5), bool)  # (height, width, outputs, inputs)
     kernel[1, 1, 0, :3] = True
     counts = {"remaining": 3, "outputs": 2, "dead_outputs": 1, "unused_inputs": 2}
-    assert masks.count_alive("a/kernel", kernel, transposed=True) == counts
-    (row,) = masks.layers({"a/kernel": kernel}, transposed={"a/kernel"})
+    assert dead_units.count_alive("a/kernel", kernel, transposed=True) == counts
+    (row,) = dead_units.layers({"a/kernel": kernel}, transposed={"a/kernel"})
     assert row["dead_outputs"] == 1
 
 
@@ -80,10 +81,10 @@ UPSAMPLING = {"down/kernel": (3, 3, 1, 4), "up/kernel": (2, 2, 3, 4), "square/ke
 def test_a_layer_collapses_with_fewer_weights_than_outputs():
     full = {"k": np.ones((10, 10), bool)}
     some = {"k": np.arange(100).reshape(10, 10) < 30}
-    (row,) = masks.layers(some, full)  # 100, 30, and 9 next
+    (row,) = dead_units.layers(some, full)  # 100, 30, and 9 next
     assert (row["density"], row["state"]) == (0.3, "collapsing")
-    assert masks.layers(full)[0]["state"] == ""
-    assert masks.layers({"k": ~full["k"]}, some)[0]["state"] == "collapsed"
+    assert dead_units.layers(full)[0]["state"] == ""
+    assert dead_units.layers({"k": ~full["k"]}, some)[0]["state"] == "collapsed"
 
 
 def test_the_report_of_masks(config, tmp_path):

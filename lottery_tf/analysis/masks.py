@@ -5,7 +5,7 @@ is the network built, which imports TensorFlow; its dataset is then looked for i
 default the run's.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from lottery_tf.analysis.replicates import group, labelled, over_matrices, over_
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Runs, check_same_experiment
 from lottery_tf.method import Array, Masks
+from lottery_tf.method.dead_units import layers
 from lottery_tf.method.pruning import density
 from lottery_tf.models import MODELS
 from lottery_tf.output import Columns, Row, figures
@@ -79,26 +80,6 @@ def chance(one: float, two: float) -> float:
     return one * two / (one + two - one * two)
 
 
-def count_alive(path: str, mask: Array, *, transposed: bool = False) -> dict[str, int]:
-    """{remaining, outputs, dead_outputs, unused_inputs} of a kernel's mask.
-
-    A dead output has no weight into it, an unused input none out of it. Kernels of dense and
-    convolution layers are (…, inputs, outputs); of transposed convolutions (…, outputs, inputs);
-    of depthwise ones (…, channels, multiplier), each of which is an output of one input.
-    """
-    alive = np.any(mask.reshape(-1, *mask.shape[-2:]), axis=0)  # (inputs, outputs)
-    if transposed:
-        alive = alive.T
-    depthwise = "depthwise" in path.rpartition("/")[2]
-    outputs_alive = alive if depthwise else alive.any(0)
-    return {
-        "remaining": int(mask.sum()),
-        "outputs": outputs_alive.size,
-        "dead_outputs": int((~outputs_alive).sum()),
-        "unused_inputs": int((~alive.any(1)).sum()),
-    }
-
-
 def transposed_kernels(run: RunDir, *, data_dir: str | None = None) -> set[str]:
     """The paths of the kernels of transposed convolutions.
 
@@ -121,31 +102,6 @@ def transposed_kernels(run: RunDir, *, data_dir: str | None = None) -> set[str]:
         if bias == (first,):
             transposed.add(path)
     return transposed
-
-
-def layers(masks: Masks, previous: Masks | None = None, *,
-           transposed: Collection[str] = ()) -> list[Row]:  # fmt: skip
-    """A row per layer: {layer, density, remaining, outputs, dead_outputs, unused_inputs, state}.
-
-    The state is "collapsed" without a weight, "collapsing" with fewer weights than outputs after
-    another pruning like the last one, else "".
-
-    Args:
-        masks: of a round.
-        previous: those of the round before; None in round 0.
-        transposed: the paths of the kernels of transposed convolutions.
-    """
-    rows = []
-    for path, mask in masks.items():
-        row: Row = {"layer": path, "density": float(mask.mean())}
-        row |= count_alive(path, mask, transposed=path in transposed)
-        before = int(previous[path].sum()) if previous else row["remaining"]
-        next_remaining = row["remaining"] ** 2 / before if before else 0
-        row["state"] = "collapsing" if next_remaining < row["outputs"] else ""
-        if not row["remaining"]:
-            row["state"] = "collapsed"
-        rows.append(row)
-    return rows
 
 
 def report_masks(

@@ -187,7 +187,8 @@ def in_float64(model: Any) -> Any:
         return type(layer).from_config(layer.get_config() | {"dtype": "float64"})
 
     try:
-        return keras.models.clone_model(model, clone_function=rebuild, recursive=True)
+        with keras_private.uncompiled(model):
+            return keras.models.clone_model(model, clone_function=rebuild, recursive=True)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise InputError(
             f"criterion: synflow computes in float64, but {model.name} cannot be rebuilt so: "

@@ -4,6 +4,7 @@ import dataclasses
 import fnmatch
 import fractions
 import math
+import numbers
 from collections.abc import Iterable, Mapping
 
 from lottery_tf.errors import InputError
@@ -44,15 +45,33 @@ class Amount:
     def __post_init__(self) -> None:
         if (self.fraction is None) == (self.density is None):
             raise InputError("Expected a fraction to prune or a density to leave: one of them.")
+        self._check_types()
         parts = {"fraction": self.fraction, "density": self.density, **self.layer_fractions}
         for name, value in parts.items():
-            if value is not None and not 0 < value < 1:
-                raise InputError(f"{name}: expected a number in (0, 1). Received: {value}")
+            if value is not None and not (isinstance(value, numbers.Real) and 0 < value < 1):
+                raise InputError(f"{name}: expected a number in (0, 1). Received: {value!r}")
         if self.scope not in SCOPES:
             raise InputError(f"scope: expected one of {SCOPES}. Received: {self.scope}")
         if self.layer_fractions and (self.scope != "layer" or self.fraction is None):
             raise InputError(
                 "layer_fractions: expected scope=layer, and a fraction for the other layers."
+            )
+
+    def _check_types(self):
+        if not isinstance(self.layer_fractions, Mapping):
+            raise InputError(
+                "layer_fractions: expected {layer: fraction}, as {'logits': 0.1}. Received: "
+                f"{self.layer_fractions!r}"
+            )
+        names = self.keep_dense  # a text would be taken for names of one letter
+        if not isinstance(names, tuple | list) or not all(isinstance(n, str) for n in names):
+            raise InputError(
+                f"keep_dense: expected names in a tuple, as ('logits',). Received: {names!r}"
+            )
+        least = self.min_layer_weights
+        if not isinstance(least, numbers.Integral) or least < 0:
+            raise InputError(
+                f"min_layer_weights: expected a whole number, at least 0. Received: {least!r}"
             )
 
 

@@ -83,24 +83,65 @@ CRITERIA: dict[str, Callable[..., Array]] = {
 ITERATIONS = {"synflow": 100}
 
 
-def needs(criterion: str) -> set[str]:
-    """The names of the evidence that a criterion is a function of.
+# What a criterion may be a function of.
+EVIDENCE = ("trained", "initial", "trained_gradient", "initial_gradient",
+            "initial_hessian_gradient", "initial_flow", "uniform")  # fmt: skip
+Criterion = str | Callable[..., Array]  # a key of CRITERIA, or a function like them
+
+
+def function_of(criterion: Criterion) -> Callable[..., Array]:
+    """The function that a criterion is.
 
     Raises:
         InputError: an unknown criterion.
     """
+    if callable(criterion):
+        return criterion
     if criterion not in CRITERIA:
         raise InputError(f"criterion: expected one of {list(CRITERIA)}. Received: {criterion}")
-    return set(inspect.signature(CRITERIA[criterion]).parameters)
+    return CRITERIA[criterion]
+
+
+def needs(criterion: Criterion) -> set[str]:
+    """The names of the evidence that a criterion is a function of: its parameters without default.
+
+    Raises:
+        InputError: an unknown criterion, or a parameter that is no evidence.
+    """
+    function = function_of(criterion)
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # of functions that are compiled
+        parameters = []
+    names = {one.name for one in parameters if one.default is inspect.Parameter.empty}
+    if not names or names - set(EVIDENCE):
+        raise InputError(
+            f"criterion: expected a function whose parameters are among {', '.join(EVIDENCE)}. "
+            f"Received: {name_of(criterion)}({', '.join(one.name for one in parameters)})"
+        )
+    return names
+
+
+def name_of(criterion: Criterion) -> str:
+    """A criterion's key, or module and name of the function that it is."""
+    if isinstance(criterion, str):
+        return criterion
+    name = getattr(criterion, "__qualname__", type(criterion).__qualname__)
+    return f"{getattr(criterion, '__module__', '')}.{name}"
+
+
+def iterations(criterion: Criterion) -> int:
+    """The prunings by which a density is reached, unless the user says another number."""
+    return ITERATIONS.get(criterion, 1) if isinstance(criterion, str) else 1
 
 
 def scores(
-    criterion: str, evidence: Mapping[str, Callable[[Masks], Weights]], masks: Masks
+    criterion: Criterion, evidence: Mapping[str, Callable[[Masks], Weights]], masks: Masks
 ) -> Weights:
     """The score of every prunable weight.
 
     Args:
-        criterion: a key of CRITERIA.
+        criterion: a key of CRITERIA, or a function like them.
         evidence: {name: a function of the masks that gives {path: array}}; what the criterion does
             not name is not gathered.
         masks: {kernel path: bool array}.
@@ -109,14 +150,14 @@ def scores(
         {kernel path: array of the kernel's shape}.
 
     Raises:
-        InputError: an unknown criterion, evidence that is not there, or a weight that is not
-            finite.
+        InputError: an unknown criterion, evidence that is not there, a weight that is not finite,
+            or scores of another shape, or that cannot be compared.
     """
     wanted = needs(criterion)
     if missing := sorted(wanted - evidence.keys()):
         raise InputError(
-            f"criterion: {criterion} needs {', '.join(missing)}, which is not there. Received: "
-            f"{', '.join(evidence)}"
+            f"criterion: {name_of(criterion)} needs {', '.join(missing)}, which is not there. "
+            f"Received: {', '.join(evidence)}"
         )
     gathered = {name: evidence[name](masks) for name in wanted}
     found = {}
@@ -126,5 +167,14 @@ def scores(
             if not np.isfinite(array).all():
                 raise InputError(f"Cannot prune {path}: its {name} holds a number that is not "
                                  "finite.")  # fmt: skip
-        found[path] = CRITERIA[criterion](**arrays)
+        found[path] = np.asarray(function_of(criterion)(**arrays))
+        if found[path].shape != masks[path].shape or np.isnan(found[path]).any():
+            raise InputError(
+                f"criterion: expected numbers of the shape {masks[path].shape}, that of {path}. "
+                f"{name_of(criterion)} gave {_in_words(found[path])}."
+            )
     return found
+
+
+def _in_words(scores):
+    return f"the shape {scores.shape}" if not np.isnan(scores).any() else "NaN"

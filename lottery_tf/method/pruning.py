@@ -27,7 +27,7 @@ def prune(
     masks: Masks,
     amount: Amount | float,
     *,
-    criterion: str = "magnitude",
+    criterion: criteria.Criterion = "magnitude",
     iterations: int | None = None,
     **evidence: Callable[[Masks], Weights],
 ) -> tuple[Masks, Threshold]:
@@ -39,7 +39,7 @@ def prune(
         trained: {path: array}, the weights as they are; others than those of `masks` are ignored.
         masks: {path: bool array} of the same shapes.
         amount: Amount; a number is the fraction to remove of all survivors together.
-        criterion: a key of criteria.CRITERIA.
+        criterion: a key of criteria.CRITERIA, or a function like them.
         iterations: prunings, each of which gathers the evidence anew under the masks so far; the
             survivors fall as a geometric series. Default: criteria.ITERATIONS, or 1.
         evidence: further evidence that criteria name: functions of the masks that give {path: array
@@ -51,7 +51,7 @@ def prune(
     Raises:
         InputError: an unknown criterion, evidence that is not there or finite; as `allocate`.
     """
-    iterations = criteria.ITERATIONS.get(criterion, 1) if iterations is None else iterations
+    iterations = criteria.iterations(criterion) if iterations is None else iterations
     if iterations < 1:
         raise InputError(f"iterations: expected at least 1. Received: {iterations}")
     amount = amount if isinstance(amount, Amount) else Amount(amount)

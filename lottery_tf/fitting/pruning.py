@@ -1,0 +1,115 @@
+"""`prune`: one pruning of a model in place."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from lottery_tf import masking
+from lottery_tf.fitting import checks
+from lottery_tf.method import Masks, Weights, pruning, streams
+from lottery_tf.method.allocation import Amount
+from lottery_tf.method.criteria import Criterion
+
+Data = tuple[Any, Any] | None  # (inputs, labels)
+
+
+def prune(
+    model: keras.Model,
+    fraction: float | None = None,
+    *,
+    density: float | None = None,
+    criterion: Criterion = "magnitude",
+    data: Data = None,
+    iterations: int | None = None,
+    initial: Weights | None = None,
+    seed: int = 0,
+    **where: Any,
+) -> float:
+    """Prunes a masked model in place, on top of what is pruned already; frozen layers stay.
+
+    A warning names a layer that has lost its last weights, and tells what part of all kernels is
+    masked where that is less than half.
+
+    Args:
+        model: as `masked` returns it.
+        fraction: part of the survivors to remove, in (0, 1); or
+        density: remaining / prunable weights to leave, in (0, 1).
+        criterion: a key of lottery_tf.method.criteria.CRITERIA, or a function like those.
+        data: (inputs, labels) for criteria that need gradients; of about ten examples per class.
+            Their loss is the one that the model is compiled with, else the cross-entropy of class
+            numbers; grasp expects logits.
+        iterations: prunings by which it is reached. Default: 100 for synflow, else 1.
+        initial: {variable path: array} before training, for criteria that compare with it. Default:
+            the weights as they are.
+        seed: of the criterion "random".
+        where: scope, layer_fractions, keep_dense and min_layer_weights, as of
+            lottery_tf.method.allocation.Amount.
+
+    Returns:
+        The density that is left.
+
+    Raises:
+        InputError: a value out of bounds, or a criterion that needs data without data.
+    """
+    checks.check_model(model, "prune")
+    checks.whole_number(0, seed=seed)
+    amount = checks.make_amount(fraction, density, where)
+    checks.check_evidence(model, criterion, data, iterations)
+    checks.Coverage.of(model).warn_if_small(stacklevel=2)
+    initial = initial or masking.get_weights(model)
+    before = checks.prunable(model)
+    masks, _ = pruned(model, amount, initial, data, 0, criterion=criterion, iterations=iterations,
+                      seed=seed)  # fmt: skip
+    checks.warn_of_death(before, masks, another=False, stacklevel=2)
+    weights = pruning.apply_masks(masking.get_weights(model), masks)
+    masking.set_weights(model, weights, masking.get_masks(model) | masks)
+    return pruning.density(masks)
+
+
+def pruned(model: keras.Model, amount: Amount, initial: Weights, data: Data, round: int, *,
+           criterion: Criterion, iterations: int | None,
+           seed: int) -> tuple[Masks, pruning.Threshold]:  # fmt: skip
+    """The masks of the kernels that are not frozen after a pruning; the model stays as it is."""
+    trained, masks = masking.get_weights(model), checks.prunable(model)
+    evidence = _evidence(model, initial, trained, data, seed, round)
+    by: Any = {"criterion": criterion, "iterations": iterations}
+    return pruning.prune(trained, masks, amount, **by, **evidence)
+
+
+def _evidence(model, initial, trained, data, seed, round):
+    """As training.evidence.Evidence.of gives it, of a user's model and data."""
+    held = masking.get_masks(model)
+
+    @functools.cache
+    def gradients():
+        from lottery_tf.masking.gradients import Gradients, cross_entropy
+
+        loss = functools.partial(model.compute_loss, None) if model.compiled else cross_entropy
+        return Gradients(model, *data, loss=loss)
+
+    def flow(masks):
+        from lottery_tf.masking.gradients import Flow, in_float64
+
+        copy = in_float64(model)
+        # A copy may name its nested variables otherwise; their order is the model's.
+        names = dict(zip(masking.variables(model), masking.variables(copy), strict=True))
+        of = Flow(copy).of(
+            {names[path]: array for path, array in initial.items()},
+            {names[path]: mask for path, mask in masks.items()},
+        )
+        return {path: of[names[path]] for path in masks}
+
+    evidence: dict[str, Callable[[Masks], Weights]] = {
+        "initial": lambda masks: initial,
+        "uniform": functools.partial(streams.uniform, seed, round),
+        "initial_gradient": lambda masks: gradients().mean(initial, masks, training=True),
+        "trained_gradient": lambda masks: gradients().mean(trained, masks, training=False),
+        "initial_hessian_gradient": lambda masks: gradients().hessian(initial, masks),
+        "initial_flow": flow,
+    }
+    # A network is computed with all of its masks, those of frozen layers too.
+    return {
+        name: lambda masks, gather=gather: gather(held | masks) for name, gather in evidence.items()
+    }
