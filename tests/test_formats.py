@@ -54,6 +54,20 @@ def two_inputs():
     return keras.Model([left, right], [first, second]), Options()
 
 
+def by_name():
+    """Inputs and outputs in dictionaries, whose order is not that of their names."""
+    one, other = keras.Input((12,), name="zeta"), keras.Input((3,), dtype="int64", name="alpha")
+    features = keras.layers.Concatenate()([one, keras.ops.cast(other, "float32")])
+    outputs = {"y": keras.layers.Dense(4)(features), "b": keras.layers.Dense(2)(features)}
+    return keras.Model({"zeta": one, "alpha": other}, outputs), Options()
+
+
+def sequential():
+    """One that is built, and was never called."""
+    layers = [keras.Input((12,), name="row"), keras.layers.Dense(9), keras.layers.Dense(4)]
+    return keras.Sequential(layers), Options()
+
+
 def transformer():
     tokens = keras.Input((10,), dtype="int32", name="tokens")
     features = keras.layers.Embedding(30, 16)(tokens)
@@ -104,7 +118,9 @@ def require(name):
         pytest.importorskip(package)
 
 
-@pytest.mark.parametrize("make", [dense, convolutions, two_inputs, transformer])
+@pytest.mark.parametrize(
+    "make", [dense, convolutions, two_inputs, by_name, sequential, transformer]
+)
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_export_gives_what_the_model_gives(name, make, tmp_path, in_process):
     require(name)
@@ -220,6 +236,17 @@ def test_what_the_runtime_refuses_is_named(tmp_path, monkeypatch):
     said = "weights sparse and float16: the runtime refuses .* Add --dense. XNNPACK failed"
     with pytest.raises(InputError, match=said):
         formats.write("litert", model, tmp_path, Options("float16", images=True))
+
+
+def test_operations_that_litert_lacks_are_not_answered_by_dense(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise InputError("Select TensorFlow op(s) are not supported by this interpreter.")
+
+    monkeypatch.setattr(fresh, "run", refuse)
+    model, *_ = pruned(dense)
+    with pytest.raises(InputError, match="needs operations of TensorFlow") as caught:
+        formats.write("litert", model, tmp_path, Options(images=True))
+    assert "--dense" not in str(caught.value)
 
 
 def test_what_the_runtime_computes_wrongly_is_named(tmp_path, monkeypatch):
