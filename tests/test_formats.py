@@ -1,6 +1,7 @@
 """Every format gives what the model gives, for networks of several kinds."""
 
 import json
+import os
 import re
 import warnings
 
@@ -13,6 +14,7 @@ from lottery_tf.export import formats, fresh, lite, npz, runner, signatures
 from lottery_tf.export.options import Options
 from lottery_tf.models.layers import PadChannels
 from lottery_tf.models.normalization import FusedBatchNormalization
+from tests.conftest import ROOT
 
 FORMATS = ["keras", "litert", "npz", "onnx"]
 IMAGES = Options(images=True, assets={"classes.txt": "zero\none\n"})
@@ -148,6 +150,13 @@ def test_an_export_runs_where_the_package_cannot_be_imported(name, tmp_path):
     times = fresh.time(name, [tmp_path, tmp_path], {"images": inputs["images"][:1]})
     assert len(times) == 2
     assert 0 < min(times) < 1000
+
+
+def test_the_package_cannot_be_imported_in_a_fresh_process(tmp_path, monkeypatch):
+    (tmp_path / "onnxruntime.py").write_text("import lottery_tf\n")  # a runtime that asks for it
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    with pytest.raises(InputError, match="import of lottery_tf halted"):
+        fresh.run("onnx", tmp_path, {"images": np.zeros((1, 2))})
 
 
 @pytest.mark.parametrize(
