@@ -1,6 +1,7 @@
 """Every format gives what the model gives, for networks of several kinds."""
 
 import json
+import os
 import re
 import warnings
 
@@ -13,6 +14,7 @@ from lottery_tf.export import formats, fresh, lite, npz, runner, signatures
 from lottery_tf.export.options import Options
 from lottery_tf.models.layers import PadChannels
 from lottery_tf.models.normalization import FusedBatchNormalization
+from tests.conftest import ROOT
 
 FORMATS = ["keras", "litert", "npz", "onnx"]
 IMAGES = Options(images=True, assets={"classes.txt": "zero\none\n"})
@@ -52,6 +54,20 @@ def two_inputs():
     first = keras.layers.Dense(5, name="first")(features)
     second = keras.layers.Dense(20, activation="tanh", name="second")(features)
     return keras.Model([left, right], [first, second]), Options()
+
+
+def by_name():
+    """Inputs and outputs in dictionaries, whose order is not that of their names."""
+    one, other = keras.Input((12,), name="zeta"), keras.Input((3,), dtype="int64", name="alpha")
+    features = keras.layers.Concatenate()([one, keras.ops.cast(other, "float32")])
+    outputs = {"y": keras.layers.Dense(4)(features), "b": keras.layers.Dense(2)(features)}
+    return keras.Model({"zeta": one, "alpha": other}, outputs), Options()
+
+
+def sequential():
+    """One that is built, and was never called."""
+    layers = [keras.Input((12,), name="row"), keras.layers.Dense(9), keras.layers.Dense(4)]
+    return keras.Sequential(layers), Options()
 
 
 def transformer():
@@ -104,7 +120,9 @@ def require(name):
         pytest.importorskip(package)
 
 
-@pytest.mark.parametrize("make", [dense, convolutions, two_inputs, transformer])
+@pytest.mark.parametrize(
+    "make", [dense, convolutions, two_inputs, by_name, sequential, transformer]
+)
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_export_gives_what_the_model_gives(name, make, tmp_path, in_process):
     require(name)
@@ -132,6 +150,13 @@ def test_an_export_runs_where_the_package_cannot_be_imported(name, tmp_path):
     times = fresh.time(name, [tmp_path, tmp_path], {"images": inputs["images"][:1]})
     assert len(times) == 2
     assert 0 < min(times) < 1000
+
+
+def test_the_package_cannot_be_imported_in_a_fresh_process(tmp_path, monkeypatch):
+    (tmp_path / "onnxruntime.py").write_text("import lottery_tf\n")  # a runtime that asks for it
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+    with pytest.raises(InputError, match="import of lottery_tf halted"):
+        fresh.run("onnx", tmp_path, {"images": np.zeros((1, 2))})
 
 
 @pytest.mark.parametrize(
@@ -220,6 +245,17 @@ def test_what_the_runtime_refuses_is_named(tmp_path, monkeypatch):
     said = "weights sparse and float16: the runtime refuses .* Add --dense. XNNPACK failed"
     with pytest.raises(InputError, match=said):
         formats.write("litert", model, tmp_path, Options("float16", images=True))
+
+
+def test_operations_that_litert_lacks_are_not_answered_by_dense(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise InputError("Select TensorFlow op(s) are not supported by this interpreter.")
+
+    monkeypatch.setattr(fresh, "run", refuse)
+    model, *_ = pruned(dense)
+    with pytest.raises(InputError, match="needs operations of TensorFlow") as caught:
+        formats.write("litert", model, tmp_path, Options(images=True))
+    assert "--dense" not in str(caught.value)
 
 
 def test_what_the_runtime_computes_wrongly_is_named(tmp_path, monkeypatch):

@@ -15,13 +15,15 @@ from lottery_tf.errors import InputError
 from lottery_tf.export import runner
 from lottery_tf.method import Array
 
+# Formats that hold the Keras model as it is: of a run's network they give no probabilities.
+LOGITS_ALONE = ("keras", "npz")
+
 
 def run(name: str, directory: pathlib.Path, inputs: Mapping[str, Array],
         batch_size: int = 256) -> dict[str, Array]:  # fmt: skip
     """What an export gives: {output: (examples, …)}.
 
-    A runtime that ends its process, as XNNPACK may, ends that one and not this. The Keras model of
-    `keras` and `npz` gives the outputs that it has: of a run's network the logits alone.
+    A runtime that ends its process, as XNNPACK may, ends that one and not this.
 
     Args:
         name: a key of formats.FORMATS.

@@ -6,6 +6,7 @@ import pathlib
 import keras
 
 from lottery_tf.errors import InputError
+from lottery_tf.export import signatures
 from lottery_tf.export.options import Options
 from lottery_tf.export.served import write_assets
 from lottery_tf.masking import keras_private
@@ -39,8 +40,8 @@ def of_keras(model: keras.Model, options: Options) -> keras.Model:
         weights = model.get_weights()
         model = keras.models.clone_model(model, clone_function=_plain, recursive=True)
         model.set_weights(weights)
-    if options.images and model.output_names != ["logits"]:
-        logits = keras.layers.Identity(name="logits")(model.output)
+    if options.images and signatures.output_names(model) != ["logits"]:
+        logits = keras.layers.Identity(name="logits")(model.outputs[0])
         model = keras.Model(model.inputs, logits, name=model.name)
     ours = sorted(set(_registered_here(json.loads(model.to_json()))))
     if ours:

@@ -66,14 +66,18 @@ def _rebuilt(stored, name):
 def _of_keras(model):
     import keras
 
-    structure, names = model.output, model.output_names
-    count = len(keras.tree.flatten(structure))
+    # As signatures.py names outputs, which this process cannot import.
+    sequential = isinstance(model, keras.Sequential)
+    structure = model.outputs[0] if sequential else model.output
+    names = [model.layers[-1].name] if sequential else model.output_names
     names = sorted(structure) if isinstance(structure, dict) else names
-    if len(set(names)) != count:
+    count = len(keras.tree.flatten(structure))
+    if len(set(names)) != count or len(names) != count:
         names = [f"output_{index}" for index in range(count)]
 
     def call(inputs):
-        given = keras.tree.pack_sequence_as(model.input, list(inputs.values()))
+        flat = list(inputs.values())
+        given = flat[0] if sequential else keras.tree.pack_sequence_as(model.input, flat)
         outputs = keras.tree.flatten(model.predict_on_batch(given))
         return dict(zip(names, outputs, strict=True))
 

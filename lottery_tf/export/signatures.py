@@ -28,7 +28,11 @@ def input_names(model: keras.Model) -> list[str]:
 
 def packed(model: keras.Model, inputs: dict[str, Any]) -> Any:
     """{name: tensor} in the structure that a model takes."""
-    return keras.tree.pack_sequence_as(model.input, [inputs[name] for name in input_names(model)])
+    flat = [inputs[name] for name in input_names(model)]
+    # A sequential model has one input, and knows no structure before it is called.
+    if isinstance(model, keras.Sequential):
+        return flat[0]
+    return keras.tree.pack_sequence_as(model.input, flat)
 
 
 def outputs(model: keras.Model, found: Any, *, of_run: bool) -> dict[str, Any]:
@@ -48,12 +52,18 @@ def outputs(model: keras.Model, found: Any, *, of_run: bool) -> dict[str, Any]:
 
 def output_names(model: keras.Model) -> list[str]:
     """The names of a model's outputs: the keys of a dictionary, or those of the last layers."""
-    structure = model.output
-    names = sorted(structure) if isinstance(structure, dict) else list(model.output_names)
+    structure = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
+    names = sorted(structure) if isinstance(structure, dict) else _layer_names(model)
     count = len(keras.tree.flatten(structure))
     if len(set(names)) == len(names) == count:
         return names
     return [f"output_{index}" for index in range(count)]
+
+
+def _layer_names(model):
+    if isinstance(model, keras.Sequential):
+        return [model.layers[-1].name]
+    return list(model.output_names)
 
 
 def random_inputs(model: keras.Model, examples: int) -> dict[str, Array]:

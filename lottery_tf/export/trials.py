@@ -34,6 +34,8 @@ def check(name: str, network: keras.Model, directory: pathlib.Path, inputs: Mapp
     try:
         found = fresh.run(name, directory, few)
     except InputError as error:
+        if "Select TensorFlow op" in str(error):  # of LiteRT, whose converter puts them in
+            advice = " The model needs operations of TensorFlow that the runtime does not have."
         raise InputError(f"{what}: the runtime refuses what was written.{advice} {error}") from None
     expected = network.predict_on_batch(list(few.values()))
     for key, array in expected.items():
