@@ -1,7 +1,7 @@
 """Lottery tickets by iterative magnitude pruning, in Keras 3 on TensorFlow.
 
-For any Keras model: masked(model), prune(model, fraction), rounds(model, rounds, fraction). Of a
-finished run: load(run_dir, round).
+For any Keras model: masked(model), prune(model, fraction), rounds(model, rounds, fraction),
+unmasked(model). Of a finished run: load(run_dir, round).
 """
 
 import importlib
@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lottery_tf.fit import prune, rounds
-    from lottery_tf.masking import masked
+    from lottery_tf.masking import masked, unmasked
 
 __version__ = "0.1.0"
-__all__ = ["load", "masked", "prune", "rounds"]
+__all__ = ["load", "masked", "prune", "rounds", "unmasked"]
 
-_ROOMS = {"load": "analysis.loading", "masked": "masking", "prune": "fit", "rounds": "fit"}
+_ROOMS = {
+    "load": "analysis.loading",
+    "masked": "masking",
+    "prune": "fit",
+    "rounds": "fit",
+    "unmasked": "masking",
+}
 
 
 def __getattr__(name: str) -> Any:
