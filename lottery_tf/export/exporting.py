@@ -61,7 +61,8 @@ def _prepared(ticket, choices):
     if choices.compact:
         from lottery_tf.export.compaction import compact
 
-        plain, report["compaction"] = compact(plain)
+        plain, done = compact(plain)
+        report["compaction"] = done.as_dict()
     if choices.sparse_matmul == "auto":
         from lottery_tf.export import sparse_products
 
