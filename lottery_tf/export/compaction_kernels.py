@@ -135,8 +135,7 @@ class Linear:
         strides = math.prod(np.ravel(self.config.get("strides", 1)).tolist())
         saved = (count - len(used)) * taps * outputs / (1 if self.transposed else strides)
         cost = len(used) * (GATHER_DENSE if taps == 1 else GATHER_CONV)
-        # Keras's masks of time steps pass through layers, but not through operations.
-        if not len(used) or saved <= cost or keras_private.has_mask(tensor):
+        if not len(used) or saved <= cost:
             return tensor, kernel
         taken = keras.ops.take(tensor, used.tolist(), axis=-1)
         keras_private.rename(taken, f"{self.name}_used_inputs")

@@ -168,11 +168,6 @@ def rename(tensor: keras.KerasTensor, name: str) -> None:
     tensor._keras_history.operation.name = name
 
 
-def has_mask(tensor: keras.KerasTensor) -> bool:
-    """Whether Keras masks time steps of a tensor, as Embedding(mask_zero=True) asks."""
-    return getattr(tensor, "_keras_mask", None) is not None
-
-
 def projections(attention: keras.Layer) -> dict[str, keras.Layer]:
     """{name: layer} of the dense layers inside a MultiHeadAttention or GroupQueryAttention."""
     names = ("query", "key", "value", "gate", "output")
