@@ -58,6 +58,29 @@ class Report:
         pairs = [getattr(layer, what) for layer in self.layers.values()]
         return sum(before for before, _ in pairs), sum(after for _, after in pairs)
 
+    def lines(self) -> list[str]:
+        """The report for people."""
+        found = [
+            "compacted: multiply-adds {:,} -> {:,}, weights {:,} -> {:,}".format(
+                *self.total("products"), *self.total("weights")
+            )
+        ]
+        for name, layer in self.layers.items():
+            if layer.weights[0] != layer.weights[1]:
+                units, weights, products = (
+                    f"{before:,} -> {after:,}"
+                    for before, after in (layer.units, layer.weights, layer.products)
+                )
+                found.append(f"  {name}: units {units}, weights {weights}, products {products}")
+        found += [f"  {name}: {why}" for name, why in self.removed.items()]
+        found += [f"  {name} is left as it is: {why}" for name, why in self.left.items()]
+        found += [f"  {name} is not counted: {why}" for name, why in self.not_counted.items()]
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report for a JSON file, and its lines."""
+        return dataclasses.asdict(self) | {"lines": self.lines()}
+
 
 def compact(model: Any) -> tuple[keras.Model, Report]:
     """(A smaller functional model with the same inputs and outputs, what was done).
@@ -110,7 +133,9 @@ def _build(model, graph, steps, facts, kept):
 
 def _input(tensor):
     """A new input of the same name, shape and dtype."""
-    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name)
+    return keras.Input(
+        batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name, sparse=tensor.sparse
+    )
 
 
 def _units(graph):

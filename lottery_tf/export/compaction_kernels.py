@@ -22,9 +22,9 @@ ELEMENTWISE = {
     and name not in MIXING | {"get", "serialize", "deserialize"}
 }  # fmt: skip
 
-# Gathering a number costs as much time as this many multiply-adds of a matrix product
-# (TensorFlow 2.21 on a CPU: 4.5 ns and 35 ps); taken twice, so that it is no loss elsewhere.
-GATHER = 256
+# Gathering a number takes as long as this many multiply-adds of a dense layer, and of a convolution
+# with several taps, whose multiply-adds are faster (measured: TensorFlow 2.21, two CPU cores).
+GATHER_DENSE, GATHER_CONV = 256, 600
 
 
 def elementwise(activation: Any) -> bool:
@@ -134,10 +134,11 @@ class Linear:
         taps, count, outputs = kernel.shape
         strides = math.prod(np.ravel(self.config.get("strides", 1)).tolist())
         saved = (count - len(used)) * taps * outputs / (1 if self.transposed else strides)
-        if not len(used) or saved <= GATHER * len(used):
+        cost = len(used) * (GATHER_DENSE if taps == 1 else GATHER_CONV)
+        if not len(used) or saved <= cost:
             return tensor, kernel
         taken = keras.ops.take(tensor, used.tolist(), axis=-1)
-        keras_private.rename(taken, f"{self.name}_inputs")
+        keras_private.rename(taken, f"{self.name}_used_inputs")
         return taken, kernel[:, used]
 
     def _sized(self, outputs, biased):

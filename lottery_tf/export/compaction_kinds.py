@@ -15,8 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from lottery_tf.errors import InputError
 from lottery_tf.export.graph import Call, Slot
-from lottery_tf.masking import keras_private
+from lottery_tf.masking import copying, keras_private
 from lottery_tf.method import Array
 
 
@@ -219,19 +220,29 @@ def rebuild(call: Call, tensors: Sequence[Any], made: dict[int, Any]) -> Any:
     """A call as it is on new tensors.
 
     Args:
-        made: {id of an original layer: its copy}; a shared layer is copied once.
+        made: {id of an original layer: its copy}, to which new ones are added; a shared layer is
+            copied once.
+
+    Raises:
+        InputError: the layer cannot be rebuilt.
     """
     layer = call.layer
-    if isinstance(layer, keras.layers.Layer):
-        layer = made.get(id(call.layer)) or type(layer).from_config(
-            layer.get_config() | {"name": call.name}
-        )
     args, kwargs = keras.tree.map_structure(
         lambda argument: tensors[argument.index] if isinstance(argument, Slot) else argument,
         (call.args, call.kwargs),
     )
-    result = layer(*args, **kwargs)
-    if isinstance(layer, keras.layers.Layer) and id(call.layer) not in made:
-        layer.set_weights(call.layer.get_weights())
-        made[id(call.layer)] = layer
+    if not isinstance(layer, keras.layers.Layer):  # an operation of keras.ops has no state
+        return layer(*args, **kwargs)
+    if id(layer) in made:
+        return made[id(layer)](*args, **kwargs)
+    try:
+        copy = made[id(layer)] = type(layer).from_config(layer.get_config() | {"name": call.name})
+        result = copy(*args, **kwargs)
+        copying.copy_state(layer, copy)
+        copy.set_weights(layer.get_weights())
+    except Exception as error:  # whatever Keras and the user's class raise
+        raise InputError(
+            f"The layer {call.name}, a {type(layer).__name__}, cannot be rebuilt. Give it "
+            f"get_config and from_config. {type(error).__name__}: {error}"
+        ) from error
     return result

@@ -62,7 +62,7 @@ def _prepared(ticket, choices):
         from lottery_tf.export.compaction import compact
 
         plain, done = compact(plain)
-        report["compaction"] = dataclasses.asdict(done)
+        report["compaction"] = done.as_dict()
     if choices.sparse_matmul == "auto":
         from lottery_tf.export import sparse_products
 

@@ -99,7 +99,8 @@ def _einsum(call, inputs, output):
     """Each weight is used once for each combination of the letters that it does not have."""
     left, result = call.layer.equation.replace(" ", "").split("->")
     features, weights = left.split(",")
-    sizes = _letters(features, inputs[0]) | _letters(result, output)
+    # Keras leaves lengths out of the output's shape that the input's has.
+    sizes = _letters(result, output) | _letters(features, inputs[0])
     free = {letter for letter in features + result if letter not in weights + "."}
     kernel = keras.ops.convert_to_numpy(call.layer.kernel)
     return _of(kernel, math.prod(sizes[letter] for letter in free) * sizes.get("...", 1))

@@ -14,11 +14,6 @@ LAYERS = {
     "alive": ("alive", "{:,}"),
     "density": ("density", "{:.2%}"),
 }
-COMPACTED = {
-    "layer": ("layer", "{}"),
-    "units": ("units", "{}"),
-    "products": ("multiply-adds", "{}"),
-}
 SPARSE = {
     "layer": ("layer", "{}"),
     "density": ("density", "{:.2%}"),
@@ -54,25 +49,10 @@ def show(report: dict[str, Any]) -> None:
     tables.show(report["layers"], LAYERS)
     if rows := report.get("sparse_products"):
         tables.show(rows, SPARSE)
-    if compaction := report.get("compaction"):
-        _show_compaction(compaction)
+    for line in report.get("compaction", {}).get("lines", ()):
+        print(line)
     for line in _lines(report):
         print(line)
-
-
-def _show_compaction(compaction):
-    rows = [
-        {
-            "layer": layer,
-            "units": " → ".join(map(str, change["units"])),
-            "products": " → ".join(f"{count:,}" for count in change["products"]),
-        }
-        for layer, change in compaction["layers"].items()
-    ]
-    tables.show(rows, COMPACTED)
-    for title in ("removed", "left"):
-        for layer, why in compaction[title].items():
-            print(f"{title}: {layer}: {why}")
 
 
 def _lines(report):

@@ -32,7 +32,7 @@ def copy(model: Any, weights: list[Array], *, plain: bool = False) -> Any:
     try:
         with _uncompiled(model):
             new = _structure(model, plain)
-        _copy_state(model, new)
+        copy_state(model, new)
         new.set_weights(weights)
     except Exception as error:  # whatever Keras and the user's classes raise
         raise InputError(
@@ -80,7 +80,7 @@ def _uncompiled(model: Any) -> Iterator[None]:
         model.compiled = compiled
 
 
-def _copy_state(model, new):
+def copy_state(model: keras.Layer, new: keras.Layer) -> None:
     """Gives the layers of a copy what their own ways of saving keep outside of weights."""
     layers = map(keras_private.flatten_layers, (model, new))
     for old_layer, new_layer in zip(*layers, strict=True):

@@ -78,7 +78,7 @@ class MaskedInside(keras_private.AfterBuild, _Mixin):
         if not known or name != keras_private.class_name(known):
             known = keras_private.find_class(name, custom_objects)
         subclass = masked_inside(known)
-        layer = super(subclass, subclass).from_config(config)
+        layer = super(MaskedInside, subclass).from_config(config)  # of `known`
         if layer.built:
             mask_inside(layer)
         return layer

@@ -88,6 +88,17 @@ def shares_layers(model: keras.Layer) -> bool:
     return len(layers) > len(set(layers))
 
 
+def as_loaded(model: keras.Model) -> keras.Model:
+    """A new model as Keras rebuilds it from a file, where the user's classes are known."""
+    kinds = [getattr(layer, "plain", type(layer)) for layer in flatten_layers(model)]
+    with serialization_lib.ObjectSharingScope():
+        config = serialization_lib.serialize_keras_object(model)
+    with serialization_lib.ObjectSharingScope():
+        return serialization_lib.deserialize_keras_object(
+            config, custom_objects={kind.__name__: kind for kind in kinds}, safe_mode=False
+        )
+
+
 def signature(model: keras.Model) -> Any:
     """The structure of KerasTensors that a model takes, or None if that is not known."""
     functional = getattr(model, "_functional", model)  # a sequential model holds a functional one

@@ -1,12 +1,13 @@
 """A masked copy of any functional or sequential Keras 3 model."""
 
 import warnings
+from typing import Any
 
 import keras
 
 from lottery_tf.errors import InputError
-from lottery_tf.masking import comparing, copying, network
-from lottery_tf.masking.inside import mask_inside
+from lottery_tf.masking import comparing, copying, keras_private, network
+from lottery_tf.masking.inside import MaskedInside, mask_inside
 
 
 def masked(model: keras.Model) -> keras.Model:
@@ -30,11 +31,35 @@ def masked(model: keras.Model) -> keras.Model:
     mask_inside(copy)
     network.variables(copy)  # nothing to prune, or two variables of one path, are errors
     comparing.check_same(model, copy)
+    _check_saving(copy)
     _compile(model, copy)
     dense = left_dense(copy)
     if dense:
         warnings.warn(f"Left dense in {model.name}: {', '.join(dense)}", stacklevel=2)
     return copy
+
+
+def _check_saving(copy):
+    """InputError if a copy would lose masks when it is saved and loaded."""
+    own = [x for x in keras_private.flatten_layers(copy) if isinstance(x, MaskedInside)]
+    if not own:
+        return  # Keras's layers and ours are known to do
+    expected = [kernel.variable.shape for kernel in network.kernels(copy).values()]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # loading tells them again
+            loaded = network.kernels(keras_private.as_loaded(copy))
+        found: Any = [kernel.variable.shape for kernel in loaded.values()]
+    except Exception as error:  # whatever Keras and the user's classes raise
+        found = error
+    if found != expected:
+        names = ", ".join(sorted({layer.plain.__name__ for layer in own}))
+        raise InputError(
+            f"masked: {copy.name} could be saved, but not loaded with its masks, which lie inside "
+            f"{names}: expected {len(expected)} masks. Received: "
+            f"{found if isinstance(found, Exception) else len(found)}. Let from_config make "
+            "cls(**config), and build or call make the same layers each time."
+        )
 
 
 def _compile(model, copy):
