@@ -1,7 +1,8 @@
 """Lottery tickets by iterative magnitude pruning, in Keras 3 on TensorFlow.
 
 For any Keras model: masked(model), prune(model, fraction), rounds(model, rounds, fraction),
-unmasked(model). Of a finished run: load(run_dir, round).
+unmasked(model), apply_masks(model). Of a
+finished run: load(run_dir, round).
 """
 
 import importlib
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lottery_tf.fit import prune, rounds
-    from lottery_tf.masking import masked, unmasked
+    from lottery_tf.masking import apply_masks, masked, unmasked
 
 __version__ = "0.1.0"
-__all__ = ["load", "masked", "prune", "rounds", "unmasked"]
+__all__ = ["apply_masks", "load", "masked", "prune", "rounds", "unmasked"]
 
 _ROOMS = {
+    "apply_masks": "masking",
     "load": "analysis.loading",
     "masked": "masking",
     "prune": "fit",

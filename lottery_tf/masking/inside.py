@@ -98,7 +98,8 @@ def masked_inside(base: Any) -> Any:
         "plain": base,
         "get_config": get_config,
     }
-    subclass = type(f"Masked{base.__name__}", (MaskedInside, base), members)
+    # Of the same name, after which Keras names places in files of weights.
+    subclass = type(base.__name__, (MaskedInside, base), members)
     # All of them bear the name under which the mixin is found.
     register = keras.saving.register_keras_serializable("lottery_tf", "MaskedInside")
     register(subclass)

@@ -49,7 +49,7 @@ class Masked(_Mixin):
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
-        self.add_masks()
+        keras_private.add_weights(self, self.add_masks)  # LoRA locks the layer while it is built
 
     def add_masks(self) -> None:
         """Gives every kernel of a built layer a mask that keeps all of it."""
@@ -91,7 +91,12 @@ class Masked(_Mixin):
         """Loads what a plain layer saved, or a masked one of an earlier version with its masks."""
         if not self.built:
             return super().load_own_variables(store)
-        arrays = {name: store[name] for name in store.keys()}  # noqa: SIM118 (h5py's groups)
+        arrays = keras_private.saved_arrays(store, self)
+        if not arrays:
+            raise ValueError(
+                f"{self.name}: the file holds no weights in its place. If it is of a plain model, "
+                "load it into that, before lottery_tf.masked."
+            )
         dense = {kernel.mask.name: np.ones(kernel.mask.shape, bool) for kernel in self.kernels}
         if self.saves_kernels_alone:
             arrays = dense | arrays
@@ -155,7 +160,8 @@ def _masked_property(base, name):
         if not inherited and name not in self.__dict__:
             raise AttributeError(f"{self.name} has no {name} before it is built.")
         kernel = inherited.fget(self) if inherited else self.__dict__[name]
-        return _select(getattr(self, _mask_name(name)), kernel)
+        mask = self.__dict__.get(_mask_name(name))
+        return kernel if mask is None else _select(mask, kernel)  # none while it is built
 
     def put(self, variable):
         self.__dict__[name] = variable
