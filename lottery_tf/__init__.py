@@ -1,11 +1,11 @@
 """Lottery tickets by iterative magnitude pruning, in Keras 3 on TensorFlow.
 
 For any Keras model: masked(model), prune(model, fraction), rounds(model, rounds, fraction),
-unmasked(model), apply_masks(model). Of a
-finished run: load(run_dir, round).
+unmasked(model), apply_masks(model). Of a finished run: load(run_dir, round).
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,3 +30,14 @@ def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return getattr(importlib.import_module(f"lottery_tf.{_ROOMS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _register() -> None:
+    """Tells Keras, where it is there already, the layers that saved models may ask for."""
+    if "keras" in sys.modules:
+        importlib.import_module("lottery_tf.masking")
+    if "keras" in sys.modules and "tensorflow" in sys.modules:
+        importlib.import_module("lottery_tf.models.layers")
+
+
+_register()

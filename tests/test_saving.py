@@ -11,7 +11,9 @@ import pytest
 
 import lottery_tf
 from lottery_tf import masking
+from lottery_tf.errors import InputError
 from lottery_tf.masking import layers, optimizer_state
+from lottery_tf.models.normalization import FusedBatchNormalization
 from tests.conftest import ROOT
 from tests.networks import every_layer
 
@@ -213,3 +215,35 @@ def run(code, directory):
     return subprocess.run(
         [sys.executable, "-c", code], cwd=directory, env=environment, capture_output=True, text=True
     )
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_another_process_loads_after_import_lottery_tf_alone(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((6, 6, 1)), FusedBatchNormalization(), keras.layers.Conv2D(4, 3)]
+    )
+    pruned(model).save(tmp_path / "model.keras")
+    load = "keras.models.load_model('model.keras')"
+    found = run(f"import keras, lottery_tf; print(type({load}.layers[1]).__name__)", tmp_path)
+    assert found.stdout.endswith("MaskedConv2D\n"), found.stderr
+    pruned(dense()).save(tmp_path / "model.keras")
+    without = run(f"import keras; {load}", tmp_path)
+    assert without.stderr.rstrip()[-400:].count("import lottery_tf.masking")
+
+
+def test_masks_need_a_backend_that_holds_them(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(InputError, match=r"tensorflow and torch.*Received: jax.*KERAS_BACKEND"):
+        lottery_tf.masked(dense())
+
+
+def test_what_is_no_built_masked_model_is_named():
+    for function in (lottery_tf.prune, lottery_tf.masked, lottery_tf.unmasked):
+        options = [0.5] if function is lottery_tf.prune else []
+        for wrong in ("a string", None, 3, keras.Sequential):
+            with pytest.raises(InputError, match=r"xpected a.* Keras model.* Received: "):
+                function(wrong, *options)
+    late = keras.Sequential([masking.MaskedDense(3, name="late")])
+    with pytest.raises(InputError, match=r"not built: late. Begin it with a keras.Input"):
+        lottery_tf.prune(late, 0.5)

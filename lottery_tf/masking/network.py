@@ -16,10 +16,20 @@ def kernels(network: Any) -> dict[str, Kernel]:
     """{path: Kernel} of the prunable weights of a network, in the order of its layers.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, it is not built, or no network.
     """
+    if not isinstance(network, keras.Layer):
+        raise InputError(
+            f"Expected a Keras model, as lottery_tf.masked returns it. Received: {network!r}"
+        )
     layers = keras_private.flatten_layers(network)
-    found = [x for layer in layers if isinstance(layer, Masked) for x in layer.kernels]
+    holders = [layer for layer in layers if isinstance(layer, Masked)]
+    if not_built := [layer.name for layer in holders if not layer.built]:
+        raise InputError(
+            f"{network.name} is not built: {', '.join(not_built)}. Begin it with a keras.Input, or "
+            "call it once on data."
+        )
+    found = [kernel for layer in holders for kernel in layer.kernels]
     if not found:
         raise InputError(
             f"The network {network.name} has nothing to prune. Use masked layers, as MaskedDense, "
