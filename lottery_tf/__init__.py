@@ -1,20 +1,22 @@
 """Lottery tickets by iterative magnitude pruning, in Keras 3 on TensorFlow.
 
 For any Keras model: masked(model), prune(model, fraction), rounds(model, rounds, fraction),
-unmasked(model), summary(model). Of a finished run: load(run_dir, round).
+unmasked(model), apply_masks(model), summary(model). Of a finished run: load(run_dir, round).
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lottery_tf.fit import prune, rounds, summary
-    from lottery_tf.masking import masked, unmasked
+    from lottery_tf.masking import apply_masks, masked, unmasked
 
 __version__ = "0.1.0"
-__all__ = ["load", "masked", "prune", "rounds", "summary", "unmasked"]
+__all__ = ["apply_masks", "load", "masked", "prune", "rounds", "summary", "unmasked"]
 
 _ROOMS = {
+    "apply_masks": "masking",
     "load": "analysis.loading",
     "masked": "masking",
     "prune": "fit",
@@ -29,3 +31,14 @@ def __getattr__(name: str) -> Any:
     if name in _ROOMS:
         return getattr(importlib.import_module(f"lottery_tf.{_ROOMS[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _register() -> None:
+    """Tells Keras, where it is there already, the layers that saved models may ask for."""
+    if "keras" in sys.modules:
+        importlib.import_module("lottery_tf.masking")
+    if "keras" in sys.modules and "tensorflow" in sys.modules:
+        importlib.import_module("lottery_tf.models.layers")
+
+
+_register()

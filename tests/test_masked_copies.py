@@ -7,7 +7,7 @@ import pytest
 import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking import comparing, keras_private
+from lottery_tf.masking import comparing, keras_private, optimizer_state
 
 
 @pytest.fixture(autouse=True)
@@ -229,3 +229,36 @@ class OwnSequential(keras.Sequential):
 def test_a_sequential_subclass_keeps_its_class():
     model = OwnSequential([keras.Input((4,)), keras.layers.Dense(2)])
     assert type(check(model, features(6, 4))) is OwnSequential
+
+
+def encoder(name):
+    """As a factory makes it: the layers inside have the same names each time."""
+    inputs = keras.Input((4,))
+    features = keras.layers.Dense(5, activation="relu", name="up")(inputs)
+    return keras.Model(inputs, keras.layers.Dense(4, name="down")(features), name=name)
+
+
+def test_two_encoders_of_one_factory(tmp_path):
+    left, right = keras.Input((4,)), keras.Input((4,))
+    both = keras.layers.Subtract()([encoder("a")(left), encoder("b")(right)])
+    model = keras.Model([left, right], keras.layers.Dense(2, name="head")(both))
+    inputs = [features(6, 4), features(6, 4) ** 2]
+    masked = check(model, inputs)
+    paths = [f"{name}/{layer}/kernel" for name in "ab" for layer in ("up", "down")]
+    assert sorted(masking.get_masks(masked)) == sorted([*paths, "head/kernel"])
+    assert {v.path for v in lottery_tf.unmasked(masked).weights} == set(masking.variables(masked))
+    masked.compile(keras.optimizers.SGD(1e-3, momentum=0.9), "mean_squared_error")
+    masked.fit(inputs, np.ones((6, 2)), verbose=0)
+    masked.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    for own in (masked, loaded):  # the optimizer of the loaded one was built before
+        lottery_tf.prune(own, 0.5)
+        masks = masking.get_masks(own)
+        optimizer_state.clear_pruned(own.optimizer, own.trainable_variables, masks)
+        momenta = zip(own.trainable_variables, own.optimizer.momentums, strict=True)
+        for variable, momentum in momenta:
+            if variable.path in masks:
+                mask = masks[variable.path]
+                assert not momentum.numpy()[~mask].any()
+                assert momentum.numpy()[mask].any()
+    assert masking.get_masks(loaded).keys() == masking.get_masks(masked).keys()

@@ -105,12 +105,16 @@ def test_a_user_constraint_holds_too():
     assert (layer._kernel.numpy() >= 0).all()
 
 
-def test_two_variables_of_one_path_are_an_error():
+def test_variables_of_one_path_are_named_apart_and_others_keep_theirs():
     image = keras.Input((4,))
     nested = keras.Model(image, masking.MaskedDense(4, name="same")(image), name="nested")
-    features = masking.MaskedDense(4, name="same")(image)
-    with pytest.raises(InputError, match="same/kernel"):
-        masking.variables(keras.Model(image, nested(features)))
+    features = masking.MaskedDense(4, name="same")(masking.MaskedDense(4, name="own")(image))
+    model = keras.Model(image, nested(features))
+    assert list(masking.kernels(model)) == ["own/kernel", "same/kernel", "nested/same/kernel"]
+    assert list(masking.variables(model)) == [
+        f"{layer}/{name}" for layer in ("own", "same", "nested/same") for name in ("kernel", "bias")
+    ]
+    assert list(masking.get_weights(model)) == list(masking.variables(model))
 
 
 def test_nothing_to_prune_is_an_error():

@@ -6,13 +6,11 @@ from typing import Any
 import keras
 
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.layers import MASKED, Masked
-
-_Mixin: Any = object  # what the mixins lack is in the Keras layer that stands beside them
+from lottery_tf.masking.layers import MASKED, Masked, SaysWhatLoadsIt
 
 
 @keras.saving.register_keras_serializable(package="lottery_tf")
-class MaskedMultiHeadAttention(keras.layers.MultiHeadAttention):
+class MaskedMultiHeadAttention(SaysWhatLoadsIt, keras.layers.MultiHeadAttention):
     """keras.layers.MultiHeadAttention whose four projections are masked."""
 
     plain = keras.layers.MultiHeadAttention
@@ -23,7 +21,7 @@ class MaskedMultiHeadAttention(keras.layers.MultiHeadAttention):
 
 
 @keras.saving.register_keras_serializable(package="lottery_tf")
-class MaskedGroupQueryAttention(keras.layers.GroupQueryAttention):
+class MaskedGroupQueryAttention(SaysWhatLoadsIt, keras.layers.GroupQueryAttention):
     """keras.layers.GroupQueryAttention whose four projections are masked."""
 
     plain = keras.layers.GroupQueryAttention
@@ -41,7 +39,7 @@ COMPOSITE = {
 
 
 @keras.saving.register_keras_serializable(package="lottery_tf")
-class MaskedInside(keras_private.AfterBuild, _Mixin):
+class MaskedInside(keras_private.AfterBuild, SaysWhatLoadsIt):
     """Mixin of a layer or model that makes masked layers which its configuration does not hold.
 
     `masked_inside(base)` makes the subclass of each class. Its configuration is that of the plain
@@ -98,7 +96,8 @@ def masked_inside(base: Any) -> Any:
         "plain": base,
         "get_config": get_config,
     }
-    subclass = type(f"Masked{base.__name__}", (MaskedInside, base), members)
+    # Of the same name, after which Keras names places in files of weights.
+    subclass = type(base.__name__, (MaskedInside, base), members)
     # All of them bear the name under which the mixin is found.
     register = keras.saving.register_keras_serializable("lottery_tf", "MaskedInside")
     register(subclass)

@@ -6,6 +6,7 @@ Tried with Keras 3.15.
 import contextlib
 import functools
 import random
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -119,14 +120,57 @@ def flatten_layers(model: keras.Layer, *, include_self: bool = True) -> list[ker
 
 def add_weights(layer: keras.Layer, add: Callable[[], None]) -> None:
     """Calls add() while a layer that is built may get further weights, as for LoRA in Keras."""
+    locked = layer._tracker.locked
     layer._tracker.unlock()
     add()
-    layer._tracker.lock()
+    if locked:
+        layer._tracker.lock()
 
 
 def stored_variable(layer: keras.Layer, name: str) -> keras.Variable:
     """The variable of a kernel: Dense and Conv keep it as _kernel, behind a property."""
     return layer.__dict__.get(f"_{name}", layer.__dict__.get(name))
+
+
+def saved_arrays(store: Any, layer: keras.Layer) -> dict[str, Any]:
+    """What a store of a file holds of a masked layer, or of the plain one in its place.
+
+    Keras names the place after the class and the number of the layer: layers/masked_dense_1.
+
+    Raises:
+        ValueError: in that place is a layer of another name, which Keras did not make up.
+    """
+    path = getattr(store, "_h5_entry_path", "")
+    plain = re.sub(r"(^|/)masked_", r"\1", path)
+    if not store.keys() and plain != path:
+        store = store.get(plain)
+        name = store._h5_entry_group.attrs.get("name") if store.keys() else layer.name
+        made_up = re.compile(rf"(masked_)?{re.sub('_[0-9]+$', '', plain.split('/')[-1])}(_\d+)?")
+        if name != layer.name and not all(map(made_up.fullmatch, (name, layer.name))):
+            raise ValueError(f"In the place of {layer.name} the file has the layer {name}.")
+    return {name: store[name] for name in store.keys()}  # noqa: SIM118 (h5py's groups)
+
+
+def first_path(variable: keras.Variable) -> str:
+    """The path that Keras gave a variable; the slots of optimizers are named after it."""
+    return getattr(variable, "_first_path", variable.path)
+
+
+def set_path(variable: keras.Variable, path: str) -> None:
+    """Gives a variable another path."""
+    variable._first_path = first_path(variable)
+    variable._path = path
+
+
+def held_paths(model: keras.Layer, path: str = "") -> dict[int, str]:
+    """{id(variable): names of the layers that hold it, from the outermost on, and its own}."""
+    found: dict[int, str] = {}
+    for layer in getattr(model, "layers", model._layers):
+        inner = f"{path}{layer.name}/"
+        own = layer._trainable_variables + layer._non_trainable_variables
+        found = {id(variable): inner + variable.name for variable in own} | found
+        found = held_paths(layer, inner) | found
+    return found
 
 
 def slot_index(optimizer: keras.Optimizer, variable: keras.Variable) -> int:

@@ -8,9 +8,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
 from lottery_tf.method import Array
 
+BACKENDS = ("tensorflow", "torch")
 _Mixin: Any = object  # what `Masked` lacks is in the Keras layer that stands beside it
 
 
@@ -40,7 +42,21 @@ class Kernel:
     layer: keras.layers.Layer
 
 
-class Masked(_Mixin):
+class SaysWhatLoadsIt(_Mixin):
+    """Mixin: Keras's error, where it does not know the class in a file, ends with what to do."""
+
+    def get_build_config(self) -> dict | None:
+        config = super().get_build_config()
+        return config and config | {_TO_LOAD: "import lottery_tf.masking"}
+
+    def build_from_config(self, config: dict) -> None:
+        super().build_from_config({k: value for k, value in config.items() if k != _TO_LOAD})
+
+
+_TO_LOAD = "before load_model"
+
+
+class Masked(SaysWhatLoadsIt):
     """Mixin of the masked layers: each kernel is computed with under its mask.
 
     A mask is a non-trainable bool weight of the kernel's shape beside it, True where the weight
@@ -49,10 +65,20 @@ class Masked(_Mixin):
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
-        self.add_masks()
+        keras_private.add_weights(self, self.add_masks)  # LoRA locks the layer while it is built
 
     def add_masks(self) -> None:
-        """Gives every kernel of a built layer a mask that keeps all of it."""
+        """Gives every kernel of a built layer a mask that keeps all of it.
+
+        Raises:
+            InputError: masks do not hold on Keras's backend.
+        """
+        if keras.backend.backend() not in BACKENDS:
+            raise InputError(
+                f"Masks hold in training on the backends {' and '.join(BACKENDS)}. Received: "
+                f"{keras.backend.backend()}. Set KERAS_BACKEND, and load the plain model that "
+                "lottery_tf.unmasked gives on any other."
+            )
         for name in self.kernel_names:
             variable = keras_private.stored_variable(self, name)
             mask = self.add_weight(
@@ -91,7 +117,12 @@ class Masked(_Mixin):
         """Loads what a plain layer saved, or a masked one of an earlier version with its masks."""
         if not self.built:
             return super().load_own_variables(store)
-        arrays = {name: store[name] for name in store.keys()}  # noqa: SIM118 (h5py's groups)
+        arrays = keras_private.saved_arrays(store, self)
+        if not arrays:
+            raise ValueError(
+                f"{self.name}: the file holds no weights in its place. If it is of a plain model, "
+                "load it into that, before lottery_tf.masked."
+            )
         dense = {kernel.mask.name: np.ones(kernel.mask.shape, bool) for kernel in self.kernels}
         if self.saves_kernels_alone:
             arrays = dense | arrays
@@ -155,7 +186,8 @@ def _masked_property(base, name):
         if not inherited and name not in self.__dict__:
             raise AttributeError(f"{self.name} has no {name} before it is built.")
         kernel = inherited.fget(self) if inherited else self.__dict__[name]
-        return _select(getattr(self, _mask_name(name)), kernel)
+        mask = self.__dict__.get(_mask_name(name))
+        return kernel if mask is None else _select(mask, kernel)  # none while it is built
 
     def put(self, variable):
         self.__dict__[name] = variable

@@ -1,5 +1,7 @@
 """The weights and masks of a network, a keras.Model, as {path: array}."""
 
+import itertools
+from collections import Counter
 from typing import Any
 
 import keras
@@ -14,18 +16,28 @@ def kernels(network: Any) -> dict[str, Kernel]:
     """{path: Kernel} of the prunable weights of a network, in the order of its layers.
 
     Raises:
-        InputError: there is none, or two have one path.
+        InputError: there is none, it is not built, or no network.
     """
-    found: dict[str, Kernel] = {}
-    for layer in keras_private.flatten_layers(network):
-        for kernel in layer.kernels if isinstance(layer, Masked) else ():
-            _add(found, network, kernel.variable.path, kernel)
+    if not isinstance(network, keras.Layer):
+        raise InputError(
+            f"Expected a Keras model, as lottery_tf.masked returns it. Received: {network!r}"
+        )
+    layers = keras_private.flatten_layers(network)
+    holders = [layer for layer in layers if isinstance(layer, Masked)]
+    if not_built := [layer.name for layer in holders if not layer.built]:
+        raise InputError(
+            f"{network.name} is not built: {', '.join(not_built)}. Begin it with a keras.Input, or "
+            "call it once on data."
+        )
+    found = [kernel for layer in holders for kernel in layer.kernels]
     if not found:
         raise InputError(
             f"The network {network.name} has nothing to prune. Use masked layers, as MaskedDense, "
             "or lottery_tf.masked(model)."
         )
-    return found
+    if len({kernel.variable.path for kernel in found}) < len(found):
+        name_apart(network)
+    return {kernel.variable.path: kernel for kernel in found}
 
 
 def transposed_kernels(network: Any) -> set[str]:
@@ -41,26 +53,29 @@ def transposed_kernels(network: Any) -> set[str]:
 
 
 def variables(network: Any) -> dict[str, Any]:
-    """{path: Keras variable} of a network without its masks: what a round's files hold.
-
-    Raises:
-        InputError: two variables have one path.
-    """
+    """{path: Keras variable} of a network without its masks: what a round's files hold."""
     masks = {id(kernel.mask) for kernel in kernels(network).values()}
-    found: dict[str, Any] = {}
+    found = [variable for variable in network.weights if id(variable) not in masks]
+    if len({variable.path for variable in found}) < len(found):
+        name_apart(network)
+    return {variable.path: variable for variable in found}
+
+
+def name_apart(network: Any) -> None:
+    """Gives variables of one path the names of all layers that hold them, as nested models may.
+
+    Variables whose path no other has keep it.
+    """
+    paths = Counter(variable.path for variable in network.weights)
+    several = {path for path, count in paths.items() if count > 1}
+    held, used = keras_private.held_paths(network), paths.keys() - several
     for variable in network.weights:
-        if id(variable) not in masks:
-            _add(found, network, variable.path, variable)
-    return found
-
-
-def _add(found, network, path, value):
-    if path in found:
-        raise InputError(
-            f"Two variables of {network.name} have the path {path}. Give every layer a name of its "
-            "own, and build the network after keras.utils.clear_session()."
-        )
-    found[path] = value
+        if variable.path in several:
+            path = held.get(id(variable), variable.path)
+            numbered = (f"{path}_{number}" for number in itertools.count(1))
+            free = next(name for name in itertools.chain([path], numbered) if name not in used)
+            keras_private.set_path(variable, free)
+            used.add(free)
 
 
 def get_weights(network: Any) -> Weights:

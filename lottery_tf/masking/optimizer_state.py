@@ -1,8 +1,11 @@
 """Sets an optimizer back to how it began."""
 
+from collections import Counter
+
 import keras
 import numpy as np
 
+from lottery_tf.masking import keras_private, network
 from lottery_tf.method import Masks
 
 
@@ -26,17 +29,36 @@ def reset(optimizer: keras.optimizers.Optimizer, first: dict[int, np.ndarray]) -
 def clear_pruned(
     optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable], masks: Masks
 ) -> None:
-    """Sets the slots of pruned weights to zero, as momenta and second moments.
+    """Sets the slots of pruned weights to zero: momenta, second moments, averages of weights.
 
     Args:
         optimizer: a built optimizer.
         variables: those that it was built with.
         masks: {kernel path: bool array}.
     """
-    # Keras names a slot after its variable: <path with _ for />_<slot>.
-    prefixes = {v.path.replace("/", "_") + "_": v.path for v in variables}
+    # Keras names a slot after its variable: <path with _ for />_<slot>. Variables that had one
+    # path have slots of one name, in their order.
+    owners: dict[str, list[str]] = {}
+    for variable in variables:
+        for path in {variable.path, keras_private.first_path(variable)}:
+            owners.setdefault(path.replace("/", "_") + "_", []).append(variable.path)
+    seen: Counter[str] = Counter()
     for slot in optimizer.variables:
-        owners = [prefix for prefix in prefixes if slot.name.startswith(prefix)]
-        mask = masks.get(prefixes[max(owners, key=len)]) if owners else None
+        prefixes = [prefix for prefix in owners if slot.name.startswith(prefix)]
+        if not prefixes:
+            continue
+        paths = owners[max(prefixes, key=len)]
+        mask = masks.get(paths[seen[slot.name] % len(paths)])
+        seen[slot.name] += 1
         if mask is not None and slot.shape == mask.shape:
             slot.assign(np.where(mask, slot.numpy(), 0))
+
+
+def forget_pruned(model: keras.Model) -> None:
+    """Clears what the optimizer of a model, if it has one that is built, keeps of pruned weights.
+
+    Without it, averages of weights (`use_ema`) and momenta would still hold them.
+    """
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None and optimizer.built:
+        clear_pruned(optimizer, model.trainable_variables, network.get_masks(model))

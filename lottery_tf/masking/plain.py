@@ -23,4 +23,6 @@ def unmasked(model: keras.Model) -> keras.Model:
         raise InputError(f"unmasked: expected a built Keras model. Received: {model!r}")
     weights, masks = network.get_weights(model), network.get_masks(model)
     arrays = [array * masks[path] if path in masks else array for path, array in weights.items()]
-    return copying.copy(model, arrays, plain=True)
+    plain = copying.copy(model, arrays, plain=True)
+    network.name_apart(plain)
+    return plain

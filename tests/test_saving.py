@@ -1,0 +1,249 @@
+"""Files of masked models: masks hold, plain models read them, older files load."""
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import lottery_tf
+from lottery_tf import masking
+from lottery_tf.errors import InputError
+from lottery_tf.masking import layers, optimizer_state
+from lottery_tf.models.normalization import FusedBatchNormalization
+from tests.conftest import ROOT
+from tests.networks import every_layer
+
+
+@pytest.fixture(autouse=True)
+def fresh_names():
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+
+
+def inputs():
+    return np.random.default_rng(0).normal(size=(16, 6)).astype(np.float32)
+
+
+def dense(units=8):
+    return keras.Sequential(
+        [keras.Input((6,)), keras.layers.Dense(units, activation="relu"), keras.layers.Dense(3)]
+    )
+
+
+def pruned(model, fraction=0.6):
+    masked = lottery_tf.masked(model)
+    lottery_tf.prune(masked, fraction)
+    return masked
+
+
+def same(some, other):
+    """Whether two networks have the same masks and the same weights, zero where masked."""
+    masks = [list(masking.get_masks(network).values()) for network in (some, other)]
+    weights = [list(masking.get_weights(network).values()) for network in (some, other)]
+    for kernel in masking.kernels(other).values():
+        masking.check_masked(kernel.variable.path, kernel.variable.numpy(), kernel.mask.numpy())
+    return all(
+        np.array_equal(*pair) for both in (masks, weights) for pair in zip(*both, strict=True)
+    )
+
+
+@pytest.mark.parametrize("way", ["at_the_end", "every_step", "swap"])
+def test_averages_of_weights_do_not_revive_the_pruned(way, tmp_path):
+    model = lottery_tf.masked(dense())
+    frequency = {"ema_overwrite_frequency": 1} if way == "every_step" else {}
+    optimizer = keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9, **frequency)
+    model.compile(optimizer, "mean_squared_error", run_eagerly=True)
+    targets = np.ones((16, 3))
+    callbacks = []
+    if way == "swap":
+        path = tmp_path / "best.keras"
+        callbacks = [
+            keras.callbacks.SwapEMAWeights(swap_on_epoch=True),
+            keras.callbacks.ModelCheckpoint(path),
+        ]
+    model.fit(inputs(), targets, epochs=2, verbose=0)  # fills slots and averages
+    lottery_tf.prune(model, 0.6)
+    options = {"epochs": 2, "verbose": 0, "callbacks": callbacks}
+    model.fit(inputs(), targets, validation_data=(inputs(), targets), **options)
+    expected = model.predict(inputs(), verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert same(model, loaded)
+    assert np.allclose(loaded.predict(inputs(), verbose=0), expected, atol=1e-6)
+    if way == "swap":
+        assert next(iter(masking.get_masks(keras.models.load_model(path)).values())).mean() < 1
+
+
+def test_forgetting_clears_slots_and_averages_of_pruned_weights():
+    model = lottery_tf.masked(dense())
+    optimizer = keras.optimizers.Adam(0.01, use_ema=True)
+    model.compile(optimizer, "mean_squared_error", run_eagerly=True)
+    optimizer_state.forget_pruned(model)  # nothing is built yet
+    model.fit(inputs(), np.ones((16, 3)), verbose=0)
+    lottery_tf.prune(model, 0.6)
+    optimizer_state.forget_pruned(model)
+    (path, mask), *_ = masking.get_masks(model).items()
+    slots = [v for v in optimizer.variables if v.name.startswith(path.replace("/", "_"))]
+    assert len(slots) == 3  # two moments and the average
+    for slot in slots:
+        assert not slot.numpy()[~mask].any()
+        assert slot.numpy()[mask].any()
+
+
+def test_raw_updates_are_masked_by_apply_masks():
+    model = pruned(dense())
+    for kernel in masking.kernels(model).values():
+        kernel.variable.assign_sub(np.full(kernel.variable.shape, 0.1))
+    before = np.asarray(model(inputs()))
+    lottery_tf.apply_masks(model)
+    for path, kernel in masking.kernels(model).items():
+        masking.check_masked(path, kernel.variable.numpy(), kernel.mask.numpy())
+    assert np.array_equal(np.asarray(model(inputs())), before)
+
+
+NETWORKS = {
+    "dense": dense,
+    "every_layer": lambda: every_layer((4, 4, 1), 3),
+    "attention": lambda: attention(),
+}
+
+
+def attention():
+    image = keras.Input((6, 4))
+    mixed = keras.layers.MultiHeadAttention(2, 2)(image, image)
+    mlp = keras.Sequential([keras.layers.Dense(8), keras.layers.Dense(4)])
+    return keras.Model(image, keras.layers.Dense(3)(mlp(mixed)))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_weights_files_go_from_plain_to_masked_and_back(network, tmp_path):
+    model = NETWORKS[network]()
+    model.save_weights(tmp_path / "plain.weights.h5")
+    masked = pruned(NETWORKS[network]())  # of the names that Keras gives in another session
+    masked.save_weights(tmp_path / "masked.weights.h5")
+    found = [array.copy() for array in masking.get_weights(masked).values()]
+    masks = masking.get_masks(masked)
+    masked.load_weights(tmp_path / "plain.weights.h5")  # without masks: loads as dense
+    assert all(mask.all() for mask in masking.get_masks(masked).values())
+    pairs = zip(masking.get_weights(masked).values(), model.get_weights(), strict=True)
+    assert all(np.array_equal(*pair) for pair in pairs)
+
+    masked.load_weights(tmp_path / "masked.weights.h5")
+    loaded = masking.get_masks(masked)
+    assert all(np.array_equal(loaded[path], mask) for path, mask in masks.items())
+    lottery_tf.unmasked(masked).save_weights(tmp_path / "back.weights.h5")
+    model.load_weights(tmp_path / "back.weights.h5")
+    assert all(np.array_equal(*pair) for pair in zip(model.get_weights(), found, strict=True))
+
+
+def test_weights_of_another_layer_are_refused(tmp_path):
+    def model(*names):
+        layers = [keras.layers.Dense(6, name=name) for name in names]
+        return keras.Sequential([keras.Input((6,)), *layers])
+
+    model("first", "second").save_weights(tmp_path / "plain.weights.h5")
+    with pytest.raises(ValueError, match="In the place of second the file has the layer first"):
+        lottery_tf.masked(model("second", "first")).load_weights(tmp_path / "plain.weights.h5")
+    lottery_tf.masked(model("first", "second")).load_weights(tmp_path / "plain.weights.h5")
+    masked = lottery_tf.masked(model("first", "second", "third"))
+    with pytest.raises(ValueError, match="third: the file holds no weights in its place"):
+        masked.load_weights(tmp_path / "plain.weights.h5")
+
+
+@contextlib.contextmanager
+def as_earlier_versions_saved(monkeypatch):
+    """Masks of bools among the weights of a layer, or beside them where it saves its own way."""
+
+    def save_own_variables(self, store):
+        super(layers.Masked, self).save_own_variables(store)
+        for kernel in self.kernels if self.saves_kernels_alone else ():
+            store[kernel.mask.name] = kernel.mask
+
+    with monkeypatch.context() as patch:
+        patch.setattr(layers.Masked, "save_own_variables", save_own_variables)
+        patch.setattr(layers.SavedMasks, "save_own_variables", lambda self, store: None)
+        yield
+
+
+@pytest.mark.filterwarnings("ignore:Left dense")
+def test_files_of_earlier_versions_load(monkeypatch, tmp_path):
+    masked = pruned(every_layer((4, 4, 1), 3))
+    with as_earlier_versions_saved(monkeypatch):
+        masked.save(tmp_path / "old.keras")
+        masked.save_weights(tmp_path / "old.weights.h5")
+    assert same(masked, keras.models.load_model(tmp_path / "old.keras"))
+    other = lottery_tf.masked(every_layer((4, 4, 1), 3))
+    other.load_weights(tmp_path / "old.weights.h5")
+    assert same(masked, other)
+
+
+def test_a_masked_file_is_little_larger_than_a_dense_one(tmp_path):
+    model = dense(units=4000)
+    model.save(tmp_path / "plain.keras")
+    pruned(model).save(tmp_path / "masked.keras")
+    sizes = [(tmp_path / f"{name}.keras").stat().st_size for name in ("plain", "masked")]
+    assert sizes[1] < 1.05 * sizes[0] + 10_000  # a 32nd, where bools were a quarter
+
+
+@pytest.mark.parametrize("network", ["dense", "convolution"])
+def test_low_rank_adaptation_of_masked_layers_is_saved_and_loaded(network, tmp_path):
+    model = dense()
+    if network == "convolution":
+        model = keras.Sequential(
+            [keras.Input((6,)), keras.layers.Reshape((6, 1)), keras.layers.Conv1D(4, 2),
+             keras.layers.Flatten(), keras.layers.Dense(3)]
+        )  # fmt: skip
+    masked = pruned(model)
+    adapted = next(x for x in masked.layers if hasattr(x, "enable_lora"))
+    adapted.enable_lora(2)
+    masked.compile("adam", "mean_squared_error", run_eagerly=True)
+    masked.fit(inputs(), np.ones((16, 3)), epochs=2, verbose=0)
+    expected = np.asarray(masked(inputs()))
+    masked.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert np.allclose(np.asarray(loaded(inputs())), expected, atol=1e-6)
+    found = zip(masking.get_masks(masked).values(), masking.get_masks(loaded).values(), strict=True)
+    assert all(np.array_equal(*pair) for pair in found)
+
+
+def run(code, directory):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=directory, env=environment, capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_another_process_loads_after_import_lottery_tf_alone(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((6, 6, 1)), FusedBatchNormalization(), keras.layers.Conv2D(4, 3)]
+    )
+    pruned(model).save(tmp_path / "model.keras")
+    load = "keras.models.load_model('model.keras')"
+    found = run(f"import keras, lottery_tf; print(type({load}.layers[1]).__name__)", tmp_path)
+    assert found.stdout.endswith("MaskedConv2D\n"), found.stderr
+    pruned(dense()).save(tmp_path / "model.keras")
+    without = run(f"import keras; {load}", tmp_path)
+    assert without.stderr.rstrip()[-400:].count("import lottery_tf.masking")
+
+
+def test_masks_need_a_backend_that_holds_them(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(InputError, match=r"tensorflow and torch.*Received: jax.*KERAS_BACKEND"):
+        lottery_tf.masked(dense())
+
+
+def test_what_is_no_built_masked_model_is_named():
+    for function in (lottery_tf.prune, lottery_tf.masked, lottery_tf.unmasked):
+        options = [0.5] if function is lottery_tf.prune else []
+        for wrong in ("a string", None, 3, keras.Sequential):
+            with pytest.raises(InputError, match=r"xpected a.* Keras model.* Received: "):
+                function(wrong, *options)
+    late = keras.Sequential([masking.MaskedDense(3, name="late")])
+    with pytest.raises(InputError, match=r"not built: late. Begin it with a keras.Input"):
+        lottery_tf.prune(late, 0.5)
