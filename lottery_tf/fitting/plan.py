@@ -70,14 +70,14 @@ class Plan:
             )
 
     def _amounts(self):
-        densities = self._densities()
+        densities = self.densities_of_turns()
         if not densities and self.fraction is None and self.rounds == 1:
             return []
         if not densities:
             return [checks.make_amount(self.fraction, None, self.where)] * self.rounds
         return [checks.make_amount(self.fraction, one, self.where) for one in densities]
 
-    def _densities(self):
+    def densities_of_turns(self) -> list[float]:
         """The densities of the turns after the first; [] where a fraction says how much."""
         if self.target_density is not None:
             return self._geometric()

@@ -104,3 +104,11 @@ def uncompiled(model: keras.Model) -> Iterator[None]:
         yield
     finally:
         model.compiled = compiled
+
+
+def begin_at_epoch_0(model: keras.Model) -> None:
+    """Lets the next fit of a model begin at its first epoch.
+
+    BackupAndRestore sets where its fit goes on; Keras keeps that for all later fits.
+    """
+    model._initial_epoch = None
