@@ -1,7 +1,7 @@
 """Lottery tickets by iterative magnitude pruning, in Keras 3 on TensorFlow.
 
 For any Keras model: masked(model), prune(model, fraction), rounds(model, rounds, fraction),
-summary(model). Of a finished run: load(run_dir, round).
+unmasked(model), summary(model). Of a finished run: load(run_dir, round).
 """
 
 import importlib
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lottery_tf.fit import prune, rounds, summary
-    from lottery_tf.masking import masked
+    from lottery_tf.masking import masked, unmasked
 
 __version__ = "0.1.0"
-__all__ = ["load", "masked", "prune", "rounds", "summary"]
+__all__ = ["load", "masked", "prune", "rounds", "summary", "unmasked"]
 
 _ROOMS = {
     "load": "analysis.loading",
@@ -20,6 +20,7 @@ _ROOMS = {
     "prune": "fit",
     "rounds": "fit",
     "summary": "fit",
+    "unmasked": "masking",
 }
 
 

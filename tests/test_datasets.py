@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lottery_tf import datasets
-from lottery_tf.datasets import tfrecords
+from lottery_tf.datasets import damage, tfrecords
 from lottery_tf.errors import InputError
 
 
@@ -74,7 +74,7 @@ def test_what_is_not_a_dataset_is_an_error(copy):
         datasets.find(config)
 
 
-@pytest.mark.parametrize("reader", [tfrecords.read, tfrecords.check])
+@pytest.mark.parametrize("reader", [tfrecords.read, damage.check])
 def test_damaged_shards_are_named(copy, reader):
     config, path = copy
     shard = path / "digits-train.tfrecord-00001-of-00003"
@@ -106,7 +106,7 @@ def test_cut_shards_are_found_by_their_lengths_alone(copy):
     shard = path / "digits-train.tfrecord-00001-of-00003"
     content = shard.read_bytes()
     directory = datasets.find(config)
-    tfrecords.check_lengths(directory, "train")
+    damage.check_lengths(directory, "train")
     length = int.from_bytes(content[:8], "little") + 16
     for damaged, words in (
         (content[:-3], "is damaged"),
@@ -116,10 +116,10 @@ def test_cut_shards_are_found_by_their_lengths_alone(copy):
     ):
         shard.write_bytes(damaged)
         with pytest.raises(InputError, match=f"{shard} ({words})"):
-            tfrecords.check_lengths(directory, "train")
+            damage.check_lengths(directory, "train")
 
 
-@pytest.mark.parametrize("reader", [tfrecords.read, tfrecords.check])
+@pytest.mark.parametrize("reader", [tfrecords.read, damage.check])
 def test_labels_out_of_range_are_named(copy, reader):
     config, path = copy
     features = json.loads((path / "features.json").read_text())

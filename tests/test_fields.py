@@ -7,7 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from lottery_tf import datasets
-from lottery_tf.datasets import tfrecords
+from lottery_tf.datasets import damage, tfrecords
 from lottery_tf.errors import InputError
 from tests.synthetic import store, write_dataset
 
@@ -148,7 +148,7 @@ def test_a_shape_that_the_images_do_not_have_is_found_before_a_network_is_built(
     edit(path / "features.json", "featuresDict", "features", "image", "image", shape=dimensions)
     directory = datasets.find(config(data_dir=str(tmp_path)))
     with pytest.raises(InputError, match=r"digits-train.*does not hold what features\.json says"):
-        tfrecords.check_first(directory)
+        damage.check_first(directory)
 
 
 def edit(path, *keys, **changes):

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lottery_tf import datasets
-from lottery_tf.datasets import tfrecords
+from lottery_tf.datasets import damage
 from lottery_tf.errors import InputError
 from tests.synthetic import write_dataset
 
@@ -107,7 +107,7 @@ def use(config):
     refused = None
     try:
         directory = datasets.find(config)
-        tfrecords.check_first(directory)
+        damage.check_first(directory)
     except InputError as error:
         refused = str(error)
     if refused:
@@ -120,4 +120,4 @@ def use(config):
 
 def test_a_dataset_that_was_not_changed_is_read(config, tmp_path):
     write_dataset(tmp_path, shard_lengths=[9, 4])
-    tfrecords.check_first(datasets.find(config(data_dir=str(tmp_path))))
+    damage.check_first(datasets.find(config(data_dir=str(tmp_path))))

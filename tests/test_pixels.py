@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from lottery_tf import datasets, imp
-from lottery_tf.datasets import tfrecords
+from lottery_tf.datasets import damage, tfrecords
 from lottery_tf.datasets.statistics import channel_statistics
 from lottery_tf.errors import InputError
 from lottery_tf.method.streams import Noise
@@ -65,7 +65,7 @@ def test_pixels_are_read_alike_in_memory_and_streamed(kind, tmp_path, config):
         np.testing.assert_array_equal(labels, np.arange(len(raw)) % 3)
         batches = tfrecords.stream_in_order(directory, split, batch_size=4).as_numpy_iterator()
         np.testing.assert_array_equal(np.concatenate([some for some, _ in batches]), expected)
-        tfrecords.check(directory, split, decode=True)
+        damage.check(directory, split, decode=True)
 
     # What the network sees has mean 0 and standard deviation 1, whatever the pixels are.
     images = tf.constant(tfrecords.read(directory, "train")[0])

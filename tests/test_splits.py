@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lottery_tf import datasets
-from lottery_tf.datasets import tfrecords
+from lottery_tf.datasets import damage, tfrecords
 from lottery_tf.datasets.splits import hold_out
 from lottery_tf.errors import InputError
 from lottery_tf.method.streams import Noise
@@ -25,7 +25,7 @@ def numbers(directory, split):
     batches = tfrecords.stream_in_order(directory, split, batch_size=3).as_numpy_iterator()
     streamed = np.concatenate([some for some, _ in batches])
     np.testing.assert_array_equal(images, streamed)
-    tfrecords.check(directory, split)
+    damage.check(directory, split)
     return images[:, 0, 0, 0].tolist()
 
 

@@ -94,7 +94,8 @@ def centre_crop(
 ) -> tf.Tensor:
     """The middle of an image: its shorter side counts resize * size, of which size is taken.
 
-    Of a JPEG it decodes only the middle. Arguments and result as in `resized_crop`.
+    Of a JPEG it decodes only the middle. Arguments and result as in `resized_crop`; or a batch of
+    arrays of one size, (batch, h, w, channels).
     """
     height, width = _size(image)
     side = tf.cast(tf.cast(tf.minimum(height, width), tf.float32) / resize, tf.int32)
@@ -104,9 +105,9 @@ def centre_crop(
 
 
 def _size(image):
-    """(height, width) of a JPEG or an array."""
+    """(height, width) of a JPEG, an array, or a batch of them."""
     shape = tf.image.extract_jpeg_shape(image) if image.dtype == tf.string else tf.shape(image)
-    return tf.unstack(shape[:2])
+    return tf.unstack(shape[-3:-1])
 
 
 def _crop(image, window, size, channels):
@@ -115,7 +116,7 @@ def _crop(image, window, size, channels):
         part = tf.image.decode_and_crop_jpeg(image, window, channels=channels)
     else:
         top, left, height, width = tf.unstack(window)
-        part = image[top : top + height, left : left + width]
+        part = image[..., top : top + height, left : left + width, :]
     # Antialiasing would halve the speed of the whole input, for scales that are seldom below 1/2.
     resized = tf.image.resize(part, (size, size), method="bilinear")
     return resized if part.dtype == tf.float32 else tf.cast(resized + 0.5, tf.uint8)

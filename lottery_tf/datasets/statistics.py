@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from lottery_tf.datasets import DATASETS, USERS_OWN, PreparedDataset, tfrecords
+from lottery_tf.datasets import DATASETS, USERS_OWN, PreparedDataset, damage, tfrecords
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
 
@@ -30,7 +30,7 @@ def channel_statistics(config: Any, directory: PreparedDataset) -> tuple[Array, 
             )
         return np.asarray(known.mean, np.float32), np.asarray(known.std, np.float32)
     batches = tfrecords.stream_in_order(directory, "train", batch_size=MEASURED_EXAMPLES)
-    with tfrecords.naming_the_damaged(directory):
+    with damage.naming_the_damaged(directory):
         images = next(batches.as_numpy_iterator())[0]
     if images.dtype == np.uint8:
         pixels = scaled(images)

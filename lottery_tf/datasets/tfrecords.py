@@ -1,13 +1,11 @@
 """TFRecord shards in TensorFlow Datasets' layout -> images and labels, whole or as a stream."""
 
-import contextlib
-import re
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf.datasets import PreparedDataset, Split, augmentation
+from lottery_tf.datasets import PreparedDataset, Split, augmentation, damage
 from lottery_tf.datasets.decoding import decoder, deserializer, parser
 from lottery_tf.datasets.order import visit_order
 from lottery_tf.errors import InputError
@@ -37,92 +35,13 @@ def read(directory: PreparedDataset, split: str) -> tuple[Array, Array]:
     labels = np.empty(len(images), np.int32)
     parse, start = parser(directory), 0
     for shard in directory.splits[split].shards:
-        batches = _of_shard(shard, parse)
+        batches = damage.of_shard(shard, parse)
         stop = start + shard.used
         images[start:stop] = np.concatenate([some for some, _ in batches])[shard.taken]
         labels[start:stop] = np.concatenate([some for _, some in batches])[shard.taken]
         start = stop
-    _check_labels(directory, split, labels)
+    damage.check_labels(directory, split, labels)
     return images, labels
-
-
-def check(directory: PreparedDataset, split: str, *, decode: bool = False) -> None:
-    """Reads every record of a split; raises InputError as `read` does.
-
-    Args:
-        decode: whether to decode the images too.
-    """
-    parse = parser(directory) if decode else deserializer(directory, True)
-    fields, labels = directory.fields, []
-
-    def label(record):
-        image, label = parse(record)
-        if decode and image.dtype == tf.string:
-            if fields.encoding == "jpeg":
-                tf.debugging.Assert(tf.io.is_jpeg(image), ["Expected a JPEG"])
-            image = tf.image.decode_image(image, fields.shape[-1], expand_animations=False)
-        return tf.size(image), label  # of the size, as images that vary make no batch
-
-    for shard in directory.splits[split].shards:
-        found = np.concatenate([some for _, some in _of_shard(shard, label)])
-        labels.append(found[shard.taken])
-    _check_labels(directory, split, np.concatenate(labels))
-
-
-def check_first(directory: PreparedDataset) -> None:
-    """Decodes the first example of each split, before a network is built for what they should be.
-
-    Raises:
-        InputError: it is damaged, or not what features.json says.
-    """
-    parse = parser(directory)
-    for split in directory.splits.values():
-        path = split.shards[0].path
-        try:
-            list(tf.data.TFRecordDataset(str(path)).take(1).map(parse))
-        except tf.errors.OpError as error:
-            raise _damaged(path, error) from None
-
-
-def _of_shard(shard, parse):
-    """[(images, labels)] of all examples of a shard, in batches; InputError if it is damaged."""
-    records = tf.data.TFRecordDataset(str(shard.path)).map(parse, tf.data.AUTOTUNE).batch(1024)
-    try:
-        batches = list(records.as_numpy_iterator())
-    except tf.errors.OpError as error:
-        raise _damaged(shard.path, error) from None
-    _check_count(shard, sum(len(labels) for _, labels in batches))
-    return batches
-
-
-@contextlib.contextmanager
-def naming_the_damaged(directory: PreparedDataset) -> Iterator[None]:
-    """Turns what TensorFlow raises for an image that it cannot decode into an InputError."""
-    try:
-        yield
-    except tf.errors.OpError:
-        for split in ("train", "test"):
-            check(directory, split, decode=True)
-        raise
-
-
-def check_lengths(directory: PreparedDataset, split: str) -> None:
-    """Counts the records of a split by their lengths alone, for what is too large to be read twice.
-
-    Raises:
-        InputError: a shard is cut short, or has not the number of examples that it should.
-    """
-    for shard in directory.splits[split].shards:
-        size, position, found = shard.path.stat().st_size, 0, 0
-        with open(shard.path, "rb", buffering=0) as file:
-            while position < size:
-                file.seek(position)
-                # A record: its length in 8 bytes, 4 of checksum, the data, 4 of checksum.
-                position += int.from_bytes(file.read(8), "little") + 16
-                found += 1
-        if position != size:
-            raise _damaged(shard.path, f"record {found - 1} goes beyond the end of the file")
-        _check_count(shard, found)
 
 
 def stream(
@@ -202,6 +121,30 @@ def stream_in_order(
     return records.map(decode, tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
 
 
+def stream_raw(directory: PreparedDataset, split: str, *, size: int = 0,
+               batch_size: int = 500) -> Iterator[tuple[Array, Array]]:  # fmt: skip
+    """Yields (images with the pixels as stored, labels int32) in the order of the shards.
+
+    Args:
+        size: height and width to which each image is cropped in the centre; 0: as they are.
+
+    Raises:
+        InputError: a shard is damaged.
+    """
+    deserialize, channels = deserializer(directory, False), directory.input_shape[-1]
+    records = _records(directory.splits[split], range(len(directory.splits[split].shards)))
+
+    def decode(record):
+        image, label = deserialize(record)
+        if size:
+            image = augmentation.centre_crop(image, size, channels)
+        return image, label
+
+    batches = records.map(decode, tf.data.AUTOTUNE).batch(batch_size)
+    with damage.naming_the_damaged(directory):
+        yield from batches.as_numpy_iterator()
+
+
 def _records(split, order):
     """The serialized examples of a split's shards in an order, the used ones of each."""
     paths = tf.constant([str(split.shards[index].path) for index in order])
@@ -222,28 +165,3 @@ def _records(split, order):
         return places.filter(lambda place, _: chosen[place]).map(lambda _, record: record)
 
     return tf.data.Dataset.from_tensor_slices((paths, starts[:-1])).flat_map(used_of)
-
-
-def _check_labels(directory, split, labels):
-    wrong = np.flatnonzero((labels < 0) | (labels >= directory.classes))
-    if wrong.size:
-        raise InputError(
-            f"{directory.path}: expected labels 0 to {directory.classes - 1}. Example {wrong[0]} "
-            f"of the {split} split has {labels[wrong[0]]}."
-        )
-
-
-def _damaged(path, error):
-    first_line = re.sub(r"\{\{.*?\}\} ?", "", str(error)).splitlines()[0]
-    return InputError(
-        f"{path} is damaged, or does not hold what features.json says; prepare the dataset again. "
-        f"TensorFlow says: {first_line}"
-    )
-
-
-def _check_count(shard, found):
-    if found != shard.examples:
-        raise InputError(
-            f"{shard.path} has {found} examples; dataset_info.json says {shard.examples}. Prepare "
-            "the dataset again."
-        )

@@ -1,5 +1,11 @@
 """Masks beside the kernels of Keras layers, and the weights and masks of a network."""
 
+from lottery_tf.masking.inside import (
+    MaskedGroupQueryAttention,
+    MaskedInside,
+    MaskedMultiHeadAttention,
+    mask_inside,
+)
 from lottery_tf.masking.layers import (
     MASKED,
     KeepMasked,
@@ -15,15 +21,13 @@ from lottery_tf.masking.layers import (
     MaskedDepthwiseConv1D,
     MaskedDepthwiseConv2D,
     MaskedEinsumDense,
-    MaskedGroupQueryAttention,
-    MaskedMultiHeadAttention,
     MaskedSeparableConv1D,
     MaskedSeparableConv2D,
     check_masked,
-    mask_inside,
 )
 from lottery_tf.masking.model import left_dense, masked
 from lottery_tf.masking.network import (
+    apply_masks,
     get_masks,
     get_weights,
     kernels,
@@ -31,6 +35,7 @@ from lottery_tf.masking.network import (
     transposed_kernels,
     variables,
 )
+from lottery_tf.masking.plain import unmasked
 
 __all__ = [
     "MASKED",
@@ -48,9 +53,11 @@ __all__ = [
     "MaskedDepthwiseConv2D",
     "MaskedEinsumDense",
     "MaskedGroupQueryAttention",
+    "MaskedInside",
     "MaskedMultiHeadAttention",
     "MaskedSeparableConv1D",
     "MaskedSeparableConv2D",
+    "apply_masks",
     "check_masked",
     "get_masks",
     "get_weights",
@@ -60,5 +67,6 @@ __all__ = [
     "masked",
     "set_weights",
     "transposed_kernels",
+    "unmasked",
     "variables",
 ]

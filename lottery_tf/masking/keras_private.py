@@ -7,14 +7,98 @@ import contextlib
 import functools
 import random
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
 import numpy as np
 from keras.src.backend.common import global_state
+from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.random import seed_generator
+from keras.src.saving import serialization_lib
+from keras.src.saving.keras_saveable import KerasSaveable
 from keras.src.utils import rng_utils
 
 from lottery_tf.errors import InputError
+
+
+class Saveable(KerasSaveable):
+    """A part of a layer that Keras saves and loads by its save_own_variables."""
+
+    def _obj_type(self) -> str:
+        return "Layer"
+
+
+class AfterBuild:
+    """Mixin of a layer: Keras calls its after_build() when it has built the layer."""
+
+    def _post_build(self) -> None:
+        super()._post_build()  # type: ignore[misc]
+        self.after_build()
+
+    def after_build(self) -> None:
+        raise NotImplementedError
+
+
+def class_name(layer_class: type) -> dict[str, Any]:
+    """{"module", "class_name", "registered_name"} by which Keras finds a class again."""
+    config = serialization_lib.serialize_with_public_class(layer_class)
+    return {name: value for name, value in config.items() if name != "config"}
+
+
+def find_class(name: dict[str, Any], custom_objects: dict | None = None) -> type:
+    """The class of such a name.
+
+    Raises:
+        TypeError: Keras does not know it.
+    """
+    return serialization_lib._retrieve_class_or_fn(
+        name["class_name"],
+        name["registered_name"],
+        name["module"],
+        obj_type="class",
+        full_config=name,
+        custom_objects=custom_objects or {},
+    )
+
+
+def names_its_layers(layer: keras.Layer) -> bool:
+    """Whether the configuration of a layer that holds layers has those of all that it holds.
+
+    Functional and sequential models, and the wrappers of Keras; but SpectralNormalization takes
+    the variable of a layer that it builds.
+    """
+    kind = type(layer)
+    if isinstance(layer, Functional):
+        return kind.get_config is Functional.get_config and functional_like_constructor(kind)
+    if isinstance(layer, keras.Sequential):
+        return kind.get_config is keras.Sequential.get_config
+    of_keras = kind.__module__.split(".")[0] == "keras"
+    return of_keras and kind is not keras.layers.SpectralNormalization
+
+
+def is_functional(model: keras.Layer) -> bool:
+    """Whether it is a functional model, or of a subclass that takes inputs and outputs alone."""
+    return isinstance(model, Functional) and names_its_layers(model)
+
+
+def shares_layers(model: keras.Layer) -> bool:
+    """Whether two of its (nested) models hold the same layer."""
+    models = [m for m in flatten_layers(model) if isinstance(m, Functional | keras.Sequential)]
+    layers = [id(layer) for m in models for layer in m.layers]
+    return len(layers) > len(set(layers))
+
+
+def signature(model: keras.Model) -> Any:
+    """The structure of KerasTensors that a model takes, or None if that is not known."""
+    functional = getattr(model, "_functional", model)  # a sequential model holds a functional one
+    if isinstance(functional, Functional):
+        return functional.input
+    shapes = model._build_shapes_dict
+    if not shapes or len(shapes) != 1:
+        return None
+    dtype = model.compute_dtype
+    (shape,) = shapes.values()
+    return keras.tree.map_shape_structure(lambda s: keras.KerasTensor(s, dtype), shape)
 
 
 def flatten_layers(model: keras.Layer, *, include_self: bool = True) -> list[keras.Layer]:
@@ -57,6 +141,34 @@ def nodes(network: keras.Model) -> list:
 def calls(layer: keras.Layer) -> int:
     """How often a layer is called in functional models."""
     return len(layer._inbound_nodes)
+
+
+def functional(model: keras.Layer) -> keras.Model | None:
+    """The graph that a model runs: itself, or what a built Sequential made; None if it has none.
+
+    A subclass that computes otherwise in `call` has none.
+    """
+    if type(model) is keras.Sequential:
+        return model._functional
+    plain = getattr(type(model).call, "__qualname__", "") == "Functional.call"
+    return model if plain and hasattr(model, "_nodes_by_depth") else None
+
+
+def structures(network: keras.Model) -> tuple[Any, Any]:
+    """The inputs and outputs of a functional model as they are nested."""
+    return network._inputs_struct, network._outputs_struct
+
+
+def rename(tensor: keras.KerasTensor, name: str) -> None:
+    """Names the operation that gives a tensor: those of keras.ops take no name."""
+    tensor._keras_history.operation.name = name
+
+
+def projections(attention: keras.Layer) -> dict[str, keras.Layer]:
+    """{name: layer} of the dense layers inside a MultiHeadAttention or GroupQueryAttention."""
+    names = ("query", "key", "value", "gate", "output")
+    found = {name: getattr(attention, f"_{name}_dense", None) for name in names}
+    return {name: layer for name, layer in found.items() if layer is not None}
 
 
 @contextlib.contextmanager

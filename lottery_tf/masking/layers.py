@@ -1,6 +1,8 @@
 """Keras layers whose kernels are multiplied by masks, and the weights and masks of a network."""
 
 import dataclasses
+import math
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -42,7 +44,7 @@ class Masked(_Mixin):
     """Mixin of the masked layers: each kernel is computed with under its mask.
 
     A mask is a non-trainable bool weight of the kernel's shape beside it, True where the weight
-    lives; Keras saves and loads it with the layer.
+    lives; Keras saves and loads it with the layer, and pruned weights as zeros.
     """
 
     def build(self, input_shape: tuple) -> None:
@@ -62,6 +64,7 @@ class Masked(_Mixin):
             )
             setattr(self, _mask_name(name), mask)
             variable.constraint = KeepMasked(mask, variable.constraint)
+        self.saved_masks = SavedMasks(self.kernels)
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -72,17 +75,73 @@ class Masked(_Mixin):
         ]
 
     def save_own_variables(self, store: Any) -> None:
-        super().save_own_variables(store)
-        for kernel in self.kernels:
-            check_masked(kernel.variable.path, kernel.variable.numpy(), kernel.mask.numpy())
-            if self.saves_kernels_alone:
-                store[kernel.mask.name] = kernel.mask
+        """Saves what the plain layer would: its files are read by both. `SavedMasks` is beside."""
+        if not self.built:
+            return super().save_own_variables(store)
+        zero_pruned(self.kernels)  # Keras may have written the kernels without constraints
+        arrays: dict[str, Any] = {}
+        super().save_own_variables(arrays)
+        if not self.saves_kernels_alone:
+            own = [array for index, array in enumerate(arrays.values()) if index not in self._at()]
+            arrays = {str(index): array for index, array in enumerate(own)}
+        for name, array in arrays.items():
+            store[name] = array
 
     def load_own_variables(self, store: Any) -> None:
-        super().load_own_variables(store)
+        """Loads what a plain layer saved, or a masked one of an earlier version with its masks."""
+        if not self.built:
+            return super().load_own_variables(store)
+        arrays = {name: store[name] for name in store.keys()}  # noqa: SIM118 (h5py's groups)
+        dense = {kernel.mask.name: np.ones(kernel.mask.shape, bool) for kernel in self.kernels}
+        if self.saves_kernels_alone:
+            arrays = dense | arrays
+        elif len(arrays) < len(self.weights):
+            own = [arrays[str(index)] for index in range(len(arrays))]
+            for index, mask in zip(self._at(), dense.values(), strict=True):
+                own.insert(index, mask)
+            arrays = {str(index): array for index, array in enumerate(own)}
+        super().load_own_variables(arrays)
+        if self.saves_kernels_alone:
+            for kernel in self.kernels:
+                kernel.mask.assign(arrays[kernel.mask.name])
+        zero_pruned(self.kernels)
+
+    def _at(self):
+        """The places of the masks among the layer's weights, as Keras numbers them in a file."""
+        places = {id(weight): index for index, weight in enumerate(self.weights)}
+        return [places[id(kernel.mask)] for kernel in self.kernels]
+
+
+class SavedMasks(keras_private.Saveable):
+    """The masks of a layer in saved files: one bit for each weight.
+
+    Keras saves it as a part of the layer that plain layers do not have, so that these read the
+    file of a masked layer; where a file has no such part, the masks keep everything.
+    """
+
+    def __init__(self, kernels: list[Kernel]):
+        self.kernels = kernels
+
+    def save_own_variables(self, store: Any) -> None:
         for kernel in self.kernels:
-            if self.saves_kernels_alone:
-                kernel.mask.assign(store[kernel.mask.name])
+            store[kernel.mask.name] = np.packbits(kernel.mask.numpy())
+
+    def load_own_variables(self, store: Any) -> None:
+        saved = set(store.keys())
+        for kernel in self.kernels:
+            if kernel.mask.name in saved:
+                shape = tuple(kernel.mask.shape)
+                bits = np.unpackbits(np.asarray(store[kernel.mask.name]), count=math.prod(shape))
+                kernel.mask.assign(bits.reshape(shape).astype(bool))
+        zero_pruned(self.kernels)
+
+
+def zero_pruned(kernels: Iterable[Kernel]) -> None:
+    """Sets the pruned weights of kernels to zero."""
+    for kernel in kernels:
+        weights, mask = kernel.variable.numpy(), kernel.mask.numpy()
+        if weights[~mask].any():
+            kernel.variable.assign(np.where(mask, weights, 0))
 
 
 def _mask_name(kernel_name):
@@ -112,6 +171,7 @@ def _masked_class(base, kernel_names=("kernel",)):
         "__doc__": f"keras.layers.{base.__name__} with a mask beside its kernel.",
         "__module__": "lottery_tf.masking",
         "kernel_names": kernel_names,
+        "plain": base,
         # Layers with a saving of their own list their weights in it, without masks.
         "saves_kernels_alone": own_saving,
     }
@@ -135,7 +195,7 @@ MaskedSeparableConv2D = _masked_class(keras.layers.SeparableConv2D, _BOTH)
 
 # Keras layer: its masked subclass. Exactly these classes: a subclass of the user's own may
 # compute otherwise.
-MASKED = {layer.__mro__[2]: layer for layer in Masked.__subclasses__()}
+MASKED = {layer.plain: layer for layer in Masked.__subclasses__()}
 
 
 def _select(mask, kernel):
@@ -148,38 +208,3 @@ def check_masked(path: str, kernel: Array, mask: Array) -> None:
     alive = np.count_nonzero(kernel[np.logical_not(mask)])
     if alive:
         raise RuntimeError(f"{alive} pruned weights of {path} are not zero.")
-
-
-@keras.saving.register_keras_serializable(package="lottery_tf")
-class MaskedMultiHeadAttention(keras.layers.MultiHeadAttention):
-    """keras.layers.MultiHeadAttention whose four projections are masked."""
-
-    def build(self, query_shape: tuple, value_shape: tuple, key_shape: Any = None) -> None:
-        super().build(query_shape, value_shape, key_shape)
-        mask_inside(self)
-
-
-@keras.saving.register_keras_serializable(package="lottery_tf")
-class MaskedGroupQueryAttention(keras.layers.GroupQueryAttention):
-    """keras.layers.GroupQueryAttention whose four projections are masked."""
-
-    def build(self, query_shape: tuple, value_shape: tuple, key_shape: Any = None) -> None:
-        super().build(query_shape, value_shape, key_shape)
-        mask_inside(self)
-
-
-# Keras layers that make layers of their own when they are built: the classes that mask those.
-COMPOSITE = {
-    keras.layers.MultiHeadAttention: MaskedMultiHeadAttention,
-    keras.layers.GroupQueryAttention: MaskedGroupQueryAttention,
-}
-
-
-def mask_inside(layer: keras.Layer) -> None:
-    """Masks, in place, the layers that a built layer or model holds."""
-    for inner in keras_private.flatten_layers(layer, include_self=False):
-        if type(inner) in MASKED:
-            inner.__class__ = MASKED[type(inner)]
-            keras_private.add_weights(inner, inner.add_masks)
-        elif type(inner) in COMPOSITE:
-            inner.__class__ = COMPOSITE[type(inner)]

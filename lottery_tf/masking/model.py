@@ -5,8 +5,8 @@ import warnings
 import keras
 
 from lottery_tf.errors import InputError
-from lottery_tf.masking import network
-from lottery_tf.masking.layers import mask_inside
+from lottery_tf.masking import comparing, copying, network
+from lottery_tf.masking.inside import mask_inside
 
 
 def masked(model: keras.Model) -> keras.Model:
@@ -26,22 +26,25 @@ def masked(model: keras.Model) -> keras.Model:
         raise InputError(
             f"masked: expected a built Keras model, with a keras.Input first. Received: {model!r}"
         )
-    try:
-        copy = keras.models.clone_model(model)
-        copy.set_weights(model.get_weights())
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise InputError(
-            f"masked: {model.name} cannot be copied; it is, or holds, a subclassed model whose "
-            "layers cannot be rebuilt. Write it as a functional model, or use masked layers in it, "
-            "as lottery_tf.masking.MaskedDense for Dense: then prune, rounds and fit work as they "
-            f"are. Keras says: {error}"
-        ) from error
+    copy = copying.copy(model, model.get_weights())
     mask_inside(copy)
     network.variables(copy)  # nothing to prune, or two variables of one path, are errors
+    comparing.check_same(model, copy)
+    _compile(model, copy)
     dense = left_dense(copy)
     if dense:
         warnings.warn(f"Left dense in {model.name}: {', '.join(dense)}", stacklevel=2)
     return copy
+
+
+def _compile(model, copy):
+    """Compiles a copy as the model is, if Keras can rebuild its optimizer, losses and metrics."""
+    if not model.compiled:
+        return
+    try:
+        copy.compile_from_config(model.get_compile_config())
+    except Exception:  # a loss, metric or schedule that is not registered
+        copy.compiled = False
 
 
 def left_dense(model: keras.Model) -> list[str]:

@@ -6,7 +6,7 @@ import keras
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.layers import Kernel, Masked, check_masked
+from lottery_tf.masking.layers import Kernel, Masked, check_masked, zero_pruned
 from lottery_tf.method import Masks, Weights
 
 
@@ -71,6 +71,17 @@ def get_weights(network: Any) -> Weights:
 def get_masks(network: Any) -> Masks:
     """{kernel path: bool array}."""
     return {path: kernel.mask.numpy() for path, kernel in kernels(network).items()}
+
+
+def apply_masks(network: Any) -> None:
+    """Sets the pruned weights of a network to zero, in place.
+
+    For training that writes kernels past Keras's optimizers, as by `kernel.assign_sub`.
+
+    Raises:
+        InputError: the network has no masks.
+    """
+    zero_pruned(kernels(network).values())
 
 
 def set_weights(network: Any, weights: Weights, masks: Masks) -> None:

@@ -13,6 +13,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
     than the last, renorm, float64, other than images), this is Keras's own.
     """
 
+    plain = keras.layers.BatchNormalization  # in unmasked models
+
     def call(
         self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
     ) -> tf.Tensor:

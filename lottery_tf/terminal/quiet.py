@@ -4,6 +4,7 @@ import contextlib
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 
 from absl import logging
 
@@ -31,7 +32,7 @@ def import_tensorflow() -> None:
         )
     is_new = "keras" not in sys.modules
     try:
-        with _hold_back_stderr():
+        with hold_back_stderr():
             import keras  # noqa: F401
             import tensorflow
 
@@ -60,7 +61,7 @@ def _settle(is_new):
 
 
 @contextlib.contextmanager
-def _hold_back_stderr():
+def hold_back_stderr() -> Iterator[None]:
     """Keeps file descriptor 2 in a file: TensorFlow's C++ code writes past sys.stderr."""
     try:
         sys.stderr.flush()

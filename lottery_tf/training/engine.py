@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from lottery_tf import masking, models
 from lottery_tf.config import Config
-from lottery_tf.datasets import PreparedDataset, tfrecords
+from lottery_tf.datasets import PreparedDataset, damage
 from lottery_tf.masking import keras_private
 from lottery_tf.method import Masks, Weights
 from lottery_tf.method.schedules import learning_rates
@@ -48,7 +48,7 @@ class Engine:
     def __init__(self, config: Config, directory: PreparedDataset, cluster: Cluster):
         self.config, self.directory, self.cluster = config, directory, cluster
         checks.check_batch(config, directory, cluster)
-        tfrecords.check_first(directory)
+        damage.check_first(directory)
         shape, classes = directory.input_shape, directory.classes
         # The seed does not matter: train() is given the weights.
         self.network = models.build(config, shape, classes, seed=0, strategy=cluster.strategy)

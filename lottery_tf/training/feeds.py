@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from lottery_tf import datasets
 from lottery_tf.config import Config
-from lottery_tf.datasets import augmentation, tfrecords
+from lottery_tf.datasets import augmentation, damage, tfrecords
 from lottery_tf.datasets.order import visit_order
 from lottery_tf.datasets.statistics import channel_statistics
 from lottery_tf.errors import InputError
@@ -152,9 +152,9 @@ class Streamed:
         small = sum(shard.path.stat().st_size for shard in shards) < RESIDENT_BYTES
         for split in ("train", "test"):
             if small:
-                tfrecords.check(directory, split)
+                damage.check(directory, split)
             else:
-                tfrecords.check_lengths(directory, split)
+                damage.check_lengths(directory, split)
 
     def _files_of(self, worker):
         """The part of the training split that --shard_files gives to a worker."""
@@ -206,7 +206,7 @@ class Streamed:
 
     def _in_order(self, split, part):
         batch = EVALUATION_BATCH if self.directory.one_size else LARGE_EVALUATION_BATCH
-        with tfrecords.naming_the_damaged(self.directory):
+        with damage.naming_the_damaged(self.directory):
             yield from tfrecords.stream_in_order(self.directory, split, batch_size=batch, part=part)
 
     test_pieces = test_batches
@@ -214,7 +214,7 @@ class Streamed:
     def check(self) -> None:
         """Decodes every image; raises InputError if a shard is damaged, and names it."""
         for split in ("train", "test"):
-            tfrecords.check(self.directory, split, decode=True)
+            damage.check(self.directory, split, decode=True)
 
 
 Feed = Resident | Streamed

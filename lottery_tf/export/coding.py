@@ -1,0 +1,145 @@
+"""Arrays as bytes near their entropy: written by NumPy, read inside a TensorFlow graph.
+
+A pruned kernel is its survivors and their places. The survivors' bytes are sorted by significance
+(all first bytes, all second bytes, …), as the exponents of floats are alike and their last bits
+are not. The places are gaps of a byte each, or a bitmap. Every part is deflated, and inflated at
+load by `tf.io.decode_compressed`, so that nothing but TensorFlow is needed.
+"""
+
+import dataclasses
+import math
+import zlib
+from typing import Any
+
+import numpy as np
+
+from lottery_tf.method import Array
+
+LONGEST_GAP = 255  # a byte of this value places nothing: the gap goes on in the next one
+
+
+@dataclasses.dataclass(frozen=True)
+class Coded:
+    """An array as deflated bytes.
+
+    Args:
+        shape, dtype: of the array.
+        places: "all" (every element is stored), "gaps" or "bitmap".
+        parts: zlib streams: of the elements, and of their places unless they are all.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    places: str
+    parts: tuple[bytes, ...]
+
+    @property
+    def bytes(self) -> int:
+        """The size of all parts."""
+        return sum(map(len, self.parts))
+
+
+def encode(array: Array) -> Coded:
+    """The shortest of the codes of an array; what is not stored is zero.
+
+    Args:
+        array: of any shape, of floats, integers or bools. Negative zeros among pruned weights
+            become zeros.
+    """
+    flat = np.ascontiguousarray(array).reshape(-1)
+    whole = _coded(array, "all", flat)
+    if flat.all():
+        return whole
+    return min(whole, encode_sparse(array), key=lambda coded: coded.bytes)
+
+
+def encode_sparse(array: Array) -> Coded:
+    """The shorter of the codes of an array that store its nonzero elements and their places."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    places = np.flatnonzero(flat)
+    codes = (
+        _coded(array, "gaps", flat[places], gaps(places)),
+        _coded(array, "bitmap", flat[places], np.packbits(flat != 0)),
+    )
+    return min(codes, key=lambda coded: coded.bytes)
+
+
+def _coded(array, places, elements, where=None):
+    planes = elements.view(np.uint8).reshape(len(elements), array.dtype.itemsize).T
+    parts = [planes] if where is None else [planes, where]
+    deflated = tuple(zlib.compress(np.ascontiguousarray(part).tobytes(), 9) for part in parts)
+    return Coded(array.shape, array.dtype.name, places, deflated)
+
+
+def gaps(places: Array) -> Array:
+    """The gaps before ascending places, a byte each: how many elements are left out.
+
+    Of a gap of LONGEST_GAP or more, a byte of LONGEST_GAP stands for that many, and the next ones
+    for the rest.
+    """
+    left_out = np.diff(places, prepend=-1) - 1
+    longest, rest = np.divmod(left_out, LONGEST_GAP)
+    ends = np.cumsum(longest + 1) - 1  # where the rest of each gap stands
+    found = np.full(int(ends[-1]) + 1 if len(ends) else 0, LONGEST_GAP, np.uint8)
+    found[ends] = rest
+    return found
+
+
+def entropy_bound(count: int, size: int, itemsize: int = 4) -> float:
+    """Bytes of `count` survivors of `size` weights, and of their places at best.
+
+    The elements count itemsize bytes each, the places size * H(density) / 8, H in bits.
+    """
+    density = count / size if size else 0.0
+    odds = [p for p in (density, 1 - density) if p > 0]
+    return count * itemsize + size * -sum(p * math.log2(p) for p in odds) / 8
+
+
+def decode(places: str, dtype: str, parts: Any, shape: Any) -> Any:
+    """The array that was coded, as a tensor, in a graph or eagerly.
+
+    Args:
+        places, dtype: as in Coded.
+        parts: string tensor (1 or 2,), its parts.
+        shape: int64 tensor, of the array.
+    """
+    import tensorflow as tf
+
+    elements = _elements(parts[0], tf.dtypes.as_dtype(dtype))
+    if places == "all":
+        return tf.reshape(elements, shape)
+    where = decode_places(places, parts[1])
+    flat = tf.scatter_nd(where[:, tf.newaxis], elements, [tf.reduce_prod(shape)])
+    return tf.reshape(flat, shape)
+
+
+def decode_places(places: str, part: Any) -> Any:
+    """The places of the stored elements in the flat array, int64 (count,), from their part."""
+    import tensorflow as tf
+
+    codes = _inflate(part)
+    if places == "gaps":
+        codes = tf.cast(codes, tf.int64)
+        ends = codes < LONGEST_GAP
+        return tf.boolean_mask(tf.cumsum(codes + tf.cast(ends, tf.int64)) - 1, ends)
+    shifts = tf.constant([7, 6, 5, 4, 3, 2, 1, 0], tf.uint8)
+    bits = tf.bitwise.right_shift(codes[:, tf.newaxis], shifts) & 1
+    return tf.where(tf.reshape(bits, [-1]) > 0)[:, 0]
+
+
+def _elements(part, dtype):
+    import tensorflow as tf
+
+    planes = _inflate(part)
+    if dtype == tf.bool:
+        return planes > 0
+    if dtype.size == 1:
+        return tf.bitcast(planes, dtype)
+    count = tf.size(planes) // dtype.size
+    return tf.bitcast(tf.transpose(tf.reshape(planes, (dtype.size, count))), dtype)
+
+
+def _inflate(part):
+    import tensorflow as tf
+
+    return tf.io.decode_raw(tf.io.decode_compressed(part, "ZLIB"), tf.uint8)

@@ -1,0 +1,192 @@
+"""Multiply-adds of a network for one example: dense, and of the nonzero weights alone.
+
+A convolution counts all of its taps also at the borders, and a bias, an activation or a
+normalisation nothing, as the papers count.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from lottery_tf.export.graph import Call, Graph, graph_of
+from lottery_tf.masking import keras_private
+
+layers = keras.layers
+
+
+@dataclasses.dataclass
+class Count:
+    """The kernels of a layer, and its multiply-adds for one example, over all of its calls.
+
+    Attributes:
+        weights, nonzero: of its kernels.
+        dense: multiply-adds with all weights.
+        sparse: those with nonzero weights, and those without weights (of attention).
+    """
+
+    weights: int = 0
+    nonzero: int = 0
+    dense: int = 0
+    sparse: int = 0
+
+    def __add__(self, other: "Count") -> "Count":
+        return Count(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
+
+    def values(self) -> tuple[int, ...]:
+        """All four."""
+        return dataclasses.astuple(self)
+
+
+def multiply_adds(model: Any) -> tuple[dict[str, Count], dict[str, str]]:
+    """({layer: Count}, {layer: why it is not counted}) of a plain Keras model.
+
+    Args:
+        model: functional or sequential, built; nested models are looked into.
+
+    Raises:
+        InputError: it is another kind of model.
+    """
+    return multiply_adds_of(graph_of(model))
+
+
+def total(counts: dict[str, Count]) -> Count:
+    """The sum over layers."""
+    return sum(counts.values(), Count())
+
+
+def multiply_adds_of(graph: Graph) -> tuple[dict[str, Count], dict[str, str]]:
+    """As multiply_adds, of a Graph."""
+    counts: dict[str, Count] = {}
+    unknown: dict[str, str] = {}
+    for call in graph.calls:
+        counter = _counter(call)
+        if counter is None:
+            if reason := _not_counted(call):
+                unknown[call.name] = reason
+            continue
+        try:
+            count = counter(call, *_shapes(graph, call))
+        except TypeError:  # a product with None
+            unknown[call.name] = "its input has a length that varies"
+            continue
+        if call.name in counts:  # the weights of a layer that is called again are the same
+            count.weights = count.nonzero = 0
+            count += counts[call.name]
+        counts[call.name] = count
+    return counts, unknown
+
+
+def _shapes(graph, call):
+    """The shapes of a call's inputs and of its first output, without the batch."""
+    return [graph.shapes[i] for i in call.inputs], graph.shapes[call.outputs[0]]
+
+
+def _of(kernel, times):
+    """The Count of a kernel each of whose weights is used so many times."""
+    nonzero = int(np.count_nonzero(kernel))
+    return Count(kernel.size, nonzero, kernel.size * times, nonzero * times)
+
+
+def _dense(call, inputs, output):
+    return _of(keras.ops.convert_to_numpy(call.layer.kernel), math.prod(output[:-1]))
+
+
+def _einsum(call, inputs, output):
+    """Each weight is used once for each combination of the letters that it does not have."""
+    left, result = call.layer.equation.replace(" ", "").split("->")
+    features, weights = left.split(",")
+    sizes = _letters(features, inputs[0]) | _letters(result, output)
+    free = {letter for letter in features + result if letter not in weights + "."}
+    kernel = keras.ops.convert_to_numpy(call.layer.kernel)
+    return _of(kernel, math.prod(sizes[letter] for letter in free) * sizes.get("...", 1))
+
+
+def _letters(term, shape):
+    """{letter: size} of an einsum's term, the batch 1; under "..." the product of the others."""
+    first, dots, last = term.partition("...")
+    if not dots:
+        return dict(zip(term, (1, *shape), strict=True))
+    shape = (1, *shape)
+    middle = math.prod(shape[len(first) : len(shape) - len(last)])
+    sizes = dict(zip(first, shape, strict=False)) | {"...": middle}
+    return sizes | dict(zip(reversed(last), reversed(shape), strict=False))
+
+
+def _conv(call, inputs, output):
+    return _of(keras.ops.convert_to_numpy(call.layer.kernel), _places(call.layer, output))
+
+
+def _transposed(call, inputs, output):
+    return _of(keras.ops.convert_to_numpy(call.layer.kernel), _places(call.layer, inputs[0]))
+
+
+def _separable(call, inputs, output):
+    kernels = (call.layer.depthwise_kernel, call.layer.pointwise_kernel)
+    times = _places(call.layer, output)
+    return sum((_of(keras.ops.convert_to_numpy(k), times) for k in kernels), Count())
+
+
+def _places(layer, shape):
+    """The pixels of an image of this shape."""
+    return math.prod(shape[1:] if layer.data_format == "channels_first" else shape[:-1])
+
+
+def _attention(call, inputs, output):
+    """The projections, and the products of queries with keys and of weights with values."""
+    query, value = inputs[0][0], inputs[1][0]
+    count, sizes = Count(), {}
+    for name, layer in keras_private.projections(call.layer).items():
+        times = value if name in ("key", "value") else query
+        count += _of(keras.ops.convert_to_numpy(layer.kernel), times)
+        sizes[name] = layer.kernel.shape
+    heads = sizes["query"][1]
+    # A projection's kernel is (features, heads, size); the output's first axis are the heads.
+    per_pair = heads * (sizes["query"][-1] + sizes["value"][-1])
+    return count + Count(0, 0, *[query * value * per_pair] * 2)
+
+
+def _plain_attention(call, inputs, output):
+    (query, size), (value, width) = inputs[0], inputs[1]
+    return Count(0, 0, *[query * value * (size + width)] * 2)
+
+
+COUNTERS: dict[type, Callable[[Call, list[tuple], tuple], Count]] = {
+    layers.Dense: _dense,
+    layers.EinsumDense: _einsum,
+    layers.Conv1D: _conv,
+    layers.Conv2D: _conv,
+    layers.Conv3D: _conv,
+    layers.Conv1DTranspose: _transposed,
+    layers.Conv2DTranspose: _transposed,
+    layers.Conv3DTranspose: _transposed,
+    layers.DepthwiseConv1D: _conv,
+    layers.DepthwiseConv2D: _conv,
+    layers.SeparableConv1D: _separable,
+    layers.SeparableConv2D: _separable,
+    layers.MultiHeadAttention: _attention,
+    layers.GroupQueryAttention: _attention,
+    layers.Attention: _plain_attention,
+}
+
+# Operations of keras.ops that multiply: they would be counted as nothing.
+PRODUCTS = {"Matmul", "Dot", "Einsum", "Tensordot", "Conv", "DepthwiseConv", "SeparableConv"}
+
+
+def _counter(call):
+    """How a call's multiply-adds are counted, also of a masked subclass; None if not known."""
+    return next((COUNTERS[c] for c in type(call.layer).__mro__ if c in COUNTERS), None)
+
+
+def _not_counted(call):
+    """Why a call that is not counted may multiply; None if it surely has no products."""
+    layer, kind = call.layer, type(call.layer).__name__
+    kernels = [w for w in getattr(layer, "weights", ()) if len(w.shape) >= 2]
+    if isinstance(layer, layers.Embedding):  # a lookup
+        return None
+    if kernels or kind in PRODUCTS:
+        return f"{kind} is not known here"
+    return None

@@ -1,0 +1,130 @@
+"""Arrays for users of other frameworks: what is not pruned, its places, and how to read them."""
+
+import itertools
+import pathlib
+
+import keras
+import numpy as np
+
+from lottery_tf.export.keras_file import of_keras
+from lottery_tf.export.options import Options
+from lottery_tf.export.served import write_assets
+from lottery_tf.masking import keras_private
+from lottery_tf.method import Array
+
+README = """\
+# {name}
+
+A network as arrays, written by lottery_tf. Of a weight that is stored sparsely, `weights.npz` has
+`<name>.values`, `<name>.indices` (of the flat array in row-major order, ascending) and
+`<name>.shape`; every other weight is one array `<name>`. `names` lists them all in order.
+`model.json` is the network's architecture as Keras writes it: in Keras,
+`keras.models.model_from_json(text).set_weights(list_of_arrays)`.
+
+With NumPy alone:
+
+```python
+import numpy as np
+
+arrays = {{}}
+with np.load("weights.npz", allow_pickle=False) as stored:
+    for name in stored["names"].tolist():
+        if name in stored:
+            arrays[name] = stored[name]
+            continue
+        values, shape = stored[f"{{name}}.values"], stored[f"{{name}}.shape"]
+        flat = np.zeros(np.prod(shape), values.dtype)
+        flat[stored[f"{{name}}.indices"]] = values
+        arrays[name] = flat.reshape(shape)
+```
+
+Kernels multiply from the right: that of a dense layer is (inputs, outputs), that of a convolution
+(height, width, channels in, channels out); channels come last.
+
+## Inputs and outputs
+
+{signature}
+
+## Layers, in order
+
+| layer | kind | weights |
+|---|---|---|
+{layers}
+
+## Weights, in order
+
+| name | shape | type | not zero |
+|---|---|---|---|
+{weights}
+"""
+
+
+def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None:
+    """Writes weights.npz, model.json and a README.md that tells how to read them.
+
+    Args:
+        model: a plain Keras model.
+        directory: where to write.
+        options: Options; `dense` stores every weight whole.
+
+    Raises:
+        InputError: a layer is this package's, and Keras has none like it.
+    """
+    model = of_keras(model, options)
+    names = _unique([variable.path for variable in model.weights])
+    weights = dict(zip(names, model.get_weights(), strict=True))
+    stored = {"names": np.array(names)}
+    for name, array in weights.items():
+        stored |= {name: array} if options.dense else coded(name, array)
+    np.savez_compressed(directory / "weights.npz", **stored)  # type: ignore[arg-type]
+    (directory / "model.json").write_text(model.to_json(indent=1), "utf-8")
+    (directory / "README.md").write_text(_readme(model, weights), "utf-8")
+    write_assets(directory, options)
+
+
+def coded(name: str, array: Array) -> dict[str, Array]:
+    """An array by name, as values, indices and shape where these are fewer bytes.
+
+    The indices are of the flat array, ascending, in the smallest unsigned type.
+    """
+    flat = array.reshape(-1)
+    places = np.flatnonzero(flat)
+    indices = places.astype(np.min_scalar_type(max(flat.size - 1, 0)))
+    values = flat[places]
+    if values.nbytes + indices.nbytes >= array.nbytes:
+        return {name: array}
+    parts = {"values": values, "indices": indices, "shape": np.array(array.shape, np.int64)}
+    return {f"{name}.{part}": of_part for part, of_part in parts.items()}
+
+
+def _unique(names):
+    """The names; of some that are equal, all but the first are numbered."""
+    found: list[str] = []
+    for name in names:
+        numbered = (f"{name}_{number}" for number in itertools.count(1))
+        found.append(next(n for n in itertools.chain([name], numbered) if n not in found))
+    return found
+
+
+def _readme(model, weights):
+    sides = [f"- takes `{tensor.name}`, {_described(tensor)}" for tensor in model.inputs]
+    sides += [f"- gives {_described(tensor)}" for tensor in model.outputs]
+    layers = [
+        f"| {layer.name} | {type(layer).__name__} | {layer.count_params()} |"
+        for layer in keras_private.flatten_layers(model)
+        if not isinstance(layer, keras.Model)
+    ]
+    rows = [
+        f"| {name} | {' x '.join(map(str, array.shape))} | {array.dtype} | "
+        f"{np.count_nonzero(array)} |"
+        for name, array in weights.items()
+    ]
+    return README.format(
+        name=model.name, signature="\n".join(sides), layers="\n".join(layers),
+        weights="\n".join(rows),
+    )  # fmt: skip
+
+
+def _described(tensor):
+    lengths = ["any" if length is None else str(length) for length in tensor.shape]
+    return f"{tensor.dtype} {' x '.join(lengths)}"

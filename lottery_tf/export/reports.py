@@ -1,0 +1,80 @@
+"""The report of an export in the terminal. Stdlib only."""
+
+import json
+import pathlib
+from typing import Any
+
+from lottery_tf.errors import InputError
+from lottery_tf.output import tables
+
+REPORT = "export.json"
+LAYERS = {
+    "path": ("layer", "{}"),
+    "weights": ("weights", "{:,}"),
+    "alive": ("alive", "{:,}"),
+    "density": ("density", "{:.2%}"),
+}
+SPARSE = {
+    "layer": ("layer", "{}"),
+    "density": ("density", "{:.2%}"),
+    "dense_ms": ("dense ms", "{:.3f}"),
+    "sparse_ms": ("sparse ms", "{:.3f}"),
+    "sparse": ("sparse", "{}"),
+}
+
+
+def read(directory: pathlib.Path) -> dict[str, Any]:
+    """The report of an export that is there.
+
+    Raises:
+        InputError: there is none, or it is damaged.
+    """
+    path = directory / REPORT
+    try:
+        report = json.loads(path.read_text("utf-8"))
+        if isinstance(report, dict) and {"format", "layers", "bytes"} <= report.keys():
+            return report
+    except OSError as error:
+        raise InputError(f"--info={directory}: cannot read {path}: {error.strerror}.") from None
+    except ValueError:
+        pass
+    raise InputError(f"--info={directory}: {path} is damaged. Export the ticket again.")
+
+
+def show(report: dict[str, Any]) -> None:
+    """Prints what was exported, its size, products, times and accuracy."""
+    of_run = "run" in report
+    name = f"{report['run']}, round {report['round']}" if of_run else report["model"]
+    print(f"{name}, as {report['format']}")
+    tables.show(report["layers"], LAYERS)
+    if rows := report.get("sparse_products"):
+        tables.show(rows, SPARSE)
+    for line in report.get("compaction", {}).get("lines", ()):
+        print(line)
+    for line in _lines(report):
+        print(line)
+
+
+def _lines(report):
+    size, count = report["bytes"], report["products"]
+    weights = f", its weights {size['weights']:,}" if "weights" in size else ""
+    yield (
+        f"bytes: {size['export']:,} (gzip {size['export_gzip']:,}){weights}; entropy bound "
+        f"{size['entropy_bound']:,}; dense {size['dense']:,} (gzip {size['dense_gzip']:,})"
+    )
+    yield (
+        f"multiply-adds for an example: {count['written']:,}; of weights alive "
+        f"{count['alive']:,}; dense {count['dense']:,}"
+    )
+    for batch, times in report["milliseconds"].items():
+        ratio = times["dense"] / times["export"]
+        yield (
+            f"batch {batch}: {times['export']:.3f} ms; dense {times['dense']:.3f} ms "
+            f"({ratio:.2f} times as fast)"
+        )
+    if "accuracy_before" in report:
+        yield (
+            f"accuracy: {report['accuracy_after']:.2%}; masked {report['accuracy_before']:.2%}; "
+            f"{report['other_predictions']} of {report['compared_examples']:,} answers differ"
+        )
+    yield f"largest difference of an output: {report['largest_difference']:.1e}"

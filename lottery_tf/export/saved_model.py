@@ -1,0 +1,169 @@
+"""A TensorFlow SavedModel whose pruned weights are stored sparsely, and made dense once, at load.
+
+TensorFlow alone serves it: what decodes the weights is part of its graph. They lie in an asset,
+`weights.bin`; each array is a captured resource whose initializer reads its part of that file.
+"""
+
+import functools
+import hashlib
+import pathlib
+import shutil
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from lottery_tf.datasets import augmentation
+from lottery_tf.export import coding, signatures
+from lottery_tf.export.options import Options
+from lottery_tf.export.sparse_products import SparseDense
+from lottery_tf.masking import keras_private
+
+WEIGHTS = "weights.bin"
+# Smaller arrays are constants of the graph, with which the loader computes as far as it can.
+CONSTANT = 1024
+
+
+def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None:
+    """Writes a SavedModel with the signature `serving_default`.
+
+    Of a run's network it takes `images` and gives `logits` and `probabilities`; of any other, what
+    its inputs and outputs are called.
+
+    Args:
+        model: a plain functional or sequential Keras model.
+        directory: where to write.
+        options: Options; `dense` stores every weight, as Keras does.
+    """
+    aside = directory.with_name(f"{directory.name}.assets")
+    aside.mkdir()
+    try:
+        module = _served(model, aside, options)
+        slim = tf.saved_model.SaveOptions(experimental_debug_stripper=True)
+        tf.saved_model.save(module, str(directory), {"serving_default": module.serve}, slim)
+    finally:
+        shutil.rmtree(aside)
+
+
+def _served(model, aside, options):
+    """The tf.Module to save; its assets are written into a directory."""
+    module = tf.Module()
+    for name, text in options.assets.items():
+        (aside / name).write_text(text)
+    module.resources = []
+    if options.dense:
+        module.variables_of_model = model.variables
+        values = [lambda variable=variable: variable.value for variable in model.variables]
+    else:
+        values, module.resources = _stored(model, aside / WEIGHTS)
+    module.files = {path.name: tf.saved_model.Asset(str(path)) for path in aside.iterdir()}
+    for resource in module.resources:
+        resource.begin(module.files[WEIGHTS])
+    # A user's layers that look words up hold tables, which have assets of their own.
+    layers = keras_private.flatten_layers(model)
+    module.tables = [layer.lookup_table for layer in layers if hasattr(layer, "lookup_table")]
+    module.serve = _signature(model, values, options)
+    return module
+
+
+def _stored(model, path):
+    """([function that gives the value of a variable], [Resource]); writes the asset."""
+    places = {id(layer.indices): layer for layer in keras_private.flatten_layers(model)
+              if isinstance(layer, SparseDense)}  # fmt: skip
+    values: list[Callable] = []
+    resources, blob = [], b""
+    for variable in model.variables:
+        array, sparse = variable.numpy(), places.get(id(variable))
+        if array.size < CONSTANT and not sparse:
+            values.append(functools.partial(tf.constant, array))
+            continue
+        coded = coding.encode_sparse(sparse.mask()) if sparse else coding.encode(array)
+        resources.append(Resource(coded, len(blob), indices=bool(sparse)))
+        values.append(resources[-1].value)
+        blob += b"".join(coded.parts)
+    path.write_bytes(blob)
+    for index, resource in enumerate(resources):
+        # Resources of one name are one in a process: the content is part of the name.
+        resource.name = f"{hashlib.sha256(blob).hexdigest()}/{index}"
+    return values, resources
+
+
+class Resource(tf.saved_model.experimental.TrackableResource):
+    """An array that whoever loads the SavedModel decodes once.
+
+    Args:
+        coded: coding.Coded.
+        offset: of its first part in the asset, bytes.
+        indices: whether it is the (row, column) of the nonzero elements of what is coded, int64
+            (count, 2), and not that itself.
+    """
+
+    def __init__(self, coded: coding.Coded, offset: int, *, indices: bool):
+        super().__init__()
+        self.name = ""
+        self.places, self.stored = coded.places, coded.dtype
+        self.stored_shape, self.indices = coded.shape, indices
+        self.shape = (None, 2) if indices else coded.shape
+        self.dtype = tf.int64 if indices else tf.as_dtype(coded.dtype)
+        self.sizes = [len(part) for part in coded.parts]
+        self.offsets = [offset + sum(self.sizes[:index]) for index in range(len(self.sizes))]
+
+    def begin(self, asset: tf.saved_model.Asset) -> None:
+        """Makes it in this process, from the asset that holds it: saving asks for that."""
+        self.asset = asset
+        self._initialize()
+
+    def _create_resource(self):
+        return tf.raw_ops.VarHandleOp(dtype=self.dtype, shape=self.shape, shared_name=self.name)
+
+    def _initialize(self):
+        blob = tf.io.read_file(self.asset.asset_path)
+        parts = tf.strings.substr(blob, self.offsets, self.sizes)
+        value = _decoder(self.places, self.stored, self.indices)(parts, self.stored_shape)
+        tf.raw_ops.AssignVariableOp(resource=self.resource_handle, value=value)
+
+    def value(self) -> tf.Tensor:
+        """The array."""
+        value = tf.raw_ops.ReadVariableOp(resource=self.resource_handle, dtype=self.dtype)
+        return tf.ensure_shape(value, self.shape)
+
+
+@functools.cache
+def _decoder(places, dtype, indices):
+    """One function for all resources of a kind: its graph is stored once."""
+
+    def decode(parts, shape):
+        if indices:
+            where = coding.decode_places(places, parts[1])
+            return tf.stack([where // shape[1], where % shape[1]], 1)
+        return coding.decode(places, dtype, parts, shape)
+
+    signature = [tf.TensorSpec((None,), tf.string), tf.TensorSpec((None,), tf.int64)]
+    return tf.function(decode, input_signature=signature)
+
+
+def _signature(model, values, options):
+    """The tf.function that serves a model with these values of its variables."""
+    specs = {
+        name: tf.TensorSpec(tensor.shape, tensor.dtype, name)
+        for name, tensor in zip(signatures.input_names(model), model.inputs, strict=True)
+    }
+    if options.crop_to:
+        (name, spec), *_ = specs.items()
+        specs[name] = tf.TensorSpec((None, None, None, spec.shape[-1]), spec.dtype, name)
+
+    def serve(**inputs):
+        if options.crop_to:
+            (images,) = inputs.values()
+            # All images of a batch have one size.
+            inputs = {name: augmentation.centre_crop(images, options.crop_to, images.shape[-1])}
+        read = {id(v): value() for v, value in zip(model.variables, values, strict=True)}
+        outputs, _ = model.stateless_call(
+            [read[id(v)] for v in model.trainable_variables],
+            [read[id(v)] for v in model.non_trainable_variables],
+            signatures.packed(model, inputs),
+            training=False,
+        )
+        return signatures.outputs(model, outputs, of_run=options.images)
+
+    return tf.function(serve).get_concrete_function(**specs)

@@ -1,0 +1,175 @@
+"""What is exported: a finished round of a run or a masked model of the user's own, and its data.
+
+Imports no TensorFlow before a network is asked for.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from lottery_tf import __version__, datasets
+from lottery_tf.analysis import loading
+from lottery_tf.analysis.runs import open_runs, select_rounds
+from lottery_tf.datasets.fingerprint import fingerprint
+from lottery_tf.errors import InputError
+from lottery_tf.export.raw_images import RawImages
+from lottery_tf.method import Array
+from lottery_tf.store import provenance
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.terminal import quiet
+
+EXAMPLES = 1_000  # at least so many of the test split are compared, where it has them
+CALIBRATION = 500
+Inputs = dict[str, Array]  # {name of an input: (examples, …)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Ticket:
+    """A network to ship.
+
+    Args:
+        masked: its masked Keras model, with which an export is compared.
+        images: how raw images become its inputs; None: it takes what the export takes.
+        test, calibration: raw inputs.
+        labels: of `test`, int (examples,), or None.
+        classes: their names; none of a model of the user's own.
+        provenance: where it comes from, for JSON.
+    """
+
+    masked: Any
+    images: RawImages | None
+    test: Inputs
+    calibration: Inputs
+    labels: Array | None
+    classes: tuple[str, ...]
+    provenance: dict[str, Any]
+
+
+def of_run(run_dir: str | os.PathLike, round: str, *, data_dir: str | None = None,
+           tolerance: float = 0.0, examples: int = EXAMPLES) -> Ticket:  # fmt: skip
+    """The ticket of a finished round.
+
+    Args:
+        run_dir: path of the run.
+        round: its number, or "best": the sparsest round whose test accuracy is that of round 0,
+            less `tolerance` at most.
+        data_dir: directory of the prepared datasets; by default that of the run.
+        tolerance: part of the test examples.
+        examples: of the test split to compare an export on.
+
+    Raises:
+        InputError: there is no such run, round or dataset, the data are others than the run was
+            trained on, or a file is damaged.
+    """
+    (run,) = open_runs([run_dir])
+    number = best_round(run, tolerance) if round == "best" else select_rounds(run, [round])[0]
+    config = loading.config_of(run, data_dir=data_dir)
+    directory = datasets.find(config)
+    if provenance.recorded(run.path):
+        provenance.check(run.path, fingerprint(directory), directory.path)
+    masked = loading.load(run.path, number, data_dir=data_dir)
+    images = RawImages.of(config, directory)
+    test, labels = images.read(directory, "test", examples)
+    calibration, _ = images.read(directory, "train", CALIBRATION)
+    row = run.metrics()[number]
+    return Ticket(
+        masked, images, {"images": test}, {"images": calibration}, labels, class_names(directory),
+        {
+            "run": run.path.name, "round": number, "density": row["density"],
+            "test_accuracy": row["test_accuracy"], "flags": run.config(),
+            "trained_with": _environment(run), "exported_with": versions(),
+        },
+    )  # fmt: skip
+
+
+def best_round(run: RunDir, tolerance: float) -> int:
+    """The sparsest round whose test accuracy is that of round 0, less `tolerance` at most.
+
+    Raises:
+        InputError: a tolerance below 0.
+    """
+    if not tolerance >= 0:
+        raise InputError(f"--tolerance: expected at least 0. Received: {tolerance}")
+    rows = run.metrics()
+    least = rows[0]["test_accuracy"] - tolerance
+    good = [row for row in rows if row["test_accuracy"] >= least]
+    return min(good, key=lambda row: row["density"])["round"]
+
+
+def of_file(path: str | os.PathLike, *, inputs: str | None = None,
+            examples: int = EXAMPLES) -> Ticket:  # fmt: skip
+    """The ticket of a masked model that was saved as a .keras file.
+
+    Args:
+        path: of the file.
+        inputs: an .npz of arrays by the names of the model's inputs, with which the export is
+            compared; by default drawn at random.
+        examples: to draw.
+
+    Raises:
+        InputError: the file is no Keras model, it is not functional or sequential, has no masks,
+            or `inputs` do not fit.
+    """
+    quiet.import_tensorflow()
+    import keras
+
+    from lottery_tf import masking
+    from lottery_tf.export import signatures
+
+    try:
+        model = keras.models.load_model(path, compile=False)
+        masking.kernels(model)
+    except InputError:
+        raise
+    except Exception as error:  # whatever Keras raises for a file that it does not know
+        raise InputError(f"--model={path}: cannot load it: {str(error).splitlines()[0]}") from None
+    names = signatures.input_names(model)
+    test = _arrays(inputs, names) if inputs else signatures.random_inputs(model, examples)
+    found = {"model": pathlib.Path(path).name, "exported_with": versions()}
+    return Ticket(model, None, test, test, None, (), found)
+
+
+def _arrays(path, names):
+    """{name: array} of an .npz with these names."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise InputError(f"--inputs={path}: expected an .npz of arrays. {error}") from None
+    if set(arrays) != set(names):
+        raise InputError(
+            f"--inputs={path}: expected arrays called {', '.join(names)}. Found: "
+            f"{', '.join(arrays) or 'none'}"
+        )
+    return arrays
+
+
+def class_names(directory: datasets.PreparedDataset) -> tuple[str, ...]:
+    """The names of a dataset's classes; their numbers, where it has no names."""
+    path = directory.path / f"{directory.fields.label_key}.labels.txt"
+    try:
+        names = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        names = []
+    numbers = tuple(map(str, range(directory.classes)))
+    return tuple(names) if len(names) == directory.classes else numbers
+
+
+def versions() -> dict[str, str]:
+    """{package: version} of what exports."""
+    import keras
+    import tensorflow as tf
+
+    return {"lottery_tf": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
+
+
+def _environment(run):
+    """What the run says of where it was trained, if it does."""
+    try:
+        return json.loads((run.path / "environment.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,290 @@
+"""Every format gives what the model gives, for networks of several kinds."""
+
+import json
+import re
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+from lottery_tf.errors import InputError
+from lottery_tf.export import formats, fresh, lite, npz, runner, signatures
+from lottery_tf.export.options import Options
+from lottery_tf.models.layers import PadChannels
+from lottery_tf.models.normalization import FusedBatchNormalization
+
+FORMATS = ["keras", "litert", "npz", "onnx"]
+IMAGES = Options(images=True, assets={"classes.txt": "zero\none\n"})
+
+
+def raw(shape):
+    image = keras.Input(shape, dtype="uint8", name="images")
+    return image, keras.layers.Rescaling(1 / 80, -1.5)(image)
+
+
+def dense():
+    image, features = raw((8, 8, 1))
+    features = keras.layers.Flatten()(features)
+    features = keras.layers.Dense(60, activation="relu", name="hidden1")(features)
+    features = keras.layers.Dense(30, activation="relu", name="hidden2")(features)
+    return keras.Model(image, keras.layers.Dense(10, name="logits")(features)), IMAGES
+
+
+def convolutions():
+    """A nested network with the layers of the shipped ones, as a run's raw model holds it."""
+    inner = keras.Input((8, 8, 3))
+    features = keras.layers.Conv2D(16, 3, padding="same", use_bias=False)(inner)
+    features = keras.layers.ReLU()(FusedBatchNormalization()(features))
+    features = keras.layers.DepthwiseConv2D(3, strides=2)(features)
+    other = PadChannels(20)(keras.layers.AveragePooling2D(1)(features))
+    features = FusedBatchNormalization()(keras.layers.Conv2D(20, 1, use_bias=False)(features))
+    features = keras.layers.Add()([features, other])
+    features = keras.layers.GlobalAveragePooling2D()(features)
+    network = keras.Model(inner, keras.layers.Dense(10, name="out")(features), name="network")
+    image, scaled = raw((8, 8, 3))
+    return keras.Model(image, network(scaled)), IMAGES
+
+
+def two_inputs():
+    left, right = keras.Input((12,), name="left"), keras.Input((6,), name="right")
+    features = keras.layers.Dense(40, activation="relu")(keras.layers.Concatenate()([left, right]))
+    first = keras.layers.Dense(5, name="first")(features)
+    second = keras.layers.Dense(20, activation="tanh", name="second")(features)
+    return keras.Model([left, right], [first, second]), Options()
+
+
+def transformer():
+    tokens = keras.Input((10,), dtype="int32", name="tokens")
+    features = keras.layers.Embedding(30, 16)(tokens)
+    attended = keras.layers.MultiHeadAttention(2, 8)(features, features)
+    features = keras.layers.LayerNormalization()(features + attended)
+    features = keras.layers.Dense(32, activation="gelu")(features)
+    features = keras.layers.GlobalAveragePooling1D()(keras.layers.Dropout(0.5)(features))
+    return keras.Model(tokens, keras.layers.Dense(7)(features)), Options()
+
+
+def pruned(make, density=0.1):
+    """(model with random biases, statistics and pruned kernels, Options, inputs, outputs)."""
+    keras.utils.set_random_seed(0)
+    model, options = make()
+    random = np.random.default_rng(0)
+    for variable in model.weights:
+        array = variable.numpy()
+        if array.ndim >= 2:
+            array = 3 * array * (random.random(array.shape) < density)
+        else:
+            array = array + random.uniform(0, 0.5, array.shape)
+        variable.assign(array)
+    inputs = signatures.random_inputs(model, 50)
+    outputs = keras.tree.flatten(model.predict_on_batch(signatures.packed(model, inputs)))
+    return model, options, inputs, outputs
+
+
+@pytest.fixture
+def in_process(monkeypatch):
+    """Exports run in this process, which takes a second less each."""
+
+    def run(name, directory, inputs, batch_size=20):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # tf.lite.Interpreter is deprecated
+            call = runner.LOADERS[name](str(directory))
+        parts = [
+            {key: np.array(array) for key, array in call(batch).items()}
+            for start in range(0, len(next(iter(inputs.values()))), batch_size)
+            for batch in [{key: a[start : start + batch_size] for key, a in inputs.items()}]
+        ]
+        return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+    monkeypatch.setattr(fresh, "run", run)
+
+
+def require(name):
+    for package in formats.NEEDS.get(name, ()):
+        pytest.importorskip(package)
+
+
+@pytest.mark.parametrize("make", [dense, convolutions, two_inputs, transformer])
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_export_gives_what_the_model_gives(name, make, tmp_path, in_process):
+    require(name)
+    model, options, inputs, outputs = pruned(make)
+    formats.write(name, model, tmp_path, options)
+    found = fresh.run(name, tmp_path, inputs)
+    names = ["logits"] if options.images else signatures.output_names(model)
+    for key, expected in zip(names, outputs, strict=True):
+        np.testing.assert_allclose(found[key], expected, atol=1e-4)
+        np.testing.assert_array_equal(found[key].argmax(-1), expected.argmax(-1))
+    if options.images and name in ("litert", "onnx"):
+        np.testing.assert_allclose(found["probabilities"].sum(-1), 1, atol=1e-5)
+    assert options.images == (tmp_path / "classes.txt").exists()
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_export_runs_where_the_package_cannot_be_imported(name, tmp_path):
+    require(name)
+    model, options, inputs, (logits,) = pruned(convolutions)
+    formats.write(name, model, tmp_path, options)
+    found = fresh.run(name, tmp_path, inputs, batch_size=20)
+    np.testing.assert_allclose(found["logits"], logits, atol=1e-4)
+    times = fresh.time(name, [tmp_path, tmp_path], {"images": inputs["images"][:1]})
+    assert len(times) == 2
+    assert 0 < min(times) < 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("pickle", {}, "expected one of saved_model, keras, litert, npz, onnx. Received: pickle"),
+        ("keras", {"quantize": "int8"}, "--quantize=int8 would do nothing with --format=keras"),
+        ("litert", {"quantize": "int4"}, "expected one of none, float16, int8. Received: int4"),
+        ("onnx", {"dense": True}, "--dense would do nothing with --format=onnx"),
+    ],
+)
+def test_what_cannot_be_written_is_said_first(name, options, expected):
+    with pytest.raises(InputError, match=re.escape(expected)):
+        formats.check_available(name, Options(**options))
+
+
+def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch):
+    monkeypatch.setitem(formats.NEEDS, "onnx", ("numpy", "no_such_package"))
+    expected = "--format=onnx needs no_such_package: pip install 'lottery_tf[onnx]'"
+    with pytest.raises(InputError, match=re.escape(expected)):
+        formats.check_available("onnx", Options())
+    formats.check_available("litert", Options(quantize="float16"))
+
+
+def test_sparse_weights_make_a_litert_file_smaller(tmp_path, in_process):
+    model, *_ = pruned(dense)
+    sizes = {}
+    for kept in (True, False):
+        (tmp_path / str(kept)).mkdir()
+        formats.write("litert", model, tmp_path / str(kept), Options(images=True, dense=kept))
+        sizes[kept] = (tmp_path / str(kept) / lite.FILE).stat().st_size
+    assert sizes[False] < 0.6 * sizes[True]
+
+
+@pytest.mark.parametrize("quantize", ["float16", "int8"])
+def test_quantized_weights_are_smaller_and_answer_alike(quantize, tmp_path, in_process):
+    model, _, inputs, (logits,) = pruned(dense)
+    sizes = {}
+    for kind in ("none", quantize):
+        (tmp_path / kind).mkdir()
+        how = Options(kind, dense=True, calibration=lambda: inputs, images=True)
+        formats.write("litert", model, tmp_path / kind, how)
+        sizes[kind] = (tmp_path / kind / lite.FILE).stat().st_size
+    found = fresh.run("litert", tmp_path / quantize, inputs)["logits"]
+    assert sizes[quantize] < 0.75 * sizes["none"]
+    assert 0 < np.abs(found - logits).max() < 0.05 * np.abs(logits).max()
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_int8_answers_the_digits_as_well(tmp_path, in_process):
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    images = (images.reshape(-1, 8, 8, 1) * 15).astype(np.uint8)
+    keras.utils.set_random_seed(0)
+    model, _ = dense()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(0.003), loss)
+    model.fit(images[:1200], labels[:1200], epochs=30, verbose=0)
+    for variable in model.trainable_variables:
+        array = variable.numpy()
+        variable.assign(
+            array * (np.abs(array) > np.quantile(np.abs(array), 0.4 * (array.ndim > 1)))
+        )
+    how = Options("int8", True, lambda: {"images": images[:1200]}, images=True)
+    formats.write("litert", model, tmp_path, how)
+    logits = fresh.run("litert", tmp_path, {"images": images[1200:]})["logits"]
+    before = np.mean(model.predict_on_batch(images[1200:]).argmax(-1) == labels[1200:])
+    assert before > 0.85
+    assert np.mean(logits.argmax(-1) == labels[1200:]) >= before - 0.005
+
+
+def test_int8_without_inputs_to_calibrate_on_is_refused(tmp_path):
+    model, *_ = pruned(dense)
+    with pytest.raises(InputError, match="--quantize=int8 needs training inputs to calibrate on"):
+        formats.write("litert", model, tmp_path, Options("int8", images=True))
+
+
+def test_what_the_runtime_refuses_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise InputError("XNNPACK failed to prepare.")
+
+    monkeypatch.setattr(fresh, "run", refuse)
+    model, *_ = pruned(dense)
+    said = "weights sparse and float16: the runtime refuses .* Add --dense. XNNPACK failed"
+    with pytest.raises(InputError, match=said):
+        formats.write("litert", model, tmp_path, Options("float16", images=True))
+
+
+def test_what_the_runtime_computes_wrongly_is_named(tmp_path, monkeypatch):
+    def nan(name, directory, inputs):
+        count = len(inputs["images"])
+        return {key: np.full((count, 10), np.nan) for key in ("logits", "probabilities")}
+
+    monkeypatch.setattr(fresh, "run", nan)
+    model, *_ = pruned(dense)
+    with pytest.raises(InputError, match="gives other logits than the model, by nan"):
+        formats.write("litert", model, tmp_path, Options("float16", images=True))
+
+
+def test_an_export_that_does_not_load_says_why_in_a_line(tmp_path):
+    # Without a file or, where it is not installed, without its runtime.
+    with pytest.raises(InputError, match=r"^The onnx export fails in a fresh process: \w+: .+$"):
+        fresh.run("onnx", tmp_path, {"images": np.zeros((1, 2))})
+
+
+def test_a_keras_file_has_no_class_of_this_package(tmp_path):
+    model, options, *_ = pruned(convolutions)
+    formats.write("keras", model, tmp_path, options)
+    config = json.dumps(keras.models.load_model(tmp_path / "model.keras").get_config())
+    assert "lottery_tf" not in config
+    assert "BatchNormalization" in config
+
+
+def test_a_masked_model_is_not_written_as_a_plain_one(tmp_path):
+    import lottery_tf
+
+    model, options, *_ = pruned(dense)
+    for name in ("keras", "npz"):
+        with pytest.raises(InputError, match=r"MaskedDense.*Take lottery_tf.unmasked"):
+            formats.write(name, lottery_tf.masked(model), tmp_path, options)
+
+
+def test_numpy_alone_rebuilds_the_arrays_as_the_readme_says(tmp_path, monkeypatch):
+    model, options, *_ = pruned(transformer)
+    formats.write("npz", model, tmp_path, options)
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.S)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code, names)
+    assert list(names["arrays"]) == [variable.path for variable in model.weights]
+    for variable in model.weights:
+        np.testing.assert_array_equal(names["arrays"][variable.path], variable.numpy())
+
+
+def test_places_are_flat_ascending_and_of_the_smallest_type():
+    array = np.zeros((4, 100), np.float32)
+    array[2, 7], array[3, 99], array[0, 1] = 1, -2, 3
+    coded = npz.coded("a/kernel", array)
+    assert list(coded) == ["a/kernel.values", "a/kernel.indices", "a/kernel.shape"]
+    assert coded["a/kernel.indices"].dtype == np.uint16
+    assert coded["a/kernel.indices"].tolist() == [1, 207, 399]
+    assert coded["a/kernel.values"].tolist() == [3, 1, -2]
+    assert npz.coded("a", array[0, :1] + 1)["a"].tolist() == [1]  # nothing to leave out
+    empty = npz.coded("a", np.zeros((2, 3), np.float32))
+    assert empty["a.values"].size == 0
+    assert empty["a.shape"].tolist() == [2, 3]
+
+
+def test_what_onnx_cannot_hold_is_named(tmp_path):
+    require("onnx")
+    values = keras.Input((4, 4), name="values")
+    model = keras.Model(values, keras.ops.slogdet(values)[1])
+    with pytest.raises(InputError, match=r"--format=onnx.*LogMatrixDeterminant"):
+        formats.write("onnx", model, tmp_path, Options())

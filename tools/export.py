@@ -1,0 +1,86 @@
+"""Writes a ticket as a SavedModel, .keras, LiteRT, ONNX or npz file: small, checked, measured.
+
+python -m tools.export --run_dir=runs/lenet --round=10 --out=exports/lenet
+"""
+
+import pathlib
+
+from absl import flags
+
+from lottery_tf.config import command
+from lottery_tf.config.paths import define_path
+from lottery_tf.errors import InputError
+from lottery_tf.export import reports
+from lottery_tf.export.choices import Choices, check
+from lottery_tf.export.formats import FORMATS
+from lottery_tf.export.options import QUANTIZE as TYPES
+from lottery_tf.terminal import quiet
+
+from . import shared
+
+OUT = define_path("out", None, "Directory to write into.")
+ROUND = flags.DEFINE_string(
+    "round", "best", "Number of a finished round; best: the sparsest that is as accurate as round "
+    "0, less --tolerance.",
+)  # fmt: skip
+TOLERANCE = flags.DEFINE_float(
+    "tolerance", 0.0, "Part of the test examples that --round=best may lose."
+)
+MODEL = define_path("model", None, "A masked .keras file of your own, instead of --run_dir.")
+INPUTS = define_path(
+    "inputs", None, "An .npz of arrays by input, to compare --model on. Default: random ones."
+)
+FORMAT = flags.DEFINE_enum("format", "saved_model", [*FORMATS], "What to write.")
+COMPACT = flags.DEFINE_bool(
+    "compact", False, "Remove units and channels that nothing depends on, and fold BatchNorm."
+)
+SPARSE_MATMUL = flags.DEFINE_enum(
+    "sparse_matmul", "off", ["off", "auto"], "auto: dense layers as sparse products where those "
+    "are faster on this machine.",
+)  # fmt: skip
+QUANTIZE = flags.DEFINE_enum(
+    "quantize", "none", TYPES, "Of a LiteRT file: the type of its weights."
+)
+DENSE = flags.DEFINE_bool("dense", False, "Store all weights, as for a runtime without DENSIFY.")
+BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size", 128, "Examples that --sparse_matmul measures with.", lower_bound=1
+)
+EXAMPLES = flags.DEFINE_integer(
+    "examples", 10_000, "Of the test split to compare on, at most.", lower_bound=1
+)
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an export that is there.")
+INFO = define_path("info", None, "Print the report of an export that is there; write nothing.")
+shared.define("run_dir", "data_dir", about={"run_dir": "Run directory."})
+
+
+def main(_: object) -> None:
+    if INFO.value:
+        return reports.show(reports.read(pathlib.Path(INFO.value)))
+    runs = flags.FLAGS.run_dir
+    if not OUT.value or len(runs) + bool(MODEL.value) != 1:
+        raise InputError(
+            "Expected --out and one of --run_dir and --model, or --info. Received: "
+            f"--out={OUT.value or ''} --run_dir={','.join(runs)} --model={MODEL.value or ''}"
+        )
+    out = pathlib.Path(OUT.value)
+    choices = Choices(
+        FORMAT.value, COMPACT.value, SPARSE_MATMUL.value, QUANTIZE.value, DENSE.value,
+        BATCH_SIZE.value,
+    )  # fmt: skip
+    check(out, choices, overwrite=OVERWRITE.value)
+    quiet.import_tensorflow()
+    from lottery_tf.export import exporting, ticket
+
+    if MODEL.value:
+        found = ticket.of_file(MODEL.value, inputs=INPUTS.value)
+    else:
+        found = ticket.of_run(
+            runs[0], ROUND.value, tolerance=TOLERANCE.value, examples=EXAMPLES.value,
+            **shared.values("data_dir"),
+        )  # fmt: skip
+    reports.show(exporting.export(found, out, choices))
+    print(f"Wrote {out}")
+
+
+if __name__ == "__main__":
+    command.run(main)
