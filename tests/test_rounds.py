@@ -9,6 +9,7 @@ import tensorflow as tf
 
 import lottery_tf
 from lottery_tf import masking
+from lottery_tf.benchmarks import fits
 
 
 @pytest.fixture(autouse=True)
@@ -242,3 +243,14 @@ def test_the_rewind_point_counts_batches_also_where_several_run_at_once():
         assert np.allclose(array, masking.get_weights(again)[path], atol=1e-6)
     with pytest.raises(lottery_tf.errors.InputError, match="from step 2 to 4 at once, past step 3"):
         model.fit(*DATA, batch_size=3, verbose=0, callbacks=[lottery_tf.fit.RewindPoint(3)])
+
+
+def test_the_benchmark_measures_both_ways_of_a_network(monkeypatch):
+    monkeypatch.setattr(fits, "NETWORKS", {"small": lambda: small})
+    monkeypatch.setattr(fits, "MOST_STEPS", 2)
+    small = keras.Sequential(
+        [keras.Input((28, 28)), keras.layers.Flatten(), keras.layers.Dense(10)]
+    )
+    times, added = fits.fit_times(repeats=2, steps=2)
+    assert {way: len(values) for way, values in times["small"].items()} == {"plain": 2, "masked": 2}
+    assert 0 < added["small"] < 10

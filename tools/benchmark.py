@@ -1,9 +1,10 @@
-"""What a step costs beside plain Keras, streaming beside decoding, repulsion, or distances.
+"""What a step costs beside plain Keras, masks in `fit`, streaming, repulsion, or distances.
 
     python -m tools.benchmark --flagfile=flags/lenet.cfg
     python -m tools.benchmark --what=input --flagfile=flags/resnet50.cfg
     python -m tools.benchmark --what=repel --flagfile=flags/lenet_repel.cfg
     python -m tools.benchmark --what=distances
+    python -m tools.benchmark --what=fit
 
 Measures in one process, taking turns; run nothing beside it.
 """
@@ -25,7 +26,7 @@ from lottery_tf.terminal import quiet
 from . import shared
 
 WHAT = flags.DEFINE_enum(
-    "what", "step", ("step", "input", "repel", "distances"), "What to measure."
+    "what", "step", ("step", "input", "repel", "distances", "fit"), "What to measure."
 )
 STEPS = flags.DEFINE_integer(
     "steps",
@@ -64,6 +65,8 @@ def measure(config: Config) -> list[Row]:
     """Measures and prints what --what names; the values of every repeat."""
     if WHAT.value == "distances":
         return all_distances()
+    if WHAT.value == "fit":
+        return fits()
     directory = datasets.find(config)
     if WHAT.value == "input" and (directory.one_size or directory.pixels != "uint8"):
         raise InputError(
@@ -108,6 +111,18 @@ def all_distances() -> list[Row]:
     times, peak = distances.distance_times(rounds=26, repeats=REPEATS.value)
     rows = report(times, unit="s", scale=1)
     print(f"Peak memory: {peak / 1e6:.0f} MB.")
+    return rows
+
+
+def fits() -> list[Row]:
+    quiet.import_tensorflow()
+    from lottery_tf.benchmarks import fits
+
+    times, added = fits.fit_times(steps=STEPS.value, repeats=REPEATS.value)
+    rows = []
+    for network, ways in times.items():
+        print(f"{network}: rounds adds {added[network]:.3f} s to a turn")
+        rows += [{"network": network} | row for row in report(ways, unit="ms/step", scale=1000)]
     return rows
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from lottery_tf import datasets, models
 from lottery_tf.analysis.runs import open_runs, select_rounds
 from lottery_tf.config import Config
+from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.errors import InputError
 from lottery_tf.store import provenance
@@ -57,6 +58,12 @@ def config_of(run: RunDir, *, data_dir: str | None = None, strategy: str = "auto
         InputError: its record is not as this version writes it.
     """
     recorded = run.config()
+    if recorded.get("made_by") == MADE_BY_ROUNDS:
+        raise InputError(
+            f"{run.path} was made by {MADE_BY_ROUNDS} around a fit of your own, so its network and "
+            "its data are not known here. Tools on weights alone read it: distances, histograms, "
+            "masks, successive, thresholds."
+        )
     known = {field.name for field in dataclasses.fields(Config)}
     if unknown := recorded.keys() - known:
         raise InputError(

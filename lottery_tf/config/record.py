@@ -10,6 +10,7 @@ from lottery_tf.errors import InputError
 
 ALWAYS = ("model", "dataset", "seed", "rounds", "epochs")  # flags that every version recorded
 SEEDS = ("init_seed", "data_seed")
+MADE_BY_ROUNDS = "lottery_tf.rounds"  # what config.json says of runs around the user's own fit
 
 
 def read(text: str) -> dict[str, Any]:

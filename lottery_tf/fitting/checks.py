@@ -11,6 +11,7 @@ import keras
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
+from lottery_tf.masking import keras_private
 from lottery_tf.method import Masks, criteria
 from lottery_tf.method.allocation import Amount
 from lottery_tf.method.dead_units import died, dying
@@ -63,14 +64,39 @@ def whole_number(least: int, **values: Any) -> None:
                              f"Received: {value!r}")  # fmt: skip
 
 
-def make_amount(fraction: float | None, density: float | None, where: Mapping[str, Any]) -> Amount:
-    """The Amount of a pruning; InputError if a value, or the name of one, is wrong."""
+def make_amount(model: keras.Model, fraction: float | None, density: float | None,
+                where: Mapping[str, Any]) -> Amount:  # fmt: skip
+    """The Amount of a pruning; InputError if a value, or the name of one, is wrong.
+
+    Names may be those of nested models too, which Keras leaves out of the paths of their kernels.
+    """
     if unknown := where.keys() - set(WHERE):
         raise InputError(
             f"Expected as further arguments {', '.join(WHERE)}. Received: "
             f"{', '.join(sorted(unknown))}"
         )
-    return Amount(fraction, density, **where)
+    amount = Amount(fraction, density, **where)
+    fractions = {
+        path: part
+        for name, part in amount.layer_fractions.items()
+        for path in _kernels_of(model, name)
+    }
+    dense = tuple(path for name in amount.keep_dense for path in _kernels_of(model, name))
+    return dataclasses.replace(amount, layer_fractions=fractions, keep_dense=dense)
+
+
+def _kernels_of(model, name):
+    """The paths of the kernels in the layers of a name; the name itself where there is no such."""
+    inside = [
+        kernel.variable.path
+        for layer in keras_private.flatten_layers(model, include_self=False)
+        if layer.name == name
+        for inner in keras_private.flatten_layers(layer)
+        if isinstance(inner, masking.Masked)
+        for kernel in inner.kernels
+        if kernel.variable.trainable
+    ]
+    return list(dict.fromkeys(inside)) or [name]
 
 
 def check_evidence(model: keras.Model, criterion: Any, data: Any, iterations: Any) -> None:

@@ -70,14 +70,14 @@ class Plan:
             )
 
     def _amounts(self):
-        densities = self._densities()
+        densities = self.densities_of_turns()
         if not densities and self.fraction is None and self.rounds == 1:
             return []
         if not densities:
-            return [checks.make_amount(self.fraction, None, self.where)] * self.rounds
-        return [checks.make_amount(self.fraction, one, self.where) for one in densities]
+            return [checks.make_amount(self.model, self.fraction, None, self.where)] * self.rounds
+        return [checks.make_amount(self.model, self.fraction, one, self.where) for one in densities]
 
-    def _densities(self):
+    def densities_of_turns(self) -> list[float]:
         """The densities of the turns after the first; [] where a fraction says how much."""
         if self.target_density is not None:
             return self._geometric()
@@ -91,7 +91,7 @@ class Plan:
                 f"Received: {len(densities)}"
             )
         for one in densities:  # of the right kind, before they are compared
-            checks.make_amount(None, one, self.where)
+            checks.make_amount(self.model, None, one, self.where)
         if sorted(set(densities), reverse=True) != densities:
             raise InputError(f"densities: expected numbers that fall. Received: {densities}")
         return densities
@@ -99,7 +99,7 @@ class Plan:
     def _geometric(self):
         """Densities that fall by the same part in each turn, to `target_density` in the last."""
         target, first = self.target_density, pruning.density(checks.prunable(self.model))
-        checks.make_amount(None, target, self.where)  # of the right kind
+        checks.make_amount(self.model, None, target, self.where)  # of the right kind
         if self.fraction is not None or len(self.densities) or self.rounds < 2:
             raise InputError(
                 "target_density: expected two rounds at least, and no fraction or densities beside."

@@ -55,7 +55,7 @@ def prune(
     """
     checks.check_model(model, "prune")
     checks.whole_number(0, seed=seed)
-    amount = checks.make_amount(fraction, density, where)
+    amount = checks.make_amount(model, fraction, density, where)
     checks.check_evidence(model, criterion, data, iterations)
     checks.Coverage.of(model).warn_if_small(stacklevel=2)
     initial = initial or masking.get_weights(model)

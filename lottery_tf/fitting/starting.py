@@ -46,7 +46,7 @@ def initialization(model: keras.Model, start: Weights, seed: int, turn: int) -> 
     Raises:
         InputError: the model cannot be rebuilt.
     """
-    with keras_private.seeded(streams.initialization_seed(seed, turn)):
+    with keras_generators.seeded(streams.initialization_seed(seed, turn)):
         copy = _rebuilt(model)
     anew, held = _begins_anew(model), masking.variables(model)
     # A copy may name its nested variables otherwise; their order is the model's.

@@ -1,10 +1,19 @@
 """Callbacks that watch the `fit` of a turn."""
 
+import pathlib
+import time
+from collections.abc import Callable
+
 import keras
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
+from lottery_tf.masking import keras_private
 from lottery_tf.method import Weights
+from lottery_tf.output import Row
+from lottery_tf.store import files
+
+HISTORY = "history.csv"
 
 
 class RewindPoint(keras.callbacks.Callback):
@@ -12,14 +21,20 @@ class RewindPoint(keras.callbacks.Callback):
 
     Args:
         step: batches, over all epochs.
+        keep: called with the weights once they are there.
+        continues: whether the fit may go on inside turn 0, where an earlier one was stopped.
     """
 
-    def __init__(self, step: int):
+    def __init__(self, step: int, keep: Callable[[Weights], None] = lambda _: None,
+                 *, continues: bool = False):  # fmt: skip
         super().__init__()
-        self.step, self.steps, self._before = step, 0, 0
+        self.step, self.keep, self.continues = step, keep, continues
+        self.steps = self._before = 0
         self.weights: Weights | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        if self.continues and epoch and not self.steps:
+            self.steps = epoch * (self.params.get("steps") or 0)
         self._before = self.steps
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -27,6 +42,7 @@ class RewindPoint(keras.callbacks.Callback):
         earlier, self.steps = self.steps, self._before + batch + 1
         if self.steps == self.step:
             self.weights = masking.get_weights(self.model)
+            self.keep(self.weights)
         elif earlier < self.step < self.steps:
             raise InputError(
                 f"rewind_to: fit ran from step {earlier} to {self.steps} at once, past step "
@@ -46,3 +62,79 @@ class RewindPoint(keras.callbacks.Callback):
                 "its fit, and train for more steps than that."
             )
         return self.weights
+
+
+class Epochs(keras.callbacks.Callback):
+    """A row for each epoch of a turn; with a directory, a fit that was stopped goes on.
+
+    Where a turn has several fits, each has a backup of its own in the directory.
+
+    Args:
+        backups: where Keras's BackupAndRestore keeps the state at the end of each epoch.
+    """
+
+    def __init__(self, backups: pathlib.Path | None = None):
+        super().__init__()
+        self.backups, self._fits = backups, 0
+        self.rows: list[Row] = []
+        self._earlier: list[Row] = []  # of the fits before
+        self._backup: keras.callbacks.Callback | None = None
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._earlier, self._of_fit = self.rows, []
+        if self.backups:
+            directory = self.backups / f"fit_{self._fits}"
+            self._backup = keras.callbacks.BackupAndRestore(str(directory))
+            self._backup.set_model(self.model)
+            self._backup.on_train_begin(logs)
+            self._history = directory / HISTORY
+            if self._history.exists():
+                self._of_fit = files.parse_csv(self._history.read_bytes())
+        self._fits += 1
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        keras_private.begin_at_epoch_0(self.model)
+        # A row may be there of an epoch that was not backed up, and so is trained again.
+        self._of_fit = [row for row in self._of_fit if row["epoch_of_fit"] < epoch]
+        self._began = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        seconds = time.perf_counter() - self._began
+        row = {"epoch": len(self._earlier) + len(self._of_fit) + 1, "epoch_of_fit": epoch}
+        self._of_fit.append(row | renamed(logs or {}) | {"seconds": seconds})
+        if self._backup:
+            self._history.parent.mkdir(parents=True, exist_ok=True)
+            files.write_text(self._history, files.format_csv(self._of_fit).decode())
+            self._backup.on_epoch_end(epoch, logs)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        keras_private.begin_at_epoch_0(self.model)  # where a backup held all epochs
+        self.rows = self._earlier + [
+            {name: value for name, value in row.items() if name != "epoch_of_fit"}
+            for row in self._of_fit
+        ]
+        if self._backup:
+            self._backup.on_train_end(logs)
+
+
+def rows_of(history: keras.callbacks.History) -> list[Row]:
+    """A row for each epoch of what Keras's own History holds."""
+    names = list(history.history)
+    columns = zip(*history.history.values(), strict=False)
+    return [
+        {"epoch": epoch} | renamed(dict(zip(names, values, strict=True)))
+        for epoch, values in enumerate(columns, 1)
+    ]
+
+
+def renamed(logs: dict[str, float]) -> Row:
+    """What Keras logs of an epoch, under the names of a run's columns.
+
+    Its validation is a run's test; the first metric whose name ends in "accuracy" is its accuracy.
+    """
+    first = next((name for name in logs if name.endswith("accuracy") or name == "acc"), None)
+    names = {"loss": "train_loss", "val_loss": "test_loss"}
+    if first:
+        plain = first.removeprefix("val_")
+        names |= {plain: "train_accuracy", f"val_{plain}": "test_accuracy"}
+    return {names.get(name, name): float(value) for name, value in logs.items()}

@@ -4,20 +4,14 @@ Tried with Keras 3.15.
 """
 
 import contextlib
-import functools
-import random
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
-import numpy as np
-from keras.src.backend.common import global_state
 from keras.src.models.functional import Functional, functional_like_constructor
-from keras.src.random import seed_generator
 from keras.src.saving import serialization_lib
 from keras.src.saving.keras_saveable import KerasSaveable
-from keras.src.utils import rng_utils
 
 from lottery_tf.errors import InputError
 
@@ -227,43 +221,6 @@ def projections(attention: keras.Layer) -> dict[str, keras.Layer]:
 
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """While it is open, all that draws without a seed of its own starts from this one.
-
-    Afterwards Python's, NumPy's, Keras's and the backend's generators are as they were.
-    """
-    names = (rng_utils.GLOBAL_RANDOM_SEED, seed_generator.GLOBAL_SEED_GENERATOR)
-    held = {name: global_state.get_global_attribute(name) for name in names}
-    python, of_numpy = random.getstate(), np.random.get_state()
-    restore = _torch_restorer() if keras.backend.backend() == "torch" else _tensorflow_restorer()
-    try:
-        keras.utils.set_random_seed(seed)
-        yield
-    finally:
-        for name, value in held.items():
-            global_state.set_global_attribute(name, value)
-        random.setstate(python)
-        np.random.set_state(of_numpy)
-        restore()
-
-
-def _tensorflow_restorer():
-    """A function that sets TensorFlow's generator of seeds back to how it is now."""
-    from tensorflow.python.eager import context
-
-    now = context.context()
-    held = {name: getattr(now, name) for name in ("_seed", "_rng")}
-    # A new seed comes with a new generator, so the old one stays at its number.
-    return lambda: [setattr(now, name, value) for name, value in held.items()]
-
-
-def _torch_restorer():
-    import torch
-
-    return functools.partial(torch.set_rng_state, torch.get_rng_state())
-
-
-@contextlib.contextmanager
 def uncompiled(model: keras.Model) -> Iterator[None]:
     """While it is open, a copy of a model needs no loss, metric or schedule to be serialized."""
     compiled, model.compiled = model.compiled, False
@@ -271,3 +228,11 @@ def uncompiled(model: keras.Model) -> Iterator[None]:
         yield
     finally:
         model.compiled = compiled
+
+
+def begin_at_epoch_0(model: keras.Model) -> None:
+    """Lets the next fit of a model begin at its first epoch.
+
+    BackupAndRestore sets where its fit goes on; Keras keeps that for all later fits.
+    """
+    model._initial_epoch = None

@@ -29,11 +29,11 @@ class Summaries:
     def __init__(self, run_path: pathlib.Path):
         self.path = run_path / "tensorboard"
 
-    def start_round(self, round: int, epochs: int) -> None:
-        """Begins the curves of a round of some epochs."""
+    def start_round(self, round: int, before: int) -> None:
+        """Begins the curves of a round that so many epochs came before."""
         # Earlier versions gave every round a directory, and so a line in TensorBoard's list.
         shutil.rmtree(self.path / f"round_{round:02d}", ignore_errors=True)
-        directory, self.before = self.path / "epochs", round * epochs
+        directory, self.before = self.path / "epochs", before
         for leftover in directory.glob(f"events.*{_suffix(round)}"):
             leftover.unlink()
         self.curves = events.new_file(directory, _suffix(round))

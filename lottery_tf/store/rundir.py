@@ -79,7 +79,8 @@ class RunDir:
                 for name, (old, new) in differences(self.config(), config, how=True).items():
                     self.log(f"--{name} was {old}, is now {new}")
             files.write_text(self.path / "config.json", config.to_json())
-            files.write_text(self.path / "flags.cfg", config.to_flags())
+            if flags := config.to_flags():
+                files.write_text(self.path / "flags.cfg", flags)
             for leftover in self.path.glob(".*.tmp"):
                 shutil.rmtree(leftover)
             finished = self.finished_rounds()
@@ -239,11 +240,9 @@ class RunDir:
             files.write_directory(self.round_path(round), written)
             self._write_metrics()
         except (InputError, OSError) as error:
-            error = self._removed() or error  # since it was looked for
-            raise InputError(
-                f"{error} The rounds before are kept: free the space, or restore the directory, "
-                "and launch again."
-            ) from None
+            gone = self._removed()  # since it was looked for
+            raise InputError(f"{gone or error} The rounds before are kept: free the space, or "
+                             "restore the directory, and launch again.") from None  # fmt: skip
 
     def _write_metrics(self):
         if rows := self.metrics():

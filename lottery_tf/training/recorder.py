@@ -122,7 +122,7 @@ class Recorder(Silent):
         if not self.round and not progress:
             rewind_points.forget(self.run.path)  # of a round 0 that is trained again
         with self._only_shows(TENSORBOARD):
-            self.summaries.start_round(self.round, self.config.epochs)
+            self.summaries.start_round(self.round, self.round * self.config.epochs)
         if progress:
             self.began -= sum(row["seconds"] for row in progress.history) + progress.seconds
             self.run.log(f"round {self.round} continues at step {progress.step}")

@@ -1,0 +1,152 @@
+"""The turns of `rounds`: reset, let the user train, prune, keep."""
+
+import contextlib
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from lottery_tf import masking
+from lottery_tf.fitting import checks, starting
+from lottery_tf.fitting.keeping import Keeper, metrics_of
+from lottery_tf.fitting.plan import Plan
+from lottery_tf.fitting.pruning import pruned
+from lottery_tf.fitting.watching import Epochs, RewindPoint, rows_of
+from lottery_tf.method import collapse, pruning
+from lottery_tf.method.allocation import Amount
+from lottery_tf.method.resets import RESETS
+from lottery_tf.output import Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Round:
+    """One turn of `rounds`.
+
+    Args:
+        index: its number, from 0.
+        density: of the kernels that are pruned, which it trains at.
+        first_step: of the learning rate's schedule; 0 but where it is rewound.
+        callbacks: for `fit`: what keeps the rewind point in round 0, the rows of the epochs, and
+            with a directory the state after each epoch.
+        kernel_density: of all kernels, those without a mask and frozen ones too.
+        history: {column: value} for each turn that is finished; it grows, and so after the last
+            turn it holds that too.
+    """
+
+    index: int
+    density: float
+    first_step: int = 0
+    callbacks: list[keras.callbacks.Callback] = dataclasses.field(default_factory=list)
+    kernel_density: float = 1.0
+    history: list[Row] = dataclasses.field(default_factory=list)
+
+
+class Turns:
+    """The turns of a Plan.
+
+    Args:
+        plan: Plan, checked.
+        amounts: as Plan.check gives them.
+        optimizer: of the model.
+        keeper: of the run directory, if there is one.
+    """
+
+    def __init__(self, plan: Plan, amounts: list[Amount], optimizer: starting.FreshOptimizer,
+                 keeper: Keeper | None):  # fmt: skip
+        self.plan, self.amounts, self.optimizer, self.keeper = plan, amounts, optimizer, keeper
+        self.model, self.coverage = plan.model, checks.Coverage.of(plan.model)
+        self.history: list[Row] = []
+
+    def all(self) -> Iterator[Round]:
+        """Yields a Round for each turn that is not finished."""
+        plan, keeper, ended = self.plan, self.keeper, False
+        with keeper.open() if keeper else contextlib.nullcontext(0) as finished:
+            start = keeper.start() if keeper else masking.get_weights(self.model)
+            masks = masking.get_masks(self.model)
+            if keeper and finished:
+                self.history += keeper.run.metrics()
+                weights, masks = keeper.resume(finished - 1)
+                masks, _, ended = self._prune(finished - 1, weights, masks)
+            self.point = self._rewind_point(finished)
+            sources = starting.sources(self.model, start, plan.seed, self._rewound, plan.rewind_to)
+            for index in range(finished, plan.rounds):
+                if ended:
+                    return
+                reset = RESETS[plan.reset if index else "init"]
+                weights, first = reset(sources(index), masks, index)
+                masking.set_weights(self.model, weights, masks)
+                self.optimizer.renew()
+                yield from self._train(index, first)
+                after, threshold, ended = self._prune(index, weights, masks)
+                self._finish(index, weights, masks, threshold, ended)
+                masks = after
+
+    def _train(self, index, first):
+        """Yields the Round that the user trains; then knows its epochs and seconds."""
+        keeper, masks = self.keeper, checks.prunable(self.model)
+        epochs = Epochs(keeper.backups(index) if keeper else None)
+        callbacks = [epochs] if index or not self.point else [epochs, self.point]
+        densities = pruning.density(masks), self.coverage.density(masks.values())
+        began, before = time.perf_counter(), getattr(self.model, "history", None)
+        with self.optimizer.watch():
+            yield Round(index, densities[0], first, callbacks, densities[1], self.history)
+        self.seconds, self.densities = time.perf_counter() - began, densities
+        # Who does not pass the callbacks has what Keras keeps of the last fit.
+        after = getattr(self.model, "history", None)
+        fitted = after is not None and after is not before
+        self.epochs = epochs.rows or (rows_of(after) if fitted else [])
+
+    def _prune(self, index, weights, masks):
+        """(masks, Threshold, whether nothing more can be pruned) after a turn."""
+        plan, last = self.plan, index == self.plan.rounds - 1
+        if index >= len(self.amounts) or (last and not self.keeper):
+            return masks, pruning.Threshold(math.nan, math.nan), False
+        by: Any = {"criterion": plan.criterion, "iterations": plan.iterations, "seed": plan.seed}
+        before = checks.prunable(self.model)
+        after, threshold = pruned(self.model, self.amounts[index], weights, plan.data, index, **by)
+        if last:
+            return masks, threshold, False
+        another = index < plan.rounds - 2
+        checks.warn_of_death(before, after, another=another, stacklevel=3)
+        ended = plan.fraction is not None and bool(collapse.of_pruning(before, after))
+        if ended:
+            warnings.warn(
+                f"The rounds end after round {index}, as a fraction of {plan.fraction} prunes "
+                f"nothing more of {pruning.remaining(after)} weights.",
+                stacklevel=3,
+            )
+        return masks | after, threshold, ended
+
+    def _finish(self, index, weights, masks, threshold, ended):
+        """Keeps the row of a turn, and with a directory the turn."""
+        collapses = collapse.of_masks(masks) + [collapse.NOT_PRUNABLE] * ended
+        row = metrics_of(
+            index,
+            self.epochs,
+            density=self.densities[0],
+            kernel_density=self.densities[1],
+            threshold=threshold.removed,
+            smallest_kept=threshold.kept,
+            remaining=pruning.remaining(checks.prunable(self.model)),
+            seconds=self.seconds,
+            collapse=collapse.SEPARATOR.join(collapses) or math.nan,
+        )
+        self.history.append(row)
+        if self.keeper:
+            self.keeper.save(index, masks=masks, initial=weights, history=self.epochs, metrics=row)
+
+    def _rewind_point(self, finished):
+        if self.plan.reset != "rewind":
+            return None
+        if not self.keeper:
+            return RewindPoint(self.plan.rewind_to)
+        continues = not finished and self.keeper.backups(0).exists()
+        return RewindPoint(self.plan.rewind_to, self.keeper.keep_rewind_point, continues=continues)
+
+    def _rewound(self):
+        stored = self.keeper.stored_step(self.plan.rewind_to) if self.keeper else None
+        return self.point.kept() if stored is None else stored
