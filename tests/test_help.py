@@ -20,6 +20,9 @@ FLAGS = {
     "tools.benchmark": EXPERIMENT | {
         "what", "steps", "images", "repeats", "csv", "out_dir", "round_overhead"},
     "tools.distances": OUTPUT | {"metric", "other_run"},
+    "tools.export": {
+        "run_dir", "data_dir", "out", "round", "tolerance", "model", "inputs", "format", "compact",
+        "sparse_matmul", "quantize", "dense", "batch_size", "examples", "overwrite", "info"},
     "tools.figures": OUTPUT | {"labels", "out", "title"},
     "tools.histograms": OUTPUT | {"other_run", "labels", "at_rounds", "bins"},
     "tools.instability": OUTPUT | COMPUTING | {
@@ -35,8 +38,9 @@ FLAGS = {
     "tools.successive": {"run_dir", "out_dir", "csv"},
     "tools.thresholds": OUTPUT | {"other_run", "labels"},
 }  # fmt: skip
-WITHOUT_DEFAULT = {"raw_dir", "dataset"}  # of tools.prepare_data
-PATHS = {"run_dir", "out_dir", "other_run", "data_dir", "raw_dir", "out", "csv", "repel_runs"}
+WITHOUT_DEFAULT = {"raw_dir", "dataset", "out", "model", "info"}  # of what is asked for
+PATHS = {"run_dir", "out_dir", "other_run", "data_dir", "raw_dir", "out", "csv", "repel_runs",
+         "info", "inputs"}  # fmt: skip
 
 
 @pytest.mark.parametrize("module", FLAGS)
@@ -50,7 +54,7 @@ def test_help_lists_the_flags_of_a_command_and_no_others(module):
     )
     assert set(flags) == FLAGS[module]
     for name, text in flags.items():
-        assert not (name in PATHS) ^ ("(a path" in text) or name == "dataset", name
+        assert not (name in PATHS) ^ ("(a path" in text) or name in ("dataset", "model"), name
         assert "efault" in text or name in WITHOUT_DEFAULT, name
     for name, choices in (("strategy", "one_device"), ("split", "train"), ("metric", "cosine")):
         if name in flags:

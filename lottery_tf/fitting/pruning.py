@@ -8,6 +8,7 @@ import keras
 
 from lottery_tf import masking
 from lottery_tf.fitting import checks
+from lottery_tf.masking import optimizer_state
 from lottery_tf.method import Masks, Weights, pruning, streams
 from lottery_tf.method.allocation import Amount
 from lottery_tf.method.criteria import Criterion
@@ -27,28 +28,22 @@ def prune(
     seed: int = 0,
     **where: Any,
 ) -> float:
-    """Prunes a masked model in place, on top of what is pruned already; frozen layers stay.
+    """Prunes a masked model in place, on top of what is pruned already; gives the density left.
 
-    A warning names a layer that has lost its last weights, and tells what part of all kernels is
-    masked where that is less than half.
+    Frozen layers stay. A warning names a layer that has lost its last weights, and tells what part
+    of all kernels is masked where that is less than half.
 
     Args:
         model: as `masked` returns it.
-        fraction: part of the survivors to remove, in (0, 1); or
-        density: remaining / prunable weights to leave, in (0, 1).
+        fraction, density: part of the survivors to remove; or of the prunable weights to leave.
         criterion: a key of lottery_tf.method.criteria.CRITERIA, or a function like those.
         data: (inputs, labels) for criteria that need gradients; of about ten examples per class.
             Their loss is the one that the model is compiled with, else the cross-entropy of class
             numbers; grasp expects logits.
         iterations: prunings by which it is reached. Default: 100 for synflow, else 1.
-        initial: {variable path: array} before training, for criteria that compare with it. Default:
-            the weights as they are.
+        initial: {variable path: array} before training. Default: the weights as they are.
         seed: of the criterion "random".
-        where: scope, layer_fractions, keep_dense and min_layer_weights, as of
-            lottery_tf.method.allocation.Amount.
-
-    Returns:
-        The density that is left.
+        where: as of lottery_tf.method.allocation.Amount.
 
     Raises:
         InputError: a value out of bounds, or a criterion that needs data without data.
@@ -60,11 +55,12 @@ def prune(
     checks.Coverage.of(model).warn_if_small(stacklevel=2)
     initial = initial or masking.get_weights(model)
     before = checks.prunable(model)
-    masks, _ = pruned(model, amount, initial, data, 0, criterion=criterion, iterations=iterations,
-                      seed=seed)  # fmt: skip
+    by: Any = {"criterion": criterion, "iterations": iterations, "seed": seed}
+    masks, _ = pruned(model, amount, initial, data, 0, **by)
     checks.warn_of_death(before, masks, another=False, stacklevel=2)
     weights = pruning.apply_masks(masking.get_weights(model), masks)
     masking.set_weights(model, weights, masking.get_masks(model) | masks)
+    optimizer_state.forget_pruned(model)
     return pruning.density(masks)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking import keras_private, optimizer_state
+from lottery_tf.masking import keras_generators, keras_private, optimizer_state
 from lottery_tf.method import Weights, streams
 from lottery_tf.method.resets import Sources
 
