@@ -80,21 +80,7 @@ def read(path: pathlib.Path, *, known: str | None = None, skip_bad: bool = False
         InputError: a file is missing, damaged or has no such columns, a label is out of range, or
             an image is unreadable; names the row.
     """
-    tables: dict[str, Table] = {}
-    names: tuple[str, ...] = ()
-    for split, files in _splits(path).items():
-        found = {file: columns.find(file, image_key, label_key) for file in files}
-        labels = np.concatenate([_labels(file, some) for file, some in found.items()])
-        if not len(labels):
-            raise InputError(f"{path}: its {split} split has no rows.")
-        if (labels == NO_LABEL).all():
-            console.say(f"{path}: left out the {split} split, which has no labels (all are -1).")
-            continue
-        names = names or _classes(path, found, known, labels)
-        tables[split] = Table(path, found, labels, names)
-        _check_rows(found, labels, names)
-    if "train" not in tables:
-        raise InputError(f"{path}: expected labels in its train split. Found: all are -1.")
+    tables, names = _tables(path, known, image_key, label_key)
     splits = {
         split: Split(table, names, size=None, skip_bad=skip_bad, upright=upright)
         for split, table in tables.items()
@@ -109,14 +95,32 @@ def read(path: pathlib.Path, *, known: str | None = None, skip_bad: bool = False
     }
 
 
+def _tables(path, known, image_key, label_key):
+    """({split: Table} of those with labels, the names of the labels)."""
+    tables: dict[str, Table] = {}
+    names: tuple[str, ...] = ()
+    for split, files in _splits(path).items():
+        found = {file: columns.find(file, image_key, label_key) for file in files}
+        labels = np.concatenate([_labels(file, some) for file, some in found.items()])
+        if not len(labels):
+            raise InputError(f"{path}: its {split} split has no rows.")
+        if (labels == NO_LABEL).all():
+            console.say(f"{path}: left out the {split} split, which has no labels (all are -1).")
+            continue
+        names = names or _classes(path, found, known, labels)
+        _check_rows(found, labels, names)
+        tables[split] = Table(path, found, labels, names)
+    if "train" not in tables:
+        raise InputError(f"{path}: expected labels in its train split. Found: all are -1.")
+    return tables, names
+
+
 def _splits(path):
     """{split: its files}, train first."""
     files = _files(path)
-    if len(files) == 1:
-        return {_split_of(files[0]) or "train": files}
     splits = collections.defaultdict(list)
     for file in files:
-        split = _split_of(file)
+        split = _split_of(file, by_folder=len(files) > 1) or ("train" if len(files) == 1 else None)
         if not split:
             raise InputError(
                 f"{file}: expected the name of its split first, as train-00000-of-00001.parquet or "
@@ -129,11 +133,18 @@ def _splits(path):
                 f"{path} has files of the {split} split in several directories: {some[0].parent}, "
                 f"{some[-1].parent}. Name one dataset by --raw_dir."
             )
+    if "train" not in splits:
+        raise InputError(
+            f"{path}: expected a train split, as train-00000-of-00001.parquet. Found: "
+            f"{', '.join(splits)}"
+        )
     return dict(sorted(splits.items(), key=lambda item: item[0] != "train"))
 
 
 def _files(path):
-    listed = [path] if path.exists() else [pathlib.Path(name) for name in str(path).split(",")]
+    listed = [path]
+    if not path.exists():
+        listed = [pathlib.Path(name).expanduser() for name in str(path).split(",")]
     files: list[pathlib.Path] = []
     for place in listed:
         if not place.exists():
@@ -148,12 +159,12 @@ def _files(path):
     return files
 
 
-def _split_of(file):
+def _split_of(file, *, by_folder):
     """The split that a file, or its folder, is named after; None if neither is."""
-    for name, pattern in ((file.stem, OTHER), (file.stem, SPLIT), (file.parent.name, SPLIT)):
-        if found := pattern.match(name):
-            return NAMES.get(found[1], found[1])
-    return None
+    found = OTHER.match(file.stem) or SPLIT.match(file.stem)
+    if not found and by_folder:
+        found = SPLIT.fullmatch(file.parent.name)
+    return NAMES.get(found[1], found[1]) if found else None
 
 
 def _batches(path, column, rows):

@@ -69,9 +69,8 @@ def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | N
         The directory of the dataset's version.
 
     Raises:
-        InputError: a flag does not fit, the dataset is there already, or a raw file is missing,
-            damaged or not what it should be, or it cannot be downloaded or written. Nothing half
-            made is left.
+        InputError: a flag does not fit, the dataset is there already, a file is missing or not
+            what it should be, or there is no download. Nothing half made is left.
     """
     directory = pathlib.Path(raw_dir) if raw_dir else None
     keys = {"image_key": image_key, "label_key": label_key}
@@ -90,9 +89,7 @@ def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | N
             sources = _read(dataset, source, directory, skip_bad, keys)
             check_counts(name, sources, str(directory), fewer=skip_bad)
             write(name, sources, aside, version=VERSIONS.get(name, "1.0.0"))
-        if target.exists():
-            shutil.rmtree(target)
-        os.rename(aside / name, target)
+        _replace(aside / name, target)
     return next(target.glob("*/dataset_info.json")).parent
 
 
@@ -163,7 +160,12 @@ def _check_target(target, overwrite, raw_dir):
         )
     if not overwrite:
         raise InputError(f"{target} exists already. To make it again, add --overwrite.")
-    if raw_dir and raw_dir.resolve().is_relative_to(target.resolve()):
+    inside = [
+        place
+        for place in str(raw_dir).split(",")
+        if pathlib.Path(place).resolve().is_relative_to(target.resolve())
+    ]
+    if raw_dir and inside:
         raise InputError(f"--overwrite would remove --raw_dir={raw_dir}, which lies in {target}.")
 
 
@@ -207,6 +209,12 @@ def check_counts(name: str, sources: raw.Sources, raw_dir: str, *, fewer: bool =
                 f"{raw_dir}: expected {count} examples in the {split} split of {name}. Found: "
                 f"{found}. Are the files of the two splits swapped?"
             )
+
+
+def _replace(made, target):
+    if target.exists():
+        shutil.rmtree(target)
+    os.rename(made, target)
 
 
 @contextlib.contextmanager
