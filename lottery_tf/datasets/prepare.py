@@ -45,7 +45,6 @@ RAW: dict[str, Callable[..., raw.Sources]] = {
 
 # Sources of any dataset: their reader, and the known datasets that it may be of.
 ANY = {"arrays": (arrays.read, tuple(COUNTS)), "parquet": (parquet.read, tuple(VERSIONS))}
-SOURCES = ("tfds", "raw", *ANY)
 
 
 def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | None = None,
@@ -57,9 +56,8 @@ def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | N
     Args:
         dataset: of "raw" a key of RAW, of "tfds" a name of TensorFlow Datasets; else a known
             dataset that the files hold, or None.
-        source: "tfds" downloads by TensorFlow Datasets, or reads raw_dir where that wants files
-            that were downloaded by hand; "raw" reads the files in raw_dir, "arrays" the npz file
-            raw_dir, "parquet" the files raw_dir, with commas, or those in that directory.
+        source: "tfds" downloads, or reads files in raw_dir that were downloaded by hand; "raw"
+            reads the files in raw_dir, "arrays" an npz file, "parquet" its files.
         name: what to call it; by default as the dataset.
         overwrite: replace a dataset that exists.
         skip_bad: leave unreadable images out.
