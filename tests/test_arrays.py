@@ -1,6 +1,8 @@
 """Datasets from an npz file of arrays, as Keras names them."""
 
 import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from lottery_tf import datasets, imp
 from lottery_tf.datasets import prepare, tfrecords, usage
 from lottery_tf.errors import InputError
 from lottery_tf.store.rundir import RunDir
+from tests.conftest import ROOT
 from tests.synthetic import shaded
 
 
@@ -212,3 +215,21 @@ def test_flags_of_arrays(tmp_path, dataset, flags, words):
     with pytest.raises(InputError, match=words):
         prepare.prepare(dataset, "arrays", data_dir=tmp_path / "data", **flags)
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_the_command_says_what_it_made(tmp_path):
+    save(tmp_path)
+    raw_dir, data_dir = tmp_path / "file.npz", tmp_path / "data"
+    command = [sys.executable, "-m", "tools.prepare_data", "--source=arrays", "--name=own"]
+    result = subprocess.run(
+        [*command, f"--raw_dir={raw_dir}", f"--data_dir={data_dir}"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        f"own is ready in {data_dir}/own/1.0.0.",
+        "train 45, test 12 examples; images 6 x 5 x 1 uint8; 3 classes: 0, 1, 2.",
+        f"Train on it: python -m lottery_tf.imp --dataset={data_dir}/own",
+    ]

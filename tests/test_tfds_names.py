@@ -132,6 +132,23 @@ def test_what_is_no_image_classification_of_tfds_is_refused_first(tmp_path, name
     assert not (tmp_path / "data").exists()
 
 
+def test_what_cannot_be_trained_on_is_refused_before_the_download(tmp_path, monkeypatch):
+    features = {
+        "image": tfds.features.Image(shape=(4, 4, 3)),
+        "label": tfds.features.ClassLabel(num_classes=1),
+    }
+
+    def info(self):
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    monkeypatch.setattr(LotteryShades, "_info", info)
+    with pytest.raises(
+        InputError, match=r"^lottery_shades/whole: expected 2 to .* classes in label"
+    ):
+        prepare.prepare("lottery_shades", "tfds", data_dir=tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
 def test_files_that_were_downloaded_by_hand(tmp_path):
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "count.txt").write_text("9")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import requests
 import tensorflow_datasets as tfds
 
-from lottery_tf.datasets import catalog
+from lottery_tf.datasets import catalog, usage
 from lottery_tf.errors import InputError
 
 REACH_SECONDS = 10.0  # in which a server must answer; TFDS itself tries for minutes
@@ -27,6 +27,11 @@ def check(name: str, manual_dir: pathlib.Path | None) -> None:
     with tempfile.TemporaryDirectory() as empty, _naming(name, "Is it installed whole?"):
         builder = tfds.builder(name, data_dir=empty)
         catalog.check_kind(name, builder.info)
+        builder.info.write_to_directory(empty)
+        try:
+            usage.fields(pathlib.Path(empty))
+        except InputError as error:
+            raise InputError(str(error).replace(empty, name)) from None
     instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
     if instructions and not manual_dir:
         wanted = " ".join(instructions.split()).rstrip(".")

@@ -6,7 +6,7 @@ import shlex
 
 from lottery_tf.datasets import DATASETS, USERS_OWN
 from lottery_tf.datasets.json_files import brief
-from lottery_tf.datasets.layout import read_fields, read_splits
+from lottery_tf.datasets.layout import Fields, read_fields, read_splits
 
 SHOWN = 10  # names of classes
 DATA_DIR = "data"  # where names of datasets are looked for
@@ -23,14 +23,14 @@ def describe(path: pathlib.Path, dataset: str) -> list[str]:
         InputError: it is not what a network can be trained on.
     """
     splits = {name: split.examples for name, split in read_splits(path).items() if split.examples}
-    image, label, others = _keys(path)
-    fields = read_fields(path, image, label)
-    size = " x ".join(str(length or "any") for length in fields.shape)
+    found, others = fields(path)
+    image, label = found.image_key, found.label_key
+    size = " x ".join(str(length or "any") for length in found.shape)
     counts = ", ".join(f"{name} {count}" for name, count in splits.items())
     names = _names(path, label)
     more = ", …" if len(names) > SHOWN else ""
     lines = [
-        f"{counts} examples; images {size} {fields.dtype}; {fields.classes} classes"
+        f"{counts} examples; images {size} {found.dtype}; {found.classes} classes"
         + (f": {', '.join(names[:SHOWN])}{more}." if names else ".")
     ]
     if others:
@@ -41,6 +41,16 @@ def describe(path: pathlib.Path, dataset: str) -> list[str]:
     if any(flag.startswith("--test_fraction") for flag in flags):
         lines.append("It has no test split: --test_fraction holds out a part of the training.")
     return [*lines, f"Train on it: python -m lottery_tf.imp {shlex.join(flags)}"]
+
+
+def fields(path: pathlib.Path) -> tuple[Fields, list[str]]:
+    """(the Fields to train on, the names of other fields of labels).
+
+    Raises:
+        InputError: they are not what a network can be trained on.
+    """
+    image, label, others = _keys(path)
+    return read_fields(path, image, label), others
 
 
 def _where(path, dataset):
