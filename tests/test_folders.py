@@ -214,7 +214,7 @@ def test_classes_of_an_archive_are_found_below_its_outer_folders(tmp_path, outer
             tar.addfile(member, io.BytesIO(b"abc"))
     found, _ = listing.find(tmp_path, "train")
     assert found.images == {"cat/a.png": "cat", "cat/deep/b.png": "cat", "dog/c.png": "dog"}
-    assert [name for name, _ in listing.contents(found)] == list(found.images)
+    assert [name for name, _ in found.contents()] == list(found.images)
 
 
 @pytest.mark.parametrize("zipped", [False, True])

@@ -30,7 +30,8 @@ FLAGS = {
     "tools.make_digits": {"data_dir"},
     "tools.masks": OUTPUT | {"other_run", "data_dir"},
     "tools.prepare_data": {
-        "dataset", "source", "raw_dir", "name", "skip_bad", "data_dir", "overwrite"},
+        "dataset", "source", "raw_dir", "name", "image_key", "label_key", "skip_bad", "data_dir",
+        "overwrite"},
     "tools.scaling": {
         "gpus", "batch_sizes", "gflop", "parameters", "tflops", "gpus_per_host", "inside_gbytes",
         "between_gbytes", "batch_norms", "inside_us", "between_us"},

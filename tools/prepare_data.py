@@ -1,48 +1,65 @@
 """Prepares a dataset: downloads or reads it, checks it, writes TFRecords.
 
-python -m tools.prepare_data --dataset=mnist --source=tfds
+python -m tools.prepare_data --dataset=fashion_mnist --source=tfds
 python -m tools.prepare_data --dataset=mnist --source=raw --raw_dir=downloads/mnist
+python -m tools.prepare_data --source=arrays --raw_dir=mine.npz --name=mine
+python -m tools.prepare_data --source=parquet --raw_dir=downloads/beans --name=beans
 """
 
 from absl import flags
 
 from lottery_tf.config import command
 from lottery_tf.config.paths import define_path
-from lottery_tf.errors import InputError
 from lottery_tf.terminal import quiet
 
 from . import shared
 
-DATASETS = ("mnist", "cifar10", "cifar100", "imagenet2012", "image_folder")
-
-DATASET = flags.DEFINE_enum("dataset", None, DATASETS, "What to prepare.", required=True)
+DATASET = flags.DEFINE_string(
+    "dataset",
+    None,
+    "What to prepare. --source=tfds: any image classification of TensorFlow Datasets, as mnist, "
+    "fashion_mnist or emnist/letters. --source=raw: mnist, cifar10, cifar100, imagenet2012, "
+    "image_folder. --source=arrays, parquet: the known dataset that the files hold; of one of "
+    "your own give --name instead.",
+)
 SOURCE = flags.DEFINE_enum(
-    "source", "tfds", ("tfds", "raw"), "Download by TensorFlow Datasets, or your own raw files."
+    "source",
+    "tfds",
+    ("tfds", "raw", "arrays", "parquet"),
+    "Download by TensorFlow Datasets; or your own: raw files, an npz file of arrays as Keras names "
+    "them (x_train, y_train, x_test, y_test, and names of classes in `classes`), or Parquet files "
+    "of encoded images and labels as the Hugging Face hub has them.",
 )
 RAW_DIR = define_path(
     "raw_dir",
     None,
     "Directory of the raw files. mnist: the IDX files; cifar: the python or binary archive, or "
     "train and test folders (or tars) of images by class; imagenet2012, image_folder: train and "
-    "val or test folders by class; imagenet2012 with --source=tfds: the official tar files.",
+    "val or test folders by class. --source=arrays: the npz file. --source=parquet: a file, "
+    "several with commas, or a directory, named as train-00000-of-00001.parquet. --source=tfds: "
+    "the files that it does not download itself, as the official tar files of imagenet2012.",
 )
-NAME = flags.DEFINE_string("name", None, "What to call the dataset. Default: as --dataset.")
+flags.DEFINE_string("name", None, "What to call the dataset. Default: as --dataset.")
+flags.DEFINE_string("image_key", None, "Column of the images, of Parquet. Default: image, or "
+                    "the only one.")  # fmt: skip
+flags.DEFINE_string("label_key", None, "Column of the labels, of Parquet. Default: label, or "
+                    "the only one.")  # fmt: skip
 flags.DEFINE_bool("skip_bad", False, "Leave unreadable images out, and name them.")
 define_path("data_dir", "data", "Directory that holds the prepared datasets.")
 flags.DEFINE_bool("overwrite", False, "Replace a dataset that exists.")
 
 
 def main(_: object) -> None:
-    if SOURCE.value == "raw" and not RAW_DIR.value:
-        raise InputError("--source=raw expects --raw_dir, the directory of the raw files.")
-    if DATASET.value == "image_folder" and SOURCE.value == "tfds":
-        raise InputError("--dataset=image_folder expects --source=raw.")
     quiet.import_tensorflow()
     from lottery_tf.datasets.prepare import prepare
+    from lottery_tf.datasets.usage import describe
 
-    options = shared.values("data_dir", "raw_dir", "name", "skip_bad", "overwrite")
+    options = shared.values(
+        "data_dir", "raw_dir", "name", "skip_bad", "overwrite", "image_key", "label_key"
+    )
     path = prepare(DATASET.value, SOURCE.value, **options)
-    print(f"{NAME.value or DATASET.value} is ready in {path}.")
+    name = path.parent.relative_to(options["data_dir"]).as_posix()
+    print(f"{name} is ready in {path}.", *describe(path, name), sep="\n")
 
 
 if __name__ == "__main__":

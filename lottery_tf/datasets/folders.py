@@ -1,10 +1,9 @@
 """Reads images by class: folders, or tar archives of them, for a training and a test split."""
 
-import collections
 import pathlib
-from collections.abc import Iterator
 
-from lottery_tf.datasets import image_files, listing
+from lottery_tf.datasets import listing
+from lottery_tf.datasets.encoded import Split, one_size
 from lottery_tf.datasets.raw import Source, Sources
 from lottery_tf.errors import InputError
 from lottery_tf.terminal import console
@@ -37,7 +36,7 @@ def image_folders(directory: pathlib.Path, *, size: tuple[int, int] | None = Non
         split: Split(images, classes, size=size, skip_bad=skip_bad, upright=upright)
         for split, images in found.items()
     }
-    if small and (one := _one_size(splits.values(), small)):
+    if small and (one := one_size(splits.values(), small)):
         for each in splits.values():
             each.size = one
     return {
@@ -58,17 +57,6 @@ def _listings(directory):
     return found
 
 
-def _one_size(splits, at_most):
-    """(height, width) if all images have one size of at most so many pixels a side, else None."""
-    sizes = set()
-    for split in splits:
-        for _, _, picture in split.pictures():
-            sizes.add(picture.size)
-            if len(sizes) > 1 or max(picture.size) > at_most:
-                return None
-    return sizes.pop()
-
-
 def _check_classes(directory, train, test):
     for split in (train, test):
         if split.empty:
@@ -86,67 +74,3 @@ def _check_classes(directory, train, test):
     if train.classes != test.classes:
         odd = sorted(set(train.classes) ^ set(test.classes))
         raise InputError(f"{directory}: the classes of train and test differ: {', '.join(odd)}.")
-
-
-class Split:
-    """Reads the images of a split, as often as asked; tells once what it skips and changes.
-
-    Args:
-        listing: its images.
-        classes: the names of the labels 0, 1, …
-        size, skip_bad, upright: as in image_folders.
-    """
-
-    def __init__(self, listing: listing.Listing, classes: tuple[str, ...], *,
-                 size: tuple[int, int] | None, skip_bad: bool, upright: bool):  # fmt: skip
-        self.listing, self.size, self.skip_bad, self.upright = listing, size, skip_bad, upright
-        self.labels = {name: label for label, name in enumerate(classes)}
-        self.skipped: set[str] = set()
-        self.changed: dict[str, set[str]] = collections.defaultdict(set)
-        self.told = False
-
-    def examples(self) -> Iterator:
-        """(name, image, label) of each, as Source.examples."""
-        for name, content, picture in self.pictures():
-            label = self.labels[self.listing.images[name]]
-            if self.size:
-                yield name, picture.pixels(), label
-            else:  # What is not JPEG becomes one, for the part-wise decoding of large images.
-                yield name, content if picture.plain else picture.jpeg(), label
-
-    def pictures(self) -> Iterator:
-        """(name, bytes, Picture) of each that is readable."""
-        left = collections.Counter(self.listing.images.values())
-        for name, content in listing.contents(self.listing):
-            try:
-                picture = self._read(name, content)
-            except InputError as error:
-                self._skip(name, error)
-                left[self.listing.images[name]] -= 1
-                if not left[self.listing.images[name]]:
-                    raise InputError(
-                        f"{self.listing.place}: no image of {self.listing.images[name]} is left."
-                    ) from None
-            else:
-                yield name, content, picture
-        for change, names in self.changed.items() if not self.told else ():
-            which = listing.some(sorted(names))
-            console.say(f"{self.listing.place}: {change}: {len(names)} ({which}).")
-        self.told = True
-
-    def _read(self, name, content):
-        path = f"{self.listing.place}: {name}"
-        picture = image_files.read(path, content, upright=self.upright)
-        if self.size and picture.size != self.size:
-            raise InputError(f"{path}: expected {self.size[0]} x {self.size[1]} pixels. Found: "
-                             f"{picture.size[0]} x {picture.size[1]}.")  # fmt: skip
-        for change in picture.changes:
-            self.changed[change].add(name)
-        return picture
-
-    def _skip(self, name, error):
-        if not self.skip_bad:
-            raise InputError(f"{error} To leave such images out: --skip_bad.") from None
-        if name not in self.skipped:
-            self.skipped.add(name)
-            console.say(f"Skipped: {error}")

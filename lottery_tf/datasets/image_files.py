@@ -14,6 +14,7 @@ from lottery_tf.method import Array
 NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 ORIENTATION = 0x0112  # EXIF's tag: 1 is upright
 GRAY_OR_RGB = ("L", "RGB")
+ONE_CHANNEL = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N")
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 OF_NO_KNOWN_SCALE = {
@@ -43,11 +44,13 @@ class Picture:
         image: in RGB, with 8 bits a channel.
         plain: whether the bytes of the file give the same pixels to any reader of JPEG.
         changes: what reading changed, such as TURNED.
+        gray: whether the file has one channel, and so the three of `image` are equal.
     """
 
     image: Image.Image
     plain: bool
     changes: frozenset[str]
+    gray: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -95,6 +98,7 @@ def read(name: str, content: bytes, *, upright: bool = True) -> Picture:
 
 def _read(image, upright):
     kind, frames = image.format, getattr(image, "is_animated", False)
+    gray = image.mode in ONE_CHANNEL
     image.load()
     changes = {FIRST_FRAME} if frames else set()
     plain = kind == "JPEG" and image.mode in GRAY_OR_RGB
@@ -102,7 +106,7 @@ def _read(image, upright):
         image, plain = ImageOps.exif_transpose(image), False
         changes.add(TURNED)
     rgb, changed = _to_rgb(image, kind)
-    return Picture(rgb, plain, frozenset(changes | changed))
+    return Picture(rgb, plain, frozenset(changes | changed), gray)
 
 
 def _orientation(image):

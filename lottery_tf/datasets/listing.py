@@ -76,6 +76,26 @@ class Listing:
             lines.append(f"{self.place}: ignored files: {'; '.join(reasons)}.")
         return lines
 
+    def contents(self) -> Iterator[tuple[str, bytes]]:
+        """(name, bytes) of each image, once, as the folder or archive has them.
+
+        Raises:
+            InputError: a file or the archive cannot be read.
+        """
+        if self.place.is_dir():
+            for name in self.images:
+                try:
+                    yield name, (self.place / name).read_bytes()
+                except OSError as error:
+                    raise InputError(f"{self.place / name}: {error.strerror}.") from None
+            return
+        missing = set(self.images)
+        for path, read in _members(self.place):
+            name = path.removeprefix(self.outer)
+            if name in missing:
+                missing.remove(name)  # an archive may hold a file twice
+                yield name, read()
+
 
 def some(names: Sequence[str]) -> str:
     """The first two of the names."""
@@ -98,27 +118,6 @@ def find(directory: pathlib.Path, split: str) -> tuple[Listing, list[pathlib.Pat
     names = _walk(place) if place.is_dir() else [name for name, _ in _members(place)]
     outer = "" if place.is_dir() else _outer(names)
     return Listing(place, names, outer), places[1:]
-
-
-def contents(listing: Listing) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of each image of a split, once, as its folder or archive has them.
-
-    Raises:
-        InputError: a file or the archive cannot be read.
-    """
-    if listing.place.is_dir():
-        for name in listing.images:
-            try:
-                yield name, (listing.place / name).read_bytes()
-            except OSError as error:
-                raise InputError(f"{listing.place / name}: {error.strerror}.") from None
-        return
-    missing = set(listing.images)
-    for path, read in _members(listing.place):
-        name = path.removeprefix(listing.outer)
-        if name in missing:
-            missing.remove(name)  # an archive may hold a file twice
-            yield name, read()
 
 
 def _walk(folder):

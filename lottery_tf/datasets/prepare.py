@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import io
 import os
 import pathlib
 import re
@@ -10,12 +9,8 @@ import shutil
 import tempfile
 from collections.abc import Callable
 
-import numpy as np
-import tensorflow as tf
-import tensorflow_datasets as tfds
-from tqdm import tqdm
-
-from lottery_tf.datasets import DATASETS, download, folders, raw
+from lottery_tf.datasets import DATASETS, arrays, catalog, download, folders, parquet, raw
+from lottery_tf.datasets.writing import write
 from lottery_tf.errors import InputError
 
 # What a prepared dataset must hold: examples per split, and the TFDS version that it equals.
@@ -24,10 +19,10 @@ COUNTS = {
     "cifar10": {"train": 50_000, "test": 10_000},
     "cifar100": {"train": 50_000, "test": 10_000},
 }
+SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "cifar100": (32, 32, 3)}
 VERSIONS = {"mnist": "3.0.1", "cifar10": "3.0.2", "cifar100": "3.0.2", "imagenet2012": "5.1.0"}
 NAME = re.compile(r"\w[\w.+-]*")
 LONGEST_NAME = 100
-EXAMPLES_PER_SHARD = 6250
 SMALL = 128  # images of one size up to this are stored decoded, to be resident
 
 
@@ -48,69 +43,109 @@ RAW: dict[str, Callable[..., raw.Sources]] = {
 }
 
 
-def prepare(dataset: str, source: str, *, data_dir: str, raw_dir: str | None = None,
-            name: str | None = None, overwrite: bool = False,
-            skip_bad: bool = False) -> pathlib.Path:  # fmt: skip
+# Sources of any dataset: their reader, and the known datasets that it may be of.
+ANY = {"arrays": (arrays.read, tuple(COUNTS)), "parquet": (parquet.read, tuple(VERSIONS))}
+
+
+def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | None = None,
+            name: str | None = None, overwrite: bool = False, skip_bad: bool = False,
+            image_key: str | None = None,
+            label_key: str | None = None) -> pathlib.Path:  # fmt: skip
     """Prepares a dataset below data_dir / name.
 
     Args:
-        dataset: a key of RAW.
-        source: "tfds" downloads by TensorFlow Datasets; "raw" reads the files in raw_dir. For
-            imagenet2012, "tfds" reads the official tar files in raw_dir.
+        dataset: of "raw" a key of RAW, of "tfds" a name of TensorFlow Datasets; else a known
+            dataset that the files hold, or None.
+        source: "tfds" downloads, or reads files in raw_dir that were downloaded by hand; "raw"
+            reads the files in raw_dir, "arrays" an npz file, "parquet" its files.
         name: what to call it; by default as the dataset.
         overwrite: replace a dataset that exists.
         skip_bad: leave unreadable images out.
+        image_key, label_key: the columns of Parquet files, where it is not clear which.
 
     Returns:
         The directory of the dataset's version.
 
     Raises:
-        InputError: a flag does not fit, the dataset is there already, or a raw file is missing,
-            damaged or not what it should be, or it cannot be downloaded or written. Nothing half
-            made is left.
+        InputError: a flag does not fit, the dataset is there already, a file is missing or not
+            what it should be, or there is no download. Nothing half made is left.
     """
-    name = name or dataset
     directory = pathlib.Path(raw_dir) if raw_dir else None
-    _check_flags(dataset, source, directory, name, skip_bad)
+    keys = {"image_key": image_key, "label_key": label_key}
+    _check_flags(dataset, source, directory, name, skip_bad, keys)
+    name = name or dataset
+    assert name, "_check_flags asks for one."
+    if source == "tfds":
+        name = catalog.full_name(name)
+        download.check(name, directory)
     target = pathlib.Path(data_dir) / name
     _check_target(target, overwrite, directory)
     with _aside(target) as aside:
         if source == "tfds":
-            download.download(name, aside, directory)
+            download.download(name, aside, directory, advice=_advice(name))
         else:
-            assert directory, "--source=raw expects raw_dir."
-            sources = RAW[dataset](directory, skip_bad=skip_bad)
-            check_counts(dataset, sources, str(directory), fewer=skip_bad)
+            sources = _read(dataset, source, directory, skip_bad, keys)
+            check_counts(name, sources, str(directory), fewer=skip_bad)
             write(name, sources, aside, version=VERSIONS.get(name, "1.0.0"))
-        if target.exists():
-            shutil.rmtree(target)
-        os.rename(aside / name, target)
+        _replace(aside / name, target)
     return next(target.glob("*/dataset_info.json")).parent
 
 
-def _check_flags(dataset, source, raw_dir, name, skip_bad):
-    if not NAME.fullmatch(name) or len(name) > LONGEST_NAME:
+def _check_flags(dataset, source, raw_dir, name, skip_bad, keys):
+    _check_names(dataset, source, name)
+    if source != "tfds" and not raw_dir:
+        kind = {"arrays": "the npz file", "parquet": "the Parquet files, or their directory"}
+        what = kind.get(source, "the directory of the raw files")
+        raise InputError(f"--source={source} expects --raw_dir, {what}.")
+    # The reader of arrays or Parquet files says itself what it misses.
+    if raw_dir and source in ("raw", "tfds") and not raw_dir.is_dir():
+        what = "is no directory" if raw_dir.exists() else "does not exist"
+        raise InputError(f"--raw_dir={raw_dir} {what}: expected the directory of the raw files.")
+    if source == "tfds" and skip_bad:
+        raise InputError("--skip_bad does nothing with --source=tfds: leave it out.")
+    for key, value in keys.items():
+        if value and source != "parquet":
+            raise InputError(f"--{key} does nothing with --source={source}: leave it out.")
+
+
+def _check_names(dataset, source, name):
+    if source in ANY:
+        known = ANY[source][1]
+        if not dataset and not name:
+            raise InputError(f"--source={source} expects --name, what to call the dataset.")
+        if dataset and dataset not in known:
+            raise InputError(
+                f"--dataset with --source={source}: expected one of {', '.join(known)}. Received: "
+                f"{dataset}. Call a dataset of your own by --name, without --dataset."
+            )
+    elif not dataset:
+        raise InputError(
+            f"--source={source} expects --dataset, " + ("a name of TensorFlow Datasets, as "
+            "fashion_mnist." if source == "tfds" else f"one of {', '.join(RAW)}.")
+        )  # fmt: skip
+    elif source == "raw" and dataset not in RAW:
+        raise InputError(
+            f"--dataset with --source=raw: expected one of {', '.join(RAW)}. Received: {dataset}. "
+            "Images in folders by class are an image_folder; others: --source=arrays or parquet."
+        )
+    elif dataset == "image_folder" and source == "tfds":
+        raise InputError("--dataset=image_folder expects --source=raw.")
+    if source == "tfds" and name not in (None, dataset):
+        raise InputError(
+            f"--name={name} expects --source=raw, arrays or parquet: TFDS gives {dataset} its own "
+            "name."
+        )
+    if name and (not NAME.fullmatch(name) or len(name) > LONGEST_NAME):
         raise InputError(
             f"--name: expected the name of a directory, of letters, digits, and _ - . + after the "
             f"first, {LONGEST_NAME} characters at most. Received: {name}"
         )
-    if source == "tfds" and name != dataset:
-        raise InputError(f"--name={name} expects --source=raw: TFDS gives {dataset} its own name.")
-    if name != dataset and name in DATASETS:
+    if name in DATASETS and name != dataset:
+        advice = f"add --dataset={name}, or choose" if source in ANY else "Choose"
         raise InputError(
             f"--name: {name} is a known dataset, whose images would be expected under that name. "
-            "Choose another."
+            f"{advice[0].upper()}{advice[1:]} another."
         )
-    if raw_dir and not raw_dir.is_dir():
-        what = "is no directory" if raw_dir.exists() else "does not exist"
-        raise InputError(f"--raw_dir={raw_dir} {what}: expected the directory of the raw files.")
-    if source == "tfds" and raw_dir and dataset != "imagenet2012":
-        raise InputError(
-            f"--raw_dir does nothing for {dataset} with --source=tfds, which downloads it: add "
-            "--source=raw, or leave --raw_dir out."
-        )
-    if source == "tfds" and skip_bad:
-        raise InputError("--skip_bad does nothing with --source=tfds: leave it out.")
 
 
 def _check_target(target, overwrite, raw_dir):
@@ -123,8 +158,40 @@ def _check_target(target, overwrite, raw_dir):
         )
     if not overwrite:
         raise InputError(f"{target} exists already. To make it again, add --overwrite.")
-    if raw_dir and raw_dir.resolve().is_relative_to(target.resolve()):
+    inside = [
+        place
+        for place in str(raw_dir).split(",")
+        if pathlib.Path(place).resolve().is_relative_to(target.resolve())
+    ]
+    if raw_dir and inside:
         raise InputError(f"--overwrite would remove --raw_dir={raw_dir}, which lies in {target}.")
+
+
+def _read(dataset, source, path, skip_bad, keys):
+    """The Sources in the files of a source, of which there is a training split."""
+    if source == "raw":
+        return RAW[dataset](path, skip_bad=skip_bad)
+    options = keys if source == "parquet" else {}
+    small = 0 if dataset == "imagenet2012" else SMALL
+    if source == "parquet":
+        options |= {"small": small, "upright": dataset != "imagenet2012"}
+    sources = ANY[source][0](path, known=dataset, skip_bad=skip_bad, **options)
+    if shape := SHAPES.get(dataset):
+        for split, data in sources.items():
+            found = getattr(next(data.examples())[1], "shape", "files of other sizes")
+            if found != shape:
+                raise InputError(
+                    f"{path}: expected images {shape} in the {split} split of {dataset}. Found: "
+                    f"{found}. Call a dataset of your own by --name, without --dataset."
+                )
+    return sources
+
+
+def _advice(name):
+    """How else to come by a dataset that cannot be downloaded."""
+    if name in RAW:
+        return "If you have its raw files, use --source=raw --raw_dir=<their directory>."
+    return "If you have its images, prepare them by --source=raw, arrays or parquet."
 
 
 def check_counts(name: str, sources: raw.Sources, raw_dir: str, *, fewer: bool = False) -> None:
@@ -134,7 +201,7 @@ def check_counts(name: str, sources: raw.Sources, raw_dir: str, *, fewer: bool =
         fewer: whether it may have fewer.
     """
     for split, count in COUNTS.get(name, {}).items():
-        found = sources[split].count
+        found = sources[split].count if split in sources else 0
         if found > count or (found < count and not fewer):
             raise InputError(
                 f"{raw_dir}: expected {count} examples in the {split} split of {name}. Found: "
@@ -142,67 +209,10 @@ def check_counts(name: str, sources: raw.Sources, raw_dir: str, *, fewer: bool =
             )
 
 
-def write(name: str, sources: raw.Sources, data_dir: pathlib.Path, *, version: str,
-          description: str = "", homepage: str | None = None) -> None:  # fmt: skip
-    """Writes {split: Source} as the TFDS dataset data_dir / name / version.
-
-    Arrays are stored as PNG, without loss, in their order; files keep their bytes and are mixed,
-    as they come class by class.
-    """
-    first_key, image, _ = next(sources["train"].examples())
-    in_order = isinstance(first_key, int)
-    shards = max(1, sources["train"].count // EXAMPLES_PER_SHARD) if not in_order else 1
-    try:
-        with download.own_temporaries(), _quiet_tfds():
-            tfds.dataset_builders.store_as_tfds_dataset(
-                name=name,
-                version=version,
-                features=_features(image, sources["train"].classes),
-                split_datasets={s: _examples(f"{name} {s}", data) for s, data in sources.items()},
-                data_dir=str(data_dir),
-                description=description,
-                homepage=homepage,
-                disable_shuffling=in_order,
-                download_config=tfds.download.DownloadConfig(num_shards=shards),
-            )
-    except (OSError, tf.errors.OpError, RuntimeError) as error:  # TFDS wraps in the last
-        raise InputError(f"Cannot write {name} into {data_dir}: {error}.") from error
-
-
-def _features(image, classes):
-    """TFDS's features of images like this one: an array, or the bytes of a file."""
-    arrays = isinstance(image, np.ndarray)
-    shape, encoding = (image.shape, "png") if arrays else ((None, None, 3), "jpeg")
-    return tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=shape, encoding_format=encoding),
-            "label": tfds.features.ClassLabel(names=classes),
-        }
-    )
-
-
-def _examples(what, source):
-    """Yields (key, example) of a raw.Source as TFDS takes them, with a progress bar."""
-    for key, image, label in tqdm(
-        source.examples(), what, source.count, unit="image", disable=None
-    ):
-        stored = image if isinstance(image, np.ndarray) else io.BytesIO(image)
-        # Names of files may be no text.
-        yield (
-            os.fsencode(key) if isinstance(key, str) else key,
-            {"image": stored, "label": int(label)},
-        )
-
-
-@contextlib.contextmanager
-def _quiet_tfds():
-    """Keeps back what TFDS prints while it writes; our progress bar says more."""
-    tfds.disable_progress_bar()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        tfds.enable_progress_bar()
+def _replace(made, target):
+    if target.exists():
+        shutil.rmtree(target)
+    os.rename(made, target)
 
 
 @contextlib.contextmanager

@@ -34,8 +34,9 @@ class Source:
 
     Args:
         count: the number of examples.
-        examples: a function that gives (key, image, label) of each; the image is a uint8 array
-            (height, width, channels) or the bytes of an image file.
+        examples: a function that gives (key, image, label) of each; the image is an array
+            (height, width, channels) of uint8, uint16 or float32, or the bytes of an image file;
+            keys that are names, and no whole numbers, ask for an order that is mixed.
         classes: the names of the labels 0, 1, …
     """
 
@@ -44,7 +45,7 @@ class Source:
     classes: tuple[str, ...]
 
 
-Sources = dict[str, Source]  # of the splits "train" and "test"
+Sources = dict[str, Source]  # of the splits "train", mostly "test", and others
 
 
 def of_arrays(images: Array, labels: Array, classes: tuple[str, ...]) -> Source:

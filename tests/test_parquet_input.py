@@ -1,0 +1,102 @@
+"""Parquet files that are damaged, or hold no images and labels, are refused by name and row."""
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from lottery_tf.datasets import usage
+from lottery_tf.errors import InputError
+from tests.parquet_files import STRUCT, encoded, make, save, write_hub
+from tests.synthetic import shaded
+
+
+@pytest.fixture
+def hub(tmp_path):
+    return write_hub(tmp_path)
+
+
+IMAGES, LABELS = shaded(9)
+SIZE = len(encoded(IMAGES[4]))
+WRONG = {
+    "a damaged image": (
+        {"images": [*IMAGES[:4], b"no image", *IMAGES[5:]]},
+        r"train\.parquet, row 4 is no readable image: Pillow knows.*--skip_bad",
+    ),
+    "a cut image": (
+        {"images": [*IMAGES[:8], encoded(IMAGES[8])[: SIZE // 2]]}, r"row 8 is no readable image",
+    ),
+    "a row without bytes": (
+        {"images": [*IMAGES[:2], None, *IMAGES[3:]]}, r"row 2 has no bytes of an image",
+    ),
+    "labels out of range": ({"labels": [*LABELS[:7], 3, 0]}, r"from 0 to 2\. Row 7 has 3"),
+    "a label below zero": ({"labels": [*LABELS[:7], -1, 0]}, r"from 0 to 2\. Row 7 has -1"),
+    "no label": ({"labels": [*LABELS[:7].tolist(), None, 0]}, r"Row 7 has none"),
+    "labels of text": ({"labels": ["a"] * 9}, r"column label of whole numbers.*label \(string\)"),
+    "no labels": ({"labels": [-1] * 9}, r"expected labels in its train split\. Found: all are -1"),
+    "no rows": ({"images": [], "labels": pyarrow.array([], pyarrow.int64())}, "train split has no"),
+    "one class": ({"names": ["a"], "labels": [0] * 9}, "two classes or more. Found: 1"),
+    "classes twice": ({"names": ["a", "b", "a"]}, "'a' twice"),
+    "a class of no name": ({"names": ["a", "b\n", "c"]}, r"'b\\n'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_rows_are_refused_by_name_and_leave_nothing(tmp_path, kind):
+    changes, words = WRONG[kind]
+    rows = {"images": list(IMAGES), "labels": LABELS} | changes
+    file = save(tmp_path / "train.parquet", **rows)
+    with pytest.raises(InputError, match=words) as error:
+        make(tmp_path, file)
+    assert "\n" not in str(error.value)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_skipped_rows_are_named_once(tmp_path, config, capsys):
+    images = [*IMAGES[:4], b"no image", None, *IMAGES[6:]]
+    path = make(tmp_path, save(tmp_path / "train.parquet", images, LABELS), skip_bad=True)
+    said = capsys.readouterr().err
+    assert said.count("Skipped: ") == 2
+    assert "row 4 is no readable image" in said
+    assert "row 5 has no bytes" in said
+    assert usage.describe(path, "own")[0].startswith("train 7 examples")
+
+
+def test_a_null_struct_is_a_row_without_bytes(tmp_path):
+    rows = [{"bytes": encoded(image), "path": None} for image in IMAGES]
+    table = {"image": pyarrow.array([*rows[:3], None, *rows[4:]], STRUCT), "label": LABELS}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "train.parquet")
+    with pytest.raises(InputError, match="row 3 has no bytes of an image"):
+        make(tmp_path, tmp_path / "train.parquet")
+
+
+def test_files_that_are_no_parquet(tmp_path, hub):
+    content = (hub / "data" / "train-00000-of-00002.parquet").read_bytes()
+    for wrong in (b"", b"text", content[:-20], content[:30] + bytes(60) + content[90:]):
+        (tmp_path / "train.parquet").write_bytes(wrong)
+        with pytest.raises(InputError, match=r"train\.parquet") as error:
+            make(tmp_path, tmp_path / "train.parquet")
+        assert "\n" not in str(error.value)
+
+
+def test_places_without_a_dataset(tmp_path, hub):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"files that end in \.parquet\. Found none"):
+        make(tmp_path, tmp_path / "empty")
+    with pytest.raises(InputError, match="does not exist: expected a Parquet file"):
+        make(tmp_path, tmp_path / "nowhere")
+    with pytest.raises(InputError, match="expected each file once"):
+        make(tmp_path, f"{hub},{hub}")
+    save(hub / "other" / "train.parquet", *shaded(9))
+    with pytest.raises(InputError, match="train split in several directories"):
+        make(tmp_path, hub)
+    with pytest.raises(InputError, match="expected a train split"):
+        make(tmp_path, hub / "data" / "test-00000-of-00001.parquet")
+
+
+def test_files_of_other_classes(tmp_path, hub):
+    save(hub / "data" / "test-00000-of-00001.parquet", *shaded(12), names=("a", "b", "c"))
+    with pytest.raises(InputError, match="names other classes than the train split"):
+        make(tmp_path, hub)
+    save(hub / "data" / "train-00001-of-00002.parquet", *shaded(12), names=("a", "b", "c"))
+    with pytest.raises(InputError, match="its files name different classes"):
+        make(tmp_path, hub)
