@@ -54,13 +54,11 @@ def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | N
     """Prepares a dataset below data_dir / name.
 
     Args:
-        dataset: of "raw" a key of RAW, of "tfds" a name of TensorFlow Datasets; else a known
-            dataset that the files hold, or None.
+        dataset: of "raw" a key of RAW, of "tfds" its name there; else the known one, or None.
         source: "tfds" downloads, or reads files in raw_dir that were downloaded by hand; "raw"
             reads the files in raw_dir, "arrays" an npz file, "parquet" its files.
         name: what to call it; by default as the dataset.
-        overwrite: replace a dataset that exists.
-        skip_bad: leave unreadable images out.
+        overwrite, skip_bad: replace a dataset that exists; leave unreadable images out.
         image_key, label_key: the columns of Parquet files, where it is not clear which.
 
     Returns:
