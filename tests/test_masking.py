@@ -1,3 +1,7 @@
+import io
+import zipfile
+
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -91,6 +95,9 @@ def test_a_revived_weight_is_saved_as_zero(network, tmp_path):
     layer._kernel.assign(np.ones(layer._kernel.shape))  # as an average of weights may be
     expected = network(images()).numpy()
     network.save(tmp_path / "network.keras")
+    with zipfile.ZipFile(tmp_path / "network.keras") as archive:
+        stored = h5py.File(io.BytesIO(archive.read("model.weights.h5")))
+    assert np.array_equal(stored["layers/masked_dense/vars/0"], masks["hidden1/kernel"])
     loaded = keras.models.load_model(tmp_path / "network.keras")
     kernel = masking.kernels(loaded)["hidden1/kernel"]
     assert np.array_equal(kernel.variable.numpy(), masks["hidden1/kernel"])

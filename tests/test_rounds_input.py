@@ -8,6 +8,7 @@ import tensorflow as tf
 import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
+from lottery_tf.fitting import watching
 from lottery_tf.method import criteria, dead_units, pruning
 from lottery_tf.method.streams import uniform
 
@@ -220,3 +221,14 @@ def test_rounds_outside_of_the_scope_of_a_strategy():
         assert not model.optimizer.iterations.numpy()
         model.fit(IMAGES[:4], np.ones((4, 3)), batch_size=4, verbose=0)
     assert pruning.density(masking.get_masks(model)) == 0.5
+
+
+def test_a_rewind_point_of_a_fit_of_unknown_length_is_not_kept_at_a_wrong_step():
+    point = watching.RewindPoint(5, continues=True)
+    point.set_params({"steps": None})
+    point.on_epoch_begin(0)
+    with pytest.raises(InputError, match=r"fit goes on with epoch 1, but .* steps_per_epoch"):
+        point.on_epoch_begin(1)
+    point.set_params({"steps": 4})
+    point.on_epoch_begin(1)
+    assert point.steps == 4

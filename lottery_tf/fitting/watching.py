@@ -34,6 +34,12 @@ class RewindPoint(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         if self.continues and epoch and not self.steps:
+            if not self.params.get("steps") and self.weights is None:
+                raise InputError(
+                    f"rewind_to: fit goes on with epoch {epoch}, but how many steps an epoch has "
+                    "is not known, so nor is when the step comes. Give fit its steps_per_epoch, or "
+                    "begin in another directory."
+                )
             self.steps = epoch * (self.params.get("steps") or 0)
         self._before = self.steps
 
