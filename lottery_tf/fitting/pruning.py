@@ -16,18 +16,9 @@ from lottery_tf.method.criteria import Criterion
 Data = tuple[Any, Any] | None  # (inputs, labels)
 
 
-def prune(
-    model: keras.Model,
-    fraction: float | None = None,
-    *,
-    density: float | None = None,
-    criterion: Criterion = "magnitude",
-    data: Data = None,
-    iterations: int | None = None,
-    initial: Weights | None = None,
-    seed: int = 0,
-    **where: Any,
-) -> float:
+def prune(model: keras.Model, fraction: float | None = None, *, density: float | None = None,
+          criterion: Criterion = "magnitude", data: Data = None, iterations: int | None = None,
+          initial: Weights | None = None, seed: int = 0, **where: Any) -> float:  # fmt: skip
     """Prunes a masked model in place, on top of what is pruned already; gives the density left.
 
     Frozen layers stay. A warning names a layer that has lost its last weights, and tells what part
