@@ -13,11 +13,15 @@ import pytest
 import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.export import exporting, fresh, reports, ticket
+from lottery_tf.export import exporting, fresh, measuring, reports, ticket
 from lottery_tf.export.choices import Choices, check
 from lottery_tf.rundir import RunDir
 from tests.conftest import ROOT
 from tests.launching import launch
+
+WAYS = [
+    pytest.param(way, marks=[pytest.mark.slow, pytest.mark.ci]) for way in ({}, {"dense": True})
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +43,18 @@ def files(directory):
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("way", [{}, {"compact": True}, {"dense": True}], ids=str)
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch):
+    """Times are measured by the command alone: two processes more for each export."""
+    monkeypatch.setattr(measuring, "milliseconds", lambda *arguments: {})
+
+
+def of_ci(function):
+    """A slow test that CI runs."""
+    return pytest.mark.slow(pytest.mark.ci(function))
+
+
+@pytest.mark.parametrize("way", [{"compact": True}, *WAYS], ids=str)
 def test_a_saved_model_gives_what_the_masked_model_gives(sparse, tmp_path, way):
     report = exporting.export(sparse, tmp_path / "out", Choices(**way))
     assert report["other_predictions"] == 0
@@ -74,6 +89,7 @@ def test_the_weights_are_near_their_entropy_and_the_rest_is_small(sparse, tmp_pa
     assert report["products"]["alive"] == alive  # of a dense network each weight counts once
 
 
+@of_ci
 def test_sparse_products_give_the_same(sparse, tmp_path, monkeypatch):
     from lottery_tf.export import sparse_products
 
@@ -85,6 +101,7 @@ def test_sparse_products_give_the_same(sparse, tmp_path, monkeypatch):
     assert report["bytes"]["weights"] <= 1.15 * report["bytes"]["entropy_bound"]
 
 
+@of_ci
 def test_two_exports_in_one_process_do_not_share_weights(run, tmp_path):
     import tensorflow as tf
 
@@ -99,6 +116,7 @@ def test_two_exports_in_one_process_do_not_share_weights(run, tmp_path):
         assert np.allclose(found["logits"], expected["logits"][:100], atol=1e-4)
 
 
+@of_ci
 def test_the_loader_of_tensorflow_serving_loads_it(sparse, tmp_path):
     import tensorflow as tf
 
@@ -114,6 +132,7 @@ def test_the_loader_of_tensorflow_serving_loads_it(sparse, tmp_path):
     assert np.allclose(logits, expected, atol=1e-4)
 
 
+@of_ci
 @pytest.mark.parametrize("format", ["keras", "npz"])
 def test_other_formats_are_whole_exports_too(sparse, tmp_path, format):
     report = exporting.export(sparse, tmp_path / "out", Choices(format=format, compact=True))
@@ -152,6 +171,7 @@ def two_inputs():
     return keras.Model([first, second], [heads[0], heads[1](features)])
 
 
+@of_ci
 def test_a_model_of_the_users_own_is_exported_with_its_names(tmp_path):
     keras.utils.set_random_seed(0)
     model = lottery_tf.masked(two_inputs())
@@ -193,6 +213,7 @@ def export(*arguments):
     )
 
 
+@of_ci
 def test_the_command_writes_reports_and_refuses_to_overwrite(run, tmp_path):
     out = tmp_path / "out"
     arguments = [f"--run_dir={run}", "--round=1", f"--out={out}"]
@@ -240,6 +261,7 @@ def test_rounds_that_are_not_there_are_named(run):
             ticket.of_run(run, wrong)
 
 
+@of_ci
 def test_an_export_replaces_an_export(sparse, tmp_path):
     out = tmp_path / "out"
     exporting.export(sparse, out, Choices(dense=True))
