@@ -169,7 +169,9 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("reset", [pytest.param("init", marks=LONG), "rewind"])
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.parametrize("reset", ["init", "rewind"])
 def test_a_turn_that_was_stopped_goes_on_at_its_last_epoch(reset, tmp_path):
     options = {"reset": reset} | ({"rewind_to": 7} if reset == "rewind" else {})
     for name, stopped in (("whole", None), ("parts", 0), ("parts", 1), ("parts", None)):
