@@ -35,6 +35,7 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
         InputError: what was written does not run, or gives other outputs than the masked model;
             the directory is not there then.
     """
+    ticket = _of_size(ticket, choices.format)
     report: dict[str, Any] = {"format": choices.format, **ticket.provenance}
     plain, model, parts = _prepared(ticket, choices)
     report |= parts
@@ -53,6 +54,18 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
         (written / REPORT).write_text(json.dumps(report, indent=1) + "\n")
         _put(written, out)
     return report
+
+
+def _of_size(ticket, format):
+    """The ticket whose raw images have the network's size, if the format cannot crop them."""
+    images = ticket.images
+    if not (images and images.any_size) or format == "saved_model":
+        return ticket
+    test, calibration = (
+        {"images": images.cropped(inputs["images"])} for inputs in (ticket.test, ticket.calibration)
+    )
+    images = dataclasses.replace(images, any_size=False)
+    return dataclasses.replace(ticket, images=images, test=test, calibration=calibration)
 
 
 def _prepared(ticket, choices):

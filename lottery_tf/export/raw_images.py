@@ -59,12 +59,23 @@ class RawImages:
 
     def normalised(self, raw: Array) -> Array:
         """The inputs that a network gets of raw images, as in training and evaluation."""
+        pixels = self.cropped(raw).astype(np.float32) / np.float32(self.white)
+        return (pixels - self.mean) / self.std
+
+    def cropped(self, raw: Array) -> Array:
+        """Raw images of the network's size, cropped as evaluation does."""
+        import tensorflow as tf
+
         from lottery_tf.datasets.augmentation import centre_crop
 
-        if self.any_size:
-            raw = np.stack([centre_crop(image, self.shape[0], self.shape[2]) for image in raw])
-        pixels = raw.astype(np.float32) / np.float32(self.white)
-        return (pixels - self.mean) / self.std
+        if not self.any_size:
+            return raw
+        size, channels = self.shape[0], self.shape[2]
+        # In a graph that does not know the size, as evaluation: a division of one that is known
+        # rounds otherwise, and moves the window.
+        spec = tf.TensorSpec((None, None, channels), raw.dtype)
+        crop = tf.function(lambda image: centre_crop(image, size, channels), input_signature=[spec])
+        return np.stack([crop(image) for image in raw])
 
     def before(self, network: Any) -> Any:
         """A Keras model that takes raw images of the network's size and gives what it gives."""
