@@ -1,9 +1,15 @@
 """Masks beside the kernels of Keras layers, and the weights and masks of a network."""
 
 from lottery_tf.masking.inside import (
+    MaskedConvLSTM1D,
+    MaskedConvLSTM2D,
+    MaskedConvLSTM3D,
     MaskedGroupQueryAttention,
+    MaskedGRU,
     MaskedInside,
+    MaskedLSTM,
     MaskedMultiHeadAttention,
+    MaskedSimpleRNN,
     mask_inside,
 )
 from lottery_tf.masking.layers import (
@@ -18,8 +24,13 @@ from lottery_tf.masking.layers import (
     MaskedDepthwiseConv1D,
     MaskedDepthwiseConv2D,
     MaskedEinsumDense,
+    MaskedEmbedding,
+    MaskedGRUCell,
+    MaskedLSTMCell,
+    MaskedReversibleEmbedding,
     MaskedSeparableConv1D,
     MaskedSeparableConv2D,
+    MaskedSimpleRNNCell,
 )
 from lottery_tf.masking.masks import KeepMasked, Kernel, Masked, check_masked
 from lottery_tf.masking.model import left_dense, masked
@@ -27,9 +38,9 @@ from lottery_tf.masking.network import (
     apply_masks,
     get_masks,
     get_weights,
+    kernel_kinds,
     kernels,
     set_weights,
-    transposed_kernels,
     variables,
 )
 from lottery_tf.masking.plain import unmasked
@@ -45,25 +56,36 @@ __all__ = [
     "MaskedConv2DTranspose",
     "MaskedConv3D",
     "MaskedConv3DTranspose",
+    "MaskedConvLSTM1D",
+    "MaskedConvLSTM2D",
+    "MaskedConvLSTM3D",
     "MaskedDense",
     "MaskedDepthwiseConv1D",
     "MaskedDepthwiseConv2D",
     "MaskedEinsumDense",
+    "MaskedEmbedding",
+    "MaskedGRU",
+    "MaskedGRUCell",
     "MaskedGroupQueryAttention",
     "MaskedInside",
+    "MaskedLSTM",
+    "MaskedLSTMCell",
     "MaskedMultiHeadAttention",
+    "MaskedReversibleEmbedding",
     "MaskedSeparableConv1D",
     "MaskedSeparableConv2D",
+    "MaskedSimpleRNN",
+    "MaskedSimpleRNNCell",
     "apply_masks",
     "check_masked",
     "get_masks",
     "get_weights",
+    "kernel_kinds",
     "kernels",
     "left_dense",
     "mask_inside",
     "masked",
     "set_weights",
-    "transposed_kernels",
     "unmasked",
     "variables",
 ]
