@@ -152,11 +152,11 @@ def mask_inside(layer: keras.Layer, left_dense: Collection[str] = ()) -> bool:
         layer: whose layers are masked.
         left_dense: kernels that get no mask, as `<place of the layer in it>/<name>`.
     """
-    places = keras_private.places(layer)
+    where = places(layer)
     held = keras_private.flatten_layers(layer, include_self=False)
     for inner in held:
         if type(inner) in MASKED and inner.built:
-            _mask(inner, _below(places[id(inner)], left_dense))
+            _mask(inner, _below(where[id(inner)], left_dense))
     for inner in [*held, layer]:
         kind: Any = type(inner)
         if kind in COMPOSITE and (not inner.built or _holds_masks(inner)):
@@ -164,10 +164,24 @@ def mask_inside(layer: keras.Layer, left_dense: Collection[str] = ()) -> bool:
         elif _forgets_masks(inner):
             inner.__class__ = masked_inside(kind)
         if inner is not layer and isinstance(inner, Composite | MaskedInside):
-            inner.left_dense = _below(places[id(inner)], left_dense)
+            inner.left_dense = _below(where[id(inner)], left_dense)
     if isinstance(layer, Composite | MaskedInside):
         layer.left_dense = tuple(left_dense)
     return all(inner.built for inner in held if type(inner) in MASKED)
+
+
+def places(layer: keras.Layer, prefix: str = "") -> dict[int, list[str]]:
+    """{id(inner layer): where it is held}: "2.0" is the first layer of the third one.
+
+    Layers that are made later come behind, so places stay.
+    """
+    found: dict[int, list[str]] = {}
+    for number, inner in enumerate(keras_private.inner_layers(layer)):
+        place = f"{prefix}{number}"
+        found.setdefault(id(inner), []).append(place)
+        for key, below in places(inner, f"{place}.").items():
+            found.setdefault(key, []).extend(below)
+    return found
 
 
 def _mask(layer, left_dense):

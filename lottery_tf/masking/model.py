@@ -8,7 +8,7 @@ import keras
 from lottery_tf.errors import InputError
 from lottery_tf.masking import choosing, comparing, copying, keras_private, network
 from lottery_tf.masking.choosing import Choice
-from lottery_tf.masking.inside import Composite, MaskedInside, mask_inside
+from lottery_tf.masking.inside import Composite, MaskedInside, mask_inside, places
 from lottery_tf.masking.masks import Masked
 
 
@@ -89,8 +89,8 @@ def _left_out(model, include, exclude):
         for one in left
         if include is None and id(one.variable) not in trained and one.key not in named
     ]
-    places = keras_private.places(model)
-    return [f"{place}/{one.name}" for one in left for place in places[id(one.layer)]], frozen
+    where = places(model)
+    return [f"{place}/{one.name}" for one in left for place in where[id(one.layer)]], frozen
 
 
 def _check_saving(copy):
