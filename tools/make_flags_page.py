@@ -22,9 +22,9 @@ NO_COMMANDS = ("__init__", "shared")
 KINDS = {int: "whole number", float: "number", str: "text", bool: "true, false"}
 TOP = """# Flags
 
-Made by `python -m tools.make_flags_page`; `--help` of each command says the same. A flag file holds
-a flag per line, and may include others by `--flagfile=`; a flag on the command line wins wherever it
-stands. Lists have commas. A flag on the command line that would do nothing is refused.
+Made by `python -m tools.make_flags_page`; `--help` of each command says the same. A flag file
+holds a flag per line, and may include others by `--flagfile=`; a flag on the command line wins
+wherever it stands. Lists have commas. A flag on the command line that would do nothing is refused.
 
 ## An experiment: `python -m lottery_tf.imp`
 
