@@ -16,7 +16,7 @@ DOCUMENTS = sorted(
 )
 _COMMAND = re.compile(r"(\w+=\S+ )*(python -m (tools|lottery_tf)\.|lottery-[a-z]|[A-Z]=\")")
 _TINY = {
-    "--epochs=.*": "--epochs=1",
+    "--epochs=.*": "--epochs=2",
     "--schedule=step": "--schedule=constant",
     "--lr_drops=.*": "",
     "--warmup_epochs=.*": "",
