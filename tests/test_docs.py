@@ -22,8 +22,8 @@ def run(code, tmp_path):
     )
 
 
-def test_there_are_three_examples():
-    assert len(EXAMPLES) == 3
+def test_there_are_four_examples():
+    assert len(EXAMPLES) == 4
 
 
 @pytest.mark.ci
@@ -42,8 +42,18 @@ def test_the_example_around_fit(tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.slow
-def test_the_example_of_a_whole_run(tmp_path):
+def test_the_example_of_recurrent_layers_and_embeddings(tmp_path):
     result = run(EXAMPLES[1], tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = result.stdout.splitlines()
+    assert "density 20.0%" in rows[2]
+    assert rows[-1] == "the export differs by 0.0"
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_the_example_of_a_whole_run(tmp_path):
+    result = run(EXAMPLES[2], tmp_path)
     assert result.returncode == 0, result.stderr
     metrics = RunDir(tmp_path / "run").metrics()
     assert len(metrics) == 3

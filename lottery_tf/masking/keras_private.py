@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras.src.layers.rnn.conv_lstm import ConvLSTMCell as ConvLSTMCell
 from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving import serialization_lib
 from keras.src.saving.keras_saveable import KerasSaveable
@@ -165,6 +166,11 @@ def held_paths(model: keras.Layer, path: str = "") -> dict[int, str]:
         found = {id(variable): inner + variable.name for variable in own} | found
         found = held_paths(layer, inner) | found
     return found
+
+
+def inner_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers that a layer holds itself."""
+    return [one for one in layer._layers if not isinstance(one, keras.layers.InputLayer)]
 
 
 def slot_index(optimizer: keras.Optimizer, variable: keras.Variable) -> int:
