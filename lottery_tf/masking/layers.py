@@ -47,7 +47,7 @@ class SaysWhatLoadsIt(_Mixin):
 
     def get_build_config(self) -> dict | None:
         config = super().get_build_config()
-        return config and config | {_TO_LOAD: "import lottery_tf.masking"}
+        return config and config | {_TO_LOAD: "import lottery_tf"}
 
     def build_from_config(self, config: dict) -> None:
         super().build_from_config({k: value for k, value in config.items() if k != _TO_LOAD})
