@@ -8,9 +8,6 @@ from lottery_tf.masking.inside import (
 )
 from lottery_tf.masking.layers import (
     MASKED,
-    KeepMasked,
-    Kernel,
-    Masked,
     MaskedConv1D,
     MaskedConv1DTranspose,
     MaskedConv2D,
@@ -23,8 +20,9 @@ from lottery_tf.masking.layers import (
     MaskedEinsumDense,
     MaskedSeparableConv1D,
     MaskedSeparableConv2D,
-    check_masked,
+    masked_layer,
 )
+from lottery_tf.masking.masks import KeepMasked, Kernel, Masked, check_masked
 from lottery_tf.masking.model import left_dense, masked
 from lottery_tf.masking.network import (
     apply_masks,
@@ -65,6 +63,7 @@ __all__ = [
     "left_dense",
     "mask_inside",
     "masked",
+    "masked_layer",
     "set_weights",
     "transposed_kernels",
     "unmasked",

@@ -11,7 +11,7 @@ import keras
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
 from lottery_tf.masking.inside import plain_config
-from lottery_tf.masking.layers import Masked
+from lottery_tf.masking.masks import Masked
 from lottery_tf.method import Array
 
 # What Keras's training leaves in a model; nobody asks it of a copy.

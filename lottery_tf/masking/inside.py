@@ -6,7 +6,8 @@ from typing import Any
 import keras
 
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.layers import MASKED, Masked, SaysWhatLoadsIt
+from lottery_tf.masking.layers import MASKED
+from lottery_tf.masking.masks import Masked, SaysWhatLoadsIt
 
 
 @keras.saving.register_keras_serializable(package="lottery_tf")

@@ -8,7 +8,7 @@ import keras
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.layers import Kernel, Masked, check_masked, zero_pruned
+from lottery_tf.masking.masks import Kernel, Masked, check_masked, zero_pruned
 from lottery_tf.method import Masks, Weights
 
 
