@@ -1,7 +1,6 @@
 """The masked subclasses of Keras's layers, and of the user's own."""
 
 from collections.abc import Callable
-from typing import Any
 
 import keras
 

@@ -183,6 +183,8 @@ def zero_pruned(kernels: Iterable[Kernel]) -> None:
 
 def mask_name(kernel_name: str) -> str:
     """The name of the mask of a kernel: "depthwise_mask" of "depthwise_kernel"."""
+    if "kernel" not in kernel_name:
+        return f"{kernel_name}_mask"
     return kernel_name.replace("kernel", "mask")
 
 
