@@ -28,8 +28,8 @@ def example(words):
     return found
 
 
-def test_there_are_six_examples():
-    assert len(EXAMPLES) == 6
+def test_there_are_seven_examples():
+    assert len(EXAMPLES) == 7
 
 
 @pytest.mark.ci
@@ -44,6 +44,16 @@ def test_the_example_around_fit(tmp_path):
     load = "import keras, lottery_tf.any_model; keras.models.load_model('pruned.keras')"
     again = run(load, tmp_path)
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_the_example_of_recurrent_layers_and_embeddings(tmp_path):
+    result = run(example("keras.layers.LSTM"), tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = result.stdout.splitlines()
+    assert "density 20.0%" in rows[2]
+    assert rows[-1] == "the export differs by 0.0"
 
 
 @pytest.mark.ci

@@ -14,7 +14,7 @@ from lottery_tf.masking import inside
 from lottery_tf.testing import check_masked_layer, checks
 from lottery_tf.testing.case import Case
 from tests.conftest import ROOT
-from tests.networks import LAYERS
+from tests.networks import CELLS, LAYERS, TABLES
 
 pytestmark = pytest.mark.filterwarnings("ignore:Left dense")
 LONG = [pytest.mark.slow, pytest.mark.ci]
@@ -23,6 +23,8 @@ LONG = [pytest.mark.slow, pytest.mark.ci]
 def normal(*shape):
     return np.random.default_rng(0).standard_normal((4, *shape)).astype(np.float32)
 
+
+TOKENS = np.arange(24).reshape(4, 6) % 7
 
 # Of layers that take more than one tensor, or hold the layers that are masked: the arguments,
 # and the data.
@@ -34,15 +36,23 @@ OTHERS = {
         {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2},
         {"query": normal(4, 5), "value": normal(3, 5)},
     ),
+    "Embedding": ({"input_dim": 7, "output_dim": 3}, TOKENS),
+    "ReversibleEmbedding": ({"input_dim": 7, "output_dim": 3}, TOKENS),
+    "SimpleRNN": ({"units": 3}, normal(4, 5)),
+    "GRU": ({"units": 3}, normal(4, 5)),
+    "LSTM": ({"units": 3}, normal(4, 5)),
+    "ConvLSTM1D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 2)),
+    "ConvLSTM2D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 4, 2)),
+    "ConvLSTM3D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 4, 4, 2)),
 }  # fmt: skip
 KINDS = {
     kind.__name__: kind
     for kind in (*masking.MASKED, *inside.COMPOSITE)
-    if kind.__module__.startswith("keras.")
+    if kind.__module__.startswith("keras.") and kind.__name__ not in CELLS
 }
 ROWS = {name: (options, normal(*shape)) for name, (shape, options) in LAYERS.items()} | OTHERS
 # One kernel, several, a number of axes; all others run in CI.
-USUAL = {"Dense", "Conv2D", "SeparableConv1D", "MultiHeadAttention"}
+USUAL = {"Dense", "Embedding", "LSTM", "Conv2D", "SeparableConv1D", "MultiHeadAttention"}
 NAMES = [pytest.param(name, marks=() if name in USUAL else LONG) for name in ROWS]
 
 OPTIMIZERS = {
@@ -93,7 +103,7 @@ def test_a_layer_keeps_what_its_masks_promise(name):
 
 @pytest.mark.slow
 @pytest.mark.ci
-@pytest.mark.parametrize("name", [name for name in ROWS if name != "EinsumDense"])
+@pytest.mark.parametrize("name", sorted(ROWS.keys() - TABLES - {"EinsumDense"}))
 def test_a_layer_without_a_bias_does_too(name):
     options, data = ROWS[name]
     options = options | {"use_bias": False}

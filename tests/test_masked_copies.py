@@ -68,7 +68,6 @@ def lookup_model(layer, dtype, shape=()):
 WORDS = ["oak", "ash", "elm", "oak tree"]
 
 
-@pytest.mark.filterwarnings("ignore:Left dense")
 @pytest.mark.parametrize("kind", ["StringLookup", "IntegerLookup", "TextVectorization"])
 def test_adapted_vocabularies_are_kept(kind, tmp_path):
     import tensorflow as tf

@@ -129,7 +129,7 @@ def test_what_is_frozen_adapted_or_constant_is_not_drawn_at_random():
     frozen_norm = keras.layers.BatchNormalization(name="frozen_norm", trainable=False)
     features = frozen_norm(norm(frozen(normalization(image))))
     model = keras.Model(image, keras.layers.Dense(3, name="last")(features))
-    model = lottery_tf.masked(model)
+    model = lottery_tf.masked(model, include="*")
     for name in ("adapted", "frozen_norm", "norm"):  # pretrained
         layer = model.get_layer(name)
         layer.set_weights([array + 2 for array in layer.get_weights()])

@@ -12,7 +12,7 @@ import pytest
 import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking import layers, optimizer_state
+from lottery_tf.masking import masks, optimizer_state
 from lottery_tf.models.normalization import FusedBatchNormalization
 from tests.conftest import ROOT
 from tests.networks import every_layer
@@ -159,17 +159,16 @@ def as_earlier_versions_saved(monkeypatch):
     """Masks of bools among the weights of a layer, or beside them where it saves its own way."""
 
     def save_own_variables(self, store):
-        super(layers.Masked, self).save_own_variables(store)
+        super(masks.Masked, self).save_own_variables(store)
         for kernel in self.kernels if self.saves_kernels_alone else ():
             store[kernel.mask.name] = kernel.mask
 
     with monkeypatch.context() as patch:
-        patch.setattr(layers.Masked, "save_own_variables", save_own_variables)
-        patch.setattr(layers.SavedMasks, "save_own_variables", lambda self, store: None)
+        patch.setattr(masks.Masked, "save_own_variables", save_own_variables)
+        patch.setattr(masks.SavedMasks, "save_own_variables", lambda self, store: None)
         yield
 
 
-@pytest.mark.filterwarnings("ignore:Left dense")
 def test_files_of_earlier_versions_load(monkeypatch, tmp_path):
     masked = pruned(every_layer((4, 4, 1), 3))
     with as_earlier_versions_saved(monkeypatch):

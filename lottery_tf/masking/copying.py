@@ -11,7 +11,7 @@ import keras
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
 from lottery_tf.masking.inside import plain_config
-from lottery_tf.masking.masks import Masked
+from lottery_tf.masking.masks import LEFT_DENSE, Masked
 from lottery_tf.method import Array
 
 # What Keras's training leaves in a model; nobody asks it of a copy.
@@ -66,7 +66,8 @@ def _rebuilt(layer, plain):
     config, kind = layer.get_config(), type(layer)
     if plain:
         config, kind = plain_config(config), getattr(layer, "plain", kind)
-        config.pop("masks_inside", None)
+        for ours in ("masks_inside", LEFT_DENSE):
+            config.pop(ours, None)
     return kind.from_config(config)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras.src.layers.rnn.conv_lstm import ConvLSTMCell as ConvLSTMCell
 from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving import serialization_lib
 from keras.src.saving.keras_saveable import KerasSaveable
@@ -168,6 +169,25 @@ def held_paths(model: keras.Layer, path: str = "") -> dict[int, str]:
         found = {id(variable): inner + variable.name for variable in own} | found
         found = held_paths(layer, inner) | found
     return found
+
+
+def places(layer: keras.Layer, prefix: str = "") -> dict[int, list[str]]:
+    """{id(inner layer): where it is held}: "2.0" is the first layer of the third one.
+
+    Layers that are made later come behind, so places stay.
+    """
+    found: dict[int, list[str]] = {}
+    for number, inner in enumerate(inner_layers(layer)):
+        place = f"{prefix}{number}"
+        found.setdefault(id(inner), []).append(place)
+        for key, below in places(inner, f"{place}.").items():
+            found.setdefault(key, []).extend(below)
+    return found
+
+
+def inner_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers that a layer holds itself."""
+    return [one for one in layer._layers if not isinstance(one, keras.layers.InputLayer)]
 
 
 def slot_index(optimizer: keras.Optimizer, variable: keras.Variable) -> int:

@@ -1,11 +1,13 @@
 """The masked subclasses of Keras's layers, and of the user's own."""
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
 from lottery_tf.errors import InputError
-from lottery_tf.masking.masks import Masked, mask_name, select
+from lottery_tf.masking import keras_private
+from lottery_tf.masking.masks import Masked, mask_name, naming_left_dense, select
 
 
 def _masked_property(base, name):
@@ -25,14 +27,15 @@ def _masked_property(base, name):
     return property(get, None if inherited else put, doc="The kernel under its mask.")
 
 
-def _masked_class(base, kernel_names=("kernel",), package="lottery_tf"):
+def _masked_class(base, kernel_names=("kernel",), package="lottery_tf", **members):
     """A masked subclass of a layer that keeps its kernels under these names."""
     own_saving = base.save_own_variables is not keras.layers.Layer.save_own_variables
-    members = {name: _masked_property(base, name) for name in kernel_names}
+    members |= {name: _masked_property(base, name) for name in kernel_names}
     members |= {
         "__doc__": f"{base.__name__} with a mask beside its kernel.",
         "__module__": "lottery_tf.masking" if package == "lottery_tf" else base.__module__,
         "kernel_names": kernel_names,
+        "get_config": naming_left_dense(base),
         "plain": base,
         # Layers with a saving of their own list their weights in it, without masks.
         "saves_kernels_alone": own_saving,
@@ -54,6 +57,43 @@ MaskedDepthwiseConv2D = _masked_class(keras.layers.DepthwiseConv2D)
 _BOTH = ("depthwise_kernel", "pointwise_kernel")
 MaskedSeparableConv1D = _masked_class(keras.layers.SeparableConv1D, _BOTH)
 MaskedSeparableConv2D = _masked_class(keras.layers.SeparableConv2D, _BOTH)
+
+# The cells of recurrent layers, which compute with what these properties give, on cuDNN too.
+_RECURRENT = ("kernel", "recurrent_kernel")
+MaskedSimpleRNNCell = _masked_class(keras.layers.SimpleRNNCell, _RECURRENT)
+MaskedGRUCell = _masked_class(keras.layers.GRUCell, _RECURRENT)
+MaskedLSTMCell = _masked_class(keras.layers.LSTMCell, _RECURRENT)
+MaskedConvLSTMCell = _masked_class(keras_private.ConvLSTMCell, _RECURRENT)
+
+
+def _build_embedding(self, input_shape=None):
+    if not self.built:  # it needs no shape, so a layer that holds it may have built it
+        Masked.build(self, input_shape)
+
+
+def _look_up(self, inputs):
+    """The rows of a table under its mask, without a masked copy of the whole table."""
+    if self.lora_enabled:  # the rows are sums
+        return self.plain.call(self, inputs)
+    if "int" not in keras.backend.standardize_dtype(inputs.dtype):
+        inputs = keras.ops.cast(inputs, "int32")
+    rows, alive = (
+        keras.ops.take(table, inputs, axis=0) for table in (self._embeddings, self.embeddings_mask)
+    )
+    return keras.ops.cast(select(alive, rows), self.compute_dtype)
+
+
+def _enable_lora(self, *args, **options):
+    self.plain.enable_lora(self, *args, **options)
+    self._embeddings.trainable = False  # Keras asks it of what `embeddings` gives
+
+
+_TABLE: dict[str, Any] = {"build": _build_embedding, "enable_lora": _enable_lora}
+MaskedEmbedding = _masked_class(keras.layers.Embedding, ("embeddings",), call=_look_up, **_TABLE)
+# With tied weights it computes its outputs with the masked table, too.
+MaskedReversibleEmbedding = _masked_class(
+    keras.layers.ReversibleEmbedding, ("embeddings",), **_TABLE
+)
 
 # Keras layer: its masked subclass. Exactly these classes: a subclass of the user's own may
 # compute otherwise.

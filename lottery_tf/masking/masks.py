@@ -1,8 +1,9 @@
 """What masked layers have in common: a mask beside each kernel, in training and in files."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -12,6 +13,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
 from lottery_tf.method import Array
 
+LEFT_DENSE = "left_dense"  # in configurations
 BACKENDS = ("tensorflow", "torch")
 _Mixin: Any = object  # what `Masked` lacks is in the Keras layer that stands beside it
 
@@ -69,12 +71,18 @@ class Masked(SaysWhatLoadsIt):
     lives; Keras saves and loads it with the layer, and pruned weights as zeros.
     """
 
+    left_dense: tuple[str, ...] = ()  # names of kernels without a mask
+
+    @classmethod
+    def from_config(cls, config: dict) -> Any:
+        return with_left_dense(super().from_config, config)
+
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
         keras_private.add_weights(self, self.add_masks)  # LoRA locks the layer while it is built
 
     def add_masks(self) -> None:
-        """Gives every kernel of a built layer a mask that keeps all of it.
+        """Gives every kernel of a built layer, but those left dense, a mask that keeps all of it.
 
         Raises:
             InputError: masks do not hold on Keras's backend.
@@ -85,7 +93,7 @@ class Masked(SaysWhatLoadsIt):
                 f"{keras.backend.backend()}. Set KERAS_BACKEND, and load the plain model that "
                 "lottery_tf.unmasked gives on any other."
             )
-        for name in self.kernel_names:
+        for name in self._names():
             variable = keras_private.stored_variable(self, name)
             mask = self.add_weight(
                 name=mask_name(name),
@@ -103,8 +111,12 @@ class Masked(SaysWhatLoadsIt):
         """A Kernel for each prunable weight of the layer."""
         return [
             Kernel(keras_private.stored_variable(self, name), getattr(self, mask_name(name)), self)
-            for name in self.kernel_names
+            for name in self._names()
         ]
+
+    def _names(self):
+        kept = [name for name in self.kernel_names if name not in self.left_dense]
+        return [name for name in kept if keras_private.stored_variable(self, name) is not None]
 
     def save_own_variables(self, store: Any) -> None:
         """Saves what the plain layer would: its files are read by both. `SavedMasks` is beside."""
@@ -186,6 +198,24 @@ def mask_name(kernel_name: str) -> str:
     if "kernel" not in kernel_name:
         return f"{kernel_name}_mask"
     return kernel_name.replace("kernel", "mask")
+
+
+def with_left_dense(make: Callable[[dict], Any], config: dict) -> Any:
+    """What `make` makes of a configuration, with the kernels that this leaves dense."""
+    layer = make({key: value for key, value in config.items() if key != LEFT_DENSE})
+    layer.left_dense = tuple(config.get(LEFT_DENSE, ()))
+    return layer
+
+
+def naming_left_dense(base: Any) -> Callable[[Any], dict]:
+    """The get_config of the masked subclass of a layer class: it names the kernels left dense."""
+
+    @functools.wraps(base.get_config)  # Keras asks whether it is its own
+    def get_config(self):
+        config = base.get_config(self)
+        return config | {LEFT_DENSE: list(self.left_dense)} if self.left_dense else config
+
+    return get_config
 
 
 def select(mask: Any, kernel: Any) -> Any:
