@@ -31,6 +31,7 @@ from lottery_tf.masking.layers import (
     MaskedSeparableConv1D,
     MaskedSeparableConv2D,
     MaskedSimpleRNNCell,
+    masked_layer,
 )
 from lottery_tf.masking.masks import KeepMasked, Kernel, Masked, check_masked
 from lottery_tf.masking.model import left_dense, masked
@@ -85,6 +86,7 @@ __all__ = [
     "left_dense",
     "mask_inside",
     "masked",
+    "masked_layer",
     "set_weights",
     "unmasked",
     "variables",

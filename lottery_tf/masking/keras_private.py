@@ -80,8 +80,10 @@ def is_functional(model: keras.Layer) -> bool:
 def shares_layers(model: keras.Layer) -> bool:
     """Whether two of its (nested) models hold the same layer."""
     models = [m for m in flatten_layers(model) if isinstance(m, Functional | keras.Sequential)]
-    layers = [id(layer) for m in models for layer in m.layers]
-    return len(layers) > len(set(layers))
+    layers = [layer for m in models for layer in m.layers]
+    # A classifier on a backbone's own inputs shares those alone, which a copy need not keep.
+    held = [id(layer) for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
+    return len(held) > len(set(held))
 
 
 def as_loaded(model: keras.Model) -> keras.Model:
@@ -137,6 +139,7 @@ def saved_arrays(store: Any, layer: keras.Layer) -> dict[str, Any]:
     """
     path = getattr(store, "_h5_entry_path", "")
     plain = re.sub(r"(^|/)masked_", r"\1", path)
+    plain = plain.replace("group_query", "grouped_query")  # as the class of Keras is called
     if not store.keys() and plain != path:
         store = store.get(plain)
         name = store._h5_entry_group.attrs.get("name") if store.keys() else layer.name

@@ -1,15 +1,18 @@
-"""The masked subclasses of Keras's layers."""
+"""The masked subclasses of Keras's layers, and of the user's own."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
+from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
 from lottery_tf.masking.masks import Masked, mask_name, naming_left_dense, select
 
 
 def _masked_property(base, name):
     inherited = getattr(base, name, None)
+    inherited = inherited if isinstance(inherited, property) else None
 
     def get(self):
         if not inherited and name not in self.__dict__:
@@ -24,13 +27,13 @@ def _masked_property(base, name):
     return property(get, None if inherited else put, doc="The kernel under its mask.")
 
 
-def _masked_class(base, kernel_names=("kernel",), **members):
-    """A masked subclass of a Keras layer that keeps its kernels under these names."""
+def _masked_class(base, kernel_names=("kernel",), package="lottery_tf", **members):
+    """A masked subclass of a layer that keeps its kernels under these names."""
     own_saving = base.save_own_variables is not keras.layers.Layer.save_own_variables
     members |= {name: _masked_property(base, name) for name in kernel_names}
     members |= {
-        "__doc__": f"keras.layers.{base.__name__} with a mask beside its kernel.",
-        "__module__": "lottery_tf.masking",
+        "__doc__": f"{base.__name__} with a mask beside its kernel.",
+        "__module__": "lottery_tf.masking" if package == "lottery_tf" else base.__module__,
         "kernel_names": kernel_names,
         "get_config": naming_left_dense(base),
         "plain": base,
@@ -38,7 +41,7 @@ def _masked_class(base, kernel_names=("kernel",), **members):
         "saves_kernels_alone": own_saving,
     }
     masked = type(f"Masked{base.__name__}", (Masked, base), members)
-    return keras.saving.register_keras_serializable(package="lottery_tf")(masked)
+    return keras.saving.register_keras_serializable(package)(masked)
 
 
 MaskedDense = _masked_class(keras.layers.Dense)
@@ -95,3 +98,40 @@ MaskedReversibleEmbedding = _masked_class(
 # Keras layer: its masked subclass. Exactly these classes: a subclass of the user's own may
 # compute otherwise.
 MASKED = {layer.plain: layer for layer in Masked.__subclasses__()}
+
+
+OF_MASKED = ("kernels", "kernel_names", "add_masks", "saved_masks", "plain")
+
+
+def masked_layer(*kernels: str) -> Callable[[type], type]:
+    """Class decorator: lets `masked` mask a layer of your own, and leaves the class as it is.
+
+    The layer keeps each of these kernels in an attribute, as `self.kernel = self.add_weight(…)`,
+    by the end of its `build`, and computes with what the attribute gives. Its masked subclass,
+    `MASKED[cls]`, gives it under the mask. `lottery_tf.testing.check_masked_layer` checks it.
+
+    Args:
+        kernels: the names of the attributes.
+
+    Raises:
+        InputError: a name is none, or no layer is decorated.
+    """
+    if not kernels or not all(isinstance(name, str) and name.isidentifier() for name in kernels):
+        raise InputError(
+            "masked_layer: expected the names of the attributes that hold the kernels, as in "
+            f'@masked_layer("kernel"). Received: {", ".join(map(repr, kernels)) or "none"}'
+        )
+
+    def register(base: type) -> type:
+        if not isinstance(base, type) or not issubclass(base, keras.Layer):
+            raise InputError(f"masked_layer: expected a class of keras.Layer. Received: {base!r}")
+        if taken := [name for name in OF_MASKED if name in kernels or hasattr(base, name)]:
+            raise InputError(
+                f"masked_layer: masked layers have attributes {', '.join(OF_MASKED)} of their "
+                f"own. Rename those of {base.__name__}. Received: {', '.join(taken)}"
+            )
+        package, _, _ = keras.saving.get_registered_name(base).rpartition(">")
+        MASKED[base] = _masked_class(base, kernels, package or "Custom")
+        return base
+
+    return register

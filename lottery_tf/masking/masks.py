@@ -49,13 +49,19 @@ class SaysWhatLoadsIt(_Mixin):
 
     def get_build_config(self) -> dict | None:
         config = super().get_build_config()
-        return config and config | {_TO_LOAD: "import lottery_tf.masking"}
+        return config and config | {_TO_LOAD: f"import {_to_import(type(self))}"}
 
     def build_from_config(self, config: dict) -> None:
         super().build_from_config({k: value for k, value in config.items() if k != _TO_LOAD})
 
 
 _TO_LOAD = "before load_model"
+
+
+def _to_import(layer_class):
+    """What registers a class: this package its own; the user's modules theirs."""
+    package = layer_class.__module__.split(".")[0]
+    return package if package == "lottery_tf" else layer_class.__module__
 
 
 class Masked(SaysWhatLoadsIt):

@@ -130,3 +130,6 @@ def set_weights(network: Any, weights: Weights, masks: Masks) -> None:
     for path, kernel in kernels(network).items():
         kernel.mask.assign(masks[path])
         check_masked(path, weights[path], masks[path])
+    for layer in keras_private.flatten_layers(network):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with copies of its weights
