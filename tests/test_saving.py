@@ -180,6 +180,14 @@ def test_files_of_earlier_versions_load(monkeypatch, tmp_path):
     assert same(masked, other)
 
 
+def test_saved_models_find_their_layers_by_the_names_that_they_have():
+    names = "Dense EinsumDense Conv2D SeparableConv2D MultiHeadAttention GroupQueryAttention"
+    for name in (f"Masked{name}" for name in names.split()):
+        found = keras.saving.get_registered_object(f"lottery_tf>{name}")
+        assert found is getattr(masking, name)
+        assert keras.saving.get_registered_name(found) == f"lottery_tf>{name}"
+
+
 def test_a_masked_file_is_little_larger_than_a_dense_one(tmp_path):
     model = dense(units=4000)
     model.save(tmp_path / "plain.keras")

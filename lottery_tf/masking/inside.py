@@ -33,19 +33,23 @@ class Composite(keras_private.AfterBuild, SaysWhatLoadsIt):
         return with_left_dense(super().from_config, config)
 
 
-def _composite(base: Any) -> Any:
+def _composite(base: Any, name: str = "") -> Any:
+    """A masked subclass of a Keras layer, registered as Masked<name>."""
     members = {
         "__doc__": f"keras.layers.{base.__name__} whose inner layers are masked.",
         "__module__": "lottery_tf.masking",
         "plain": base,
         "get_config": naming_left_dense(base),
     }
-    masked = type(f"Masked{base.__name__}", (Composite, base), members)
+    masked = type(f"Masked{name or base.__name__}", (Composite, base), members)
     return keras.saving.register_keras_serializable(package="lottery_tf")(masked)
 
 
 MaskedMultiHeadAttention = _composite(keras.layers.MultiHeadAttention)
-MaskedGroupQueryAttention = _composite(keras.layers.GroupQueryAttention)
+MaskedGroupQueryAttention = _composite(
+    keras.layers.GroupQueryAttention,
+    "GroupQueryAttention",  # as saved models name it
+)
 MaskedSimpleRNN = _composite(keras.layers.SimpleRNN)
 MaskedGRU = _composite(keras.layers.GRU)
 MaskedLSTM = _composite(keras.layers.LSTM)
