@@ -4,7 +4,8 @@ Each function takes rows, of one run or means over replicates, and gives a Verdi
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 from lottery_tf.analysis import instability
 from lottery_tf.output import Row
@@ -12,6 +13,10 @@ from lottery_tf.output import Row
 # A point that 10,000 test images do not tell from the dense network: the standard error of an
 # accuracy of 97% on them is 0.17 points.
 MATCHING = 0.002
+RULE_OF_MATCHING = (
+    "Matching: a test accuracy of at least the dense network's, less a tolerance of "
+    f"{100 * MATCHING:g} points."
+)
 # Random directions are orthogonal: 1, give or take 2 / (pi sqrt(weights)). Reinits of LeNet have
 # 0.94 to 1.02, tickets 0.64 falling to 0.19 (docs/analysis.md). On 100 weights, chance is below
 # 0.8 once in a thousand rounds.
@@ -43,17 +48,13 @@ def matching(rows: Sequence[Row]) -> Verdict:
     Args:
         rows: {round, density, test_accuracy}, in the order of the rounds.
     """
-    rule = (
-        "Matching: a test accuracy of at least the dense network's, less a tolerance of "
-        f"{100 * MATCHING:g} points."
-    )
+    rule = RULE_OF_MATCHING
     dense = next((row for row in rows if row["density"] == 1), None)
     pruned = [row for row in rows if row["density"] < 1]
     if dense is None or not pruned:
         missing = "No round trained a dense network" if dense is None else "No round is pruned yet"
         return Verdict("Matching", UNKNOWN, f"{missing}.", rule)
-    bar = dense["test_accuracy"] - MATCHING
-    good = [row for row in pruned if row["test_accuracy"] >= bar]
+    good = _matching_rows(rows)
     of_dense = f"the dense network's {dense['test_accuracy']:.2%}"
     if not good:
         best = max(pruned, key=lambda row: row["test_accuracy"])
@@ -69,6 +70,18 @@ def matching(rows: Sequence[Row]) -> Verdict:
     bad = [row["round"] for row in pruned if row not in good]
     words += f"; not in {in_words(bad)}." if bad else ", in every round."
     return Verdict("Matching", PARTLY if bad else YES, words, rule)
+
+
+def sparsest_match(rows: Sequence[Row]) -> float:
+    """The lowest density at which a pruned network matches the dense one; NaN without such."""
+    good = _matching_rows(rows)
+    return good[-1]["density"] if good else math.nan
+
+
+def _matching_rows(rows):
+    """The rows of pruned networks that match the dense one, as `matching` takes them."""
+    bar = next((row["test_accuracy"] for row in rows if row["density"] == 1), math.inf) - MATCHING
+    return [row for row in rows if row["density"] < 1 and row["test_accuracy"] >= bar]
 
 
 def similar(rows: Sequence[Row]) -> Verdict:
@@ -125,8 +138,10 @@ def nearer_than_random(rows: Sequence[Row]) -> Verdict:
         rows: {round, mask, measure, degrees}; mask "ticket" or "random".
     """
     name = "More stable than random masks"
-    rule = "More stable: a smaller angle than under a random mask of the same layer densities."
-    rule += " (Frankle et al. 2019)"
+    rule = (
+        "More stable: a smaller angle than under a random mask of the same layer densities "
+        "(Frankle et al. 2019)."
+    )
     degrees = {(row["round"], row["measure"], row["mask"]): row["degrees"] for row in rows}
     pairs = {
         (round, measure): (value, degrees[round, measure, "random"])
@@ -140,7 +155,23 @@ def nearer_than_random(rows: Sequence[Row]) -> Verdict:
         for (round, measure), (ticket, random) in pairs.items()
     )
     smaller = [ticket < random for ticket, random in pairs.values()]
-    return Verdict(name, _answer(smaller), f"{words}.", rule)
+    return Verdict(name, _answer(smaller), f"{words[0].upper()}{words[1:]}.", rule)
+
+
+def leading(leads: Mapping[str, float], where: str) -> Verdict:
+    """Whether the ticket is more accurate than the reinit, the control.
+
+    Args:
+        leads: {setting: test accuracy of the ticket, less that of the reinit}.
+        where: the density, in words.
+    """
+    rule = f"Ahead: more accurate than the reinit by more than {100 * MATCHING:g} points."
+    good = [setting for setting, lead in leads.items() if lead > MATCHING]
+    low, high = (f"{100 * end(leads.values()):+.2f}" for end in (min, max))
+    words = f"{low if low == high else f'{low} to {high}'} points {where}"
+    answer = _answer([setting in good for setting in leads])
+    words += f": ahead with {'; '.join(good)}." if answer == PARTLY else "."
+    return Verdict("Ticket ahead of the reinit", answer, words, rule)
 
 
 def in_words(rounds: Iterable[int]) -> str:
