@@ -28,7 +28,6 @@ def study(config, tmp_path, without_pictures):
                 flags = {"batch_size": batch_size, "reset": reset, "seed": seed}
                 made = config(run_dir=str(directory / name), rounds=4, **flags)
                 make_run(made, shapes=SHAPES, seed=seed, reset=reset)
-    (directory / "log.log").write_text("no run")
     (directory / "notes").mkdir()
     return directory
 
@@ -97,6 +96,8 @@ def test_unfinished_damaged_and_empty_runs_are_named_and_the_others_compared(stu
     shutil.rmtree(study / "batch_size=16_reset=reinit_seed=0")
     make_run(config(run_dir=str(study / "batch_size=16_reset=reinit_seed=0"), batch_size=16,
                     reset="reinit"), rounds=0)  # fmt: skip
+    (study / "batch_size=16_reset=reinit_seed=0.log").write_text("Begun\nError: no space.\n\n")
+    (study / "batch_size=4.log").write_text("Error: no such flag.\n")
     rows, _, written = study_report.report(study)
     assert [row["runs"] for row in rows] == [1, 2, 2, 1]
     words = Balanced(written[0].read_text()).words
@@ -105,6 +106,8 @@ def test_unfinished_damaged_and_empty_runs_are_named_and_the_others_compared(stu
         "batch_size=16_reset=init_seed=0: 3 of 4 rounds, unfinished.",
         "batch_size=16_reset=reinit_seed=0: 0 of 3 rounds, unfinished.",
         "python -m lottery_tf.imp --flagfile=",
+        "batch_size=16_reset=reinit_seed=0.log ends: Error: no space.",
+        "batch_size=4 left no run. batch_size=4.log ends: Error: no such flag.",
     ):
         assert text in words
 

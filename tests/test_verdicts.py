@@ -45,7 +45,7 @@ def test_without_a_dense_round_nothing_matches_it():
         ([NAN, 0.64, 0.19], "yes", "0.19 to 0.64 in rounds 1 to 2."),
         ([NAN, 0.81, 0.5, 0.3], "partly", "below the threshold in rounds 2 to 3."),
         ([NAN, 0.94, 1.02], "no", "0.94 to 1.02 in rounds 1 to 2."),
-        ([NAN], "not measured", "nothing to compare yet."),
+        ([NAN], "not measured", "Nothing to compare yet."),
     ],
 )
 def test_similar_is_clearly_nearer_than_orthogonal(values, answer, words):

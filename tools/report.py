@@ -44,7 +44,7 @@ def main(_: object) -> None:
         path, verdict = run_report.report(run_dir, OUT.value)
         written = [path]
         for of in verdict.verdicts:
-            print(f"{of.name}: {of.answer}. {of.words}")
+            print(f"{of.name}: {of.answer}. {of.command or of.words}")
     tables.show_written(written)
 
 

@@ -194,7 +194,9 @@ def layers(rows: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, bo
         columns: {column: (label in percent, whether it is logarithmic)}, parts of one.
     """
     figure, all_axes = side_by_side(len(columns), 5.2 * len(columns) + 1.5, 4.5)
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, max(len(rows), 2)))
+    # Of many the order tells, by colours that neither a white nor a dark page hides.
+    many = matplotlib.colormaps["viridis"](np.linspace(0.3, 0.85, max(len(rows), 2)))
+    colours = COLOURS if len(rows) < len(COLOURS) else many
     for axes, (column, (what, logarithmic)) in zip(all_axes, columns.items(), strict=True):
         for colour, (layer, points) in zip(colours, rows.items(), strict=False):
             values = [point[column] for point in points]

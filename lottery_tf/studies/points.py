@@ -11,7 +11,7 @@ from lottery_tf.analysis import replicates
 from lottery_tf.config.fields import format_value
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row
-from lottery_tf.studies import measures, verdicts
+from lottery_tf.studies import relations, verdicts
 from lottery_tf.studies.blocks import Section
 from lottery_tf.studies.reading import SEEDS, Reading, differing_flags, is_run, read
 from lottery_tf.studies.weights import DENSITIES, nearest
@@ -133,7 +133,7 @@ def results(reading: Reading, section: Section) -> Row:
         found[str(target)] = row["test_accuracy"] if row else math.nan
     matrix = None
     if len(reading.rows) > 1:
-        matrix = section.attempt(measures.distance_matrix, reading)
+        matrix = section.attempt(relations.distance_matrix, reading)
     steps = [] if matrix is None else [matrix[r, r - 1] for r in range(1, len(matrix) - 1)]
     tables = section.attempt(reading.tables, "barriers") or {}
     barriers = [

@@ -9,10 +9,10 @@ from lottery_tf.analysis.runs import check_same_experiment
 from lottery_tf.config.fields import format_value
 from lottery_tf.errors import InputError
 from lottery_tf.output import Columns, Row, figures, tables
-from lottery_tf.studies import measures, pages, verdicts, weights
+from lottery_tf.studies import pages, relations, verdicts, weights
 from lottery_tf.studies.blocks import Command, Facts, Link, Links, Problem, Section, Table, Text
-from lottery_tf.studies.measures import SIZE, Readings
 from lottery_tf.studies.reading import SEEDS, differing_flags, read
+from lottery_tf.studies.relations import SIZE, Readings
 
 ROUNDS: Columns = {
     "round": ("round", "{:d}"),
@@ -65,10 +65,10 @@ def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, 
 def _sections(readings, with_rounds, path):
     rows = mean_rows(with_rounds)
     of_measures = [
-        measures.of_distances(with_rounds),
-        measures.of_barrier(with_rounds),
-        measures.of_instability(with_rounds),
-        measures.of_stability(with_rounds),
+        relations.of_distances(with_rounds),
+        relations.of_barrier(with_rounds),
+        relations.of_instability(with_rounds),
+        relations.of_stability(with_rounds),
         weights.of_histograms(with_rounds),
         weights.of_layers(with_rounds),
         weights.of_pixels(with_rounds),
@@ -136,7 +136,7 @@ def _progress(reading):
     return f"{len(reading.rows)} of {reading.config.get('rounds', '?')} ({reading.state})"
 
 
-def resume_command(reading: measures.Reading) -> str:
+def resume_command(reading: relations.Reading) -> str:
     """The command that goes on with a run."""
     path = tables.below_here(reading.run.path)
     flags = [f"--flagfile={path / 'flags.cfg'}", f"--run_dir={path}"]

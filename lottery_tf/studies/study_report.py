@@ -7,11 +7,10 @@ import shlex
 
 from lottery_tf.config.fields import format_value
 from lottery_tf.output import Columns, Row, figures, hparams, tables
-from lottery_tf.studies import pages, points, verdicts
+from lottery_tf.studies import failures, pages, points, verdicts
 from lottery_tf.studies.blocks import Command, Facts, Link, Problem, Section, Table, Text
-from lottery_tf.studies.measures import SIZE, Readings
-from lottery_tf.studies.reading import FINISHED, differing_flags
-from lottery_tf.studies.run_report import resume_command
+from lottery_tf.studies.reading import differing_flags
+from lottery_tf.studies.relations import SIZE, Readings
 from lottery_tf.studies.weights import nearest
 
 MEASURES: Columns = {
@@ -50,7 +49,7 @@ def report(directory: str, out: str | None = None) -> tuple[list[Row], Columns, 
         of_curves(readings),
         *of_lead(readings),
         of_points(readings, results, page.parent),
-        unfinished(readings),
+        failures.unfinished(pathlib.Path(directory), readings),
     ]
     pages.write(page, pathlib.Path(directory).absolute().name, sections)
     written = [page]
@@ -198,24 +197,6 @@ def of_points(readings: Readings, results: dict[str, Row], start: pathlib.Path) 
     command = f"python -m tools.report --run_dir={shlex.quote(str(below))}"
     section.blocks.append(Command("A run's name leads to its own page once that is written:",
                                   command))  # fmt: skip
-    return section
-
-
-def unfinished(readings: Readings) -> Section:
-    """Which runs are not finished, how each ended, and how to go on."""
-    section = Section("Unfinished or failed")
-    for reading in readings:
-        if reading.state == FINISHED:
-            continue
-        last = f" Its log ends: {reading.log[-1]}" if reading.log else ""
-        section.blocks.append(
-            Text(f"{reading.name}: {len(reading.rows)} of {reading.config.get('rounds', '?')} "
-                 f"rounds, {reading.state}.{last}")
-        )  # fmt: skip
-        if reading.config and not reading.own_fit:
-            section.blocks.append(Command("To go on:", resume_command(reading)))
-    if not section.blocks:
-        section.blocks.append(Text("None: all runs are finished."))
     return section
 
 

@@ -34,12 +34,14 @@ class Verdict:
         answer: YES, PARTLY, NO, UNKNOWN, or "collapsed".
         words: a sentence with the numbers.
         rule: the threshold, and its source.
+        command: what measures it, where it is UNKNOWN.
     """
 
     name: str
     answer: str
     words: str
     rule: str
+    command: str = ""
 
 
 def matching(rows: Sequence[Row]) -> Verdict:
@@ -205,7 +207,7 @@ def _of_barriers(name, rows, columns, limit, what, rule):
 def _of_values(name, values, limit, what, form, rule):
     """The Verdict of {round: value}: values below the limit are good."""
     if not values:
-        return Verdict(name, UNKNOWN, "There is nothing to compare yet.", rule)
+        return Verdict(name, UNKNOWN, "Nothing to compare yet.", rule)
     low, high = (form.format(end(values.values())) for end in (min, max))
     words = what.format(low if low == high else f"{low} to {high}")
     words = f"{words[0].upper()}{words[1:]} in {in_words(values)}"

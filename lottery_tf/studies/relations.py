@@ -3,6 +3,7 @@
 Distances are measured; of what needs training or evaluation the tools' CSV files are read.
 """
 
+import dataclasses
 import shlex
 from collections.abc import Sequence
 
@@ -99,7 +100,7 @@ def of_barrier(readings: Readings) -> Section:
                   {"above the mean of the ends": (paths, "error_barrier")}, line)  # fmt: skip
         section.blocks.append(Text(f"On {_options(rows)}; above the mean of the ends."))
         section.add_table(rows, columns)
-    section.verdicts.append(verdicts.connected(rows))
+    section.verdicts.append(_with_command(verdicts.connected(rows), "barriers", readings))
     return section
 
 
@@ -115,10 +116,9 @@ def of_instability(readings: Readings) -> Section:
               {f"from {start}": (rows, "instability")}, line)  # fmt: skip
         section.blocks.append(Text(f"From {start}, on {_options(rows)}."))
         section.add_table(rows, instability.COLUMNS)
-        verdict = verdicts.stable(rows)
-        section.verdicts.append(verdict)
+        section.verdicts.append(verdicts.stable(rows))
     if not found:
-        section.verdicts.append(verdicts.stable([]))
+        section.verdicts.append(_with_command(verdicts.stable([]), "instability", readings))
     return section
 
 
@@ -131,7 +131,8 @@ def of_stability(readings: Readings) -> Section:
         section.add_table(rows, stability.COLUMNS)
         section.verdicts.append(verdicts.nearer_than_random(rows))
     if not found:
-        section.verdicts.append(verdicts.nearer_than_random([]))
+        verdict = verdicts.nearer_than_random([])
+        section.verdicts.append(_with_command(verdict, "stability", readings))
     return section
 
 
@@ -185,6 +186,13 @@ def tool_command(name: str, readings: Readings) -> str:
     """The command of a tool on some runs."""
     paths = ",".join(str(tables.below_here(reading.run.path)) for reading in readings)
     return f"python -m tools.{name} --run_dir={shlex.quote(paths)}"
+
+
+def _with_command(verdict, name, readings):
+    """A Verdict, and where it is not known the command of the tool that finds out."""
+    if verdict.answer != verdicts.UNKNOWN or any(reading.own_fit for reading in readings):
+        return verdict
+    return dataclasses.replace(verdict, command=tool_command(name, readings))
 
 
 def _options(rows):
