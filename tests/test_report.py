@@ -1,6 +1,7 @@
 """Reports: whole without any other file, valid, escaped, and of what can be read."""
 
 import html.parser
+import json
 import re
 import shutil
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from lottery_tf.analysis import instability, paths
+from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.errors import InputError
 from lottery_tf.output import figures, svg
 from lottery_tf.store import files
@@ -242,3 +244,21 @@ def test_heat_maps_have_a_picture_for_each(run):
     figure = figures.heat_maps({"a": np.eye(3), "b": np.zeros((2, 5))}, what="n")
     images = [axes.images[0].get_array() for axes in figure.axes if axes.images]
     assert [image.shape for image in images] == [(3, 3), (2, 5)]
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_networks_without_a_first_dense_layer_have_no_pixels(config):
+    shapes = {f"conv{i}/kernel": (3, 3, 2, 2) for i in range(9)} | {"logits/kernel": (8, 10)}
+    page = page_of(make_run(config(model="own:net"), shapes=shapes))
+    assert headings(page) == [title for title in SECTIONS if not title.startswith("Pixels")]
+    assert "7 of 10 layers" in page
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_turns_around_an_own_fit_have_no_commands_of_tools(config):
+    run = make_run(config(), shapes=SHAPES)
+    values = json.loads((run.path / "config.json").read_text()) | {"made_by": MADE_BY_ROUNDS}
+    (run.path / "config.json").write_text(json.dumps(values))
+    words = Balanced(page_of(run)).words
+    assert "of your own code" in words
+    assert "python -m" not in words
