@@ -187,6 +187,17 @@ def test_an_unfinished_run_says_how_to_go_on(config):
     assert "1 of 9 (unfinished)" in words
     assert f"--run_dir={run.path}" in words
     assert "No round is pruned yet" in words
+    (run.path / "flags.cfg").unlink()  # as of an older version
+    assert "lottery_tf.imp" not in page_of(run)
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_stability_is_asked_of_runs_that_it_is_defined_for_alone(config):
+    run = make_run(config(reset="reinit"), shapes=SHAPES, reset="reinit")
+    _, verdict = run_report.report([run.path])
+    (words,) = (of.words for of in verdict.verdicts if of.name.startswith("More stable"))
+    assert words == "Not defined: not all rounds of run start from round 0."
+    assert "tools.stability" not in page_of(run)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 import pathlib
 
-from lottery_tf.studies.blocks import Command, Problem, Section, Text
+from lottery_tf.studies.blocks import Problem, Section, Text
 from lottery_tf.studies.reading import FINISHED
 from lottery_tf.studies.relations import Readings
-from lottery_tf.studies.run_report import resume_command
+from lottery_tf.studies.run_report import to_go_on
 
 
 def unfinished(directory: pathlib.Path, readings: Readings) -> Section:
@@ -20,8 +20,7 @@ def unfinished(directory: pathlib.Path, readings: Readings) -> Section:
         section.blocks += [
             Text(f"{name} ends: {lines[-1]}") for name, lines in said.items() if lines
         ]
-        if reading.config and not reading.own_fit:
-            section.blocks.append(Command("To go on:", resume_command(reading)))
+        section.blocks += to_go_on(reading)
     there = {reading.name for reading in readings}
     for path in sorted(directory.glob("*.log")):
         if path.stem not in there:

@@ -125,6 +125,11 @@ def of_instability(readings: Readings) -> Section:
 def of_stability(readings: Readings) -> Section:
     """Do tickets end nearer to the dense network than random masks? With its Verdict."""
     section = Section("Stability to pruning and to data order")
+    if other := [r.name for r in readings if r.config.get("reset", "init") not in stability.RESETS]:
+        words = f"Not defined: not all rounds of {', '.join(other)} start from round 0."
+        section.blocks.append(Text(words))
+        section.verdicts.append(dataclasses.replace(verdicts.nearer_than_random([]), words=words))
+        return section
     need = (*stability.BY, "density", *stability.DISTANCES, "test_accuracy")
     found = _read_tables(section, readings, "stability", stability.BY, need)
     for rows in found.values():

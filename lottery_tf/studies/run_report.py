@@ -11,7 +11,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.output import Columns, Row, figures, tables
 from lottery_tf.studies import pages, relations, verdicts, weights
 from lottery_tf.studies.blocks import Command, Facts, Link, Links, Problem, Section, Table, Text
-from lottery_tf.studies.reading import SEEDS, differing_flags, read
+from lottery_tf.studies.reading import FINISHED, SEEDS, Reading, differing_flags, read
 from lottery_tf.studies.relations import SIZE, Readings
 
 ROUNDS: Columns = {
@@ -99,8 +99,7 @@ def what_ran(readings: Readings) -> Section:
         )
     section.blocks.append(Facts(_facts(readings)))
     for reading in readings:
-        if reading.state != "finished" and reading.config and not reading.own_fit:
-            section.blocks.append(Command("To go on:", resume_command(reading)))
+        section.blocks += to_go_on(reading)
     section.blocks.append(Text("Flags that are not the defaults:"))
     rows: list[list[str | Link]] = [
         [f"--{name}", format_value(value), format_value("" if default is None else default)]
@@ -136,12 +135,14 @@ def _progress(reading):
     return f"{len(reading.rows)} of {reading.config.get('rounds', '?')} ({reading.state})"
 
 
-def resume_command(reading: relations.Reading) -> str:
-    """The command that goes on with a run."""
+def to_go_on(reading: Reading) -> list[Command]:
+    """The command that goes on with a run, where it is not finished and has its flag file."""
     path = tables.below_here(reading.run.path)
+    if reading.state == FINISHED or not reading.config or not (path / "flags.cfg").exists():
+        return []
     flags = [f"--flagfile={path / 'flags.cfg'}", f"--run_dir={path}"]
     flags.append(f"--data_dir={reading.config['data_dir']}")
-    return " ".join(["python -m lottery_tf.imp", *map(shlex.quote, flags)])
+    return [Command("To go on:", " ".join(["python -m lottery_tf.imp", *map(shlex.quote, flags)]))]
 
 
 def _is_note(line):
