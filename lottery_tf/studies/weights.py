@@ -106,8 +106,8 @@ def of_layers(readings: Sequence[Reading]) -> Section:
 def layer_rows(reading: Reading) -> list[Row]:
     """Rows of {round, network_density, layer, density, …} of each round and layer.
 
-    Of a network of the user's own whose kernels may be those of transposed convolutions, which
-    only the network could tell, outputs are not counted.
+    Of a network of the user's own outputs are not counted: which of a kernel's axes they are, only
+    the network could tell.
 
     Raises:
         InputError: a file is missing or damaged.
@@ -116,7 +116,7 @@ def layer_rows(reading: Reading) -> list[Row]:
     for row in reading.rows:
         mask = reading.run.masks(row["round"])
         of_round = {"round": row["round"], "network_density": density(mask)}
-        if known or all(kernel.ndim == 2 for kernel in mask.values()):
+        if known:
             of_layers = [
                 of_round | of_layer | {"alive": 1 - of_layer["dead_outputs"] / of_layer["outputs"]}
                 for of_layer in layers(mask, before)
