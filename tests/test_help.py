@@ -37,11 +37,14 @@ FLAGS = {
         "between_gbytes", "batch_norms", "inside_us", "between_us"},
     "tools.stability": OUTPUT | COMPUTING | {"at_rounds", "replicates", "start"},
     "tools.successive": {"run_dir", "out_dir", "csv"},
+    "tools.sweep": EXPERIMENT | {
+        "grid", "zip", "bases", "runs", "cluster", "address", "cpus_per_run", "gpus_per_run",
+        "retries", "dry_run"},
     "tools.thresholds": OUTPUT | {"other_run", "labels"},
 }  # fmt: skip
 WITHOUT_DEFAULT = {"raw_dir", "dataset", "out", "model", "info"}  # of what is asked for
 PATHS = {"run_dir", "out_dir", "other_run", "data_dir", "raw_dir", "out", "csv", "repel_runs",
-         "info", "inputs"}  # fmt: skip
+         "info", "inputs", "runs"}  # fmt: skip
 
 
 @pytest.mark.parametrize("module", FLAGS)

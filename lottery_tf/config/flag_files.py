@@ -24,7 +24,16 @@ def expand_flag_files(arguments: list[str]) -> tuple[list[str], list[str], list[
     Raises:
         InputError: a flag file that does not exist or includes itself.
     """
-    from_files, others, names = [], [], []
+    others, names = named_flag_files(arguments)
+    from_files = []
+    for name in names:
+        from_files += read_flag_file(find_flag_file(Path(name).expanduser()))
+    return from_files, others, names
+
+
+def named_flag_files(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """(the other arguments, paths of the flag files) of a command line, without the program."""
+    others, names = [], []
     rest = iter(arguments)
     for argument in rest:
         if argument == "--":
@@ -35,9 +44,7 @@ def expand_flag_files(arguments: list[str]) -> tuple[list[str], list[str], list[
             names.append(match[1])
         else:
             others.append(argument)
-    for name in names:
-        from_files += read_flag_file(find_flag_file(Path(name).expanduser()))
-    return from_files, others, names
+    return others, names
 
 
 def find_flag_file(path: Path) -> Path:
