@@ -92,7 +92,7 @@ def test_no_cluster_at_the_address(command):
         port = server.getsockname()[1]
     result = run(command(["--grid=seed=0,1"], f"--address=127.0.0.1:{port}"))
     assert result.returncode == 1
-    assert f"--address=127.0.0.1:{port}: there is no Ray cluster (" in result.stderr
+    assert f"--address=127.0.0.1:{port}: there is no Ray cluster that answers (" in result.stderr
     assert "Traceback" not in result.stderr
 
 
