@@ -9,7 +9,7 @@ from lottery_tf.store.rundir import RunDir
 SHAPES = {"a/kernel": (20, 30), "b/kernel": (30, 10), "b/bias": (10,)}
 
 
-def make_run(config, *, rounds=4, shapes=SHAPES, seed=0, reset="init"):
+def make_run(config, *, rounds=4, shapes=SHAPES, seed=0, reset="init", seconds=1.0):
     """A RunDir at config.run_dir whose rounds trained by adding noise.
 
     Args:
@@ -20,11 +20,11 @@ def make_run(config, *, rounds=4, shapes=SHAPES, seed=0, reset="init"):
     run.path.mkdir(parents=True, exist_ok=True)
     files.write_text(run.path / "config.json", config.to_json())
     files.write_text(run.path / "flags.cfg", config.to_flags())
-    add_rounds(run, range(rounds), shapes=shapes, seed=seed, reset=reset)
+    add_rounds(run, range(rounds), shapes=shapes, seed=seed, reset=reset, seconds=seconds)
     return run
 
 
-def add_rounds(run, rounds, *, shapes=SHAPES, seed=0, reset="init"):
+def add_rounds(run, rounds, *, shapes=SHAPES, seed=0, reset="init", seconds=1.0):
     """Adds rounds to a run that has those before."""
     for round in rounds:
         generator = np.random.default_rng([seed, round])
@@ -44,6 +44,7 @@ def add_rounds(run, rounds, *, shapes=SHAPES, seed=0, reset="init"):
             "density": 0.8**round,
             "threshold": 0.1 * (round + 1),
             "test_accuracy": 0.9 - 0.01 * round,
+            "seconds": seconds,
         }
         run.save_round(
             round, masks=masks, initial=initial, final=final, history=[metrics], metrics=metrics

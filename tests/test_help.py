@@ -39,6 +39,9 @@ FLAGS = {
         "between_gbytes", "batch_norms", "inside_us", "between_us"},
     "tools.stability": OUTPUT | COMPUTING | {"at_rounds", "replicates", "start"},
     "tools.successive": {"run_dir", "out_dir", "csv"},
+    "tools.sweep": EXPERIMENT | {
+        "grid", "zip", "bases", "runs", "cluster", "address", "cpus_per_run", "gpus_per_run",
+        "retries", "dry_run"},
     "tools.thresholds": OUTPUT | {"other_run", "labels"},
 }  # fmt: skip
 WITHOUT_DEFAULT = {"raw_dir", "dataset", "out", "model", "info", "runs"}  # of what is asked for

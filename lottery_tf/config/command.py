@@ -13,7 +13,7 @@ from absl import app, flags
 from lottery_tf.config import Config, paths
 from lottery_tf.config.constraints import check_given
 from lottery_tf.config.fields import format_value, value_type
-from lottery_tf.datasets import packaged
+from lottery_tf.config.flag_files import expand_flag_files
 from lottery_tf.errors import LOST, InputError, WorkerLost
 from lottery_tf.terminal import streams
 
@@ -42,71 +42,6 @@ def define_config_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         define(field.name, default, text, flag_values=flag_values)
 
 
-def expand_flag_files(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Puts the flags of every --flagfile first, so that the command line wins wherever it stands.
-
-    A --flagfile inside a flag file is looked for beside the including file; one of the command
-    line, flags/<name>, also in the package.
-
-    Args:
-        arguments: the command line, without the program.
-
-    Returns:
-        (flags of the files, the other arguments, paths of the files named on the command line).
-
-    Raises:
-        InputError: a flag file that does not exist or includes itself.
-    """
-    from_files, others, names = [], [], []
-    rest = iter(arguments)
-    for argument in rest:
-        if argument == "--":
-            others += [argument, *rest]
-        elif argument in ("--flagfile", "-flagfile"):
-            names.append(next(rest, ""))
-        elif match := re.fullmatch(r"--?flagfile=(.*)", argument):
-            names.append(match[1])
-        else:
-            others.append(argument)
-    for name in names:
-        from_files += _read_flag_file(_find_flag_file(pathlib.Path(name).expanduser()), ())
-    return from_files, others, names
-
-
-def _find_flag_file(path):
-    """The path, or where there is no such file flags/<name> of the package."""
-    if path.exists() or path.parts[:1] != ("flags",):
-        return path
-    in_package = packaged("flags").joinpath(*path.parts[1:])
-    if not in_package.exists():
-        raise InputError(f"There is no flag file {path} here, nor {in_package} in the package.")
-    return in_package
-
-
-def _read_flag_file(path, including):
-    if path in including:
-        raise InputError(f"The flag file {path} includes itself, through {including[-1]}.")
-    asked_by = f", which {including[-1]} includes" if including else ""
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise InputError(f"Cannot read the flag file {path}{asked_by}: {error.strerror}.") from None
-    except UnicodeDecodeError:
-        text = "\0"
-    if "\0" in text:
-        raise InputError(
-            f"The flag file {path}{asked_by} is no text: expected a flag per line, as --rounds=3."
-        )
-    lines = text.splitlines()
-    found = []
-    for line in map(str.strip, lines):
-        if match := re.fullmatch(r"--?flagfile[= ](.*)", line):
-            found += _read_flag_file(path.parent / match[1].strip(), (*including, path))
-        elif line and not line.startswith(("#", "//")):
-            found.append(line)
-    return found
-
-
 def parse_config(arguments: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> Config:
     """The Config that a command line asks for, its default run_dir filled in.
 
@@ -121,6 +56,20 @@ def parse_config(arguments: list[str], flag_values: flags.FlagValues = flags.FLA
         InputError: a flag file or a value that is wrong, an argument that is not a flag, or a flag
             on the command line that does nothing.
         absl.flags.Error: an unknown flag, or a value of the wrong type.
+    """
+    config, given = parse_given(arguments, flag_values)
+    # A run that is there is continued with the flags that it was made with.
+    if not (pathlib.Path(config.run_dir) / "config.json").exists():
+        check_given(config, given)
+    return config
+
+
+def parse_given(
+    arguments: list[str], flag_values: flags.FlagValues = flags.FLAGS
+) -> tuple[Config, set[str]]:
+    """As `parse_config`, with the names of the flags that stand on the command line itself.
+
+    Those may do nothing.
     """
     program, *arguments = arguments
     from_files, others, names = expand_flag_files(arguments)
@@ -137,11 +86,8 @@ def parse_config(arguments: list[str], flag_values: flags.FlagValues = flags.FLA
             if not field.metadata["how"] and values[field.name] != before[field.name]
         }
         values["run_dir"] = _find_default_run_dir(names, changed)
-    config = Config(**values)
-    # A run that is there is continued with the flags that it was made with.
-    if not (pathlib.Path(config.run_dir) / "config.json").exists():
-        check_given(config, {name for name in before if flag_values[name].present > in_files[name]})
-    return config
+    given = {name for name in before if flag_values[name].present > in_files[name]}
+    return Config(**values), given
 
 
 def _read_values(flag_values):
@@ -171,9 +117,13 @@ def default_run_dir(flag_files: list[str], changed: dict[str, Any], *, comma: st
     """
     name = "+".join(pathlib.Path(name).stem for name in flag_files) or "defaults"
     for flag, value in changed.items():
-        # A path in a value must not become a directory, nor two values one name.
-        name += f"_{flag}={re.sub('[^A-Za-z0-9.,:+-]', '-', format_value(value))}"
+        name += f"_{flag}={in_name(format_value(value))}"
     return str(pathlib.Path("runs") / name.replace(",", comma))
+
+
+def in_name(value: str) -> str:
+    """A flag's value as part of a directory's name, of which it must not make two."""
+    return re.sub("[^A-Za-z0-9.,:+-]", "-", value)
 
 
 def _find_default_run_dir(flag_files, changed):

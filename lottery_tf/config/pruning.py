@@ -133,6 +133,15 @@ class PruningFlags:
         """Densities of the rounds after round 0, where --density or --densities asks for them."""
         return self.densities or (() if self.density is None else (self.density,))
 
+    def prunes_after(self, round: int) -> bool:
+        """Whether weights are pruned between a round and the next, by what the round trained."""
+        done = bool(self.targets) and round >= len(self.targets)
+        return not (self.masks_from or self.prune_at != "round" or done)
+
+    def density_after(self, round: int) -> float | None:
+        """The density that the pruning after a round goes to; None: by --prune_fraction."""
+        return self.targets[round] if self.targets else None
+
     def amount(self, density: float | None = None) -> Amount:
         """The Amount of a pruning to a density; without, by --prune_fraction."""
         return Amount(

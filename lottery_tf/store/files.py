@@ -6,6 +6,7 @@ import io
 import os
 import shutil
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,15 +18,23 @@ from lottery_tf.output import Row
 SUMS = "SHA256SUMS"
 
 
-def write_directory(path: Path, contents: dict[str, bytes]) -> None:
-    """Writes {file name: bytes} as a directory with a SHA256SUMS, all of it or nothing."""
+def write_directory(path: Path, contents: Mapping[str, bytes | Path]) -> None:
+    """Writes {file name: bytes} as a directory with a SHA256SUMS, all of it or nothing.
+
+    Of a file of another such directory its Path stands for the bytes: it becomes a hard link or,
+    where that cannot be, a copy, and is checked against the other's SHA256SUMS.
+    """
     aside = path.with_name(f".{path.name}.tmp")
     try:
         aside.mkdir()
         sums = ""
         for name, content in contents.items():
-            write(aside / name, content)
-            sums += f"{hashlib.sha256(content).hexdigest()}  {name}\n"
+            if isinstance(content, Path):
+                digest = _take(content, aside / name)
+            else:
+                write(aside / name, content)
+                digest = hashlib.sha256(content)
+            sums += f"{digest.hexdigest()}  {name}\n"
         write(aside / SUMS, sums.encode())
         sync_directory(aside)
         os.rename(aside, path)
@@ -33,6 +42,34 @@ def write_directory(path: Path, contents: dict[str, bytes]) -> None:
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise InputError(f"Cannot save {path}: {error.strerror}.") from None
+    except InputError:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def _take(source, target):
+    """Links or copies a file; its digest, which is that of the SHA256SUMS beside the source."""
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        write(target, source.read_bytes())
+    with open(target, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+    _compare(source, digest)
+    return digest
+
+
+def names(path: Path) -> list[str]:
+    """The files of a directory with a SHA256SUMS, in its order.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        lines = (path / SUMS).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"Cannot read {path / SUMS}: {error}.") from None
+    return [line.partition("  ")[2] for line in lines]
 
 
 def read_checked(path: Path) -> bytes:

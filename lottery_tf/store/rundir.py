@@ -43,7 +43,7 @@ class RunDir:
                     raise InputError(f"--run_dir={self.path}: cannot write into {part}.")
                 break
         if (self.path / "config.json").exists():
-            self._refuse_other_flags(config)
+            self.refuse_other_flags(config)
             with self.lock():
                 self.finished_rounds()
         elif self.path.is_dir() and any(self.path.glob("round_*")):
@@ -75,7 +75,7 @@ class RunDir:
             raise InputError(f"--run_dir={self.path}: {error.strerror}.") from None
         with self.lock():
             if (self.path / "config.json").exists():
-                self._refuse_other_flags(config)
+                self.refuse_other_flags(config)
                 for name, (old, new) in differences(self.config(), config, how=True).items():
                     self.log(f"--{name} was {old}, is now {new}")
             files.write_text(self.path / "config.json", config.to_json())
@@ -105,7 +105,8 @@ class RunDir:
         with contextlib.suppress(OSError), open(log, "a", errors="backslashreplace") as file:
             file.write(f"{now} {line}\n")
 
-    def _refuse_other_flags(self, config):
+    def refuse_other_flags(self, config: Any) -> None:
+        """Raises InputError if the run, which is there, was made with other experiment flags."""
         recorded = self.config()
         other = differences(recorded, config, how=False)
         if recorded["rounds"] > config.rounds:

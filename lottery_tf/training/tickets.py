@@ -100,12 +100,9 @@ class Tickets:
     def prune_after(self, round: int, masks: Masks, start: Callable[[], Weights],
                     trained: Weights) -> tuple[Masks, pruning.Threshold]:  # fmt: skip
         """As `prune`, of a finished round: its masks, its start and its end."""
-        config = self.config
-        done = round >= len(config.targets) if config.targets else False
-        if config.masks_from or config.prune_at != "round" or done:
+        if not self.config.prunes_after(round):
             return masks, pruning.Threshold(np.nan, np.nan)
-        density = config.targets[round] if config.targets else None
-        return self._prune(masks, start, trained, round, density)
+        return self._prune(masks, start, trained, round, self.config.density_after(round))
 
     def is_exhausted(self, masks: Masks, pruned: Masks) -> bool:
         """Whether --prune_fraction removed nothing of masks, as it would after further rounds."""

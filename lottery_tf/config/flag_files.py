@@ -1,0 +1,101 @@
+"""Flag files: a flag per line, and other flag files in them."""
+
+import pathlib
+import re
+
+from lottery_tf.datasets import packaged
+from lottery_tf.errors import InputError
+
+Path = pathlib.Path
+
+
+def expand_flag_files(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """Puts the flags of every --flagfile first, so that the command line wins wherever it stands.
+
+    A --flagfile inside a flag file is looked for beside the including file; one of the command
+    line, flags/<name>, also in the package.
+
+    Args:
+        arguments: the command line, without the program.
+
+    Returns:
+        (flags of the files, the other arguments, paths of the files named on the command line).
+
+    Raises:
+        InputError: a flag file that does not exist or includes itself.
+    """
+    others, names = named_flag_files(arguments)
+    from_files = []
+    for name in names:
+        from_files += read_flag_file(find_flag_file(Path(name).expanduser()))
+    return from_files, others, names
+
+
+def named_flag_files(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """(the other arguments, paths of the flag files) of a command line, without the program."""
+    others, names = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--":
+            others += [argument, *rest]
+        elif argument in ("--flagfile", "-flagfile"):
+            names.append(next(rest, ""))
+        elif match := re.fullmatch(r"--?flagfile=(.*)", argument):
+            names.append(match[1])
+        else:
+            others.append(argument)
+    return others, names
+
+
+def find_flag_file(path: Path) -> Path:
+    """The path, or where there is no such file flags/<name> of the package."""
+    if path.exists() or path.parts[:1] != ("flags",):
+        return path
+    in_package = packaged("flags").joinpath(*path.parts[1:])
+    if not in_package.exists():
+        raise InputError(f"There is no flag file {path} here, nor {in_package} in the package.")
+    return in_package
+
+
+def read_flag_file(path: Path, including: tuple[Path, ...] = ()) -> list[str]:
+    """The flags of a file, those of the files that it includes in their places.
+
+    Args:
+        path: the file.
+        including: the files that include it, the outermost first.
+
+    Raises:
+        InputError: a file that cannot be read, is no text, or includes itself.
+    """
+    if path in including:
+        raise InputError(f"The flag file {path} includes itself, through {including[-1]}.")
+    found = []
+    for line in read_lines(path, including):
+        if inner := included(path, line):
+            found += read_flag_file(inner, (*including, path))
+        else:
+            found.append(line)
+    return found
+
+
+def included(path: Path, line: str) -> Path | None:
+    """The flag file that a line of the flag file `path` includes; None of another line."""
+    match = re.fullmatch(r"--?flagfile[= ](.*)", line)
+    return path.parent / match[1].strip() if match else None
+
+
+def read_lines(path: Path, including: tuple[Path, ...] = ()) -> list[str]:
+    """The lines of one flag file, without comments; arguments as of `read_flag_file`."""
+    asked_by = f", which {including[-1]} includes" if including else ""
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise InputError(f"Cannot read the flag file {path}{asked_by}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise InputError(
+            f"The flag file {path}{asked_by} is no text: expected a flag per line, as --rounds=3."
+        )
+    lines = map(str.strip, text.splitlines())
+    return [line for line in lines if line and not line.startswith(("#", "//"))]

@@ -1,0 +1,55 @@
+"""The cores of a machine, each held by one run at a time, whoever started it. Stdlib only."""
+
+import contextlib
+import fcntl
+import os
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+
+WAIT = 0.5  # seconds between two looks
+
+
+@contextlib.contextmanager
+def hold(count: int, keep_waiting: Callable[[], bool]) -> Iterator[dict[int, int]]:
+    """Yields {core: file descriptor} of so many cores that this process may use and none holds.
+
+    A core is held as long as a process has its descriptor open: a child that inherits it goes on
+    holding it when this process is killed. It waits for cores that are not free.
+
+    Args:
+        count: how many.
+        keep_waiting: a function that says whether to wait on; else it yields {}.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    held: dict[int, int] = {}
+    try:
+        while len(held) < count and keep_waiting():
+            held = _take(cores, count)
+            if not held:
+                time.sleep(WAIT)
+        yield held
+    finally:
+        for descriptor in held.values():
+            os.close(descriptor)
+
+
+def _take(cores: Iterable[int], count: int) -> dict[int, int]:
+    """{core: descriptor} of the first free ones; all that are asked for, or none."""
+    directory = pathlib.Path(tempfile.gettempdir()) / f"lottery_tf_cores_{os.getuid()}"
+    directory.mkdir(exist_ok=True)
+    held: dict[int, int] = {}
+    for core in cores:
+        descriptor = os.open(directory / str(core), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        held[core] = descriptor
+        if len(held) == count:
+            return held
+    for descriptor in held.values():
+        os.close(descriptor)
+    return {}

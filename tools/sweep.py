@@ -1,0 +1,122 @@
+"""Makes all runs of a study: a grid of experiments that a flag file states.
+
+    python -m tools.sweep --flagfile=flags/digits.cfg --grid=seed=0,1 --runs=runs/digits_seeds
+
+Runs go on at once on this machine's cores or GPUs where Ray is installed (pip install
+'lottery_tf[sweep]'), or on a Ray cluster at --address; else one after another. Ctrl-C stops all,
+and the same command goes on. Every flag of an experiment, as --epochs=3, counts for all runs.
+"""
+
+import dataclasses
+import os
+
+from absl import flags
+
+from lottery_tf.config import Config, command
+from lottery_tf.config.fields import format_value
+from lottery_tf.config.flag_files import named_flag_files
+from lottery_tf.config.paths import define_path
+from lottery_tf.errors import InputError
+from lottery_tf.studies import checks, clusters, grid, sweep
+from lottery_tf.terminal import signals
+
+GRID = flags.DEFINE_multi_string(
+    "grid", [], "A flag and its values, as seed=0,1,2; several --grid multiply."
+)
+ZIP = flags.DEFINE_multi_string(
+    "zip",
+    [],
+    "Flags that are varied together, as 'optimizer=adam,momentum;learning_rate=1.2e-3,0.1'. An "
+    "empty value leaves its flag out.",
+)
+BASES = flags.DEFINE_string(
+    "bases", None, "Flag files that are varied, with commas. Default: those of --flagfile."
+)
+RUNS = define_path(
+    "runs", None, "Directory of the run directories. Default: runs/<flag file>, or what it says."
+)
+CLUSTER = flags.DEFINE_enum(
+    "cluster",
+    "auto",
+    ("auto", "ray", "none"),
+    "none: one run after another. auto: Ray where it is installed.",
+)
+ADDRESS = flags.DEFINE_string(
+    "address", "", "Ray cluster to use, as host:6379 or auto. Default: one of this machine."
+)
+CPUS = flags.DEFINE_integer(
+    "cpus_per_run",
+    1,
+    "Cores of each run on Ray. One that has no GPU is pinned to them, with thread pools of as "
+    "many threads.",
+    lower_bound=1,
+)
+GPUS = flags.DEFINE_float(
+    "gpus_per_run",
+    None,
+    "GPUs of each run on Ray, or a part of one. Default: 1 where there are any.",
+    lower_bound=0,
+)
+RETRIES = flags.DEFINE_integer(
+    "retries",
+    3,
+    "How often a run that was killed, or lost its machine, is started again without having "
+    "finished a further round.",
+    lower_bound=0,
+)
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs and the time they take; start none.")
+
+
+def parse(arguments: list[str]) -> grid.Study:
+    """The Study that a command line names, its flags of experiments counting for all runs."""
+    program, *arguments = arguments
+    others, names = named_flag_files(arguments)
+    command.parse_flags([program, *others])
+    if len(names) != 1:
+        raise InputError(
+            "Expected the flag file of one study, as --flagfile=flags/digits.cfg; several are "
+            f"varied by --bases. Received: {' '.join(names) or 'none'}"
+        )
+    overrides = [
+        f"--{field.name}={format_value(flags.FLAGS[field.name].value)}"
+        for field in dataclasses.fields(Config)
+        if flags.FLAGS[field.name].present
+    ]
+    for flag in (GRID, ZIP, BASES, RUNS):
+        values = flag.value if isinstance(flag.value, list) else [flag.value]
+        overrides += [f"--{flag.name}={value}" for value in values if value is not None]
+    return grid.read(names[0], overrides)
+
+
+def main(study: grid.Study) -> int:
+    """Makes the runs; the exit status is 1 if one of them could not be made."""
+    checks.check(study)
+    use_ray = (
+        CLUSTER.value == "ray" or ADDRESS.value or (CLUSTER.value == "auto" and clusters.has_ray())
+    )
+    if DRY_RUN.value:
+        cores = len(os.sched_getaffinity(0))
+        sweep.plan(study, max(1, cores // CPUS.value) if use_ray and not ADDRESS.value else 1)
+        return 0
+    if CLUSTER.value == "none" and ADDRESS.value:
+        raise InputError("--address does nothing beside --cluster=none: leave one of them out.")
+    if use_ray:
+        options = {"cpus_per_run": CPUS.value, "gpus_per_run": GPUS.value}
+        where = clusters.on_ray(ADDRESS.value, **options)
+    else:
+        where = clusters.one_after_another()
+        if not clusters.has_ray():
+            print(f"One run after another. Several at once: {clusters.INSTALL}")
+    failed = 0
+
+    def work(stop_signal):
+        nonlocal failed
+        failed = sweep.make(study, cluster, retries=RETRIES.value, stop_signal=stop_signal)
+
+    with where as cluster:
+        return signals.resumable(work) or int(failed > 0)
+
+
+if __name__ == "__main__":
+    command.define_config_flags()
+    command.run(main, parse)
