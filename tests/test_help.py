@@ -27,6 +27,7 @@ FLAGS = {
     "tools.histograms": OUTPUT | {"other_run", "labels", "at_rounds", "bins"},
     "tools.instability": OUTPUT | COMPUTING | {
         "at_rounds", "copies", "start", "points", "split", "bn_stats"},
+    "tools.learning": OUTPUT | {"other_run", "labels"},
     "tools.make_digits": {"data_dir"},
     "tools.masks": OUTPUT | {"other_run", "data_dir"},
     "tools.prepare_data": {
