@@ -30,6 +30,7 @@ FLAGS = {
     "tools.learning": OUTPUT | {"other_run", "labels"},
     "tools.make_digits": {"data_dir"},
     "tools.masks": OUTPUT | {"other_run", "data_dir"},
+    "tools.pixels": OUTPUT | {"other_run", "labels", "at_rounds", "image_shape"},
     "tools.prepare_data": {
         "dataset", "source", "raw_dir", "name", "image_key", "label_key", "skip_bad", "data_dir",
         "overwrite"},
