@@ -19,6 +19,7 @@ FLAGS = {
         "other_run", "points", "split", "bn_stats", "pairs", "align", "at_rounds"},
     "tools.benchmark": EXPERIMENT | {
         "what", "steps", "images", "repeats", "csv", "out_dir", "round_overhead"},
+    "tools.curvature": OUTPUT | COMPUTING | {"other_run", "labels", "at_rounds", "examples"},
     "tools.distances": OUTPUT | {"metric", "other_run"},
     "tools.export": {
         "run_dir", "data_dir", "out", "round", "tolerance", "model", "inputs", "format", "compact",

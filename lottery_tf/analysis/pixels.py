@@ -33,7 +33,7 @@ from lottery_tf.output import Row, figures, images
 from lottery_tf.store.rounds import FinishedRound, check_files, finished
 from lottery_tf.store.rundir import RunDir
 
-Shape = tuple[int, int, int]  # height, width, channels
+Shape = tuple[int, ...]  # height, width, channels
 DRAWN_ROUNDS, DRAWN_UNITS = 6, 6
 COLUMNS = {
     "run": ("run", "{}"),
