@@ -20,6 +20,7 @@ FLAGS = {
     "tools.benchmark": EXPERIMENT | {
         "what", "steps", "images", "repeats", "csv", "out_dir", "round_overhead"},
     "tools.curvature": OUTPUT | COMPUTING | {"other_run", "labels", "at_rounds", "examples"},
+    "tools.cyclic": OUTPUT | COMPUTING | {"at_rounds", "cycles"},
     "tools.distances": OUTPUT | {"metric", "other_run"},
     "tools.export": {
         "run_dir", "data_dir", "out", "round", "tolerance", "model", "inputs", "format", "compact",
@@ -41,6 +42,7 @@ FLAGS = {
     "tools.stability": OUTPUT | COMPUTING | {"at_rounds", "replicates", "start"},
     "tools.successive": {"run_dir", "out_dir", "csv"},
     "tools.thresholds": OUTPUT | {"other_run", "labels"},
+    "tools.transplant": OUTPUT | COMPUTING | {"other_run", "at_rounds", "replicates"},
 }  # fmt: skip
 WITHOUT_DEFAULT = {"raw_dir", "dataset", "out", "model", "info"}  # of what is asked for
 PATHS = {"run_dir", "out_dir", "other_run", "data_dir", "raw_dir", "out", "csv", "repel_runs",
