@@ -73,9 +73,9 @@ def of_masks(run: RunDir, *, at_rounds: Rounds = (), cycles: int | None = None,
 
 
 def _train(copies, run, round, cycles):
+    config, ticket = copies().config, run.masks(round)  # it imports TensorFlow quietly
     from lottery_tf.training.training import Training
 
-    config, ticket = copies().config, run.masks(round)
     random = random_masks(ticket, streams.random_masks(config.init_seed, round, 0))
     accuracy, rows = run.metrics()[round]["test_accuracy"], []
     for name, masks in zip(MASKS, (ticket, random), strict=True):

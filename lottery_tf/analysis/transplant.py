@@ -117,10 +117,10 @@ def check(run: RunDir, other: RunDir, replicates: int) -> None:
 
 def _train(copies, rounds, replicate):
     """The rows of a round and replicate; rounds are the dense and the sparse one of both runs."""
+    dense, sparse, other_dense, other_sparse = rounds
+    round, config = sparse.round, copies().config  # it imports TensorFlow, without its messages
     from lottery_tf.analysis import symmetries
 
-    dense, sparse, other_dense, other_sparse = rounds
-    round, config = sparse.round, copies().config
     generator = streams.random_masks(config.init_seed, round, replicate)
     solutions = dense.final(), other_dense.final()
     found = symmetries.find(copies().engine.network)
