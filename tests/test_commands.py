@@ -21,12 +21,22 @@ NOT_RUN = {
     "tools.make_digits": "writes what the repository holds",
 }
 TICKET = "python -m lottery_tf.imp --flagfile=flags/lenet.cfg"
+SEED_1 = f"{TICKET} --seed=1"
+# Those of a grid over batch sizes, whose data here are fewer than a batch.
+GRID = (
+    "for b in 60 128 512; do for s in 0 1; do cp -r runs/lenet runs/b${b}_init_$s; "
+    "cp -r runs/lenet_reset=reinit runs/b${b}_reinit_$s; done; done; "
+    "rm -r runs/b512_init_1; cp -r runs/lenet_seed=1 runs/b512_init_1"
+)
 TINY = {"rewind:500": "rewind:2"}  # of the few steps that there are
 # The runs that a document takes for granted, as an earlier page made them.
 BEFORE = {
+    "README.md": [SEED_1],
     "docs/analysis.md": [
         TICKET,
         f"{TICKET} --reset=reinit",
+        SEED_1,
+        GRID,
         "python -m lottery_tf.imp --flagfile=flags/digits.cfg",
         *(
             f"{TICKET} --reset={reset} --run_dir="

@@ -19,6 +19,8 @@ FLAGS = {
         "other_run", "points", "split", "bn_stats", "pairs", "align", "at_rounds"},
     "tools.benchmark": EXPERIMENT | {
         "what", "steps", "images", "repeats", "csv", "out_dir", "round_overhead"},
+    "tools.curvature": OUTPUT | COMPUTING | {"other_run", "labels", "at_rounds", "examples"},
+    "tools.cyclic": OUTPUT | COMPUTING | {"at_rounds", "cycles"},
     "tools.distances": OUTPUT | {"metric", "other_run"},
     "tools.export": {
         "run_dir", "data_dir", "out", "round", "tolerance", "model", "inputs", "format", "compact",
@@ -27,9 +29,11 @@ FLAGS = {
     "tools.histograms": OUTPUT | {"other_run", "labels", "at_rounds", "bins"},
     "tools.instability": OUTPUT | COMPUTING | {
         "at_rounds", "copies", "start", "points", "split", "bn_stats"},
+    "tools.learning": OUTPUT | {"other_run", "labels"},
     "tools.make_digits": {"data_dir"},
     "tools.make_flags_page": {"out"},
     "tools.masks": OUTPUT | {"other_run", "data_dir"},
+    "tools.pixels": OUTPUT | {"other_run", "labels", "at_rounds", "image_shape"},
     "tools.prepare_data": {
         "dataset", "source", "raw_dir", "name", "image_key", "label_key", "skip_bad", "data_dir",
         "overwrite"},
@@ -43,6 +47,7 @@ FLAGS = {
         "grid", "zip", "bases", "runs", "cluster", "address", "cpus_per_run", "gpus_per_run",
         "retries", "dry_run"},
     "tools.thresholds": OUTPUT | {"other_run", "labels"},
+    "tools.transplant": OUTPUT | COMPUTING | {"other_run", "at_rounds", "replicates"},
 }  # fmt: skip
 WITHOUT_DEFAULT = {"raw_dir", "dataset", "out", "model", "info", "runs"}  # of what is asked for
 PATHS = {"run_dir", "out_dir", "other_run", "data_dir", "raw_dir", "out", "csv", "repel_runs",

@@ -149,8 +149,10 @@ def test_barriers_can_be_asked_for_without_the_tool(trained):
     _, points = barriers.along_paths(run, points=3)
     assert [point["alpha"] for point in points] == [0, 0.5, 1]
     assert 1 - points[0]["error"] == pytest.approx(run.metrics()[0]["test_accuracy"], abs=1e-12)
+    dense, sparse = (metrics["test_accuracy"] for metrics in run.metrics())
     assert row == {"from_round": 0, "to_round": 1, "density": points[0]["density"], "split": "test",
-                   "bn_stats": "none", **paths.summarize(points)}  # fmt: skip
+                   "bn_stats": "none", "over_dense": sparse - dense,
+                   **paths.summarize(points)}  # fmt: skip
     with pytest.raises(InputError, match=r"--points: expected at least 2. Received: 1"):
         barriers.between_rounds(run, points=1)
     assert not (run.path / "analysis").exists()

@@ -122,9 +122,12 @@ def test_the_tools_on_weights_read_it(kept):
         load(kept, 1)
 
 
+TOOLS = ["distances", "masks", "thresholds", "histograms", "successive", "learning"]
+
+
 @pytest.mark.slow
 @pytest.mark.ci
-@pytest.mark.parametrize("tool", ["distances", "masks", "thresholds", "histograms", "successive"])
+@pytest.mark.parametrize("tool", TOOLS)
 def test_the_commands_read_it(kept, tool, tmp_path):
     command = [sys.executable, "-m", f"tools.{tool}", f"--run_dir={kept}", f"--out_dir={tmp_path}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -23,8 +23,16 @@ Symmetries = Mapping[str, list]  # what symmetries.find gives: {variable path: g
 def align(symmetries: Symmetries, start: Weights, end: Weights) -> Weights:
     """The weights of `end` with its units permuted to lie nearest to those of `start`.
 
+    They compute the same function as `end`.
+    """
+    return permute(symmetries, end, match(symmetries, start, end))
+
+
+def match(symmetries: Symmetries, start: Weights, end: Weights) -> dict[Any, Array]:
+    """The permutations {group: (group.size,)} that bring `end` nearest to `start`.
+
     Two starts of the ascent are tried, the permutations as they are and those found layer by
-    layer from the input; the better one counts. They compute the same function as `end`.
+    layer from the input; the better one counts.
     """
     matching = _Matching(symmetries, start, end)
     tried = []
@@ -34,7 +42,7 @@ def align(symmetries: Symmetries, start: Weights, end: Weights) -> Weights:
             matching.from_input(order)
         matching.ascend(order)
         tried.append(order)
-    return permute(symmetries, end, max(tried, key=matching.product))
+    return max(tried, key=matching.product)
 
 
 def permute(symmetries: Symmetries, weights: Weights, order: Mapping[Any, Array]) -> Weights:

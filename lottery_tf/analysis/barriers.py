@@ -11,7 +11,7 @@ import numpy as np
 from lottery_tf.analysis import loading, paths
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.reports import Output
-from lottery_tf.analysis.runs import Computing, Runs, check_same_experiment
+from lottery_tf.analysis.runs import Computing, Runs, check_same_experiment, metrics_with
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row
 from lottery_tf.store.rounds import FinishedRound
@@ -27,6 +27,7 @@ COLUMNS = {
     "error_barrier": ("error barrier", "{:.2%}"),
     "error_barrier_larger_end": ("above larger end", "{:.2%}"),
     "loss_barrier": ("loss barrier", "{:.4f}"),
+    "over_dense": ("acc over dense", "{:+.2%}"),
     "state": ("state", "{}"),
 }
 
@@ -53,16 +54,18 @@ def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Sequence[str
     check_same_experiment([run, other])
     options = paths.options_of(run, points=points, **options)
     evaluate = evaluate or paths.evaluator(lambda: loading.engine_of(run, **where), **options)
-    densities = {row["round"]: row["density"] for row in other.metrics()}
+    metrics = metrics_with(other, "density", "test_accuracy")
+    dense = metrics[0]["test_accuracy"]
     rows, all_points, numbers = [], [], parse_pairs(pairs, run, other)
     for start, end in console.progress(numbers, "paths"):
         ends = [FinishedRound(run.path, start), FinishedRound(other.path, end)]
         key, weights = [options, paths.POINT], (end.final() for end in ends)
         path = cache.reuse(ends, key, evaluate, weights, fits=paths.fits(points))
-        about = {"from_round": start, "to_round": end, "density": densities[end]}
+        about = {"from_round": start, "to_round": end, "density": metrics[end]["density"]}
         about |= {name: options[name] for name in BY[2:]}
         row = about | paths.summarize(path)
         row["collapsed"] |= paths.lacks_a_layer(*ends)
+        row["over_dense"] = metrics[end]["test_accuracy"] - dense
         rows.append(row)
         all_points += [about | point for point in path]
     return rows, all_points
@@ -73,7 +76,8 @@ def between_rounds(run: RunDir, other: RunDir | None = None, **options: Any) -> 
 
     Each is above the mean of the ends, and above the larger end, of the error and of the loss.
     "collapsed" is 1 where an end is at chance, gives one class, or lacks a layer: no barrier
-    between such networks connects anything.
+    between such networks connects anything. "over_dense" is the test accuracy of the second end
+    above that of its run's round 0: a round matches where it is 0 or more (Paul et al. 2023).
     """
     return along_paths(run, other, **options)[0]
 

@@ -76,7 +76,7 @@ class Copies:
         end = int(self.run.history(round)[-1]["step"])  # a round may be shorter, or go on
         last = None if end == self.engine.steps else end
         training = Training(start, masks, noise, optima, first, last)
-        return self._trained(f"{name}_{self.label}_data_seed_{data_seed}", training)
+        return self.train(f"{name}_{self.label}_data_seed_{data_seed}", training)
 
     def _start_of(self, round):
         """(weights, step) that the copies of a round start from, without masks where they can."""
@@ -90,8 +90,12 @@ class Copies:
         # The pruned weights of W_0 only round 0 has.
         return self.run.initial(0 if config.reset == "init" else round), first
 
-    def _trained(self, name, training):
+    def train(self, name: str, training: Training) -> tuple[Weights, list[Row]]:
         """(weights, history) of a Training: read if it is there, else trained, or trained on.
+
+        Args:
+            name: of its directory.
+            training: that starts from weights.
 
         Raises:
             Interrupted: a signal came; a checkpoint is saved.

@@ -70,7 +70,7 @@ class Gradients:
         return self._total(product, weights, masks, TEMPERATURE)
 
     def _total(self, function, weights, masks, temperature):
-        kernels, others = _values(self.model, weights, masks)
+        kernels, others = values_of(self.model, weights, masks)
         examples, totals = len(self.labels), {path: np.zeros(m.shape) for path, m in masks.items()}
         for first in range(0, examples, self.batch_size):
             rows = slice(first, first + self.batch_size)
@@ -117,7 +117,7 @@ class Flow:
             path: np.abs(weights[path]) if path in trainable else array
             for path, array in self.built.items()
         }
-        kernels, others = _values(self.model, values, masks)
+        kernels, others = values_of(self.model, values, masks)
         return {
             path: derivative.numpy()
             for path, derivative in zip(masks, self._derive(kernels, others), strict=True)
@@ -132,7 +132,7 @@ class Flow:
         return tape.gradient(flow, kernels, unconnected_gradients="zero")
 
 
-def _values(model, weights, masks):
+def values_of(model: Any, weights: Weights, masks: Masks) -> tuple[list, dict[str, Any]]:
     """([kernel], {variable path: tensor} of all other variables, masks among them)."""
     held = network.kernels(model)
     types = {v.path: keras.backend.standardize_dtype(v.dtype) for v in model.variables}
@@ -147,8 +147,12 @@ def _values(model, weights, masks):
 
 
 def _call(model, kernels, others, inputs, *, training):
-    """The logits of a model whose variables have other values."""
     values = dict(zip(network.kernels(model), kernels, strict=True)) | others
+    return call_with(model, values, inputs, training=training)
+
+
+def call_with(model: Any, values: dict[str, Any], inputs: Any, *, training: bool) -> tf.Tensor:
+    """The logits of a model whose variables have other values, {path: tensor}."""
     with _unsynchronised(model):
         logits, _ = model.stateless_call(
             [values[variable.path] for variable in model.trainable_variables],

@@ -1,0 +1,155 @@
+"""How far a round carries its weights, and whose signs stay. NumPy and matplotlib only.
+
+On the weights alive in a round, W_0 where it started and W_T where it ended:
+
+    distance         ||W_T - W_0||, the learning distance ("Pruning Close to Home", 2026)
+    per_weight       its root mean square over the weights: distance / sqrt(weights)
+    kept_signs       part of the weights whose sign in W_T is that in W_0 (Gadhikar & Burkholz 2024)
+    flips            part of them whose sign in W_T is not that at the end of the round before
+
+A sign is that of np.sign: a weight of exactly zero agrees with zeros alone.
+"""
+
+import itertools
+from math import nan, sqrt
+
+import numpy as np
+
+from lottery_tf.analysis import replicates
+from lottery_tf.analysis.reports import Findings, Output, report
+from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
+from lottery_tf.method import Masks, Weights
+from lottery_tf.output import Row, figures
+from lottery_tf.store.rounds import FinishedRound, check_files, finished
+from lottery_tf.store.rundir import RunDir
+
+ALL_LAYERS = "all layers"
+BY = ("round", "layer")
+COLUMNS = {
+    "run": ("run", "{}"),
+    "round": ("round", "{:d}"),
+    "density": ("density", "{:.2%}"),
+    "distance": ("distance", "{:.2f}"),
+    "per_weight": ("per weight", "{:.4f}"),
+    "kept_signs": ("signs kept", "{:.2%}"),
+    "flips": ("flips", "{:.2%}"),
+    "test_accuracy": ("test acc", "{:.2%}"),
+    "lead": ("lead", "{:+.2%}"),
+}
+SIGNS = {
+    "kept_signs": ("signs kept from start to end of a round (%)", False),
+    "flips": ("signs other than at the end of the round before (%)", False),
+}
+
+
+def of_networks(start: Weights, end: Weights, masks: Masks, before: Weights | None) -> list[Row]:
+    """A row for each kernel, and for all: {layer, weights, distance, per_weight, …}.
+
+    Args:
+        start, end: {path: array} of a round.
+        masks: {kernel path: bool array}, what is alive in it.
+        before: {path: array}, where the round before ended; None of round 0, which has no flips.
+    """
+    sums = []
+    for path, mask in masks.items():
+        one, two = (weights[path][mask].astype(np.float64) for weights in (start, end))
+        flipped = np.sign(before[path][mask]) != np.sign(two) if before else np.array([])
+        sums.append((path, one.size, ((two - one) ** 2).sum(),
+                     (np.sign(one) == np.sign(two)).sum(), flipped.sum()))  # fmt: skip
+    sums.append((ALL_LAYERS, *np.sum([numbers for _, *numbers in sums], 0)))
+    return [
+        {
+            "layer": layer,
+            "weights": int(count),
+            "distance": sqrt(squares),
+            "per_weight": sqrt(squares / count) if count else nan,
+            "kept_signs": float(kept / count) if count else nan,
+            "flips": float(flips / count) if count and before else nan,
+        }
+        for layer, count, squares, kept, flips in sums
+    ]
+
+
+def of_rounds(runs: RunDir | Groups) -> list[Row]:
+    """Rows of {run, round, layer, density, test_accuracy} and what `of_networks` gives.
+
+    Of several runs of a label, as replicates, the means with min and max. Of two labels, those of
+    the first have `lead`: by how much each run is more accurate than the other's mean.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    groups = as_groups(runs)
+    labels, tables = list(groups), [[list(_of_run(run)) for run in of] for of in groups.values()]
+    if len(tables) == 2:
+        tables[0] = [with_lead(table, tables[1]) for table in tables[0]]
+    return [
+        {"run": label} | row
+        for label, of in zip(labels, tables, strict=True)
+        for row in (replicates.over_runs(of, BY) if len(of) > 1 else of[0])
+    ]
+
+
+def _of_run(run):
+    check_files(finished(run))
+    before = None
+    for metrics in metrics_with(run, "test_accuracy"):
+        about = {name: metrics[name] for name in ("round", "density", "test_accuracy")}
+        of = FinishedRound(run.path, metrics["round"])
+        end = of.final()
+        for row in of_networks(run.initial(of.round), end, of.masks(), before):
+            yield {"round": about["round"], "layer": row["layer"]} | about | row
+        before = end
+
+
+def with_lead(rows: list[Row], others: list[list[Row]]) -> list[Row]:
+    """Rows of a run with `lead`, its accuracy above the mean of other runs in the same round.
+
+    Rounds that the others lack have none.
+    """
+    accuracies: dict[int, list[float]] = {}
+    for row in itertools.chain(*others):
+        accuracies.setdefault(row["round"], []).append(row["test_accuracy"])
+    means = {round: sum(values) / len(values) for round, values in accuracies.items()}
+    return [
+        row | {"lead": row["test_accuracy"] - means[row["round"]]} if row["round"] in means else row
+        for row in rows
+    ]
+
+
+def report_learning(groups: Groups, output: Output) -> list[Row]:
+    """Writes, draws and logs the rows of `of_rounds` with the first run.
+
+    Returns:
+        The rows of all layers together, to print.
+    """
+
+    def findings(first, rows, _):
+        pictures, curves = {}, {}
+        last = first.finished_rounds() - 1
+        whole = _whole(rows)
+        moved = {label: (of, "per_weight") for (label,), of in _by(whole, "run").items()}
+        what = "learning distance per weight (root mean square)"
+        pictures["learning/per_weight"] = (last, "_distance", figures.against_density(
+            moved, what=what, title=""))  # fmt: skip
+        for index, ((label,), of) in enumerate(_by(rows, "run").items()):
+            points = [row | {"network_density": row["density"]} for row in of]
+            by_layer = {layer: some for (layer,), some in _by(points, "layer").items()}
+            end = f"_signs_{label}" if index else "_signs"
+            figure = figures.layers(by_layer, columns=SIGNS, title=label)
+            pictures[f"learning/{end[1:]}"] = (last, end, figure)
+        of_first = next(iter(_by(whole, "run").values()))
+        for column in ("per_weight", "kept_signs", "flips"):
+            curves[f"learning/{column}"] = [(row["round"], row[column]) for row in of_first]
+        return [Findings("learning", {"": rows}, pictures, curves)]
+
+    first = next(iter(groups.values()))[0]
+    return _whole(report("learning", [first], output, lambda *_: of_rounds(groups), findings))
+
+
+def _whole(rows):
+    return [row for row in rows if row["layer"] == ALL_LAYERS]
+
+
+def _by(rows, column):
+    return replicates.group(rows, (column,))

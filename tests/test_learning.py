@@ -1,0 +1,67 @@
+"""Learning distances and signs, on arrays that can be checked by eye."""
+
+import numpy as np
+import pytest
+
+from lottery_tf.analysis import learning
+from lottery_tf.analysis.reports import Output
+from lottery_tf.store.files import parse_csv
+from tests.made_runs import make_run
+
+MASKS = {"a": np.array([True, True, False, True]), "b": np.array([True, False])}
+START = {"a": np.array([1.0, -2.0, 9.0, 3.0]), "b": np.array([1.0, 9.0])}
+END = {"a": np.array([4.0, -2.0, 0.0, -1.0]), "b": np.array([1.0, 0.0])}  # moved by 3, 0, 4; by 0
+BEFORE = {"a": np.array([1.0, 5.0, 5.0, 2.0]), "b": np.array([7.0, 5.0])}
+
+
+def test_distances_and_signs_that_can_be_seen():
+    first, second, whole = learning.of_networks(START, END, MASKS, BEFORE)
+    assert first == {
+        "layer": "a", "weights": 3, "distance": 5.0, "per_weight": pytest.approx(5 / 3**0.5),
+        "kept_signs": pytest.approx(2 / 3), "flips": pytest.approx(2 / 3)
+    }  # fmt: skip
+    assert second == {
+        "layer": "b", "weights": 1, "distance": 0, "per_weight": 0, "kept_signs": 1, "flips": 0
+    }  # fmt: skip
+    assert whole == {
+        "layer": "all layers", "weights": 4, "distance": 5.0, "per_weight": 2.5,
+        "kept_signs": 0.75, "flips": 0.5
+    }  # fmt: skip
+
+
+def test_what_is_not_there_has_no_value():
+    *_, whole = learning.of_networks(START, END, MASKS, None)
+    assert np.isnan(whole["flips"])
+    nothing = {path: np.zeros_like(mask) for path, mask in MASKS.items()}
+    (row, *_) = learning.of_networks(START, END, nothing, BEFORE)
+    assert (row["weights"], row["distance"]) == (0, 0)
+    assert np.isnan([row["per_weight"], row["kept_signs"], row["flips"]]).all()
+
+
+def test_a_lead_is_over_the_mean_of_the_other_runs():
+    ticket = [{"round": 0, "test_accuracy": 0.75}, {"round": 1, "test_accuracy": 1.0}]
+    others = [[{"round": 0, "test_accuracy": accuracy}] for accuracy in (0.25, 0.75)]
+    first, second = learning.with_lead(ticket, others)
+    assert first["lead"] == 0.25
+    assert "lead" not in second
+
+
+def test_replicates_have_means_and_ends(config):
+    path = config().run_dir
+    runs = [make_run(config(run_dir=f"{path}_{seed}"), rounds=2, seed=seed) for seed in (1, 2)]
+    rows = learning.of_rounds({"ticket": runs, "reinit": runs[:1]})
+    alone = [learning.of_rounds(run)[5]["distance"] for run in runs]  # round 1, all layers
+    assert rows[5]["distance"] == pytest.approx(sum(alone) / 2)
+    assert (rows[5]["distance_min"], rows[5]["distance_max"]) == (min(alone), max(alone))
+    assert (rows[5]["lead"], rows[11]["distance"]) == (0, alone[0])
+
+
+def test_learning_is_written_and_drawn(config):
+    run = make_run(config(), rounds=3)
+    rows = learning.report_learning({"ticket": [run]}, output := Output())
+    assert [row["round"] for row in rows] == [0, 1, 2]
+    table = parse_csv((run.path / "analysis/learning.csv").read_bytes())
+    assert [row["layer"] for row in table[:3]] == ["a/kernel", "b/kernel", "all layers"]
+    assert {path.name for path in output.written} == {
+        "learning.csv", "learning_distance.png", "learning_signs.png", "tensorboard"
+    }  # fmt: skip
