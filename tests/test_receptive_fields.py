@@ -84,7 +84,7 @@ def test_first_layers_that_are_not_on_images(config):
         pixels.first_layer(run)
     odd = {"hidden/kernel": (10, 20), "logits/kernel": (20, 10)}
     run = make_run(config(run_dir=f"{path}_odd"), rounds=1, shapes=odd)
-    with pytest.raises(InputError, match="nor a square fits"):
+    with pytest.raises(InputError, match="nor a square image fits"):
         pixels.first_layer(run)
 
 
