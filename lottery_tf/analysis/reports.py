@@ -34,13 +34,7 @@ class Output:
         directory = pathlib.Path(self.directory or run.path / "analysis")
         if self.directory and apart:
             directory /= run.path.name
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"Cannot write into {directory}: {error.strerror}. Use another --out_dir."
-            ) from None
-        return directory
+        return make_directory(directory)
 
     def write_table(self, path: pathlib.Path, rows: list[Row]) -> None:
         """Writes rows as CSV."""
@@ -52,6 +46,17 @@ class Output:
         for drawn in dict.fromkeys([path, *[path.with_name(f"{path.stem}.pdf")] * self.pdf]):
             figure.savefig(drawn, dpi=150)
             self.written.append(drawn)
+
+
+def make_directory(path: pathlib.Path) -> pathlib.Path:
+    """The path of a directory for results, made if it is not there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Cannot write into {path}: {error.strerror}. Use another --out_dir."
+        ) from None
+    return path
 
 
 @dataclasses.dataclass(frozen=True)
