@@ -171,7 +171,7 @@ def evaluate_of(points):
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_draws(name, tmp_path, without_tensorflow, monkeypatch):
     figure = FIGURES[name]
-    near = tuple(0.8 ** (1 + index) for index, _ in enumerate(figure.densities))
+    near = tuple(0.8 ** (index) for index, _ in enumerate(figure.densities))
     monkeypatch.setitem(FIGURES, name, dataclasses.replace(figure, densities=near))
     study = study_in(tmp_path, f"{name}_small", "--grid=seed=0")
     make_points(study.points[:3])
@@ -275,6 +275,23 @@ def test_panels_of_curves_have_one_scale_and_name_their_axes(figure_1, without_t
     assert [line[0].get_linestyle() for line in shown[0].containers] == ["-", "--"]
 
 
+def test_a_collapsed_mean_lies_below_the_axis_and_is_written_there(figure_1, without_tensorflow):
+    set_accuracy(figure_1.points[2], [0.1, 0.9, 0.89])
+    set_accuracy(figure_1.points[3], [0.2, 0.9, 0.89])
+    figure_report.draw("fig01", figure_1, None, Measures())
+    axes = without_tensorflow[0].axes[0]
+    assert 0.5 < axes.get_ylim()[0] < 0.7
+    assert [text.get_text() for text in axes.texts] == ["15 ↓"]
+
+
+def test_titles_tell_how_many_seeds_are_in_a_figure(figure_1, without_tensorflow):
+    figure_report.draw("fig01", figure_1, None, Measures())
+    assert without_tensorflow[0].get_suptitle() == (
+        "Fig. 1: Influence of the batch size and warm-up on IMP\n"
+        "lenet on mnist; mean of 1 to 2 seeds, bars: min and max"
+    )
+
+
 def test_matrices_stand_side_by_side_on_one_scale(tmp_path, without_tensorflow):
     study = study_in(tmp_path, "fig11_small", "--grid=warmup_epochs=0", "--grid=seed=0,1")
     make_points(study.points[:8])
@@ -318,21 +335,22 @@ def test_what_is_trained_is_announced_and_with_draw_only_listed_instead(
     make_points(study.points, rounds=6)
     said = []
     idle = Measures(draw_only=True, say=said.append)
-    with pytest.raises(InputError, match="no instability to draw"):
+    with pytest.raises(InputError, match=r"no instability to draw.\nNot computed"):
         figure_report.draw("fig02", study, None, idle)
     run = study.points[0].directory
     assert idle.left_out[0] == (
-        f"Not computed, with --draw_only: python -m tools.instability --run_dir={run} --at_rounds=5"
+        "Not computed, with --draw_only: python -m tools.instability "
+        f"--run_dir={run} --at_rounds=0,5"
     )
     assert said == []
     figure_report.draw("fig02", study, None, Measures(say=said.append))
-    assert "instability: 2 trainings in 2 runs" in said[0]
+    assert "instability: 4 trainings in 2 runs" in said[0]  # of rounds 0 and 5
     known = Measures(draw_only=True, say=said.append)
     figure_report.draw("fig02", study, None, known)
     assert (len(said), known.left_out) == (1, [])
-    (row,) = read_csv(study.runs / "figures" / "fig02_small.csv")
-    assert float(row["instability"]) == pytest.approx(0.4)
-    assert row["round"] == "5"
+    rows = read_csv(study.runs / "figures" / "fig02_small.csv")
+    assert [row["round"] for row in rows] == ["0", "5"]
+    assert [float(row["instability"]) for row in rows] == pytest.approx([0.4, 0.4])
 
 
 def test_a_cache_that_only_knows_computes_nothing(tmp_path):

@@ -19,8 +19,9 @@ from lottery_tf.output.axes import (
 )
 
 ACROSS = 3  # panels in a line
-OUTLIERS = 4  # a scale is cut where it would be so many times that of 95% of the values
+OUTLIERS = 4  # a scale ends so many times the upper three quarters' span below these
 TICKS = 7  # densities named beside a matrix
+LEGEND = 2.5  # inches of an entry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ def curves(panels: Panels, column: str, *, what: str, percent: bool = False, x: 
     size = (max(5.5, 3.6 * across + 0.4), 3.0 * down + 1.1)
     figure = Figure(figsize=size, layout="constrained")
     all_axes = figure.subplots(down, across, squeeze=False)
-    low, high = _scale(panels, column)
+    low, high = _scale(panels, column, *line[:1] if line else ())
     everything = [row[x] for curves in panels.values() for c in curves.values() for row in c.rows]
     for axes, (name, of_panel) in zip(all_axes.flat, panels.items(), strict=False):
         draw(axes, of_panel, column, x=x)
@@ -59,6 +60,7 @@ def curves(panels: Panels, column: str, *, what: str, percent: bool = False, x: 
             axes.axhline(line[0], color="0.4", linestyle=":", linewidth=1, label=line[1])
         measure_axis(axes, "", percent=percent)
         axes.set_ylim(low, high)
+        _mark_below(axes, of_panel, column, x, low, percent)
         if x == "density":
             axes.set_xlim(1.15 * max(everything), min(everything) / 1.15)
         axes.set_title(name, fontsize=10)
@@ -110,19 +112,28 @@ def draw(axes: Any, of_panel: Mapping[str, Curve], column: str, *, x: str = "den
         axes.set_xlabel(x.replace("_", " "))
 
 
-def _scale(panels, column):
-    """(lowest, highest) of what all panels show; a few values far below are left out."""
+def _scale(panels, column, *others):
+    """(lowest, highest) of what all panels show, and of others; a few far below are left out."""
     of_all = [
         row[name] for of_panel in panels.values() for curve in of_panel.values()
         for row in curve.rows for name in (column, f"{column}_min", f"{column}_max") if name in row
     ]  # fmt: skip
     values = np.array([value for value in of_all if np.isfinite(value)] or [0.0, 1.0])
-    low, high = float(values.min()), float(values.max())
-    usual = float(np.percentile(values, 5))
-    if high - low > OUTLIERS * (high - usual) > 0:
-        low = usual
+    high, quarter = float(values.max()), float(np.percentile(values, 25))
+    low = float(values[values >= quarter - OUTLIERS * (high - quarter)].min())
+    low, high = min(low, *others, high), max(high, *others, low)
     margin = 0.05 * (high - low or 1.0)
     return low - margin, high + margin
+
+
+def _mark_below(axes, of_panel, column, x, low, percent):
+    """Writes the values that lie below the axis at its end."""
+    for curve in of_panel.values():
+        for row in curve.rows:
+            if row[column] < low:
+                value = f"{100 * row[column]:.3g}" if percent else f"{row[column]:.3g}"
+                axes.annotate(f"{value} ↓", (row[x], low), ha="left", va="bottom", fontsize=7,
+                              color=COLOURS[curve.colour % len(COLOURS)])  # fmt: skip
 
 
 def _legend(figure, all_axes):
@@ -132,7 +143,7 @@ def _legend(figure, all_axes):
             handles.setdefault(label, handle)
     figure.legend(
         list(handles.values()), list(handles), fontsize=8, loc="outside lower center",
-        ncols=min(4, len(handles)),
+        ncols=min(len(handles), max(1, int(figure.get_figwidth() / LEGEND))),
     )  # fmt: skip
 
 
@@ -197,6 +208,7 @@ def barriers(paths: Mapping[str, list[Row]], of_rounds: Mapping[str, Curve], *,
     draw(right, of_rounds, "error_barrier")
     measure_axis(right, "error barrier (points of %)", percent=True)
     right.set_xlabel("density of the later round (%)")
+    right.set_ylim(bottom=min(0.0, right.get_ylim()[0]))
     if len(of_rounds) > 1:
         right.legend(fontsize=8)
     figure.suptitle(title, fontsize=11)

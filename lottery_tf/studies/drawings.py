@@ -1,6 +1,6 @@
 """How groups of runs are drawn: {name: function of (figure, groups, title, measures) -> Drawn}."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from lottery_tf.studies.measures import Measures, round_at
 # {column: (label with unit, whether it is a part of one)}
 LABELS = {
     "test_accuracy": ("test accuracy (%)", True),
-    "threshold": ("pruning threshold: largest |w| removed after the round", False),
+    "threshold": ("pruning threshold", False),
 }
 BINS = 240
 BEYOND = 1e-3  # the part of a histogram's weights that may lie beyond its axis
@@ -59,14 +59,15 @@ def _curve(of, rows):
 def unstable(figure: Figure, groups: Groups, title: str, measures: Measures) -> Drawn:
     """Linear-mode instability against batch size, a curve for each density, as Fig. 2."""
     (flag,) = figure.panel
-    rows: list[Row] = []
-    for of in groups:
-        at = {round_at(of.runs[0], density): density for density in figure.densities}
-        rounds = [number for number in at if number is not None]
-        for row in measures.instability(of.runs, rounds):
-            nominal = at[row["round"]]
-            rows.append(of.flags | {"runs": len(of.runs), "nominal_density": nominal} | row)
-    _check_there(rows, "instability")
+    at = [{round_at(of.runs[0], d): d for d in figure.densities} for of in groups]
+    rounds = [[number for number in of_group if number is not None] for of_group in at]
+    asked = [(of.runs, numbers) for of, numbers in zip(groups, rounds, strict=True)]
+    rows: list[Row] = [
+        of.flags | {"runs": len(of.runs), "nominal_density": nominal[row["round"]]} | row
+        for of, nominal, found in zip(groups, at, measures.instability(asked), strict=True)
+        for row in found
+    ]
+    _check_there(rows, "instability", measures)
     drawn: dict[str, dict[str, Curve]] = {}
     named = {tuple(of.flags.items()): of.curve for of in groups}
     for row in sorted(rows, key=lambda row: (row[flag], row["round"])):
@@ -95,7 +96,7 @@ def matrices(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
         densities = [row["density"] for row in of.runs[0].metrics()][: len(over["mean"]) - 1]
         grid[of.curve, of.panel] = over["mean"], densities
         rows += _pairs(of.flags | {"runs": len(some)}, over, densities, metric)
-    _check_there(rows, "distance")
+    _check_there(rows, "distance", measures)
     top = 1.0 if metric != "euclidean" else max(float(m.max()) for m, _ in grid.values())
     picture = panels.matrices(grid, what=distances.LABELS[metric], top=top, title=title)
     return Drawn({"": rows}, picture)
@@ -127,7 +128,7 @@ def surviving(figure: Figure, groups: Groups, title: str, measures: Measures) ->
         blocks = histograms.survivors(runs, number)[histograms.ALL_LAYERS]
         series[str(index)] = {histograms.ALL_LAYERS: blocks}
         rounds.add(number)
-    _check_there(series, "round")
+    _check_there(series, "round", measures)
     counted = histograms.histograms(series, BINS)[histograms.ALL_LAYERS]
     rows: list[Row] = []
     drawn: dict[str, dict[str, tuple[Array, Array]]] = {}
@@ -171,13 +172,14 @@ def barriers(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
                 by_path[row["from_round"], row["to_round"]]
                 for row in (of_rounds[i] for i in spread)
             }  # fmt: skip
-    _check_there(drawn, "barrier")
+    _check_there(drawn, "barrier", measures)
     return Drawn(tables, panels.barriers(paths, drawn, title=title))
 
 
-def _check_there(found: Iterable, what: str) -> None:
+def _check_there(found, what, measures):
     if not found:
-        raise InputError(f"There is no {what} to draw: no run is that far.")
+        why = measures.left_out or ["No run is that far."]
+        raise InputError("\n".join([f"There is no {what} to draw.", *why]))
 
 
 DRAWINGS: dict[str, Callable[[Figure, Groups, str, Measures], Drawn]] = {

@@ -6,12 +6,16 @@ import pathlib
 from lottery_tf.analysis.reports import Output, make_directory
 from lottery_tf.errors import InputError
 from lottery_tf.store.rundir import RunDir
-from lottery_tf.studies import figures, grid, groups
+from lottery_tf.studies import figure_tables, figures, grid, groups
 from lottery_tf.studies.drawings import DRAWINGS
 from lottery_tf.studies.groups import Found
 from lottery_tf.studies.measures import Measures
 
 SMALL = "_small"
+# What becomes of replicates in a drawing.
+TOGETHER = {"matrices": "mean of {} seeds", "histograms": "weights of {} seeds together"}
+TOGETHER |= dict.fromkeys(figure_tables.TABLES, "mean of {} seeds (min to max)")
+BARS = "mean of {} seeds, bars: min and max"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +69,8 @@ def draw(name: str, study: grid.Study, out_dir: pathlib.Path | None, measures: M
     of = groups.group(found, figure.panel)
     number = int(name[3:]) if name.startswith("fig") else None
     title = f"Fig. {number}: {figure.shows}" if number else figure.shows
-    drawn = DRAWINGS[figure.drawing](figure, of, f"{title}\n{groups.about(found)}", measures)
+    title += "\n" + groups.about(found, of, TOGETHER.get(figure.drawing, BARS))
+    drawn = DRAWINGS[figure.drawing](figure, of, title, measures)
     output, stem = Output(pdf=True), name + (SMALL if study.path.stem.endswith(SMALL) else "")
     path = make_directory(out_dir or study.runs / "figures") / stem
     for end, rows in drawn.tables.items():

@@ -66,16 +66,19 @@ def _accuracies(runs: Sequence[RunDir], density: float) -> Row:
 
 def stability(figure: Figure, groups: Groups, title: str, measures: Measures) -> Drawn:
     """Stability to pruning and to data order of tickets and random masks (Frankle et al. 2019)."""
-    rows: list[Row] = []
+    asked = []
     for of in groups:
-        round = round_at(of.runs[0], figure.densities[0])
-        there = [run for run in of.runs if round_at(run, figure.densities[0]) == round]
-        if round is None:
-            measures.left_out.append(f"{of.runs[0].path} is not at the figure's density yet.")
-            continue
-        rows += [of.flags | {"runs": len(there)} | row for row in measures.stability(there, round)]
+        at = [round_at(run, figure.densities[0]) for run in of.runs]
+        there = [run for run, number in zip(of.runs, at, strict=True) if number == at[0]]
+        asked.append((there, [at[0]]) if at[0] is not None else ([], []))
+    rows = [
+        of.flags | {"runs": len(there)} | row
+        for of, (there, _), found in zip(groups, asked, measures.stability(asked), strict=True)
+        for row in found
+    ]
     if not rows:
-        raise InputError("There is no stability to show: no run is that far, or --draw_only.")
+        why = measures.left_out or ["No run is that far."]
+        raise InputError("\n".join(["There is no stability to show.", *why]))
     columns = {
         **{name: (name.replace("_", " "), "{}") for name in figure.panel},
         **{name: of_stability.COLUMNS[name] for name in ("round", "density", "mask", "measure")},

@@ -44,7 +44,7 @@ FIGURES = {
     "fig01": Figure("Influence of the batch size and warm-up on IMP", "curves", BATCH,
                     columns=ACCURACY),
     "fig02": Figure("Influence of the batch size on the linear-mode instability", "instability",
-                    BATCH, (ROUND_5, ROUND_10, ROUND_15)),
+                    BATCH, (1.0, ROUND_5, ROUND_10, ROUND_15)),  # the dense round 0 is ours
     "fig03": Figure("Repellent and attractive losses", "curves", BATCH, columns=ACCURACY),
     "fig04": Figure("Angular distances between the rounds", "matrices", BATCH,
                     columns=("angular",)),

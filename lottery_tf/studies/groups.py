@@ -139,10 +139,10 @@ def _call(flags, names):
     return ", ".join(part for part in called if part)
 
 
-def about(found: Found) -> str:
-    """What runs have in common: model, dataset, and how many seeds."""
+def about(found: Found, groups: Sequence[Group], together: str) -> str:
+    """What runs have in common: model, dataset, and how many seeds, in the words of `together`."""
     configs = [point.config for point, _ in found]
     names = list(dict.fromkeys(f"{c.model} on {NAMES['dataset'](c.dataset)}" for c in configs))
-    seeds = len({(config.init_seed, config.data_seed) for config in configs})
-    bars = f"mean of {seeds} seeds, bars: min and max" if seeds > 1 else "one seed"
-    return f"{', '.join(names)}; {bars}"
+    counts = sorted({len(group.runs) for group in groups})
+    seeds = f"{counts[0]} to {counts[-1]}" if counts[1:] else str(counts[0])
+    return f"{', '.join(names)}; " + (together.format(seeds) if counts != [1] else "one seed")

@@ -21,7 +21,11 @@ from lottery_tf.store.rundir import RunDir
 
 POINTS = {"barriers": 20, "instability": 30}  # of a path
 NEAR = 1.3  # a round is at a density if it has it but for this factor
+COPIES = (
+    4  # that the stability of a round trains: the dense network, the ticket, a random mask twice
+)
 Rows = list[Row]
+Asked = tuple[Sequence[RunDir], Sequence[int]]  # the runs of a group, and rounds of theirs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,9 +72,10 @@ class Measures:
         by = barriers.BY
         return over_runs(of_paths, by), over_runs(of_points, (*by, "alpha"))
 
-    def instability(self, runs: Sequence[RunDir], rounds: Sequence[int]) -> Rows:
-        """The instability of rounds, means over runs with min and max."""
-        todo = [(run, left) for run in runs if (left := self._unstable(run, rounds)[1])]
+    def instability(self, asked: Sequence[Asked]) -> list[Rows]:
+        """The instability of the rounds of each group, means over its runs with min and max."""
+        runs = [(run, rounds) for of_group, rounds in asked for run in of_group]
+        todo = [(run, left) for run, rounds in runs if (left := self._unstable(run, rounds)[1])]
         self._tell("instability", todo, copies=1)
         for run, left in todo:
             if self.draw_only:
@@ -81,7 +86,10 @@ class Measures:
                     cache=_cache(run, "instability"), stop_signal=self.stop_signal,
                     computing=self.computing,
                 )  # fmt: skip
-        return means([row for run in runs for row in self._unstable(run, rounds)[0]], ("round",))
+        return [
+            means([row for run in of_group for row in self._unstable(run, rounds)[0]], ("round",))
+            for of_group, rounds in asked
+        ]
 
     def _unstable(self, run, rounds):
         """(rows of the rounds that are known, the other rounds)."""
@@ -96,22 +104,26 @@ class Measures:
                 left.append(round)
         return rows, left
 
-    def stability(self, runs: Sequence[RunDir], round: int) -> Rows:
-        """The stability of a round of each run, ticket and random mask, as stability.of_masks."""
-        todo = [(run, [round]) for run in runs if self._stable(run, round, only_known=True) is None]
-        self._tell("stability", todo, copies=5)
-        rows: Rows = []
-        for run in runs:
-            of_run = self._stable(run, round, only_known=self.draw_only)
-            if of_run is None:
-                self._leave_out("stability", run, [round])
-            rows += of_run or []
-        return means(rows, stability.BY)
+    def stability(self, asked: Sequence[Asked]) -> list[Rows]:
+        """The stability of a round of each group, ticket and random mask, as stability.of_masks."""
+        runs = [(run, rounds) for of_group, rounds in asked for run in of_group]
+        todo = [(run, of) for run, of in runs if self._stable(run, of, only_known=True) is None]
+        self._tell("stability", todo, copies=COPIES)
+        for run, of in todo:
+            if self.draw_only:
+                self._leave_out("stability", run, of)
+            else:
+                self._stable(run, of, only_known=False)
+        return [
+            means([row for run in of_group for row in
+                   self._stable(run, of, only_known=True) or []], stability.BY)
+            for of_group, of in asked
+        ]  # fmt: skip
 
-    def _stable(self, run, round, *, only_known):
+    def _stable(self, run, rounds, *, only_known):
         try:
             return stability.of_masks(
-                run, at_rounds=[round], cache=_cache(run, "stability", only_known=only_known),
+                run, at_rounds=rounds, cache=_cache(run, "stability", only_known=only_known),
                 stop_signal=self.stop_signal, computing=self.computing,
             )  # fmt: skip
         except NotKnown:
