@@ -48,6 +48,9 @@ DRAW_ONLY = flags.DEFINE_bool(
     False,
     "With --figure: list what would have to be evaluated or trained. Default: do it.",
 )
+DPI = flags.DEFINE_integer(
+    "dpi", 150, "With --figure: dots per inch of the PNG.", lower_bound=20, upper_bound=1200
+)
 ABOUT = {
     "run_dir": "Runs to draw, with commas.",
     "out_dir": "Where to write. Default: figures/ in --runs; else analysis/ of the first run.",
@@ -75,7 +78,7 @@ def draw_figure(stop_signal):
     study = figure_report.study_of(name, RUNS.value, STUDY.value)
     out_dir = flags.FLAGS.out_dir and pathlib.Path(flags.FLAGS.out_dir)
     measures = Measures(DRAW_ONLY.value, shared.values(*shared.COMPUTING), stop_signal)
-    report = figure_report.draw(name, study, out_dir, measures)
+    report = figure_report.draw(name, study, out_dir, measures, dpi=DPI.value)
     print("\n".join([*figure_report.describe(report, study), *measures.left_out]))
     tables.show_written(report.written)
 

@@ -21,12 +21,14 @@ class Output:
         directory: by default analysis/ of the run, of replicates also the first's; elsewhere
             nothing goes to TensorBoard.
         pdf: whether each picture is written as PDF too.
+        dpi: the dots per inch of pictures.
 
     `written` grows with the paths of what was written.
     """
 
     directory: str | None = None
     pdf: bool = False
+    dpi: int = 150
     written: list[pathlib.Path] = dataclasses.field(default_factory=list, compare=False)
 
     def of(self, run: RunDir, *, apart: bool) -> pathlib.Path:
@@ -44,7 +46,7 @@ class Output:
     def draw(self, path: pathlib.Path, figure: Any) -> None:
         """Writes a picture, and with `pdf` another beside it."""
         for drawn in dict.fromkeys([path, *[path.with_name(f"{path.stem}.pdf")] * self.pdf]):
-            figure.savefig(drawn, dpi=150)
+            figure.savefig(drawn, dpi=self.dpi)
             self.written.append(drawn)
 
 

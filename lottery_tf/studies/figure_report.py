@@ -49,7 +49,8 @@ def study_of(name: str, runs: str | None, flag_file: str | None = None) -> grid.
     return grid.read(path, [f"--runs={runs}"] if runs else [])
 
 
-def draw(name: str, study: grid.Study, out_dir: pathlib.Path | None, measures: Measures) -> Report:
+def draw(name: str, study: grid.Study, out_dir: pathlib.Path | None, measures: Measures, *,
+         dpi: int = 150) -> Report:  # fmt: skip
     """Draws a figure of the runs of a study: PNG, PDF, CSV of what is plotted, TensorBoard.
 
     Args:
@@ -57,6 +58,7 @@ def draw(name: str, study: grid.Study, out_dir: pathlib.Path | None, measures: M
         study: whose points its runs are, wherever below study.runs they lie.
         out_dir: where to write; by default figures/ beside the runs.
         measures: what is measured beyond the runs' metrics.
+        dpi: the dots per inch of the PNG.
 
     Raises:
         InputError: no run of the study is there, or none is far enough.
@@ -71,7 +73,10 @@ def draw(name: str, study: grid.Study, out_dir: pathlib.Path | None, measures: M
     title = f"Fig. {number}: {figure.shows}" if number else figure.shows
     title += "\n" + groups.about(found, of, TOGETHER.get(figure.drawing, BARS))
     drawn = DRAWINGS[figure.drawing](figure, of, title, measures)
-    output, stem = Output(pdf=True), name + (SMALL if study.path.stem.endswith(SMALL) else "")
+    output, stem = (
+        Output(pdf=True, dpi=dpi),
+        name + (SMALL if study.path.stem.endswith(SMALL) else ""),
+    )
     path = make_directory(out_dir or study.runs / "figures") / stem
     for end, rows in drawn.tables.items():
         output.write_table(path.with_name(f"{stem}{end}.csv"), rows)
