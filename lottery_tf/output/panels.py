@@ -127,13 +127,15 @@ def _scale(panels, column, *others):
 
 
 def _mark_below(axes, of_panel, column, x, low, percent):
-    """Writes the values that lie below the axis at its end."""
+    """Writes the values that lie below the axis at its end; of equal ones the first."""
+    below: dict[tuple[float, str], int] = {}
     for curve in of_panel.values():
         for row in curve.rows:
             if row[column] < low:
                 value = f"{100 * row[column]:.3g}" if percent else f"{row[column]:.3g}"
-                axes.annotate(f"{value} ↓", (row[x], low), ha="left", va="bottom", fontsize=7,
-                              color=COLOURS[curve.colour % len(COLOURS)])  # fmt: skip
+                below.setdefault((row[x], value), curve.colour)
+    for (place, value), colour in below.items():
+        axes.annotate(f"{value} ↓", (place, low), fontsize=7, color=COLOURS[colour % len(COLOURS)])
 
 
 def _legend(figure, all_axes):
