@@ -5,8 +5,9 @@ unmasked(model), apply_masks(model), summary(model). Of a finished run: load(run
 """
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
+
+from lottery_tf import keras_hook
 
 if TYPE_CHECKING:
     from lottery_tf.fit import prune, rounds, summary
@@ -33,12 +34,4 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _register() -> None:
-    """Tells Keras, where it is there already, the layers that saved models may ask for."""
-    if "keras" in sys.modules:
-        importlib.import_module("lottery_tf.masking")
-    if "keras" in sys.modules and "tensorflow" in sys.modules:
-        importlib.import_module("lottery_tf.models.layers")
-
-
-_register()
+keras_hook.install()

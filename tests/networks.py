@@ -57,6 +57,11 @@ LAYERS = {
 }
 
 
+# Masked layers that do not take features: cells, and tables of tokens.
+CELLS = {"SimpleRNNCell", "GRUCell", "LSTMCell", "ConvLSTMCell"}
+TABLES = {"Embedding", "ReversibleEmbedding"}
+
+
 def every_layer(input_shape, classes):
     """A branch for each of LAYERS, side by side."""
     image = keras.Input(input_shape)
@@ -72,12 +77,13 @@ def every_layer(input_shape, classes):
 
 
 def upsampling(input_shape, classes):
-    """Without biases, or square: the shapes do not tell which convolutions are transposed."""
+    """Shapes do not tell of which kind its convolutions are: no biases, square, or multiplier 1."""
     image = keras.Input(input_shape)
     features = keras.layers.Conv2D(4, 3, use_bias=False, name="down")(image)
     features = keras.layers.Conv2DTranspose(3, 2, use_bias=False, name="up")(features)
     features = keras.layers.Conv2DTranspose(3, 2, name="square")(features)
     features = keras.layers.Conv2D(3, 2, name="plain")(features)
+    features = keras.layers.DepthwiseConv2D(2, name="deep")(features)
     features = keras.layers.GlobalAveragePooling2D()(features)
     return keras.Model(image, keras.layers.Dense(classes, use_bias=False, name="logits")(features))
 

@@ -36,46 +36,61 @@ def test_chance_is_the_overlap_of_random_masks():
 def test_outputs_and_inputs_without_weights():
     dense = np.array([[True, False, False], [True, True, False]])  # (inputs, outputs)
     counts = {"remaining": 3, "outputs": 3, "dead_outputs": 1, "unused_inputs": 0}
-    assert dead_units.count_alive("a/kernel", dense) == counts
+    assert dead_units.count_alive(dense) == counts
     kernel = np.zeros((3, 3, 2, 3), bool)
     kernel[1, 1, 0, 0] = True
     counts = {"remaining": 1, "outputs": 3, "dead_outputs": 2, "unused_inputs": 1}
-    assert dead_units.count_alive("a/kernel", kernel) == counts
+    assert dead_units.count_alive(kernel) == counts
     depthwise = np.zeros((3, 3, 4, 1), bool)
     depthwise[0, 0, 1, 0] = True
     counts = {"remaining": 1, "outputs": 4, "dead_outputs": 3, "unused_inputs": 3}
-    assert dead_units.count_alive("a/depthwise_kernel", depthwise) == counts
+    assert dead_units.count_alive(depthwise, "depthwise") == counts
+    (row,) = dead_units.layers({"a/depthwise_kernel": depthwise})
+    assert {name: row[name] for name in counts} == counts
+
+
+def test_the_outputs_of_a_recurrent_layer_are_its_units():
+    kernel, recurrent = np.zeros((3, 8), bool), np.zeros((2, 8), bool)  # an LSTM of 2 units
+    kernel[0, [1, 6]] = True  # gate 0 of unit 1, gate 3 of unit 0
+    recurrent[:, 3] = True  # gate 1 of unit 1
+    rows = dead_units.layers({"lstm/kernel": kernel, "lstm/recurrent_kernel": recurrent})
+    assert [(row["outputs"], row["dead_outputs"]) for row in rows] == [(2, 0), (2, 1)]
+    assert rows[0]["unused_inputs"] == 2
 
 
 def test_a_transposed_convolution_has_outputs_before_inputs():
     kernel = np.zeros((3, 3, 2, 5), bool)  # (height, width, outputs, inputs)
     kernel[1, 1, 0, :3] = True
     counts = {"remaining": 3, "outputs": 2, "dead_outputs": 1, "unused_inputs": 2}
-    assert dead_units.count_alive("a/kernel", kernel, transposed=True) == counts
-    (row,) = dead_units.layers({"a/kernel": kernel}, transposed={"a/kernel"})
+    assert dead_units.count_alive(kernel, "transposed") == counts
+    (row,) = dead_units.layers({"a/kernel": kernel}, kinds={"a/kernel": "transposed"})
     assert row["dead_outputs"] == 1
 
 
-def test_transposed_convolutions_are_known_by_their_bias(config):
+def test_kinds_of_convolutions_are_known_by_their_bias(config):
     shapes = {"up/kernel": (3, 3, 2, 5), "up/bias": (2,), "conv/kernel": (3, 3, 2, 5),
-              "conv/bias": (5,), "dense/kernel": (2, 5), "dense/bias": (2,)}  # fmt: skip
+              "conv/bias": (5,),
+              "deep/kernel": (3, 3, 4, 2), "deep/bias": (8,),
+              "dense/kernel": (2, 5), "dense/bias": (2,)}  # fmt: skip
     run = make_run(config(model="nowhere:model"), rounds=1, shapes=shapes)
-    assert masks.transposed_kernels(run) == {"up/kernel"}
+    assert masks.kernel_kinds(run) == {"up/kernel": "transposed", "deep/kernel": "depthwise"}
     assert {row["layer"]: row["outputs"] for row in masks.of_layers(run)} == {
-        "up/kernel": 2, "conv/kernel": 5, "dense/kernel": 5
+        "up/kernel": 2, "conv/kernel": 5, "deep/kernel": 8, "dense/kernel": 5
     }  # fmt: skip
     known = make_run(config(run_dir=config().run_dir + "_lenet"), rounds=1, shapes=shapes)
-    assert masks.transposed_kernels(known) == set()
+    assert masks.kernel_kinds(known) == {}
 
 
-def test_the_network_tells_transposed_convolutions_that_files_do_not(config):
+def test_the_network_tells_the_kinds_of_convolutions_that_files_do_not(config):
     run = make_run(config(model="tests.networks:upsampling"), rounds=1, shapes=UPSAMPLING)
-    assert masks.transposed_kernels(run) == {"up/kernel", "square/kernel"}
+    assert masks.kernel_kinds(run) == {
+        "up/kernel": "transposed", "square/kernel": "transposed", "deep/kernel": "depthwise"
+    }  # fmt: skip
 
 
 UPSAMPLING = {"down/kernel": (3, 3, 1, 4), "up/kernel": (2, 2, 3, 4), "square/kernel": (2, 2, 3, 3),
               "square/bias": (3,), "plain/kernel": (2, 2, 3, 3), "plain/bias": (3,),
-              "logits/kernel": (3, 10)}  # fmt: skip
+              "deep/kernel": (2, 2, 3, 1), "deep/bias": (3,), "logits/kernel": (3, 10)}  # fmt: skip
 
 
 def test_a_layer_collapses_with_fewer_weights_than_outputs():

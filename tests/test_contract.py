@@ -16,7 +16,7 @@ from lottery_tf.store.rundir import RunDir
 from lottery_tf.training import engine
 from lottery_tf.training.evaluation import Evaluator
 from tests.launching import npz_bytes
-from tests.networks import LAYERS
+from tests.networks import CELLS, LAYERS, TABLES
 
 FRACTION, ROUNDS = 0.3, 3
 LONG = [pytest.mark.slow, pytest.mark.ci]
@@ -121,12 +121,12 @@ def test_every_experiment_keeps_the_contract(network, criterion, reset, experime
 
 
 def test_every_masked_layer_has_a_line():
-    assert {layer.__name__ for layer in masking.MASKED} == set(LAYERS)
+    assert {layer.__name__ for layer in masking.MASKED} == set(LAYERS) | CELLS | TABLES
 
 
 def layer_combinations():
     """(layer, criterion, reset), as `combinations`; every layer runs with the usual two."""
-    for one in itertools.product((c.__name__ for c in masking.MASKED), CRITERIA, RESETS):
+    for one in itertools.product(LAYERS, CRITERIA, RESETS):
         others = sum(a != b for a, b in zip(one[1:], ("magnitude", "init"), strict=True))
         usual = others == 0 or (others == 1 and one[0] == "Conv2D")
         yield pytest.param(*one, marks=() if usual else (pytest.mark.slow,))

@@ -22,14 +22,20 @@ def run(code, tmp_path):
     )
 
 
-def test_there_are_three_examples():
-    assert len(EXAMPLES) == 3
+def example(words):
+    """The one example that has these words."""
+    (found,) = (code for code in EXAMPLES if words in code)
+    return found
+
+
+def test_there_are_seven_examples():
+    assert len(EXAMPLES) == 7
 
 
 @pytest.mark.ci
 @pytest.mark.slow
 def test_the_example_around_fit(tmp_path):
-    result = run(EXAMPLES[0], tmp_path)
+    result = run(example("pruned.keras"), tmp_path)
     assert result.returncode == 0, result.stderr
     rows = result.stdout.splitlines()
     assert [row.split(",")[0] for row in rows] == [f"round {index}" for index in range(4)]
@@ -42,9 +48,36 @@ def test_the_example_around_fit(tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.slow
+def test_the_example_of_recurrent_layers_and_embeddings(tmp_path):
+    result = run(example("keras.layers.LSTM"), tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = result.stdout.splitlines()
+    assert "density 20.0%" in rows[2]
+    assert rows[-1] == "the export differs by 0.0"
+
+
+@pytest.mark.ci
+@pytest.mark.slow
 def test_the_example_of_a_whole_run(tmp_path):
-    result = run(EXAMPLES[1], tmp_path)
+    result = run(example("my_networks"), tmp_path)
     assert result.returncode == 0, result.stderr
     metrics = RunDir(tmp_path / "run").metrics()
     assert len(metrics) == 3
     assert metrics[0]["test_accuracy"] >= 0.8
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_the_example_of_a_transformer(tmp_path):
+    result = run(example("transformer.keras"), tmp_path)
+    assert result.returncode == 0, result.stderr
+    # What another process says of the file: a quarter is left, of each kernel more or less.
+    assert re.fullmatch(r"13 masks; density 0\.\d+ to [01]\.\d+\n", result.stdout)
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ["check_masked_layer", "assign_sub", "snip"])
+def test_the_examples_that_check_themselves(words, tmp_path):
+    result = run(example(words), tmp_path)
+    assert result.returncode == 0, result.stderr

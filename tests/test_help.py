@@ -29,6 +29,7 @@ FLAGS = {
     "tools.instability": OUTPUT | COMPUTING | {
         "at_rounds", "copies", "start", "points", "split", "bn_stats"},
     "tools.make_digits": {"data_dir"},
+    "tools.make_flags_page": {"out"},
     "tools.masks": OUTPUT | {"other_run", "data_dir"},
     "tools.prepare_data": {
         "dataset", "source", "raw_dir", "name", "image_key", "label_key", "skip_bad", "data_dir",

@@ -110,6 +110,17 @@ def test_the_users_generators_go_on_as_if_nothing_was_drawn(drawn_before):
     assert after(True) == after(False)
 
 
+def test_a_process_that_set_no_seed_of_tensorflow_has_none_afterwards(monkeypatch):
+    from tensorflow.python.eager import context
+
+    model, now = network(), context.context()
+    monkeypatch.setattr(now, "_seed", None)
+    monkeypatch.delattr(now, "_rng", raising=False)
+    starts(model, reset="reinit")
+    assert now._seed is None
+    assert not hasattr(now, "_rng")
+
+
 def test_what_is_frozen_adapted_or_constant_is_not_drawn_at_random():
     image = keras.Input((4,))
     normalization = keras.layers.Normalization(name="adapted")
@@ -118,7 +129,7 @@ def test_what_is_frozen_adapted_or_constant_is_not_drawn_at_random():
     frozen_norm = keras.layers.BatchNormalization(name="frozen_norm", trainable=False)
     features = frozen_norm(norm(frozen(normalization(image))))
     model = keras.Model(image, keras.layers.Dense(3, name="last")(features))
-    model = lottery_tf.masked(model)
+    model = lottery_tf.masked(model, include="*")
     for name in ("adapted", "frozen_norm", "norm"):  # pretrained
         layer = model.get_layer(name)
         layer.set_weights([array + 2 for array in layer.get_weights()])

@@ -12,7 +12,7 @@ import pytest
 import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking import layers, optimizer_state
+from lottery_tf.masking import masks, optimizer_state
 from lottery_tf.models.normalization import FusedBatchNormalization
 from tests.conftest import ROOT
 from tests.networks import every_layer
@@ -159,17 +159,16 @@ def as_earlier_versions_saved(monkeypatch):
     """Masks of bools among the weights of a layer, or beside them where it saves its own way."""
 
     def save_own_variables(self, store):
-        super(layers.Masked, self).save_own_variables(store)
+        super(masks.Masked, self).save_own_variables(store)
         for kernel in self.kernels if self.saves_kernels_alone else ():
             store[kernel.mask.name] = kernel.mask
 
     with monkeypatch.context() as patch:
-        patch.setattr(layers.Masked, "save_own_variables", save_own_variables)
-        patch.setattr(layers.SavedMasks, "save_own_variables", lambda self, store: None)
+        patch.setattr(masks.Masked, "save_own_variables", save_own_variables)
+        patch.setattr(masks.SavedMasks, "save_own_variables", lambda self, store: None)
         yield
 
 
-@pytest.mark.filterwarnings("ignore:Left dense")
 def test_files_of_earlier_versions_load(monkeypatch, tmp_path):
     masked = pruned(every_layer((4, 4, 1), 3))
     with as_earlier_versions_saved(monkeypatch):
@@ -179,6 +178,14 @@ def test_files_of_earlier_versions_load(monkeypatch, tmp_path):
     other = lottery_tf.masked(every_layer((4, 4, 1), 3))
     other.load_weights(tmp_path / "old.weights.h5")
     assert same(masked, other)
+
+
+def test_saved_models_find_their_layers_by_the_names_that_they_have():
+    names = "Dense EinsumDense Conv2D SeparableConv2D MultiHeadAttention GroupQueryAttention"
+    for name in (f"Masked{name}" for name in names.split()):
+        found = keras.saving.get_registered_object(f"lottery_tf>{name}")
+        assert found is getattr(masking, name)
+        assert keras.saving.get_registered_name(found) == f"lottery_tf>{name}"
 
 
 def test_a_masked_file_is_little_larger_than_a_dense_one(tmp_path):
@@ -217,19 +224,61 @@ def run(code, directory):
     )
 
 
-@pytest.mark.slow
-@pytest.mark.ci
-def test_another_process_loads_after_import_lottery_tf_alone(tmp_path):
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The directory of a masked model with layers of both kinds that are registered."""
+    directory = tmp_path_factory.mktemp("saved")
     model = keras.Sequential(
         [keras.Input((6, 6, 1)), FusedBatchNormalization(), keras.layers.Conv2D(4, 3)]
     )
-    pruned(model).save(tmp_path / "model.keras")
-    load = "keras.models.load_model('model.keras')"
-    found = run(f"import keras, lottery_tf; print(type({load}.layers[1]).__name__)", tmp_path)
-    assert found.stdout.endswith("MaskedConv2D\n"), found.stderr
+    pruned(model).save(directory / "model.keras")
+    return directory
+
+
+IMPORTS = {
+    "lottery_tf_first": "import lottery_tf, keras",
+    "keras_first": "import keras, lottery_tf",
+    "tensorflow_first": "import tensorflow, lottery_tf, keras",
+    "from_the_package": "from lottery_tf import masked; import keras",
+    "a_room_first": "import lottery_tf.masking, keras",
+    "late": "import lottery_tf.rundir; exec('import keras')",
+}
+SEVERAL = [pytest.mark.slow, pytest.mark.ci]  # each imports TensorFlow
+
+
+@pytest.mark.parametrize("imports", [pytest.param(name, marks=SEVERAL) for name in IMPORTS])
+def test_another_process_loads_after_import_lottery_tf_in_any_order(imports, saved):
+    load = "keras.models.load_model('model.keras').layers"
+    code = f"{IMPORTS[imports]}; print([type(layer).__name__ for layer in {load}])"
+    found = run(code, saved)
+    assert found.stdout == "['FusedBatchNormalization', 'MaskedConv2D']\n", found.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_keras_alone_says_what_to_import(tmp_path):
     pruned(dense()).save(tmp_path / "model.keras")
-    without = run(f"import keras; {load}", tmp_path)
-    assert without.stderr.rstrip()[-400:].count("import lottery_tf.masking")
+    without = run("import keras; keras.models.load_model('model.keras')", tmp_path)
+    assert "'before load_model': 'import lottery_tf'" in without.stderr.rstrip()[-400:]
+
+
+HOOK = """
+import sys, types, importlib.abc, importlib.machinery
+import lottery_tf
+assert not {"keras", "tensorflow", "lottery_tf.masking"} & sys.modules.keys()
+lottery_tf.keras_hook.THEN.clear()
+lottery_tf.keras_hook.THEN |= {"first": "second"}
+lottery_tf.keras_hook.NEEDS["second"] = "first"
+import first
+print(first.loaded, sorted({"first", "second"} & sys.modules.keys()))
+"""
+
+
+def test_a_module_is_followed_by_another_when_it_is_imported(tmp_path):
+    (tmp_path / "first.py").write_text("import sys; loaded = 'second' not in sys.modules")
+    (tmp_path / "second.py").write_text("from first import loaded")
+    found = run(HOOK, tmp_path)
+    assert found.stdout == "True ['first', 'second']\n", found.stderr
 
 
 def test_masks_need_a_backend_that_holds_them(monkeypatch):

@@ -130,6 +130,13 @@ def subclassed():
     return model
 
 
+def classifier():
+    """As keras_hub builds them: on the inputs of the backbone itself."""
+    backbone = Backbone(4, 1)
+    features = keras.layers.GlobalAveragePooling1D()(backbone(backbone.input))
+    return keras.Model(backbone.input, keras.layers.Dense(3, name="head")(features))
+
+
 def nested_blocks():
     return with_head(keras.Sequential([Residual(TransformerBlock(4, 2)), Built(6)], name="tower"))
 
@@ -147,6 +154,7 @@ MODELS = {
     ),
     "subclassed_model": (subclassed, 4 + 2 + 1),
     "backbone": (lambda: Backbone(4, 1), 1 + 4 + 2),
+    "classifier": (classifier, 1 + 4 + 2 + 1),
     "with_backbone": (lambda: with_head(Backbone(4, 1)), 1 + 4 + 2 + 1),
 }  # fmt: skip
 
@@ -184,7 +192,7 @@ def train(model):
         masking.check_masked(kernel.variable.path, kernel.variable.numpy(), kernel.mask.numpy())
 
 
-LONG = {"in_nested_models", "with_backbone"}
+LONG = {"in_nested_models", "with_backbone", "classifier"}
 MARKS = [pytest.mark.slow, pytest.mark.ci]
 NAMES = [pytest.param(name, marks=MARKS if name in LONG else ()) for name in MODELS]
 

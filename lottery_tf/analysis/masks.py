@@ -1,6 +1,6 @@
 """What masks have in common, and what they leave of each layer. NumPy and matplotlib only.
 
-Only where a file does not tell a transposed convolution from another (see `transposed_kernels`)
+Only where a file does not tell one kind of convolution from another (see `kernel_kinds`)
 is the network built, which imports TensorFlow; its dataset is then looked for in `data_dir`, by
 default the run's.
 """
@@ -14,7 +14,7 @@ from lottery_tf.analysis.replicates import group, labelled, over_matrices, over_
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Runs, check_same_experiment
 from lottery_tf.method import Array, Masks
-from lottery_tf.method.dead_units import layers
+from lottery_tf.method.dead_units import DEPTHWISE, TRANSPOSED, layers
 from lottery_tf.method.pruning import density
 from lottery_tf.models import MODELS
 from lottery_tf.output import Columns, Row, figures
@@ -39,14 +39,14 @@ DRAWN = {
 
 def of_layers(run: RunDir, *, data_dir: str | None = None) -> list[Row]:
     """Rows of {round, network_density} and what `layers` gives, of each round and layer."""
-    return _layers_of(_masks(run), transposed_kernels(run, data_dir=data_dir))
+    return _layers_of(_masks(run), kernel_kinds(run, data_dir=data_dir))
 
 
-def _layers_of(masks, transposed):
+def _layers_of(masks, kinds):
     return [
         {"round": round, "network_density": density(mask)} | row
         for round, (mask, before) in enumerate(zip(masks, [None, *masks], strict=False))
-        for row in layers(mask, before, transposed=transposed)
+        for row in layers(mask, before, kinds=kinds)
     ]
 
 
@@ -80,28 +80,32 @@ def chance(one: float, two: float) -> float:
     return one * two / (one + two - one * two)
 
 
-def transposed_kernels(run: RunDir, *, data_dir: str | None = None) -> set[str]:
-    """The paths of the kernels of transposed convolutions.
+def kernel_kinds(run: RunDir, *, data_dir: str | None = None) -> dict[str, str]:
+    """{path: kind} of the kernels of transposed and depthwise convolutions.
 
-    The networks of lottery_tf.models have none. Of others a kernel of shape (…, a, b) is one if
-    its layer's bias has a entries, and none if it has b. Where a = b or there is no bias, the
-    network is built and its layers are asked.
+    The networks of lottery_tf.models have none. Of others a layer's bias, which has an entry for
+    each output, says what a kernel of shape (…, a, b) is: b of a usual convolution, a of a
+    transposed, a * b of a depthwise one. Where it is not there, or fits two kinds, the network is
+    built and its layers are asked.
     """
     if run.config()["model"] in MODELS:
-        return set()
+        return {}
     shapes = FinishedRound(run.path, 0).shapes("final")
-    transposed = set()
+    kinds = {}
     for path, (*_, first, last) in FinishedRound(run.path, 0).shapes().items():
         bias = shapes.get(path.removesuffix("kernel") + "bias", ())
         if not path.endswith("/kernel") or len(shapes[path]) < 3 or len(bias) > 1:
             continue  # SeparableConv, Dense, EinsumDense
-        if first == last or bias not in ((first,), (last,)):
+        outputs = {"": last, TRANSPOSED: first, DEPTHWISE: first * last}
+        possible = [kind for kind, count in outputs.items() if bias == (count,)]
+        if possible == ["", DEPTHWISE]:  # of one channel: the same
+            possible = [""]
+        if len(possible) != 1:
             from lottery_tf import masking
 
-            return masking.transposed_kernels(loading.network_of(run, data_dir=data_dir))
-        if bias == (first,):
-            transposed.add(path)
-    return transposed
+            return masking.kernel_kinds(loading.network_of(run, data_dir=data_dir))
+        kinds[path] = possible[0]
+    return {path: kind for path, kind in kinds.items() if kind}
 
 
 def report_masks(
@@ -117,7 +121,7 @@ def report_masks(
 
     def measure(run, _):
         masks = _masks(run)
-        rows = _layers_of(masks, transposed_kernels(run, data_dir=data_dir))
+        rows = _layers_of(masks, kernel_kinds(run, data_dir=data_dir))
         matrix = _overlaps(masks, other)
         last = [row for row in rows if row["round"] == rows[-1]["round"]]
         to_print.append((run, last, _with_chance(run, other, matrix) if other else []))

@@ -27,7 +27,7 @@ def fit_times(*, repeats, steps=None):
     for name, make in NETWORKS.items():
         plain = make()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of embeddings, which stay dense
+            warnings.simplefilter("ignore")  # of a table that loses its last weights
             masked = lottery_tf.masked(plain)
             lottery_tf.prune(masked, density=0.1)
         ways = {"plain": _fit(plain), "masked": _fit(masked)}

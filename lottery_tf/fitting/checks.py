@@ -11,7 +11,7 @@ import keras
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking import keras_private
+from lottery_tf.masking import choosing
 from lottery_tf.method import Masks, criteria
 from lottery_tf.method.allocation import Amount
 from lottery_tf.method.dead_units import died, dying
@@ -79,24 +79,19 @@ def make_amount(model: keras.Model, fraction: float | None, density: float | Non
     fractions = {
         path: part
         for name, part in amount.layer_fractions.items()
-        for path in _kernels_of(model, name)
+        for path in _kernels_of(model, name, "layer_fractions")
     }
-    dense = tuple(path for name in amount.keep_dense for path in _kernels_of(model, name))
+    dense = tuple(
+        path for name in amount.keep_dense for path in _kernels_of(model, name, "keep_dense")
+    )
     return dataclasses.replace(amount, layer_fractions=fractions, keep_dense=dense)
 
 
-def _kernels_of(model, name):
-    """The paths of the kernels in the layers of a name; the name itself where there is no such."""
-    inside = [
-        kernel.variable.path
-        for layer in keras_private.flatten_layers(model, include_self=False)
-        if layer.name == name
-        for inner in keras_private.flatten_layers(layer)
-        if isinstance(inner, masking.Masked)
-        for kernel in inner.kernels
-        if kernel.variable.trainable
-    ]
-    return list(dict.fromkeys(inside)) or [name]
+def _kernels_of(model, name, of):
+    """The paths of the kernels in the layers of a name or pattern."""
+    pruned = prunable(model)
+    among = [one for one in choosing.candidates(model) if one.variable.path in pruned]
+    return [one.variable.path for one in choosing.chosen(name, among, of=of)]
 
 
 def check_evidence(model: keras.Model, criterion: Any, data: Any, iterations: Any) -> None:

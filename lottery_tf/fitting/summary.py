@@ -9,10 +9,9 @@ from lottery_tf import masking
 from lottery_tf.fitting.checks import Coverage, check_built
 from lottery_tf.masking import Kernel
 from lottery_tf.method import Array
-from lottery_tf.method.dead_units import count_alive
+from lottery_tf.method.dead_units import count_alive, gates, kind_by_name
 from lottery_tf.output import Row, tables
 
-DEPTHWISE = (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)
 COLUMNS = {
     "layer": ("layer", "{}"),
     "weights": ("weights", "{:,d}"),
@@ -33,21 +32,24 @@ def summary(model: keras.Model, *, show: bool = True) -> list[Row]:
 
     Returns:
         Rows of {layer, weights, alive, density, units, dead_units, state}. A dead unit has no
-        weight into it; units are NaN where a kernel has no mask. The state is "frozen", "no mask",
-        "collapsed" without a weight, else "".
+        weight into it; that of a recurrent layer, in this kernel, none into any of its gates.
+        Units are NaN where a kernel has no mask. The state is "frozen", "no mask", "collapsed"
+        without a weight, else "".
 
     Raises:
         InputError: the model is none, has no weights yet, or no masks.
     """
     check_built(model, "summary")
-    kernels, transposed = masking.kernels(model), masking.transposed_kernels(model)
+    kernels, kinds = masking.kernels(model), masking.kernel_kinds(model)
     sizes = Coverage.kernels_of(model)
+    shapes = {path: tuple(kernel.variable.shape) for path, kernel in kernels.items()}
     rows: list[Row] = []
     for path, size in sizes.items():
         row: Row = {"layer": path, "weights": size, "alive": size}
         units: Row = {"units": math.nan, "dead_units": math.nan, "state": "no mask"}
         if path in kernels:
-            found = count_alive(path, _oriented(kernels[path]), transposed=path in transposed)
+            kind = kinds.get(path, kind_by_name(path))
+            found = count_alive(_oriented(kernels[path]), kind, gates=gates(path, shapes))
             row["alive"] = found["remaining"]
             units = {"units": found["outputs"], "dead_units": found["dead_outputs"]}
             units["state"] = _state(kernels[path], row["alive"])
@@ -70,8 +72,6 @@ def _state(kernel: Kernel, alive: int) -> str:
 def _oriented(kernel: Kernel) -> Array:
     """A mask as (…, inputs, outputs), but for the kernels that `count_alive` knows otherwise."""
     mask = kernel.mask.numpy()
-    if isinstance(kernel.layer, DEPTHWISE):  # each channel has outputs of its own
-        return mask.reshape(*mask.shape[:-2], 1, -1)
     if not isinstance(kernel.layer, keras.layers.EinsumDense):
         return mask
     operands, output = kernel.layer.equation.split("->")

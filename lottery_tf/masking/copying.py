@@ -11,7 +11,7 @@ import keras
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
 from lottery_tf.masking.inside import plain_config
-from lottery_tf.masking.layers import Masked
+from lottery_tf.masking.masks import LEFT_DENSE, Masked
 from lottery_tf.method import Array
 
 # What Keras's training leaves in a model; nobody asks it of a copy.
@@ -66,7 +66,8 @@ def _rebuilt(layer, plain):
     config, kind = layer.get_config(), type(layer)
     if plain:
         config, kind = plain_config(config), getattr(layer, "plain", kind)
-        config.pop("masks_inside", None)
+        for ours in ("masks_inside", LEFT_DENSE):
+            config.pop(ours, None)
     return kind.from_config(config)
 
 
@@ -82,8 +83,7 @@ def _uncompiled(model: Any) -> Iterator[None]:
 
 def copy_state(model: keras.Layer, new: keras.Layer) -> None:
     """Gives the layers of a copy what their own ways of saving keep outside of weights."""
-    layers = map(keras_private.flatten_layers, (model, new))
-    for old_layer, new_layer in zip(*layers, strict=True):
+    for old_layer, new_layer in zip(*map(_computing, (model, new)), strict=True):
         own_way = type(new_layer).load_own_variables is not keras.layers.Layer.load_own_variables
         if own_way and not isinstance(old_layer, Masked):  # as Normalization does
             store: dict[str, Any] = {}
@@ -93,6 +93,12 @@ def copy_state(model: keras.Layer, new: keras.Layer) -> None:
             with tempfile.TemporaryDirectory() as directory:
                 old_layer.save_assets(directory)
                 new_layer.load_assets(directory)
+
+
+def _computing(model):
+    """Its layers but inputs, which a model and one in it may share, and their copies do not."""
+    layers = keras_private.flatten_layers(model)
+    return [layer for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
 
 
 def _check_attributes(model, new):

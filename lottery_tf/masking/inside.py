@@ -1,41 +1,64 @@
 """Masks the layers that other layers hold: attention, wrappers, and layers of the user's own."""
 
 import functools
+from collections.abc import Collection
 from typing import Any
 
 import keras
 
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.layers import MASKED, Masked, SaysWhatLoadsIt
+from lottery_tf.masking.layers import MASKED
+from lottery_tf.masking.masks import (
+    LEFT_DENSE,
+    Masked,
+    SaysWhatLoadsIt,
+    naming_left_dense,
+    with_left_dense,
+)
 
 
-@keras.saving.register_keras_serializable(package="lottery_tf")
-class MaskedMultiHeadAttention(SaysWhatLoadsIt, keras.layers.MultiHeadAttention):
-    """keras.layers.MultiHeadAttention whose four projections are masked."""
+class Composite(keras_private.AfterBuild, SaysWhatLoadsIt):
+    """Mixin of Keras layers that make layers of their own, which are masked when it is built.
 
-    plain = keras.layers.MultiHeadAttention
+    `left_dense` holds the kernels in it without masks, as `<place of the layer>/<name>`.
+    """
 
-    def build(self, query_shape: tuple, value_shape: tuple, key_shape: Any = None) -> None:
-        super().build(query_shape, value_shape, key_shape)
-        mask_inside(self)
+    left_dense: tuple[str, ...] = ()
 
+    def after_build(self) -> None:
+        mask_inside(self, self.left_dense)
 
-@keras.saving.register_keras_serializable(package="lottery_tf")
-class MaskedGroupQueryAttention(SaysWhatLoadsIt, keras.layers.GroupQueryAttention):
-    """keras.layers.GroupQueryAttention whose four projections are masked."""
-
-    plain = keras.layers.GroupQueryAttention
-
-    def build(self, query_shape: tuple, value_shape: tuple, key_shape: Any = None) -> None:
-        super().build(query_shape, value_shape, key_shape)
-        mask_inside(self)
+    @classmethod
+    def from_config(cls, config: dict) -> Any:
+        return with_left_dense(super().from_config, config)
 
 
-# Keras layers that make layers of their own when they are built: the classes that mask those.
-COMPOSITE = {
-    keras.layers.MultiHeadAttention: MaskedMultiHeadAttention,
-    keras.layers.GroupQueryAttention: MaskedGroupQueryAttention,
-}
+def _composite(base: Any, name: str = "") -> Any:
+    """A masked subclass of a Keras layer, registered as Masked<name>."""
+    members = {
+        "__doc__": f"keras.layers.{base.__name__} whose inner layers are masked.",
+        "__module__": "lottery_tf.masking",
+        "plain": base,
+        "get_config": naming_left_dense(base),
+    }
+    masked = type(f"Masked{name or base.__name__}", (Composite, base), members)
+    return keras.saving.register_keras_serializable(package="lottery_tf")(masked)
+
+
+MaskedMultiHeadAttention = _composite(keras.layers.MultiHeadAttention)
+MaskedGroupQueryAttention = _composite(
+    keras.layers.GroupQueryAttention,
+    "GroupQueryAttention",  # as saved models name it
+)
+MaskedSimpleRNN = _composite(keras.layers.SimpleRNN)
+MaskedGRU = _composite(keras.layers.GRU)
+MaskedLSTM = _composite(keras.layers.LSTM)
+MaskedConvLSTM1D = _composite(keras.layers.ConvLSTM1D)
+MaskedConvLSTM2D = _composite(keras.layers.ConvLSTM2D)
+MaskedConvLSTM3D = _composite(keras.layers.ConvLSTM3D)
+
+# Keras layers that make layers of their own: the classes that mask those.
+COMPOSITE = {layer.plain: layer for layer in Composite.__subclasses__()}
 
 
 @keras.saving.register_keras_serializable(package="lottery_tf")
@@ -48,10 +71,11 @@ class MaskedInside(keras_private.AfterBuild, SaysWhatLoadsIt):
     """
 
     plain: Any
+    left_dense: tuple[str, ...] = ()  # as of a Composite
     _everything_masked = False
 
     def after_build(self) -> None:
-        self._everything_masked = mask_inside(self)
+        self._everything_masked = mask_inside(self, self.left_dense)
 
     def build_from_config(self, config: dict) -> None:
         super().build_from_config(config)  # Keras builds a model by a call alone
@@ -65,6 +89,8 @@ class MaskedInside(keras_private.AfterBuild, SaysWhatLoadsIt):
 
     def get_config(self) -> dict:
         config = plain_config(super().get_config())
+        if self.left_dense:
+            config[LEFT_DENSE] = list(self.left_dense)
         return config | {"masks_inside": keras_private.class_name(self.plain)}
 
     @classmethod
@@ -76,9 +102,10 @@ class MaskedInside(keras_private.AfterBuild, SaysWhatLoadsIt):
         if not known or name != keras_private.class_name(known):
             known = keras_private.find_class(name, custom_objects)
         subclass = masked_inside(known)
-        layer = super(MaskedInside, subclass).from_config(config)  # of `known`
+        make = super(MaskedInside, subclass).from_config  # of `known`
+        layer = with_left_dense(make, config)
         if layer.built:
-            mask_inside(layer)
+            mask_inside(layer, layer.left_dense)
         return layer
 
 
@@ -114,34 +141,79 @@ def plain_config(config: Any) -> Any:
     config = {key: plain_config(value) for key, value in config.items()}
     if "class_name" not in config or not isinstance(config.get("config"), dict):
         return config
-    if "masks_inside" in config["config"]:
-        inner = dict(config["config"])
+    inner = {key: value for key, value in config["config"].items() if key != LEFT_DENSE}
+    if "masks_inside" in inner:
         return config | inner.pop("masks_inside") | {"config": inner}
     known = keras.saving.get_registered_object(config.get("registered_name"))
     plain = getattr(known, "plain", None)
-    return config | keras_private.class_name(plain) if plain else config
+    return config | keras_private.class_name(plain) | {"config": inner} if plain else config
 
 
-def mask_inside(layer: keras.Layer) -> bool:
-    """Masks, in place, the layers that a layer or model holds; False if some are not built yet."""
+def mask_inside(layer: keras.Layer, left_dense: Collection[str] = ()) -> bool:
+    """Masks, in place, the layers that a layer or model holds; False if some are not built yet.
+
+    Args:
+        layer: whose layers are masked.
+        left_dense: kernels that get no mask, as `<place of the layer in it>/<name>`.
+    """
+    where = places(layer)
     held = keras_private.flatten_layers(layer, include_self=False)
     for inner in held:
         if type(inner) in MASKED and inner.built:
-            inner.__class__ = MASKED[type(inner)]
-            keras_private.add_weights(inner, inner.add_masks)
-        elif type(inner) in COMPOSITE:
-            inner.__class__ = COMPOSITE[type(inner)]
+            _mask(inner, _below(where[id(inner)], left_dense))
     for inner in [*held, layer]:
-        if _forgets_masks(inner):
-            kind: Any = type(inner)
+        kind: Any = type(inner)
+        if kind in COMPOSITE and (not inner.built or _holds_masks(inner)):
+            inner.__class__ = COMPOSITE[kind]
+        elif _forgets_masks(inner):
             inner.__class__ = masked_inside(kind)
-    return not any(type(inner) in MASKED for inner in held)
+        if inner is not layer and isinstance(inner, Composite | MaskedInside):
+            inner.left_dense = _below(where[id(inner)], left_dense)
+    if isinstance(layer, Composite | MaskedInside):
+        layer.left_dense = tuple(left_dense)
+    return all(inner.built for inner in held if type(inner) in MASKED)
+
+
+def places(layer: keras.Layer, prefix: str = "") -> dict[int, list[str]]:
+    """{id(inner layer): where it is held}: "2.0" is the first layer of the third one.
+
+    Layers that are made later come behind, so places stay.
+    """
+    found: dict[int, list[str]] = {}
+    for number, inner in enumerate(keras_private.inner_layers(layer)):
+        place = f"{prefix}{number}"
+        found.setdefault(id(inner), []).append(place)
+        for key, below in places(inner, f"{place}.").items():
+            found.setdefault(key, []).extend(below)
+    return found
+
+
+def _mask(layer, left_dense):
+    """Gives a built layer masks, if any of its kernels has one."""
+    masked = MASKED[type(layer)]
+    if not set(masked.kernel_names) <= set(left_dense):
+        layer.__class__, layer.left_dense = masked, left_dense
+        keras_private.add_weights(layer, layer.add_masks)
+
+
+def _below(places, left_dense):
+    """The kernels left dense below some places, as they are named there."""
+    found = {
+        one.removeprefix(f"{place}{end}")
+        for one in left_dense
+        for place in places
+        for end in "./"  # of a layer in a layer, of a kernel in it
+        if one.startswith(f"{place}{end}")
+    }
+    return tuple(sorted(found))
+
+
+def _holds_masks(layer):
+    held = keras_private.flatten_layers(layer, include_self=False)
+    return any(isinstance(inner, Masked) for inner in held)
 
 
 def _forgets_masks(layer):
     """Whether a layer holds masked layers that its configuration does not name."""
-    known = isinstance(layer, MaskedInside) or type(layer) in COMPOSITE.values()
-    if known or keras_private.names_its_layers(layer):
-        return False
-    held = keras_private.flatten_layers(layer, include_self=False)
-    return any(isinstance(inner, Masked) for inner in held)
+    known = isinstance(layer, MaskedInside | Composite)
+    return not known and not keras_private.names_its_layers(layer) and _holds_masks(layer)

@@ -41,9 +41,17 @@ def _tensorflow_restorer():
     from tensorflow.python.eager import context
 
     now = context.context()
-    held = {name: getattr(now, name) for name in ("_seed", "_rng")}
-    # A new seed comes with a new generator, so the old one stays at its number.
-    return lambda: [setattr(now, name, value) for name, value in held.items()]
+    names = ("_seed", "_rng")  # the second is there only after a first seed
+    held = {name: getattr(now, name) for name in names if hasattr(now, name)}
+
+    def restore():  # a new seed comes with a new generator, so the old one stays at its number
+        for name in names:
+            if name in held:
+                setattr(now, name, held[name])
+            else:
+                delattr(now, name)
+
+    return restore
 
 
 def _torch_restorer():

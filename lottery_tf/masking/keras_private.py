@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras.src.layers.rnn.conv_lstm import ConvLSTMCell as ConvLSTMCell
 from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving import serialization_lib
 from keras.src.saving.keras_saveable import KerasSaveable
@@ -79,8 +80,10 @@ def is_functional(model: keras.Layer) -> bool:
 def shares_layers(model: keras.Layer) -> bool:
     """Whether two of its (nested) models hold the same layer."""
     models = [m for m in flatten_layers(model) if isinstance(m, Functional | keras.Sequential)]
-    layers = [id(layer) for m in models for layer in m.layers]
-    return len(layers) > len(set(layers))
+    layers = [layer for m in models for layer in m.layers]
+    # A classifier on a backbone's own inputs shares those alone, which a copy need not keep.
+    held = [id(layer) for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
+    return len(held) > len(set(held))
 
 
 def as_loaded(model: keras.Model) -> keras.Model:
@@ -136,6 +139,7 @@ def saved_arrays(store: Any, layer: keras.Layer) -> dict[str, Any]:
     """
     path = getattr(store, "_h5_entry_path", "")
     plain = re.sub(r"(^|/)masked_", r"\1", path)
+    plain = plain.replace("group_query", "grouped_query")  # as the class of Keras is called
     if not store.keys() and plain != path:
         store = store.get(plain)
         name = store._h5_entry_group.attrs.get("name") if store.keys() else layer.name
@@ -165,6 +169,11 @@ def held_paths(model: keras.Layer, path: str = "") -> dict[int, str]:
         found = {id(variable): inner + variable.name for variable in own} | found
         found = held_paths(layer, inner) | found
     return found
+
+
+def inner_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """The layers that a layer holds itself."""
+    return [one for one in layer._layers if not isinstance(one, keras.layers.InputLayer)]
 
 
 def slot_index(optimizer: keras.Optimizer, variable: keras.Variable) -> int:

@@ -1,193 +1,25 @@
-"""Keras layers whose kernels are multiplied by masks, and the weights and masks of a network."""
+"""The masked subclasses of Keras's layers, and of the user's own."""
 
-import dataclasses
-import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
-from lottery_tf.method import Array
-
-BACKENDS = ("tensorflow", "torch")
-_Mixin: Any = object  # what `Masked` lacks is in the Keras layer that stands beside it
-
-
-class KeepMasked(keras.constraints.Constraint):
-    """Sets pruned weights to zero; Keras applies it after every update by an optimizer.
-
-    So neither momentum nor weight decay nor the slots of Adam can revive a pruned weight. The
-    layer makes it with its mask: it is not part of the layer's configuration.
-    """
-
-    def __init__(self, mask: keras.Variable, user_constraint: keras.constraints.Constraint | None):
-        self.mask = mask
-        self.user_constraint = user_constraint
-
-    def __call__(self, kernel: Any) -> Any:
-        if self.user_constraint is not None:
-            kernel = self.user_constraint(kernel)
-        return _select(self.mask, kernel)
-
-
-@dataclasses.dataclass(frozen=True)
-class Kernel:
-    """A prunable weight: its Keras variable, its mask (a bool Keras variable), and its layer."""
-
-    variable: keras.Variable
-    mask: keras.Variable
-    layer: keras.layers.Layer
-
-
-class SaysWhatLoadsIt(_Mixin):
-    """Mixin: Keras's error, where it does not know the class in a file, ends with what to do."""
-
-    def get_build_config(self) -> dict | None:
-        config = super().get_build_config()
-        return config and config | {_TO_LOAD: "import lottery_tf.masking"}
-
-    def build_from_config(self, config: dict) -> None:
-        super().build_from_config({k: value for k, value in config.items() if k != _TO_LOAD})
-
-
-_TO_LOAD = "before load_model"
-
-
-class Masked(SaysWhatLoadsIt):
-    """Mixin of the masked layers: each kernel is computed with under its mask.
-
-    A mask is a non-trainable bool weight of the kernel's shape beside it, True where the weight
-    lives; Keras saves and loads it with the layer, and pruned weights as zeros.
-    """
-
-    def build(self, input_shape: tuple) -> None:
-        super().build(input_shape)
-        keras_private.add_weights(self, self.add_masks)  # LoRA locks the layer while it is built
-
-    def add_masks(self) -> None:
-        """Gives every kernel of a built layer a mask that keeps all of it.
-
-        Raises:
-            InputError: masks do not hold on Keras's backend.
-        """
-        if keras.backend.backend() not in BACKENDS:
-            raise InputError(
-                f"Masks hold in training on the backends {' and '.join(BACKENDS)}. Received: "
-                f"{keras.backend.backend()}. Set KERAS_BACKEND, and load the plain model that "
-                "lottery_tf.unmasked gives on any other."
-            )
-        for name in self.kernel_names:
-            variable = keras_private.stored_variable(self, name)
-            mask = self.add_weight(
-                name=_mask_name(name),
-                shape=variable.shape,
-                dtype="bool",
-                initializer="ones",
-                trainable=False,
-            )
-            setattr(self, _mask_name(name), mask)
-            variable.constraint = KeepMasked(mask, variable.constraint)
-        self.saved_masks = SavedMasks(self.kernels)
-
-    @property
-    def kernels(self) -> list[Kernel]:
-        """A Kernel for each prunable weight of the layer."""
-        return [
-            Kernel(keras_private.stored_variable(self, name), getattr(self, _mask_name(name)), self)
-            for name in self.kernel_names
-        ]
-
-    def save_own_variables(self, store: Any) -> None:
-        """Saves what the plain layer would: its files are read by both. `SavedMasks` is beside."""
-        if not self.built:
-            return super().save_own_variables(store)
-        zero_pruned(self.kernels)  # Keras may have written the kernels without constraints
-        arrays: dict[str, Any] = {}
-        super().save_own_variables(arrays)
-        if not self.saves_kernels_alone:
-            own = [array for index, array in enumerate(arrays.values()) if index not in self._at()]
-            arrays = {str(index): array for index, array in enumerate(own)}
-        for name, array in arrays.items():
-            store[name] = array
-
-    def load_own_variables(self, store: Any) -> None:
-        """Loads what a plain layer saved, or a masked one of an earlier version with its masks."""
-        if not self.built:
-            return super().load_own_variables(store)
-        arrays = keras_private.saved_arrays(store, self)
-        if not arrays:
-            raise ValueError(
-                f"{self.name}: the file holds no weights in its place. If it is of a plain model, "
-                "load it into that, before lottery_tf.masked."
-            )
-        dense = {kernel.mask.name: np.ones(kernel.mask.shape, bool) for kernel in self.kernels}
-        if self.saves_kernels_alone:
-            arrays = dense | arrays
-        elif len(arrays) < len(self.weights):
-            own = [arrays[str(index)] for index in range(len(arrays))]
-            for index, mask in zip(self._at(), dense.values(), strict=True):
-                own.insert(index, mask)
-            arrays = {str(index): array for index, array in enumerate(own)}
-        super().load_own_variables(arrays)
-        if self.saves_kernels_alone:
-            for kernel in self.kernels:
-                kernel.mask.assign(arrays[kernel.mask.name])
-        zero_pruned(self.kernels)
-
-    def _at(self):
-        """The places of the masks among the layer's weights, as Keras numbers them in a file."""
-        places = {id(weight): index for index, weight in enumerate(self.weights)}
-        return [places[id(kernel.mask)] for kernel in self.kernels]
-
-
-class SavedMasks(keras_private.Saveable):
-    """The masks of a layer in saved files: one bit for each weight.
-
-    Keras saves it as a part of the layer that plain layers do not have, so that these read the
-    file of a masked layer; where a file has no such part, the masks keep everything.
-    """
-
-    def __init__(self, kernels: list[Kernel]):
-        self.kernels = kernels
-
-    def save_own_variables(self, store: Any) -> None:
-        for kernel in self.kernels:
-            store[kernel.mask.name] = np.packbits(kernel.mask.numpy())
-
-    def load_own_variables(self, store: Any) -> None:
-        saved = set(store.keys())
-        for kernel in self.kernels:
-            if kernel.mask.name in saved:
-                shape = tuple(kernel.mask.shape)
-                bits = np.unpackbits(np.asarray(store[kernel.mask.name]), count=math.prod(shape))
-                kernel.mask.assign(bits.reshape(shape).astype(bool))
-        zero_pruned(self.kernels)
-
-
-def zero_pruned(kernels: Iterable[Kernel]) -> None:
-    """Sets the pruned weights of kernels to zero."""
-    for kernel in kernels:
-        weights, mask = kernel.variable.numpy(), kernel.mask.numpy()
-        if weights[~mask].any():
-            kernel.variable.assign(np.where(mask, weights, 0))
-
-
-def _mask_name(kernel_name):
-    return kernel_name.replace("kernel", "mask")
+from lottery_tf.masking.masks import Masked, mask_name, naming_left_dense, select
 
 
 def _masked_property(base, name):
     inherited = getattr(base, name, None)
+    inherited = inherited if isinstance(inherited, property) else None
 
     def get(self):
         if not inherited and name not in self.__dict__:
             raise AttributeError(f"{self.name} has no {name} before it is built.")
         kernel = inherited.fget(self) if inherited else self.__dict__[name]
-        mask = self.__dict__.get(_mask_name(name))
-        return kernel if mask is None else _select(mask, kernel)  # none while it is built
+        mask = self.__dict__.get(mask_name(name))
+        return kernel if mask is None else select(mask, kernel)  # none while it is built
 
     def put(self, variable):
         self.__dict__[name] = variable
@@ -195,20 +27,21 @@ def _masked_property(base, name):
     return property(get, None if inherited else put, doc="The kernel under its mask.")
 
 
-def _masked_class(base, kernel_names=("kernel",)):
-    """A masked subclass of a Keras layer that keeps its kernels under these names."""
+def _masked_class(base, kernel_names=("kernel",), package="lottery_tf", **members):
+    """A masked subclass of a layer that keeps its kernels under these names."""
     own_saving = base.save_own_variables is not keras.layers.Layer.save_own_variables
-    members = {name: _masked_property(base, name) for name in kernel_names}
+    members |= {name: _masked_property(base, name) for name in kernel_names}
     members |= {
-        "__doc__": f"keras.layers.{base.__name__} with a mask beside its kernel.",
-        "__module__": "lottery_tf.masking",
+        "__doc__": f"{base.__name__} with a mask beside its kernel.",
+        "__module__": "lottery_tf.masking" if package == "lottery_tf" else base.__module__,
         "kernel_names": kernel_names,
+        "get_config": naming_left_dense(base),
         "plain": base,
         # Layers with a saving of their own list their weights in it, without masks.
         "saves_kernels_alone": own_saving,
     }
     masked = type(f"Masked{base.__name__}", (Masked, base), members)
-    return keras.saving.register_keras_serializable(package="lottery_tf")(masked)
+    return keras.saving.register_keras_serializable(package)(masked)
 
 
 MaskedDense = _masked_class(keras.layers.Dense)
@@ -225,18 +58,80 @@ _BOTH = ("depthwise_kernel", "pointwise_kernel")
 MaskedSeparableConv1D = _masked_class(keras.layers.SeparableConv1D, _BOTH)
 MaskedSeparableConv2D = _masked_class(keras.layers.SeparableConv2D, _BOTH)
 
+# The cells of recurrent layers, which compute with what these properties give, on cuDNN too.
+_RECURRENT = ("kernel", "recurrent_kernel")
+MaskedSimpleRNNCell = _masked_class(keras.layers.SimpleRNNCell, _RECURRENT)
+MaskedGRUCell = _masked_class(keras.layers.GRUCell, _RECURRENT)
+MaskedLSTMCell = _masked_class(keras.layers.LSTMCell, _RECURRENT)
+MaskedConvLSTMCell = _masked_class(keras_private.ConvLSTMCell, _RECURRENT)
+
+
+def _build_embedding(self, input_shape=None):
+    if not self.built:  # it needs no shape, so a layer that holds it may have built it
+        Masked.build(self, input_shape)
+
+
+def _look_up(self, inputs):
+    """The rows of a table under its mask, without a masked copy of the whole table."""
+    if self.lora_enabled:  # the rows are sums
+        return self.plain.call(self, inputs)
+    if "int" not in keras.backend.standardize_dtype(inputs.dtype):
+        inputs = keras.ops.cast(inputs, "int32")
+    rows, alive = (
+        keras.ops.take(table, inputs, axis=0) for table in (self._embeddings, self.embeddings_mask)
+    )
+    return keras.ops.cast(select(alive, rows), self.compute_dtype)
+
+
+def _enable_lora(self, *args, **options):
+    self.plain.enable_lora(self, *args, **options)
+    self._embeddings.trainable = False  # Keras asks it of what `embeddings` gives
+
+
+_TABLE: dict[str, Any] = {"build": _build_embedding, "enable_lora": _enable_lora}
+MaskedEmbedding = _masked_class(keras.layers.Embedding, ("embeddings",), call=_look_up, **_TABLE)
+# With tied weights it computes its outputs with the masked table, too.
+MaskedReversibleEmbedding = _masked_class(
+    keras.layers.ReversibleEmbedding, ("embeddings",), **_TABLE
+)
+
 # Keras layer: its masked subclass. Exactly these classes: a subclass of the user's own may
 # compute otherwise.
 MASKED = {layer.plain: layer for layer in Masked.__subclasses__()}
 
 
-def _select(mask, kernel):
-    """kernel * mask; selecting by bools costs LeNet's step nothing, multiplying floats 15%."""
-    return keras.ops.where(mask, kernel, keras.ops.zeros((), kernel.dtype))
+OF_MASKED = ("kernels", "kernel_names", "add_masks", "saved_masks", "plain")
 
 
-def check_masked(path: str, kernel: Array, mask: Array) -> None:
-    """Raises RuntimeError if a pruned weight is not exactly zero."""
-    alive = np.count_nonzero(kernel[np.logical_not(mask)])
-    if alive:
-        raise RuntimeError(f"{alive} pruned weights of {path} are not zero.")
+def masked_layer(*kernels: str) -> Callable[[type], type]:
+    """Class decorator: lets `masked` mask a layer of your own, and leaves the class as it is.
+
+    The layer keeps each of these kernels in an attribute, as `self.kernel = self.add_weight(…)`,
+    by the end of its `build`, and computes with what the attribute gives. Its masked subclass,
+    `MASKED[cls]`, gives it under the mask. `lottery_tf.testing.check_masked_layer` checks it.
+
+    Args:
+        kernels: the names of the attributes.
+
+    Raises:
+        InputError: a name is none, or no layer is decorated.
+    """
+    if not kernels or not all(isinstance(name, str) and name.isidentifier() for name in kernels):
+        raise InputError(
+            "masked_layer: expected the names of the attributes that hold the kernels, as in "
+            f'@masked_layer("kernel"). Received: {", ".join(map(repr, kernels)) or "none"}'
+        )
+
+    def register(base: type) -> type:
+        if not isinstance(base, type) or not issubclass(base, keras.Layer):
+            raise InputError(f"masked_layer: expected a class of keras.Layer. Received: {base!r}")
+        if taken := [name for name in OF_MASKED if name in kernels or hasattr(base, name)]:
+            raise InputError(
+                f"masked_layer: masked layers have attributes {', '.join(OF_MASKED)} of their "
+                f"own. Rename those of {base.__name__}. Received: {', '.join(taken)}"
+            )
+        package, _, _ = keras.saving.get_registered_name(base).rpartition(">")
+        MASKED[base] = _masked_class(base, kernels, package or "Custom")
+        return base
+
+    return register

@@ -8,8 +8,9 @@ import keras
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.layers import Kernel, Masked, check_masked, zero_pruned
+from lottery_tf.masking.masks import Kernel, Masked, check_masked, zero_pruned
 from lottery_tf.method import Masks, Weights
+from lottery_tf.method.dead_units import DEPTHWISE, TRANSPOSED
 
 
 def kernels(network: Any) -> dict[str, Kernel]:
@@ -40,15 +41,21 @@ def kernels(network: Any) -> dict[str, Kernel]:
     return {kernel.variable.path: kernel for kernel in found}
 
 
-def transposed_kernels(network: Any) -> set[str]:
-    """The paths of the kernels of transposed convolutions: (…, outputs, inputs)."""
+def kernel_kinds(network: Any) -> dict[str, str]:
+    """{path: kind} of the kernels of transposed and depthwise convolutions, as `count_alive` knows.
+
+    Raises:
+        InputError: as of `kernels`.
+    """
     layers = keras.layers
-    transposes = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+    transposed = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+    depthwise = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+    kinds = dict.fromkeys(transposed, TRANSPOSED) | dict.fromkeys(depthwise, DEPTHWISE)
     return {
-        kernel.variable.path
-        for layer in keras_private.flatten_layers(network)
-        if isinstance(layer, Masked) and isinstance(layer, transposes)
-        for kernel in layer.kernels
+        path: kind
+        for path, kernel in kernels(network).items()
+        for layer, kind in kinds.items()
+        if isinstance(kernel.layer, layer)
     }
 
 
@@ -123,3 +130,6 @@ def set_weights(network: Any, weights: Weights, masks: Masks) -> None:
     for path, kernel in kernels(network).items():
         kernel.mask.assign(masks[path])
         check_masked(path, weights[path], masks[path])
+    for layer in keras_private.flatten_layers(network):
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()  # it computes with copies of its weights

@@ -29,7 +29,7 @@ class Amount:
         min_layer_weights: weights that each layer keeps at least: those with its highest scores.
 
     A layer is named by the path of its kernel, by a part of it ("logits" of "logits/kernel"), or by
-    a pattern of the path ("block_1*").
+    a pattern of that path or of a layer's ("block_1*", "*_1").
 
     Raises:
         InputError: a value out of bounds, or two that do not go together.
@@ -152,10 +152,17 @@ def share(fraction: float, count: int) -> int:
 def matching(name: str, paths: Iterable[str]) -> list[str]:
     """The kernel paths that a layer's name or pattern means; InputError if it means none."""
     paths = list(paths)
-    found = [p for p in paths if name == p or name in p.split("/") or fnmatch.fnmatch(p, name)]
+    found = [path for path in paths if is_named(name, path)]
     if not found:
         raise InputError(f"There is no layer {name} to prune. The kernels are: {', '.join(paths)}")
     return found
+
+
+def is_named(name: str, path: str) -> bool:
+    """Whether a name means a kernel's path: a part of it, or a pattern of it or of its layers'."""
+    parts = path.split("/")
+    paths = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
+    return name in parts or any(fnmatch.fnmatch(one, name) for one in [path, *paths])
 
 
 def _uniform(shapes):

@@ -1,0 +1,87 @@
+"""Every command of README.md and docs/ is run, on flag files and data cut to seconds."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests import documents
+from tests.conftest import ROOT
+
+# What is not run here, and why.
+NOT_RUN = {
+    r"--source=tfds|prepare_data --dataset=(fashion_mnist|coco|fasion_mnist)|prepare_data$": (
+        "asks a server; tests/test_tfds_names.py"
+    ),
+    "resnet50": "ImageNet and GPUs; tests/test_cluster.py runs several workers and devices",
+    r"--raw_dir=…": "not a whole command",
+    "tools.benchmark": "measures for minutes; tests/test_tools.py",
+    "tools.make_digits": "writes what the repository holds",
+}
+TICKET = "python -m lottery_tf.imp --flagfile=flags/lenet.cfg"
+TINY = {"rewind:500": "rewind:2"}  # of the few steps that there are
+# The runs that a document takes for granted, as an earlier page made them.
+BEFORE = {
+    "docs/analysis.md": [
+        TICKET,
+        f"{TICKET} --reset=reinit",
+        "python -m lottery_tf.imp --flagfile=flags/digits.cfg",
+    ],
+    "docs/deploy.md": [TICKET],
+    "docs/faq.md": [TICKET],
+    "docs/methods.md": [
+        TICKET,
+        "python -m lottery_tf.imp --flagfile=flags/lenet_stabilizing.cfg --rounds=11",
+    ],
+}
+
+
+def test_commands_of_a_text():
+    text = (
+        "Run `python -m tools.x --run_dir=a`, not `python -m tools.x`:\n\n"
+        "    $ python -m tools.y --a=1 \\\n        --b=2   # why\n    Error: no.\n"
+        "    python -m lottery_tf.imp --flagfile=z\n    round 1\n"
+    )
+    assert documents.commands(text) == [
+        ("python -m tools.x --run_dir=a", None),
+        ("python -m tools.y --a=1 --b=2", "Error: no."),
+        ("python -m lottery_tf.imp --flagfile=z", None),
+    ]
+
+
+def shell(lines, place):
+    """Runs lines of a shell, in which `python` is this one; (exit status, output)."""
+    path = f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path}
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", "\n".join(lines)],
+        cwd=place, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    return result.returncode, result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.parametrize("document", documents.DOCUMENTS)
+def test_every_command_of_a_document_runs(document, tmp_path):
+    place = documents.write_place(tmp_path / "place")
+    found = [(command, None) for command in BEFORE.get(document, [])]
+    found += documents.commands((ROOT / document).read_text())
+    settings, done, wrong = [], set(), []
+    for command, error in found:
+        if re.match('[A-Z]="', command):  # M="--rounds=15", for the lines below it
+            settings.append(command)
+            continue
+        if command in done or any(re.search(pattern, command) for pattern in NOT_RUN):
+            continue
+        done.add(command)
+        for value, tiny in TINY.items():
+            command = command.replace(value, tiny)
+        status, output = shell([*settings, command], place)
+        if error is None and status:
+            wrong.append(f"{command}\n{output[-1500:]}")
+        elif error and (status != 1 or error[:60] not in output):
+            wrong.append(f"{command}\nexpected {error}\n{output[-1500:]}")
+    assert not wrong, "\n\n".join(wrong)

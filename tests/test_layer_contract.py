@@ -1,0 +1,190 @@
+"""What every masked layer keeps, by `check_masked_layer`; its tables say which layers there are."""
+
+import json
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from lottery_tf import masking
+from lottery_tf.masking import inside
+from lottery_tf.testing import check_masked_layer, checks
+from lottery_tf.testing.case import Case
+from tests.conftest import ROOT
+from tests.networks import CELLS, LAYERS, TABLES
+
+pytestmark = pytest.mark.filterwarnings("ignore:Left dense")
+LONG = [pytest.mark.slow, pytest.mark.ci]
+
+
+def normal(*shape):
+    return np.random.default_rng(0).standard_normal((4, *shape)).astype(np.float32)
+
+
+TOKENS = np.arange(24).reshape(4, 6) % 7
+
+# Of layers that take more than one tensor, or hold the layers that are masked: the arguments,
+# and the data.
+OTHERS = {
+    "MultiHeadAttention": (
+        {"num_heads": 2, "key_dim": 3}, {"query": normal(4, 5), "value": normal(3, 5)}
+    ),
+    "GroupedQueryAttention": (
+        {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2},
+        {"query": normal(4, 5), "value": normal(3, 5)},
+    ),
+    "Embedding": ({"input_dim": 7, "output_dim": 3}, TOKENS),
+    "ReversibleEmbedding": ({"input_dim": 7, "output_dim": 3}, TOKENS),
+    "SimpleRNN": ({"units": 3}, normal(4, 5)),
+    "GRU": ({"units": 3}, normal(4, 5)),
+    "LSTM": ({"units": 3}, normal(4, 5)),
+    "ConvLSTM1D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 2)),
+    "ConvLSTM2D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 4, 2)),
+    "ConvLSTM3D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 4, 4, 2)),
+}  # fmt: skip
+KINDS = {
+    kind.__name__: kind
+    for kind in (*masking.MASKED, *inside.COMPOSITE)
+    if kind.__module__.startswith("keras.") and kind.__name__ not in CELLS
+}
+ROWS = {name: (options, normal(*shape)) for name, (shape, options) in LAYERS.items()} | OTHERS
+# One kernel, several, a number of axes; all others run in CI.
+USUAL = {"Dense", "Embedding", "LSTM", "Conv2D", "SeparableConv1D", "MultiHeadAttention"}
+NAMES = [pytest.param(name, marks=() if name in USUAL else LONG) for name in ROWS]
+
+OPTIMIZERS = {
+    "Adadelta": {}, "Adafactor": {}, "Adagrad": {}, "Adam": {"amsgrad": True, "weight_decay": 0.1},
+    "AdamW": {}, "Adamax": {}, "Ftrl": {"l2_regularization_strength": 0.1}, "Lamb": {}, "Lion": {},
+    "LossScaleOptimizer": {}, "Muon": {}, "Nadam": {}, "RMSprop": {"momentum": 0.9},
+    "ScheduleFreeAdamW": {}, "SGD": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+}  # fmt: skip
+AVERAGES = {"plain": {}, "averaged": {"use_ema": True, "ema_overwrite_frequency": 3}}
+
+
+def optimizer(name, averages):
+    options = OPTIMIZERS[name] | AVERAGES[averages]
+    if name != "LossScaleOptimizer":
+        return getattr(keras.optimizers, name)(0.01, **options)
+    return keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01, 0.9, **options), 1.0)
+
+
+def case(name):
+    options, data = ROWS[name]
+    return Case(KINDS[name], options, data)
+
+
+@pytest.fixture(autouse=True)
+def fresh_names():
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+
+
+def test_every_masked_layer_of_keras_has_a_row():
+    assert set(KINDS) == set(ROWS)
+
+
+def test_every_optimizer_of_keras_has_a_row():
+    found = {
+        name
+        for name, kind in vars(keras.optimizers).items()
+        if isinstance(kind, type) and issubclass(kind, keras.optimizers.Optimizer)
+    }
+    assert found - {"Optimizer", "MultiOptimizer"} == set(OPTIMIZERS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_layer_keeps_what_its_masks_promise(name):
+    options, data = ROWS[name]
+    check_masked_layer(KINDS[name], options, input_data=data)
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.parametrize("name", sorted(ROWS.keys() - TABLES - {"EinsumDense"}))
+def test_a_layer_without_a_bias_does_too(name):
+    options, data = ROWS[name]
+    options = options | {"use_bias": False}
+    layer = KINDS[name]
+    check_masked_layer(layer, options, input_data=data, optimizers={}, policies=())
+
+
+@pytest.fixture(scope="module")
+def built():
+    """{layer: a masked model of it, its weights}."""
+    return {}
+
+
+@pytest.mark.parametrize("averages", AVERAGES)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("layer", ["Dense", "Conv2D"])
+def test_no_update_revives_a_pruned_weight(layer, name, averages, built):
+    if layer not in built:
+        built[layer] = case(layer).masked()
+    model, generator = built[layer], np.random.default_rng(0)
+    weights, masks = masking.get_weights(model), masking.get_masks(model)
+    for mask in masks.values():
+        mask[...] = True
+    masking.set_weights(model, {path: array + 0.5 for path, array in weights.items()}, masks)
+    moving, one = model.trainable_variables, optimizer(name, averages)
+    one.build(moving)
+    gradients = [generator.normal(0, 0.01, variable.shape) for variable in moving]
+    for pruned in (False, True):
+        if pruned:
+            weights = masking.get_weights(model)
+            for path, mask in masks.items():
+                mask[..., 0] = False
+                weights[path][..., 0] = 0
+            masking.set_weights(model, weights, masks)
+        one.apply([keras.ops.convert_to_tensor(g, "float32") for g in gradients])
+    for path, kernel in masking.kernels(model).items():
+        array = kernel.variable.numpy()
+        masking.check_masked(path, array, kernel.mask.numpy())
+        assert (array[..., 1:] != weights[path][..., 1:]).any()
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.parametrize("name", ROWS)
+def test_every_optimizer_trains_every_layer_under_its_masks(name):
+    for one in OPTIMIZERS:
+        for averages in AVERAGES:
+            keras.utils.clear_session(free_memory=False)
+            checks.check_optimizer(case(name), one, lambda: optimizer(one, averages))  # noqa: B023
+
+
+LOAD = """
+import json, pathlib, sys
+import lottery_tf, keras, numpy as np
+found = {}
+for path in sorted(pathlib.Path(".").glob("*.keras")):
+    model = keras.models.load_model(path)
+    data = dict(np.load(path.with_suffix(".npz")))
+    expected, masks = data.pop("expected"), [data.pop(n) for n in list(data) if n[:4] == "mask"]
+    outputs = np.asarray(model(data.pop("only") if "only" in data else data, training=False))
+    loaded = lottery_tf.masking.get_masks(model).values()
+    same = [np.array_equal(*pair) for pair in zip(loaded, masks, strict=True)]
+    found[path.stem] = [bool(np.allclose(outputs, expected, atol=1e-5)), all(same), len(same)]
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_every_layer_is_loaded_in_another_process(tmp_path):
+    kernels = {}
+    for name, (_, data) in ROWS.items():
+        model = case(name).pruned()
+        model.save(tmp_path / f"{name}.keras")
+        arrays = data if isinstance(data, dict) else {"only": data}
+        masks = list(masking.get_masks(model).values())
+        arrays = arrays | {f"mask_{index}": mask for index, mask in enumerate(masks)}
+        np.savez(tmp_path / f"{name}.npz", **arrays, expected=case(name).outputs(model))
+        kernels[name] = len(masks)
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    run = [sys.executable, "-c", LOAD]
+    found = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout) == {name: [True, True, n] for name, n in kernels.items()}

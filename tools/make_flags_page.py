@@ -1,0 +1,111 @@
+"""Writes docs/flags.md, the reference of every flag, from the code.
+
+python -m tools.make_flags_page
+"""
+
+import dataclasses
+import inspect
+import pathlib
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from xml.etree import ElementTree
+
+from lottery_tf.config import Config, command
+from lottery_tf.config.constraints import NEEDS, OF_NETWORK
+from lottery_tf.config.fields import format_value, value_type
+from lottery_tf.config.paths import define_path
+
+OUT = define_path("out", "docs/flags.md", "Page to write.")
+TOOLS = pathlib.Path(__file__).parent
+NO_COMMANDS = ("__init__", "shared")
+KINDS = {int: "whole number", float: "number", str: "text", bool: "true, false"}
+TOP = """# Flags
+
+Made by `python -m tools.make_flags_page`; `--help` of each command says the same. A flag file
+holds a flag per line, and may include others by `--flagfile=`; a flag on the command line wins
+wherever it stands. Lists have commas. A flag on the command line that would do nothing is refused.
+
+## An experiment: `python -m lottery_tf.imp`
+
+Flags marked with * say only how to run: they may change between two launches of a run, the others
+may not.
+"""
+
+
+def main(_: object) -> None:
+    pathlib.Path(OUT.value).write_text(page(), "utf-8")
+    print(f"Wrote {OUT.value}")
+
+
+def page() -> str:
+    """The text of docs/flags.md."""
+    parts = [TOP]
+    for room in reversed([kind for kind in Config.__mro__[1:] if dataclasses.is_dataclass(kind)]):
+        own = [field for field in dataclasses.fields(Config) if field.name in room.__annotations__]
+        title = inspect.getdoc(room).rstrip(".")
+        parts.append(f"### {title}\n\n{_table(['flag', 'values', 'default', ''])}")
+        parts[-1] += "".join(map(_line_of_field, own))
+    names = sorted(path.stem for path in TOOLS.glob("*.py") if path.stem not in NO_COMMANDS)
+    with ThreadPoolExecutor() as pool:
+        for name, help_page in zip(names, pool.map(_help, names), strict=True):
+            parts.append(_section(name, help_page))
+    return "\n".join(parts)
+
+
+def _table(titles):
+    return f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}\n"
+
+
+def _line_of_field(field):
+    limits = field.metadata
+    values = KINDS[value_type(field)] if not limits["path"] else "path"
+    if limits["choices"]:
+        values = ", ".join(map(str, limits["choices"]))
+    for key, word in (("at_least", "at least"), ("above", "above"), ("below", "below")):
+        if limits[key] is not None:
+            values += f", {word} {limits[key]}"
+    text = limits["help"]
+    if field.name in NEEDS:
+        other, able = NEEDS[field.name]
+        text += f" Needs `--{other}{'=' + ', '.join(able) if able else ''}`."
+    elif field.name in OF_NETWORK:
+        text += " Needs a network that has it."
+    default = "" if field.default in (None, "", ()) else f"`{format_value(field.default)}`"
+    return _line(f"`--{field.name}`{'*' * limits['how']}", values, default, text)
+
+
+def _line(*cells):
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
+
+
+def _help(name):
+    """The XML of a command's flags."""
+    arguments = [sys.executable, "-m", f"tools.{name}", "--helpxml"]
+    text = subprocess.run(arguments, capture_output=True, text=True, cwd=TOOLS.parent).stdout
+    return ElementTree.fromstring(text)
+
+
+def _section(name, help_page):
+    summary = help_page.findtext("usage").strip().split("\n\n")[0].replace("\n", " ")
+    own = {flag.findtext("name"): flag for flag in help_page.findall("flag") if _is_own(flag)}
+    shared = [flag for flag in own if flag in Config.__dataclass_fields__]
+    takes_all = len(shared) == len(Config.__dataclass_fields__)
+    text = f"## `python -m tools.{name}`\n\n{summary}\n\n"
+    if takes_all:
+        text += "It takes the flags of an experiment, and these:\n\n"
+    text += _table(["flag", "default", ""])
+    for flag, found in own.items():
+        if not (takes_all and flag in shared):
+            default = found.findtext("default")
+            default = "" if default in ("None", "", None) else f"`{default}`"
+            text += _line(f"`--{flag}`", default, found.findtext("meaning"))
+    return text
+
+
+def _is_own(flag):
+    return flag.findtext("key") == "yes"
+
+
+if __name__ == "__main__":
+    command.run(main)
