@@ -357,6 +357,10 @@ BAD = {
     "no layer": ({"keep_dense": ("nothing",)}, "logits/kernel"),
     "no run": ({"masks_from": "nowhere"}, "nowhere is not a run"),
     "no round 0": ({"round_0_from": "nowhere"}, "nowhere is not a run"),
+    "a repelled round 0": (
+        {"round_0_from": "nowhere", "repel": 2.0, "repel_runs": ("nowhere",)},
+        "round 0 of this run is repelled",
+    ),
 }
 
 

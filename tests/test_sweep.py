@@ -92,7 +92,7 @@ def test_no_cluster_at_the_address(command):
         port = server.getsockname()[1]
     result = run(command(["--grid=seed=0,1"], f"--address=127.0.0.1:{port}"))
     assert result.returncode == 1
-    assert f"--address=127.0.0.1:{port}: there is no Ray cluster (" in result.stderr
+    assert f"--address=127.0.0.1:{port}: there is no Ray cluster that answers (" in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -154,3 +154,30 @@ def test_a_sweep_survives_kills_and_makes_the_bits_of_runs_done_alone(command, t
     assert again.returncode == 0
     assert "8 of 8 runs are finished" in again.stdout
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/my/**/*")} == before
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+@pytest.mark.parametrize("cluster", ["none", "ray"])
+def test_ctrl_c_stops_all_with_checkpoints_and_the_same_command_goes_on(command, tmp_path, cluster):
+    if cluster == "ray":
+        pytest.importorskip("ray")
+    lines = ["--epochs=150", "--jit_compile=off", "--grid=seed=0"]
+    study_command = command(lines, f"--cluster={cluster}")
+    sweep = subprocess.Popen(study_command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             text=True, start_new_session=True)  # fmt: skip
+    (point,) = grid.read("my.cfg").points
+    while not list(point.directory.glob("tensorboard/epochs/*")) and sweep.poll() is None:
+        time.sleep(0.01)
+    os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does
+    _, error = sweep.communicate()
+    assert sweep.returncode == 130, error
+    assert "Stopping 1 runs" in error
+    assert "Stopped by SIGINT. To resume: python -m tools.sweep --flagfile=my.cfg" in error
+    assert "stopped by SIGTERM" in (point.directory / "log.txt").read_text()
+    assert len(list(point.directory.glob("checkpoints/*"))) == 1
+    assert not list(tmp_path.glob("runs/my/.sweep_*"))
+    again = run(study_command)
+    assert again.returncode == 0, again.stderr
+    assert "round 0 continues at step" in (point.directory / "log.txt").read_text()
+    assert point.is_finished()

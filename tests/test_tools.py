@@ -1,15 +1,19 @@
 import functools
+import os
 import subprocess
 import sys
 
 import matplotlib.image
+import numpy as np
 import pytest
 
-from lottery_tf.benchmarks import steps, turns
+from lottery_tf.benchmarks import steps, sweep, turns
 from lottery_tf.config import command
+from lottery_tf.errors import InputError
 from lottery_tf.models.lenet import lenet
 from lottery_tf.output import figures
 from tests.conftest import ROOT
+from tests.made_runs import make_run
 
 
 def rows(*points):
@@ -140,3 +144,28 @@ def test_commands_are_documented():
     for tool in tools:
         assert f"python -m tools.{tool}" in documents, tool
     assert command.default_run_dir(["flags/lenet.cfg"], {"reset": "reinit"}) in readme
+
+
+def test_a_benchmark_of_sweeps_compares_all_runs_at_once_with_one(config, monkeypatch):
+    begun = []
+
+    def made(job):  # a run on all cores takes 1 s for an epoch, a pinned one 1.5 s
+        begun.append(job.cores)
+        flags = [part.removeprefix("--run_dir=") for part in job.command]
+        add = make_run(config(run_dir=flags[-1]), rounds=0)
+        rows = [{"train_seconds": seconds} for seconds in (9.0, *[1.0 + job.cores / 2] * 3)]
+        row = {"round": 0, "density": 1.0, "threshold": 0.1, "test_accuracy": 0.9}
+        arrays = {"a/kernel": np.ones((1, 1), np.float32)}
+        masks = {"a/kernel": np.ones((1, 1), bool)}
+        add.save_round(0, masks=masks, initial=arrays, final=arrays, history=rows, metrics=row)
+        return 0
+
+    monkeypatch.setattr(sweep, "attempt", made)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    rates = sweep.step_rates(config(), repeats=1)
+    steps = 1347 // 32
+    assert rates == {"one after another": [steps], "2 at once": [2 * steps / 1.5]}
+    assert begun == [0, 1, 1] * 2
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    with pytest.raises(InputError, match="two cores or more"):
+        sweep.step_rates(config(), repeats=1)

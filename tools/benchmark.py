@@ -1,12 +1,13 @@
-"""What a step costs beside plain Keras, masks in `fit`, streaming, repulsion, or distances.
+"""What a step costs beside plain Keras, masks in `fit`, streaming, repulsion, distances, or runs.
 
     python -m tools.benchmark --flagfile=flags/lenet.cfg
     python -m tools.benchmark --what=input --flagfile=flags/resnet50.cfg
     python -m tools.benchmark --what=repel --flagfile=flags/lenet_repel.cfg
     python -m tools.benchmark --what=distances
     python -m tools.benchmark --what=fit
+    python -m tools.benchmark --what=sweep --flagfile=flags/lenet.cfg --repeats=3
 
-Measures in one process, taking turns; run nothing beside it.
+Measures in one process (--what=sweep: in one for each run), taking turns; run nothing beside it.
 """
 
 import itertools
@@ -26,7 +27,7 @@ from lottery_tf.terminal import quiet
 from . import shared
 
 WHAT = flags.DEFINE_enum(
-    "what", "step", ("step", "input", "repel", "distances", "fit"), "What to measure."
+    "what", "step", ("step", "input", "repel", "distances", "fit", "sweep"), "What to measure."
 )
 STEPS = flags.DEFINE_integer(
     "steps",
@@ -67,6 +68,8 @@ def measure(config: Config) -> list[Row]:
         return all_distances()
     if WHAT.value == "fit":
         return fits()
+    if WHAT.value == "sweep":
+        return runs_at_once(config)
     directory = datasets.find(config)
     if WHAT.value == "input" and (directory.one_size or directory.pixels != "uint8"):
         raise InputError(
@@ -112,6 +115,12 @@ def all_distances() -> list[Row]:
     rows = report(times, unit="s", scale=1)
     print(f"Peak memory: {peak / 1e6:.0f} MB.")
     return rows
+
+
+def runs_at_once(config: Config) -> list[Row]:
+    from lottery_tf.benchmarks import sweep
+
+    return report(sweep.step_rates(config, repeats=REPEATS.value), unit="steps/s", scale=1)
 
 
 def fits() -> list[Row]:

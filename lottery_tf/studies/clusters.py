@@ -8,6 +8,8 @@ import logging
 import os
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,6 +18,7 @@ from lottery_tf.studies.attempts import Job, attempt
 
 Future = concurrent.futures.Future
 PROBE_SECONDS = 5.0
+ANSWER_SECONDS = 30.0
 INSTALL = "pip install 'lottery_tf[sweep]'"
 
 
@@ -99,22 +102,35 @@ def _connect(ray: Any, address: str) -> None:
         cores = len(os.sched_getaffinity(0))
         ray.init(address="local", num_cpus=cores, include_dashboard=False, **options)
         return
-    if match := re.fullmatch(r"(?:ray://)?\[?(.+?)\]?:(\d+)", address):
-        try:
-            with socket.create_connection((match[1], int(match[2])), PROBE_SECONDS):
-                pass
-        except (OSError, OverflowError) as error:
-            raise _no_cluster(address, error) from None
     try:
+        _ask(address)
         ray.init(address=address, **options)
     except Exception as error:  # ConnectionError, ValueError, RuntimeError and Ray's own
-        raise _no_cluster(address, error) from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"--address={address}: there is no Ray cluster that answers ({reason:.300}). Expected "
+            "host:port as ray start tells it, auto for the one that this machine is part of, or no "
+            "--address, to start one here."
+        ) from None
 
 
-def _no_cluster(address, error):
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(
-        f"--address={address}: there is no Ray cluster ({reason:.200}). Expected host:port as ray "
-        "start tells it, auto for the one that this machine is part of, or no --address, to start "
-        "one here."
-    )
+def _ask(address):
+    """Raises OSError if nothing, or no Ray cluster, answers at an address; ray.init takes minutes.
+
+    Ray's own command says why, as where it lacks the token that the cluster expects.
+    """
+    match = re.fullmatch(r"(ray://)?\[?(.+?)\]?:(\d+)", address)
+    if not match:
+        return
+    with socket.create_connection((match[2], int(match[3])), PROBE_SECONDS):
+        pass
+    if match[1]:  # a client's port, which the command does not know
+        return
+    command = [sys.executable, "-m", "ray.scripts.scripts", "status", f"--address={address}"]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise TimeoutError(f"no answer in {ANSWER_SECONDS:g} s") from None
+    if asked.returncode:
+        lines = asked.stderr.strip().splitlines() or [f"exit status {asked.returncode}"]
+        raise ConnectionError(lines[-1])

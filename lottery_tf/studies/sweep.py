@@ -96,7 +96,8 @@ def _job(study, point, cores, stop_file):
     return Job(
         command=point.command,
         directory=os.getcwd(),
-        environment=dict(os.environ),
+        # What is for Ray, as its token, is not for the runs.
+        environment={n: text for n, text in os.environ.items() if not n.startswith("RAY_")},
         run_dir=str(point.directory.absolute()),
         log=str(log_of(study, point).absolute()),
         cores=cores,

@@ -10,12 +10,18 @@ from lottery_tf.errors import InputError
 from lottery_tf.store import rewind_points
 from lottery_tf.store.rundir import RunDir, differences
 
-# What round 0, which is dense, starts from W_0 and is repelled from nothing, does not depend on.
+# What round 0, which is dense, starts from W_0 and is repelled from no round before, does not
+# depend on. (--repel_runs repels it; that is refused.)
 LATER = {f.name for flags in (PruningFlags, RepulsionFlags) for f in dataclasses.fields(flags)}
 
 
 def check_other_runs(config: Config) -> None:
     """Raises InputError if a run that a flag names is not one, or does not fit this one."""
+    if config.round_0_from and config.repel and config.repel_runs:
+        raise InputError(
+            "--round_0_from: round 0 of this run is repelled from --repel_runs, another run's is "
+            "not. Leave one of them out."
+        )
     for path in config.repel_runs:
         if not _of_same_network(config, "repel_runs", path).finished_rounds():
             raise InputError(f"--repel_runs={path}: expected a run with a finished round.")

@@ -1,0 +1,80 @@
+"""What pinning gains: runs at once, each on a core of its own, beside one that has them all."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import itertools
+import os
+import pathlib
+import statistics
+import tempfile
+
+from lottery_tf import datasets
+from lottery_tf.benchmarks.turns import take_turns
+from lottery_tf.errors import InputError
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.studies.attempts import Job, attempt
+
+EPOCHS = 8  # of each run; the first compiles, and is left out
+
+
+def step_rates(config, *, repeats):
+    """Training steps per second of all runs together, as tools.sweep makes them, in turns.
+
+    Args:
+        config: Config; of its training, EPOCHS of round 0 at a constant rate are run.
+        repeats: how often each way is measured, after one warm-up.
+
+    Returns:
+        {way: [steps per second of each repeat]}: "one after another", each on all cores, and
+        "<n> at once", each pinned to a core. Of each run it is that of its median epoch.
+
+    Raises:
+        InputError: there is one core alone, or a run fails.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if cores < 2:
+        raise InputError("--what=sweep expects two cores or more, to compare. Found: 1")
+    short = {"rounds": 1, "epochs": EPOCHS, "schedule": "constant", "warmup_epochs": 0.0}
+    config = dataclasses.replace(config, **short)
+    with tempfile.TemporaryDirectory() as aside:
+        place = pathlib.Path(aside)
+        (place / "flags.cfg").write_text(config.to_flags())
+        names = (f"run{number}" for number in itertools.count())
+        rate = functools.partial(_rate, config, place, names)
+        ways = {
+            "one after another": lambda: rate(1, pinned=0),
+            f"{cores} at once": lambda: rate(cores, pinned=1),
+        }
+        what = f"{EPOCHS} epochs of each run, {repeats} times"
+        return take_turns(ways, repeats=repeats, what=what)
+
+
+def _rate(config, place, names, runs, *, pinned):
+    """Steps per second of some new runs together, which go on at once."""
+    jobs = [_job(config, place, next(names), pinned) for _ in range(runs)]
+    with concurrent.futures.ThreadPoolExecutor(runs) as pool:
+        statuses = list(pool.map(attempt, jobs))
+    for job, status in zip(jobs, statuses, strict=True):
+        if status:
+            text = pathlib.Path(job.log).read_text(errors="replace").strip()
+            raise InputError(f"A run ended with exit status {status}: {text.splitlines()[-1]}")
+    steps = datasets.find(config).splits["train"].examples // config.batch_size
+    histories = [RunDir(job.run_dir).history(0)[1:] for job in jobs]
+    return sum(
+        steps / statistics.median(row["train_seconds"] for row in history) for history in histories
+    )
+
+
+def _job(config, place, name, pinned):
+    run_dir, data_dir = place / name, pathlib.Path(config.data_dir).absolute()
+    flags = (f"--flagfile={place / 'flags.cfg'}", f"--data_dir={data_dir}", f"--run_dir={run_dir}")
+    return Job(
+        command=("python", "-m", "lottery_tf.imp", *flags),
+        directory=os.getcwd(),
+        environment=dict(os.environ),
+        run_dir=str(run_dir),
+        log=str(place / f"{name}.log"),
+        cores=pinned,
+        stop_file=str(place / "stop"),
+    )
