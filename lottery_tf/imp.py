@@ -184,6 +184,7 @@ def lead(data: provenance.Fingerprint, config: Config, run: RunDir, engine: "Eng
                 f"are taken to be of the data as they are now: {provenance.in_words(data['train'])}"
             )
         devices = f"{engine.cluster.replicas} replicas on {engine.cluster.workers} workers"
+        devices += f", the chief with {environment.machine()}"
         about = environment.describe(environment.found())
         run.log(f"started at round {finished} of {config.rounds} with {devices}; {about}")
         for line in environment.record(run):

@@ -24,6 +24,7 @@ tf.config.set_logical_device_configuration(
 )
 
 from lottery_tf.config import Config  # noqa: E402
+from lottery_tf.output import svg  # noqa: E402
 from lottery_tf.store.rundir import RunDir  # noqa: E402
 from tests.synthetic import write_dataset  # noqa: E402
 
@@ -38,6 +39,12 @@ def loopback_only(monkeypatch):
         return resolve(host, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve_loopback)
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Figures are made, but not drawn, which takes most of the time of a page."""
+    monkeypatch.setattr(svg, "inline", lambda draw, **_: f"<svg><desc>{draw()}</desc></svg>")
 
 
 REAL_DATA = "LOTTERY_TF_RAW_DATA"

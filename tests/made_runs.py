@@ -19,6 +19,7 @@ def make_run(config, *, rounds=4, shapes=SHAPES, seed=0, reset="init", seconds=1
     run = RunDir(config.run_dir)
     run.path.mkdir(parents=True, exist_ok=True)
     files.write_text(run.path / "config.json", config.to_json())
+    files.write_text(run.path / "flags.cfg", config.to_flags())
     add_rounds(run, range(rounds), shapes=shapes, seed=seed, reset=reset, seconds=seconds)
     return run
 

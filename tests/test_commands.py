@@ -28,6 +28,11 @@ BEFORE = {
         TICKET,
         f"{TICKET} --reset=reinit",
         "python -m lottery_tf.imp --flagfile=flags/digits.cfg",
+        *(
+            f"{TICKET} --reset={reset} --run_dir="
+            f"runs/fig01_small/batch_size=128_warmup_epochs=0_reset={reset}_seed=0"
+            for reset in ("init", "reinit")
+        ),
     ],
     "docs/deploy.md": [TICKET],
     "docs/faq.md": [TICKET],

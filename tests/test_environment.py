@@ -68,3 +68,7 @@ def test_a_record_that_is_missing_or_damaged_is_written_anew(config, content):
     assert json.loads((run.path / "environment.json").read_text()) == environment.found()
     assert environment.record(run) == []
     assert set(os.listdir(run.path)) == {"environment.json"}
+
+
+def test_the_machine_is_told_in_words():
+    assert f"{os.cpu_count()} cores of " in environment.machine()

@@ -34,6 +34,7 @@ FLAGS = {
     "tools.prepare_data": {
         "dataset", "source", "raw_dir", "name", "image_key", "label_key", "skip_bad", "data_dir",
         "overwrite"},
+    "tools.report": {"run_dir", "runs", "out"},
     "tools.scaling": {
         "gpus", "batch_sizes", "gflop", "parameters", "tflops", "gpus_per_host", "inside_gbytes",
         "between_gbytes", "batch_norms", "inside_us", "between_us"},
@@ -44,7 +45,7 @@ FLAGS = {
         "retries", "dry_run"},
     "tools.thresholds": OUTPUT | {"other_run", "labels"},
 }  # fmt: skip
-WITHOUT_DEFAULT = {"raw_dir", "dataset", "out", "model", "info"}  # of what is asked for
+WITHOUT_DEFAULT = {"raw_dir", "dataset", "out", "model", "info", "runs"}  # of what is asked for
 PATHS = {"run_dir", "out_dir", "other_run", "data_dir", "raw_dir", "out", "csv", "repel_runs",
          "info", "inputs", "runs", "study"}  # fmt: skip
 

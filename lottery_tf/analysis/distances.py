@@ -52,7 +52,7 @@ def between_rounds(run: RunDir, other: RunDir | None = None, *, metric: str = "a
 def successive(run: RunDir, *, metric: str = "angular", cache: Cache | None = None) -> list[Row]:
     """Rows of {round, density, test_accuracy, to_previous, to_second_previous, to_init}."""
     values = with_initialization(*products_between(run, run, cache or Cache()), metric)
-    return _successive(run, values)
+    return successive_of(metrics_with(run, "test_accuracy"), values)
 
 
 def report_distances(
@@ -87,7 +87,7 @@ def report_distances(
     matrix = next(iter(values.values()))  # of replicates the mean is the first
     if not other:
         columns = {"to_previous": (f"{metrics[0]} to r - 1", "{:.3f}")}
-        return _successive(runs[0], matrix), SUCCESSIVE | columns
+        return successive_of(metrics_with(runs[0], "test_accuracy"), matrix), SUCCESSIVE | columns
     rows = [
         {"round": row["round"], "density": row["density"], "distance": matrix[i, i]}
         for i, row in enumerate(runs[0].metrics()[: min(matrix.shape)])
@@ -195,8 +195,9 @@ def _findings(run, other, metric, which, values, title):
         )
         for of_scale, scale in (("", (0.0, top)), ("_own_scale", _own_scale(values, not other)))
     }
+    rows = [] if other else successive_of(metrics_with(run, "test_accuracy"), values)
     curves = {
-        f"distances/{metric} {column}": [(r["round"], r[column]) for r in _successive(run, values)]
+        f"distances/{metric} {column}": [(r["round"], r[column]) for r in rows]
         for column in (() if other else ("to_previous", "to_init"))
     }
     return Findings(name, tables, pictures, curves)
@@ -209,12 +210,13 @@ def _own_scale(values, of_one_run):
     return (float(some.min()), float(some.max())) if some.size else (0.0, 1.0)
 
 
-def _successive(run, values):
-    rows = []
-    for metrics in metrics_with(run, "test_accuracy")[: len(values) - 1]:
+def successive_of(rows: list[Row], values: Array) -> list[Row]:
+    """The rows of `successive`, from a run's rows of metrics.csv and a matrix with init last."""
+    found = []
+    for metrics in rows[: len(values) - 1]:
         round = metrics["round"]
         row = {name: metrics[name] for name in ("round", "density", "test_accuracy")}
         row["to_previous"] = float(values[round, round - 1]) if round else nan
         row["to_second_previous"] = float(values[round, round - 2]) if round > 1 else nan
-        rows.append(row | {"to_init": float(values[round, -1])})
-    return rows
+        found.append(row | {"to_init": float(values[round, -1])})
+    return found

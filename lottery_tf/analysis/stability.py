@@ -36,6 +36,7 @@ from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 
 USUAL_ROUNDS = (10,)
+RESETS = ("init", "rewind")  # by which all rounds start from the weights of round 0
 MASKS = ("ticket", "random")
 MEASURES = ("pruning", "data order")
 BY = ("round", "mask", "measure")
@@ -113,7 +114,7 @@ def _fits(rows):
 
 def check_resets(run: RunDir) -> None:
     """Raises InputError if not all rounds of a run start from the weights of round 0."""
-    if run.config()["reset"] not in ("init", "rewind"):
+    if run.config()["reset"] not in RESETS:
         raise InputError(
             f"{run.path}: expected a run that resets to round 0 (--reset=init). Of a reinit "
             "the initial weights that were pruned are not stored."

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
+import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -195,7 +196,9 @@ def layers(rows: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, bo
         columns: {column: (label in percent, whether it is logarithmic)}, parts of one.
     """
     figure, all_axes = side_by_side(len(columns), 5.2 * len(columns) + 1.5, 4.5)
-    colours = matplotlib.colormaps["viridis"](np.linspace(0, 0.85, max(len(rows), 2)))
+    # Of many the order tells, by colours that neither a white nor a dark page hides.
+    many = matplotlib.colormaps["viridis"](np.linspace(0.3, 0.85, max(len(rows), 2)))
+    colours = COLOURS if len(rows) < len(COLOURS) else many
     for axes, (column, (what, logarithmic)) in zip(all_axes, columns.items(), strict=True):
         for colour, (layer, points) in zip(colours, rows.items(), strict=False):
             values = [point[column] for point in points]
@@ -210,4 +213,18 @@ def layers(rows: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, bo
         fontsize=7, ncols=1 + len(rows) // 24, loc="center left", bbox_to_anchor=(1, 0.5)
     )
     figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def heat_maps(panels: Mapping[str, np.ndarray], *, what: str) -> Figure:
+    """Images of counts side by side, each from 0 to its largest: {title: (height, width)}."""
+    figure, all_axes = side_by_side(len(panels), 2.5 * len(panels), 2.4)
+    for axes, (title, counts) in zip(all_axes, panels.items(), strict=True):
+        image = axes.imshow(counts, cmap="viridis", vmin=0, vmax=max(counts.max(), 1))
+        axes.set_axis_off()
+        axes.set_title(title)
+        colours = figure.colorbar(image, ax=axes, shrink=0.75)
+        colours.locator = matplotlib.ticker.MaxNLocator(4, integer=True)
+        colours.update_ticks()
+    colours.set_label(what)
     return figure

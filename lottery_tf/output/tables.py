@@ -9,14 +9,20 @@ from lottery_tf.output import Columns, Row
 
 def show(rows: Sequence[Row], columns: Columns) -> None:
     """Prints rows; columns that no row has are left out, NaN is empty."""
-    columns = {c: about for c, about in columns.items() if any(c in row for row in rows)}
-    lines = [[title for title, _ in columns.values()]]
-    for row in rows:
-        cells = ((row[c], form) for c, (_, form) in columns.items())
-        lines.append([form.format(value) if value == value else "" for value, form in cells])
+    lines = cells(rows, columns)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)))
+
+
+def cells(rows: Sequence[Row], columns: Columns) -> list[list[str]]:
+    """The titles, and the formatted cells of each row; columns as `show` takes them."""
+    columns = {c: about for c, about in columns.items() if any(c in row for row in rows)}
+    lines = [[title for title, _ in columns.values()]]
+    for row in rows:
+        values = ((row[c], form) for c, (_, form) in columns.items())
+        lines.append([form.format(value) if value == value else "" for value, form in values])
+    return lines
 
 
 def show_written(paths: Iterable[pathlib.Path]) -> None:
@@ -25,10 +31,14 @@ def show_written(paths: Iterable[pathlib.Path]) -> None:
     for path in dict.fromkeys(paths):
         of, name = (path, "TensorBoard's page") if path.is_dir() else (path.parent, path.name)
         names.setdefault(of, []).append(name)
-    here = pathlib.Path.cwd()
     for directory, of_directory in names.items():
-        below = directory.relative_to(here) if directory.is_relative_to(here) else directory
-        print(f"Wrote into {below}: {', '.join(of_directory)}")
+        print(f"Wrote into {below_here(directory)}: {', '.join(of_directory)}")
+
+
+def below_here(path: pathlib.Path) -> pathlib.Path:
+    """A path as it is called from the current directory, if it lies below that."""
+    here = pathlib.Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def show_options(options: Mapping[str, Any]) -> None:

@@ -180,9 +180,10 @@ class RunDir:
 
     def metrics(self) -> list[Row]:
         """One {column: number} per finished round."""
-        return [self._metrics_of(round) for round in range(self.finished_rounds())]
+        return [self.metrics_of(round) for round in range(self.finished_rounds())]
 
-    def _metrics_of(self, round):
+    def metrics_of(self, round: int) -> Row:
+        """The row of a finished round."""
         return self._parse(round, METRICS, lambda content: contents.parse_metrics(content, round))
 
     def _load(self, round, name):

@@ -74,7 +74,7 @@ class Bars:
         seconds = self.pace.seconds_left([s.point for s in states if s.is_open or s.future])
         left = "?" if seconds is None else tqdm.format_interval(seconds / max(1, self.slots()))
         finished = sum(state.finished for state in states)
-        self.whole.set_postfix_str(f" {finished} of {len(states)} runs, about {left} left", False)
+        self.whole.set_postfix_str(f"{finished} of {len(states)} runs, about {left} left", False)
         self.whole.n = done
         self.whole.refresh()
         running = [state.point for state in states if state.future][:MOST_BARS]

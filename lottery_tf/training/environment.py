@@ -34,6 +34,19 @@ def found() -> dict[str, str]:
     return versions | {name: os.environ[name] for name in names if name not in SETTLED}
 
 
+def machine() -> str:
+    """The processors and GPUs of this machine, in words."""
+    try:
+        with open("/proc/cpuinfo", errors="replace") as file:
+            models = re.findall(r"^model name\s*: *(.*)$", file.read(), re.MULTILINE)
+    except OSError:  # not Linux
+        models = []
+    words = f"{os.cpu_count()} cores of {(models or [platform.processor() or 'unknown'])[0]}"
+    gpus = tf.config.list_physical_devices("GPU")
+    names = [tf.config.experimental.get_device_details(gpu).get("device_name", "?") for gpu in gpus]
+    return ", ".join([words, *names])
+
+
 def describe(environment: dict[str, str]) -> str:
     """All of it in one line."""
     return ", ".join(

@@ -1,0 +1,63 @@
+"""Which inputs a first dense layer still looks at. NumPy only."""
+
+import math
+import re
+from collections.abc import Mapping
+
+from lottery_tf.method import Array, Masks
+from lottery_tf.store import provenance
+from lottery_tf.store.rundir import RunDir
+
+
+def weights_per_pixel(masks: Masks, shape: tuple[int, int, int]) -> Array:
+    """The surviving weights of the first layer at each pixel, all channels together.
+
+    Args:
+        masks: {kernel path: bool array}; the first is of a dense layer on flattened images.
+        shape: height, width and channels of the images.
+
+    Returns:
+        (height, width) counts.
+    """
+    first = next(iter(masks.values()))  # (height * width * channels, units)
+    return first.sum(1).reshape(shape).sum(2)
+
+
+def image_shape(run: RunDir, kernels: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int] | None:
+    """Height, width and channels of the images that a first dense layer sees; None without such.
+
+    data.json tells them; a run of a version without it has square images, gray or of 3 colours.
+
+    Args:
+        run: its directory.
+        kernels: {path: shape} in the order of the network.
+
+    Raises:
+        InputError: data.json is damaged.
+    """
+    inputs, *others = next(iter(kernels.values()))
+    if len(others) != 1:
+        return None  # a convolution
+    found = provenance.recorded(run.path)
+    if found is None:
+        sides = {channels: math.isqrt(inputs // channels) for channels in (1, 3)}
+        candidates = [(side, side, channels) for channels, side in sides.items()]
+    else:
+        sizes = re.findall(r"(\d+) x (\d+) x (\d+)", str(found.get("image")))
+        candidates = [(int(height), int(width), int(channels)) for height, width, channels in sizes]
+    return next((shape for shape in candidates if math.prod(shape) == inputs), None)
+
+
+def of_rounds(run: RunDir, rounds: list[int]) -> dict[int, Array]:
+    """{round: what `weights_per_pixel` gives}; nothing of a network without such a layer.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    maps: dict[int, Array] = {}
+    for round in rounds:
+        masks = run.masks(round)
+        shape = image_shape(run, {path: mask.shape for path, mask in masks.items()})
+        if shape:
+            maps[round] = weights_per_pixel(masks, shape)
+    return maps

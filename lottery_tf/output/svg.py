@@ -1,0 +1,65 @@
+"""Figures inside an HTML page: SVG in the page's colours, that needs nothing from outside."""
+
+import html
+import io
+import re
+from collections.abc import Callable
+
+import matplotlib
+from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
+
+INK = "#123456"  # stands for the colour of the page's text
+DOTS_PER_INCH = 96  # of CSS
+STYLE = {
+    "axes.edgecolor": INK,
+    "axes.facecolor": "none",
+    "axes.labelcolor": INK,
+    "figure.facecolor": "none",
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # letters stay letters, in the page's font
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+# What inside a page is of no use, has a meaning for all of it, or must be there once alone.
+USELESS = re.compile(
+    r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->"
+    r'|(?<=<g) id="[^"]*"',
+    re.DOTALL,
+)
+
+
+def inline(draw: Callable[[], Figure], *, label: str,
+           size: tuple[float, float] | None = None) -> str:  # fmt: skip
+    """The <svg> element of a figure, for a page with class "chart" in its style.
+
+    Args:
+        draw: makes the figure.
+        label: what it shows, for those who do not see it; of one page, each has its own.
+        size: width and height in inches; by default the figure's.
+    """
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": label}):
+        figure = draw()
+        if size:
+            figure.set_size_inches(*size)
+        for mesh in figure.findobj(QuadMesh):  # the scale of colours: 256 paths else
+            mesh.set_rasterized(True)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", dpi=DOTS_PER_INCH, transparent=True)
+    text = file.getvalue()
+    text = USELESS.sub("", text[text.index("<svg") :])
+    text = re.sub(r'(?<= )(d|x|y)="[^"]*"', _shorten, text)
+    text = text.replace(INK, "currentColor")
+    width = round(figure.get_figwidth() * DOTS_PER_INCH)
+    (view,) = re.findall(r'viewBox="[^"]*"', text[: text.index(">")])
+    start = f'<svg class="chart" role="img" aria-label="{html.escape(label)}" width="{width}"'
+    return f"{start} {view}" + text[text.index(">") :].strip()
+
+
+def _shorten(match):
+    """Two digits of the coordinates of an attribute are enough."""
+    return re.sub(r"(\.\d\d)\d+", r"\1", match[0])

@@ -1,0 +1,148 @@
+"""The runs of a study: what varies between them, which are replicates, and what each came to."""
+
+import dataclasses
+import math
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+
+from lottery_tf.analysis import replicates
+from lottery_tf.config.fields import format_value
+from lottery_tf.errors import InputError
+from lottery_tf.output import Row
+from lottery_tf.studies import relations, verdicts
+from lottery_tf.studies.blocks import Section
+from lottery_tf.studies.reading import SEEDS, Reading, differing_flags, is_run, read
+from lottery_tf.studies.weights import DENSITIES, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs that differ in seeds alone.
+
+    Args:
+        flags: {flag that varies in the study: value}.
+        readings: the runs that have a finished round.
+        rows: their means over rounds, as metrics.csv has them.
+    """
+
+    flags: dict[str, str]
+    readings: list[Reading]
+    rows: list[Row]
+
+    @property
+    def label(self) -> str:
+        """The flags that vary, in words."""
+        return label(self.flags)
+
+
+def find(directory: str | os.PathLike, *, keep: bool) -> list[Reading]:
+    """The runs in a directory, in the order of their names; numbers in these count as such.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = pathlib.Path(directory)
+    if not path.is_dir():
+        raise InputError(f"--runs={directory}: expected a directory of runs.")
+
+    def by_numbers(path):
+        return [(not part.isdigit(), int(part) if part.isdigit() else 0, part)
+                for part in re.split(r"(\d+)", path.name)]  # fmt: skip
+
+    there = sorted((p for p in path.iterdir() if p.is_dir() and is_run(p)), key=by_numbers)
+    if not there:
+        raise InputError(
+            f"--runs={directory} has no run in it: expected directories with a config.json. Of "
+            "one run alone ask by --run_dir."
+        )
+    return [read(run, keep=keep) for run in there]
+
+
+def varying(readings: Sequence[Reading]) -> list[str]:
+    """The flags that vary in a study, but for the seeds."""
+    return [name for name in differing_flags(readings) if name not in SEEDS]
+
+
+def groups(readings: Sequence[Reading]) -> list[Group]:
+    """The runs with finished rounds, those together that differ in seeds alone."""
+    names = varying(readings)
+    found: dict[tuple[str, ...], list[Reading]] = {}
+    for reading in readings:
+        if reading.config and reading.rows:
+            key = tuple(format_value(reading.config.get(name, "")) for name in names)
+            found.setdefault(key, []).append(reading)
+    return [
+        Group(dict(zip(names, key, strict=True)), of_key, _mean_rows(of_key))
+        for key, of_key in found.items()
+    ]
+
+
+def _mean_rows(readings):
+    if len(readings) == 1:
+        return readings[0].rows
+    return replicates.over_runs([reading.rows for reading in readings], ("round",))
+
+
+def panels(found: Sequence[Group]) -> dict[str, list[Group]]:
+    """{what is common: groups} to be drawn together: those that differ in one flag alone.
+
+    That flag is --reset if it varies, as ticket and reinit are to be compared, or else the last.
+    """
+    outer: dict[str, list[Group]] = {}
+    for group in found:
+        inner = inner_flag(list(group.flags))
+        others = {name: value for name, value in group.flags.items() if name != inner}
+        outer.setdefault(label(others), []).append(group)
+    return outer
+
+
+def inner_flag(names: Sequence[str]) -> str:
+    """The flag, of those that vary, whose values are drawn together; "" if none varies."""
+    return "reset" if "reset" in names else next(reversed(names), "")
+
+
+def label(flags: dict[str, str]) -> str:
+    """Flags and values in words."""
+    return ", ".join(f"{name}={value}" for name, value in flags.items())
+
+
+def titles(readings: Iterable[Reading]) -> dict[str, str]:
+    """{target density: title} of columns of accuracies, with the density if all have the same."""
+    found: dict[str, str] = {}
+    for target in DENSITIES:
+        near = [row["density"] for r in readings if (row := nearest(r.rows, target))]
+        if near and max(near) - min(near) < 1e-4:
+            found[str(target)] = f"acc at {near[0]:.2%}"
+        elif near:
+            found[str(target)] = f"acc near {100 * target:g}%"
+    return found
+
+
+def results(reading: Reading, section: Section) -> Row:
+    """What a run came to: numbers, NaN where something is not measured; Problems go to a section.
+
+    Returns:
+        {target density: test accuracy, …, matching, mean_distance, largest_barrier}: `matching` is
+        the sparsest density that matches.
+    """
+    found: dict[str, float] = {}
+    for target in DENSITIES:
+        row = nearest(reading.rows, target)
+        found[str(target)] = row["test_accuracy"] if row else math.nan
+    matrix = None
+    if len(reading.rows) > 1:
+        matrix = section.attempt(relations.distance_matrix, reading)
+    steps = [] if matrix is None else [matrix[r, r - 1] for r in range(1, len(matrix) - 1)]
+    tables = section.attempt(reading.tables, "barriers") or {}
+    barriers = [
+        row.get("error_barrier", math.nan)
+        for row in tables.get("", [])
+        if row.get("to_round") == row.get("from_round", math.nan) + 1
+    ]
+    return found | {
+        "matching": verdicts.sparsest_match(reading.rows),
+        "mean_distance": float(sum(steps) / len(steps)) if steps else math.nan,
+        "largest_barrier": max(barriers, default=math.nan),
+    }

@@ -1,0 +1,214 @@
+"""Sections of a report with measures between networks: distances, barriers, instability, stability.
+
+Distances are measured; of what needs training or evaluation the tools' CSV files are read.
+"""
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+
+import numpy as np
+
+from lottery_tf.analysis import barriers as of_barriers
+from lottery_tf.analysis import distances, instability, replicates, stability
+from lottery_tf.method import Array
+from lottery_tf.output import Row, figures, tables
+from lottery_tf.store import files
+from lottery_tf.studies import verdicts
+from lottery_tf.studies.blocks import Command, Problem, Section, Text
+from lottery_tf.studies.reading import Reading
+
+SIZE = (5.0, 3.4)  # inches: of a phone's width it leaves letters readable
+Readings = Sequence[Reading]
+DISTANCES = {
+    "round": ("round", "{:d}"),
+    "density": ("density", "{:.2%}"),
+    "to_previous": ("to r - 1", "{:.3f}"),
+    "to_second_previous": ("to r - 2", "{:.3f}"),
+    "to_init": ("to init", "{:.3f}"),
+}
+
+
+def distance_matrix(reading: Reading) -> Array:
+    """The angular distances of all rounds of a run, with the initialization last.
+
+    Raises:
+        InputError: it has one round alone, or a file is damaged.
+    """
+    return distances.matrices(reading.run, None, ["angular"], reading.cache("distances"))["angular"]
+
+
+def of_distances(readings: Readings) -> Section:
+    """Are the rounds the same solution? With the Verdict "Similar"."""
+    section = Section("Distances between rounds")
+    found = []
+    if min(len(reading.rows) for reading in readings) < 2:
+        section.blocks.append(Text("There is one round alone: nothing to compare yet."))
+    else:
+        found = [section.attempt(distance_matrix, reading) for reading in readings]
+    matrices = [matrix for matrix in found if matrix is not None]
+    rows = []
+    if matrices:
+        first = next(r for r, matrix in zip(readings, found, strict=True) if matrix is not None)
+        mean = replicates.over_matrices(matrices, init=True)["mean"]
+        rows = distances.successive_of(first.rows, mean)
+        _draw_distances(section, first, mean, rows)
+        section.add_table(rows, DISTANCES)
+    section.verdicts.append(verdicts.similar(rows))
+    return section
+
+
+def _draw_distances(section, reading, matrix, rows):
+    off_diagonal = matrix[~np.eye(len(matrix), dtype=bool)]
+    scale = float(off_diagonal.min()), float(max(off_diagonal.max(), 1))
+    section.draw(
+        "Angular distance between all rounds, by their density, and to the initialization: 1 is 90 "
+        "degrees",
+        lambda: figures.matrix(
+            matrix, reading.run, None, what="angular distance", title="", scale=scale, init=True
+        ),
+        size=(4.8, 4.0),
+    )
+    curves = {
+        label: (rows, column)
+        for column, label in (("to_previous", "to the round before"), ("to_init", "to the start"))
+    }
+    line = (verdicts.SIMILAR, f"similar below {verdicts.SIMILAR:g}")
+    section.draw(
+        "Angular distance of each round to the one before it, and to where it started",
+        lambda: figures.against_density(curves, what="angular distance", line=line),
+        size=SIZE,
+    )
+
+
+def of_barrier(readings: Readings) -> Section:
+    """Are successive rounds in one valley? With the Verdict "Connected"."""
+    section = Section("Error barriers")
+    columns = {name: about for name, about in of_barriers.COLUMNS.items() if name != "state"}
+    need = (*of_barriers.BY, "density", "error_barrier", "collapsed")
+    found = _read_tables(section, readings, "barriers", of_barriers.BY, need)
+    rows = found.get("", next(iter(found.values()), []))
+    last = readings[0].rows[-1]["round"] if readings[0].rows else 0
+    if rows and (unknown := range(max(row["to_round"] for row in rows) + 1, last + 1)):
+        what = f"The barriers of {verdicts.in_words(unknown)} are not measured yet:"
+        section.blocks.append(Command(what, tool_command("barriers", readings)))
+    if rows:
+        paths = [row for row in rows if row["to_round"] == row["from_round"] + 1]
+        line = (verdicts.CONNECTED, f"connected below {verdicts.CONNECTED:.0%}")
+        if paths:
+            _draw(section, "Error barrier between successive rounds", "error barrier (points of %)",
+                  {"above the mean of the ends": (paths, "error_barrier")}, line)  # fmt: skip
+        section.blocks.append(Text(f"On {_options(rows)}; above the mean of the ends."))
+        section.add_table(rows, columns)
+    section.verdicts.append(_with_command(verdicts.connected(rows), "barriers", readings))
+    return section
+
+
+def of_instability(readings: Readings) -> Section:
+    """Does SGD noise decide where training ends? With a Verdict "Stable" for each start."""
+    section = Section("Instability to SGD noise")
+    need = (*instability.BY, "density", "instability", "collapsed")
+    found = _read_tables(section, readings, "instability", instability.BY, need)
+    for rows in found.values():
+        start = rows[0]["start"]
+        line = (instability.STABLE, f"stable below {instability.STABLE:.0%}")
+        _draw(section, f"Instability of trainings from {start}", "instability (points of %)",
+              {f"from {start}": (rows, "instability")}, line)  # fmt: skip
+        section.blocks.append(Text(f"From {start}, on {_options(rows)}."))
+        section.add_table(rows, instability.COLUMNS)
+        section.verdicts.append(verdicts.stable(rows))
+    if not found:
+        section.verdicts.append(_with_command(verdicts.stable([]), "instability", readings))
+    return section
+
+
+def of_stability(readings: Readings) -> Section:
+    """Do tickets end nearer to the dense network than random masks? With its Verdict."""
+    section = Section("Stability to pruning and to data order")
+    if other := [r.name for r in readings if r.config.get("reset", "init") not in stability.RESETS]:
+        words = f"Not defined: not all rounds of {', '.join(other)} start from round 0."
+        section.blocks.append(Text(words))
+        section.verdicts.append(dataclasses.replace(verdicts.nearer_than_random([]), words=words))
+        return section
+    need = (*stability.BY, "density", *stability.DISTANCES, "test_accuracy")
+    found = _read_tables(section, readings, "stability", stability.BY, need)
+    for rows in found.values():
+        section.add_table(rows, stability.COLUMNS)
+        section.verdicts.append(verdicts.nearer_than_random(rows))
+    if not found:
+        verdict = verdicts.nearer_than_random([])
+        section.verdicts.append(_with_command(verdict, "stability", readings))
+    return section
+
+
+def _read_tables(section, readings, name, by, need):
+    """{end of a file's name: rows, means over the runs that have them} of a tool's CSV files."""
+    if any(reading.own_fit for reading in readings):
+        section.blocks.append(
+            Text("Not measured: the network and the data of this run are of your own code.")
+        )
+        return {}
+    found: dict[str, list[list[Row]]] = {}
+    for reading in readings:
+        for end, rows in (section.attempt(reading.tables, name) or {}).items():
+            file = reading.run.path / "analysis" / f"{name}{end}.csv"
+            if not rows or any(column not in row for row in rows for column in need):
+                section.blocks.append(Problem(f"{file} lacks rows or columns. Measure again."))
+                continue
+            _tell_age(section, reading, file, rows)
+            found.setdefault(end, []).append(rows)
+    if (measured := max(map(len, found.values()), default=0)) < len(readings):
+        of = f"Measured of {measured} of {len(readings)} runs:" if measured else "Not measured:"
+        section.blocks.append(Command(of, tool_command(name, readings)))
+    return {end: _means(of_runs, by) for end, of_runs in found.items()}
+
+
+def _means(of_runs, by):
+    """Rows of the means of several tables; those of a table whose rows are none, as they are."""
+    rows = [row for of_run in of_runs for row in of_run]
+    if len(replicates.group(rows, by)) == len(rows):
+        return rows
+    return replicates.means(rows, by, of=len(of_runs))
+
+
+def _tell_age(section, reading, path, rows):
+    """Says which rounds are newer than what was measured of them, or not measured at all."""
+    measured = {row.get("to_round", row.get("round")) for row in rows}
+    newer = [
+        round
+        for round in measured
+        if (sums := reading.run.round_path(round) / files.SUMS).exists()
+        and sums.stat().st_mtime > path.stat().st_mtime
+    ]
+    if newer:
+        section.blocks.append(
+            Text(f"{path.name} is older than {verdicts.in_words(newer)}: measure again, unless "
+                 "files were only copied.")
+        )  # fmt: skip
+
+
+def tool_command(name: str, readings: Readings) -> str:
+    """The command of a tool on some runs."""
+    paths = ",".join(str(tables.below_here(reading.run.path)) for reading in readings)
+    return f"python -m tools.{name} --run_dir={shlex.quote(paths)}"
+
+
+def _with_command(verdict, name, readings):
+    """A Verdict, and where it is not known the command of the tool that finds out."""
+    if verdict.answer != verdicts.UNKNOWN or any(reading.own_fit for reading in readings):
+        return verdict
+    return dataclasses.replace(verdict, command=tool_command(name, readings))
+
+
+def _options(rows):
+    """On which examples rows were measured, and with which statistics of BatchNorm."""
+    row = rows[0]
+    return f"the {row['split']} split, BatchNorm statistics: {row['bn_stats']}"
+
+
+def _draw(section, caption, what, curves, line):
+    section.draw(
+        caption,
+        lambda: figures.against_density(curves, what=what, percent=True, line=line),
+        size=SIZE,
+    )

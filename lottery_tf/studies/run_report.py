@@ -1,0 +1,202 @@
+"""The report of a run, or of several as replicates."""
+
+import pathlib
+import shlex
+from collections.abc import Iterable
+
+from lottery_tf.analysis import replicates
+from lottery_tf.analysis.runs import check_same_experiment
+from lottery_tf.config.fields import format_value
+from lottery_tf.errors import InputError
+from lottery_tf.output import Columns, Row, figures, tables
+from lottery_tf.studies import pages, relations, verdicts, weights
+from lottery_tf.studies.blocks import Command, Facts, Link, Links, Problem, Section, Table, Text
+from lottery_tf.studies.reading import FINISHED, SEEDS, Reading, differing_flags, read
+from lottery_tf.studies.relations import SIZE, Readings
+
+ROUNDS: Columns = {
+    "round": ("round", "{:d}"),
+    "density": ("density", "{:.2%}"),
+    "remaining": ("weights", "{:,.0f}"),
+    "train_accuracy": ("train acc", "{:.2%}"),
+    "test_accuracy": ("test acc", "{:.2%}"),
+    "test_accuracy_min": ("min", "{:.2%}"),
+    "test_accuracy_max": ("max", "{:.2%}"),
+    "test_loss": ("test loss", "{:.4f}"),
+    "threshold": ("threshold", "{:.5f}"),
+    "seconds": ("seconds", "{:.1f}"),
+}
+FILES = ("config.json", "flags.cfg", "data.json", "environment.json", "log.txt", "metrics.csv")
+
+
+def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, Section]:
+    """Writes the page of a run, or of several as replicates.
+
+    Args:
+        paths: of the runs.
+        out: the file; by default analysis/report.html of the first run. Given, the runs stay as
+            they are, and what is measured is not kept.
+
+    Returns:
+        (the file, the section with the verdicts).
+
+    Raises:
+        InputError: there is no run, or the runs are of different models or datasets.
+    """
+    readings = [read(path, keep=not out) for path in paths]
+    if not readings:
+        raise InputError("--run_dir: expected one run or several, with commas. Received none.")
+    if known := [reading.run for reading in readings if reading.config]:
+        check_same_experiment(known)
+    if not any(reading.rows for reading in readings):
+        found = " ".join(problem for reading in readings for problem in reading.problems)
+        raise InputError(f"{readings[0].run.path} has no finished round. {found}".strip())
+    with_rounds = [reading for reading in readings if reading.rows]
+    path = pathlib.Path(out) if out else readings[0].run.path / "analysis" / "report.html"
+    if not out:
+        path.parent.mkdir(exist_ok=True)
+    pages.check(path)
+    sections = _sections(readings, with_rounds, path)
+    title = readings[0].name if len(readings) == 1 else f"{len(readings)} runs as replicates"
+    pages.write(path, title, sections)
+    return path, sections[0]
+
+
+def _sections(readings, with_rounds, path):
+    rows = mean_rows(with_rounds)
+    of_measures = [
+        relations.of_distances(with_rounds),
+        relations.of_barrier(with_rounds),
+        relations.of_instability(with_rounds),
+        relations.of_stability(with_rounds),
+        weights.of_histograms(with_rounds),
+        weights.of_layers(with_rounds),
+        weights.of_pixels(with_rounds),
+    ]
+    accuracy = of_accuracy(rows, len(with_rounds))
+    last = [of_rounds(with_rounds, rows), of_files(readings, path.parent)]
+    sections = [what_ran(readings), accuracy, *filter(None, of_measures), *last]
+    verdict = Section("Verdict", verdicts=[v for section in sections for v in section.verdicts])
+    return [verdict, *sections]
+
+
+def mean_rows(readings: Readings) -> list[Row]:
+    """The rounds' rows of a run; of several their means, with min and max."""
+    if len(readings) == 1:
+        return readings[0].rows
+    return replicates.over_runs([reading.rows for reading in readings], ("round",))
+
+
+def what_ran(readings: Readings) -> Section:
+    """Model, data, flags, versions, machine and time."""
+    section, first = Section("What ran"), readings[0]
+    for reading in readings:
+        section.blocks += [Problem(problem) for problem in reading.problems]
+    if other := [name for name in differing_flags(readings) if name not in SEEDS]:
+        names = ", ".join(f"--{name}" for name in other)
+        section.blocks.append(
+            Problem(f"These runs are averaged, though they differ in more than seeds: {names}.")
+        )
+    section.blocks.append(Facts(_facts(readings)))
+    for reading in readings:
+        section.blocks += to_go_on(reading)
+    section.blocks.append(Text("Flags that are not the defaults:"))
+    rows: list[list[str | Link]] = [
+        [f"--{name}", format_value(value), format_value("" if default is None else default)]
+        for name, (value, default) in first.changed_flags().items()
+    ]
+    section.blocks.append(Table(["flag", "value", "default"], rows))
+    notes = [line for reading in readings for line in reading.log if _is_note(line)]
+    section.blocks += [Text(f"log.txt: {line}") for line in notes]
+    return section
+
+
+def _facts(readings):
+    first = readings[0]
+    facts = [
+        ("runs", ", ".join(reading.name for reading in readings)),
+        ("model", str(first.config.get("model", "unknown"))),
+        ("dataset", str(first.config.get("dataset", "unknown"))),
+        ("seeds", ", ".join(str(reading.config.get("seed", "?")) for reading in readings)),
+        ("rounds", ", ".join(_progress(reading) for reading in readings)),
+        ("time", ", ".join(f"{reading.seconds / 60:.1f} minutes" for reading in readings)),
+        *first.environment().items(),
+    ]
+    starts = [line for line in first.log if " started at round " in line]
+    facts += [("log", start.partition(";")[0]) for start in starts]
+    try:
+        facts += [(f"data: {name}", words) for name, words in first.data()]
+    except InputError as error:
+        facts.append(("data.json", str(error)))
+    return facts
+
+
+def _progress(reading):
+    return f"{len(reading.rows)} of {reading.config.get('rounds', '?')} ({reading.state})"
+
+
+def to_go_on(reading: Reading) -> list[Command]:
+    """The command that goes on with a run, where it is not finished and has its flag file."""
+    path = tables.below_here(reading.run.path)
+    if reading.state == FINISHED or not reading.config or not (path / "flags.cfg").exists():
+        return []
+    flags = [f"--flagfile={path / 'flags.cfg'}", f"--run_dir={path}"]
+    flags.append(f"--data_dir={reading.config['data_dir']}")
+    return [Command("To go on:", " ".join(["python -m lottery_tf.imp", *map(shlex.quote, flags)]))]
+
+
+def _is_note(line):
+    """Whether a line of log.txt tells of more than that a run started, stopped or finished."""
+    return any(words in line for words in (" collapsed: ", " was ", "The run ends"))
+
+
+def of_accuracy(rows: list[Row], count: int) -> Section:
+    """Test accuracy and threshold against density, with the Verdict "Matching"."""
+    section = Section("Accuracy and threshold", verdicts=[verdicts.matching(rows)])
+    label = "test" if count == 1 else f"test, mean of {count} runs, min and max"
+    curves = {label: (rows, "test_accuracy")}
+    if all("train_accuracy" in row for row in rows):
+        curves["training"] = (rows, "train_accuracy")
+    line = None
+    if rows and rows[0]["density"] == 1:
+        line = (rows[0]["test_accuracy"] - verdicts.MATCHING, "matching: at least this")
+    section.draw(
+        "Accuracy against density",
+        lambda: figures.against_density(curves, what="accuracy (%)", percent=True, line=line),
+        size=SIZE,
+    )
+    section.draw(
+        "Pruning threshold: the largest |w| that was pruned after the round",
+        lambda: figures.against_density({"threshold": (rows, "threshold")}, what="|w|"),
+        size=SIZE,
+    )
+    return section
+
+
+def of_rounds(readings: Readings, rows: list[Row]) -> Section:
+    """The table of rounds, and which have collapsed."""
+    section = Section("Rounds")
+    if len(readings) > 1:
+        section.blocks.append(Text(f"Means of {len(readings)} runs."))
+    columns = {name: about for name, about in ROUNDS.items() if all(name in row for row in rows)}
+    section.add_table(rows, columns)
+    for reading in readings:
+        notes = [(row["round"], row["collapse"]) for row in reading.rows
+                 if isinstance(row.get("collapse"), str)]  # fmt: skip
+        section.blocks += [
+            Text(f"Round {round} of {reading.name} collapsed: {words}.") for round, words in notes
+        ]
+    return section
+
+
+def of_files(readings: Readings, start: pathlib.Path) -> Section:
+    """Links to the files of runs, from a directory."""
+    section = Section("Files")
+    for reading in readings:
+        path = reading.run.path
+        found = [path / name for name in FILES if (path / name).exists()]
+        found += sorted(path.glob("round_[0-9]*"))
+        found += sorted(p for p in (path / "analysis").glob("*.*") if p.suffix in (".csv", ".png"))
+        section.blocks.append(Text(reading.name))
+        section.blocks.append(Links([pages.link(file, path, start) for file in found]))
+    return section

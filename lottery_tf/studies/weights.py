@@ -1,0 +1,154 @@
+"""Sections of a report about what pruning leaves: histograms, layers, pixels."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lottery_tf.analysis import histograms, masks, pixels, replicates
+from lottery_tf.method.dead_units import layers
+from lottery_tf.method.pruning import density
+from lottery_tf.models import MODELS
+from lottery_tf.output import Row, figures
+from lottery_tf.studies.blocks import Section, Text
+from lottery_tf.studies.reading import Reading
+
+DENSITIES = (0.5, 0.2, 0.107, 0.035, 0.018)  # at which runs are told and drawn
+NEAR = math.log(1.26)  # half of a step at --prune_fraction=0.36; twice that at 0.2
+MOST_LAYERS = 7  # whose histograms are drawn
+BINS = 60
+
+
+def nearest(rows: Sequence[Row], target: float) -> Row | None:
+    """The row whose density is nearest to a target, by their ratio; None if none is near."""
+    positive = [row for row in rows if row["density"] > 0]
+    if not positive:
+        return None
+
+    def apart(row):
+        return abs(math.log(row["density"] / target))
+
+    found = min(positive, key=apart)
+    return found if apart(found) <= NEAR else None
+
+
+def some_rounds(rows: Sequence[Row], targets: Sequence[float] = DENSITIES) -> list[Row]:
+    """The rows nearest to some densities, each once; or the last one of a shorter run."""
+    found = [row for target in targets if (row := nearest(rows, target))]
+    unique = list({row["round"]: row for row in found}.values())
+    return unique or list(rows[-1:])
+
+
+def of_histograms(readings: Sequence[Reading]) -> Section:
+    """The surviving weights of some rounds; of replicates taken together."""
+    section = Section("Surviving weights")
+    rounds = {
+        row["round"]: f"density {row['density']:.3g}".replace("density 1", "dense")
+        if row["density"] == 1
+        else f"density {100 * row['density']:.3g}%"
+        for row in (readings[0].rows[:1] + some_rounds(readings[0].rows, (0.107, 0.018)))
+    }
+    common = min(len(reading.rows) for reading in readings)
+    runs = [reading.run for reading in readings]
+
+    def count():
+        series = {
+            label: histograms.survivors(runs, round)
+            for round, label in rounds.items()
+            if round < common
+        }
+        names = list(next(iter(series.values())))
+        if len(names) > MOST_LAYERS + 1:
+            places = np.linspace(0, len(names) - 2, MOST_LAYERS).round().astype(int)
+            names = [names[place] for place in places] + names[-1:]
+        return histograms.histograms(
+            {label: {name: of[name] for name in names} for label, of in series.items()}, BINS
+        ), len(next(iter(series.values()))) - 1
+
+    if (found := section.attempt(count)) is None:
+        return section
+    panels, all_layers = found
+    which = "" if len(panels) > all_layers else f"; {len(panels) - 1} of {all_layers} layers"
+    section.draw(
+        f"Histograms of the weights that survive, after training{which}",
+        lambda: figures.histograms(panels, title=""),
+        wide=True,
+    )
+    return section
+
+
+def of_layers(readings: Sequence[Reading]) -> Section:
+    """What is left of each layer, mean over replicates."""
+    section = Section("Layers")
+    tables = [rows for reading in readings if (rows := section.attempt(layer_rows, reading))]
+    if not tables:
+        return section
+    rows = tables[0]
+    if len(tables) > 1:
+        rows = replicates.over_runs(tables, ("round", "layer"))
+    columns = {name: about for name, about in masks.DRAWN.items() if name in rows[0]}
+    by_layer = {layer: of for (layer,), of in replicates.group(rows, ("layer",)).items()}
+    section.draw(
+        "What is left of each layer, by the density of the network",
+        lambda: figures.layers(by_layer, columns=columns, title=""),
+        size=(4.2 * len(columns) + 1.4, 3.4),
+        wide=len(columns) > 1,
+    )
+    last = rows[-1]["round"]
+    section.blocks.append(Text(f"In round {last}, the last one:"))
+    of_last = [row for row in rows if row["round"] == last]
+    whole = {name: (title, form.replace(":,d", ":,.0f"))
+             for name, (title, form) in masks.LAYER_COLUMNS.items()}  # fmt: skip
+    section.add_table(of_last, whole)
+    return section
+
+
+def layer_rows(reading: Reading) -> list[Row]:
+    """Rows of {round, network_density, layer, density, …} of each round and layer.
+
+    Of a network of the user's own outputs are not counted: which of a kernel's axes they are, only
+    the network could tell.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    known, before, found = reading.config.get("model") in MODELS, None, []
+    for row in reading.rows:
+        mask = reading.run.masks(row["round"])
+        of_round = {"round": row["round"], "network_density": density(mask)}
+        if known:
+            of_layers = [
+                of_round | of_layer | {"alive": 1 - of_layer["dead_outputs"] / of_layer["outputs"]}
+                for of_layer in layers(mask, before)
+            ]
+        else:
+            of_layers = [
+                of_round | {"layer": path, "density": float(kernel.mean()),
+                            "remaining": int(kernel.sum())}
+                for path, kernel in mask.items()
+            ]  # fmt: skip
+        found += of_layers
+        before = mask
+    return found
+
+
+def of_pixels(readings: Sequence[Reading]) -> Section | None:
+    """Where a first dense layer looks; None of a network without one that sees images."""
+    section, reading = Section("Pixels that the first layer looks at"), readings[0]
+    if reading.own_fit or not reading.rows:
+        return None
+    chosen = {row["round"]: row for row in some_rounds(reading.rows, DENSITIES[1:])}
+    maps = section.attempt(pixels.of_rounds, reading.run, list(chosen))
+    if maps is None:
+        return section
+    if not maps:
+        return None
+    panels = {f"density {chosen[round]['density']:.2%}": counts for round, counts in maps.items()}
+    of = f" of {reading.name}" if len(readings) > 1 else ""
+    section.draw(
+        f"Surviving weights of the first layer at each pixel{of}; each picture on a scale of its "
+        "own",
+        lambda: figures.heat_maps(panels, what="weights at a pixel"),
+        wide=True,
+    )
+    return section

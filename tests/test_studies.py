@@ -1,0 +1,194 @@
+"""Reports of studies: what varies, replicates, runs that failed, and the page HParams."""
+
+import math
+import shutil
+import subprocess
+import sys
+
+import pytest
+from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.plugins.hparams import metadata
+
+from lottery_tf.errors import InputError
+from lottery_tf.store import files
+from lottery_tf.studies import points, reading, study_report, verdicts
+from tests.conftest import ROOT
+from tests.made_runs import make_run
+from tests.test_report import SHAPES, Balanced, headings
+
+
+@pytest.fixture
+def study(config, tmp_path, without_pictures):
+    """A directory of two settings, ticket and reinit, with two seeds each."""
+    directory = tmp_path / "study"
+    for batch_size in (8, 16):
+        for reset in ("init", "reinit"):
+            for seed in (0, 1):
+                name = f"batch_size={batch_size}_reset={reset}_seed={seed}"
+                flags = {"batch_size": batch_size, "reset": reset, "seed": seed}
+                made = config(run_dir=str(directory / name), rounds=4, **flags)
+                make_run(made, shapes=SHAPES, seed=seed, reset=reset)
+    (directory / "notes").mkdir()
+    return directory
+
+
+def set_accuracy(run, value):
+    """Gives the last round of a run another test accuracy."""
+    path = run / "round_03" / "metrics.csv"
+    (row,) = files.parse_csv(path.read_bytes())
+    shutil.move(run / "round_03", run / "old")
+    contents = {p.name: p.read_bytes() for p in (run / "old").iterdir() if p.name != files.SUMS}
+    contents["metrics.csv"] = files.format_csv([row | {"test_accuracy": value}])
+    files.write_directory(run / "round_03", contents)
+    shutil.rmtree(run / "old")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("no", "expected a directory of runs"), ("study/notes", "no run in it")]
+)
+def test_a_directory_without_runs_is_refused(study, name, words):
+    with pytest.raises(InputError, match=words):
+        study_report.report(str(study.parent / name))
+
+
+def test_replicates_differ_in_seeds_alone(study):
+    readings = points.find(study, keep=False)
+    assert [r.name for r in readings][::4] == [
+        "batch_size=8_reset=init_seed=0", "batch_size=16_reset=init_seed=0"
+    ]  # fmt: skip
+    assert points.varying(readings) == ["batch_size", "reset"]
+    found = points.groups(readings)
+    assert [(group.label, len(group.readings)) for group in found] == [
+        ("batch_size=8, reset=init", 2), ("batch_size=8, reset=reinit", 2),
+        ("batch_size=16, reset=init", 2), ("batch_size=16, reset=reinit", 2),
+    ]  # fmt: skip
+    panels = points.panels(found)
+    assert [(common, len(of)) for common, of in panels.items()] == [
+        ("batch_size=8", 2), ("batch_size=16", 2)
+    ]  # fmt: skip
+    assert points.inner_flag(["a", "b"]) == "b"
+    assert points.inner_flag([]) == ""
+
+
+def test_a_study_compares_settings_with_least_and_most_of_the_seeds(study):
+    set_accuracy(study / "batch_size=8_reset=init_seed=1", 0.97)
+    rows, columns, written = study_report.report(study)
+    assert written == [study / "report.html", study / "tensorboard"]
+    assert columns["0.5"][0] == "acc at 51.20%"
+    assert rows[0]["0.5"] == "92.00% (87.00% to 97.00%)"
+    assert rows[1]["0.5"] == "87.00%"
+    assert rows[0]["runs"] == 2
+    page = written[0].read_text()
+    assert headings(page) == [
+        "What ran", "Comparison", "Accuracy against density", "Lead of the ticket over the reinit",
+        "Runs", "Unfinished or failed",
+    ]  # fmt: skip
+    words = Balanced(page).words
+    assert "None: all runs are finished" in words
+    assert "+0.00 to +5.00 points at 51.20% density: ahead with batch_size=8." in words
+    assert "http" not in page.replace("data:image/png;base64", "")
+    assert 'href="batch_size%3D8_reset%3Dinit_seed%3D0/"' in page
+
+
+def test_unfinished_damaged_and_empty_runs_are_named_and_the_others_compared(study, config):
+    (study / "batch_size=8_reset=init_seed=0" / "config.json").write_text("{")
+    shutil.rmtree(study / "batch_size=16_reset=init_seed=0" / "round_03")
+    shutil.rmtree(study / "batch_size=16_reset=reinit_seed=0")
+    make_run(config(run_dir=str(study / "batch_size=16_reset=reinit_seed=0"), batch_size=16,
+                    reset="reinit"), rounds=0)  # fmt: skip
+    (study / "batch_size=16_reset=reinit_seed=0.log").write_text("Begun\nError: no space.\n\n")
+    (study / "batch_size=4.log").write_text("Error: no such flag.\n")
+    rows, _, written = study_report.report(study)
+    assert [row["runs"] for row in rows] == [1, 2, 2, 1]
+    words = Balanced(written[0].read_text()).words
+    for text in (
+        "batch_size=8_reset=init_seed=0: 4 of ? rounds, damaged.",
+        "batch_size=16_reset=init_seed=0: 3 of 4 rounds, unfinished.",
+        "batch_size=16_reset=reinit_seed=0: 0 of 3 rounds, unfinished.",
+        "python -m lottery_tf.imp --flagfile=",
+        "batch_size=16_reset=reinit_seed=0.log ends: Error: no space.",
+        "batch_size=4 left no run. batch_size=4.log ends: Error: no such flag.",
+    ):
+        assert text in words
+
+
+def hparams_of(directory):
+    """{tag: what the plugin holds}, and {tag: value} of the scalars, of a directory of events."""
+    events = event_accumulator.EventAccumulator(str(directory))
+    events.Reload()
+    content = events.SummaryMetadata
+    tags = [tag for tag in events.Tags()["tensors"] if "hparams" in tag]
+    plugin = {tag: content(tag).plugin_data.content for tag in tags if tag.startswith("_hparams_")}
+    scalars = {
+        tag: events.Tensors(tag)[0].tensor_proto.float_val[0] for tag in tags if tag not in plugin
+    }
+    return plugin, scalars
+
+
+def test_tensorboard_has_flags_and_results(study):
+    study_report.report(study)
+    study_report.report(study)  # in place of the first
+    plugin, _ = hparams_of(study / "tensorboard")
+    experiment = metadata.parse_experiment_plugin_data(plugin[metadata.EXPERIMENT_TAG])
+    assert [(info.name, info.differs) for info in experiment.hparam_infos] == [
+        ("seed", True), ("batch_size", True), ("reset", True)
+    ]  # fmt: skip
+    names = [info.name.tag for info in experiment.metric_infos]
+    assert names == ["hparams/acc at 51.20% (%)", "hparams/mean distance"]
+    run = study / "batch_size=16_reset=reinit_seed=1" / "tensorboard"
+    assert len(list(run.glob("events*.hparams"))) == 1
+    plugin, scalars = hparams_of(run)
+    start = metadata.parse_session_start_info_plugin_data(plugin[metadata.SESSION_START_INFO_TAG])
+    assert start.hparams["batch_size"].number_value == 16
+    assert start.hparams["reset"].string_value == "reinit"
+    assert scalars[names[0]] == pytest.approx(87)
+    assert 0.5 < scalars[names[1]] < 1.1
+
+
+def test_with_out_the_runs_stay_as_they_are(study, tmp_path):
+    before = sorted(study.rglob("*"))
+    _, _, written = study_report.report(study, str(tmp_path / "page.html"))
+    assert written == [tmp_path / "page.html"]
+    assert sorted(study.rglob("*")) == before
+
+
+def test_titles_tell_the_density_where_all_have_the_same(study):
+    one, two = points.find(study, keep=False)[:2]
+    assert points.titles([one, two]) == {"0.5": "acc at 51.20%"}
+    two.rows[3]["density"] = 0.49
+    assert points.titles([one, two]) == {"0.5": "acc near 50%"}
+    assert points.titles([]) == {}
+
+
+def test_the_sparsest_match_and_the_spread():
+    rows = [{"density": d, "test_accuracy": a} for d, a in ((1, 0.9), (0.5, 0.95), (0.2, 0.5))]
+    assert verdicts.sparsest_match(rows) == 0.5
+    assert math.isnan(verdicts.sparsest_match(rows[1:]))
+    assert study_report.spread([0.5, math.nan, 0.7], "{:.1f}") == "0.6 (0.5 to 0.7)"
+    assert study_report.spread([math.nan], "{:.1f}") == ""
+
+
+def test_the_ticket_is_ahead_by_more_than_the_tolerance():
+    assert verdicts.leading({"a": 0.01, "b": 0.003}, "").answer == "yes"
+    assert verdicts.leading({"a": 0.01, "b": 0.001}, "").answer == "partly"
+    assert verdicts.leading({"a": -0.01}, "at 3% density").words == "-1.00 points at 3% density."
+
+
+def test_a_run_that_ended_early_is_finished(study):
+    run = study / "batch_size=8_reset=init_seed=0"
+    shutil.rmtree(run / "round_03")
+    assert reading.read(run).state == reading.UNFINISHED
+    (run / "log.txt").write_text("2026-01-01T00:00:00+00:00 finished\n")
+    assert reading.read(run).state == reading.FINISHED
+
+
+def test_reports_need_no_tensorflow(study):
+    code = f"""
+import sys
+from lottery_tf.studies import run_report, study_report
+study_report.report({str(study)!r})
+run_report.report([{str(study / "batch_size=8_reset=init_seed=0")!r}])
+assert not {{"tensorflow", "keras"}} & sys.modules.keys()
+"""
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,52 @@
+"""A page to read of a run, of replicates, or of a directory of runs.
+
+python -m tools.report --run_dir=runs/lenet
+python -m tools.report --runs=runs/fig01_small
+
+It opens in a browser without a server. What needs training or evaluation (barriers, instability,
+stability) is shown where their tools have measured it, and their commands where not. Of a study
+TensorBoard's page HParams is written, too.
+"""
+
+from absl import flags
+
+from lottery_tf.config import command
+from lottery_tf.config.paths import define_path
+from lottery_tf.errors import InputError
+from lottery_tf.output import tables
+
+from . import shared
+
+RUNS = define_path("runs", None, "Directory of runs, a study: its page compares them.")
+OUT = define_path(
+    "out",
+    None,
+    "HTML file to write; the runs then stay as they are. Default: analysis/report.html of the "
+    "(first) run, or report.html in --runs.",
+)
+ABOUT = {"run_dir": "Run directory; several, with commas, are replicates."}
+shared.define(*ABOUT, about=ABOUT)
+
+
+def main(_: object) -> None:
+    run_dir = flags.FLAGS.run_dir
+    if bool(run_dir) == bool(RUNS.value):
+        received = "both" if run_dir else "neither"
+        raise InputError(f"Expected --run_dir or --runs. Received: {received}.")
+    if RUNS.value:
+        from lottery_tf.studies import study_report
+
+        rows, columns, written = study_report.report(RUNS.value, OUT.value)
+        tables.show(rows, columns)
+    else:
+        from lottery_tf.studies import run_report
+
+        path, verdict = run_report.report(run_dir, OUT.value)
+        written = [path]
+        for of in verdict.verdicts:
+            print(f"{of.name}: {of.answer}. {of.command or of.words}")
+    tables.show_written(written)
+
+
+if __name__ == "__main__":
+    command.run(main)
