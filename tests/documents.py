@@ -25,6 +25,8 @@ _TINY = {
     "--short_epochs=.*": "--short_epochs=1",
     "--rewind_to=.*": "--rewind_to=1",
     "--grid=seed=.*": "--grid=seed=0",
+    "--grid=batch_size=.*": "--grid=batch_size=10,20",
+    "--grid=warmup_epochs=.*": "--grid=warmup_epochs=0,1",
     "--train_examples=.*": "",
     "--densities=.*": "--densities=0.2",
     "--model=(resnet20|conv4)": "--model=lenet",

@@ -25,7 +25,8 @@ FLAGS = {
     "tools.export": {
         "run_dir", "data_dir", "out", "round", "tolerance", "model", "inputs", "format", "compact",
         "sparse_matmul", "quantize", "dense", "batch_size", "examples", "overwrite", "info"},
-    "tools.figures": OUTPUT | {"labels", "out", "title"},
+    "tools.figures": OUTPUT | COMPUTING | {
+        "labels", "out", "title", "figure", "runs", "study", "draw_only", "dpi"},
     "tools.histograms": OUTPUT | {"other_run", "labels", "at_rounds", "bins"},
     "tools.instability": OUTPUT | COMPUTING | {
         "at_rounds", "copies", "start", "points", "split", "bn_stats"},
@@ -51,7 +52,7 @@ FLAGS = {
 }  # fmt: skip
 WITHOUT_DEFAULT = {"raw_dir", "dataset", "out", "model", "info", "runs"}  # of what is asked for
 PATHS = {"run_dir", "out_dir", "other_run", "data_dir", "raw_dir", "out", "csv", "repel_runs",
-         "info", "inputs", "runs"}  # fmt: skip
+         "info", "inputs", "runs", "study"}  # fmt: skip
 
 
 @pytest.mark.parametrize("module", FLAGS)

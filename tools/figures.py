@@ -1,6 +1,9 @@
-"""Draws test accuracy against density of one or several runs.
+"""Draws a figure of the papers from the runs of its study, or accuracy against density of some.
 
+python -m tools.figures --figure=1 --runs=runs/fig01
 python -m tools.figures --run_dir=runs/lenet,runs/lenet_reset=reinit --labels=ticket,reinit
+
+The studies are flags/figures/*.cfg; python -m tools.sweep makes their runs.
 """
 
 import pathlib
@@ -12,6 +15,7 @@ from lottery_tf.config import command
 from lottery_tf.config.paths import define_path
 from lottery_tf.errors import InputError
 from lottery_tf.output import tables
+from lottery_tf.terminal import signals
 
 from . import shared
 
@@ -22,14 +26,64 @@ OUT = define_path(
     "--out_dir, or analysis/ of the first run.",
 )
 TITLE = flags.DEFINE_string("title", "", "Title above the axes.")
+FIGURE = flags.DEFINE_string(
+    "figure",
+    None,
+    "Figure of Maene et al. 2021, 1 to 23, or table1, appendix_c; or stability, rewinding of "
+    "Frankle et al. 2019. Default: accuracy against density of --run_dir.",
+)
+RUNS = define_path(
+    "runs",
+    None,
+    "With --figure: directory of the runs, known by their config.json. Default: that of --study.",
+)
+STUDY = define_path(
+    "study",
+    None,
+    "With --figure: flag file of the study that makes the runs. Default: "
+    "flags/figures/fig01.cfg of figure 1, and fig01_small.cfg where --runs ends in _small.",
+)
+DRAW_ONLY = flags.DEFINE_bool(
+    "draw_only",
+    False,
+    "With --figure: list what would have to be evaluated or trained. Default: do it.",
+)
+DPI = flags.DEFINE_integer(
+    "dpi", 150, "With --figure: dots per inch of the PNG.", lower_bound=20, upper_bound=1200
+)
 ABOUT = {
     "run_dir": "Runs to draw, with commas.",
+    "out_dir": "Where to write. Default: figures/ in --runs; else analysis/ of the first run.",
     "labels": "A name for each run, with commas. Default: its directory's.",
 }
-shared.define(*shared.OUTPUT, "labels", about=ABOUT)
+shared.define(*shared.OUTPUT, "labels", *shared.COMPUTING, about=ABOUT)
 
 
-def main(_: object) -> None:
+def main(_: object) -> int:
+    if FIGURE.value is None:
+        if alone := [flag.name for flag in (RUNS, STUDY) if flag.value]:
+            raise InputError(f"--{alone[0]} expects --figure, as --figure=1.")
+        draw_accuracy()
+        return 0
+    if flags.FLAGS.run_dir:
+        raise InputError("Expected --figure with --runs, or --run_dir. Received: both.")
+    return signals.resumable(draw_figure)
+
+
+def draw_figure(stop_signal):
+    from lottery_tf.studies import figure_report, figures
+    from lottery_tf.studies.measures import Measures
+
+    name = figures.find(FIGURE.value)
+    study = figure_report.study_of(name, RUNS.value, STUDY.value)
+    out_dir = flags.FLAGS.out_dir and pathlib.Path(flags.FLAGS.out_dir)
+    measures = Measures(DRAW_ONLY.value, shared.values(*shared.COMPUTING), stop_signal)
+    report = figure_report.draw(name, study, out_dir, measures, dpi=DPI.value)
+    print("\n".join([*figure_report.describe(report, study), *measures.left_out]))
+    tables.show_written(report.written)
+
+
+def draw_accuracy():
     from lottery_tf.output import figures
 
     if OUT.value:

@@ -13,6 +13,10 @@ from lottery_tf.store.rounds import FinishedRound, check_files
 Fits = Callable[[Any], bool]  # of anything that JSON held
 
 
+class NotKnown(Exception):
+    """What is asked for was not computed before."""
+
+
 class Cache:
     """Results by a digest of the rounds and options that they came from.
 
@@ -20,10 +24,11 @@ class Cache:
 
     Args:
         path: the JSON file that keeps it; by default it is kept in memory alone.
+        only_known: whether `reuse` raises NotKnown where it would compute.
     """
 
-    def __init__(self, path: pathlib.Path | None = None):
-        self.path = path
+    def __init__(self, path: pathlib.Path | None = None, *, only_known: bool = False):
+        self.path, self.only_known = path, only_known
         try:
             known = json.loads(path.read_text("utf-8")) if path else {}
         except (OSError, ValueError, RecursionError):  # none yet, or damaged: it is computed again
@@ -43,6 +48,8 @@ class Cache:
         """
         key = _digest(rounds, options)
         if key not in self.known or not fits(self.known[key]):
+            if self.only_known:
+                raise NotKnown
             check_files(rounds)
             self.known[key] = compute(*arguments)
             self.save()

@@ -21,12 +21,14 @@ class Output:
         directory: by default analysis/ of the run, of replicates also the first's; elsewhere
             nothing goes to TensorBoard.
         pdf: whether each picture is written as PDF too.
+        dpi: the dots per inch of pictures.
 
     `written` grows with the paths of what was written.
     """
 
     directory: str | None = None
     pdf: bool = False
+    dpi: int = 150
     written: list[pathlib.Path] = dataclasses.field(default_factory=list, compare=False)
 
     def of(self, run: RunDir, *, apart: bool) -> pathlib.Path:
@@ -34,13 +36,7 @@ class Output:
         directory = pathlib.Path(self.directory or run.path / "analysis")
         if self.directory and apart:
             directory /= run.path.name
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(
-                f"Cannot write into {directory}: {error.strerror}. Use another --out_dir."
-            ) from None
-        return directory
+        return make_directory(directory)
 
     def write_table(self, path: pathlib.Path, rows: list[Row]) -> None:
         """Writes rows as CSV."""
@@ -50,8 +46,19 @@ class Output:
     def draw(self, path: pathlib.Path, figure: Any) -> None:
         """Writes a picture, and with `pdf` another beside it."""
         for drawn in dict.fromkeys([path, *[path.with_name(f"{path.stem}.pdf")] * self.pdf]):
-            figure.savefig(drawn, dpi=150)
+            figure.savefig(drawn, dpi=self.dpi)
             self.written.append(drawn)
+
+
+def make_directory(path: pathlib.Path) -> pathlib.Path:
+    """The path of a directory for results, made if it is not there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Cannot write into {path}: {error.strerror}. Use another --out_dir."
+        ) from None
+    return path
 
 
 @dataclasses.dataclass(frozen=True)

@@ -76,7 +76,8 @@ def parse_given(
     flag_values([program, *from_files])
     before = _read_values(flag_values)
     in_files = {name: flag_values[name].present for name in before}
-    flag_values.unparse_flags()
+    for name in flag_values:  # unparse_flags() would log a line for each point of a study
+        flag_values[name].unparse()
     _refuse_arguments(flag_values([program, *from_files, *others]))
     values = _read_values(flag_values)
     if not values["run_dir"]:

@@ -1,11 +1,14 @@
 """Axes of figures: their ticks, units and labels."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.ticker
 import numpy as np
 from matplotlib.figure import Figure
+
+from lottery_tf.output import Row
 
 # Okabe and Ito's colours, which colour-blind readers tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -13,6 +16,7 @@ MARKERS = "os^Dv<>"
 DENSITY = "density: remaining / prunable weights (%)"
 PERCENT = matplotlib.ticker.FuncFormatter(lambda value, _: f"{100 * value:g}")
 MOST_TICKS = 10
+ENDS = ("min", "max")  # of replicates: the ends of the columns beside that of their mean
 
 
 def side_by_side(count: int, width: float, height: float) -> tuple[Figure, Any]:
@@ -25,6 +29,18 @@ def style(index: int, label: str, size: float) -> dict[str, Any]:
     """How the curve of an index is drawn."""
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
     return {"color": colour, "marker": marker, "markersize": size, "label": label}
+
+
+def with_ends(rows: Sequence[Row], column: str) -> tuple[list[Row], np.ndarray, np.ndarray | None]:
+    """(rows whose value of a column is finite, values (rows,), distances to min and max (2, rows)).
+
+    The distances are None where a row has no _min and _max.
+    """
+    rows = [row for row in rows if np.isfinite(row[column])]
+    values = np.array([row[column] for row in rows])
+    ends = [np.array([row.get(f"{column}_{end}", math.nan) for row in rows]) for end in ENDS]
+    errors = np.abs(np.stack(ends) - values) if np.isfinite(ends).all() and rows else None
+    return rows, values, errors
 
 
 def measure_axis(axes: Any, what: str, *, percent: bool) -> None:

@@ -1,6 +1,5 @@
 """Figures from tables, to be saved with savefig; `title` stands above. No display is needed."""
 
-import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -15,16 +14,17 @@ from lottery_tf.output import Row
 from lottery_tf.output.axes import (
     COLOURS,
     DENSITY,
+    ENDS,
     PERCENT,
     density_axis,
     measure_axis,
     round_numbers,
     side_by_side,
     style,
+    with_ends,
     write_in_cells,
 )
 
-ENDS = ("min", "max")
 FEW = 12  # rounds, whose values a matrix has room for
 LATEX = {"pgf"}  # matplotlib writes it by a program that may not be there
 
@@ -62,10 +62,7 @@ def against_density(curves: Mapping[str, tuple[list[Row], str]], *, what: str,
     densities = {round(row["density"], 9) for rows, _ in curves.values() for row in rows}
     alone = len(densities) == 1
     for index, (label, (rows, column)) in enumerate(curves.items()):
-        rows = [row for row in rows if np.isfinite(row[column])]
-        values = np.array([row[column] for row in rows])
-        ends = [np.array([row.get(f"{column}_{end}", math.nan) for row in rows]) for end in ENDS]
-        errors = np.abs(np.stack(ends) - values) if np.isfinite(ends).all() and rows else None
+        rows, values, errors = with_ends(rows, column)
         if alone:
             _bars(axes, index, values, errors, percent=percent)
         else:
@@ -157,10 +154,13 @@ def paths(panels: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, b
 
 
 def histograms(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], *,
-               title: str) -> Figure:  # fmt: skip
+               title: str, most: float | None = None) -> Figure:  # fmt: skip
     """Histograms of weights, as Fig. 5 of the paper.
 
-    The panels are {title: {label: (counts, edges)}}; counts (bins,) become parts of all.
+    Args:
+        panels: {title: {label: (counts, edges)}}; counts (bins,) become parts of all.
+        title: above all.
+        most: the largest |weight| that is shown; by default all are.
     """
     across = min(4, len(panels))
     down = -(-len(panels) // across)
@@ -176,6 +176,8 @@ def histograms(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
         axes.set_title(name, fontsize=9)
         axes.yaxis.set_major_formatter(PERCENT)
         axes.tick_params(labelsize=8)
+        if most:
+            axes.set_xlim(-most, most)
     for axes in all_axes[:, 0]:
         axes.set_ylabel("surviving weights (%)", fontsize=9)
     for axes in all_axes[-1]:

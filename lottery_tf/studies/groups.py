@@ -1,0 +1,148 @@
+"""The runs of a study that are there, in panels, curves and replicates. NumPy only."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from lottery_tf.config import Config
+from lottery_tf.errors import InputError
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.studies.grid import Point
+
+SEEDS = ("seed", "init_seed", "data_seed")
+EXPERIMENT = [f.name for f in dataclasses.fields(Config) if not f.metadata["how"]]
+RESETS = {"init": "ticket", "rewind": ""}  # --rewind_to says it
+# How figures call the value of a flag; by default as "batch size 60".
+NAMES: dict[str, Callable[[Any], str]] = {
+    "batch_size": "batch {:d}".format,
+    "learning_rate": "rate {:g}".format,
+    "reset": lambda value: RESETS.get(value, value),
+    "rewind_to": lambda value: f"rewound to {value}" if value else "",
+    "warmup_epochs": lambda value: f"warm-up {value:g} epochs" if value else "no warm-up",
+    "weight_decay": lambda value: f"weight decay {value:g}" if value else "no weight decay",
+    "repel": lambda value: (
+        f"{'repelled' if value > 0 else 'attracted'} ({value:g})" if value else ""
+    ),
+    "repel_from": lambda value: f"repelled from {value}",
+    "model": str,
+    "dataset": lambda value: pathlib.Path(value).name,
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seeds alone.
+
+    Args:
+        panel, curve: what a figure calls them.
+        flags: {flag: value} that tell them from other groups.
+        runs: the replicates, finished ones alone where there are such.
+        colour: the index of their colour.
+        control: whether they are reinits, whose curves are dashed.
+    """
+
+    panel: str
+    curve: str
+    flags: dict[str, Any]
+    runs: Sequence[RunDir]
+    colour: int
+    control: bool
+
+
+Found = list[tuple[Point, RunDir]]
+
+
+def runs_below(directory: pathlib.Path) -> list[RunDir]:
+    """The runs below a directory that have a finished round, known by their config.json.
+
+    Raises:
+        InputError: a run is damaged.
+    """
+    found = []
+    for path, directories, files in os.walk(directory):
+        if "config.json" in files:
+            directories.clear()
+            found.append(RunDir(path))
+        directories.sort()
+    return [run for run in found if run.finished_rounds()]
+
+
+def match(points: Iterable[Point], runs: Iterable[RunDir]) -> tuple[Found, list[Point]]:
+    """([(point, the run of its flags)], points without a run)."""
+    by_flags = {_experiment(run.config()): run for run in runs}
+    found, missing = [], []
+    for point in points:
+        run = by_flags.get(_experiment(dataclasses.asdict(point.config)))
+        if run:
+            found.append((dataclasses.replace(point, directory=run.path), run))
+        else:
+            missing.append(point)
+    return found, missing
+
+
+def _experiment(flags):
+    """The values of all flags of the experiment, as one key."""
+    values = (flags[name] for name in EXPERIMENT)
+    return tuple(tuple(value) if isinstance(value, list) else value for value in values)
+
+
+def group(found: Found, panel: Sequence[str]) -> list[Group]:
+    """The Groups of runs, parted by the flags of panels, and inside by all others but the seeds.
+
+    Raises:
+        InputError: a study varies a thing that two groups would be called alike by.
+    """
+    curve = _varied(found, panel)
+    parts: dict[tuple, Found] = {}
+    for point, run in found:
+        values = tuple(getattr(point.config, name) for name in (*panel, *curve))
+        parts.setdefault(values, []).append((point, run))
+    colours = [name for name in curve if name != "reset"] or curve
+    groups: list[Group] = []
+    seen: dict[tuple, int] = {}
+    for values, members in parts.items():
+        flags = dict(zip((*panel, *curve), values, strict=True))
+        colour = seen.setdefault(tuple(flags[name] for name in colours), len(seen))
+        runs = [run for point, run in members if point.is_finished()]
+        names = _call(flags, panel) or "regular" * bool(panel), _call(flags, curve)
+        control = members[0][0].config.reset == "reinit"
+        groups.append(Group(*names, flags, runs or [run for _, run in members], colour, control))
+    called = [(of.panel, of.curve) for of in groups]
+    if alike := [names for names in called if called.count(names) > 1]:
+        raise InputError(f"Two groups of runs are both called {', '.join(alike[0])}.")
+    return groups
+
+
+def _varied(found, panel):
+    """The flags but the panels' and the seeds that vary inside a panel, --reset the last."""
+    panels: dict[tuple, list[Config]] = {}
+    for point, _ in found:
+        key = tuple(getattr(point.config, name) for name in panel)
+        panels.setdefault(key, []).append(point.config)
+    varied = {
+        name
+        for configs in panels.values()
+        for name in EXPERIMENT
+        if len({getattr(config, name) for config in configs}) > 1
+    }
+    varied = (varied | {"reset"}) - {*panel, *SEEDS}
+    return sorted(varied, key=lambda name: (name == "reset", EXPERIMENT.index(name)))
+
+
+def _call(flags, names):
+    """What the values of some flags are called, joined."""
+    called = (
+        NAMES.get(name, f"{name.replace('_', ' ')} {{}}".format)(flags[name]) for name in names
+    )
+    return ", ".join(part for part in called if part)
+
+
+def about(found: Found, groups: Sequence[Group], together: str) -> str:
+    """What runs have in common: model, dataset, and how many seeds, in the words of `together`."""
+    configs = [point.config for point, _ in found]
+    names = list(dict.fromkeys(f"{c.model} on {NAMES['dataset'](c.dataset)}" for c in configs))
+    counts = sorted({len(group.runs) for group in groups})
+    seeds = f"{counts[0]} to {counts[-1]}" if counts[1:] else str(counts[0])
+    return f"{', '.join(names)}; " + (together.format(seeds) if counts != [1] else "one seed")
