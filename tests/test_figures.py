@@ -79,7 +79,7 @@ def test_studies_that_share_a_directory_call_the_same_run_alike(studies):
             config = dataclasses.replace(point.config, run_dir="")
             assert names.setdefault((study.runs, config), point.name) == point.name
     shared = [study.runs.name for study in studies.values()]
-    assert shared.count("fig01_small") == 13  # with Figs. 3, 7, 15, and the rewinding
+    assert shared.count("fig01_small") == 14  # with Figs. 3, 7, 15, the rewinding and the thesis
 
 
 @pytest.mark.parametrize(
@@ -326,6 +326,31 @@ def test_barriers_and_paths_are_written_and_drawn(tmp_path, without_tensorflow):
 
 
 # What would have to be computed --------------------------------------------------------------
+
+
+def test_the_thesis_compares_ticket_and_reinit_of_one_seed(
+    tmp_path, without_tensorflow, monkeypatch
+):
+    figure = dataclasses.replace(FIGURES["thesis"], densities=(0.8,))
+    monkeypatch.setitem(FIGURES, "thesis", figure)
+    grids = ("--grid=batch_size=60,512", "--grid=warmup_epochs=0", "--grid=seed=0,1", "--rounds=3")
+    study = study_in(tmp_path, "thesis_small", *grids)
+    make_points(study.points[:5])  # batch 60, and a ticket of 512 without its reinit
+    for point in study.points[:4]:
+        ticket = point.config.reset == "init"
+        accuracy = 0.8 + 0.1 * point.config.seed if ticket else 0.6
+        set_accuracy(point, [0.9, accuracy, 0.5])
+    figure_report.draw("thesis", study, None, Measures())
+    (row,) = read_csv(study.runs / "figures" / "thesis_small.csv")
+    assert [float(row[name]) for name in ("lead", "lead_min", "lead_max", "barrier")] == (
+        pytest.approx([0.25, 0.2, 0.3, 0.4])
+    )
+    assert (row["seeds"], row["round"], row["setting"]) == ("2", "1", "60")
+    runs = [RunDir(point.directory) for point in study.points[:2]]
+    nearby = [float(Measures().distances(run, "angular")[1, 0]) for run in runs]
+    assert float(row["distance"]) == pytest.approx(sum(nearby) / 2)
+    (picture,) = without_tensorflow
+    assert len(picture.axes) == 3
 
 
 def test_what_is_trained_is_announced_and_with_draw_only_listed_instead(

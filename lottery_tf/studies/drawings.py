@@ -14,6 +14,7 @@ from lottery_tf.studies import figure_tables
 from lottery_tf.studies.figures import Drawn, Figure
 from lottery_tf.studies.groups import Group
 from lottery_tf.studies.measures import Measures, round_at
+from lottery_tf.studies.thesis import lead_by_stability
 
 # {column: (label with unit, whether it is a part of one)}
 LABELS = {
@@ -188,5 +189,6 @@ DRAWINGS: dict[str, Callable[[Figure, Groups, str, Measures], Drawn]] = {
     "matrices": matrices,
     "histograms": surviving,
     "barriers": barriers,
+    "thesis": lead_by_stability,
     **figure_tables.TABLES,
 }

@@ -86,6 +86,8 @@ FIGURES = {
                         ("model", "learning_rate"), (ROUND_10,)),
     "rewinding": Figure("Accuracy by the step that rounds rewind to", "curves", ("model",),
                         columns=ACCURACY),
+    "thesis": Figure("Where training is stable, the ticket leads", "thesis",
+                     densities=(ROUND_5, ROUND_10, ROUND_15)),
 }  # fmt: skip
 
 

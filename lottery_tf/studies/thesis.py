@@ -1,0 +1,98 @@
+"""The thesis of Maene et al. 2021 in one picture: a ticket leads where its training is stable."""
+
+import math
+from collections.abc import Sequence
+
+from lottery_tf.analysis.distances import LABELS
+from lottery_tf.analysis.replicates import means
+from lottery_tf.errors import InputError
+from lottery_tf.output import Row, scatters
+from lottery_tf.studies.figures import Drawn, Figure
+from lottery_tf.studies.groups import SEEDS, Group
+from lottery_tf.studies.measures import Measures, round_at
+
+ACROSS = {
+    "instability": ("linear-mode instability: error (points of %)", True),
+    "distance": (f"{LABELS['angular']} to the round before", False),
+    "barrier": ("error barrier to the round before (points of %)", True),
+}
+LEAD = "lead of the ticket over the reinit (points of %)"
+
+
+def lead_by_stability(
+    figure: Figure, groups: Sequence[Group], title: str, measures: Measures
+) -> Drawn:
+    """The lead of a ticket over the reinit against three measures of stability, as Figs. 1 to 8.
+
+    A point is a setting (flags but the reset and the seeds) at one density. The lead is that of
+    two runs of one seed, its mean over seeds with min and max.
+    """
+    tickets = {_setting(of): of for of in groups if of.flags["reset"] == "init"}
+    reinits = {_setting(of): of for of in groups if of.control}
+    both = {key: (tickets[key], reinits[key]) for key in tickets if key in reinits}
+    at = {key: _rounds(figure, ticket) for key, (ticket, _) in both.items()}
+    asked = [(both[key][0].runs, list(at[key])) for key in both]
+    rows: list[Row] = []
+    for key, unstable in zip(both, measures.instability(asked), strict=True):
+        ticket, reinit = both[key]
+        stable = {row["round"]: {"instability": row["instability"]} for row in unstable}
+        of_paths, _ = measures.barriers(ticket.runs)
+        barriers = {row["to_round"]: row["error_barrier"] for row in of_paths}
+        for number, density in at[key].items():
+            leads = _leads(ticket, reinit, number)
+            row = dict(key) | {"round": number, "nominal_density": density} | leads
+            row |= stable.get(number, {}) | _to_previous(ticket, number, measures)
+            if number in barriers:
+                row["barrier"] = barriers[number]
+            rows += [row | {"setting": _call(key)}] if leads else []
+    if not rows:
+        raise InputError("There is no ticket with a reinit of the same flags and seed to compare.")
+    drawn: dict[str, list[Row]] = {}
+    for row in rows:
+        drawn.setdefault(f"density {row['density']:.1%}", []).append(row)
+    picture = scatters.scatters(drawn, ACROSS, "lead", what=LEAD, name="setting", title=title)
+    return Drawn({"": rows}, picture)
+
+
+def _setting(of):
+    return tuple((name, value) for name, value in of.flags.items() if name != "reset")
+
+
+def _call(key):
+    """What a point is called: its batch size, and a star where it warms up."""
+    values = dict(key)
+    name = str(values.pop("batch_size", ""))
+    return name + "".join("*" for value in values.values() if value)
+
+
+def _rounds(figure, of):
+    """{round: density of the figure}, of the first run."""
+    found = {round_at(of.runs[0], density): density for density in figure.densities}
+    return {number: density for number, density in found.items() if number is not None}
+
+
+def _leads(ticket, reinit, number):
+    """{density, lead, lead_min, lead_max, seeds} of a round, of the seeds that both have."""
+    controls = {_seeds(run): run for run in reinit.runs}
+    rows = [
+        {"round": number, "density": mine["density"],
+         "lead": mine["test_accuracy"] - controls[_seeds(run)].metrics()[number]["test_accuracy"]}
+        for run in ticket.runs
+        if _seeds(run) in controls
+        and number < min(run.finished_rounds(), controls[_seeds(run)].finished_rounds())
+        and (mine := run.metrics()[number])
+    ]  # fmt: skip
+    (mean,) = means(rows, ("round",)) if rows else ({},)
+    ends = {f"lead_{end}": mean.get(f"lead_{end}", mean.get("lead")) for end in ("min", "max")}
+    return mean | ends | {"seeds": len(rows)} if rows else {}
+
+
+def _seeds(run):
+    return tuple(run.config()[name] for name in SEEDS)
+
+
+def _to_previous(of, number, measures):
+    """{distance} to the round before, the mean over the runs; nothing of round 0."""
+    found = [measures.distances(run, "angular") for run in of.runs if number]
+    values = [float(m[number, number - 1]) for m in found if m is not None and number < len(m) - 1]
+    return {"distance": math.fsum(values) / len(values)} if values else {}
