@@ -21,7 +21,7 @@ _TINY = {
     "--lr_drops=.*": "",
     "--warmup_epochs=.*": "",
     "--batch_size=.*": "--batch_size=20",
-    "--rounds=.*": "--rounds=17",
+    "--rounds=.*": "--rounds=4",
     "--short_epochs=.*": "--short_epochs=1",
     "--rewind_to=.*": "--rewind_to=1",
     "--grid=seed=.*": "--grid=seed=0",
@@ -32,6 +32,22 @@ _TINY = {
     "--model=(resnet20|conv4)": "--model=lenet",
     "--shortcut=.*|--(no)?bn_affine.*": "",
 }
+# Of the command line, for the few rounds and steps that there are.
+_FEW = {
+    r"--round=\d+": "--round=3",
+    r"--at_rounds=\d+\b(?!,)": "--at_rounds=2",
+    r"--at_rounds=\d+(,\d+)+": "--at_rounds=1,2",
+    r"--pairs=\S+": "--pairs=1-1,2-2",
+    r"--rounds=(11|15|21)": "--rounds=4",
+    "rewind:500": "rewind:2",
+}
+
+
+def cut(command):
+    """A command with numbers of the rounds and steps that there are."""
+    for pattern, few in _FEW.items():
+        command = re.sub(pattern, few, command)
+    return command
 
 
 def commands(text):

@@ -122,9 +122,8 @@ class RunDir:
 
     def config(self) -> dict[str, Any]:
         """{flag: value} of config.json, and the defaults of flags that it does not know."""
-        path = self.path / "config.json"
         try:
-            return record.read(path.read_text("utf-8"))
+            return record.read((path := self.path / "config.json").read_text("utf-8"))
         except OSError as error:
             raise InputError(f"{self.path} is not a run: {path}: {error.strerror}.") from None
         except ValueError as error:  # what it holds, or no text at all
