@@ -71,6 +71,7 @@ def test_a_layer_with_kernels_of_its_own_passes():
 
 @pytest.mark.slow
 @pytest.mark.ci
+@pytest.mark.filterwarnings("ignore:.*does not have a `build")  # as many have none
 def test_a_layer_that_holds_layers_passes():
     from tests.test_user_layers import TransformerBlock
 
