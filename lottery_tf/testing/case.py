@@ -43,21 +43,21 @@ class Case:
             outputs = [keras.layers.Concatenate()(list(map(keras.layers.Flatten(), outputs)))]
         return keras.Model(inputs, outputs[0])
 
-    def plain(self, **options: Any) -> keras.Model:
+    def plain(self) -> keras.Model:
         """A plain model, always with the same weights."""
         with keras_generators.seeded(0):
-            return self.model_of(self.layer_class(**self.options | options))
+            return self.model_of(self.layer_class(**self.options))
 
-    def masked(self, **options: Any) -> keras.Model:
+    def masked(self) -> keras.Model:
         """A masked model that nothing is pruned of; its kernels are normal numbers."""
-        model, generator = mask(self.plain(**options)), np.random.default_rng(0)
+        model, generator = mask(self.plain()), np.random.default_rng(0)
         for kernel in masking.kernels(model).values():
             kernel.variable.assign(generator.normal(0, 0.5, kernel.variable.shape))
         return model
 
-    def pruned(self, **options: Any) -> keras.Model:
+    def pruned(self) -> keras.Model:
         """A masked model that half of each kernel is pruned of."""
-        model = self.masked(**options)
+        model = self.masked()
         masking.set_weights(model, **half_pruned(model))
         return model
 

@@ -1,5 +1,6 @@
 """What `check_masked_layer` checks, one function for each promise of the masks."""
 
+import contextlib
 import copy
 import pathlib
 import tempfile
@@ -161,13 +162,25 @@ def check_optimizer(case: Case, name: str, make: Callable[[], Any]) -> None:
 
 def check_precision(case: Case, policy: str) -> None:
     """In mixed precision it computes as the plain layer does, and trains."""
-    with case.during(policy, "Let call cast what it adds to self.compute_dtype."):
-        model, plain = case.pruned(dtype=policy), case.plain(dtype=policy)
+    advice = "Let call cast what it adds to self.compute_dtype."
+    with case.during(policy, advice), _everywhere(policy):
+        model, plain = case.pruned(), case.plain()
         plain.set_weights(list(masking.get_weights(model).values()))
         _close(case.outputs(model), case.outputs(plain), "masked and plain outputs differ.", 1e-3)
         _compile(model, keras.optimizers.SGD(0.01, 0.9))
         case.train(model, steps=1)
         _zero(model)
+
+
+@contextlib.contextmanager
+def _everywhere(policy):
+    """Keras's policy for all layers, those inside others too."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _rebuilt(case, model):
