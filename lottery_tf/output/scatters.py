@@ -7,6 +7,8 @@ from matplotlib.figure import Figure
 from lottery_tf.output import Row
 from lottery_tf.output.axes import COLOURS, MARKERS, measure_axis
 
+SMALLEST = 0.01  # point of percent: below it the axis is linear, to 0
+
 
 def scatters(points: Mapping[str, Sequence[Row]], across: Mapping[str, tuple[str, bool]],
              column: str, *, what: str, name: str, title: str) -> Figure:  # fmt: skip
@@ -39,6 +41,10 @@ def scatters(points: Mapping[str, Sequence[Row]], across: Mapping[str, tuple[str
                 axes.annotate(
                     str(row[name]), (place, height), (3, 3), textcoords="offset points", fontsize=6
                 )
+        if percent:  # from a fraction of a point to tens; a test set's smallest step is a hundredth
+            axes.set_xscale("symlog", linthresh=SMALLEST, linscale=0.3)
+            axes.set_xlim(left=0)
+            axes.xaxis.set_major_formatter("{x:g}")
         axes.axhline(0, color="0.4", linewidth=0.8, linestyle=":")
         axes.set_xlabel(label)
         measure_axis(axes, "", percent=False)

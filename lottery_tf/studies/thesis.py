@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-from lottery_tf.analysis.distances import LABELS
 from lottery_tf.analysis.replicates import means
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row, scatters
@@ -12,9 +11,9 @@ from lottery_tf.studies.groups import SEEDS, Group
 from lottery_tf.studies.measures import Measures, round_at
 
 ACROSS = {
-    "instability": ("linear-mode instability: error (points of %)", True),
-    "distance": (f"{LABELS['angular']} to the round before", False),
-    "barrier": ("error barrier to the round before (points of %)", True),
+    "instability": ("linear-mode instability (points of %)", True),
+    "distance": ("angular distance to the round before", False),
+    "barrier": ("error barrier to the round before (points)", True),
 }
 LEAD = "lead of the ticket over the reinit (points of %)"
 
