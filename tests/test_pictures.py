@@ -1,5 +1,7 @@
 """What figures show: ticks, units, bars, scales; and what tools say they wrote."""
 
+import io
+
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
@@ -9,7 +11,7 @@ from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.reports import Output
 from lottery_tf.analysis.runs import select_common_rounds, select_rounds
 from lottery_tf.errors import InputError
-from lottery_tf.output import axes, figures, tables, units
+from lottery_tf.output import axes, figures, panels, tables, units
 from tests.made_runs import make_run
 
 
@@ -127,3 +129,24 @@ def test_tools_say_where_they_wrote(config, capsys):
         "distances_cosine_own_scale.png",
         f"Wrote into {run.path}/tensorboard: TensorBoard's page",
     ]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_texts_around_few_panels_lie_inside_the_picture(count):
+    titles = ["ticket", "repelled from previous"][:count]
+    title = "Fig. 17: Repelled from the previous round alone, LeNet\nlenet on mnist; mean of 3 seeds"
+    square, parts = (np.zeros((4, 4)), [1.0, 0.8, 0.64]), (np.ones(4), np.linspace(-1, 1, 5))
+    angular = "angular distance: 2 angle / pi, so 1 is 90 degrees"
+    of_matrices = panels.matrices(
+        {("ticket", name): square for name in titles}, what=angular, top=1.0, title=title
+    )
+    of_weights = figures.histograms({name: {"ticket": parts} for name in titles}, title=title)
+    for picture in (of_matrices, of_weights):
+        picture.savefig(io.BytesIO(), dpi=picture.dpi)  # lays it out
+        labels = [picture._suptitle, picture._supxlabel]
+        labels += [axes.yaxis.label for axes in picture.axes]
+        for label in labels:
+            if label is not None and label.get_text():
+                box = label.get_window_extent()
+                assert box.x0 >= 0 and box.y0 >= 0, label.get_text()
+                assert box.x1 <= picture.bbox.x1 and box.y1 <= picture.bbox.y1, label.get_text()

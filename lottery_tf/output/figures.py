@@ -164,7 +164,7 @@ def histograms(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
     """
     across = min(4, len(panels))
     down = -(-len(panels) // across)
-    figure = Figure(figsize=(3.2 * across, 2.6 * down + 0.4), layout="constrained")
+    figure = Figure(figsize=(max(4.8, 3.2 * across), 2.6 * down + 0.4), layout="constrained")
     all_axes = figure.subplots(down, across, squeeze=False)
     for axes in all_axes.flat[len(panels) :]:
         axes.set_axis_off()

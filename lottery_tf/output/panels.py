@@ -161,7 +161,7 @@ def matrices(grid: Mapping[tuple[str, str], tuple[np.ndarray, Sequence[float]]],
         title: above all.
     """
     rows, columns = (list(dict.fromkeys(key[axis] for key in grid)) for axis in (0, 1))
-    size = (2.3 * len(columns) + 1.8, 2.2 * len(rows) + 1.2)
+    size = (max(5.2, 2.3 * len(columns) + 1.8), max(4.0, 2.2 * len(rows) + 1.2))  # of the labels
     figure = Figure(figsize=size, layout="constrained")
     all_axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for (row, column), axes in zip(np.ndindex(all_axes.shape), all_axes.flat, strict=True):
