@@ -52,3 +52,10 @@ def test_every_file_of_the_docs_is_linked():
 def test_the_flags_page_follows_the_code():
     written = (ROOT / "docs" / "flags.md").read_text()
     assert written == make_flags_page.page(), "run python -m tools.make_flags_page"
+
+
+def test_the_picture_of_the_rooms_has_them_all():
+    shown = re.findall(r"<title>\.(\w+)</title>", (ROOT / "docs/architecture.svg").read_text())
+    there = [path.parent.name for path in (ROOT / "lottery_tf").glob("*/__init__.py")]
+    assert set(there) <= set(shown)
+    assert set(shown) <= {path.stem for path in (ROOT / "lottery_tf").iterdir()}
