@@ -6,7 +6,9 @@ import shutil
 
 import numpy as np
 import tensorflow_datasets as tfds
+from PIL import Image
 
+from lottery_tf.datasets.raw import CIFAR_CLASSES
 from tests import synthetic
 from tests.conftest import ROOT
 from tests.parquet_files import write_hub
@@ -72,6 +74,15 @@ def runs(inline):
     return bool(_COMMAND.match(inline)) and "--" in inline and "…" not in inline
 
 
+def write_folders(path):
+    """Images of CIFAR-10's size and classes in folders: 30 of each split."""
+    generator = np.random.default_rng(0)
+    for split, name in itertools.product(("train", "test"), CIFAR_CLASSES["cifar10"]):
+        (path / split / name).mkdir(parents=True)
+        for i, image in enumerate(generator.integers(0, 256, (3, 32, 32, 3), np.uint8)):
+            Image.fromarray(image).save(path / split / name / f"{i}.png")
+
+
 def write_place(path):
     """A directory with the flag files, cut to one epoch of tiny data, and those data."""
     shutil.copytree(ROOT / "flags", path / "flags")
@@ -87,6 +98,7 @@ def write_place(path):
     arrays = {"x_train": images[:60], "y_train": labels[:60]}
     np.savez(path / "shades.npz", x_test=images[60:], y_test=labels[60:], **arrays)
     write_hub(path)
+    write_folders(path / "downloads" / "cifar10")
     plants = [{"photo": image[..., None], "kind": i % 3} for i, image in enumerate(images)]
     features = {
         "photo": tfds.features.Image(shape=(6, 5, 1)),

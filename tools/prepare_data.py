@@ -2,6 +2,8 @@
 
 python -m tools.prepare_data --dataset=fashion_mnist --source=tfds
 python -m tools.prepare_data --dataset=mnist --source=raw --raw_dir=downloads/mnist
+python -m tools.prepare_data --dataset=cifar10 --source=raw --raw_dir=downloads/cifar10 \
+    --shrink=2 --name=cifar10_16
 python -m tools.prepare_data --source=arrays --raw_dir=mine.npz --name=mine
 python -m tools.prepare_data --source=parquet --raw_dir=downloads/beans --name=beans
 """
@@ -45,6 +47,8 @@ flags.DEFINE_string("image_key", None, "Column of the images, of Parquet. Defaul
 flags.DEFINE_string("label_key", None, "Column of the labels, of Parquet. Default: label, or "
                     "the only one.")  # fmt: skip
 flags.DEFINE_bool("skip_bad", False, "Leave unreadable images out, and name them.")
+flags.DEFINE_integer("shrink", 1, "Divide the height and width of images by it: the mean of each "
+                     "block of pixels. For studies on small machines; expects --name.")  # fmt: skip
 define_path("data_dir", "data", "Directory that holds the prepared datasets.")
 flags.DEFINE_bool("overwrite", False, "Replace a dataset that exists.")
 
@@ -55,7 +59,7 @@ def main(_: object) -> None:
     from lottery_tf.datasets.usage import describe
 
     options = shared.values(
-        "data_dir", "raw_dir", "name", "skip_bad", "overwrite", "image_key", "label_key"
+        "data_dir", "raw_dir", "name", "skip_bad", "overwrite", "image_key", "label_key", "shrink"
     )
     path = prepare(DATASET.value, SOURCE.value, **options)
     name = path.parent.relative_to(options["data_dir"]).as_posix()

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 
 from lottery_tf.datasets import DATASETS, arrays, catalog, download, folders, parquet, raw
+from lottery_tf.datasets.shrinking import smaller
 from lottery_tf.datasets.writing import write
 from lottery_tf.errors import InputError
 
@@ -49,8 +50,8 @@ ANY = {"arrays": (arrays.read, tuple(COUNTS)), "parquet": (parquet.read, tuple(V
 
 def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | None = None,
             name: str | None = None, overwrite: bool = False, skip_bad: bool = False,
-            image_key: str | None = None,
-            label_key: str | None = None) -> pathlib.Path:  # fmt: skip
+            image_key: str | None = None, label_key: str | None = None,
+            shrink: int = 1) -> pathlib.Path:  # fmt: skip
     """Prepares a dataset below data_dir / name.
 
     Args:
@@ -60,6 +61,7 @@ def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | N
         name: what to call it; by default as the dataset.
         overwrite, skip_bad: replace a dataset that exists; leave unreadable images out.
         image_key, label_key: the columns of Parquet files, where it is not clear which.
+        shrink: the height and width are divided by it.
 
     Returns:
         The directory of the dataset's version.
@@ -71,6 +73,7 @@ def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | N
     directory = pathlib.Path(raw_dir) if raw_dir else None
     keys = {"image_key": image_key, "label_key": label_key}
     _check_flags(dataset, source, directory, name, skip_bad, keys)
+    _check_shrink(shrink, dataset, source, name)
     name = name or dataset
     assert name, "_check_flags asks for one."
     if source == "tfds":
@@ -84,6 +87,7 @@ def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | N
         else:
             sources = _read(dataset, source, directory, skip_bad, keys)
             check_counts(name, sources, str(directory), fewer=skip_bad)
+            sources = smaller(sources, shrink) if shrink > 1 else sources
             write(name, sources, aside, version=VERSIONS.get(name, "1.0.0"))
         _replace(aside / name, target)
     return next(target.glob("*/dataset_info.json")).parent
@@ -104,6 +108,17 @@ def _check_flags(dataset, source, raw_dir, name, skip_bad, keys):
     for key, value in keys.items():
         if value and source != "parquet":
             raise InputError(f"--{key} does nothing with --source={source}: leave it out.")
+
+
+def _check_shrink(shrink, dataset, source, name):
+    if shrink < 1:
+        raise InputError(f"--shrink: expected a whole number, at least 1. Received: {shrink}")
+    if shrink > 1 and source == "tfds":
+        raise InputError("--shrink does nothing with --source=tfds: leave it out.")
+    if shrink > 1 and name in (None, dataset):
+        raise InputError(
+            f"--shrink={shrink} makes another dataset: give it a --name, as {dataset}_small."
+        )
 
 
 def _check_names(dataset, source, name):
