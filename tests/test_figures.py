@@ -32,7 +32,13 @@ def in_the_checkout(monkeypatch):
 @pytest.fixture(scope="module")
 def studies():
     """{name: Study} of one seed each, since every point takes a while to parse."""
-    return {path.stem: grid.read(path, ["--grid=seed=0"]) for path in STUDIES}
+    return {path.stem: read_study(path, "--grid=seed=0") for path in STUDIES}
+
+
+def read_study(path, *overrides):
+    """A Study; where it is of images that have to be prepared, of those in their full size."""
+    prepared = "--dataset=data/cifar10_16" in path.read_text()
+    return grid.read(path, [*overrides, *["--dataset=cifar10"] * prepared])
 
 
 def make_points(points, *, rounds=3, run_dir=None):
@@ -62,7 +68,7 @@ def read_csv(path):
 
 def study_in(tmp_path, name="fig01_small", *overrides):
     path = ROOT / "flags" / "figures" / f"{name}.cfg"
-    return grid.read(path, [f"--runs={tmp_path / 'runs_small'}", *overrides])
+    return read_study(path, f"--runs={tmp_path / 'runs_small'}", *overrides)
 
 
 # The studies ---------------------------------------------------------------------------------
