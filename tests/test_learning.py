@@ -56,6 +56,15 @@ def test_replicates_have_means_and_ends(config):
     assert (rows[5]["lead"], rows[11]["distance"]) == (0, alone[0])
 
 
+def test_flips_are_from_the_end_of_the_round_before(config):
+    run = make_run(config(), rounds=3)
+    before, end, masks = run.final(1), run.final(2), run.masks(2)
+    pairs = [(before[path][mask], end[path][mask]) for path, mask in masks.items()]
+    by_eye = np.concatenate([one * two < 0 for one, two in pairs]).mean()
+    *_, whole = learning.of_rounds(run)
+    assert whole["flips"] == pytest.approx(by_eye)
+
+
 def test_learning_is_written_and_drawn(config):
     run = make_run(config(), rounds=3)
     rows = learning.report_learning({"ticket": [run]}, output := Output())
