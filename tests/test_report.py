@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import os
 import re
 import shutil
 
@@ -136,6 +137,16 @@ def test_what_tools_measured_is_shown(run):
         "yes", "To pruning in round 2 11.0 degrees, random 51.0."
     )  # fmt: skip
     assert instability.STABLE == 0.02
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_a_table_that_is_older_than_its_rounds_says_so(run):
+    write_tables(run)
+    assert "is older than" not in page_of(run)
+    table = run.path / "analysis/barriers.csv"
+    then = (run.round_path(2) / files.SUMS).stat().st_mtime - 10
+    os.utime(table, (then, then))
+    assert "barriers.csv is older than round" in page_of(run)
 
 
 @pytest.mark.usefixtures("without_pictures")

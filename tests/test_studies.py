@@ -12,6 +12,8 @@ from tensorboard.plugins.hparams import metadata
 from lottery_tf.errors import InputError
 from lottery_tf.store import files
 from lottery_tf.studies import points, reading, study_report, verdicts
+from lottery_tf.studies.blocks import Section
+from lottery_tf.studies.relations import distance_matrix
 from tests.conftest import ROOT
 from tests.made_runs import make_run
 from tests.test_report import SHAPES, Balanced, headings
@@ -152,6 +154,18 @@ def test_with_out_the_runs_stay_as_they_are(study, tmp_path):
     assert sorted(study.rglob("*")) == before
 
 
+def test_a_run_comes_to_the_mean_and_the_largest_of_successive_rounds(study):
+    run = study / "batch_size=8_reset=init_seed=0"
+    about, pairs = {"density": 0.8, "collapsed": 0}, ((0, 1, 0.1), (1, 2, 0.3), (0, 2, 0.9))
+    table = [{"from_round": a, "to_round": b, "error_barrier": e} | about for a, b, e in pairs]
+    (run / "analysis").mkdir()
+    (run / "analysis/barriers.csv").write_bytes(files.format_csv(table))
+    found = points.results(one := reading.read(run), Section("What ran"))
+    angles = distance_matrix(one)
+    assert found["mean_distance"] == pytest.approx((angles[1, 0] + angles[2, 1] + angles[3, 2]) / 3)
+    assert found["largest_barrier"] == 0.3
+
+
 def test_titles_tell_the_density_where_all_have_the_same(study):
     one, two = points.find(study, keep=False)[:2]
     assert points.titles([one, two]) == {"0.5": "acc at 51.20%"}
@@ -161,8 +175,9 @@ def test_titles_tell_the_density_where_all_have_the_same(study):
 
 
 def test_the_sparsest_match_and_the_spread():
-    rows = [{"density": d, "test_accuracy": a} for d, a in ((1, 0.9), (0.5, 0.95), (0.2, 0.5))]
-    assert verdicts.sparsest_match(rows) == 0.5
+    known = (1, 0.9), (0.5, 0.95), (0.3, 0.9), (0.2, 0.5)
+    rows = [{"density": density, "test_accuracy": accuracy} for density, accuracy in known]
+    assert verdicts.sparsest_match(rows) == 0.3
     assert math.isnan(verdicts.sparsest_match(rows[1:]))
     assert study_report.spread([0.5, math.nan, 0.7], "{:.1f}") == "0.6 (0.5 to 0.7)"
     assert study_report.spread([math.nan], "{:.1f}") == ""
