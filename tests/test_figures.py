@@ -14,7 +14,7 @@ from lottery_tf.analysis.reports import Output
 from lottery_tf.errors import InputError
 from lottery_tf.store import files
 from lottery_tf.store.rundir import RunDir
-from lottery_tf.studies import figure_report, figures, grid, groups
+from lottery_tf.studies import figure_report, figures, grid, groups, thesis
 from lottery_tf.studies.figures import FIGURES
 from lottery_tf.studies.measures import Measures, round_at
 from tests.conftest import ROOT
@@ -357,6 +357,13 @@ def test_the_thesis_compares_ticket_and_reinit_of_one_seed(
     assert float(row["distance"]) == pytest.approx(sum(nearby) / 2)
     (picture,) = without_tensorflow
     assert len(picture.axes) == 3
+
+
+def test_points_of_the_thesis_are_called_by_all_that_varies():
+    key = ("batch_size", 60), ("warmup_epochs", 2.0), ("learning_rate", 0.05)
+    assert thesis._call(key) == "60*, rate 0.05"
+    assert thesis._call((("batch_size", 60), ("warmup_epochs", 0.0))) == "60"
+    assert thesis._call((("repel", None), ("warmup_epochs", 1.0))) == "*"
 
 
 def test_what_is_trained_is_announced_and_with_draw_only_listed_instead(

@@ -109,8 +109,8 @@ def group(found: Found, panel: Sequence[str]) -> list[Group]:
         names = _call(flags, panel) or "regular" * bool(panel), _call(flags, curve)
         control = members[0][0].config.reset == "reinit"
         groups.append(Group(*names, flags, runs or [run for _, run in members], colour, control))
-    called = [(of.panel, of.curve) for of in groups]
-    if alike := [names for names in called if called.count(names) > 1]:
+    titles = [(of.panel, of.curve) for of in groups]
+    if alike := [names for names in titles if titles.count(names) > 1]:
         raise InputError(f"Two groups of runs are both called {', '.join(alike[0])}.")
     return groups
 
@@ -133,10 +133,12 @@ def _varied(found, panel):
 
 def _call(flags, names):
     """What the values of some flags are called, joined."""
-    called = (
-        NAMES.get(name, f"{name.replace('_', ' ')} {{}}".format)(flags[name]) for name in names
-    )
-    return ", ".join(part for part in called if part)
+    return ", ".join(part for name in names if (part := called(name, flags[name])))
+
+
+def called(name: str, value: Any) -> str:
+    """What figures call the value of a flag; "" where it goes without saying."""
+    return NAMES.get(name, f"{name.replace('_', ' ')} {{}}".format)(value)
 
 
 def about(found: Found, groups: Sequence[Group], together: str) -> str:

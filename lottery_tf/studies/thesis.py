@@ -7,7 +7,7 @@ from lottery_tf.analysis.replicates import means
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row, scatters
 from lottery_tf.studies.figures import Drawn, Figure
-from lottery_tf.studies.groups import SEEDS, Group
+from lottery_tf.studies.groups import SEEDS, Group, called
 from lottery_tf.studies.measures import Measures, round_at
 
 ACROSS = {
@@ -58,10 +58,10 @@ def _setting(of):
 
 
 def _call(key):
-    """What a point is called: its batch size, and a star where it warms up."""
+    """What a point is called: its batch size, a star where it warms up, and what else varies."""
     values = dict(key)
-    name = str(values.pop("batch_size", ""))
-    return name + "".join("*" for value in values.values() if value)
+    name = str(values.pop("batch_size", "")) + "*" * bool(values.pop("warmup_epochs", 0))
+    return ", ".join(filter(None, [name, *(called(flag, value) for flag, value in values.items())]))
 
 
 def _rounds(figure, of):
