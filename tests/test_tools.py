@@ -7,7 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from lottery_tf.benchmarks import steps, sweep, turns
+from lottery_tf.benchmarks import masks, steps, sweep, turns
 from lottery_tf.config import command
 from lottery_tf.errors import InputError
 from lottery_tf.models.lenet import lenet
@@ -130,6 +130,13 @@ def test_every_way_of_the_benchmark_is_measured(config):
     assert 0 < steps.round_overhead(config(epochs=1)) < 1
     # 42.1 steps of training, 14.1 of evaluation at half the price, in each of two rounds
     assert steps.seconds_of_rounds(config(epochs=1), 1.0) == pytest.approx(98.25)
+
+
+@pytest.mark.slow
+def test_every_way_to_mask_is_measured():
+    times = masks.step_times(steps=2, repeats=2)
+    assert list(times) == list(masks.WAYS)
+    assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times.values())
 
 
 def test_commands_are_documented():

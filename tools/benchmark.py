@@ -5,6 +5,7 @@
     python -m tools.benchmark --what=repel --flagfile=flags/lenet_repel.cfg
     python -m tools.benchmark --what=distances
     python -m tools.benchmark --what=fit
+    python -m tools.benchmark --what=masks
     python -m tools.benchmark --what=sweep --flagfile=flags/lenet.cfg --repeats=3
 
 Measures in one process (--what=sweep: in one for each run), taking turns; run nothing beside it.
@@ -27,7 +28,10 @@ from lottery_tf.terminal import quiet
 from . import shared
 
 WHAT = flags.DEFINE_enum(
-    "what", "step", ("step", "input", "repel", "distances", "fit", "sweep"), "What to measure."
+    "what",
+    "step",
+    ("step", "input", "repel", "distances", "fit", "masks", "sweep"),
+    "What to measure.",
 )
 STEPS = flags.DEFINE_integer(
     "steps",
@@ -68,6 +72,8 @@ def measure(config: Config) -> list[Row]:
         return all_distances()
     if WHAT.value == "fit":
         return fits()
+    if WHAT.value == "masks":
+        return masked_steps()
     if WHAT.value == "sweep":
         return runs_at_once(config)
     directory = datasets.find(config)
@@ -133,6 +139,14 @@ def fits() -> list[Row]:
         print(f"{network}: rounds adds {added[network]:.3f} s to a turn")
         rows += [{"network": network} | row for row in report(ways, unit="ms/step", scale=1000)]
     return rows
+
+
+def masked_steps() -> list[Row]:
+    quiet.import_tensorflow()
+    from lottery_tf.benchmarks import masks
+
+    times = masks.step_times(steps=STEPS.value, repeats=REPEATS.value)
+    return report(times, unit="ms/step", scale=1000)
 
 
 def repel(config: Config) -> list[Row]:
