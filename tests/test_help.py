@@ -26,7 +26,7 @@ FLAGS = {
         "run_dir", "data_dir", "out", "round", "tolerance", "model", "inputs", "format", "compact",
         "sparse_matmul", "quantize", "dense", "batch_size", "examples", "overwrite", "info"},
     "tools.figures": OUTPUT | COMPUTING | {
-        "labels", "out", "title", "figure", "runs", "study", "draw_only", "dpi"},
+        "other_run", "labels", "out", "title", "figure", "runs", "study", "draw_only", "dpi"},
     "tools.histograms": OUTPUT | {"other_run", "labels", "at_rounds", "bins"},
     "tools.instability": OUTPUT | COMPUTING | {
         "at_rounds", "copies", "start", "points", "split", "bn_stats"},

@@ -40,6 +40,19 @@ def run_tool(name, *arguments):
     )
 
 
+def test_replicates_of_a_ticket_and_its_reinit_are_drawn_with_their_ends(config):
+    made = {"ticket": (1, 2), "reinit": (3, 4, 5)}
+    paths = {
+        name: [str(make_run(config(run_dir=f"{config().run_dir}_{seed}"), seed=seed).path)
+               for seed in seeds]
+        for name, seeds in made.items()
+    }  # fmt: skip
+    result = run_tool("figures", f"--run_dir={','.join(paths['ticket'])}", "--labels=a,b",
+                      f"--other_run={','.join(paths['reinit'])}")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "accuracy.png" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("name", "arguments", "word"),
     [
@@ -49,6 +62,7 @@ def run_tool(name, *arguments):
         ("figures", ["--figure=24"], "--figure: expected 1 to 23, table1"),
         ("figures", ["--figure=1", "--runs=nowhere"], "nowhere has none of the 60 runs"),
         ("figures", ["--figure=1", "--run_dir=a"], "--figure with --runs, or --run_dir"),
+        ("figures", ["--figure=1", "--other_run=a"], "--figure with --runs, or --run_dir"),
         ("figures", ["--runs=a"], "--runs expects --figure"),
         ("scaling", ["--gpus=0"], "--gpus: expected numbers above 0"),
         ("scaling", ["--batch_sizes=1024,x"], "--batch_sizes: expected numbers above 0"),

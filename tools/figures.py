@@ -2,6 +2,8 @@
 
 python -m tools.figures --figure=1 --runs=runs/fig01
 python -m tools.figures --run_dir=runs/lenet,runs/lenet_reset=reinit --labels=ticket,reinit
+python -m tools.figures --run_dir=runs/lenet,runs/lenet_seed=1 \
+    --other_run=runs/lenet_reset=reinit,runs/lenet_reset=reinit_seed=1 --labels=ticket,reinit
 
 The studies are flags/figures/*.cfg; python -m tools.sweep makes their runs.
 """
@@ -10,6 +12,7 @@ import pathlib
 
 from absl import flags
 
+from lottery_tf.analysis import replicates
 from lottery_tf.analysis.runs import metrics_with, open_any_runs
 from lottery_tf.config import command
 from lottery_tf.config.paths import define_path
@@ -52,11 +55,13 @@ DPI = flags.DEFINE_integer(
     "dpi", 150, "With --figure: dots per inch of the PNG.", lower_bound=20, upper_bound=1200
 )
 ABOUT = {
-    "run_dir": "Runs to draw, with commas.",
+    "run_dir": "Runs to draw, with commas; with --other_run replicates: mean, min and max.",
+    "other_run": "Runs to show beside those of --run_dir, as their reinits; replicates, too.",
     "out_dir": "Where to write. Default: figures/ in --runs; else analysis/ of the first run.",
-    "labels": "A name for each run, with commas. Default: its directory's.",
+    "labels": "A name for each run, or with --other_run for both, with commas. Default: that of "
+    "the directory.",
 }
-shared.define(*shared.OUTPUT, "labels", *shared.COMPUTING, about=ABOUT)
+shared.define(*shared.OUTPUT, "other_run", "labels", *shared.COMPUTING, about=ABOUT)
 
 
 def main(_: object) -> int:
@@ -65,7 +70,7 @@ def main(_: object) -> int:
             raise InputError(f"--{alone[0]} expects --figure, as --figure=1.")
         draw_accuracy()
         return 0
-    if flags.FLAGS.run_dir:
+    if flags.FLAGS.run_dir or flags.FLAGS.other_run:
         raise InputError("Expected --figure with --runs, or --run_dir. Received: both.")
     return signals.resumable(draw_figure)
 
@@ -88,20 +93,27 @@ def draw_accuracy():
 
     if OUT.value:
         figures.check_format(OUT.value)
-    paths, output = flags.FLAGS.run_dir, shared.output()
+    output = shared.output()
+    groups = shared.groups() if flags.FLAGS.other_run else each_run()
+    path = shared.file_to_write(OUT, output, next(iter(groups.values()))[0], "accuracy.png")
+    curves = {}
+    for label, runs in groups.items():
+        known = [metrics_with(run, "test_accuracy") for run in runs]
+        curves[label] = replicates.over_runs(known, ("round",)) if runs[1:] else known[0]
+    output.draw(path, figures.accuracy_against_density(curves, title=TITLE.value))
+    tables.show_written(output.written)
+
+
+def each_run():
+    """{label: [RunDir]} of each run of --run_dir, which may be of different experiments."""
+    paths = flags.FLAGS.run_dir
     labels = flags.FLAGS.labels or [pathlib.Path(path).absolute().name for path in paths]
     if not len(set(labels)) == len(labels) == len(paths):
         raise InputError(
             f"--labels: expected {len(paths)} different names, one for each run. Received: "
             f"{','.join(labels)}"
         )
-    runs = open_any_runs(paths)
-    path = shared.file_to_write(OUT, output, runs[0], "accuracy.png")
-    of_runs = {
-        label: metrics_with(run, "test_accuracy") for label, run in zip(labels, runs, strict=True)
-    }
-    output.draw(path, figures.accuracy_against_density(of_runs, title=TITLE.value))
-    tables.show_written(output.written)
+    return {label: [run] for label, run in zip(labels, open_any_runs(paths), strict=True)}
 
 
 if __name__ == "__main__":
