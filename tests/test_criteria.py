@@ -227,3 +227,17 @@ def test_iterations_gather_the_evidence_under_the_masks_so_far():
                              criterion="random", iterations=4, uniform=gather)  # fmt: skip
     assert seen == [1000, 316, 100, 32]
     assert np.flatnonzero(masks["a"]).tolist() == list(range(990, 1000))
+
+
+def test_layers_inside_layers_compute_in_float64_too():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([
+        keras.Input((4, 3)),
+        keras.layers.Bidirectional(keras.layers.LSTM(2, return_sequences=True)),
+        keras.layers.TimeDistributed(keras.layers.Dense(3)),
+        keras.layers.RNN([keras.layers.GRUCell(2), keras.layers.SimpleRNNCell(2)]),
+    ])  # fmt: skip
+    for of in (model, lottery_tf.masked(model)):
+        copy = in_float64(of)
+        assert {v.dtype for v in copy.trainable_variables} == {"float64"}
+        assert copy(np.zeros((1, 4, 3))).dtype == "float64"

@@ -188,7 +188,7 @@ def in_float64(model: Any) -> Any:
     """
 
     def rebuild(layer):
-        return type(layer).from_config(layer.get_config() | {"dtype": "float64"})
+        return type(layer).from_config(_with_float64(layer.get_config()) | {"dtype": "float64"})
 
     try:
         with keras_private.uncompiled(model):
@@ -198,3 +198,15 @@ def in_float64(model: Any) -> Any:
             f"criterion: synflow computes in float64, but {model.name} cannot be rebuilt so: "
             f"{error} Use another criterion, or a functional model."
         ) from error
+
+
+def _with_float64(config):
+    """A configuration in which layers inside a layer, as cells in a wrapper, are float64, too."""
+    if isinstance(config, list | tuple):
+        return type(config)(map(_with_float64, config))
+    if not isinstance(config, dict):
+        return config
+    return {
+        name: "float64" if name == "dtype" else _with_float64(value)
+        for name, value in config.items()
+    }
