@@ -275,3 +275,11 @@ def test_where_nothing_can_be_written_is_said_first(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="cannot write there"):
         check(pathlib.Path("/proc/1/out"), Choices(), overwrite=False)
+
+
+def test_what_is_not_counted_is_said(capsys):
+    counts = {"written": 8, "alive": 4, "dense": 8, "not_counted": {"own": "Own is not known here"}}
+    size = {"export": 10, "export_gzip": 5, "entropy_bound": 4, "dense": 20, "dense_gzip": 9}
+    reports.show({"model": "mine", "format": "npz", "layers": [], "bytes": size, "products": counts,
+                  "milliseconds": {}, "largest_difference": 0.0})  # fmt: skip
+    assert "multiply-adds of own are not counted: Own is not known here" in capsys.readouterr().out

@@ -50,6 +50,19 @@ HAND = {  # layer: (input, weights, multiply-adds)
     "separable": (layers.SeparableConv2D(4, 3), (5, 5, 3), 27 + 12, 9 * (27 + 12)),
     "einsum": (layers.EinsumDense("abc,cde->abde", (None, 2, 4)), (6, 3), 24, 6 * 24),
     "einsum over all": (layers.EinsumDense("abc,bcd->ad", (5,)), (6, 3), 90, 90),
+    "simple": (layers.SimpleRNN(3), (6, 4), 12 + 9, 6 * (12 + 9)),
+    "gru": (layers.GRU(3, return_sequences=True), (6, 4), 3 * (12 + 9), 6 * 3 * (12 + 9)),
+    "lstm": (layers.LSTM(3), (6, 4), 4 * (12 + 9), 6 * 4 * (12 + 9)),
+    "both ways": (layers.Bidirectional(layers.LSTM(3)), (6, 4), 8 * 21, 6 * 8 * 21),
+    "stacked": (
+        layers.RNN([layers.GRUCell(3), layers.SimpleRNNCell(2)]), (6, 4), 63 + 10, 6 * (63 + 10)
+    ),
+    "convlstm": (layers.ConvLSTM2D(2, 3), (4, 5, 5, 3), 8 * 9 * 5, 4 * 9 * 8 * 9 * 5),
+    "convlstm of all steps": (
+        layers.ConvLSTM2D(2, 3, padding="same", return_sequences=True), (4, 5, 5, 3),
+        8 * 9 * 5, 4 * 25 * 8 * 9 * 5,
+    ),
+    "in each step": (layers.TimeDistributed(layers.Conv1D(2, 3)), (4, 10, 4), 24, 4 * 8 * 24),
     "einsum with dots": (layers.EinsumDense("...x,xy->...y", 5), (6, 3), 15, 6 * 15),
 }  # fmt: skip
 
@@ -99,9 +112,32 @@ def test_nested_models_are_looked_into():
 
 
 def test_what_is_not_known_is_named():
-    counts, unknown = chain((6, 4), layers.LSTM(3, name="lstm"), layers.Dense(2, name="dense"))
+    class Own(layers.Layer):
+        def build(self, shape):
+            self.kernel = self.add_weight(shape=(shape[-1], 2))
+
+        def call(self, inputs):
+            return inputs @ self.kernel
+
+        def compute_output_shape(self, shape):
+            return (*shape[:-1], 2)
+
+    class Cell(Own):
+        state_size = output_size = 2
+
+        def call(self, inputs, states, training=False):
+            return inputs @ self.kernel, states
+
+    own = Own(name="own")
+    counts, unknown = chain((6, 4), own, layers.Dense(2, name="dense"))
     assert list(counts) == ["dense"]
-    assert unknown == {"lstm": "LSTM is not known here"}
+    assert unknown == {"own": "Own is not known here"}
+    _, unknown = chain((6, 4), layers.TimeDistributed(Own(), name="each"))
+    assert unknown == {"each": "what TimeDistributed holds is not known here"}
+    _, unknown = chain((6, 4), layers.RNN(Cell(), name="rnn"))
+    assert unknown == {"rnn": "what RNN holds is not known here"}
+    counts, unknown = chain((6, 4), layers.TimeDistributed(layers.ReLU(), name="each"))
+    assert (counts["each"].dense, unknown) == (0, {})
     _, unknown = chain((None, 4), layers.Dense(2, name="dense"))
     assert unknown == {"dense": "its input has a length that varies"}
     one = keras.Input((3, 3))

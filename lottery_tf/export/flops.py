@@ -73,6 +73,9 @@ def multiply_adds_of(graph: Graph) -> tuple[dict[str, Count], dict[str, str]]:
         except TypeError:  # a product with None
             unknown[call.name] = "its input has a length that varies"
             continue
+        if count is None:
+            unknown[call.name] = f"what {type(call.layer).__name__} holds is not known here"
+            continue
         if call.name in counts:  # the weights of a layer that is called again are the same
             count.weights = count.nonzero = 0
             count += counts[call.name]
@@ -155,7 +158,44 @@ def _plain_attention(call, inputs, output):
     return Count(0, 0, *[query * value * (size + width)] * 2)
 
 
-COUNTERS: dict[type, Callable[[Call, list[tuple], tuple], Count]] = {
+def _recurrent(call, inputs, output):
+    """Every weight of the cells is used once in each step of the sequence."""
+    cells = _cells(call.layer)
+    if not all(isinstance(cell, CELLS) for cell in cells):
+        return None
+    kernels = [kernel for cell in cells for kernel in (cell.kernel, cell.recurrent_kernel)]
+    steps = inputs[0][0]
+    return sum((_of(keras.ops.convert_to_numpy(k), steps) for k in kernels), Count())
+
+
+def _cells(layer):
+    """The cells of a recurrent layer, of both directions, of all that are stacked."""
+    if isinstance(layer, layers.Bidirectional):
+        return [*_cells(layer.forward_layer), *_cells(layer.backward_layer)]
+    return getattr(layer.cell, "cells", [layer.cell])
+
+
+def _conv_recurrent(call, inputs, output):
+    """As `_recurrent`, at each place; what comes back is padded to the size of the output."""
+    shape = output[1:] if call.layer.return_sequences else output
+    cell, times = call.layer.cell, inputs[0][0] * _places(call.layer, shape)
+    kernels = (cell.kernel, cell.recurrent_kernel)
+    return sum((_of(keras.ops.convert_to_numpy(k), times) for k in kernels), Count())
+
+
+def _in_each_step(call, inputs, output):
+    """What the layer inside multiplies, in each step of a sequence."""
+    inside = dataclasses.replace(call, layer=call.layer.layer)
+    counter = _counter(inside)
+    count = counter and counter(inside, [shape[1:] for shape in inputs], output[1:])
+    if count is None:
+        return Count() if _not_counted(inside) is None else None
+    steps = inputs[0][0]
+    return dataclasses.replace(count, dense=count.dense * steps, sparse=count.sparse * steps)
+
+
+CELLS = (layers.SimpleRNNCell, layers.GRUCell, layers.LSTMCell)
+COUNTERS: dict[type, Callable[[Call, list[tuple], tuple], Count | None]] = {
     layers.Dense: _dense,
     layers.EinsumDense: _einsum,
     layers.Conv1D: _conv,
@@ -171,6 +211,15 @@ COUNTERS: dict[type, Callable[[Call, list[tuple], tuple], Count]] = {
     layers.MultiHeadAttention: _attention,
     layers.GroupQueryAttention: _attention,
     layers.Attention: _plain_attention,
+    layers.SimpleRNN: _recurrent,
+    layers.GRU: _recurrent,
+    layers.LSTM: _recurrent,
+    layers.Bidirectional: _recurrent,
+    layers.ConvLSTM1D: _conv_recurrent,
+    layers.ConvLSTM2D: _conv_recurrent,
+    layers.ConvLSTM3D: _conv_recurrent,
+    layers.RNN: _recurrent,
+    layers.TimeDistributed: _in_each_step,
 }
 
 # Operations of keras.ops that multiply: they would be counted as nothing.

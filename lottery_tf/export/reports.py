@@ -57,7 +57,7 @@ def show(report: dict[str, Any]) -> None:
 
 def _lines(report):
     size, count = report["bytes"], report["products"]
-    weights = f", its weights {size['weights']:,}" if "weights" in size else ""
+    weights = f", weights.bin {size['weights']:,}" if "weights" in size else ""
     yield (
         f"bytes: {size['export']:,} (gzip {size['export_gzip']:,}){weights}; entropy bound "
         f"{size['entropy_bound']:,}; dense {size['dense']:,} (gzip {size['dense_gzip']:,})"
@@ -66,6 +66,8 @@ def _lines(report):
         f"multiply-adds for an example: {count['written']:,}; of weights alive "
         f"{count['alive']:,}; dense {count['dense']:,}"
     )
+    for name, reason in count.get("not_counted", {}).items():
+        yield f"multiply-adds of {name} are not counted: {reason}"
     for batch, times in report["milliseconds"].items():
         ratio = times["dense"] / times["export"]
         yield (
