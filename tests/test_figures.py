@@ -331,6 +331,18 @@ def test_barriers_and_paths_are_written_and_drawn(tmp_path, without_tensorflow):
     assert right.get_ylabel() == "error barrier (points of %)"
 
 
+def test_the_density_of_a_histogram_is_that_of_its_round(tmp_path, without_tensorflow, monkeypatch):
+    figure = dataclasses.replace(FIGURES["fig19"], densities=(0.7,))
+    monkeypatch.setitem(FIGURES, "fig19", figure)
+    study = study_in(tmp_path, "fig19_small", "--grid=seed=0,1")
+    make_points(study.points)
+    figure_report.draw("fig19", study, None, Measures())
+    title = without_tensorflow[0].get_suptitle() or without_tensorflow[0].axes[0].get_title()
+    assert "after training round 2, density 64.0%" in title
+    rows = read_csv(study.runs / "figures" / "fig19_small.csv")
+    assert {(row["round"], row["density"]) for row in rows} == {("2", repr(0.8**2))}
+
+
 # What would have to be computed --------------------------------------------------------------
 
 

@@ -119,7 +119,7 @@ def _pairs(about, over, densities, metric):
 def surviving(figure: Figure, groups: Groups, title: str, measures: Measures) -> Drawn:
     """Histograms of the surviving weights of a round, as Figs. 5, 19, 22."""
     (density,) = figure.densities
-    series, rounds = {}, set()
+    series, found = {}, {}
     for index, of in enumerate(groups):
         at = {run.path: round_at(run, density) for run in of.runs}
         if (number := at[of.runs[0].path]) is None:
@@ -128,7 +128,7 @@ def surviving(figure: Figure, groups: Groups, title: str, measures: Measures) ->
         runs = [run for run in of.runs if at[run.path] == number]
         blocks = histograms.survivors(runs, number)[histograms.ALL_LAYERS]
         series[str(index)] = {histograms.ALL_LAYERS: blocks}
-        rounds.add(number)
+        found[str(index)] = number, of.runs[0].metrics()[number]["density"]
     _check_there(series, "round", measures)
     counted = histograms.histograms(series, BINS)[histograms.ALL_LAYERS]
     rows: list[Row] = []
@@ -136,13 +136,17 @@ def surviving(figure: Figure, groups: Groups, title: str, measures: Measures) ->
     for key, (counts, edges) in counted.items():
         of = groups[int(key)]
         drawn.setdefault(of.panel, {})[of.curve] = counts, edges
+        about = of.flags | dict(zip(("round", "density"), found[key], strict=True))
         rows += [
-            of.flags | {"from": float(low), "to": float(high), "count": int(count)}
+            about | {"from": float(low), "to": float(high), "count": int(count)}
             for count, low, high in zip(counts, edges, edges[1:], strict=False)
         ]
-    about = f"after training round {', '.join(map(str, sorted(rounds)))}, density {density:.1%}"
-    most = max(_most(*found) for found in counted.values())
-    picture = figures.histograms(drawn, title=f"{title}\n{about}", most=most)
+    places = sorted(set(found.values()))
+    rounds = ", ".join(dict.fromkeys(str(number) for number, _ in places))
+    densities = ", ".join(dict.fromkeys(f"{has:.1%}" for _, has in places))
+    title += f"\nafter training round {rounds}, density {densities}"
+    most = max(_most(*histogram) for histogram in counted.values())
+    picture = figures.histograms(drawn, title=title, most=most)
     return Drawn({"": rows}, picture)
 
 
