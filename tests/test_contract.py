@@ -129,7 +129,9 @@ def layer_combinations():
     for one in itertools.product(LAYERS, CRITERIA, RESETS):
         others = sum(a != b for a, b in zip(one[1:], ("magnitude", "init"), strict=True))
         usual = others == 0 or (others == 1 and one[0] == "Conv2D")
-        yield pytest.param(*one, marks=() if usual else (pytest.mark.slow,))
+        of_ci = usual and one[1] == "synflow"  # which rebuilds the network in float64
+        marks = (pytest.mark.slow, pytest.mark.ci) if of_ci else (pytest.mark.slow,)
+        yield pytest.param(*one, marks=() if usual and not of_ci else marks)
 
 
 @pytest.mark.parametrize(("layer", "criterion", "reset"), layer_combinations())

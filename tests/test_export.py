@@ -19,9 +19,7 @@ from lottery_tf.rundir import RunDir
 from tests.conftest import ROOT
 from tests.launching import launch
 
-WAYS = [
-    pytest.param(way, marks=[pytest.mark.slow, pytest.mark.ci]) for way in ({}, {"dense": True})
-]
+WAYS = ({}, {"dense": True}, {"compact": True})
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +52,8 @@ def of_ci(function):
     return pytest.mark.slow(pytest.mark.ci(function))
 
 
-@pytest.mark.parametrize("way", [{"compact": True}, *WAYS], ids=str)
+@of_ci
+@pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_saved_model_gives_what_the_masked_model_gives(sparse, tmp_path, way):
     report = exporting.export(sparse, tmp_path / "out", Choices(**way))
     assert report["other_predictions"] == 0

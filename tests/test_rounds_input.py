@@ -164,7 +164,10 @@ def test_the_evidence_has_the_names_of_the_parameters_of_all_criteria():
 # Frozen layers, and layers that die ---------------------------------------------------------
 
 
-@pytest.mark.parametrize("criterion", ["magnitude", "snip", "synflow"])
+@pytest.mark.parametrize(
+    "criterion",
+    ["magnitude", "snip", pytest.param("synflow", marks=[pytest.mark.slow, pytest.mark.ci])],
+)
 def test_frozen_layers_are_not_pruned(criterion):
     model = network(frozen=["dense3"])
     data = (IMAGES, LABELS) if criterion == "snip" else None

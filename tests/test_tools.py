@@ -31,6 +31,11 @@ def test_accuracy_against_density_is_drawn(tmp_path):
     assert (both[..., 0] != one[..., 0]).any()
 
 
+def of_ci(*values):
+    """Parameters of a test that takes seconds, which CI runs."""
+    return pytest.param(*values, marks=[pytest.mark.slow, pytest.mark.ci])
+
+
 def run_tool(name, *arguments):
     return subprocess.run(
         [sys.executable, "-m", f"tools.{name}", *arguments],
@@ -71,9 +76,9 @@ def test_replicates_of_a_ticket_and_its_reinit_are_drawn_with_their_ends(config)
         ("thresholds", ["--run_dir=a,,b"], "one is empty"),
         ("thresholds", ["--run_dir=\udcff"], "Expected arguments in UTF-8"),
         ("prepare_data", ["--dataset=svhn"], "Names like it: svhn_cropped"),
-        ("prepare_data", ["--dataset=svhn", "--source=raw"], "one of mnist"),
-        ("prepare_data", [], "--source=tfds expects --dataset"),
-        ("prepare_data", ["--dataset=mnist", "--source=raw"], "--raw_dir"),
+        of_ci("prepare_data", ["--dataset=svhn", "--source=raw"], "one of mnist"),
+        of_ci("prepare_data", [], "--source=tfds expects --dataset"),
+        of_ci("prepare_data", ["--dataset=mnist", "--source=raw"], "--raw_dir"),
         ("benchmark", ["--dataset=mnist", "--data_dir=nowhere"], "nowhere/mnist"),
     ],
 )
