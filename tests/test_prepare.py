@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.image_classification import mnist
 
 from lottery_tf import datasets
-from lottery_tf.datasets import prepare, raw, shrinking
+from lottery_tf.datasets import prepare, raw
 from lottery_tf.errors import InputError
 from tests.synthetic import idx, write_mnist
 
@@ -26,12 +26,6 @@ def small_mnist(monkeypatch):
 
 def prepare_raw(tmp_path):
     return prepare.prepare("mnist", "raw", data_dir=tmp_path / "data", raw_dir=tmp_path / "raw")
-
-
-def arrays_of(path, split):
-    """The images and labels of a split, as TFDS reads them."""
-    examples = [*tfds.as_numpy(tfds.builder_from_directory(path).as_dataset(split))]
-    return [np.stack([example[key] for example in examples]) for key in ("image", "label")]
 
 
 @pytest.mark.parametrize("compress", [True, False])
@@ -249,39 +243,6 @@ def test_flags_of_a_preparation_are_checked_first(tmp_path, flags, words):
     with pytest.raises(InputError, match=words):
         prepare.prepare("mnist", flags.pop("source"), data_dir=tmp_path / "data", **flags)
     assert not (tmp_path / "data").exists()
-
-
-def test_shrinking_means_over_blocks_of_pixels(tmp_path, small_mnist):
-    write_mnist(tmp_path / "raw")
-    options = {"data_dir": tmp_path / "data", "raw_dir": tmp_path / "raw"}
-    whole = prepare.prepare("mnist", "raw", **options)
-    small = prepare.prepare("mnist", "raw", name="mnist_7", shrink=4, **options)
-    for split in ("train", "test"):
-        found = [arrays_of(path, split) for path in (whole, small)]
-        by_eye = np.stack([
-            [[[np.rint(image[4 * y : 4 * y + 4, 4 * x : 4 * x + 4].mean())] for x in range(7)]
-             for y in range(7)]
-            for image in found[0][0]
-        ])  # fmt: skip
-        np.testing.assert_array_equal(found[1][0], by_eye)
-        np.testing.assert_array_equal(found[1][1], found[0][1])
-    with pytest.raises(InputError, match=r"--shrink=3 expects a height and a width.*28 x 28"):
-        prepare.prepare("mnist", "raw", name="mnist_9", shrink=3, **options)
-    assert not (tmp_path / "data" / "mnist_9").exists()
-
-
-def test_a_block_keeps_its_type_and_does_not_overflow():
-    image = np.full((2, 4, 1), 65535, np.uint16)
-    assert shrinking.block_means(image, 2).dtype == np.uint16
-    np.testing.assert_array_equal(shrinking.block_means(image, 2), image[:1, :2])
-    halves = np.arange(4, dtype=np.float32).reshape(2, 2, 1) / 2
-    assert shrinking.block_means(halves, 2).tolist() == [[[0.75]]]
-
-
-def test_images_that_are_files_are_not_shrunk():
-    source = raw.Source(1, lambda: iter([(0, b"file", 0)]), ("a",))
-    with pytest.raises(InputError, match=r"--shrink=2 expects images of one size.*train split"):
-        shrinking.smaller({"train": source}, 2)
 
 
 def test_overwriting_replaces_a_prepared_dataset_and_nothing_else(tmp_path, small_mnist):
