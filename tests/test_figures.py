@@ -88,6 +88,20 @@ def test_studies_that_share_a_directory_call_the_same_run_alike(studies):
     assert shared.count("fig01_small") == 14  # with Figs. 3, 7, 15, the rewinding and the thesis
 
 
+def test_the_study_of_rates_shares_those_at_rate_0_1_with_figure_1(studies):
+    def names(study):
+        return {dataclasses.replace(p.config, run_dir=""): p.name for p in study.points}
+
+    first = names(studies["fig01_small"])
+    found = read_study(ROOT / "flags" / "studies" / "rates.cfg", "--grid=seed=0")
+    assert found.runs == studies["fig01_small"].runs
+    shared = names(found).keys() & first.keys()
+    assert {(of.batch_size, of.reset) for of in shared} == {
+        (size, reset) for size in (60, 256, 1024) for reset in ("init", "reinit")
+    }
+    assert {names(found)[of] for of in shared} == {first[of] for of in shared}
+
+
 @pytest.mark.parametrize(
     "name", ["fig03", "fig03_small", "fig07", "fig07_small", "rewinding_small"]
 )
