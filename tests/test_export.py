@@ -139,6 +139,7 @@ def test_other_formats_are_whole_exports_too(sparse, tmp_path, format):
     assert report["other_predictions"] == 0
 
 
+@of_ci
 def test_a_mismatch_leaves_nothing_behind(sparse, tmp_path, monkeypatch):
     expected = {name: array + 0.01 for name, array in exporting.reference(sparse).items()}
     monkeypatch.setattr(exporting, "reference", lambda ticket: expected)

@@ -143,7 +143,11 @@ def test_ten_kills_at_random_moments_change_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+    "number",
+    [
+        pytest.param(signal.SIGTERM, marks=[pytest.mark.slow, pytest.mark.ci]),
+        pytest.param(signal.SIGINT, marks=pytest.mark.slow),
+    ],
 )
 def test_signals_end_cleanly_and_say_how_to_resume(tmp_path, number):
     run_dir = tmp_path / "run"

@@ -21,7 +21,6 @@ from lottery_tf.rundir import RunDir
 from lottery_tf.store.files import SUMS
 from tests.conftest import ROOT
 
-LONG = (pytest.mark.slow, pytest.mark.ci)
 GENERATOR = np.random.default_rng(0)
 DATA = GENERATOR.random((12, 4)).astype(np.float32), GENERATOR.integers(0, 3, 12)
 
@@ -134,10 +133,9 @@ def test_the_commands_read_it(kept, tool, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize(
-    "reset",
-    ["init"] + [pytest.param(r, marks=LONG) for r in ("rewind", "reinit", "lr_rewind", "shuffle")],
-)
+@pytest.mark.slow
+@pytest.mark.ci
+@pytest.mark.parametrize("reset", ["init", "rewind", "reinit", "lr_rewind", "shuffle"])
 def test_another_call_goes_on_after_the_last_finished_turn(reset, tmp_path, kept):
     options = {"reset": reset} | ({"rewind_to": 2} if reset == "rewind" else {})
     if reset != "init":
