@@ -382,7 +382,8 @@ def test_the_thesis_compares_ticket_and_reinit_of_one_seed(
     nearby = [float(Measures().distances(run, "angular")[2, 1]) for run in runs]
     assert float(row["distance"]) == pytest.approx(sum(nearby) / 2)
     (picture,) = without_tensorflow
-    assert len(picture.axes) == 3
+    assert [axes.get_ylabel() for axes in picture.axes] == ["density 64.0%", "", ""]
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == ["60"]
 
 
 def test_points_of_the_thesis_are_called_by_all_that_varies():

@@ -16,6 +16,7 @@ ACROSS = {
     "barrier": ("error barrier to the round before (points)", True),
 }
 LEAD = "lead of the ticket over the reinit (points of %)"
+KEY = "batch size (*: warm-up)"
 
 
 def lead_by_stability(
@@ -49,7 +50,9 @@ def lead_by_stability(
     drawn: dict[str, list[Row]] = {}
     for row in rows:
         drawn.setdefault(f"density {row['density']:.1%}", []).append(row)
-    picture = scatters.scatters(drawn, ACROSS, "lead", what=LEAD, name="setting", title=title)
+    picture = scatters.scatters(
+        drawn, ACROSS, "lead", what=LEAD, name="setting", key=KEY, title=title
+    )
     return Drawn({"": rows}, picture)
 
 
