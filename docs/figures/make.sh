@@ -6,6 +6,7 @@ sweep) # data/cifar10_16 is made by tools.prepare_data --shrink=2 (docs/data.md)
   for study in fig01 fig03 fig07 fig12 fig13 fig14 fig17 appendix_c stability rewinding; do
     python -m tools.sweep --flagfile="flags/figures/${study}_small.cfg"
   done
+  python -m tools.sweep --flagfile=flags/studies/rates.cfg # beside fig01_small
   python -m tools.sweep --flagfile=flags/figures/fig18.cfg # LeNet in full, with Adam
   python -m tools.sweep --flagfile=flags/studies/resnet20_16.cfg
   ;;
@@ -20,6 +21,7 @@ draw) # into drawn/; what has no runs yet says so
   draw --figure=stability --runs=runs/stability_small
   draw --figure=table1 --study=flags/figures/table1_small.cfg
   for n in 18 19 20; do draw --figure=$n --runs=runs/fig14 --study=flags/figures/fig$n.cfg; done
+  draw --figure=thesis --study=flags/studies/rates.cfg
   for n in 1 2 4 5 8; do draw --figure=$n --study=flags/studies/resnet20_16.cfg; done
   python - <<'END' # 64 colours are enough for a page
 import pathlib
