@@ -22,6 +22,7 @@ draw) # into drawn/; what has no runs yet says so
   draw --figure=table1 --study=flags/figures/table1_small.cfg
   for n in 18 19 20; do draw --figure=$n --runs=runs/fig14 --study=flags/figures/fig$n.cfg; done
   draw --figure=thesis --study=flags/studies/rates.cfg
+  mv drawn/thesis.png drawn/rates_thesis.png || true
   for n in 1 2 4 5 8; do draw --figure=$n --study=flags/studies/resnet20_16.cfg; done
   python - <<'END' # 64 colours are enough for a page
 import pathlib
