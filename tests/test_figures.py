@@ -1,8 +1,6 @@
-"""The papers' figures: their studies, what is drawn of runs that are there, and what is missing."""
+"""The papers' figures: what is drawn of runs that are there, and what is missing."""
 
-import csv
 import dataclasses
-import hashlib
 import itertools
 
 import pytest
@@ -12,128 +10,18 @@ from lottery_tf.analysis import instability, paths, stability
 from lottery_tf.analysis.cache import Cache, NotKnown
 from lottery_tf.analysis.reports import Output
 from lottery_tf.errors import InputError
-from lottery_tf.store import files
 from lottery_tf.store.rundir import RunDir
-from lottery_tf.studies import figure_report, figures, grid, groups, thesis
+from lottery_tf.studies import figure_report, figures, groups, thesis
 from lottery_tf.studies.figures import FIGURES
 from lottery_tf.studies.measures import Measures, round_at
 from tests.conftest import ROOT
+from tests.made_figures import SHAPES, make_points, read_csv, set_accuracy, study_in
 from tests.made_runs import make_run
-
-STUDIES = sorted((ROOT / "flags" / "figures").glob("*.cfg"))
-SHAPES = {"a/kernel": (6, 9), "b/kernel": (9, 4), "b/bias": (4,)}
 
 
 @pytest.fixture(autouse=True)
 def in_the_checkout(monkeypatch):
     monkeypatch.chdir(ROOT)  # where flags/ is
-
-
-@pytest.fixture(scope="module")
-def studies():
-    """{name: Study} of one seed each, since every point takes a while to parse."""
-    return {path.stem: read_study(path, "--grid=seed=0") for path in STUDIES}
-
-
-def read_study(path, *overrides):
-    """A Study; where it is of images that have to be prepared, of those in their full size."""
-    prepared = "--dataset=data/cifar10_16" in path.read_text()
-    return grid.read(path, [*overrides, *["--dataset=cifar10"] * prepared])
-
-
-def make_points(points, *, rounds=3, run_dir=None):
-    """Made-up runs of points, those of another seed with other weights."""
-    for point in points:
-        config = dataclasses.replace(point.config, run_dir=str(run_dir or point.directory))
-        make_run(config, rounds=rounds, shapes=SHAPES, seed=config.init_seed, reset=config.reset)
-
-
-def set_accuracy(point, accuracies):
-    """Gives the rounds of a made-up run other test accuracies."""
-    run = RunDir(point.directory)
-    for row, accuracy in zip(run.metrics(), accuracies, strict=True):
-        directory = run.round_path(row["round"])
-        table = files.format_csv([row | {"test_accuracy": accuracy}])
-        before = hashlib.sha256((directory / "metrics.csv").read_bytes()).hexdigest()
-        (directory / "metrics.csv").write_bytes(table)
-        sums = (directory / "SHA256SUMS").read_text()
-        now = hashlib.sha256(table).hexdigest()
-        (directory / "SHA256SUMS").write_text(sums.replace(before, now))
-
-
-def read_csv(path):
-    with open(path) as file:
-        return list(csv.DictReader(file))
-
-
-def study_in(tmp_path, name="fig01_small", *overrides):
-    path = ROOT / "flags" / "figures" / f"{name}.cfg"
-    return read_study(path, f"--runs={tmp_path / 'runs_small'}", *overrides)
-
-
-# The studies ---------------------------------------------------------------------------------
-
-
-def test_every_figure_has_a_study_in_full_and_a_small_one(studies):
-    assert studies.keys() == FIGURES.keys() | {f"{name}_small" for name in FIGURES}
-
-
-def test_studies_that_share_a_directory_call_the_same_run_alike(studies):
-    names = {}
-    for study in studies.values():
-        for point in study.points:
-            config = dataclasses.replace(point.config, run_dir="")
-            assert names.setdefault((study.runs, config), point.name) == point.name
-    shared = [study.runs.name for study in studies.values()]
-    assert shared.count("fig01_small") == 14  # with Figs. 3, 7, 15, the rewinding and the thesis
-
-
-def test_the_study_of_rates_shares_those_at_rate_0_1_with_figure_1(studies):
-    def names(study):
-        return {dataclasses.replace(p.config, run_dir=""): p.name for p in study.points}
-
-    first = names(studies["fig01_small"])
-    found = read_study(ROOT / "flags" / "studies" / "rates.cfg", "--grid=seed=0")
-    assert found.runs == studies["fig01_small"].runs
-    shared = names(found).keys() & first.keys()
-    assert {(of.batch_size, of.reset) for of in shared} == {
-        (size, reset) for size in (60, 256) for reset in ("init", "reinit")
-    }
-    assert {names(found)[of] for of in shared} == {first[of] for of in shared}
-
-
-@pytest.mark.parametrize(
-    "name", ["fig03", "fig03_small", "fig07", "fig07_small", "rewinding_small"]
-)
-def test_the_regular_runs_of_a_study_are_those_of_figure_1(studies, name):
-    first = {p.name for p in studies["fig01_small" if name.endswith("small") else "fig01"].points}
-    regular = {"fig03": 4, "fig07": 2, "rewinding": 2}[name.removesuffix("_small")]
-    assert len(first & {point.name for point in studies[name].points}) == regular
-
-
-def test_a_flag_file_begins_with_its_commands_and_tells_what_to_expect():
-    for path in STUDIES:
-        sweep, draw, *_ = path.read_text().splitlines()
-        assert sweep == f"# python -m tools.sweep --flagfile=flags/figures/{path.name}"
-        assert draw.startswith("# python -m tools.figures --figure=")
-        figure = figures.find(draw.split("=")[1].split()[0])
-        assert figure == path.stem.removesuffix("_small")
-        assert "# Expect: " in path.read_text()
-        assert "# Cost (an estimate): " in path.read_text()
-
-
-def test_paper_settings_of_figure_1(studies):
-    configs = [point.config for point in studies["fig01"].points]
-    assert {config.batch_size for config in configs} == {128, 256, 512, 1024, 2048}
-    assert {config.warmup_epochs for config in configs} == {0, 10}
-    assert {(c.model, c.learning_rate, c.rounds, c.epochs) for c in configs} == {
-        ("resnet20", 0.1, 25, 85)
-    }
-    stable, unstable = (
-        {c.repel for c in (p.config for p in studies["fig03"].points) if c.batch_size == size}
-        for size in (1024, 128)
-    )
-    assert (stable, unstable) == ({0, 2}, {0, -1})
 
 
 # What is drawn -------------------------------------------------------------------------------
@@ -264,8 +152,8 @@ def test_of_replicates_unfinished_ones_wait_for_the_finished_ones(figure_1):
     assert [run.finished_rounds() for run in group.runs] == [3]
 
 
-def test_groups_are_called_by_what_varies_inside_a_panel(tmp_path, studies):
-    study = studies["fig03_small"]
+def test_groups_are_called_by_what_varies_inside_a_panel(tmp_path):
+    study = study_in(tmp_path, "fig03_small", "--grid=seed=0")
     found = [(point, RunDir(point.directory)) for point in study.points]
     of = groups.group(found, ("batch_size",))
     assert [(one.panel, one.curve, len(one.runs), one.colour, one.control) for one in of] == [

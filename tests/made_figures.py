@@ -1,0 +1,49 @@
+"""Made-up runs of the figures' studies, and what is read of them."""
+
+import csv
+import dataclasses
+import hashlib
+
+from lottery_tf.store import files
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.studies import grid
+from tests.conftest import ROOT
+from tests.made_runs import make_run
+
+SHAPES = {"a/kernel": (6, 9), "b/kernel": (9, 4), "b/bias": (4,)}
+
+
+def read_study(path, *overrides):
+    """A Study; where it is of images that have to be prepared, of those in their full size."""
+    prepared = "--dataset=data/cifar10_16" in path.read_text()
+    return grid.read(path, [*overrides, *["--dataset=cifar10"] * prepared])
+
+
+def make_points(points, *, rounds=3, run_dir=None):
+    """Made-up runs of points, those of another seed with other weights."""
+    for point in points:
+        config = dataclasses.replace(point.config, run_dir=str(run_dir or point.directory))
+        make_run(config, rounds=rounds, shapes=SHAPES, seed=config.init_seed, reset=config.reset)
+
+
+def set_accuracy(point, accuracies):
+    """Gives the rounds of a made-up run other test accuracies."""
+    run = RunDir(point.directory)
+    for row, accuracy in zip(run.metrics(), accuracies, strict=True):
+        directory = run.round_path(row["round"])
+        table = files.format_csv([row | {"test_accuracy": accuracy}])
+        before = hashlib.sha256((directory / "metrics.csv").read_bytes()).hexdigest()
+        (directory / "metrics.csv").write_bytes(table)
+        sums = (directory / "SHA256SUMS").read_text()
+        now = hashlib.sha256(table).hexdigest()
+        (directory / "SHA256SUMS").write_text(sums.replace(before, now))
+
+
+def read_csv(path):
+    with open(path) as file:
+        return list(csv.DictReader(file))
+
+
+def study_in(tmp_path, name="fig01_small", *overrides):
+    path = ROOT / "flags" / "figures" / f"{name}.cfg"
+    return read_study(path, f"--runs={tmp_path / 'runs_small'}", *overrides)
