@@ -11,31 +11,35 @@ from tests.made_runs import make_run
 MASKS = {"a": np.array([True, True, False, True]), "b": np.array([True, False])}
 START = {"a": np.array([1.0, -2.0, 9.0, 3.0]), "b": np.array([1.0, 9.0])}
 END = {"a": np.array([4.0, -2.0, 0.0, -1.0]), "b": np.array([1.0, 0.0])}  # moved by 3, 0, 4; by 0
-BEFORE = {"a": np.array([1.0, 5.0, 5.0, 2.0]), "b": np.array([7.0, 5.0])}
+OLD = {"a": np.array([1.0, 5.0, 5.0, 2.0]), "b": np.array([7.0, 5.0])}  # moved by 0, 7, -1; by 3
+BEFORE = {"a": np.array([1.0, -2.0, 9.0, 3.0]), "b": np.array([4.0, 9.0])}, OLD
 
 
 def test_distances_and_signs_that_can_be_seen():
     first, second, whole = learning.of_networks(START, END, MASKS, BEFORE)
     assert first == {
         "layer": "a", "weights": 3, "distance": 5.0, "per_weight": pytest.approx(5 / 3**0.5),
-        "kept_signs": pytest.approx(2 / 3), "flips": pytest.approx(2 / 3)
+        "kept_signs": pytest.approx(2 / 3), "flips": pytest.approx(2 / 3),
+        "turn": pytest.approx(2 / np.pi * np.arccos(4 / (5 * 50**0.5))),
     }  # fmt: skip
+    assert np.isnan(second.pop("turn"))  # it has not moved
     assert second == {
         "layer": "b", "weights": 1, "distance": 0, "per_weight": 0, "kept_signs": 1, "flips": 0
     }  # fmt: skip
     assert whole == {
         "layer": "all layers", "weights": 4, "distance": 5.0, "per_weight": 2.5,
-        "kept_signs": 0.75, "flips": 0.5
+        "kept_signs": 0.75, "flips": 0.5,
+        "turn": pytest.approx(2 / np.pi * np.arccos(4 / (5 * 59**0.5))),
     }  # fmt: skip
 
 
 def test_what_is_not_there_has_no_value():
     *_, whole = learning.of_networks(START, END, MASKS, None)
-    assert np.isnan(whole["flips"])
+    assert np.isnan([whole["flips"], whole["turn"]]).all()
     nothing = {path: np.zeros_like(mask) for path, mask in MASKS.items()}
     (row, *_) = learning.of_networks(START, END, nothing, BEFORE)
     assert (row["weights"], row["distance"]) == (0, 0)
-    assert np.isnan([row["per_weight"], row["kept_signs"], row["flips"]]).all()
+    assert np.isnan([row[name] for name in ("per_weight", "kept_signs", "flips", "turn")]).all()
 
 
 def test_a_lead_is_over_the_mean_of_the_other_runs():

@@ -6,12 +6,15 @@ On the weights alive in a round, W_0 where it started and W_T where it ended:
     per_weight       its root mean square over the weights: distance / sqrt(weights)
     kept_signs       part of the weights whose sign in W_T is that in W_0 (Gadhikar & Burkholz 2024)
     flips            part of them whose sign in W_T is not that at the end of the round before
+    turn             angle between W_T - W_0 and that of the round before, divided by 90 degrees
 
-A sign is that of np.sign: a weight of exactly zero agrees with zeros alone.
+A sign is that of np.sign: a weight of exactly zero agrees with zeros alone. Rounds of a very stable
+training end near one another because all end near W_0 (Maene et al. 2021, section 1): `turn` leaves
+W_0 out.
 """
 
 import itertools
-from math import nan, sqrt
+from math import acos, nan, pi, sqrt
 
 import numpy as np
 
@@ -33,6 +36,7 @@ COLUMNS = {
     "per_weight": ("per weight", "{:.4f}"),
     "kept_signs": ("signs kept", "{:.2%}"),
     "flips": ("flips", "{:.2%}"),
+    "turn": ("turn", "{:.3f}"),
     "test_accuracy": ("test acc", "{:.2%}"),
     "lead": ("lead", "{:+.2%}"),
 }
@@ -42,20 +46,25 @@ SIGNS = {
 }
 
 
-def of_networks(start: Weights, end: Weights, masks: Masks, before: Weights | None) -> list[Row]:
+def of_networks(start: Weights, end: Weights, masks: Masks,
+                before: tuple[Weights, Weights] | None) -> list[Row]:  # fmt: skip
     """A row for each kernel, and for all: {layer, weights, distance, per_weight, …}.
 
     Args:
         start, end: {path: array} of a round.
         masks: {kernel path: bool array}, what is alive in it.
-        before: {path: array}, where the round before ended; None of round 0, which has no flips.
+        before: start and end of the round before; None of round 0, which has no flips and no turn.
     """
     sums = []
     for path, mask in masks.items():
         one, two = (weights[path][mask].astype(np.float64) for weights in (start, end))
-        flipped = np.sign(before[path][mask]) != np.sign(two) if before else np.array([])
-        sums.append((path, one.size, ((two - one) ** 2).sum(),
-                     (np.sign(one) == np.sign(two)).sum(), flipped.sum()))  # fmt: skip
+        kept, moved = (np.sign(one) == np.sign(two)).sum(), two - one
+        numbers = [one.size, moved @ moved, kept]
+        if before:
+            other, old = (weights[path][mask].astype(np.float64) for weights in before)
+            last = old - other
+            numbers += [(np.sign(old) != np.sign(two)).sum(), moved @ last, last @ last]
+        sums.append((path, *numbers))
     sums.append((ALL_LAYERS, *np.sum([numbers for _, *numbers in sums], 0)))
     return [
         {
@@ -64,10 +73,16 @@ def of_networks(start: Weights, end: Weights, masks: Masks, before: Weights | No
             "distance": sqrt(squares),
             "per_weight": sqrt(squares / count) if count else nan,
             "kept_signs": float(kept / count) if count else nan,
-            "flips": float(flips / count) if count and before else nan,
+            "flips": float(old[0] / count) if count and old else nan,
+            "turn": _angle(old[1], squares * old[2]) if old else nan,
         }
-        for layer, count, squares, kept, flips in sums
+        for layer, count, squares, kept, *old in sums
     ]
+
+
+def _angle(product, squares):
+    """The angle of two vectors divided by 90 degrees, from their product and squared lengths'."""
+    return acos(max(-1, min(1, product / sqrt(squares)))) * 2 / pi if squares else nan
 
 
 def of_rounds(runs: RunDir | Groups) -> list[Row]:
@@ -96,10 +111,10 @@ def _of_run(run):
     for metrics in metrics_with(run, "test_accuracy"):
         about = {name: metrics[name] for name in ("round", "density", "test_accuracy")}
         of = FinishedRound(run.path, metrics["round"])
-        end = of.final()
-        for row in of_networks(run.initial(of.round), end, of.masks(), before):
+        ends = run.initial(of.round), of.final()
+        for row in of_networks(*ends, of.masks(), before):
             yield {"round": about["round"], "layer": row["layer"]} | about | row
-        before = end
+        before = ends
 
 
 def with_lead(rows: list[Row], others: list[list[Row]]) -> list[Row]:
@@ -139,7 +154,7 @@ def report_learning(groups: Groups, output: Output) -> list[Row]:
             figure = figures.layers(by_layer, columns=SIGNS, title=label)
             pictures[f"learning/{end[1:]}"] = (last, end, figure)
         of_first = next(iter(_by(whole, "run").values()))
-        for column in ("per_weight", "kept_signs", "flips"):
+        for column in ("per_weight", "kept_signs", "flips", "turn"):
             curves[f"learning/{column}"] = [(row["round"], row[column]) for row in of_first]
         return [Findings("learning", {"": rows}, pictures, curves)]
 
