@@ -7,6 +7,8 @@ sweep) # data/cifar10_16 is made by tools.prepare_data --shrink=2 (docs/data.md)
     python -m tools.sweep --flagfile="flags/figures/${study}_small.cfg"
   done
   python -m tools.sweep --flagfile=flags/studies/rates.cfg # beside fig01_small
+  python -m tools.sweep --flagfile=flags/studies/deeper.cfg
+  python -m tools.sweep --flagfile=flags/studies/conv4_strengths.cfg # beside fig13_small
   python -m tools.sweep --flagfile=flags/figures/fig18.cfg # LeNet in full, with Adam
   python -m tools.sweep --flagfile=flags/studies/resnet20_16.cfg
   ;;
@@ -23,6 +25,7 @@ draw) # into drawn/; what has no runs yet says so
   for n in 18 19 20; do draw --figure=$n --runs=runs/fig14 --study=flags/figures/fig$n.cfg; done
   draw --figure=thesis --study=flags/studies/rates.cfg
   mv drawn/thesis.png drawn/rates_thesis.png || true
+  for n in 1 6; do draw --figure=$n --study=flags/studies/deeper.cfg; mv drawn/fig0$n.png drawn/deeper_fig0$n.png || true; done
   for n in 1 2 4 5 8; do draw --figure=$n --study=flags/studies/resnet20_16.cfg; done
   python - <<'END' # 64 colours are enough for a page
 import pathlib
