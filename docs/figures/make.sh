@@ -8,6 +8,8 @@ sweep) # data/cifar10_16 is made by tools.prepare_data --shrink=2 (docs/data.md)
   done
   python -m tools.sweep --flagfile=flags/studies/rates.cfg # beside fig01_small
   python -m tools.sweep --flagfile=flags/studies/deeper.cfg
+  python -m tools.sweep --flagfile=flags/studies/init_masks.cfg
+  python -m tools.sweep --flagfile=flags/studies/init_masks_moved.cfg
   python -m tools.sweep --flagfile=flags/studies/conv4_strengths.cfg # beside fig13_small
   python -m tools.sweep --flagfile=flags/figures/fig18.cfg # LeNet in full, with Adam
   python -m tools.sweep --flagfile=flags/studies/resnet20_16.cfg
