@@ -9,8 +9,8 @@ On the weights alive in a round, W_0 where it started and W_T where it ended:
     turn             angle between W_T - W_0 and that of the round before, divided by 90 degrees
 
 A sign is that of np.sign: a weight of exactly zero agrees with zeros alone. Rounds of a very stable
-training end near one another because all end near W_0 (Maene et al. 2021, section 1): `turn` leaves
-W_0 out.
+training may end near one another only because all end near W_0; `turn` leaves W_0 out. It is ours,
+and asks whether their nearness is a side effect, as Maene et al. 2021 put it (section 1).
 """
 
 import itertools
