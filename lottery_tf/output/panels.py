@@ -22,6 +22,7 @@ ACROSS = 3  # panels in a line
 OUTLIERS = 4  # a scale ends so many times the upper three quarters' span below these
 TICKS = 7  # densities named beside a matrix
 LEGEND = 2.5  # inches of an entry
+MARGIN = 5  # points beside a legend
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,10 +144,18 @@ def _legend(figure, all_axes):
     for axes in all_axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(
-        list(handles.values()), list(handles), fontsize=8, loc="outside lower center",
-        ncols=min(len(handles), max(1, int(figure.get_figwidth() / LEGEND))),
-    )  # fmt: skip
+    for columns in range(max(1, min(len(handles), int(figure.get_figwidth() / LEGEND))), 0, -1):
+        legend = figure.legend(
+            list(handles.values()), list(handles), fontsize=8, loc="outside lower center",
+            ncols=columns,
+        )  # fmt: skip
+        width = (legend.get_window_extent().width + 2 * MARGIN) / figure.dpi
+        if columns == 1:
+            figure.set_figwidth(max(width, figure.get_figwidth()))
+        elif width > figure.get_figwidth():
+            legend.remove()
+        else:
+            break
 
 
 def matrices(grid: Mapping[tuple[str, str], tuple[np.ndarray, Sequence[float]]], *, what: str,
