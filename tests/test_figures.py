@@ -10,12 +10,20 @@ from lottery_tf.analysis import instability, paths, stability
 from lottery_tf.analysis.cache import Cache, NotKnown
 from lottery_tf.analysis.reports import Output
 from lottery_tf.errors import InputError
+from lottery_tf.output import panels
 from lottery_tf.store.rundir import RunDir
-from lottery_tf.studies import figure_report, figures, groups, thesis
+from lottery_tf.studies import figure_report, figures, thesis
 from lottery_tf.studies.figures import FIGURES
 from lottery_tf.studies.measures import Measures, round_at
 from tests.conftest import ROOT
-from tests.made_figures import SHAPES, make_points, read_csv, set_accuracy, study_in
+from tests.made_figures import (
+    SHAPES,
+    make_points,
+    part_of_figure_1,
+    read_csv,
+    set_accuracy,
+    study_in,
+)
 from tests.made_runs import make_run
 
 
@@ -96,14 +104,7 @@ def test_every_figure_draws(name, tmp_path, without_tensorflow, monkeypatch):
 
 @pytest.fixture
 def figure_1(tmp_path):
-    """Two seeds of a ticket and a reinit, and one run that is not finished."""
-    study = study_in(tmp_path, "fig01_small", "--grid=batch_size=60,512", "--grid=warmup_epochs=0",
-                     "--grid=seed=0,1", "--rounds=3")  # fmt: skip
-    make_points([point for point in study.points if point.config.batch_size == 60])
-    for point in study.points[:2]:
-        set_accuracy(point, [0.9, 0.8 + 0.1 * point.config.seed, 0.7])
-    make_points(study.points[4:5], rounds=2)
-    return study
+    return part_of_figure_1(tmp_path)
 
 
 def test_plotted_points_are_means_with_min_and_max_over_seeds(figure_1):
@@ -137,37 +138,6 @@ def test_missing_and_unfinished_runs_are_listed_with_their_commands(figure_1):
         assert f"--reset={point.config.reset} --seed={point.config.seed}" in line
 
 
-def test_a_run_is_known_by_its_flags_whatever_its_directory(figure_1, tmp_path):
-    point = figure_1.points[5]
-    make_points([point], run_dir=figure_1.runs / "elsewhere" / "mine")
-    found, missing = groups.match(figure_1.points, groups.runs_below(figure_1.runs))
-    assert [run.path.name for of, run in found if of.name == point.name] == ["mine"]
-    assert point.name not in [of.name for of in missing]
-
-
-def test_of_replicates_unfinished_ones_wait_for_the_finished_ones(figure_1):
-    make_points(figure_1.points[5:6], rounds=3)
-    found, _ = groups.match(figure_1.points, groups.runs_below(figure_1.runs))
-    (group,) = (of for of in groups.group(found, ("batch_size",)) if of.flags["batch_size"] == 512)
-    assert [run.finished_rounds() for run in group.runs] == [3]
-
-
-def test_groups_are_called_by_what_varies_inside_a_panel(tmp_path):
-    study = study_in(tmp_path, "fig03_small", "--grid=seed=0")
-    found = [(point, RunDir(point.directory)) for point in study.points]
-    of = groups.group(found, ("batch_size",))
-    assert [(one.panel, one.curve, len(one.runs), one.colour, one.control) for one in of] == [
-        ("batch 512", "ticket", 1, 0, False),
-        ("batch 512", "reinit", 1, 0, True),
-        ("batch 512", "repelled (2), ticket", 1, 1, False),
-        ("batch 512", "repelled (2), reinit", 1, 1, True),
-        ("batch 60", "ticket", 1, 0, False),
-        ("batch 60", "reinit", 1, 0, True),
-        ("batch 60", "attracted (-1), ticket", 1, 2, False),
-        ("batch 60", "attracted (-1), reinit", 1, 2, True),
-    ]
-
-
 def test_panels_of_curves_have_one_scale_and_name_their_axes(figure_1, without_tensorflow):
     figure_report.draw("fig01", figure_1, None, Measures())
     (picture,) = without_tensorflow
@@ -181,6 +151,18 @@ def test_panels_of_curves_have_one_scale_and_name_their_axes(figure_1, without_t
     (legend,) = picture.legends
     assert [text.get_text() for text in legend.get_texts()] == ["ticket", "reinit"]
     assert [line[0].get_linestyle() for line in shown[0].containers] == ["-", "--"]
+
+
+@pytest.mark.parametrize(("letters", "entries"), [(3, 1), (3, 4), (38, 4), (120, 2)])
+def test_a_legend_lies_inside_the_picture(letters, entries):
+    rows = [{"density": density, "test_accuracy": density} for density in (1.0, 0.5)]
+    of_panel = {f"{entry}".rjust(letters, "m"): panels.Curve(rows) for entry in range(entries)}
+    picture = panels.curves({"": of_panel}, "test_accuracy", what="test accuracy")
+    picture.draw_without_rendering()
+    (legend,) = picture.legends
+    box = legend.get_window_extent()
+    assert len(legend.get_texts()) == entries
+    assert 0 <= box.x0 < box.x1 <= picture.bbox.width
 
 
 def test_a_collapsed_mean_lies_below_the_axis_and_is_written_there(figure_1, without_tensorflow):

@@ -58,7 +58,7 @@ def test_replicates_differ_in_seeds_alone(study):
     assert [r.name for r in readings][::4] == [
         "batch_size=8_reset=init_seed=0", "batch_size=16_reset=init_seed=0"
     ]  # fmt: skip
-    assert points.varying(readings) == ["batch_size", "reset"]
+    assert reading.varying_flags(readings) == ["batch_size", "reset"]
     found = points.groups(readings)
     assert [(group.label, len(group.readings)) for group in found] == [
         ("batch_size=8, reset=init", 2), ("batch_size=8, reset=reinit", 2),
@@ -70,6 +70,18 @@ def test_replicates_differ_in_seeds_alone(study):
     ]  # fmt: skip
     assert points.inner_flag(["a", "b"]) == "b"
     assert points.inner_flag([]) == ""
+
+
+def test_runs_that_take_the_masks_of_their_seed_are_replicates(config, tmp_path):
+    for moved in ("layer", "global"):
+        for seed in (0, 1):
+            flags = {"masks_from": f"runs/snip_seed={seed}", "shuffle_masks": moved, "seed": seed}
+            made = config(run_dir=str(tmp_path / f"{moved}_{seed}"), rounds=2, **flags)
+            make_run(made, shapes=SHAPES, seed=seed)
+    found = points.groups(points.find(tmp_path, keep=False))
+    assert [(group.label, len(group.readings)) for group in found] == [
+        ("shuffle_masks=global", 2), ("shuffle_masks=layer", 2)
+    ]  # fmt: skip
 
 
 def test_a_study_compares_settings_with_least_and_most_of_the_seeds(study):

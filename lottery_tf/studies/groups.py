@@ -10,8 +10,8 @@ from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.studies.grid import Point
+from lottery_tf.studies.seeds import SEEDS, beside_seeds
 
-SEEDS = ("seed", "init_seed", "data_seed")
 EXPERIMENT = [f.name for f in dataclasses.fields(Config) if not f.metadata["how"]]
 RESETS = {"init": "ticket", "rewind": ""}  # --rewind_to says it
 # How figures call the value of a flag; by default as "batch size 60".
@@ -26,6 +26,8 @@ NAMES: dict[str, Callable[[Any], str]] = {
         f"{'repelled' if value > 0 else 'attracted'} ({value:g})" if value else ""
     ),
     "repel_from": lambda value: f"repelled from {value}",
+    "masks_from": lambda value: f"masks of {pathlib.Path(value).name}" if value else "",
+    "shuffle_masks": lambda value: f"shuffled ({value})" if value != "none" else "",
     "model": str,
     "dataset": lambda value: pathlib.Path(value).name,
 }  # fmt: skip
@@ -97,7 +99,7 @@ def group(found: Found, panel: Sequence[str]) -> list[Group]:
     curve = _varied(found, panel)
     parts: dict[tuple, Found] = {}
     for point, run in found:
-        values = tuple(getattr(point.config, name) for name in (*panel, *curve))
+        values = tuple(_value(point.config, name) for name in (*panel, *curve))
         parts.setdefault(values, []).append((point, run))
     colours = [name for name in curve if name != "reset"] or curve
     groups: list[Group] = []
@@ -125,10 +127,14 @@ def _varied(found, panel):
         name
         for configs in panels.values()
         for name in EXPERIMENT
-        if len({getattr(config, name) for config in configs}) > 1
+        if len({_value(config, name) for config in configs}) > 1
     }
     varied = (varied | {"reset"}) - {*panel, *SEEDS}
     return sorted(varied, key=lambda name: (name == "reset", EXPERIMENT.index(name)))
+
+
+def _value(config, name):
+    return beside_seeds(name, getattr(config, name))
 
 
 def _call(flags, names):

@@ -8,12 +8,11 @@ import re
 from collections.abc import Iterable, Sequence
 
 from lottery_tf.analysis import replicates
-from lottery_tf.config.fields import format_value
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row
 from lottery_tf.studies import relations, verdicts
 from lottery_tf.studies.blocks import Section
-from lottery_tf.studies.reading import SEEDS, Reading, differing_flags, is_run, read
+from lottery_tf.studies.reading import Reading, is_run, read, text_of, varying_flags
 from lottery_tf.studies.weights import DENSITIES, nearest
 
 
@@ -60,18 +59,13 @@ def find(directory: str | os.PathLike, *, keep: bool) -> list[Reading]:
     return [read(run, keep=keep) for run in there]
 
 
-def varying(readings: Sequence[Reading]) -> list[str]:
-    """The flags that vary in a study, but for the seeds."""
-    return [name for name in differing_flags(readings) if name not in SEEDS]
-
-
 def groups(readings: Sequence[Reading]) -> list[Group]:
     """The runs with finished rounds, those together that differ in seeds alone."""
-    names = varying(readings)
+    names = varying_flags(readings)
     found: dict[tuple[str, ...], list[Reading]] = {}
     for reading in readings:
         if reading.config and reading.rows:
-            key = tuple(format_value(reading.config.get(name, "")) for name in names)
+            key = tuple(text_of(reading, name) for name in names)
             found.setdefault(key, []).append(reading)
     return [
         Group(dict(zip(names, key, strict=True)), of_key, _mean_rows(of_key))

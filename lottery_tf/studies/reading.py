@@ -11,13 +11,14 @@ from typing import Any
 
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.config import Config
+from lottery_tf.config.fields import format_value
 from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row
 from lottery_tf.store import files, provenance
 from lottery_tf.store.rundir import RunDir
+from lottery_tf.studies.seeds import SEEDS, beside_seeds
 
-SEEDS = ("seed", "init_seed", "data_seed")  # in which replicates differ
 FINISHED, UNFINISHED, DAMAGED = "finished", "unfinished", "damaged"
 CONFIG = {field.name: field for field in dataclasses.fields(Config)}
 
@@ -187,3 +188,17 @@ def differing_flags(readings: Sequence[Reading]) -> list[str]:
             if r.config and s.config
         )
     ]
+
+
+def varying_flags(readings: Sequence[Reading]) -> list[str]:
+    """Those of `differing_flags` in which replicates do not differ."""
+    return [
+        name
+        for name in differing_flags(readings)
+        if name not in SEEDS and len({text_of(r, name) for r in readings if r.config}) > 1
+    ]
+
+
+def text_of(reading: Reading, name: str) -> str:
+    """The value of a flag as text, alike for all replicates; "" where it is not known."""
+    return format_value(beside_seeds(name, reading.config.get(name, "")))

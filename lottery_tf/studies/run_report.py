@@ -11,7 +11,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.output import Columns, Row, figures, tables
 from lottery_tf.studies import pages, relations, verdicts, weights
 from lottery_tf.studies.blocks import Command, Facts, Link, Links, Problem, Section, Table, Text
-from lottery_tf.studies.reading import FINISHED, SEEDS, Reading, differing_flags, read
+from lottery_tf.studies.reading import FINISHED, Reading, read, varying_flags
 from lottery_tf.studies.relations import SIZE, Readings
 
 ROUNDS: Columns = {
@@ -92,7 +92,7 @@ def what_ran(readings: Readings) -> Section:
     section, first = Section("What ran"), readings[0]
     for reading in readings:
         section.blocks += [Problem(problem) for problem in reading.problems]
-    if other := [name for name in differing_flags(readings) if name not in SEEDS]:
+    if other := varying_flags(readings):
         names = ", ".join(f"--{name}" for name in other)
         section.blocks.append(
             Problem(f"These runs are averaged, though they differ in more than seeds: {names}.")

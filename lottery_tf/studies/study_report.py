@@ -9,7 +9,7 @@ from lottery_tf.config.fields import format_value
 from lottery_tf.output import Columns, Row, figures, hparams, tables
 from lottery_tf.studies import failures, pages, points, verdicts
 from lottery_tf.studies.blocks import Command, Facts, Link, Problem, Section, Table, Text
-from lottery_tf.studies.reading import differing_flags
+from lottery_tf.studies.reading import differing_flags, varying_flags
 from lottery_tf.studies.relations import SIZE, Readings
 from lottery_tf.studies.weights import nearest
 
@@ -85,7 +85,7 @@ def what_ran(section: Section, readings: Readings) -> None:
 def rows_of_groups(readings: Readings, results: dict[str, Row]) -> tuple[list[Row], Columns]:
     """(a row for each group of replicates, its columns): means, with least and most in brackets."""
     titles = points.titles(readings)
-    columns: Columns = {name: (name, "{}") for name in points.varying(readings)}
+    columns: Columns = {name: (name, "{}") for name in varying_flags(readings)}
     columns |= {"runs": ("runs", "{:d}")}
     columns |= {target: (title, "{}") for target, title in titles.items()}
     columns |= {name: (title, "{}") for name, (title, _) in MEASURES.items()}

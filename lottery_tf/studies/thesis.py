@@ -7,8 +7,9 @@ from lottery_tf.analysis.replicates import means
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row, scatters
 from lottery_tf.studies.figures import Drawn, Figure
-from lottery_tf.studies.groups import SEEDS, Group, called
+from lottery_tf.studies.groups import Group, called
 from lottery_tf.studies.measures import Measures, round_at
+from lottery_tf.studies.seeds import SEEDS
 
 ACROSS = {
     "instability": ("linear-mode instability (points of %)", True),
