@@ -15,7 +15,8 @@ SHAPES = {"a/kernel": (6, 9), "b/kernel": (9, 4), "b/bias": (4,)}
 
 def read_study(path, *overrides):
     """A Study; where it is of images that have to be prepared, of those in their full size."""
-    prepared = "--dataset=data/cifar10_16" in path.read_text()
+    of_prepared = "--dataset=data/cifar10_16", "--flagfile=../figures/fig13_small.cfg"
+    prepared = any(line in path.read_text() for line in of_prepared)
     return grid.read(path, [*overrides, *["--dataset=cifar10"] * prepared])
 
 

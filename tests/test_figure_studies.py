@@ -4,12 +4,14 @@ import dataclasses
 
 import pytest
 
-from lottery_tf.studies import figures
+from lottery_tf.store.rundir import RunDir
+from lottery_tf.studies import figures, groups
 from lottery_tf.studies.figures import FIGURES
 from tests.conftest import ROOT
 from tests.made_figures import read_study
 
 STUDIES = sorted((ROOT / "flags" / "figures").glob("*.cfg"))
+OTHERS = sorted((ROOT / "flags" / "studies").glob("*.cfg"))
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +60,17 @@ def test_the_regular_runs_of_a_study_are_those_of_figure_1(studies, name):
     first = {p.name for p in studies["fig01_small" if name.endswith("small") else "fig01"].points}
     regular = {"fig03": 4, "fig07": 2, "rewinding": 2}[name.removesuffix("_small")]
     assert len(first & {point.name for point in studies[name].points}) == regular
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_a_study_of_ours_can_be_made_and_tells_what_to_expect(path):
+    study = read_study(path)
+    first, *_ = text = path.read_text().splitlines()
+    assert first == f"# python -m tools.sweep --flagfile=flags/studies/{path.name}"
+    assert any(line.startswith(("# Expect", "# Measured")) for line in text)
+    found = [(point, RunDir(point.directory)) for point in study.points]
+    seeds = {point.config.seed for point in study.points}
+    assert {len(group.runs) for group in groups.group(found, ("batch_size",))} == {len(seeds)}
 
 
 def test_a_flag_file_begins_with_its_commands_and_tells_what_to_expect():

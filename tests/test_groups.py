@@ -50,6 +50,15 @@ def test_groups_are_called_by_what_varies_inside_a_panel(tmp_path):
     ]
 
 
+def test_a_flag_that_is_not_set_goes_without_saying():
+    path = ROOT / "flags" / "studies" / "resets.cfg"
+    found = [(of, RunDir(of.directory)) for of in grid.read(path, ["--grid=seed=0"]).points]
+    assert [one.curve for one in groups.group(found, ("batch_size",))] == [
+        "ticket", "rewound to 1ep", "lr_rewind", "finetune", "reinit", "signs", "trained_signs",
+        "shuffle", "early stop connected, ticket",
+    ]  # fmt: skip
+
+
 def test_replicates_take_the_masks_of_the_run_of_their_seed(tmp_path):
     path = ROOT / "flags" / "studies" / "init_masks_moved.cfg"
     found = [(of, RunDir(of.directory)) for of in grid.read(path, [f"--runs={tmp_path}"]).points]

@@ -13,6 +13,7 @@ from lottery_tf.studies.grid import Point
 from lottery_tf.studies.seeds import SEEDS, beside_seeds
 
 EXPERIMENT = [f.name for f in dataclasses.fields(Config) if not f.metadata["how"]]
+UNSET = (None, "", "none", ())
 RESETS = {"init": "ticket", "rewind": ""}  # --rewind_to says it
 # How figures call the value of a flag; by default as "batch size 60".
 NAMES: dict[str, Callable[[Any], str]] = {
@@ -144,6 +145,8 @@ def _call(flags, names):
 
 def called(name: str, value: Any) -> str:
     """What figures call the value of a flag; "" where it goes without saying."""
+    if name not in NAMES and value in UNSET:
+        return ""
     return NAMES.get(name, f"{name.replace('_', ' ')} {{}}".format)(value)
 
 
