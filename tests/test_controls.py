@@ -118,3 +118,21 @@ def test_each_cycle_starts_where_the_last_one_ended(two_runs, monkeypatch):
     assert rows[1]["test_accuracy"] == second[1][1][-1]["test_accuracy"]
     table = parse_csv((run.path / "analysis/cyclic.csv").read_bytes())
     assert [row["test_accuracy"] for row in table] == [row["test_accuracy"] for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_cycles_of_a_rewound_run_start_where_its_rounds_do(config, monkeypatch):
+    run_config = config(rounds=2, epochs=1, train_examples=200, reset="rewind", rewind_to="3")
+    imp.main(run_config)
+    run, seen = RunDir(run_config.run_dir), []
+
+    def remember(self, name, training):
+        seen.append(training)
+        return training.start, [{"test_accuracy": 0.5}]
+
+    monkeypatch.setattr(copies.Copies, "train", remember)
+    cyclic.of_masks(run, at_rounds=["1"], cycles=2)
+    assert [training.first for training in seen] == [3] * 4
+    for path, value in run.initial(1).items():
+        np.testing.assert_array_equal(seen[0].start[path], value)

@@ -70,7 +70,7 @@ class Copies:
         The noise is that of a round and a data seed; `name` is what the directory's name calls the
         masks.
         """
-        state, first = self._start_of(round)
+        state, first = self.start_of(round)
         start, noise = apply_masks(state, masks), Noise(data_seed, round)
         optima = optima_of(self.config, self.run, round, masks)
         end = int(self.run.history(round)[-1]["step"])  # a round may be shorter, or go on
@@ -78,7 +78,7 @@ class Copies:
         training = Training(start, masks, noise, optima, first, last)
         return self.train(f"{name}_{self.label}_data_seed_{data_seed}", training)
 
-    def _start_of(self, round):
+    def start_of(self, round: int) -> tuple[Weights, int]:
         """(weights, step) that the copies of a round start from, without masks where they can."""
         config, engine = self.config, self.engine
         steps = {"rewind": engine.rewind_step, "lr_rewind": engine.rewind_step,

@@ -1,8 +1,9 @@
 """A fixed mask, trained for as many cycles of the schedule as IMP had rounds.
 
-The control (Gadhikar et al. 2024) asks whether IMP's mask does it, or the many trainings: from W_0
-on the mask of a round, the schedule is run again and again, each cycle from the weights that the
-last one ended with. The same for a random mask of the same density in each layer.
+The control (Gadhikar et al. 2024) asks whether IMP's mask does it, or the many trainings: on the
+mask of a round, from W_0 or what the run rewinds to, the schedule that the round had is run again
+and again, each cycle from the weights that the last one ended with. The same for a random mask of
+the same density in each layer.
 What is not known from before is trained, which imports TensorFlow.
 """
 
@@ -79,11 +80,12 @@ def _train(copies, run, round, cycles):
     random = random_masks(ticket, streams.random_masks(config.init_seed, round, 0))
     accuracy, rows = run.metrics()[round]["test_accuracy"], []
     for name, masks in zip(MASKS, (ticket, random), strict=True):
-        weights = apply_masks(run.initial(0), masks)
+        start, first = copies().start_of(round)
+        weights = apply_masks(start, masks)
         for cycle in range(cycles):
             noise = streams.Noise(config.data_seed, cycle)  # as IMP draws it for each round
             label = f"round_{round:02d}_{name}_cycle_{cycle + 1:02d}"
-            weights, history = copies().train(label, Training(weights, masks, noise))
+            weights, history = copies().train(label, Training(weights, masks, noise, first=first))
             row = {"round": round, "density": density(masks), "mask": name, "cycle": cycle + 1}
             row |= {"test_accuracy": history[-1]["test_accuracy"], "imp_accuracy": accuracy}
             rows.append(row)

@@ -1,6 +1,6 @@
 """The mask of one run on the initialization of another, its units permuted or not.
 
-Four masks of one density are trained from the initialization of `run`:
+Four masks of one density are trained from the initialization of `run`, or what it rewinds to:
 
     own          its own: the ticket
     permuted     that of `other`, its units permuted as those of other's dense solution to lie
