@@ -34,25 +34,26 @@ COLUMNS = {
 
 def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Sequence[str] = ("successive",),
                 evaluate: paths.Evaluate | None = None, cache: Cache | None = None,
-                computing: Computing | None = None, points: int = 20,
+                computing: Computing | None = None, points: int = 20, align: str = "none",
                 **options: Any) -> tuple[list[Row], list[Row]]:  # fmt: skip
     """The barriers between rounds, and the paths: a row for each path, one for each point of it.
 
     Args:
         run: of the first end of each path.
         other: of the second end; None for `run` itself.
-        pairs, points: as the flags of tools.barriers.
+        pairs, points, align: as the flags of tools.barriers.
         evaluate: what `paths.evaluator` gives, to be used for several runs.
         cache: holds what was evaluated before; by default all is evaluated.
         computing: where, as loading.config_of takes it.
-        **options: split, bn_stats, align, as the flags.
+        **options: split, bn_stats, as the flags.
 
     Raises:
         InputError: runs or rounds that are not there, do not go together, or are damaged.
     """
     other, cache, where = other or run, cache or Cache(), computing or {}
     check_same_experiment([run, other])
-    options = paths.options_of(run, points=points, **options)
+    aligned = {} if align == "none" else {"align": align}
+    options = paths.options_of(run, points=points, **options, **aligned)
     evaluate = evaluate or paths.evaluator(lambda: loading.engine_of(run, **where), **options)
     metrics = metrics_with(other, "density", "test_accuracy")
     dense = metrics[0]["test_accuracy"]
