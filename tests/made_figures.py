@@ -2,13 +2,11 @@
 
 import csv
 import dataclasses
-import hashlib
 
-from lottery_tf.store import files
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.studies import grid
 from tests.conftest import ROOT
-from tests.made_runs import make_run
+from tests.made_runs import make_run, set_metrics
 
 SHAPES = {"a/kernel": (6, 9), "b/kernel": (9, 4), "b/bias": (4,)}
 
@@ -30,14 +28,8 @@ def make_points(points, *, rounds=3, run_dir=None):
 def set_accuracy(point, accuracies):
     """Gives the rounds of a made-up run other test accuracies."""
     run = RunDir(point.directory)
-    for row, accuracy in zip(run.metrics(), accuracies, strict=True):
-        directory = run.round_path(row["round"])
-        table = files.format_csv([row | {"test_accuracy": accuracy}])
-        before = hashlib.sha256((directory / "metrics.csv").read_bytes()).hexdigest()
-        (directory / "metrics.csv").write_bytes(table)
-        sums = (directory / "SHA256SUMS").read_text()
-        now = hashlib.sha256(table).hexdigest()
-        (directory / "SHA256SUMS").write_text(sums.replace(before, now))
+    for round, accuracy in enumerate(accuracies):
+        set_metrics(run, round, test_accuracy=accuracy)
 
 
 def read_csv(path):

@@ -63,7 +63,7 @@ def test_replicates_take_the_masks_of_the_run_of_their_seed(tmp_path):
     path = ROOT / "flags" / "studies" / "init_masks_moved.cfg"
     found = [(of, RunDir(of.directory)) for of in grid.read(path, [f"--runs={tmp_path}"]).points]
     assert [(one.curve, len(one.runs)) for one in groups.group(found, ())] == [
-        (f"masks of criterion={criterion}, {moved}", 3)
+        (f"masks of runs/init_masks/criterion={criterion}, {moved}", 3)
         for criterion in ("snip", "grasp", "synflow")
         for moved in ("shuffled (layer), ticket", "reinit")
     ]
@@ -73,13 +73,49 @@ def test_replicates_take_the_masks_of_the_run_of_their_seed(tmp_path):
     ("name", "value", "expected"),
     [
         ("masks_from", "runs/snip_seed=1", "runs/snip"),
-        ("masks_from", "runs/init_seed=1_data_seed=20", "runs/"),
-        ("masks_from", "runs/mine_1", "runs/mine_1"),  # another name: not known to be a replicate
+        ("masks_from", "runs/reset=init_seed=1", "runs/reset=init"),
+        ("masks_from", "runs/init_seed=2_data_seed=30", "runs/"),
+        ("masks_from", "runs/snip_seed=0", "runs/snip_seed=0"),  # of another seed: no replicate
+        ("masks_from", "runs/snip_seed=11", "runs/snip_seed=11"),
+        ("masks_from", "runs/mine_1", "runs/mine_1"),  # a name that is not known
         ("masks_from", "", ""),
-        ("repel_runs", ("runs/seed=0_repel=2", "b_seed=1"), ("runs/_repel=2", "b")),
+        ("repel_runs", ("runs/seed=1_repel=2", "b_seed=1"), ("runs/_repel=2", "b")),
         ("repel_runs", ["b_seed=1"], ["b"]),
         ("dataset", "data/seed=1", "data/seed=1"),  # it names no run
     ],
 )
 def test_flags_that_name_runs_are_alike_for_replicates(name, value, expected):
-    assert beside_seeds(name, value) == expected
+    seeds = {"seed": 1, "init_seed": 2, "data_seed": 30}
+    assert beside_seeds(name, value, seeds) == expected
+
+
+def found_of(tmp_path, *lines):
+    """The points of a study of LeNet, with their runs."""
+    path = tmp_path / "study.cfg"
+    path.write_text("\n".join([f"--flagfile={ROOT}/flags/lenet.cfg", "--rounds=3", *lines]))
+    return [(point, RunDir(point.directory)) for point in grid.read(path).points]
+
+
+def test_masks_of_another_seed_are_a_setting_of_their_own(tmp_path):
+    masks = "masks_from=runs/seed=0,runs/seed=1,runs/seed=1,runs/seed=0"
+    found = found_of(tmp_path, f"--zip={masks};seed=0,1,0,1")
+    assert [(one.curve, len(one.runs)) for one in groups.group(found, ())] == [
+        ("masks of runs/, ticket", 2),
+        ("masks of runs/seed=1, ticket", 1),
+        ("masks of runs/seed=0, ticket", 1),
+    ]
+
+
+def test_curves_of_other_resets_have_colours_of_their_own(tmp_path):
+    path = ROOT / "flags" / "studies" / "resets.cfg"
+    found = [(of, RunDir(of.directory)) for of in grid.read(path, ["--grid=seed=0"]).points]
+    of = {one.curve: (one.colour, one.control) for one in groups.group(found, ("batch_size",))}
+    assert of["reinit"] == (of["ticket"][0], True)  # a pair: dashed beside solid
+    assert len(set(of.values())) == len(of)
+
+
+def test_every_curve_has_a_name(tmp_path):
+    varied = "--grid=early_stop=none,connected"
+    found = found_of(tmp_path, "--reset=rewind", "--rewind_to=1ep", varied)
+    names = [one.curve for one in groups.group(found, ())]
+    assert names == ["rewound", "early stop connected"]

@@ -11,11 +11,12 @@ from tensorboard.plugins.hparams import metadata
 
 from lottery_tf.errors import InputError
 from lottery_tf.store import files
+from lottery_tf.store.rundir import RunDir
 from lottery_tf.studies import points, reading, study_report, verdicts
 from lottery_tf.studies.blocks import Section
 from lottery_tf.studies.relations import distance_matrix
 from tests.conftest import ROOT
-from tests.made_runs import make_run
+from tests.made_runs import make_run, set_metrics
 from tests.test_report import SHAPES, Balanced, headings
 
 
@@ -32,17 +33,6 @@ def study(config, tmp_path, without_pictures):
                 make_run(made, shapes=SHAPES, seed=seed, reset=reset)
     (directory / "notes").mkdir()
     return directory
-
-
-def set_accuracy(run, value):
-    """Gives the last round of a run another test accuracy."""
-    path = run / "round_03" / "metrics.csv"
-    (row,) = files.parse_csv(path.read_bytes())
-    shutil.move(run / "round_03", run / "old")
-    contents = {p.name: p.read_bytes() for p in (run / "old").iterdir() if p.name != files.SUMS}
-    contents["metrics.csv"] = files.format_csv([row | {"test_accuracy": value}])
-    files.write_directory(run / "round_03", contents)
-    shutil.rmtree(run / "old")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +75,7 @@ def test_runs_that_take_the_masks_of_their_seed_are_replicates(config, tmp_path)
 
 
 def test_a_study_compares_settings_with_least_and_most_of_the_seeds(study):
-    set_accuracy(study / "batch_size=8_reset=init_seed=1", 0.97)
+    set_metrics(RunDir(study / "batch_size=8_reset=init_seed=1"), 3, test_accuracy=0.97)
     rows, columns, written = study_report.report(study)
     assert written == [study / "report.html", study / "tensorboard"]
     assert columns["0.5"][0] == "acc at 51.20%"
@@ -191,7 +181,7 @@ def test_the_sparsest_match_and_the_spread():
     rows = [{"density": density, "test_accuracy": accuracy} for density, accuracy in known]
     assert verdicts.sparsest_match(rows) == 0.3
     assert math.isnan(verdicts.sparsest_match(rows[1:]))
-    assert study_report.spread([0.5, math.nan, 0.7], "{:.1f}") == "0.6 (0.5 to 0.7)"
+    assert study_report.spread([0.5, math.nan, 0.7], "{:.1f}") == "0.6 (0.5 to 0.7), 2 of 3"
     assert study_report.spread([math.nan], "{:.1f}") == ""
 
 

@@ -16,26 +16,25 @@ def group(rows: Iterable[Row], by: Sequence[str]) -> dict[tuple, list[Row]]:
     return groups
 
 
-def means(rows: Iterable[Row], by: Sequence[str], *, of: int = 1) -> list[Row]:
+def means(rows: Iterable[Row], by: Sequence[str]) -> list[Row]:
     """Rows of the means over rows that agree in some columns, with min and max beside them.
 
     Args:
-        rows: columns that are not numbers are left out, as are those named _min and _max, of
-            earlier means.
+        rows: columns that are not numbers in all of them are left out, as are those named _min and
+            _max, of earlier means.
         by: the columns, as ("round",).
-        of: how many rows a mean must be of; groups of fewer are left out.
 
     Returns:
         [{column: mean, column_min: …, column_max: …}], in the order of the first rows.
     """
     averaged = []
     for key, rows_of_key in group(rows, by).items():
-        if len(rows_of_key) < of:
-            continue
         mean = dict(zip(by, key, strict=True))
         for name in (name for name in rows_of_key[0] if name not in by):
-            values = [row[name] for row in rows_of_key]
-            if isinstance(values[0], int | float) and not name.endswith(("_min", "_max")):
+            cells = (row.get(name) for row in rows_of_key)
+            values = [cell for cell in cells if isinstance(cell, int | float)]
+            of_all = len(values) == len(rows_of_key)
+            if of_all and not name.endswith(("_min", "_max")):
                 mean |= {name: sum(values) / len(values)}
                 mean |= {f"{name}_min": min(values), f"{name}_max": max(values)}
         averaged.append(mean)
@@ -44,7 +43,10 @@ def means(rows: Iterable[Row], by: Sequence[str], *, of: int = 1) -> list[Row]:
 
 def over_runs(tables: Sequence[list[Row]], by: Sequence[str]) -> list[Row]:
     """`means` over the tables of several runs, of the rows that all have."""
-    return means([row for table in tables for row in table], by, of=len(tables))
+    keys = [group(table, by).keys() for table in tables]
+    shared = [key for key in keys[0] if all(key in others for others in keys)] if keys else []
+    rows = group((row for table in tables for row in table), by)
+    return means([row for key in shared for row in rows[key]], by)
 
 
 def over_matrices(matrices: Sequence[Array], *, init: bool = False) -> dict[str, Array]:

@@ -1,7 +1,7 @@
 """Axes of figures: their ticks, units and labels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib.ticker
@@ -16,6 +16,8 @@ MARKERS = "os^Dv<>"
 DENSITY = "density: remaining / prunable weights (%)"
 PERCENT = matplotlib.ticker.FuncFormatter(lambda value, _: f"{100 * value:g}")
 MOST_TICKS = 10
+LEGEND = 2.5  # inches of an entry
+MARGIN = 5  # points beside a legend
 ENDS = ("min", "max")  # of replicates: the ends of the columns beside that of their mean
 
 
@@ -101,3 +103,23 @@ def write_in_cells(axes: Any, values: np.ndarray, shades: np.ndarray) -> None:
             colour = "black" if shades[row, column] > 0.6 else "white"
             text = form.format(value)
             axes.text(column, row, text, ha="center", va="center", fontsize=5.5, color=colour)
+
+
+def legend_below(figure: Any, all_axes: Iterable[Any]) -> None:
+    """One legend of all axes below a figure, in columns that fit; wider than it, it widens it."""
+    handles: dict[str, Any] = {}
+    for axes in all_axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    for columns in range(max(1, min(len(handles), int(figure.get_figwidth() / LEGEND))), 0, -1):
+        legend = figure.legend(
+            list(handles.values()), list(handles), fontsize=8, loc="outside lower center",
+            ncols=columns,
+        )  # fmt: skip
+        width = (legend.get_window_extent().width + 2 * MARGIN) / figure.dpi
+        if columns == 1:
+            figure.set_figwidth(max(width, figure.get_figwidth()))
+        elif width > figure.get_figwidth():
+            legend.remove()
+        else:
+            break

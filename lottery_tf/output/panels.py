@@ -14,6 +14,7 @@ from lottery_tf.output.axes import (
     DENSITY,
     MARKERS,
     density_axis,
+    legend_below,
     measure_axis,
     with_ends,
 )
@@ -21,8 +22,6 @@ from lottery_tf.output.axes import (
 ACROSS = 3  # panels in a line
 OUTLIERS = 4  # a scale ends so many times the upper three quarters' span below these
 TICKS = 7  # densities named beside a matrix
-LEGEND = 2.5  # inches of an entry
-MARGIN = 5  # points beside a legend
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +68,7 @@ def curves(panels: Panels, column: str, *, what: str, percent: bool = False, x: 
         axes.set_axis_off()
     figure.supylabel(what, fontsize=10)
     figure.suptitle(title, fontsize=11)
-    _legend(figure, all_axes.flat)
+    legend_below(figure, all_axes.flat)
     return figure
 
 
@@ -89,24 +88,31 @@ def measures(of_panel: Mapping[str, Curve], columns: Mapping[str, tuple[str, boo
         measure_axis(axes, what, percent=percent)
         axes.set_ylim(*_scale({"": of_panel}, column))
     figure.suptitle(title, fontsize=11)
-    _legend(figure, all_axes)
+    legend_below(figure, all_axes)
     return figure
 
 
 def draw(axes: Any, of_panel: Mapping[str, Curve], column: str, *, x: str = "density") -> None:
-    """Draws {label: curve} of a measure into axes, with bars from min to max."""
+    """Draws {label: curve} of a measure into axes, with bars from min to max.
+
+    A point whose row has "collapsed", the part of the runs that has, is crossed out.
+    """
     for label, curve in of_panel.items():
         rows, values, errors = with_ends(curve.rows, column)
         axes.errorbar(
             [row[x] for row in rows], values, errors, label=label, capsize=2, markersize=3.5,
             color=COLOURS[curve.colour % len(COLOURS)], linewidth=1.2, elinewidth=0.8,
-            marker=MARKERS[curve.colour % len(MARKERS)], linestyle="--" if curve.dashed else "-",
+            marker=MARKERS[(curve.colour + curve.colour // len(COLOURS)) % len(MARKERS)],
+            linestyle="--" if curve.dashed else "-",
         )  # fmt: skip
+    all_rows = [row for curve in of_panel.values() for row in curve.rows]
+    if gone := [(row[x], row[column]) for row in all_rows if row.get("collapsed")]:
+        axes.plot(*zip(*gone, strict=True), "kx", markersize=9, label="collapsed, in part or whole")
     if x == "density":
         density_axis(axes)
         axes.set_xlabel("density (%)")
     else:
-        places = sorted({row[x] for curve in of_panel.values() for row in curve.rows})
+        places = sorted({row[x] for row in all_rows})
         axes.set_xscale("log", base=2)
         axes.set_xticks(places, [f"{place:g}" for place in places])
         axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
@@ -137,25 +143,6 @@ def _mark_below(axes, of_panel, column, x, low, percent):
                 below.setdefault((row[x], value), curve.colour)
     for (place, value), colour in below.items():
         axes.annotate(f"{value} ↓", (place, low), fontsize=7, color=COLOURS[colour % len(COLOURS)])
-
-
-def _legend(figure, all_axes):
-    handles = {}
-    for axes in all_axes:
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    for columns in range(max(1, min(len(handles), int(figure.get_figwidth() / LEGEND))), 0, -1):
-        legend = figure.legend(
-            list(handles.values()), list(handles), fontsize=8, loc="outside lower center",
-            ncols=columns,
-        )  # fmt: skip
-        width = (legend.get_window_extent().width + 2 * MARGIN) / figure.dpi
-        if columns == 1:
-            figure.set_figwidth(max(width, figure.get_figwidth()))
-        elif width > figure.get_figwidth():
-            legend.remove()
-        else:
-            break
 
 
 def matrices(grid: Mapping[tuple[str, str], tuple[np.ndarray, Sequence[float]]], *, what: str,
@@ -220,7 +207,7 @@ def barriers(paths: Mapping[str, list[Row]], of_rounds: Mapping[str, Curve], *,
     measure_axis(right, "error barrier (points of %)", percent=True)
     right.set_xlabel("density of the later round (%)")
     right.set_ylim(bottom=min(0.0, right.get_ylim()[0]))
-    if len(of_rounds) > 1:
+    if len(right.get_legend_handles_labels()[1]) > 1:
         right.legend(fontsize=8)
     figure.suptitle(title, fontsize=11)
     return figure

@@ -1,5 +1,6 @@
 """Tables in the terminal."""
 
+import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ from lottery_tf.output import Columns, Row
 
 
 def show(rows: Sequence[Row], columns: Columns) -> None:
-    """Prints rows; columns that no row has are left out, NaN is empty."""
+    """Prints rows; columns that no row has are left out, and NaN, or none, is empty."""
     lines = cells(rows, columns)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
@@ -20,7 +21,7 @@ def cells(rows: Sequence[Row], columns: Columns) -> list[list[str]]:
     columns = {c: about for c, about in columns.items() if any(c in row for row in rows)}
     lines = [[title for title, _ in columns.values()]]
     for row in rows:
-        values = ((row[c], form) for c, (_, form) in columns.items())
+        values = ((row.get(c, math.nan), form) for c, (_, form) in columns.items())
         lines.append([form.format(value) if value == value else "" for value, form in values])
     return lines
 

@@ -10,6 +10,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.method import Array
 from lottery_tf.output import Row, figures, panels
 from lottery_tf.output.panels import Curve
+from lottery_tf.store.rundir import RunDir
 from lottery_tf.studies import figure_tables
 from lottery_tf.studies.figures import Drawn, Figure
 from lottery_tf.studies.groups import Group
@@ -64,7 +65,7 @@ def unstable(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
     rounds = [[number for number in of_group if number is not None] for of_group in at]
     asked = [(of.runs, numbers) for of, numbers in zip(groups, rounds, strict=True)]
     rows: list[Row] = [
-        of.flags | {"runs": len(of.runs), "nominal_density": nominal[row["round"]]} | row
+        of.flags | {"runs": row["runs"], "nominal_density": nominal[row["round"]]} | row
         for of, nominal, found in zip(groups, at, measures.instability(asked), strict=True)
         for row in found
     ]
@@ -94,7 +95,8 @@ def matrices(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
         if not some:
             continue
         over = over_matrices(some, init=True)
-        densities = [row["density"] for row in of.runs[0].metrics()][: len(over["mean"]) - 1]
+        longest = max(of.runs, key=RunDir.finished_rounds)
+        densities = [row["density"] for row in longest.metrics()][: len(over["mean"]) - 1]
         grid[of.curve, of.panel] = over["mean"], densities
         rows += _pairs(of.flags | {"runs": len(some)}, over, densities, metric)
     _check_there(rows, "distance", measures)
@@ -168,7 +170,7 @@ def barriers(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
             continue
         drawn[of.curve] = _curve(of, of_rounds)
         for end, rows in (("", of_rounds), ("_paths", points)):
-            tables[end] += [of.flags | {"runs": len(of.runs)} | row for row in rows]
+            tables[end] += [of.flags | row for row in rows]
         if not paths:
             by_path = group(points, ("from_round", "to_round"))
             spread = sorted({round(i) for i in np.linspace(0, len(of_rounds) - 1, PATHS)})

@@ -72,8 +72,8 @@ def stability(figure: Figure, groups: Groups, title: str, measures: Measures) ->
         there = [run for run, number in zip(of.runs, at, strict=True) if number == at[0]]
         asked.append((there, [at[0]]) if at[0] is not None else ([], []))
     rows = [
-        of.flags | {"runs": len(there)} | row
-        for of, (there, _), found in zip(groups, asked, measures.stability(asked), strict=True)
+        of.flags | row
+        for of, found in zip(groups, measures.stability(asked), strict=True)
         for row in found
     ]
     if not rows:

@@ -27,7 +27,7 @@ NAMES: dict[str, Callable[[Any], str]] = {
         f"{'repelled' if value > 0 else 'attracted'} ({value:g})" if value else ""
     ),
     "repel_from": lambda value: f"repelled from {value}",
-    "masks_from": lambda value: f"masks of {pathlib.Path(value).name}" if value else "",
+    "masks_from": lambda value: f"masks of {value}" if value else "",
     "shuffle_masks": lambda value: f"shuffled ({value})" if value != "none" else "",
     "model": str,
     "dataset": lambda value: pathlib.Path(value).name,
@@ -102,14 +102,13 @@ def group(found: Found, panel: Sequence[str]) -> list[Group]:
     for point, run in found:
         values = tuple(_value(point.config, name) for name in (*panel, *curve))
         parts.setdefault(values, []).append((point, run))
-    colours = [name for name in curve if name != "reset"] or curve
     groups: list[Group] = []
     seen: dict[tuple, int] = {}
     for values, members in parts.items():
         flags = dict(zip((*panel, *curve), values, strict=True))
-        colour = seen.setdefault(tuple(flags[name] for name in colours), len(seen))
+        colour = seen.setdefault(_kind(flags, curve), len(seen))
         runs = [run for point, run in members if point.is_finished()]
-        names = _call(flags, panel) or "regular" * bool(panel), _call(flags, curve)
+        names = _call(flags, panel) or "regular" * bool(panel), _call(flags, curve) or "rewound"
         control = members[0][0].config.reset == "reinit"
         groups.append(Group(*names, flags, runs or [run for _, run in members], colour, control))
     titles = [(of.panel, of.curve) for of in groups]
@@ -134,8 +133,17 @@ def _varied(found, panel):
     return sorted(varied, key=lambda name: (name == "reset", EXPERIMENT.index(name)))
 
 
+def _kind(flags, curve):
+    """What has a colour of its own; a reinit has that of its ticket, if more than both varies."""
+    values = {name: flags[name] for name in curve}
+    if len(curve) > 1 and values["reset"] == "reinit":
+        values["reset"] = "init"
+    return tuple(values.values())
+
+
 def _value(config, name):
-    return beside_seeds(name, getattr(config, name))
+    seeds = {seed: getattr(config, seed) for seed in SEEDS}
+    return beside_seeds(name, getattr(config, name), seeds)
 
 
 def _call(flags, names):

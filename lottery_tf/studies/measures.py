@@ -3,6 +3,7 @@
 NumPy only; a barrier, an instability or a stability that is not known imports TensorFlow.
 """
 
+import collections
 import dataclasses
 import functools
 import math
@@ -18,6 +19,7 @@ from lottery_tf.analysis.runs import Computing
 from lottery_tf.method import Array
 from lottery_tf.output import Row
 from lottery_tf.store.rundir import RunDir
+from lottery_tf.studies.verdicts import in_words
 
 POINTS = {"barriers": 20, "instability": 30}  # of a path
 NEAR = 1.3  # a round is at a density if it has it but for this factor
@@ -52,7 +54,10 @@ class Measures:
         return distances.matrices(run, None, [metric], _cache(run, "distances"))[metric]
 
     def barriers(self, runs: Sequence[RunDir]) -> tuple[Rows, Rows]:
-        """Barriers between successive rounds, and the points of the paths; means over runs."""
+        """Barriers between successive rounds, and the points of the paths; means over runs.
+
+        "runs" is how many a mean is of, "collapsed" the part of these that has.
+        """
         longer = [run for run in runs if self._has_two_rounds(run, "barriers")]
         if not longer:
             return [], []
@@ -63,17 +68,22 @@ class Measures:
         for run in longer:
             cache = _cache(run, "barriers", only_known=self.draw_only)
             try:
-                known.append(
-                    barriers.along_paths(run, evaluate=evaluate, cache=cache, points=points)
-                )
+                tables = barriers.along_paths(run, evaluate=evaluate, cache=cache, points=points)
             except NotKnown:
                 self._leave_out("barriers", run)
+                continue
+            self._tell_collapsed("barrier", run, tables[0], "to_round")
+            known.append(tables)
         of_paths, of_points = zip(*known, strict=True) if known else ((), ())
-        by = barriers.BY
-        return over_runs(of_paths, by), over_runs(of_points, (*by, "alpha"))
+        tables = over_runs(of_paths, barriers.BY), over_runs(of_points, (*barriers.BY, "alpha"))
+        rows, points_of_paths = ([{"runs": len(known)} | row for row in of] for of in tables)
+        return rows, points_of_paths
 
     def instability(self, asked: Sequence[Asked]) -> list[Rows]:
-        """The instability of the rounds of each group, means over its runs with min and max."""
+        """The instability of the rounds of each group, means over its runs with min and max.
+
+        "runs" is how many of them a mean is of, "collapsed" the part of these that has.
+        """
         runs = [(run, rounds) for of_group, rounds in asked for run in of_group]
         todo = [(run, left) for run, rounds in runs if (left := self._unstable(run, rounds)[1])]
         self._tell("instability", todo, copies=1)
@@ -86,16 +96,22 @@ class Measures:
                     cache=_cache(run, "instability"), stop_signal=self.stop_signal,
                     computing=self.computing,
                 )  # fmt: skip
-        return [
-            means([row for run in of_group for row in self._unstable(run, rounds)[0]], ("round",))
-            for of_group, rounds in asked
-        ]
+        return [self._mean_instability(*of_group) for of_group in asked]
+
+    def _mean_instability(self, runs, rounds):
+        found = []
+        for run in runs:
+            rows, _ = self._unstable(run, rounds)
+            self._tell_collapsed("instability", run, rows, "round")
+            found += rows
+        counts = collections.Counter(row["round"] for row in found)
+        return [{"runs": counts[row["round"]]} | row for row in means(found, ("round",))]
 
     def _unstable(self, run, rounds):
-        """(rows of the rounds that are known, the other rounds)."""
+        """(rows of the rounds that are known, the others of those that are finished)."""
         rows, left = [], []
         cache = _cache(run, "instability", only_known=True)
-        for round in rounds:
+        for round in (number for number in rounds if number < run.finished_rounds()):
             try:
                 rows += instability.of_rounds(
                     run, at_rounds=[round], points=POINTS["instability"], cache=cache
@@ -114,11 +130,12 @@ class Measures:
                 self._leave_out("stability", run, of)
             else:
                 self._stable(run, of, only_known=False)
-        return [
-            means([row for run in of_group for row in
-                   self._stable(run, of, only_known=True) or []], stability.BY)
-            for of_group, of in asked
-        ]  # fmt: skip
+        return [self._mean_stability(*of_group) for of_group in asked]
+
+    def _mean_stability(self, runs, rounds):
+        known = [rows for run in runs if (rows := self._stable(run, rounds, only_known=True))]
+        means_of_runs = means((row for rows in known for row in rows), stability.BY)
+        return [{"runs": len(known)} | row for row in means_of_runs]
 
     def _stable(self, run, rounds, *, only_known):
         try:
@@ -133,6 +150,14 @@ class Measures:
         if run.finished_rounds() < 2:
             self.left_out.append(f"{run.path} has one finished round: no {measure}.")
         return run.finished_rounds() >= 2
+
+    def _tell_collapsed(self, name, run, rows, column):
+        """Says of which rounds a measure is in the means although it means nothing."""
+        if collapsed := [row[column] for row in rows if row["collapsed"]]:
+            self.left_out.append(
+                f"{run.path}: networks have collapsed, so the {name} of {in_words(collapsed)} says "
+                "nothing. It is in the means; see the column collapsed."
+            )
 
     def _tell(self, name, todo, *, copies):
         """Says what the trainings that are left cost, by the seconds that their rounds took."""

@@ -7,12 +7,11 @@ import pathlib
 import re
 from collections.abc import Iterable, Sequence
 
-from lottery_tf.analysis import replicates
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row
 from lottery_tf.studies import relations, verdicts
 from lottery_tf.studies.blocks import Section
-from lottery_tf.studies.reading import Reading, is_run, read, text_of, varying_flags
+from lottery_tf.studies.reading import Reading, is_run, mean_rows, read, text_of, varying_flags
 from lottery_tf.studies.weights import DENSITIES, nearest
 
 
@@ -68,15 +67,9 @@ def groups(readings: Sequence[Reading]) -> list[Group]:
             key = tuple(text_of(reading, name) for name in names)
             found.setdefault(key, []).append(reading)
     return [
-        Group(dict(zip(names, key, strict=True)), of_key, _mean_rows(of_key))
+        Group(dict(zip(names, key, strict=True)), of_key, mean_rows(of_key))
         for key, of_key in found.items()
     ]
-
-
-def _mean_rows(readings):
-    if len(readings) == 1:
-        return readings[0].rows
-    return replicates.over_runs([reading.rows for reading in readings], ("round",))
 
 
 def panels(found: Sequence[Group]) -> dict[str, list[Group]]:
@@ -119,7 +112,7 @@ def results(reading: Reading, section: Section) -> Row:
 
     Returns:
         {target density: test accuracy, …, matching, mean_distance, largest_barrier}: `matching` is
-        the sparsest density that matches.
+        the sparsest density that matches; networks that have collapsed are in neither.
     """
     found: dict[str, float] = {}
     for target in DENSITIES:
@@ -130,13 +123,15 @@ def results(reading: Reading, section: Section) -> Row:
         matrix = section.attempt(relations.distance_matrix, reading)
     steps = [] if matrix is None else [matrix[r, r - 1] for r in range(1, len(matrix) - 1)]
     tables = section.attempt(reading.tables, "barriers") or {}
+    of_paths = tables.get("", [])
+    relations.tell_age(section, reading, "barriers.csv", of_paths)
     barriers = [
         row.get("error_barrier", math.nan)
-        for row in tables.get("", [])
-        if row.get("to_round") == row.get("from_round", math.nan) + 1
+        for row in of_paths
+        if row.get("to_round") == row.get("from_round", math.nan) + 1 and not row.get("collapsed")
     ]
     return found | {
-        "matching": verdicts.sparsest_match(reading.rows),
+        "matching": verdicts.sparsest_match(mean_rows([reading])),
         "mean_distance": float(sum(steps) / len(steps)) if steps else math.nan,
         "largest_barrier": max(barriers, default=math.nan),
     }

@@ -9,11 +9,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from lottery_tf.analysis import replicates
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.config import Config
 from lottery_tf.config.fields import format_value
 from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.errors import InputError
+from lottery_tf.method import collapse
 from lottery_tf.output import Row
 from lottery_tf.store import files, provenance
 from lottery_tf.store.rundir import RunDir
@@ -201,4 +203,16 @@ def varying_flags(readings: Sequence[Reading]) -> list[str]:
 
 def text_of(reading: Reading, name: str) -> str:
     """The value of a flag as text, alike for all replicates; "" where it is not known."""
-    return format_value(beside_seeds(name, reading.config.get(name, "")))
+    return format_value(beside_seeds(name, reading.config.get(name, ""), reading.config))
+
+
+def mean_rows(readings: Sequence[Reading]) -> list[Row]:
+    """The rounds' rows of a run, of several their means with min and max.
+
+    Beside the columns of metrics.csv: "collapsed", the part of the runs whose round has.
+    """
+    of_runs = [
+        [row | {"collapsed": int(bool(collapse.parse(row.get("collapse"))))} for row in r.rows]
+        for r in readings
+    ]
+    return of_runs[0] if len(of_runs) == 1 else replicates.over_runs(of_runs, ("round",))

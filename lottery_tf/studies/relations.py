@@ -155,25 +155,42 @@ def _read_tables(section, readings, name, by, need):
             if not rows or any(column not in row for row in rows for column in need):
                 section.blocks.append(Problem(f"{file} lacks rows or columns. Measure again."))
                 continue
-            _tell_age(section, reading, file, rows)
+            tell_age(section, reading, file.name, rows)
             found.setdefault(end, []).append(rows)
     if (measured := max(map(len, found.values()), default=0)) < len(readings):
         of = f"Measured of {measured} of {len(readings)} runs:" if measured else "Not measured:"
         section.blocks.append(Command(of, tool_command(name, readings)))
-    return {end: _means(of_runs, by) for end, of_runs in found.items()}
+    return {
+        end: rows
+        for end, of_runs in found.items()
+        if (rows := _means(section, f"{name}{end}.csv", of_runs, by))
+    }
 
 
-def _means(of_runs, by):
-    """Rows of the means of several tables; those of a table whose rows are none, as they are."""
+def _means(section, file, of_runs, by):
+    """Rows of the means over the runs' tables, of what all have; the others are said.
+
+    Those of one run are as they are, unless it has several of a kind.
+    """
     rows = [row for of_run in of_runs for row in of_run]
-    if len(replicates.group(rows, by)) == len(rows):
+    found = replicates.group(rows, by)
+    if len(of_runs) == 1 and len(found) == len(rows):
         return rows
-    return replicates.means(rows, by, of=len(of_runs))
+    means = replicates.over_runs(of_runs, by)
+    if left := found.keys() - replicates.group(means, by).keys():
+        names = [dict(zip(by, key, strict=True)) for key in left]
+        rounds = {of.get("to_round", of.get("round")) for of in names}
+        section.blocks.append(
+            Text(f"{file}: not all of the runs have {verdicts.in_words(rounds)}, which are left "
+                 "out.")
+        )  # fmt: skip
+    return means
 
 
-def _tell_age(section, reading, path, rows):
-    """Says which rounds are newer than what was measured of them, or not measured at all."""
-    measured = {row.get("to_round", row.get("round")) for row in rows}
+def tell_age(section: Section, reading: Reading, name: str, rows: Sequence[Row]) -> None:
+    """Says which rounds are newer than the rows that a file in analysis/ has of them."""
+    path = reading.run.path / "analysis" / name
+    measured = {row[name] for row in rows for name in ("to_round", "round") if name in row}
     newer = [
         round
         for round in measured
@@ -182,8 +199,8 @@ def _tell_age(section, reading, path, rows):
     ]
     if newer:
         section.blocks.append(
-            Text(f"{path.name} is older than {verdicts.in_words(newer)}: measure again, unless "
-                 "files were only copied.")
+            Text(f"{reading.name}: {name} is older than {verdicts.in_words(newer)}: measure again, "
+                 "unless files were only copied.")
         )  # fmt: skip
 
 

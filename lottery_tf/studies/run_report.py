@@ -4,14 +4,13 @@ import pathlib
 import shlex
 from collections.abc import Iterable
 
-from lottery_tf.analysis import replicates
 from lottery_tf.analysis.runs import check_same_experiment
 from lottery_tf.config.fields import format_value
 from lottery_tf.errors import InputError
 from lottery_tf.output import Columns, Row, figures, tables
 from lottery_tf.studies import pages, relations, verdicts, weights
 from lottery_tf.studies.blocks import Command, Facts, Link, Links, Problem, Section, Table, Text
-from lottery_tf.studies.reading import FINISHED, Reading, read, varying_flags
+from lottery_tf.studies.reading import FINISHED, Reading, mean_rows, read, varying_flags
 from lottery_tf.studies.relations import SIZE, Readings
 
 ROUNDS: Columns = {
@@ -78,13 +77,6 @@ def _sections(readings, with_rounds, path):
     sections = [what_ran(readings), accuracy, *filter(None, of_measures), *last]
     verdict = Section("Verdict", verdicts=[v for section in sections for v in section.verdicts])
     return [verdict, *sections]
-
-
-def mean_rows(readings: Readings) -> list[Row]:
-    """The rounds' rows of a run; of several their means, with min and max."""
-    if len(readings) == 1:
-        return readings[0].rows
-    return replicates.over_runs([reading.rows for reading in readings], ("round",))
 
 
 def what_ran(readings: Readings) -> Section:

@@ -1,25 +1,30 @@
 """What replicates differ in: their seeds, and the runs of these seeds that they go on from."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 SEEDS = ("seed", "init_seed", "data_seed")
 OF_RUNS = ("masks_from", "repel_runs")  # flags of the experiment that name runs
-_SEED = re.compile(r"_?(init_|data_)?seed=\d+")
+_SEED = re.compile(r"(?:^|(?<=/)|_)(seed|init_seed|data_seed)=(\d+)")
 
 
-def beside_seeds(name: str, value: Any) -> Any:
-    """The value of a flag, alike for all replicates: seeds in the names of runs are left out.
+def beside_seeds(name: str, value: Any, seeds: Mapping[str, int | None]) -> Any:
+    """The value of a flag, alike for all replicates: of runs that it names, without their seeds.
 
-    So masks_from=runs/criterion=snip_seed=1 is runs/criterion=snip. The names are those that
-    tools.sweep and the experiment itself give; runs called otherwise stay apart.
+    So the masks_from=runs/criterion=snip_seed=1 of a run of seed 1 is runs/criterion=snip; that of
+    a run of another seed stays, for it is no replicate. The names are those that tools.sweep and
+    the experiment itself give; runs called otherwise stay apart.
 
     Args:
         name: of the flag.
         value: what a Config or a config.json has, tuple or list where there may be several.
+        seeds: {name of SEEDS: that of the run that has the flag}.
     """
     if name not in OF_RUNS:
         return value
-    if isinstance(value, str):
-        return _SEED.sub("", value)
-    return type(value)(_SEED.sub("", run) for run in value or ())
+
+    def without(path):
+        return _SEED.sub(lambda of: "" if seeds.get(of[1]) == int(of[2]) else of[0], path)
+
+    return without(value) if isinstance(value, str) else type(value)(map(without, value))

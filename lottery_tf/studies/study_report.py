@@ -101,12 +101,13 @@ def rows_of_groups(readings: Readings, results: dict[str, Row]) -> tuple[list[Ro
 
 
 def spread(values: list[float], form: str) -> str:
-    """The mean of what is known, and the least and the most if they differ; else nothing."""
+    """The mean of what is known, the least and the most if they differ, and of how many it is."""
     known = [value for value in values if value == value]
     if not known:
         return ""
     mean, low, high = (form.format(v) for v in (sum(known) / len(known), min(known), max(known)))
-    return mean if low == high else f"{mean} ({low} to {high})"
+    text = mean if low == high else f"{mean} ({low} to {high})"
+    return text if len(known) == len(values) else f"{text}, {len(known)} of {len(values)}"
 
 
 def of_groups(rows: list[Row], columns: Columns) -> Section:
@@ -116,7 +117,8 @@ def of_groups(rows: list[Row], columns: Columns) -> Section:
     of_distance = "Mean distance: of successive rounds, angular; 1 is 90 degrees."
     section.blocks.append(
         Text(f"{verdicts.RULE_OF_MATCHING} {of_distance} Largest barrier: of those between "
-             "successive rounds that tools.barriers has measured.")
+             "successive rounds that tools.barriers has measured, without networks that have "
+             "collapsed. 2 of 3: two runs alone have such a number.")
     )  # fmt: skip
     return section
 

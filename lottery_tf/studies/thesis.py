@@ -26,7 +26,8 @@ def lead_by_stability(
     """The lead of a ticket over the reinit against three measures of stability, as Figs. 1 to 8.
 
     A point is a setting (flags but the reset and the seeds) at one density. The lead is that of
-    two runs of one seed, its mean over seeds with min and max.
+    two runs of one seed, its mean over seeds with min and max. "collapsed" is the part of the seeds
+    whose networks have: their instability or barrier says nothing.
     """
     tickets = {_setting(of): of for of in groups if of.flags["reset"] == "init"}
     reinits = {_setting(of): of for of in groups if of.control}
@@ -36,15 +37,18 @@ def lead_by_stability(
     rows: list[Row] = []
     for key, unstable in zip(both, measures.instability(asked), strict=True):
         ticket, reinit = both[key]
-        stable = {row["round"]: {"instability": row["instability"]} for row in unstable}
-        of_paths, _ = measures.barriers(ticket.runs)
-        barriers = {row["to_round"]: row["error_barrier"] for row in of_paths}
+        stable = {row["round"]: row for row in unstable}
+        barriers = {row["to_round"]: row for row in measures.barriers(ticket.runs)[0]}
         for number, density in at[key].items():
             leads = _leads(ticket, reinit, number)
             row = dict(key) | {"round": number, "nominal_density": density} | leads
-            row |= stable.get(number, {}) | _to_previous(ticket, number, measures)
+            if number in stable:
+                row["instability"] = stable[number]["instability"]
+            row |= _to_previous(ticket, number, measures)
             if number in barriers:
-                row["barrier"] = barriers[number]
+                row["barrier"] = barriers[number]["error_barrier"]
+            if of_both := [of[number]["collapsed"] for of in (stable, barriers) if number in of]:
+                row["collapsed"] = max(of_both)
             rows += [row | {"setting": _call(key)}] if leads else []
     if not rows:
         raise InputError("There is no ticket with a reinit of the same flags and seed to compare.")

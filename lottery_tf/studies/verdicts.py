@@ -22,7 +22,7 @@ RULE_OF_MATCHING = (
 # 0.8 once in a thousand rounds.
 SIMILAR = 0.8
 CONNECTED = 0.02  # as instability.STABLE, of which it is the same measure between other networks
-YES, PARTLY, NO, UNKNOWN = "yes", "partly", "no", "not measured"
+YES, PARTLY, NO, UNKNOWN, COLLAPSED = "yes", "partly", "no", "not measured", "collapsed"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Verdict:
 
     Args:
         name: what is asked.
-        answer: YES, PARTLY, NO, UNKNOWN, or "collapsed".
+        answer: YES, PARTLY, NO, UNKNOWN, or COLLAPSED.
         words: a sentence with the numbers.
         rule: the threshold, and its source.
         command: what measures it, where it is UNKNOWN.
@@ -48,7 +48,7 @@ def matching(rows: Sequence[Row]) -> Verdict:
     """Down to which density pruned networks are as accurate as the dense one (Frankle 2020a).
 
     Args:
-        rows: {round, density, test_accuracy}, in the order of the rounds.
+        rows: {round, density, test_accuracy, collapsed}, in the order of the rounds.
     """
     rule = RULE_OF_MATCHING
     dense = next((row for row in rows if row["density"] == 1), None)
@@ -56,6 +56,10 @@ def matching(rows: Sequence[Row]) -> Verdict:
     if dense is None or not pruned:
         missing = "No round trained a dense network" if dense is None else "No round is pruned yet"
         return Verdict("Matching", UNKNOWN, f"{missing}.", rule)
+    if part := dense.get("collapsed"):
+        which = "The dense network" if part == 1 else "The dense network of some runs"
+        words = f"{which} has collapsed: a test accuracy of {dense['test_accuracy']:.2%} is no mark"
+        return Verdict("Matching", COLLAPSED, f"{words} to match.", rule)
     good = _matching_rows(rows)
     of_dense = f"the dense network's {dense['test_accuracy']:.2%}"
     if not good:
@@ -75,14 +79,18 @@ def matching(rows: Sequence[Row]) -> Verdict:
 
 
 def sparsest_match(rows: Sequence[Row]) -> float:
-    """The lowest density at which a pruned network matches the dense one; NaN without such."""
+    """The lowest density at which a pruned network matches the dense one; NaN without such.
+
+    A dense network that has collapsed is no mark to match: that is NaN, too.
+    """
     good = _matching_rows(rows)
     return good[-1]["density"] if good else math.nan
 
 
 def _matching_rows(rows):
     """The rows of pruned networks that match the dense one, as `matching` takes them."""
-    bar = next((row["test_accuracy"] for row in rows if row["density"] == 1), math.inf) - MATCHING
+    dense = next((row for row in rows if row["density"] == 1 and not row.get("collapsed")), None)
+    bar = dense["test_accuracy"] - MATCHING if dense else math.inf
     return [row for row in rows if row["density"] < 1 and row["test_accuracy"] >= bar]
 
 
@@ -137,27 +145,34 @@ def nearer_than_random(rows: Sequence[Row]) -> Verdict:
     """Whether tickets end nearer to the dense network than random masks (Frankle et al. 2019).
 
     Args:
-        rows: {round, mask, measure, degrees}; mask "ticket" or "random".
+        rows: {round, mask, measure, degrees, collapsed}; mask "ticket" or "random". Networks that
+            have collapsed are left out, and said.
     """
     name = "More stable than random masks"
     rule = (
         "More stable: a smaller angle than under a random mask of the same layer densities "
         "(Frankle et al. 2019)."
     )
+    collapsed = sorted({row["round"] for row in rows if row.get("collapsed")})
+    rows = [row for row in rows if not row.get("collapsed")]
     degrees = {(row["round"], row["measure"], row["mask"]): row["degrees"] for row in rows}
     pairs = {
         (round, measure): (value, degrees[round, measure, "random"])
         for (round, measure, mask), value in degrees.items()
         if mask == "ticket" and (round, measure, "random") in degrees
     }
+    of_collapsed = f" Collapsed: {in_words(collapsed)}." if collapsed else ""
     if not pairs:
-        return Verdict(name, UNKNOWN, "No ticket is measured beside a random mask.", rule)
+        answer = COLLAPSED if collapsed else UNKNOWN
+        words = f"No ticket is measured beside a random mask.{of_collapsed}"
+        return Verdict(name, answer, words, rule)
     words = "; ".join(
         f"to {measure} in round {round} {ticket:.1f} degrees, random {random:.1f}"
         for (round, measure), (ticket, random) in pairs.items()
     )
     smaller = [ticket < random for ticket, random in pairs.values()]
-    return Verdict(name, _answer(smaller), f"{words[0].upper()}{words[1:]}.", rule)
+    words = f"{words[0].upper()}{words[1:]}.{of_collapsed}"
+    return Verdict(name, _answer(smaller), words, rule)
 
 
 def leading(leads: Mapping[str, float], where: str) -> Verdict:
@@ -196,7 +211,7 @@ def _of_barriers(name, rows, columns, limit, what, rule):
     collapsed = [row[round] for row in rows if row["collapsed"]]
     if collapsed and not values:
         words = f"The networks of {in_words(collapsed)} have collapsed: nothing to compare."
-        return Verdict(name, "collapsed", words, rule)
+        return Verdict(name, COLLAPSED, words, rule)
     verdict = _of_values(name, values, limit, what, "{:.2%}", rule)
     if collapsed:
         words = f"{verdict.words} Collapsed: {in_words(collapsed)}."
