@@ -24,7 +24,7 @@ from lottery_tf.rundir import RunDir
 from lottery_tf.store import provenance
 from lottery_tf.terminal import console, quiet, signals
 from lottery_tf.terminal.streams import steady
-from lottery_tf.training.round_0 import check_other_runs, take_round_0
+from lottery_tf.training.round_0 import check_data, check_other_runs, take_round_0
 
 if TYPE_CHECKING:  # these import TensorFlow
     from lottery_tf.training.devices import Cluster
@@ -148,6 +148,7 @@ def main(config: Config) -> int:
     data = fingerprint(directory)
     if one_host:
         provenance.check(run.path, data, directory.path)
+        check_data(config, data, directory.path)
     quiet.import_tensorflow()
     from lottery_tf.training.checks import check_same_data
     from lottery_tf.training.devices import connect
@@ -157,6 +158,7 @@ def main(config: Config) -> int:
         if cluster.is_chief and not one_host:
             check(config, run)
             provenance.check(run.path, data, directory.path)
+            check_data(config, data, directory.path)
         check_same_data(cluster, data, directory.path)
         engine, initialization = prepare(config, directory, cluster)
         work = functools.partial(lead, data) if cluster.is_chief else experiment

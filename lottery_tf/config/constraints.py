@@ -96,6 +96,16 @@ def check_new(config: Any) -> None:
             f"--warmup_epochs: expected at most --epochs={config.epochs}, or the rate never rises "
             f"to --learning_rate. Received: {config.warmup_epochs}"
         )
+    if config.early_stop == "connected" and config.prunes_at == "train":
+        raise InputError(
+            "--early_stop=connected does not go with --prune_at=train: a short round would end "
+            "before it has reached its density. Leave one of them out."
+        )
+    if config.early_stop == "connected" and config.reset == "finetune":
+        raise InputError(
+            "--early_stop=connected does nothing to --reset=finetune, whose rounds train for "
+            "--finetune_epochs: leave it out, and lower those."
+        )
 
 
 def check_given(config: Any, given: set[str]) -> None:

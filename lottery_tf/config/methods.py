@@ -35,7 +35,7 @@ def check_methods(config: Any) -> None:
             f"{config.short_epochs}"
         )
     _check_densities(config)
-    if config.prune_at != "round":
+    if config.prunes_at in ("init", "train"):
         _check_early_pruning(config)
 
 

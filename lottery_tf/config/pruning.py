@@ -130,13 +130,23 @@ class PruningFlags:
 
     @property
     def targets(self) -> tuple[float, ...]:
-        """Densities of the rounds after round 0, where --density or --densities asks for them."""
+        """Densities of the rounds after round 0, where --density or --densities asks for them.
+
+        None where masks come from another run.
+        """
+        if self.masks_from:
+            return ()
         return self.densities or (() if self.density is None else (self.density,))
+
+    @property
+    def prunes_at(self) -> str:
+        """When weights are pruned: as --prune_at; "never" with the masks of another run."""
+        return "never" if self.masks_from else self.prune_at
 
     def prunes_after(self, round: int) -> bool:
         """Whether weights are pruned between a round and the next, by what the round trained."""
         done = bool(self.targets) and round >= len(self.targets)
-        return not (self.masks_from or self.prune_at != "round" or done)
+        return self.prunes_at == "round" and not done
 
     def density_after(self, round: int) -> float | None:
         """The density that the pruning after a round goes to; None: by --prune_fraction."""

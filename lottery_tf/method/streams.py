@@ -15,8 +15,10 @@
 
 A key names its stream for ever: a run of an older version repeats bit for bit. NumPy reads missing
 numbers at the end of a key as 0, so a new stream needs a number of its own, 9 or more, in the place
-of 1 to 8. (The first two are older than this rule: initialization is the order of epoch 0. As one
-seeds Keras and the other shuffles, they share no numbers.)
+of 1 to 8. (Some are older than this rule. Initialization is the order of epoch 0; as one seeds
+Keras and the other shuffles, they share no numbers. Random scores, shuffled weights and shuffled
+masks have the keys of the order of epochs 5 and 6, and of epoch 7 of round 0, where init_seed and
+data_seed are equal: other draws, of the same numbers.)
 """
 
 import dataclasses

@@ -46,16 +46,21 @@ class Evidence:
 
     @functools.cached_property
     def gradients(self) -> Gradients:
-        """The Gradients on the sample."""
+        """The Gradients on the sample; of float16 in float32, for small ones would be zero."""
         images, labels = self._sample()
-        return Gradients(self.engine.network, self.engine.normalise(images), labels)
+        float16 = self.config.mixed_precision == "float16"
+        network = self._network("float32") if float16 else self.engine.network
+        return Gradients(network, self.engine.normalise(images), labels)
 
     @functools.cached_property
     def flow(self) -> Flow:
         """The Flow of the network."""
-        engine = self.engine
-        shape, classes = engine.directory.input_shape, engine.directory.classes
-        return Flow(models.build(self.config, shape, classes, seed=0, policy="float64"))
+        return Flow(self._network("float64"))
+
+    def _network(self, policy):
+        """The run's network, built once more with another dtype policy."""
+        shape, classes = self.engine.directory.input_shape, self.engine.directory.classes
+        return models.build(self.config, shape, classes, seed=0, policy=policy)
 
     def _sample(self):
         """(images uint8 (examples, h, w, c), labels (examples,)), by their place in the split."""

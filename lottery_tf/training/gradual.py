@@ -79,8 +79,9 @@ def schedule(config: Config, density: float, steps_per_epoch: int) -> dict[int, 
     due, sparsity = sparsity_at(turns)
     due = tf.broadcast_to(due, turns.shape).numpy()
     sparsity = tf.broadcast_to(sparsity, turns.shape).numpy().astype(float)
-    found = {int(step): 1 - float(sparsity[step]) for step in turns[due].numpy()}
-    last = max(found)  # exactly the density that was asked for; the schedule computes in float32
+    # The schedule computes in float32: no density lies below that of the end, which is exact.
+    found = {int(step): max(1 - float(sparsity[step]), density) for step in turns[due].numpy()}
+    last = max(found)
     return {step: left for step, left in found.items() if left < 1} | {last: density}
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from lottery_tf.method.streams import Noise
+from lottery_tf.repulsion.optima import optima_of
 from lottery_tf.store import checkpoints, rewind_points
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.training.recorder import Bar, Silent
@@ -28,7 +29,8 @@ def make_sure(engine: Any, run: RunDir, step: int, stop_signal: Callable[[], int
     Raises:
         Interrupted: a worker received a signal; a checkpoint is saved.
     """
-    cluster, noise = engine.cluster, Noise(engine.config.data_seed, 0)
+    cluster, config, masks = engine.cluster, engine.config, engine.dense_masks()
+    noise = Noise(config.data_seed, 0)
     there = cluster.broadcast(
         lambda: {"there": np.array(not step or rewind_points.exists(run.path, step))}
     )
@@ -36,7 +38,7 @@ def make_sure(engine: Any, run: RunDir, step: int, stop_signal: Callable[[], int
         return
     training = broadcast_training(
         cluster,
-        lambda: Training(run.initial(0), engine.dense_masks(), noise, last=step),
+        lambda: Training(run.initial(0), masks, noise, optima_of(config, run, 0, masks), last=step),
         noise,
     )
     path = run.path / rewind_points.NAME

@@ -1,13 +1,14 @@
 """The round 0 of another run, and what other runs must be to be used. NumPy only."""
 
 import dataclasses
+import pathlib
 from typing import Any
 
 from lottery_tf.config import Config
 from lottery_tf.config.pruning import PruningFlags
 from lottery_tf.config.repulsion import RepulsionFlags
 from lottery_tf.errors import InputError
-from lottery_tf.store import rewind_points
+from lottery_tf.store import provenance, rewind_points
 from lottery_tf.store.rundir import RunDir, differences
 
 # What round 0, which is dense, starts from W_0 and is repelled from no round before, does not
@@ -29,6 +30,19 @@ def check_other_runs(config: Config) -> None:
         _of_same_network(config, "masks_from", config.masks_from)
     if config.round_0_from:
         _check_round_0(config)
+
+
+def check_data(config: Config, data: provenance.Fingerprint, where: pathlib.Path) -> None:
+    """Raises InputError if a run that a flag names was trained on other data than this one.
+
+    Args:
+        config: Config.
+        data: the fingerprint of this run's data.
+        where: they are.
+    """
+    for path in (config.round_0_from, config.masks_from, *config.repel_runs):
+        if path:
+            provenance.check(RunDir(path).path, data, where)
 
 
 def _of_same_network(config, flag, path):

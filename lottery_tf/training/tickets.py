@@ -42,8 +42,18 @@ class Tickets:
         for density in config.targets or (None,):
             # What is impossible is said now.
             allocate(config.amount(density), engine.dense_masks())
-            if config.prune_at == "train":
-                Gradual(config, density, engine.steps_per_epoch)
+            if config.prunes_at == "train":
+                self._check_gradual(density)
+
+    def _check_gradual(self, density):
+        """Raises InputError if a rewound round would start behind its last pruning."""
+        steps = Gradual(self.config, density, self.engine.steps_per_epoch).densities
+        if self.config.reset == "rewind" and self.engine.rewind_step > max(steps):
+            raise InputError(
+                f"--rewind_to={self.config.rewind_to}: expected at most the step of the last "
+                f"gradual pruning, {max(steps)} (--prune_end), or nothing would be pruned. "
+                f"Received: {self.engine.rewind_step}"
+            )
 
     def reset(self, masks: Masks, noise: streams.Noise) -> Training:
         """The Training of a round: its start under its masks, its steps, and its optima.
@@ -64,11 +74,11 @@ class Tickets:
             return Training(start, masks, noise, optima_of(config, self.run, 0, masks), first)
         if config.masks_from:
             masks = self._masks_from(round)
-        elif config.prune_at != "round":
+        elif config.prunes_at != "round":
             masks = self.engine.dense_masks()
         start, first = RESETS[config.reset](self._sources(round), masks, round)
-        density = config.targets[round - 1] if config.prune_at == "train" else None
-        if config.prune_at == "init":
+        density = config.targets[round - 1] if config.prunes_at == "train" else None
+        if config.prunes_at == "init":
             masks, _ = self._prune(masks, lambda: start, start, round, config.targets[round - 1])
             start = pruning.apply_masks(start, masks)
         optima = optima_of(config, self.run, round, masks)
@@ -107,7 +117,7 @@ class Tickets:
     def is_exhausted(self, masks: Masks, pruned: Masks) -> bool:
         """Whether --prune_fraction removed nothing of masks, as it would after further rounds."""
         config = self.config
-        by_fraction = not (config.targets or config.masks_from or config.prune_at != "round")
+        by_fraction = config.prunes_at == "round" and not config.targets
         return bool(by_fraction and collapse.of_pruning(masks, pruned))
 
     def _prune(self, masks, start, trained, round, density):
@@ -138,11 +148,15 @@ class Tickets:
         )
 
     def _last(self, round, first):
-        """The step that a round ends at; None: that of the schedule."""
+        """The step that a round ends at; None: that of the schedule.
+
+        A short round that starts inside an epoch ends with one, too: there it is evaluated.
+        """
         config, engine = self.config, self.engine
         if config.early_stop == "connected" and round > 1:
             barrier = self.run.metrics()[round - 1]["barrier"]
-            short = first + config.short_epochs * engine.steps_per_epoch
+            epochs = -(-first // engine.steps_per_epoch) + config.short_epochs
+            short = epochs * engine.steps_per_epoch
             if barrier < config.connected_error and short < engine.steps:
                 self.run.log(f"round {round} is short: rounds {round - 2} and {round - 1} are "
                              f"connected, with a barrier of {barrier:.2%}")  # fmt: skip

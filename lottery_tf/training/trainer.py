@@ -17,10 +17,11 @@ TOTALS = ("loss", "hits", "examples", "first bad update")  # columns of Trainer.
 class Trainer(keras.Model):
     """A masked network with its objective and its optimizer, compiled: `fit` trains it.
 
-    The objective is the mean cross-entropy of the global batch + coupled L2, weight_decay / 2 *
-    ||w||^2, + J_r where there are optima to be repelled from or attracted to (Maene et al. 2021,
-    section 3). Under tf.distribute, and with gradients accumulated over micro-batches, what depends
-    on the parameters alone counts once per update.
+    The objective is the mean cross-entropy of the global batch + the network's own losses, as of
+    kernel_regularizer, + coupled L2, weight_decay / 2 * ||w||^2, + J_r where there are optima to be
+    repelled from or attracted to (Maene et al. 2021, section 3). Under tf.distribute, and with
+    gradients accumulated over micro-batches, what depends on the parameters alone counts once per
+    update.
 
     The Engine runs train_step in loops of its own, several times as fast as `fit`, on any number of
     devices. `fit(images, labels)` does the same updates on one device, with the learning rate that
@@ -152,7 +153,10 @@ class Trainer(keras.Model):
         with tf.GradientTape() as tape:
             logits = tf.cast(self.network(images, training=True), tf.float32)
             losses = cross_entropy(labels, logits)  # (batch,)
-            share = self._scaled(tf.reduce_mean(losses) / _replicas())
+            mean = tf.reduce_mean(losses)
+            if own := self.network.losses:  # of its regularizers, and what its layers add
+                mean += tf.add_n([tf.cast(value, tf.float32) for value in own])
+            share = self._scaled(mean / _replicas())
         sums = tf.stack([tf.reduce_sum(losses), count_hits(labels, logits)])
         return sums, tape.gradient(share, self.network.trainable_variables)
 
@@ -164,7 +168,8 @@ class Trainer(keras.Model):
 
         def add(index, sums, gradients):
             some_sums, some = self._gradients(images[index], labels[index])
-            return index + 1, sums + some_sums, _add(gradients, [g / count for g in some])
+            parts = [None if gradient is None else gradient / count for gradient in some]
+            return index + 1, sums + some_sums, _add(gradients, parts)
 
         zeros = [tf.zeros(v.shape) for v in self.network.trainable_variables]
         _, sums, gradients = tf.while_loop(
