@@ -103,7 +103,7 @@ class Linear:
     def build(self, built: Built) -> Any:
         kernel, bias = self._folded(built.kept[0], built.kept_out, built.facts[0])
         tensor, kernel = self._gathered(built.tensors[0], kernel)
-        biased = bool(self.config["use_bias"] or bias.any())
+        biased = self.layer.bias is not None or bool(bias.any())
         layer = self.cls.from_config(self._sized(len(bias), biased))
         result = layer(tensor)
         kernel = kernel.reshape(*self.taps, *kernel.shape[1:])

@@ -219,6 +219,8 @@ def _reason_of_class(layer, inputs):
         features, weights = left.split(",")
         if weights != features[-1] + out[-1] or features[:-1] != out[:-1]:
             return f"its equation {layer.equation} is not that of a Dense layer"
+        if layer.bias is not None and len(layer.bias.shape) > 1:
+            return f"its bias of axes {layer.bias_axes} is not that of a Dense layer"
     axis = getattr(layer, "axis", -1)
     rank = layer.input_spec.ndim if isinstance(layer, layers.BatchNormalization) else None
     if isinstance(layer, layers.Concatenate | layers.BatchNormalization) and axis not in (

@@ -141,7 +141,9 @@ def _places(layer, shape):
 
 def _attention(call, inputs, output):
     """The projections, and the products of queries with keys and of weights with values."""
-    query, value = inputs[0][0], inputs[1][0]
+    query, value = (math.prod(shape[:-1]) for shape in inputs[:2])
+    axes = getattr(call.layer, "_attention_axes", None) or range(1, len(inputs[1]))
+    attended = math.prod(inputs[1][axis - 1] for axis in axes)
     count, sizes = Count(), {}
     for name, layer in keras_private.projections(call.layer).items():
         times = value if name in ("key", "value") else query
@@ -150,7 +152,7 @@ def _attention(call, inputs, output):
     heads = sizes["query"][1]
     # A projection's kernel is (features, heads, size); the output's first axis are the heads.
     per_pair = heads * (sizes["query"][-1] + sizes["value"][-1])
-    return count + Count(0, 0, *[query * value * per_pair] * 2)
+    return count + Count(0, 0, *[query * attended * per_pair] * 2)
 
 
 def _plain_attention(call, inputs, output):

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -101,13 +102,17 @@ def best_round(run: RunDir, tolerance: float) -> int:
     """The sparsest round whose test accuracy is that of round 0, less `tolerance` at most.
 
     Raises:
-        InputError: a tolerance below 0.
+        InputError: a tolerance below 0, or no round has a test accuracy.
     """
     if not tolerance >= 0:
         raise InputError(f"--tolerance: expected at least 0. Received: {tolerance}")
     rows = run.metrics()
     least = rows[0]["test_accuracy"] - tolerance
     good = [row for row in rows if row["test_accuracy"] >= least]
+    if not good:
+        raise InputError(
+            f"{run.path}: no round has a test accuracy to choose by. Name one, by --round."
+        )
     return min(good, key=lambda row: row["density"])["round"]
 
 
@@ -145,18 +150,18 @@ def of_file(path: str | os.PathLike, *, inputs: str | None = None,
 
 
 def _arrays(path, names):
-    """{name: array} of an .npz with these names."""
+    """{name: array} of an .npz with these names, in their order."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"--inputs={path}: expected an .npz of arrays. {error}") from None
     if set(arrays) != set(names):
         raise InputError(
             f"--inputs={path}: expected arrays called {', '.join(names)}. Found: "
             f"{', '.join(arrays) or 'none'}"
         )
-    return arrays
+    return {name: arrays[name] for name in names}  # in the model's order
 
 
 def class_names(directory: datasets.PreparedDataset) -> tuple[str, ...]:

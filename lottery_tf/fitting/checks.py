@@ -109,9 +109,9 @@ def check_evidence(model: keras.Model, criterion: Any, data: Any, iterations: An
     if data is not None:
         _check_data(data)
     if "initial_flow" in wanted:
-        from lottery_tf.masking.gradients import in_float64
+        from lottery_tf.masking.gradients import Flow, in_float64
 
-        in_float64(model)  # says so if it cannot be
+        Flow(in_float64(model))  # says so if it cannot be
 
 
 def _check_data(data):

@@ -151,7 +151,7 @@ class Keeper:
         own = masking.get_weights(self.plan.model)
         if self._finished():
             return own | self._own(self.run.initial(0))
-        if not self.backups(0).exists():
+        if not self.has_backup(0):
             rewind_points.forget(self.run.path)  # of a turn 0 that begins again
             rewind_points.save(self.run.path, 0, self._stored(own))
         return self.stored_step(0) or own
@@ -183,8 +183,13 @@ class Keeper:
         """Where a turn's fit keeps its state while it trains."""
         return self.run.path / BACKUPS / f"round_{turn:02d}"
 
+    def has_backup(self, turn: int) -> bool:
+        """Whether a fit of a turn was stopped, and can go on."""
+        return any(self.backups(turn).glob("*/*"))
+
     def keep_rewind_point(self, weights: Weights) -> None:
-        """Stores the weights of the rewind point."""
+        """Stores the weights of the rewind point, in place of those of an epoch that was lost."""
+        rewind_points.forget(self.run.path, self.plan.rewind_to)
         rewind_points.save(self.run.path, self.plan.rewind_to, self._stored(weights))
 
     def save(self, turn: int, *, masks: Masks, initial: Weights, history: list[Row],
@@ -232,4 +237,6 @@ def metrics_of(turn: int, history: list[Row], **values: Any) -> Row:
     usual = {name: last.get(name, math.nan) for name in
              ("train_loss", "train_accuracy", "test_loss", "test_accuracy")}  # fmt: skip
     others = {name: value for name, value in last.items() if name not in ("epoch", "seconds")}
-    return {"round": turn, **values, **usual, **others, "epochs": len(history)}
+    own = {"round": turn} | values  # a metric of the user's may have such a name
+    later = {name: value for name, value in (usual | others).items() if name not in own}
+    return own | later | {"epochs": len(history)}

@@ -75,7 +75,9 @@ def _rebuilt(model):
     try:
         if isinstance(model, keras.Sequential) or hasattr(model, "operations"):
             with keras_private.uncompiled(model):
-                return keras.models.clone_model(model, clone_function=rebuild)
+                return keras.models.clone_model(
+                    model, clone_function=rebuild, recursive=keras_private.shares_layers(model)
+                )
         copy = type(model).from_config(_without_seeds(model.get_config()))
         if not copy.built:
             copy.build_from_config(model.get_build_config())

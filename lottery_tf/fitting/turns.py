@@ -78,12 +78,19 @@ class Turns:
                     return
                 reset = RESETS[plan.reset if index else "init"]
                 weights, first = reset(sources(index), masks, index)
+                if plan.reset == "shuffle":  # frozen kernels are no part of it
+                    weights |= self._frozen(start, masks)
                 masking.set_weights(self.model, weights, masks)
                 self.optimizer.renew()
                 yield from self._train(index, first)
                 after, threshold, ended = self._prune(index, weights, masks)
                 self._finish(index, weights, masks, threshold, ended)
                 masks = after
+
+    def _frozen(self, weights, masks):
+        """Those of the weights whose kernels have a mask, but are frozen."""
+        frozen = {path: masks[path] for path in masks.keys() - checks.prunable(self.model).keys()}
+        return pruning.apply_masks({path: weights[path] for path in frozen}, frozen)
 
     def _train(self, index, first):
         """Yields the Round that the user trains; then knows its epochs and seconds."""
@@ -144,7 +151,7 @@ class Turns:
             return None
         if not self.keeper:
             return RewindPoint(self.plan.rewind_to)
-        continues = not finished and self.keeper.backups(0).exists()
+        continues = not finished and self.keeper.has_backup(0)
         return RewindPoint(self.plan.rewind_to, self.keeper.keep_rewind_point, continues=continues)
 
     def _rewound(self):

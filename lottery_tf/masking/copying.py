@@ -15,7 +15,10 @@ from lottery_tf.masking.masks import LEFT_DENSE, Masked
 from lottery_tf.method import Array
 
 # What Keras's training leaves in a model; nobody asks it of a copy.
-OF_TRAINING = {"history", "optimizer", "stop_training", "stop_predicting", "stop_evaluating"}
+# What training sets; `rounds` sets compile while the user trains.
+OF_TRAINING = {
+    "history", "optimizer", "stop_training", "stop_predicting", "stop_evaluating", "compile",
+}  # fmt: skip
 
 
 def copy(model: Any, weights: list[Array], *, plain: bool = False) -> Any:

@@ -102,9 +102,20 @@ class Flow:
     Args:
         model: a built keras.Model of masked layers that compute in float64; of BatchNorm the
             running statistics as they begin.
+
+    Raises:
+        InputError: it has several inputs or outputs, or an input whose size varies.
     """
 
     def __init__(self, model: Any):
+        inputs, outputs = (list(getattr(model, of, None) or []) for of in ("inputs", "outputs"))
+        if not len(inputs) == len(outputs) == 1 or None in inputs[0].shape[1:]:
+            shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs) or "nothing known"
+            raise InputError(
+                "criterion: synflow expects a model of one input, whose size is known, and one "
+                f"output. {model.name} has {len(outputs)} outputs and takes {shapes}. Use another "
+                "criterion."
+            )
         self.model = model
         # Paths are those of the run's network; its statistics are those of a network just built.
         self.built = network.get_weights(model)

@@ -26,7 +26,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         gamma = self.gamma.value if self.scale else tf.ones(channels)
         beta = self.beta.value if self.center else tf.zeros(channels)
         inputs = tf.cast(inputs, self.compute_dtype)
-        batch = training and self.trainable
+        batch = bool(training and self.trainable)  # the operation takes None for True
         outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
             inputs,
             tf.cast(gamma, tf.float32),

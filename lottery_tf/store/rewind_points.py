@@ -50,9 +50,9 @@ def steps(path: pathlib.Path) -> list[int]:
     return sorted(int(part.name.removeprefix("step_")) for part in found)
 
 
-def forget(path: pathlib.Path) -> None:
-    """Removes all rewind points: round 0 is trained again."""
-    shutil.rmtree(path / NAME, ignore_errors=True)
+def forget(path: pathlib.Path, step: int | None = None) -> None:
+    """Removes the rewind point of a step, or all: they are trained again."""
+    shutil.rmtree(path / NAME if step is None else _directory(path, step), ignore_errors=True)
 
 
 def _directory(path, step):
