@@ -21,7 +21,7 @@ from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.method import Masks, Weights, streams
 from lottery_tf.method.pruning import remaining
 from lottery_tf.rundir import RunDir
-from lottery_tf.store import provenance
+from lottery_tf.store import other_runs, provenance
 from lottery_tf.terminal import console, quiet, signals
 from lottery_tf.terminal.streams import steady
 from lottery_tf.training.round_0 import check_data, check_other_runs, take_round_0
@@ -185,6 +185,9 @@ def lead(data: provenance.Fingerprint, config: Config, run: RunDir, engine: "Eng
                 f"{provenance.DATA} is new: the run had none, so its {finished} finished rounds "
                 f"are taken to be of the data as they are now: {provenance.in_words(data['train'])}"
             )
+        repelled = config.repel_runs if config.repel else ()
+        if other_runs.record(run, repelled) and finished:
+            run.log(f"{other_runs.NAME} is new: those runs are taken to have grown no further")
         devices = f"{engine.cluster.replicas} replicas on {engine.cluster.workers} workers"
         devices += f", the chief with {environment.machine()}"
         about = environment.describe(environment.found())

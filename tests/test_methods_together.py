@@ -11,7 +11,8 @@ from lottery_tf import masking
 from lottery_tf.config import Config
 from lottery_tf.config.constraints import check_new
 from lottery_tf.errors import InputError
-from lottery_tf.store import rewind_points
+from lottery_tf.repulsion.optima import optima_of
+from lottery_tf.store import other_runs, rewind_points
 from lottery_tf.training import gradual, tickets
 from lottery_tf.training.evidence import Evidence
 from lottery_tf.training.trainer import Trainer
@@ -95,6 +96,37 @@ def test_no_gradual_density_lies_below_the_one_that_is_asked_for(config):
     events = gradual.schedule(config(epochs=20, prune_frequency=5, **flags), 0.0025, 10)
     assert len(events) > 20
     assert set(events.values()) == {0.0025}  # 1 - float32(1 - 0.0025) is less
+
+
+# Optima of a run that grows -------------------------------------------------------------------
+
+
+def test_a_run_is_repelled_from_the_rounds_that_another_had_when_it_began(experiment, config):
+    _, other = experiment("other", rounds=1)
+    flags = {"repel": 20.0, "repel_runs": (str(other.path),)}
+    _, run = experiment("run", rounds=1, **flags)
+    experiment("other", rounds=3)
+    experiment("run", rounds=2, **flags)
+    names = {row["optimum"] for row in run.table(1, "repulsion.csv")}
+    assert names == {"round 0", f"{other.path}, round 0"}
+    assert len(optima_of(config(**flags), run, 0, run.masks(0)).names) == 1  # as a copy of it takes
+    _, later = experiment("later", rounds=1, **flags)
+    assert len({row["optimum"] for row in later.table(0, "repulsion.csv")}) == 3
+
+
+def test_optima_that_are_gone_are_named_before_training(experiment):
+    _, other = experiment("other", rounds=2)
+    flags = {"repel": 20.0, "repel_runs": (str(other.path),)}
+    _, run = experiment("run", rounds=1, **flags)
+    shutil.rmtree(other.round_path(1))
+    with pytest.raises(InputError, match=r"expected the 2 rounds that it had .* Found: 1"):
+        experiment("run", rounds=2, **flags)
+    (run.path / other_runs.NAME).write_text("[2]")
+    with pytest.raises(InputError, match=r"repel_runs.json is damaged"):
+        experiment("run", rounds=2, **flags)
+    (run.path / other_runs.NAME).unlink()  # as of an older version
+    experiment("run", rounds=2, **flags)
+    assert "is new" in (run.path / "log.txt").read_text()
 
 
 # What counts in the loss and the scores -------------------------------------------------------

@@ -13,6 +13,7 @@ from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array, Masks, Weights
 from lottery_tf.output import Row
+from lottery_tf.store import other_runs
 from lottery_tf.store.rundir import RunDir
 
 # In the packed form: the fields. The copies of earlier versions know the directions as units.
@@ -132,15 +133,14 @@ def optima_of(config: Config, run: RunDir, round: int, masks: Masks) -> Optima |
     """The Optima that --repel_from and --repel_runs choose for a round; None if there are none.
 
     Raises:
-        InputError: another run does not fit this network.
+        InputError: another run does not fit this network, or has lost rounds.
     """
     if not config.repel:
         return None
     chosen = [(run, earlier) for earlier in select_rounds(range(round), config.repel_from)]
     for path in config.repel_runs:
-        other = RunDir(path)
-        rounds = range(other.finished_rounds())
-        chosen += [(other, earlier) for earlier in select_rounds(rounds, config.repel_from)]
+        rounds = select_rounds(range(other_runs.rounds_of(run, path)), config.repel_from)
+        chosen += [(RunDir(path), earlier) for earlier in rounds]
     if not chosen:
         return None
     weighted = config.repel_weighting == "saliency"
