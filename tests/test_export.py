@@ -202,6 +202,15 @@ def test_models_and_inputs_that_do_not_fit_are_named(tmp_path):
     np.savez(tmp_path / "given.npz", first=np.zeros((1, 6)))
     with pytest.raises(InputError, match=r"expected arrays called first, second\. Found: first"):
         ticket.of_file(tmp_path / "own.keras", inputs=tmp_path / "given.npz")
+    for shape, words in {
+        (1, 4): r"second of shape \(None, 4, 5\), examples first\. Found: \(1, 4\)",
+        (1, 4, 6): r"second of shape \(None, 4, 5\), examples first\. Found: \(1, 4, 6\)",
+        (0, 4, 5): r"second of shape \(None, 4, 5\), examples first\. Found: \(0, 4, 5\)",
+        (2, 4, 5): r"as many examples of each\. Found: {'first': 1, 'second': 2}",
+    }.items():
+        np.savez(tmp_path / "given.npz", first=np.zeros((1, 6)), second=np.zeros(shape))
+        with pytest.raises(InputError, match=words):
+            ticket.of_file(tmp_path / "own.keras", inputs=tmp_path / "given.npz")
 
 
 def export(*arguments):

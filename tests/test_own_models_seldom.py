@@ -167,8 +167,10 @@ def test_an_export_that_gives_nan_is_refused(where, monkeypatch):
 
 
 def test_inputs_come_in_the_order_of_the_model(tmp_path):
-    np.savez(tmp_path / "given.npz", b=np.ones(2), a=np.zeros(2))
-    assert list(ticket._arrays(tmp_path / "given.npz", ["a", "b"])) == ["a", "b"]
+    one, other = keras.Input((1,), name="a"), keras.Input((1,), name="b")
+    model = keras.Model([one, other], keras.layers.Add()([one, other]))
+    np.savez(tmp_path / "given.npz", b=np.ones((2, 1)), a=np.zeros((2, 1)))
+    assert list(ticket._arrays(tmp_path / "given.npz", model)) == ["a", "b"]
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", "npy"], ids=str)
@@ -179,8 +181,9 @@ def test_inputs_that_are_no_archive_are_named(content, tmp_path):
             np.save(file, np.zeros(3))
     else:
         path.write_bytes(content)
+    images = keras.Input((2,), name="a")
     with pytest.raises(InputError, match=r"--inputs=.*expected an \.npz of arrays"):
-        ticket._arrays(path, ["a"])
+        ticket._arrays(path, keras.Model(images, images))
 
 
 def test_without_test_accuracies_no_round_is_the_best():

@@ -128,7 +128,7 @@ def of_file(path: str | os.PathLike, *, inputs: str | None = None,
 
     Raises:
         InputError: the file is no Keras model, it is not functional or sequential, has no masks,
-            or `inputs` do not fit.
+            or `inputs` do not fit in name, shape or number.
     """
     quiet.import_tensorflow()
     import keras
@@ -143,14 +143,16 @@ def of_file(path: str | os.PathLike, *, inputs: str | None = None,
         raise
     except Exception as error:  # whatever Keras raises for a file that it does not know
         raise InputError(f"--model={path}: cannot load it: {str(error).splitlines()[0]}") from None
-    names = signatures.input_names(model)
-    test = _arrays(inputs, names) if inputs else signatures.random_inputs(model, examples)
+    test = _arrays(inputs, model) if inputs else signatures.random_inputs(model, examples)
     found = {"model": pathlib.Path(path).name, "exported_with": versions()}
     return Ticket(model, None, test, test, None, (), found)
 
 
-def _arrays(path, names):
-    """{name: array} of an .npz with these names, in their order."""
+def _arrays(path, model):
+    """{name: array} of an .npz with the names and shapes of a model's inputs, in their order."""
+    from lottery_tf.export import signatures
+
+    names = signatures.input_names(model)
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -161,7 +163,25 @@ def _arrays(path, names):
             f"--inputs={path}: expected arrays called {', '.join(names)}. Found: "
             f"{', '.join(arrays) or 'none'}"
         )
+    shapes = {name: (None, *of.shape[1:]) for name, of in zip(names, model.inputs, strict=True)}
+    for name, shape in shapes.items():
+        if not _fits(arrays[name].shape, shape):
+            raise InputError(
+                f"--inputs={path}: expected {name} of shape {shape}, examples first. Found: "
+                f"{arrays[name].shape}"
+            )
+    counts = {name: len(arrays[name]) for name in names}
+    if len(set(counts.values())) > 1:
+        raise InputError(f"--inputs={path}: expected as many examples of each. Found: {counts}")
     return {name: arrays[name] for name in names}  # in the model's order
+
+
+def _fits(shape, wanted):
+    """Whether an array's shape is that of some examples: None stands for any length but 0."""
+    return len(shape) == len(wanted) and all(
+        length == most if most is not None else length > 0
+        for length, most in zip(shape, wanted, strict=True)
+    )
 
 
 def class_names(directory: datasets.PreparedDataset) -> tuple[str, ...]:
