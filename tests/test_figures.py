@@ -102,6 +102,16 @@ def test_every_figure_draws(name, tmp_path, without_tensorflow, monkeypatch):
     assert len(report.missing) == len(study.points) - report.drawn
 
 
+def test_the_title_names_another_study_not_the_papers_figure(tmp_path, without_tensorflow):
+    study = study_in(tmp_path, "fig01_small", "--grid=seed=0")
+    make_points(study.points[:2])
+    study = dataclasses.replace(study, path=study.path.with_name("resets.cfg"))
+    figure_report.draw("fig01", study, None, Measures())
+    (picture,) = without_tensorflow
+    text = picture.get_suptitle() or picture.axes[0].get_title()
+    assert text.startswith("resets.cfg, drawn as Fig. 1\n")
+
+
 @pytest.fixture
 def figure_1(tmp_path):
     return part_of_figure_1(tmp_path)

@@ -69,9 +69,7 @@ def draw(name: str, study: grid.Study, out_dir: pathlib.Path | None, measures: M
     if not found:
         raise InputError(_nothing(study, runs))
     of = groups.group(found, figure.panel)
-    number = int(name[3:]) if name.startswith("fig") else None
-    title = f"Fig. {number}: {figure.shows}" if number else figure.shows
-    title += "\n" + groups.about(found, of, TOGETHER.get(figure.drawing, BARS))
+    title = _title(name, study) + "\n" + groups.about(found, of, TOGETHER.get(figure.drawing, BARS))
     drawn = DRAWINGS[figure.drawing](figure, of, title, measures)
     output, stem = (
         Output(pdf=True, dpi=dpi),
@@ -89,6 +87,16 @@ def draw(name: str, study: grid.Study, out_dir: pathlib.Path | None, measures: M
     output.written.append(log)
     unfinished = [(point, run) for point, run in found if not point.is_finished()]
     return Report(output.written, sum(len(group.runs) for group in of), missing, unfinished)
+
+
+def _title(name: str, study: grid.Study) -> str:
+    """What a figure shows; of runs of another study, which, for they are not the paper's."""
+    if not name.startswith("fig"):
+        return figures.FIGURES[name].shows
+    number = f"Fig. {int(name[3:])}"
+    if study.path.stem not in (name, name + SMALL):
+        return f"{study.path.name}, drawn as {number}"
+    return f"{number}: {figures.FIGURES[name].shows}"
 
 
 def _nothing(study: grid.Study, runs: list[RunDir]) -> str:
