@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 
-from lottery_tf.errors import InputError
 from lottery_tf.export.compaction import compact
 
 layers = keras.layers
@@ -220,18 +219,6 @@ def test_depthwise_and_separable_convolutions_lose_channels():
     assert not report.left
 
 
-def two_calls():
-    one = keras.Input((3,))
-    shared = layers.Dense(3, name="shared")
-    return keras.Model(one, layers.Dense(2)(shared(shared(one))))
-
-
-def test_a_shared_layer_is_left_and_stays_shared():
-    smaller, report = compacted(two_calls())
-    assert report.left == {"shared": "it is called more than once"}
-    assert len(smaller.weights) == 4
-
-
 def test_models_in_models_with_several_inputs_and_outputs():
     """Names, structures and dtypes of inputs and outputs stay."""
     inner_in = keras.Input((4,))
@@ -254,53 +241,6 @@ def test_models_in_models_with_several_inputs_and_outputs():
     assert report.layers["same"].units == (4, 2)
 
 
-def test_dropout_that_is_called_as_in_training_stays():
-    one = keras.Input((3,))
-    model = keras.Model(one, layers.Dense(2)(layers.Dropout(0.5, name="drop")(one, training=True)))
-    smaller, report = compact(model)
-    assert list(report.left) == ["drop"]
-    assert smaller.get_layer("drop")
-
-
-def test_masks_of_time_steps_are_kept():
-    """The mean leaves padded steps out, also behind a layer few of whose inputs have weights."""
-    steps = keras.Input((5,), dtype="int32", name="steps")
-    features = layers.Embedding(9, 100, mask_zero=True)(steps)
-    kernel = np.zeros((100, 300))
-    kernel[:5, :] = 1
-    features = dense(kernel, np.ones(300), name="hidden")(features)
-    model = keras.Model(steps, [
-        layers.Dense(2)(layers.GlobalAveragePooling1D()(features)), layers.LSTM(3)(features),
-    ])  # fmt: skip
-    compacted(model, np.array([[1, 2, 0, 0, 0], [3, 4, 5, 6, 7]]))
-
-
-@keras.saving.register_keras_serializable(package="tests")
-class Doubled(layers.Layer):
-    def call(self, inputs):
-        return inputs * 2
-
-
-def test_layers_that_are_not_known_are_left_and_named():
-    attention = layers.MultiHeadAttention(2, 3, name="attention")
-    image = keras.Input((4, 6))
-    features = layers.LayerNormalization(name="norm")(layers.Dense(6, name="a")(image))
-    features = layers.Add()([features, attention(features, features)])
-    features = Doubled(name="twice")(features)
-    features = keras.ops.mean(features, axis=1)
-    smaller, report = compacted(keras.Model(image, layers.Dense(2)(features)))
-    assert report.left["attention"] == "it is called with options, or with more than tensors"
-    assert report.left["twice"] == "Doubled is not known here"
-    assert {"norm", "mean"} <= report.left.keys()
-    assert smaller.count_params() > 0
-
-
-def test_preprocessing_keeps_what_it_learned():
-    normalization = layers.Normalization()
-    normalization.adapt(np.arange(12.0).reshape(4, 3))
-    compacted(chain((3,), normalization, layers.Dense(2)))
-
-
 def test_a_compacted_model_is_saved_and_loaded(tmp_path):
     kernel = np.zeros((100, 300))
     kernel[:20] = 1
@@ -309,18 +249,3 @@ def test_a_compacted_model_is_saved_and_loaded(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     inputs = np.ones((2, 100), "float32")
     np.testing.assert_array_equal(loaded(inputs), smaller(inputs))
-
-
-def test_what_cannot_be_rebuilt_is_an_error_in_one_line():
-    class Own(layers.Layer):
-        def __init__(self, size):
-            super().__init__()
-            self.size = size
-
-        def call(self, inputs):
-            return inputs
-
-    with pytest.raises(InputError, match=r"an? Own, cannot be rebuilt\. Give it get_config"):
-        compact(chain((3,), Own(3), layers.Dense(2)))
-    with pytest.raises(InputError, match="Expected a functional or sequential Keras model"):
-        compact(layers.Dense(3))

@@ -227,6 +227,8 @@ def _reason_of_class(layer, inputs):
         -1, rank and rank - 1,
     ):  # fmt: skip
         return f"its axis is {axis}"
+    if getattr(layer, "renorm", False):
+        return "it renormalizes"
     if isinstance(layer, layers.Rescaling) and (np.ndim(layer.scale) or np.ndim(layer.offset)):
         return "it scales each channel otherwise"
     by_channel = layers.Activation | layers.DepthwiseConv1D | layers.DepthwiseConv2D

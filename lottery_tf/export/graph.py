@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 from typing import Any
 
 import keras
@@ -22,7 +23,7 @@ class Call:
     """A layer, or an operation of keras.ops, applied once.
 
     Attributes:
-        name: of the layer; unique in the graph, but for the calls of a shared layer.
+        name: of the layer; unique in the graph, but for the calls of a shared layer with weights.
         layer: the Keras layer or operation.
         inputs, outputs: numbers of tensors.
         args, kwargs: of the call, with a Slot for each tensor.
@@ -151,3 +152,15 @@ def _name(graph):
             names = [call.layer.name, call.name, *(f"{call.name}_{n}" for n in range(2, 100))]
             of_layer[id(call.layer)] = next(name for name in names if name not in taken)
         call.name = of_layer[id(call.layer)]
+    _name_calls(graph.calls, inputs | set(of_layer.values()))
+
+
+def _name_calls(calls, taken):
+    """Gives further calls of a layer without weights names of their own: each is built alone."""
+    seen: set[str] = set()
+    for call in calls:
+        if call.name in seen and not getattr(call.layer, "weights", ()):
+            names = (f"{call.name}_{index}" for index in itertools.count(2))
+            call.name = next(name for name in names if name not in taken)
+            taken.add(call.name)
+        seen.add(call.name)
