@@ -1,5 +1,6 @@
 """`rounds` that keeps its turns in a run directory, and goes on after the last finished one."""
 
+import functools
 import json
 import math
 import os
@@ -245,6 +246,10 @@ def test_more_rounds_go_on_where_the_last_ended(kept, tmp_path):
     assert sums(directory) == sums(kept)
 
 
+def by_size(trained):
+    return {path: abs(values) for path, values in trained.items()}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -253,7 +258,7 @@ def test_more_rounds_go_on_where_the_last_ended(kept, tmp_path):
         ({"seed": 3}, "seed 0 there, 3 now"),
         ({"keep_dense": ("dense",)}, "keep_dense"),
         ({"scope": "layer", "layer_fractions": {"dense": 0.1}}, "layer_fractions"),
-        ({"criterion": lambda trained: trained}, "criterion 'magnitude' there"),
+        ({"criterion": by_size}, "criterion 'magnitude' there, 'tests.*by_size' now"),
         ({"model": lambda: network(width=9)}, "model .* 2 kernels of 56 weights' there"),
         ({"rounds": 2}, "rounds 3 there, 2 now"),
     ],
@@ -271,6 +276,10 @@ def test_what_is_no_directory_is_refused(tmp_path):
     for path, words in ((tmp_path / "file", "is a file"), (3, "expected a path"), ("", "a path")):
         with pytest.raises(InputError, match=words):
             lottery_tf.rounds(network(), 3, 0.3, directory=path)
+    for criterion in (lambda trained: abs(trained), functools.partial(by_size)):
+        options = {"criterion": criterion, "directory": tmp_path / "run"}
+        with pytest.raises(InputError, match="a function made by def, by which a later call knows"):
+            lottery_tf.rounds(network(), 3, 0.3, **options)
     turns = lottery_tf.rounds(network(), 3, 0.3, directory=tmp_path / "run")
     next(turns)
     with pytest.raises(InputError, match="in use by process"):

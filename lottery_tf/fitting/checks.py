@@ -114,6 +114,16 @@ def check_evidence(model: keras.Model, criterion: Any, data: Any, iterations: An
         Flow(in_float64(model))  # says so if it cannot be
 
 
+def check_named(criterion: Any) -> None:
+    """Raises InputError if a later call could not tell a criterion from another."""
+    name = getattr(criterion, "__qualname__", "<lambda>")  # a functools.partial has none either
+    if not isinstance(criterion, str) and name.endswith("<lambda>"):
+        raise InputError(
+            "criterion: with directory=, expected a name or a function made by def, by which a "
+            f"later call knows that it goes on with the same one. Received: {criterion!r}"
+        )
+
+
 def _check_data(data):
     pair = data if isinstance(data, tuple | list) else ()
     sizes = [getattr(one, "shape", (None,))[0] for one in pair]

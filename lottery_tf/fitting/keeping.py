@@ -16,6 +16,7 @@ import numpy as np
 from lottery_tf import masking
 from lottery_tf.config.record import MADE_BY_ROUNDS, differences
 from lottery_tf.errors import InputError
+from lottery_tf.fitting import checks
 from lottery_tf.fitting.plan import Plan
 from lottery_tf.method import Array, Masks, Weights, criteria, pruning
 from lottery_tf.output import Row
@@ -97,6 +98,7 @@ class Keeper:
     def __init__(self, directory: str | os.PathLike, plan: Plan):
         if not isinstance(directory, str | os.PathLike) or not os.fspath(directory):
             raise InputError(f"directory: expected a path. Received: {directory!r}")
+        checks.check_named(plan.criterion)
         self.plan, self.record = plan, Record.of(plan)
         self.run = RunDir(os.path.expanduser(directory))
         self._check()
