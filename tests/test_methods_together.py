@@ -11,9 +11,10 @@ from lottery_tf import masking
 from lottery_tf.config import Config
 from lottery_tf.config.constraints import check_new
 from lottery_tf.errors import InputError
+from lottery_tf.method.streams import Noise
 from lottery_tf.repulsion.optima import optima_of
 from lottery_tf.store import other_runs, rewind_points
-from lottery_tf.training import gradual, tickets
+from lottery_tf.training import gradual, squared_gradients, tickets
 from lottery_tf.training.evidence import Evidence
 from lottery_tf.training.trainer import Trainer
 from tests.synthetic import write_dataset
@@ -196,3 +197,22 @@ def test_scores_of_float16_are_computed_in_float32(experiment, config):
     scores = found.hessian(weights, made.dense_masks())
     assert scores.keys() == made.dense_masks().keys()
     assert all(np.isfinite(score).all() and score.any() for score in scores.values())
+
+
+def test_squared_gradients_of_float16_are_those_of_float32(experiment, config, monkeypatch):
+    plain = squared_gradients.cross_entropy
+
+    def tiny(labels, logits):  # as of a network that is sure of its answers
+        return 1e-9 * plain(labels, logits)
+
+    monkeypatch.setattr(squared_gradients, "cross_entropy", tiny)
+    found = []
+    for mixed_precision in ("off", "float16"):
+        flags = {"rounds": 1, "epochs": 1, "mixed_precision": mixed_precision}
+        _, run = experiment(mixed_precision, **flags)
+        made, weights = prepared(run, config)
+        masking.set_weights(made.network, weights, made.dense_masks())
+        found.append(made.squared_gradients(Noise(0, 0)))
+    for path, array in found[0].items():
+        assert array.any()
+        np.testing.assert_allclose(found[1][path], array, rtol=1e-3)
