@@ -4,6 +4,7 @@ import functools
 import json
 import math
 import os
+import pathlib
 import re
 import subprocess
 import sys
@@ -202,6 +203,31 @@ def test_a_turn_that_was_stopped_goes_on_at_its_last_epoch(reset, tmp_path):
         losses = [[row["train_loss"] for row in run.history(turn)] for run in (whole_run, parts)]
         assert losses[0] == losses[1]
         assert [row["epoch"] for row in parts.history(turn)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("written", ["half of the weights", "the weights alone"])
+def test_a_kill_while_an_epoch_is_kept_leaves_the_one_before(written, tmp_path, monkeypatch):
+    whole(tmp_path / "whole", 1)
+    save = keras.Model.save_weights
+
+    def killed(model, filepath, **options):
+        save(model, filepath, **options)
+        if model.optimizer.iterations == 6:  # the second epoch has ended
+            if written == "half of the weights":
+                content = pathlib.Path(filepath).read_bytes()
+                pathlib.Path(filepath).write_bytes(content[: len(content) // 2])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(keras.Model, "save_weights", killed)
+    with pytest.raises(KeyboardInterrupt):
+        whole(tmp_path / "parts", 1)
+    monkeypatch.setattr(keras.Model, "save_weights", save)
+    whole(tmp_path / "parts", 1, network(seed=3))
+    assert sums(tmp_path / "parts") == sums(tmp_path / "whole")
+    history = RunDir(tmp_path / "parts").history(0)
+    assert [row["epoch"] for row in history] == [1, 2]
+    losses = [row["train_loss"] for row in RunDir(tmp_path / "whole").history(0)]
+    assert [row["train_loss"] for row in history] == losses
 
 
 def test_a_fit_that_was_stopped_behind_its_last_epoch_is_finished(tmp_path):

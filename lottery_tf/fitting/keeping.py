@@ -17,6 +17,7 @@ from lottery_tf import masking
 from lottery_tf.config.record import MADE_BY_ROUNDS, differences
 from lottery_tf.errors import InputError
 from lottery_tf.fitting import checks
+from lottery_tf.fitting.backups import epochs_in
 from lottery_tf.fitting.plan import Plan
 from lottery_tf.method import Array, Masks, Weights, criteria, pruning
 from lottery_tf.output import Row
@@ -187,7 +188,7 @@ class Keeper:
 
     def has_backup(self, turn: int) -> bool:
         """Whether a fit of a turn was stopped, and can go on."""
-        return any(self.backups(turn).glob("*/*"))
+        return any(epochs_in(fit) for fit in self.backups(turn).glob("*"))
 
     def keep_rewind_point(self, weights: Weights) -> None:
         """Stores the weights of the rewind point, in place of those of an epoch that was lost."""

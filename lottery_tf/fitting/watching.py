@@ -8,12 +8,10 @@ import keras
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
+from lottery_tf.fitting.backups import Backup
 from lottery_tf.masking import keras_private
 from lottery_tf.method import Weights
 from lottery_tf.output import Row
-from lottery_tf.store import files
-
-HISTORY = "history.csv"
 
 
 class RewindPoint(keras.callbacks.Callback):
@@ -76,7 +74,7 @@ class Epochs(keras.callbacks.Callback):
     Where a turn has several fits, each has a backup of its own in the directory.
 
     Args:
-        backups: where Keras's BackupAndRestore keeps the state at the end of each epoch.
+        backups: where each fit keeps its state at the end of each epoch.
     """
 
     def __init__(self, backups: pathlib.Path | None = None):
@@ -84,43 +82,31 @@ class Epochs(keras.callbacks.Callback):
         self.backups, self._fits = backups, 0
         self.rows: list[Row] = []
         self._earlier: list[Row] = []  # of the fits before
-        self._backup: keras.callbacks.Callback | None = None
+        self._backup: Backup | None = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._earlier, self._of_fit = self.rows, []
         if self.backups:
-            directory = self.backups / f"fit_{self._fits}"
-            self._backup = keras.callbacks.BackupAndRestore(str(directory))
-            self._backup.set_model(self.model)
-            self._backup.on_train_begin(logs)
-            self._history = directory / HISTORY
-            if self._history.exists():
-                self._of_fit = files.parse_csv(self._history.read_bytes())
+            self._backup = Backup(self.backups / f"fit_{self._fits}", self.model)
+            self._of_fit = self._backup.restore()
         self._fits += 1
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         keras_private.begin_at_epoch_0(self.model)
-        # A row may be there of an epoch that was not backed up, and so is trained again.
-        self._of_fit = [row for row in self._of_fit if row["epoch_of_fit"] < epoch]
         self._began = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         seconds = time.perf_counter() - self._began
-        row = {"epoch": len(self._earlier) + len(self._of_fit) + 1, "epoch_of_fit": epoch}
+        row = {"epoch": len(self._earlier) + len(self._of_fit) + 1}
         self._of_fit.append(row | renamed(logs or {}) | {"seconds": seconds})
         if self._backup:
-            self._history.parent.mkdir(parents=True, exist_ok=True)
-            files.write_text(self._history, files.format_csv(self._of_fit).decode())
-            self._backup.on_epoch_end(epoch, logs)
+            self._backup.keep(epoch, self._of_fit)
 
     def on_train_end(self, logs: dict | None = None) -> None:
         keras_private.begin_at_epoch_0(self.model)  # where a backup held all epochs
-        self.rows = self._earlier + [
-            {name: value for name, value in row.items() if name != "epoch_of_fit"}
-            for row in self._of_fit
-        ]
+        self.rows = self._earlier + self._of_fit
         if self._backup:
-            self._backup.on_train_end(logs)
+            self._backup.forget()
 
 
 def rows_of(history: keras.callbacks.History) -> list[Row]:

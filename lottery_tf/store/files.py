@@ -36,9 +36,9 @@ def write_directory(path: Path, contents: Mapping[str, bytes | Path]) -> None:
                 digest = hashlib.sha256(content)
             sums += f"{digest.hexdigest()}  {name}\n"
         write(aside / SUMS, sums.encode())
-        sync_directory(aside)
+        sync(aside)
         os.rename(aside, path)
-        sync_directory(path.parent)
+        sync(path.parent)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         raise InputError(f"Cannot save {path}: {error.strerror}.") from None
@@ -120,8 +120,8 @@ def write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync_directory(path: Path) -> None:
-    """Waits until the disk has the names of a directory."""
+def sync(path: Path) -> None:
+    """Waits until the disk has a file, or the names in a directory."""
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
