@@ -29,6 +29,12 @@ from lottery_tf.store.rundir import RunDir  # noqa: E402
 from tests.synthetic import write_dataset  # noqa: E402
 
 
+def pytest_itemcollected(item):
+    """What takes too long for the default tests but not for CI has one mark, not two."""
+    if item.get_closest_marker("ci"):
+        item.add_marker("slow")
+
+
 @pytest.fixture(autouse=True)
 def loopback_only(monkeypatch):
     """No test asks another machine for anything."""

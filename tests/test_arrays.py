@@ -218,7 +218,6 @@ def test_flags_of_arrays(tmp_path, dataset, flags, words):
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 def test_the_command_says_what_it_made(tmp_path):
     save(tmp_path)
     raw_dir, data_dir = tmp_path / "file.npz", tmp_path / "data"

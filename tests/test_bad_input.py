@@ -40,7 +40,6 @@ def test_bad_input_is_found_before_anything_is_written(config, sharded, tmp_path
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 def test_a_loss_that_is_not_finite_keeps_the_finished_rounds(config, monkeypatch):
     imp.main(config(rounds=1))
     run = RunDir(config().run_dir)

@@ -108,7 +108,6 @@ def test_masks_and_weights_are_identical_on_every_replica(trained, kind):
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_three_rounds_on_the_digits(kind, tmp_path):
     digits = {"rounds": 3, "epochs": 10, "batch_size": 32, "weight_decay": 0}
@@ -152,7 +151,6 @@ def test_slurms_environment_makes_a_cluster(tmp_path):
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS[1:])
 def test_a_run_that_cannot_be_pruned_ends_on_all_workers(kind, tmp_path):
     flags = {"model": "tests.networks:linear", "prune_fraction": 0.9, "rounds": 9}

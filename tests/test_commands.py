@@ -76,7 +76,6 @@ def shell(lines, place):
     return result.returncode, result.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.parametrize("document", documents.DOCUMENTS)
 def test_every_command_of_a_document_runs(document, tmp_path):

@@ -57,16 +57,15 @@ def check_equal(model, smaller, tolerance=1e-10):
         assert np.abs(before - after).max() <= tolerance * max(1, np.abs(before).max())
 
 
-BIG = [pytest.mark.slow, pytest.mark.ci]
 SHIPPED = [
     ("lenet", (8, 8, 1), {}),
     ("conv4", (12, 12, 3), {}),
     ("resnet20", (16, 16, 3), {"shortcut": "identity"}),
     ("resnet20", (16, 16, 3), {"shortcut": "projection"}),
-    pytest.param("vgg16", (32, 32, 3), {}, marks=BIG),
-    pytest.param("resnet18", (33, 33, 3), {"shortcut": "identity"}, marks=BIG),
-    pytest.param("resnet18", (32, 32, 3), {"shortcut": "projection"}, marks=BIG),
-    pytest.param("resnet50", (32, 32, 3), {"shortcut": "identity"}, marks=BIG),
+    pytest.param("vgg16", (32, 32, 3), {}, marks=pytest.mark.ci),
+    pytest.param("resnet18", (33, 33, 3), {"shortcut": "identity"}, marks=pytest.mark.ci),
+    pytest.param("resnet18", (32, 32, 3), {"shortcut": "projection"}, marks=pytest.mark.ci),
+    pytest.param("resnet50", (32, 32, 3), {"shortcut": "identity"}, marks=pytest.mark.ci),
 ]
 
 

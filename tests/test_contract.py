@@ -19,7 +19,6 @@ from tests.launching import npz_bytes
 from tests.networks import CELLS, LAYERS, TABLES
 
 FRACTION, ROUNDS = 0.3, 3
-LONG = [pytest.mark.slow, pytest.mark.ci]
 NETWORKS = ("linear", "dropout", "batch_norm", "every_layer")
 
 
@@ -83,7 +82,9 @@ def combinations():
     for one in itertools.product(NETWORKS, CRITERIA, RESETS):
         others = sum(a != b for a, b in zip(one, usual, strict=True))
         marks = () if others < 2 else (pytest.mark.slow,)
-        yield pytest.param(*one, marks=LONG if others == 1 and "every_layer" in one else marks)
+        yield pytest.param(
+            *one, marks=pytest.mark.ci if others == 1 and "every_layer" in one else marks
+        )
 
 
 @pytest.mark.parametrize(("network", "criterion", "reset"), combinations())
@@ -130,7 +131,7 @@ def layer_combinations():
         others = sum(a != b for a, b in zip(one[1:], ("magnitude", "init"), strict=True))
         usual = others == 0 or (others == 1 and one[0] == "Conv2D")
         of_ci = usual and one[1] == "synflow"  # which rebuilds the network in float64
-        marks = (pytest.mark.slow, pytest.mark.ci) if of_ci else (pytest.mark.slow,)
+        marks = pytest.mark.ci if of_ci else (pytest.mark.slow,)
         yield pytest.param(*one, marks=() if usual and not of_ci else marks)
 
 
@@ -161,7 +162,9 @@ def test_every_layer_keeps_the_contract_around_fit(layer, criterion, reset):
     check_zeros(masking.get_weights(model), masking.get_masks(model))
 
 
-@pytest.mark.parametrize(("repel", "compilations"), [(0.0, 1), pytest.param(2.0, 4, marks=LONG)])
+@pytest.mark.parametrize(
+    ("repel", "compilations"), [(0.0, 1), pytest.param(2.0, 4, marks=pytest.mark.ci)]
+)
 def test_rounds_share_one_program_unless_they_are_repelled(
     repel, compilations, config, sharded, monkeypatch
 ):

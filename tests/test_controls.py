@@ -77,7 +77,6 @@ def two_runs(tmp_path_factory):
     return runs
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 def test_a_transplanted_mask_is_trained_from_the_others_start(two_runs, monkeypatch):
     target, source = two_runs
@@ -94,7 +93,6 @@ def test_a_transplanted_mask_is_trained_from_the_others_start(two_runs, monkeypa
     assert len(transplant.of_masks(target, source, at_rounds=["2"])) == 4  # of the copies there
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 def test_each_cycle_starts_where_the_last_one_ended(two_runs, monkeypatch):
     run, seen = two_runs[0], {}
@@ -120,7 +118,6 @@ def test_each_cycle_starts_where_the_last_one_ended(two_runs, monkeypatch):
     assert [row["test_accuracy"] for row in table] == [row["test_accuracy"] for row in rows]
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 def test_cycles_of_a_rewound_run_start_where_its_rounds_do(config, monkeypatch):
     run_config = config(rounds=2, epochs=1, train_examples=200, reset="rewind", rewind_to="3")

@@ -83,7 +83,6 @@ def test_barriers_of_successive_rounds(run):
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 def test_instability_resumes_without_repeating_a_finished_copy(run):
     process = subprocess.Popen(
         command("instability", run, "--at_rounds=0,2", "--copies=3"), cwd=ROOT

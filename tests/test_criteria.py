@@ -165,7 +165,6 @@ def test_the_synaptic_flow_is_conserved_over_the_layers():
     assert sums[0] == pytest.approx(float(np.sum(absolute(np.ones((1, 6, 6, 2))))), rel=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 def test_synflow_keeps_every_layer_alive_where_snip_and_magnitude_lose_one():
     keras.utils.clear_session(free_memory=False)

@@ -71,7 +71,6 @@ def test_the_largest_eigenvalue_is_the_largest_by_sign():
     assert curvature.largest_eigenvalue(operator) == pytest.approx(2)
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 def test_the_curvature_of_rounds_is_computed_once(config, monkeypatch):
     imp.main(config(rounds=2))

@@ -33,7 +33,6 @@ def test_there_are_seven_examples():
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 def test_the_example_around_fit(tmp_path):
     result = run(example("pruned.keras"), tmp_path)
     assert result.returncode == 0, result.stderr
@@ -47,7 +46,6 @@ def test_the_example_around_fit(tmp_path):
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 def test_the_example_of_recurrent_layers_and_embeddings(tmp_path):
     result = run(example("keras.layers.LSTM"), tmp_path)
     assert result.returncode == 0, result.stderr
@@ -57,7 +55,6 @@ def test_the_example_of_recurrent_layers_and_embeddings(tmp_path):
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 def test_the_example_of_a_whole_run(tmp_path):
     result = run(example("my_networks"), tmp_path)
     assert result.returncode == 0, result.stderr
@@ -67,7 +64,6 @@ def test_the_example_of_a_whole_run(tmp_path):
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 def test_the_example_of_a_transformer(tmp_path):
     result = run(example("transformer.keras"), tmp_path)
     assert result.returncode == 0, result.stderr
@@ -76,7 +72,6 @@ def test_the_example_of_a_transformer(tmp_path):
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 @pytest.mark.parametrize("words", ["check_masked_layer", "assign_sub", "snip"])
 def test_the_examples_that_check_themselves(words, tmp_path):
     result = run(example(words), tmp_path)

@@ -47,12 +47,7 @@ def unmeasured(monkeypatch):
     monkeypatch.setattr(measuring, "milliseconds", lambda *arguments: {})
 
 
-def of_ci(function):
-    """A slow test that CI runs."""
-    return pytest.mark.slow(pytest.mark.ci(function))
-
-
-@of_ci
+@pytest.mark.ci
 @pytest.mark.parametrize("way", WAYS, ids=str)
 def test_a_saved_model_gives_what_the_masked_model_gives(sparse, tmp_path, way):
     report = exporting.export(sparse, tmp_path / "out", Choices(**way))
@@ -88,7 +83,7 @@ def test_the_weights_are_near_their_entropy_and_the_rest_is_small(sparse, tmp_pa
     assert report["products"]["alive"] == alive  # of a dense network each weight counts once
 
 
-@of_ci
+@pytest.mark.ci
 def test_sparse_products_give_the_same(sparse, tmp_path, monkeypatch):
     from lottery_tf.export import sparse_products
 
@@ -100,7 +95,7 @@ def test_sparse_products_give_the_same(sparse, tmp_path, monkeypatch):
     assert report["bytes"]["weights"] <= 1.15 * report["bytes"]["entropy_bound"]
 
 
-@of_ci
+@pytest.mark.ci
 def test_two_exports_in_one_process_do_not_share_weights(run, tmp_path):
     import tensorflow as tf
 
@@ -115,7 +110,7 @@ def test_two_exports_in_one_process_do_not_share_weights(run, tmp_path):
         assert np.allclose(found["logits"], expected["logits"][:100], atol=1e-4)
 
 
-@of_ci
+@pytest.mark.ci
 def test_the_loader_of_tensorflow_serving_loads_it(sparse, tmp_path):
     import tensorflow as tf
 
@@ -131,7 +126,7 @@ def test_the_loader_of_tensorflow_serving_loads_it(sparse, tmp_path):
     assert np.allclose(logits, expected, atol=1e-4)
 
 
-@of_ci
+@pytest.mark.ci
 @pytest.mark.parametrize("format", ["keras", "npz"])
 def test_other_formats_are_whole_exports_too(sparse, tmp_path, format):
     report = exporting.export(sparse, tmp_path / "out", Choices(format=format, compact=True))
@@ -139,7 +134,7 @@ def test_other_formats_are_whole_exports_too(sparse, tmp_path, format):
     assert report["other_predictions"] == 0
 
 
-@of_ci
+@pytest.mark.ci
 def test_a_mismatch_leaves_nothing_behind(sparse, tmp_path, monkeypatch):
     expected = {name: array + 0.01 for name, array in exporting.reference(sparse).items()}
     monkeypatch.setattr(exporting, "reference", lambda ticket: expected)
@@ -171,7 +166,7 @@ def two_inputs():
     return keras.Model([first, second], [heads[0], heads[1](features)])
 
 
-@of_ci
+@pytest.mark.ci
 def test_a_model_of_the_users_own_is_exported_with_its_names(tmp_path):
     keras.utils.set_random_seed(0)
     model = lottery_tf.masked(two_inputs())
@@ -222,7 +217,7 @@ def export(*arguments):
     )
 
 
-@of_ci
+@pytest.mark.ci
 def test_the_command_writes_reports_and_refuses_to_overwrite(run, tmp_path):
     out = tmp_path / "out"
     arguments = [f"--run_dir={run}", "--round=1", f"--out={out}"]
@@ -270,7 +265,7 @@ def test_rounds_that_are_not_there_are_named(run):
             ticket.of_run(run, wrong)
 
 
-@of_ci
+@pytest.mark.ci
 def test_an_export_replaces_an_export(sparse, tmp_path):
     out = tmp_path / "out"
     exporting.export(sparse, out, Choices(dense=True))

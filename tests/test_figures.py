@@ -356,7 +356,6 @@ def test_the_name_of_the_directory_chooses_the_small_study():
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fig01", "fig04", "fig05", "fig07", "table1"])
 def test_pictures_are_rendered(name, tmp_path):
     study = study_in(tmp_path, f"{name}_small")

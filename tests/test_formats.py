@@ -139,7 +139,6 @@ def test_an_export_gives_what_the_model_gives(name, make, tmp_path, in_process):
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_export_runs_where_the_package_cannot_be_imported(name, tmp_path):
     require(name)
@@ -206,7 +205,6 @@ def test_quantized_weights_are_smaller_and_answer_alike(quantize, tmp_path, in_p
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 def test_int8_answers_the_digits_as_well(tmp_path, in_process):
     from sklearn.datasets import load_digits
 

@@ -100,7 +100,6 @@ def test_tensorboards_list_has_two_entries_for_a_run_whatever_its_rounds(undistu
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 def test_kill_9_in_a_round_and_resume_equals_uninterrupted(undisturbed, tmp_path):
     run_dir = tmp_path / "run"
 
@@ -145,7 +144,7 @@ def test_ten_kills_at_random_moments_change_nothing(tmp_path):
 @pytest.mark.parametrize(
     "number",
     [
-        pytest.param(signal.SIGTERM, marks=[pytest.mark.slow, pytest.mark.ci]),
+        pytest.param(signal.SIGTERM, marks=pytest.mark.ci),
         pytest.param(signal.SIGINT, marks=pytest.mark.slow),
     ],
 )
@@ -165,7 +164,6 @@ def test_signals_end_cleanly_and_say_how_to_resume(tmp_path, number):
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 def test_rounds_may_grow_on_a_finished_run(undisturbed, tmp_path):
     run_dir = tmp_path / "run"
     assert launch(run_dir, rounds=2).returncode == 0

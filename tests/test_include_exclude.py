@@ -73,11 +73,10 @@ CHOICES = {
     "both": ({"include": ["encoder", "head"], "exclude": "*_1"}, ["dense_2", "head"]),
 }  # fmt: skip
 SHORT = {"a pattern of kernels", "a layer of attention", "in a layer of the user's own", "both"}
-MARKS = [pytest.mark.slow, pytest.mark.ci]
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in SHORT else MARKS) for name in CHOICES]
+    "name", [pytest.param(name, marks=() if name in SHORT else pytest.mark.ci) for name in CHOICES]
 )
 def test_what_is_chosen_gets_masks_and_keeps_its_choice(name, model, tmp_path):
     choice, expected = CHOICES[name]

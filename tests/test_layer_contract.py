@@ -17,7 +17,6 @@ from tests.conftest import ROOT
 from tests.networks import CELLS, LAYERS, TABLES
 
 pytestmark = pytest.mark.filterwarnings("ignore:Left dense")
-LONG = [pytest.mark.slow, pytest.mark.ci]
 
 
 def normal(*shape):
@@ -53,7 +52,7 @@ KINDS = {
 ROWS = {name: (options, normal(*shape)) for name, (shape, options) in LAYERS.items()} | OTHERS
 # One kernel, several, a number of axes; all others run in CI.
 USUAL = {"Dense", "Embedding", "LSTM", "Conv2D", "SeparableConv1D", "MultiHeadAttention"}
-NAMES = [pytest.param(name, marks=() if name in USUAL else LONG) for name in ROWS]
+NAMES = [pytest.param(name, marks=() if name in USUAL else pytest.mark.ci) for name in ROWS]
 
 OPTIMIZERS = {
     "Adadelta": {}, "Adafactor": {}, "Adagrad": {}, "Adam": {"amsgrad": True, "weight_decay": 0.1},
@@ -101,7 +100,6 @@ def test_a_layer_keeps_what_its_masks_promise(name):
     check_masked_layer(KINDS[name], options, input_data=data)
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.parametrize("name", sorted(ROWS.keys() - TABLES - {"EinsumDense"}))
 def test_a_layer_without_a_bias_does_too(name):
@@ -145,7 +143,6 @@ def test_no_update_revives_a_pruned_weight(layer, name, averages, built):
         assert (array[..., 1:] != weights[path][..., 1:]).any()
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.parametrize("name", ROWS)
 def test_every_optimizer_trains_every_layer_under_its_masks(name):
@@ -171,7 +168,6 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 def test_every_layer_is_loaded_in_another_process(tmp_path):
     kernels = {}

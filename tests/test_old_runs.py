@@ -38,7 +38,7 @@ def this_machine():
 
 @pytest.fixture(
     scope="module",
-    params=["dropout", pytest.param("normalised", marks=[pytest.mark.slow, pytest.mark.ci])],
+    params=["dropout", pytest.param("normalised", marks=pytest.mark.ci)],
 )
 def old(request, tmp_path_factory):
     """(Directory with part/, a run killed in its fourth round, and whole/, that round; flags)."""
@@ -92,7 +92,6 @@ def test_an_old_run_is_read_and_goes_on_from_its_checkpoint_bit_for_bit(old, tmp
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 def test_the_flag_file_of_an_old_run_repeats_it_bit_for_bit(old, tmp_path):
     path, _ = old
     values = flags.FlagValues()

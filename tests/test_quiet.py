@@ -38,7 +38,6 @@ def test_another_backend_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 def test_the_users_keras_json_changes_nothing(tmp_path):
     settings = {"floatx": "float64", "epsilon": 1e-3, "image_data_format": "channels_first"}

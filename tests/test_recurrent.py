@@ -67,8 +67,7 @@ def revive(model):
 
 
 LONG = {"GRU", "TimeDistributed", "ConvLSTM1D", "ConvLSTM3D"}
-MARKS = [pytest.mark.slow, pytest.mark.ci]
-NAMES = [pytest.param(name, marks=MARKS if name in LONG else ()) for name in LAYERS]
+NAMES = [pytest.param(name, marks=pytest.mark.ci if name in LONG else ()) for name in LAYERS]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -171,7 +170,6 @@ def test_rounds_and_resets_of_a_recurrent_layer():
         assert np.array_equal(second[path] != 0, mask)
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.parametrize("criterion", ["snip", "grasp"])
 def test_criteria_with_gradients_score_recurrent_kernels(criterion):

@@ -192,7 +192,6 @@ def test_saliency_is_the_mean_over_batches_of_the_squared_gradient(flags, experi
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 def test_a_copy_differs_in_its_data_seed_alone(experiment):
     _, run, reference = experiment("digits", repel=2.0)
     command = [sys.executable, "-m", "tools.instability", f"--run_dir={run.path}", "--points=2"]

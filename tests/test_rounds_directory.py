@@ -126,7 +126,6 @@ def test_the_tools_on_weights_read_it(kept):
 TOOLS = ["distances", "masks", "thresholds", "histograms", "successive", "learning"]
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.parametrize("tool", TOOLS)
 def test_the_commands_read_it(kept, tool, tmp_path):
@@ -135,7 +134,6 @@ def test_the_commands_read_it(kept, tool, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.parametrize("reset", ["init", "rewind", "reinit", "lr_rewind", "shuffle"])
 def test_another_call_goes_on_after_the_last_finished_turn(reset, tmp_path, kept):
@@ -172,7 +170,6 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.parametrize("reset", ["init", "rewind"])
 def test_a_turn_that_was_stopped_goes_on_at_its_last_epoch(reset, tmp_path):
@@ -333,7 +330,6 @@ def test_the_rows_of_several_fits_of_a_turn_are_one_history():
     assert [row["epochs"] for row in round.history] == [3, 3]
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 def test_the_example_of_the_docs(tmp_path):
     text = (ROOT / "docs" / "own_models.md").read_text()

@@ -166,7 +166,7 @@ def test_the_evidence_has_the_names_of_the_parameters_of_all_criteria():
 
 @pytest.mark.parametrize(
     "criterion",
-    ["magnitude", "snip", pytest.param("synflow", marks=[pytest.mark.slow, pytest.mark.ci])],
+    ["magnitude", "snip", pytest.param("synflow", marks=pytest.mark.ci)],
 )
 def test_frozen_layers_are_not_pruned(criterion):
     model = network(frozen=["dense3"])
@@ -239,7 +239,6 @@ assert pruning.density(masking.get_masks(model)) == 0.5
 """
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 def test_rounds_outside_of_the_scope_of_a_strategy():
     # A process can have one such strategy.

@@ -243,10 +243,10 @@ IMPORTS = {
     "a_room_first": "import lottery_tf.masking, keras",
     "late": "import lottery_tf.rundir; exec('import keras')",
 }
-SEVERAL = [pytest.mark.slow, pytest.mark.ci]  # each imports TensorFlow
 
 
-@pytest.mark.parametrize("imports", [pytest.param(name, marks=SEVERAL) for name in IMPORTS])
+@pytest.mark.ci
+@pytest.mark.parametrize("imports", IMPORTS)
 def test_another_process_loads_after_import_lottery_tf_in_any_order(imports, saved):
     load = "keras.models.load_model('model.keras').layers"
     code = f"{IMPORTS[imports]}; print([type(layer).__name__ for layer in {load}])"
@@ -254,7 +254,6 @@ def test_another_process_loads_after_import_lottery_tf_in_any_order(imports, sav
     assert found.stdout == "['FusedBatchNormalization', 'MaskedConv2D']\n", found.stderr
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 def test_keras_alone_says_what_to_import(tmp_path):
     pruned(dense()).save(tmp_path / "model.keras")

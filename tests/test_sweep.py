@@ -126,7 +126,6 @@ def in_the_middle(run_dir, sweep):
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 def test_a_sweep_survives_kills_and_makes_the_bits_of_runs_done_alone(command, tmp_path):
     pytest.importorskip("ray")
     lines = ["--epochs=30", "--checkpoint_minutes=1e-9", "--jit_compile=off", "--grid=seed=0,1",
@@ -157,7 +156,6 @@ def test_a_sweep_survives_kills_and_makes_the_bits_of_runs_done_alone(command, t
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 @pytest.mark.parametrize("cluster", ["none", "ray"])
 def test_ctrl_c_stops_all_with_checkpoints_and_the_same_command_goes_on(command, tmp_path, cluster):
     if cluster == "ray":

@@ -69,7 +69,6 @@ def test_a_layer_with_kernels_of_its_own_passes():
     assert keras.saving.get_registered_name(type(masked.layers[0])) == "tests>MaskedGated"
 
 
-@pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:.*does not have a `build")  # as many have none
 def test_a_layer_that_holds_layers_passes():

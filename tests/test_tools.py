@@ -33,7 +33,7 @@ def test_accuracy_against_density_is_drawn(tmp_path):
 
 def of_ci(*values):
     """Parameters of a test that takes seconds, which CI runs."""
-    return pytest.param(*values, marks=[pytest.mark.slow, pytest.mark.ci])
+    return pytest.param(*values, marks=pytest.mark.ci)
 
 
 def run_tool(name, *arguments):

@@ -193,8 +193,7 @@ def train(model):
 
 
 LONG = {"in_nested_models", "with_backbone", "classifier"}
-MARKS = [pytest.mark.slow, pytest.mark.ci]
-NAMES = [pytest.param(name, marks=MARKS if name in LONG else ()) for name in MODELS]
+NAMES = [pytest.param(name, marks=pytest.mark.ci if name in LONG else ()) for name in MODELS]
 
 
 @pytest.mark.parametrize("name", NAMES)

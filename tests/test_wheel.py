@@ -55,7 +55,6 @@ def bin(tmp_path_factory):
 
 
 @pytest.mark.ci
-@pytest.mark.slow
 def test_the_commands_of_a_wheel_run_outside_the_checkout(bin, tmp_path):
     environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
     options = {"cwd": tmp_path, "env": environment, "text": True}
