@@ -154,6 +154,12 @@ def test_histograms_and_thresholds_of_two_runs(config, tmp_path):
     alive = [r.masks(1)["b/kernel"].sum() for r in (run, other)]
     assert counts == {"ticket": alive[0], "reinit": sum(alive)}
     assert (path / "histograms_round_01.png").exists()
+    assert parse_csv((path / "histograms_magnitudes.csv").read_bytes()) == summary
+    found = {(row["run"], row["layer"]): row for row in summary}["ticket", "b/kernel"]
+    kept = run.masks(1)["b/kernel"]
+    for round, magnitude in ((0, found["dense_magnitude"]), (1, found["mean_magnitude"])):
+        assert magnitude == pytest.approx(np.abs(run.final(round)["b/kernel"][kept]).mean())
+    assert found["dense_magnitude"] != found["mean_magnitude"]
     assert table == histograms.of_rounds(groups, at_rounds=[1], bins=20)
     rows = thresholds.report_thresholds(groups, Output())
     table = parse_csv((path / "thresholds.csv").read_bytes())

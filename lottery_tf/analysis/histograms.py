@@ -29,6 +29,7 @@ COLUMNS = {
     "layer": ("layer", "{}"),
     "survivors": ("survivors", "{:,d}"),
     "mean_magnitude": ("mean |w|", "{:.4f}"),
+    "dense_magnitude": ("in round 0", "{:.4f}"),
     "deviation": ("std", "{:.4f}"),
     "largest": ("largest |w|", "{:.4f}"),
 }
@@ -48,27 +49,29 @@ def of_rounds(runs: RunDir | Groups, *, at_rounds: Rounds = (), bins: int = 60) 
     return [row for _, counts, _ in _of_rounds(as_groups(runs), at_rounds, bins) for row in counts]
 
 
-def survivors(runs: Runs, round: int) -> dict[str, Blocks]:
+def survivors(runs: Runs, round: int, *, trained_in: int | None = None) -> dict[str, Blocks]:
     """{layer: a function that gives the surviving weights of a round in blocks}; and of all layers.
 
     Args:
         runs: the weights of replicates are taken together.
-        round: the round.
+        round: the round under whose masks they survive.
+        trained_in: the round whose trained weights they are. Default: the same.
     """
-    rounds = [FinishedRound(run.path, round) for run in runs]
-    check_files(rounds)
-    layers = list(rounds[0].shapes())
+    of = round if trained_in is None else trained_in
+    rounds = [(FinishedRound(run.path, of), FinishedRound(run.path, round)) for run in runs]
+    check_files([one for pair in rounds for one in pair])
+    layers = list(rounds[0][0].shapes())
     names = {**{layer: [layer] for layer in layers}, ALL_LAYERS: layers}
     return {name: functools.partial(_blocks, rounds, layers) for name, layers in names.items()}
 
 
 def _blocks(rounds, layers):
     """Yields the surviving weights of layers of some rounds, (some,) at a time; checks them."""
-    for of, layer in itertools.product(rounds, layers):
-        pair = (of.blocks(which, layer, BLOCK) for which in ("final", "masks"))
+    for (trained, masked), layer in itertools.product(rounds, layers):
+        pair = trained.blocks("final", layer, BLOCK), masked.blocks("masks", layer, BLOCK)
         for weights, mask in zip(*pair, strict=True):
             if not np.isfinite(weights).all():
-                raise of.not_finite("final", layer)
+                raise trained.not_finite("final", layer)
             yield weights[mask]
 
 
@@ -96,23 +99,25 @@ def report_histograms(groups: Groups, output: Output, *, at_rounds: Rounds, bins
     """Writes, draws and logs the rows of `of_rounds` with the first run.
 
     Returns:
-        The rows to print, {run, round, layer, survivors, mean_magnitude, deviation, largest}.
+        The rows to print, {run, round, layer, survivors, mean_magnitude, dense_magnitude,
+        deviation, largest}; dense_magnitude is the mean of the same weights after round 0.
     """
 
     def measure(*_):
         return list(_of_rounds(groups, at_rounds, bins))
 
     def findings(first, of_rounds, _):
-        table, pictures = [], {}
-        for panels, counts, _ in of_rounds:
+        table, magnitudes, pictures = [], [], {}
+        for panels, counts, summary in of_rounds:
             table += counts
+            magnitudes += summary
             round = counts[0]["round"]
             density = first.metrics()[round]["density"]
             title = f"surviving weights after training round {round}, density {density:.2%}"
             figure = figures.histograms(panels, title=title)
             end = f"_round_{round:02d}"
             pictures[f"histograms/{end[1:]}"] = (round, end, figure)
-        return [Findings("histograms", {"": table}, pictures)]
+        return [Findings("histograms", {"": table, "_magnitudes": magnitudes}, pictures)]
 
     first = next(iter(groups.values()))[0]
     of_rounds = report("histograms", [first], output, measure, findings)
@@ -125,6 +130,7 @@ def _of_rounds(groups, at_rounds, bins):
     runs = [run for of_label in groups.values() for run in of_label]
     for round in select_common_rounds(runs, at_rounds, usual=USUAL_ROUNDS):
         series = {label: survivors(runs, round) for label, runs in groups.items()}
+        dense = {label: survivors(runs, round, trained_in=0) for label, runs in groups.items()}
         panels, counts, summary = histograms(series, bins), [], []
         for layer, labels in panels.items():
             for label, (numbers, edges) in labels.items():
@@ -134,5 +140,6 @@ def _of_rounds(groups, at_rounds, bins):
                     for number, low, high in zip(numbers, edges, edges[1:], strict=False)
                 ]
                 found = describe(series[label][layer])
+                found["dense_magnitude"] = describe(dense[label][layer])["mean_magnitude"]
                 summary.append(about | {"survivors": found.pop("size")} | found)
         yield panels, counts, summary
