@@ -102,6 +102,7 @@ def test_a_layer_collapses_with_fewer_weights_than_outputs():
     assert dead_units.layers({"k": ~full["k"]}, some)[0]["state"] == "collapsed"
 
 
+@pytest.mark.ci
 def test_the_report_of_masks(config, tmp_path):
     run = make_run(config(run_dir=str(tmp_path / "one")), rounds=3)
     other = make_run(config(run_dir=str(tmp_path / "other")), rounds=3, seed=1)

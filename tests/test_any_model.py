@@ -68,6 +68,7 @@ class CheckMasks(keras.callbacks.Callback):
             masking.check_masked(kernel.variable.path, kernel.variable.numpy(), kernel.mask.numpy())
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "kind", ["multi_head", pytest.param("group_query", marks=pytest.mark.slow)]
 )
@@ -120,6 +121,7 @@ def test_mobilenet_prunes_to_a_tenth_under_plain_fit(tmp_path):
     assert pruning.density(masking.get_masks(loaded)) == density
 
 
+@pytest.mark.ci
 def test_rounds_is_imp_around_fit():
     images, labels = data()
     model = compiled(lottery_tf.masked(dense_model()))

@@ -72,6 +72,7 @@ def test_names_of_classes_and_columns_of_labels(tmp_path):
     assert builder.info.features["label"].names == ["dark", "gray", "light"]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("test", [True, False])
 def test_the_command_that_is_said_trains_on_arrays(tmp_path, config, test):
     save(tmp_path, **({} if test else {"x_test": None, "y_test": None}))

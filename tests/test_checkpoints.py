@@ -40,6 +40,7 @@ def make(config):
     return trained, initialization(0)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("way", "stops"),  # an epoch has 42 steps
     [

@@ -79,6 +79,7 @@ def collapsed(tmp_path_factory):
     return RunDir(config.run_dir), config
 
 
+@pytest.mark.ci
 def test_a_run_that_cannot_be_pruned_ends_and_keeps_its_rounds(collapsed, capfd):
     run, config = collapsed
     remaining = [row["remaining"] for row in run.metrics()]
@@ -92,6 +93,7 @@ def test_a_run_that_cannot_be_pruned_ends_and_keeps_its_rounds(collapsed, capfd)
     )
 
 
+@pytest.mark.ci
 def test_a_fraction_that_removes_nothing_ends_a_run(config):
     assert imp.main(config(**TINY, prune_fraction=0.34)) == 0
     rows = RunDir(config().run_dir).metrics()
@@ -193,6 +195,7 @@ def test_rounds_around_the_users_training_end_too():
     assert turns == [1.0, 0.75, 0.5, 0.25]
 
 
+@pytest.mark.ci
 def test_collapsed_rounds_do_not_count_as_connected(config):
     flags = TINY | {"prune_fraction": 0.9, "rounds": 5, "epochs": 2, "jit_compile": "off"}
     imp.main(config(**flags, early_stop="connected", short_epochs=1))

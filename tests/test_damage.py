@@ -156,6 +156,7 @@ def test_a_full_disk_keeps_the_finished_rounds_and_a_launch_goes_on(long_run, tm
         assert npz_bytes(disk / "run") == npz_bytes(whole)
 
 
+@pytest.mark.ci
 def test_a_checkpoint_that_cannot_be_saved_is_reported_and_the_training_goes_on(
     config, capsys, monkeypatch
 ):

@@ -119,6 +119,7 @@ def test_a_round_that_was_trained_again_is_measured_again(config, tmp_path):
     assert before.dots[0, 2] != after.dots[0, 2]
 
 
+@pytest.mark.ci
 def test_the_report_writes_a_labelled_table_and_pictures(config):
     run = make_run(config(), rounds=3)
     rows, _ = distances.report_distances([run], ["angular", "euclidean"], None, Output())
@@ -136,6 +137,7 @@ def test_the_report_writes_a_labelled_table_and_pictures(config):
     assert len(list((run.path / "tensorboard").iterdir())) == 2
 
 
+@pytest.mark.ci
 def test_replicates_have_mean_min_and_max(config, tmp_path):
     two = [
         make_run(config(run_dir=str(tmp_path / str(seed))), rounds=rounds, seed=seed)

@@ -56,6 +56,7 @@ def test_resident_and_streaming_see_the_same_examples(on_shards):
             assert np.array_equal(streamed, expected)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("jit_compile", ["on", pytest.param("off", marks=pytest.mark.slow)])
 def test_resident_training_equals_streaming(on_shards, jit_compile):
     results = []
@@ -69,6 +70,7 @@ def test_resident_training_equals_streaming(on_shards, jit_compile):
             assert one[column] == other[column]
 
 
+@pytest.mark.ci
 def test_pieces_do_not_change_the_result_and_compile_once(config, monkeypatch):
     def train(seconds):
         monkeypatch.setattr("lottery_tf.training.engine.PIECE_SECONDS", seconds)
@@ -101,6 +103,7 @@ def test_one_compiled_program_serves_all_bounds_of_a_piece(config):
     assert len(programs) == 1
 
 
+@pytest.mark.ci
 def test_training_in_two_parts_covers_the_same_steps_and_rates(config):
     engine, weights = make(config(schedule="cosine", optimizer="momentum", momentum=0.0))
     masks = engine.dense_masks()
@@ -125,6 +128,7 @@ def test_evaluation_counts_every_example_for_any_batch(config, monkeypatch):
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
 
 
+@pytest.mark.ci
 def test_the_noise_changes_the_result(config):
     engine, weights = make(config(epochs=1))
     masks = engine.dense_masks()
@@ -181,6 +185,7 @@ def test_a_batch_larger_than_the_split_is_an_error(config):
         Engine(config, datasets.find(config), connect(config))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("jit_compile", ["on", "off"])
 def test_dropout_is_part_of_the_noise(config, jit_compile):
     engine, weights = make(

@@ -117,6 +117,7 @@ def figure_1(tmp_path):
     return part_of_figure_1(tmp_path)
 
 
+@pytest.mark.ci
 def test_plotted_points_are_means_with_min_and_max_over_seeds(figure_1):
     report = figure_report.draw("fig01", figure_1, None, Measures())
     rows = read_csv(figure_1.runs / "figures" / "fig01_small.csv")
@@ -134,6 +135,7 @@ def test_plotted_points_are_means_with_min_and_max_over_seeds(figure_1):
     assert events.Tags()["tensors"] == ["figures/fig01_small"]
 
 
+@pytest.mark.ci
 def test_missing_and_unfinished_runs_are_listed_with_their_commands(figure_1):
     report = figure_report.draw("fig01", figure_1, None, Measures())
     lines = figure_report.describe(report, figure_1)

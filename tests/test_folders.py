@@ -98,6 +98,7 @@ def test_large_images_keep_their_bytes(config, large_images, tmp_path):
     assert stored == {file.read_bytes() for file in (large_images / "train").glob("*/*")}
 
 
+@pytest.mark.ci
 def test_streamed_crops_do_not_depend_on_where_the_stream_begins(config, large_images, tmp_path):
     make(tmp_path, "imagenet2012")
     flags = {"dataset": "imagenet2012", "data_dir": str(tmp_path / "data"), "image_size": 32}
@@ -156,6 +157,7 @@ def test_resnet50_steps_at_224_pixels(config, large_images, tmp_path):
     assert all((after[path] != before[path]).any() for path in engine.dense_masks())
 
 
+@pytest.mark.ci
 def test_the_input_is_measured(config, large_images, tmp_path):
     make(tmp_path, "imagenet2012")
     flags = {"dataset": "imagenet2012", "data_dir": str(tmp_path / "data"), "batch_size": 8}

@@ -121,8 +121,12 @@ def require(name):
 
 
 @pytest.mark.parametrize(
-    "make", [dense, convolutions, two_inputs, by_name, sequential, transformer]
-)
+    "make",
+    [
+        dense, convolutions, two_inputs, by_name, sequential,
+        pytest.param(transformer, marks=pytest.mark.ci),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("name", FORMATS)
 def test_an_export_gives_what_the_model_gives(name, make, tmp_path, in_process):
     require(name)
@@ -180,6 +184,7 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(monkeypatch):
     formats.check_available("litert", Options(quantize="float16"))
 
 
+@pytest.mark.ci
 def test_sparse_weights_make_a_litert_file_smaller(tmp_path, in_process):
     model, *_ = pruned(dense)
     sizes = {}
@@ -190,6 +195,7 @@ def test_sparse_weights_make_a_litert_file_smaller(tmp_path, in_process):
     assert sizes[False] < 0.6 * sizes[True]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("quantize", ["float16", "int8"])
 def test_quantized_weights_are_smaller_and_answer_alike(quantize, tmp_path, in_process):
     model, _, inputs, (logits,) = pruned(dense)
@@ -234,6 +240,7 @@ def test_int8_without_inputs_to_calibrate_on_is_refused(tmp_path):
         formats.write("litert", model, tmp_path, Options("int8", images=True))
 
 
+@pytest.mark.ci
 def test_what_the_runtime_refuses_is_named(tmp_path, monkeypatch):
     def refuse(*_):
         raise InputError("XNNPACK failed to prepare.")
@@ -245,6 +252,7 @@ def test_what_the_runtime_refuses_is_named(tmp_path, monkeypatch):
         formats.write("litert", model, tmp_path, Options("float16", images=True))
 
 
+@pytest.mark.ci
 def test_operations_that_litert_lacks_are_not_answered_by_dense(tmp_path, monkeypatch):
     def refuse(*_):
         raise InputError("Select TensorFlow op(s) are not supported by this interpreter.")
@@ -256,6 +264,7 @@ def test_operations_that_litert_lacks_are_not_answered_by_dense(tmp_path, monkey
     assert "--dense" not in str(caught.value)
 
 
+@pytest.mark.ci
 def test_what_the_runtime_computes_wrongly_is_named(tmp_path, monkeypatch):
     def nan(name, directory, inputs):
         count = len(inputs["images"])

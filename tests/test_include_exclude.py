@@ -75,6 +75,7 @@ CHOICES = {
 SHORT = {"a pattern of kernels", "a layer of attention", "in a layer of the user's own", "both"}
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in SHORT else pytest.mark.ci) for name in CHOICES]
 )
@@ -90,6 +91,7 @@ def test_what_is_chosen_gets_masks_and_keeps_its_choice(name, model, tmp_path):
         assert np.allclose(other(inputs), model(inputs), atol=1e-6)
 
 
+@pytest.mark.ci
 def test_what_is_left_out_is_a_plain_layer(model):
     masked = lottery_tf.masked(model, include="head")
     kinds = {layer.name: type(layer) for layer in masked.layers}
@@ -99,6 +101,7 @@ def test_what_is_left_out_is_a_plain_layer(model):
     assert kinds["block"] is Block
 
 
+@pytest.mark.ci
 def test_frozen_layers_get_no_masks_unless_they_are_named(model):
     model.get_layer("conv").trainable = False
     with pytest.warns(UserWarning, match=r"Frozen layers of functional.*: conv/kernel\."):
@@ -125,6 +128,7 @@ def test_a_wrong_choice_is_refused(name, model):
         lottery_tf.masked(model, **choice)
 
 
+@pytest.mark.ci
 def test_what_has_masks_is_not_left_out(model):
     masked = lottery_tf.masked(model)
     with pytest.raises(InputError, match=re.escape("with masks already: head/kernel.")):

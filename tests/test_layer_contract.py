@@ -51,7 +51,7 @@ KINDS = {
 }
 ROWS = {name: (options, normal(*shape)) for name, (shape, options) in LAYERS.items()} | OTHERS
 # One kernel, several, a number of axes; all others run in CI.
-USUAL = {"Dense", "Embedding", "LSTM", "Conv2D", "SeparableConv1D", "MultiHeadAttention"}
+USUAL = {"Dense", "Embedding", "Conv2D", "SeparableConv1D"}
 NAMES = [pytest.param(name, marks=() if name in USUAL else pytest.mark.ci) for name in ROWS]
 
 OPTIMIZERS = {

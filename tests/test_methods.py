@@ -45,6 +45,7 @@ BATCH_NORM = {"model": "tests.networks:batch_norm", "schedule": "cosine", "reset
               "rewind_to": "4"}  # fmt: skip
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("resident", ["on", "off"])
 def test_a_rewound_round_starts_from_the_whole_state_of_round_0(
     resident, experiment, config, monkeypatch
@@ -75,6 +76,7 @@ def prepared(run, config):
     return made, initialization(0)
 
 
+@pytest.mark.ci
 def test_a_rewind_point_that_is_gone_is_made_again_with_the_same_bits(experiment):
     _, whole = experiment("whole", **BATCH_NORM)
     _, parts = experiment("parts", **BATCH_NORM, rounds=1)
@@ -86,6 +88,7 @@ def test_a_rewind_point_that_is_gone_is_made_again_with_the_same_bits(experiment
     assert npz_bytes(parts.path) == npz_bytes(whole.path)
 
 
+@pytest.mark.ci
 def test_a_rewind_point_that_could_not_be_stored_is_made_again(experiment, monkeypatch):
     _, whole = experiment("whole", **BATCH_NORM)
     save, failed = rewind_points.save, []
@@ -102,6 +105,7 @@ def test_a_rewind_point_that_could_not_be_stored_is_made_again(experiment, monke
     assert npz_bytes(run.path) == npz_bytes(whole.path)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("evaluations", [1, 3])
 def test_a_rewound_run_that_is_stopped_goes_on_bit_for_bit(evaluations, experiment, monkeypatch):
     """In round 0 before the rewind point at step 4, and inside a rewound round."""
@@ -184,6 +188,7 @@ def test_masks_are_those_of_another_run(experiment):
     assert (run.initial(1)[path][alive] != other.initial(1)[path][alive]).all()
 
 
+@pytest.mark.ci
 def test_masks_from_waits_for_its_rounds_and_keeps_the_finished_ones(experiment):
     _, other = experiment("other", rounds=2)
     with pytest.raises(InputError, match=r"masks_from.*round 2 is not finished"):
@@ -222,6 +227,7 @@ def test_shuffled_masks_have_as_many_weights_and_lie_in_one_another(where):
     assert (other["a"] != one["a"]).any()
 
 
+@pytest.mark.ci
 def test_round_0_is_taken_from_another_run(experiment):
     _, other = experiment("other", **BATCH_NORM)
     flags = BATCH_NORM | {"criterion": "random"}

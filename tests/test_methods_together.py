@@ -102,6 +102,7 @@ def test_no_gradual_density_lies_below_the_one_that_is_asked_for(config):
 # Optima of a run that grows -------------------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_a_run_is_repelled_from_the_rounds_that_another_had_when_it_began(experiment, config):
     _, other = experiment("other", rounds=1)
     flags = {"repel": 20.0, "repel_runs": (str(other.path),)}
@@ -115,6 +116,7 @@ def test_a_run_is_repelled_from_the_rounds_that_another_had_when_it_began(experi
     assert len({row["optimum"] for row in later.table(0, "repulsion.csv")}) == 3
 
 
+@pytest.mark.ci
 def test_optima_that_are_gone_are_named_before_training(experiment):
     _, other = experiment("other", rounds=2)
     flags = {"repel": 20.0, "repel_runs": (str(other.path),)}
@@ -133,6 +135,7 @@ def test_optima_that_are_gone_are_named_before_training(experiment):
 # What counts in the loss and the scores -------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_a_rewind_point_that_is_made_again_is_repelled_as_round_0_was(experiment, config):
     from lottery_tf.training import rewinding
 
@@ -188,6 +191,7 @@ def test_a_weight_that_does_not_reach_the_logits_may_be_accumulated():
     np.testing.assert_array_equal(trainer.network.other.kernel.numpy(), before)
 
 
+@pytest.mark.ci
 def test_scores_of_float16_are_computed_in_float32(experiment, config):
     _, run = experiment("run", rounds=1, mixed_precision="float16", model="tests.networks:dropout")
     made, weights = prepared(run, config)
@@ -199,6 +203,7 @@ def test_scores_of_float16_are_computed_in_float32(experiment, config):
     assert all(np.isfinite(score).all() and score.any() for score in scores.values())
 
 
+@pytest.mark.ci
 def test_squared_gradients_of_float16_are_those_of_float32(experiment, config, monkeypatch):
     plain = squared_gradients.cross_entropy
 

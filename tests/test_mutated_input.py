@@ -87,6 +87,7 @@ def read_all(run):
             look()
 
 
+@pytest.mark.ci
 @MANY
 @given(data=st.data())
 def test_config_json(run, data):

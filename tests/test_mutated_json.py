@@ -80,6 +80,7 @@ LIMITS = settings(
 )
 
 
+@pytest.mark.ci
 @LIMITS
 @given(data=st.data())
 def test_json_that_makes_no_sense_is_refused_in_one_line(written, config, data):
@@ -89,6 +90,7 @@ def test_json_that_makes_no_sense_is_refused_in_one_line(written, config, data):
     use(config(data_dir=str(path.parent.parent)))
 
 
+@pytest.mark.ci
 @LIMITS
 @given(data=st.data(), file=st.sampled_from(FILES))
 def test_files_that_are_no_json_are_refused_in_one_line(written, config, data, file):

@@ -139,6 +139,7 @@ def begin(directory, *, stop=None):
     return rewind_points.read(directory, 4), round
 
 
+@pytest.mark.ci
 def test_the_rewind_point_is_of_the_turn_0_that_goes_on(tmp_path):
     # Three batches an epoch: the step 4 lies in the second epoch, which is lost and trained again.
     first, round = begin(tmp_path / "a", stop=5)

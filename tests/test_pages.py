@@ -49,6 +49,7 @@ def test_every_file_of_the_docs_is_linked():
     assert not shown - linked
 
 
+@pytest.mark.ci
 def test_the_flags_page_follows_the_code():
     written = (ROOT / "docs" / "flags.md").read_text()
     assert written == make_flags_page.page(), "run python -m tools.make_flags_page"

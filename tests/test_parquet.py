@@ -43,6 +43,7 @@ def test_the_files_of_the_hub_become_a_dataset(tmp_path, hub, config):
     )
 
 
+@pytest.mark.ci
 def test_the_command_that_is_said_trains_on_it(tmp_path, hub, config):
     path = make(tmp_path, hub)
     words = shlex.split(usage.describe(path, "own")[-1])[6:]

@@ -43,6 +43,7 @@ def accuracy(engine, weights):
     return loss, 1 - hits
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("bn_stats", ["endpoint", "interpolate"])
 def test_the_ends_have_the_stored_loss_and_accuracy(trained, bn_stats):
     engine, run = trained
@@ -142,6 +143,7 @@ def test_what_cannot_be_loaded_is_named(trained, tmp_path):
         lottery_tf.load(tmp_path, 0)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("trained", ["lenet"], indirect=True)
 def test_barriers_can_be_asked_for_without_the_tool(trained):
     _, run = trained

@@ -75,6 +75,7 @@ def test_pixels_are_read_alike_in_memory_and_streamed(kind, tmp_path, config):
     np.testing.assert_allclose(normalised.std((0, 1, 2)), 1, rtol=1e-4)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["16 bits", "float"])
 def test_training_has_the_same_bits_in_memory_and_streamed(kind, tmp_path, config):
     path, _ = write(tmp_path, FEATURES[kind])
@@ -91,6 +92,7 @@ def test_training_has_the_same_bits_in_memory_and_streamed(kind, tmp_path, confi
         np.testing.assert_array_equal(array, weights["off"][name])
 
 
+@pytest.mark.ci
 def test_floats_that_are_not_finite_are_named(tmp_path, config):
     feature = FEATURES["float"]
     pixels = drawn(feature, TRAIN)

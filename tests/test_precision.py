@@ -10,6 +10,7 @@ from lottery_tf.config import Config
 from lottery_tf.training import trainer as training
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("repel", [0.0, 2.0])
 def test_accumulated_micro_batches_equal_the_large_batch(repel):
     """Ten steps of 4 x 32 against 128, L2 and repulsion counted once per update."""

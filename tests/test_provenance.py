@@ -101,6 +101,7 @@ def test_large_files_are_read_in_blocks(copied, monkeypatch):
     assert found(config()) != before  # the size counts
 
 
+@pytest.mark.ci
 def test_a_run_does_not_go_on_with_other_data(copied, tmp_path):
     config, path = copied
     imp.main(config(rounds=1))
@@ -130,6 +131,7 @@ def test_a_run_does_not_go_on_with_other_data(copied, tmp_path):
     loading.engine_of(run, data_dir=str(tmp_path / "elsewhere"))
 
 
+@pytest.mark.ci
 def test_a_run_of_an_older_version_gets_a_record_at_its_next_start(copied):
     config, _ = copied
     imp.main(config(rounds=1))

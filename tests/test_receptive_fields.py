@@ -88,6 +88,7 @@ def test_first_layers_that_are_not_on_images(config):
         pixels.first_layer(run)
 
 
+@pytest.mark.ci
 def test_pixels_are_written_and_drawn(config):
     path = config().run_dir
     runs = [

@@ -70,6 +70,7 @@ LONG = {"GRU", "TimeDistributed", "ConvLSTM1D", "ConvLSTM3D"}
 NAMES = [pytest.param(name, marks=pytest.mark.ci if name in LONG else ()) for name in LAYERS]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recurrent_layer_computes_saves_and_loads_under_its_masks(name, tmp_path):
     make, shape, shapes = LAYERS[name]
@@ -112,6 +113,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])
 def test_options_of_recurrent_layers_keep_working(kind, options):
@@ -126,6 +128,7 @@ def test_options_of_recurrent_layers_keep_working(kind, options):
             assert np.array_equal(*pair)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_what_is_given_to_a_fused_kernel_is_masked(kind, monkeypatch):
     """On a GPU, Keras gives the kernels of a cell to cuDNN."""
@@ -145,6 +148,7 @@ def test_what_is_given_to_a_fused_kernel_is_masked(kind, monkeypatch):
         assert not np.asarray(given[path.split("/")[-1]])[~mask].any()
 
 
+@pytest.mark.ci
 def test_training_with_averaged_weights_keeps_pruned_ones_at_zero():
     model = lottery_tf.masked(keras.Sequential([keras.Input((4, 2)), layers.LSTM(3)]))
     optimizer = keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5)
@@ -158,6 +162,7 @@ def test_training_with_averaged_weights_keeps_pruned_ones_at_zero():
         assert (masking.get_weights(model)[path] != before[path])[mask].all()
 
 
+@pytest.mark.ci
 def test_rounds_and_resets_of_a_recurrent_layer():
     model = lottery_tf.masked(keras.Sequential([keras.Input((4, 2)), layers.GRU(3, name="gru")]))
     starts = []
@@ -180,6 +185,7 @@ def test_criteria_with_gradients_score_recurrent_kernels(criterion):
     assert density == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.ci
 def test_the_units_of_a_summary_are_those_of_the_layer():
     model = lottery_tf.masked(keras.Sequential([keras.Input((4, 2)), layers.LSTM(3, name="lstm")]))
     weights, masks = masking.get_weights(model), masking.get_masks(model)

@@ -153,7 +153,12 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+LONG = {"repelled on two replicas", "repelled in two parts", "repelled, weighted"}
+
+
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=pytest.mark.ci if way in LONG else ()) for way in WAYS]
+)
 def test_every_round_is_what_numpy_makes_of_the_raw_pixels(way, experiment):
     name, flags = WAYS[way]
     config, run, reference = experiment(name, **flags)
@@ -175,6 +180,7 @@ def test_every_round_is_what_numpy_makes_of_the_raw_pixels(way, experiment):
         optima.append((found[KERNEL], importance))
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("flags", [{}, TWO_REPLICAS, {"resident": "off"}])
 def test_saliency_is_the_mean_over_batches_of_the_squared_gradient(flags, experiment):
     flags = {"rounds": 1, "repel": 1.0, "repel_weighting": "saliency"} | flags

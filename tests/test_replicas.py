@@ -29,6 +29,7 @@ def local_values(engine, variable):
     ]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("sync_bn", [True, False])
 def test_batch_norm_statistics(config, sync_bn):
     flags = {"model": "tests.networks:batch_norm", "epochs": 1, "sync_bn": sync_bn}
@@ -46,6 +47,7 @@ def test_batch_norm_statistics(config, sync_bn):
     assert sync_bn or (trained[path] < expected[path] + 1e-6).all()
 
 
+@pytest.mark.ci
 def test_replicas_drop_other_units(config):
     engine, weights = mirrored(config, model="tests.networks:dropout", epochs=1)
     masks = engine.dense_masks()
@@ -77,6 +79,7 @@ def test_accumulated_micro_batches_on_two_replicas(config):
         assert np.linalg.norm(finals[1][path] - whole) <= 1e-5 * np.linalg.norm(whole)
 
 
+@pytest.mark.ci
 def test_evaluation_is_exact_on_two_replicas(config, monkeypatch):
     monkeypatch.setattr("lottery_tf.training.feeds.EVALUATION_BATCH", 7)  # does not divide by 2
     engine, weights = mirrored(config)

@@ -65,6 +65,7 @@ def headings(page):
     return re.findall("<h2>(.*?)</h2>", page)
 
 
+@pytest.mark.ci
 def test_a_page_is_whole_valid_and_needs_nothing_from_outside(run):
     page = page_of(run)
     assert headings(page) == SECTIONS
@@ -202,6 +203,7 @@ def test_an_unfinished_run_says_how_to_go_on(config):
     assert "lottery_tf.imp" not in page_of(run)
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("without_pictures")
 def test_stability_is_asked_of_runs_that_it_is_defined_for_alone(config):
     run = make_run(config(reset="reinit"), shapes=SHAPES, reset="reinit")

@@ -76,7 +76,7 @@ def compute(weights, held, strength, scope, jit_compile):
     return float(value), {path: gradient.numpy() for path, gradient in gradients.items()}
 
 
-@pytest.mark.parametrize("count", [1, 5, 24])
+@pytest.mark.parametrize("count", [1, 5, pytest.param(24, marks=pytest.mark.ci)])
 @pytest.mark.parametrize("scope", ["global", "layer"])
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -269,6 +269,7 @@ def test_a_repelled_round_goes_on_from_its_middle_bit_for_bit(config, monkeypatc
         assert resumed[-1][column] == history[-1][column]
 
 
+@pytest.mark.ci
 def test_a_25_round_lenet_holds_at_most_1_7_times_its_weights(config):
     series = repulsion.held_bytes(config(repel=2.0), rounds=25)
     assert max(values / dense for values, _, dense in series.values()) <= 1.7

@@ -62,6 +62,7 @@ def alive_in_both(one, other, path):
 # Fresh weights -----------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("seed", range(4))
 def test_a_reinit_is_not_the_ticket(seed):
     """Not even where the model was drawn from the seed that the rounds are given."""
@@ -73,6 +74,7 @@ def test_a_reinit_is_not_the_ticket(seed):
             assert not np.isclose(own, fresh).any()
 
 
+@pytest.mark.ci
 def test_replicates_share_no_fresh_weights():
     first, second = (starts(network(), seed=seed, reset="reinit") for seed in (0, 1))
     for one in (1, 2):
@@ -82,6 +84,7 @@ def test_replicates_share_no_fresh_weights():
     assert np.array_equal(second[2]["last/kernel"], again[2]["last/kernel"])
 
 
+@pytest.mark.ci
 def test_a_seed_of_an_initializer_is_not_that_of_every_turn():
     model = network(initializer=keras.initializers.GlorotUniform(seed=3))
     found = starts(model, reset="reinit")
@@ -96,6 +99,7 @@ def numbers():
     return [random.random(), np.random.rand(), *map(float, drawn)]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("drawn_before", [0, 2])
 def test_the_users_generators_go_on_as_if_nothing_was_drawn(drawn_before):
     def after(use):
@@ -110,6 +114,7 @@ def test_the_users_generators_go_on_as_if_nothing_was_drawn(drawn_before):
     assert after(True) == after(False)
 
 
+@pytest.mark.ci
 def test_a_process_that_set_no_seed_of_tensorflow_has_none_afterwards(monkeypatch):
     from tensorflow.python.eager import context
 
@@ -121,6 +126,7 @@ def test_a_process_that_set_no_seed_of_tensorflow_has_none_afterwards(monkeypatc
     assert not hasattr(now, "_rng")
 
 
+@pytest.mark.ci
 def test_what_is_frozen_adapted_or_constant_is_not_drawn_at_random():
     image = keras.Input((4,))
     normalization = keras.layers.Normalization(name="adapted")
@@ -184,6 +190,7 @@ def values(optimizer):
     return [keras.ops.convert_to_numpy(variable) for variable in optimizer.variables]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("name", "reset"), [*((name, "reinit") for name in OPTIMIZERS), ("adam", "init")]
 )
@@ -198,6 +205,7 @@ def test_every_turn_has_the_optimizer_as_it_began(name, reset):
         assert int(model.optimizer.iterations) == 1
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", ["adam", "own schedule", "several"])
 def test_a_model_compiled_inside_turn_0_has_a_fresh_optimizer_too(name):
     model, iterations = network(), []
@@ -224,6 +232,7 @@ def test_an_optimizer_that_has_trained_starts_with_fresh_slots_and_its_rate():
             assert np.array_equal(before, now)
 
 
+@pytest.mark.ci
 def test_an_optimizer_that_has_trained_and_cannot_be_rebuilt_is_said_before_training():
     model = compiled(network(), OPTIMIZERS["own schedule"]())
     model.fit(*DATA, verbose=0)
@@ -231,6 +240,7 @@ def test_an_optimizer_that_has_trained_and_cannot_be_rebuilt_is_said_before_trai
         next(iter(lottery_tf.rounds(model, 2, 0.2)))
 
 
+@pytest.mark.ci
 def test_mixed_precision_scales_the_loss_in_every_turn_alike():
     model = compiled(network(policy="mixed_float16"))
     keras.config.set_dtype_policy("float32")
@@ -243,6 +253,7 @@ def test_mixed_precision_scales_the_loss_in_every_turn_alike():
 # The rewind point --------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_the_rewind_point_counts_batches_also_where_several_run_at_once():
     model = compiled(network(), steps_per_execution=2)
     point = lottery_tf.fit.RewindPoint(4)
@@ -256,6 +267,7 @@ def test_the_rewind_point_counts_batches_also_where_several_run_at_once():
         model.fit(*DATA, batch_size=3, verbose=0, callbacks=[lottery_tf.fit.RewindPoint(3)])
 
 
+@pytest.mark.ci
 def test_the_benchmark_measures_both_ways_of_a_network(monkeypatch):
     monkeypatch.setattr(fits, "NETWORKS", {"small": lambda: small})
     monkeypatch.setattr(fits, "MOST_STEPS", 2)

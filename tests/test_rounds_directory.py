@@ -82,6 +82,7 @@ def kept(tmp_path_factory):
     return directory
 
 
+@pytest.mark.ci
 def test_a_directory_holds_what_each_turn_was(tmp_path):
     model, starts, ends, found = network(), [], [], []
     for round in lottery_tf.rounds(model, 3, 0.3, directory=tmp_path / "run"):
@@ -111,6 +112,7 @@ def test_a_directory_holds_what_each_turn_was(tmp_path):
     assert not (tmp_path / "run" / "flags.cfg").exists()
 
 
+@pytest.mark.ci
 def test_the_tools_on_weights_read_it(kept):
     run = RunDir(kept)
     assert len(distances.between_rounds(run)) == 4
@@ -202,6 +204,7 @@ def test_a_turn_that_was_stopped_goes_on_at_its_last_epoch(reset, tmp_path):
         assert [row["epoch"] for row in parts.history(turn)] == [1, 2, 3]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("written", ["half of the weights", "the weights alone"])
 def test_a_kill_while_an_epoch_is_kept_leaves_the_one_before(written, tmp_path, monkeypatch):
     whole(tmp_path / "whole", 1)
@@ -227,6 +230,7 @@ def test_a_kill_while_an_epoch_is_kept_leaves_the_one_before(written, tmp_path, 
     assert [row["train_loss"] for row in history] == losses
 
 
+@pytest.mark.ci
 def test_a_fit_that_was_stopped_behind_its_last_epoch_is_finished(tmp_path):
     model = network()
     turns = lottery_tf.rounds(model, 1, directory=tmp_path)
@@ -262,6 +266,7 @@ def test_a_model_whose_layers_are_numbered_otherwise_goes_on(tmp_path):
     assert run.final(0).keys() == run.final(1).keys()
 
 
+@pytest.mark.ci
 def test_more_rounds_go_on_where_the_last_ended(kept, tmp_path):
     directory = tmp_path / "grown"
     whole(directory, 2)
@@ -294,6 +299,7 @@ def test_other_rounds_are_refused(change, words, kept):
     assert sums(kept) == before
 
 
+@pytest.mark.ci
 def test_what_is_no_directory_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for path, words in ((tmp_path / "file", "is a file"), (3, "expected a path"), ("", "a path")):

@@ -1,12 +1,14 @@
 """What is added to the method is one function and one line of a table: a toy of each."""
 
 import numpy as np
+import pytest
 
 from lottery_tf import imp
 from lottery_tf.method import criteria, pruning, resets
 from lottery_tf.rundir import RunDir
 
 
+@pytest.mark.ci
 def test_a_toy_reset_and_a_toy_criterion_run_with_no_other_change(config, monkeypatch):
     def on_trained_weights(sources, masks, round):
         return pruning.apply_masks(sources.trained(), masks), 10
@@ -34,6 +36,7 @@ def test_a_toy_reset_and_a_toy_criterion_run_with_no_other_change(config, monkey
         assert removed.max() <= kept.min()
 
 
+@pytest.mark.ci
 def test_a_round_continues_the_schedule_at_the_step_that_the_reset_names(config, monkeypatch):
     steps = []
 

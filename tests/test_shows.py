@@ -41,6 +41,7 @@ def refuse(*_, **__):
     raise FULL
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     ("broken", "what"),
     [
@@ -79,6 +80,7 @@ def test_a_round_is_saved_before_it_is_shown(config, monkeypatch):
     assert finished == [1, 1, 1]
 
 
+@pytest.mark.ci
 def test_summaries_that_a_kill_or_a_full_disk_prevented_come_at_the_next_start(config, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(Summaries, "finish_round", refuse)

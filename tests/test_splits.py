@@ -64,6 +64,7 @@ def test_fractions_that_cannot_be_are_refused(three_splits, config):
         config(test_fraction=0.1, test_split="extra")
 
 
+@pytest.mark.ci
 def test_a_part_that_is_held_out_is_the_same_for_all_seeds_and_of_every_shard(sharded, config):
     flags = {"data_dir": str(sharded), "test_fraction": 0.3}  # of 50 images in three shards
     found = [numbers(datasets.find(config(seed=seed, **flags)), "test") for seed in (0, 1)]

@@ -199,6 +199,7 @@ def test_a_run_that_ended_early_is_finished(study):
     assert reading.read(run).state == reading.FINISHED
 
 
+@pytest.mark.ci
 def test_reports_need_no_tensorflow(study):
     code = f"""
 import sys

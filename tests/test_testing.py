@@ -59,6 +59,7 @@ def check(layer, kernels=("table", "gate"), **options):
     check_masked_layer(layer, {"units": 3}, input_shape=(5,), **options)
 
 
+@pytest.mark.ci
 def test_a_layer_with_kernels_of_its_own_passes():
     check(Gated, kernels=("table", "gate"))
     masked = lottery_tf.masked(keras.Sequential([keras.Input((5,)), Gated(3, name="gated")]))
@@ -136,6 +137,7 @@ BROKEN = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("layer", BROKEN)
 def test_a_layer_that_breaks_a_promise_is_told_which(layer):
     with pytest.raises(AssertionError, match=BROKEN[layer]):
@@ -171,6 +173,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", PLANTED)
 def test_each_check_finds_its_fault(name, monkeypatch):
     monkeypatch.setattr(comparing, "check_same", lambda model, copy: None)  # it would see some

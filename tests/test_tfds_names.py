@@ -97,6 +97,7 @@ def test_a_dataset_of_tfds_is_prepared_and_says_how_to_train_on_it(tmp_path, nam
     assert shlex.split(lines[-1])[6:] == [f"--dataset={tmp_path / full}", *flags, *keys]
 
 
+@pytest.mark.ci
 def test_the_command_that_is_said_trains_on_it(tmp_path, config):
     path = prepare.prepare("lottery_shades/bare", "tfds", data_dir=tmp_path)
     words = shlex.split(usage.describe(path, "lottery_shades/bare")[-1])[6:]

@@ -45,6 +45,7 @@ def run_tool(name, *arguments):
     )
 
 
+@pytest.mark.ci
 def test_replicates_of_a_ticket_and_its_reinit_are_drawn_with_their_ends(config):
     made = {"ticket": (1, 2), "reinit": (3, 4, 5)}
     paths = {
@@ -75,7 +76,7 @@ def test_replicates_of_a_ticket_and_its_reinit_are_drawn_with_their_ends(config)
         ("scaling", ["--gpus_per_host=0"], "--gpus_per_host: expected a number from"),
         ("thresholds", ["--run_dir=a,,b"], "one is empty"),
         ("thresholds", ["--run_dir=\udcff"], "Expected arguments in UTF-8"),
-        ("prepare_data", ["--dataset=svhn"], "Names like it: svhn_cropped"),
+        of_ci("prepare_data", ["--dataset=svhn"], "Names like it: svhn_cropped"),
         of_ci("prepare_data", ["--dataset=svhn", "--source=raw"], "one of mnist"),
         of_ci("prepare_data", [], "--source=tfds expects --dataset"),
         of_ci("prepare_data", ["--dataset=mnist", "--source=raw"], "--raw_dir"),

@@ -183,6 +183,7 @@ def test_reset_optimizer_forgets_slots_and_iterations(network):
         assert not np.array_equal(results[0][name], before[name])
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("repel", [0.0, 2.0])
 def test_keras_fit_does_the_same_updates(repel):
     """train_step under compile and fit: the same weights, and the running means as logs."""

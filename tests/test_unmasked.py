@@ -103,6 +103,7 @@ def test_a_weight_that_was_revived_is_zero():
     assert np.array_equal(plain.weights[0].numpy(), kernel.mask.numpy())
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
 def test_int8_keeps_the_zeros_and_export_and_lora_work(tmp_path):
     image = keras.Input((6, 6, 1))

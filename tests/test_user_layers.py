@@ -196,6 +196,7 @@ LONG = {"in_nested_models", "with_backbone", "classifier"}
 NAMES = [pytest.param(name, marks=pytest.mark.ci if name in LONG else ()) for name in MODELS]
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("name", NAMES)
 def test_masks_are_rebuilt_wherever_keras_rebuilds_the_model(name, tmp_path):
     masked = pruned(name)
@@ -221,6 +222,7 @@ def test_masks_are_rebuilt_wherever_keras_rebuilds_the_model(name, tmp_path):
         assert not type(layer).__module__.startswith("lottery_tf")
 
 
+@pytest.mark.ci
 def test_weights_are_saved_at_checkpoints(tmp_path):
     masked = pruned("transformer_block")
     path = tmp_path / "best.weights.h5"
