@@ -265,6 +265,7 @@ def test_bad_input_is_one_line(arguments, words):
     assert not (ROOT / "x").exists()
 
 
+@pytest.mark.ci
 def test_rounds_that_are_not_there_are_named(run):
     for wrong in ("3", "-1", "latest"):
         with pytest.raises(InputError, match=r"--round: expected best, or a finished .*0 to 2"):

@@ -233,6 +233,7 @@ def test_a_cache_of_the_wrong_kind_is_computed_anew(run, data):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.ci
 @MANY
 @given(JSON)
 def test_a_cached_path_of_the_wrong_kind_is_evaluated_anew(run, value):

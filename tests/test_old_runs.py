@@ -38,7 +38,7 @@ def this_machine():
 
 @pytest.fixture(
     scope="module",
-    params=["dropout", pytest.param("normalised", marks=pytest.mark.ci)],
+    params=[pytest.param(name, marks=pytest.mark.ci) for name in MADE_BY],
 )
 def old(request, tmp_path_factory):
     """(Directory with part/, a run killed in its fourth round, and whole/, that round; flags)."""

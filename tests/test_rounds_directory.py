@@ -328,6 +328,7 @@ def test_a_fit_without_the_callbacks_is_kept_too(tmp_path):
     assert last["train_accuracy"] == run.history(1)[2]["train_accuracy"]
 
 
+@pytest.mark.ci
 def test_the_rows_of_several_fits_of_a_turn_are_one_history():
     model = network()
     for round in lottery_tf.rounds(model, 2, 0.3):
