@@ -14,6 +14,7 @@ from tests import networks
 from tests.test_imp import npz_bytes
 
 
+@pytest.mark.ci
 def test_bad_input_is_found_before_anything_is_written(config, sharded, tmp_path):
     shard = next((sharded / "digits" / "1.0.0").glob("*train*-00001-*"))
     damaged = tmp_path / "damaged" / "digits" / "1.0.0"

@@ -155,6 +155,7 @@ def test_the_most_frequent_answer_is_counted_on_all_replicas(config, flags, monk
     assert engine.evaluator.evaluate()[2] == 1
 
 
+@pytest.mark.ci
 def test_points_of_a_path_are_collapsed_where_one_class_is_given_or_chance(config):
     config = config(**TINY | {"jit_compile": "off"})
     engine, initialization = imp.prepare(config, datasets.find(config), connect(config))

@@ -111,6 +111,7 @@ def test_grasp_is_the_weight_times_the_hessian_gradient_product(model, weights, 
     near(ours, reference, 1e-5)
 
 
+@pytest.mark.ci
 def test_gradients_over_batches_are_those_of_all_examples(model, weights, masks):
     inputs, labels = tf.constant(INPUTS, tf.float32), tf.constant(LABELS)
     whole = Gradients(model, inputs, labels)

@@ -115,6 +115,7 @@ def test_training_in_two_parts_covers_the_same_steps_and_rates(config):
     assert history[-1]["learning_rate"] == second_half[-1]["learning_rate"]
 
 
+@pytest.mark.ci
 def test_evaluation_counts_every_example_for_any_batch(config, monkeypatch):
     results = []
     for batch in (1000, 7):

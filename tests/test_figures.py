@@ -194,6 +194,7 @@ def test_titles_tell_how_many_seeds_are_in_a_figure(figure_1, without_tensorflow
     )
 
 
+@pytest.mark.ci
 def test_matrices_stand_side_by_side_on_one_scale(tmp_path, without_tensorflow):
     study = study_in(tmp_path, "fig11_small", "--grid=warmup_epochs=0", "--grid=seed=0,1")
     make_points(study.points[:8])
@@ -213,6 +214,7 @@ def test_matrices_stand_side_by_side_on_one_scale(tmp_path, without_tensorflow):
     assert [text.get_text() for text in shown[0].get_xticklabels()] == ["100", "80", "64", "init"]
 
 
+@pytest.mark.ci
 def test_barriers_and_paths_are_written_and_drawn(tmp_path, without_tensorflow):
     study = study_in(tmp_path, "fig08_small")
     make_points(study.points, rounds=4)

@@ -282,6 +282,7 @@ def test_an_export_that_does_not_load_says_why_in_a_line(tmp_path):
         fresh.run("onnx", tmp_path, {"images": np.zeros((1, 2))})
 
 
+@pytest.mark.ci
 def test_a_keras_file_has_no_class_of_this_package(tmp_path):
     model, options, *_ = pruned(convolutions)
     formats.write("keras", model, tmp_path, options)

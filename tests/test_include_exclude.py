@@ -135,6 +135,7 @@ def test_what_has_masks_is_not_left_out(model):
         lottery_tf.masked(masked, exclude="head")
 
 
+@pytest.mark.ci
 def test_names_mean_the_same_in_prune(model):
     masked = lottery_tf.masked(model)
     keep = ("encoder", "*/recurrent_kernel", "block/up", "*attention*")

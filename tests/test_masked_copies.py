@@ -250,6 +250,7 @@ def encoder(name):
     return keras.Model(inputs, keras.layers.Dense(4, name="down")(features), name=name)
 
 
+@pytest.mark.ci
 def test_two_encoders_of_one_factory(tmp_path):
     left, right = keras.Input((4,)), keras.Input((4,))
     both = keras.layers.Subtract()([encoder("a")(left), encoder("b")(right)])

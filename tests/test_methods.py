@@ -177,6 +177,7 @@ class TestStarts:
         assert bias == [0]
 
 
+@pytest.mark.ci
 def test_masks_are_those_of_another_run(experiment):
     _, other = experiment("other")
     _, run = experiment("run", masks_from=str(other.path), reset="reinit")
@@ -270,6 +271,7 @@ GRADUAL = {"prune_at": "train", "density": 0.25, "prune_frequency": 2, "epochs":
            "optimizer": "adam"}  # fmt: skip
 
 
+@pytest.mark.ci
 def test_gradual_pruning_follows_the_toolkits_schedule(experiment, config, monkeypatch):
     seen, clear = {}, optimizer_state.clear_pruned
 
@@ -378,6 +380,7 @@ def test_what_makes_no_method_is_said_before_training(what, experiment, monkeypa
         experiment("run", **flags)
 
 
+@pytest.mark.ci
 def test_a_copy_of_a_rewound_round_starts_where_the_round_did(experiment, config):
     from lottery_tf.analysis.copies import Copies
 

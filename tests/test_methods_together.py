@@ -26,6 +26,7 @@ __all__ = ["experiment"]  # a fixture
 # Masks of another run -------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("prune_at", ["init", "train"])
 def test_masks_of_another_run_are_not_pruned_again(prune_at, experiment):
     _, other = experiment("other")

@@ -32,6 +32,7 @@ def test_parameter_counts_on_cifar(name, flags, expected):
     assert counts(name, *CIFAR, **flags) == expected
 
 
+@pytest.mark.ci
 def test_parameter_counts_of_resnet50():
     prunable, trainable, _ = counts("resnet50", *IMAGENET, shortcut="projection", bn_affine=True)
     assert (prunable, trainable) == (25_502_912, 25_557_032)

@@ -76,6 +76,7 @@ def check_weights(found, expected):
         assert np.linalg.norm(found[name] - array) <= limit, name
 
 
+@pytest.mark.ci
 def test_an_old_run_is_read_and_goes_on_from_its_checkpoint_bit_for_bit(old, tmp_path):
     path, made_by = old
     run_dir = shutil.copytree(path / "part", tmp_path / "run")

@@ -50,6 +50,7 @@ def write(directory, feature):
     return store(directory, {"image": feature, "label": LABEL}, examples), pixels
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("kind", FEATURES)
 def test_pixels_are_read_alike_in_memory_and_streamed(kind, tmp_path, config):
     path, pixels = write(tmp_path, FEATURES[kind])

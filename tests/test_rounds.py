@@ -222,6 +222,7 @@ def test_a_model_compiled_inside_turn_0_has_a_fresh_optimizer_too(name):
     assert "compile" not in vars(model)
 
 
+@pytest.mark.ci
 def test_an_optimizer_that_has_trained_starts_with_fresh_slots_and_its_rate():
     model = compiled(network(), keras.optimizers.Adagrad(0.05))
     model.optimizer.build(model.trainable_variables)

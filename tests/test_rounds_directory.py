@@ -245,6 +245,7 @@ def test_a_fit_that_was_stopped_behind_its_last_epoch_is_finished(tmp_path):
     assert len(RunDir(tmp_path).history(0)) == 2
 
 
+@pytest.mark.ci
 def test_a_turn_0_that_begins_again_begins_with_the_model_as_it_is(tmp_path):
     for seed in (0, 1):
         turns = lottery_tf.rounds(network(seed=seed), 2, 0.3, directory=tmp_path)
@@ -315,6 +316,7 @@ def test_what_is_no_directory_is_refused(tmp_path):
         next(lottery_tf.rounds(network(), 3, 0.3, directory=tmp_path / "run"))
 
 
+@pytest.mark.ci
 def test_a_fit_without_the_callbacks_is_kept_too(tmp_path):
     model = network()
     for _ in lottery_tf.rounds(model, 2, densities=[0.5], directory=tmp_path):

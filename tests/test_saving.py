@@ -169,6 +169,7 @@ def as_earlier_versions_saved(monkeypatch):
         yield
 
 
+@pytest.mark.ci
 def test_files_of_earlier_versions_load(monkeypatch, tmp_path):
     masked = pruned(every_layer((4, 4, 1), 3))
     with as_earlier_versions_saved(monkeypatch):

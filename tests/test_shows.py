@@ -69,6 +69,7 @@ def test_a_line_that_cannot_be_said_is_in_the_log(config, monkeypatch):
     assert "Cannot write" in (pathlib.Path(config().run_dir) / "log.txt").read_text()
 
 
+@pytest.mark.ci
 def test_a_round_is_saved_before_it_is_shown(config, monkeypatch):
     finished = []
 

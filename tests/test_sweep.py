@@ -86,6 +86,7 @@ def test_a_command_line_that_is_wrong(command, arguments, words):
     assert re.search(words, result.stderr, re.S), result.stderr
 
 
+@pytest.mark.ci
 def test_no_cluster_at_the_address(command):
     pytest.importorskip("ray")
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -96,6 +97,7 @@ def test_no_cluster_at_the_address(command):
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.ci
 def test_dry_run_lists_the_runs_and_estimates_by_what_is_finished(command, tmp_path):
     study_command = command(["--rounds=4", "--grid=reset=init,reinit", "--grid=seed=0,1"])
     result = run([*study_command, "--dry_run"])
