@@ -36,10 +36,7 @@ def this_machine():
     return instructions | {f"TensorFlow {tf.__version__}"}
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=pytest.mark.ci) for name in MADE_BY],
-)
+@pytest.fixture(scope="module", params=MADE_BY)
 def old(request, tmp_path_factory):
     """(Directory with part/, a run killed in its fourth round, and whole/, that round; flags)."""
     path = tmp_path_factory.mktemp(request.param)
