@@ -11,7 +11,7 @@ from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.reports import Output
 from lottery_tf.analysis.runs import select_common_rounds, select_rounds
 from lottery_tf.errors import InputError
-from lottery_tf.output import axes, figures, panels, tables, units
+from lottery_tf.output import axes, curves, figures, images, panels, tables, units
 from tests.made_runs import make_run
 
 
@@ -151,3 +151,29 @@ def test_the_texts_around_few_panels_lie_inside_the_picture(count):
                 assert min(box.x0, box.y0) >= 0, label.get_text()
                 assert box.x1 <= picture.bbox.x1, label.get_text()
                 assert box.y1 <= picture.bbox.y1, label.get_text()
+
+
+def test_a_long_title_is_wrapped_inside_the_picture(config):
+    title = (
+        "mean of 3 runs, min and max\ntest split, BatchNorm statistics: none, trained from init; "
+        "collapsed at density 100.00%, 64.00%, 40.96%"
+    )
+    run = make_run(config(), rounds=2)
+    square, point = np.zeros((4, 4)), [{"alpha": 0.0, "loss": 1.0}]
+    cycles = {"own": [{"cycle": 1, "test_accuracy": 0.5}]}
+    pictures = [
+        figures.against_density({"a": (rounds(1, 0.5), "x")}, what="x", title=title),
+        figures.matrix(square, run, None, what="x", title=title),
+        figures.paths({"a": point}, columns={"loss": ("x", False)}, title=title, ends=("a", "b")),
+        figures.histograms({"a": {"b": ([1.0], [0.0, 1.0])}}, title=title),
+        curves.against_cycles(cycles, line=(0.5, "x"), title=title),
+        images.grid({"a": [("b", square)]}, title=title),
+        panels.matrices({("a", "b"): (square, [1.0, 0.8, 0.6])}, what="x", top=1.0, title=title),
+    ]
+    for picture in pictures:
+        picture.savefig(io.BytesIO(), dpi=picture.dpi)  # lays it out
+        box = picture._suptitle.get_window_extent()
+        assert picture.get_suptitle() == title
+        assert 0 <= box.x0 < box.x1 <= picture.bbox.x1
+        highest = max(axes.get_tightbbox().y1 for axes in picture.axes)
+        assert highest <= box.y0 < box.y1 <= picture.bbox.y1

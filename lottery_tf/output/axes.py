@@ -27,6 +27,12 @@ def side_by_side(count: int, width: float, height: float) -> tuple[Figure, Any]:
     return figure, figure.subplots(1, count, squeeze=False)[0]
 
 
+def title_above(figure: Figure, title: str, size: float = 11) -> None:
+    """Writes a title above a figure, in as many lines as stay inside it."""
+    if title:
+        figure.suptitle(title, fontsize=size, wrap=True)
+
+
 def style(index: int, label: str, size: float) -> dict[str, Any]:
     """How the curve of an index is drawn."""
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]

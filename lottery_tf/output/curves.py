@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lottery_tf.output import Row
-from lottery_tf.output.axes import measure_axis, side_by_side, style
+from lottery_tf.output.axes import measure_axis, side_by_side, style, title_above
 
 
 def against_cycles(curves: Mapping[str, list[Row]], *, line: tuple[float, str],
@@ -30,6 +30,6 @@ def against_cycles(curves: Mapping[str, list[Row]], *, line: tuple[float, str],
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("cycle of the schedule")
     measure_axis(axes, "test accuracy (%)", percent=True)
-    axes.set_title(title)
+    title_above(figure, title)
     axes.legend()
     return figure

@@ -21,6 +21,7 @@ from lottery_tf.output.axes import (
     round_numbers,
     side_by_side,
     style,
+    title_above,
     with_ends,
     write_in_cells,
 )
@@ -77,7 +78,7 @@ def against_density(curves: Mapping[str, tuple[list[Row], str]], *, what: str,
     else:
         density_axis(axes)
     measure_axis(axes, what, percent=percent)
-    axes.set_title(title)
+    title_above(figure, title)
     if line or not alone:
         axes.legend()
     return figure
@@ -121,7 +122,7 @@ def matrix(values: np.ndarray, run: Any, other: Any, *, what: str, title: str,
     axes.tick_params(axis="x", rotation=90)
     axes.set_xlabel(DENSITY)
     axes.set_ylabel(DENSITY)
-    axes.set_title(title, fontsize=10)
+    title_above(figure, title, 10)
     beyond = bool((values < low).any()), bool((values > high).any())
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
     colours = figure.colorbar(image, shrink=0.8, extend=extend.get(beyond, "neither"))
@@ -149,7 +150,7 @@ def paths(panels: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, b
         axes.set_xlabel(f"alpha: 0 = {ends[0]}, 1 = {ends[1]}")
         measure_axis(axes, what, percent=percent)
     all_axes[-1].legend(fontsize=8)
-    figure.suptitle(title, fontsize=11)
+    title_above(figure, title)
     return figure
 
 
@@ -183,7 +184,7 @@ def histograms(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
     for axes in all_axes[-1]:
         axes.set_xlabel("weight", fontsize=9)
     all_axes[0, 0].legend(fontsize=8)
-    figure.suptitle(title, fontsize=11)
+    title_above(figure, title)
     return figure
 
 
@@ -212,7 +213,7 @@ def layers(rows: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, bo
     all_axes[-1].legend(
         fontsize=7, ncols=1 + len(rows) // 24, loc="center left", bbox_to_anchor=(1, 0.5)
     )
-    figure.suptitle(title, fontsize=11)
+    title_above(figure, title)
     return figure
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
+from lottery_tf.output.axes import title_above
+
 SIZE = 1.35  # inches of an image
 
 
@@ -30,5 +32,5 @@ def grid(panels: Mapping[str, Sequence[tuple[str, np.ndarray]]], *, title: str,
             axes.set_xticks([])
             axes.set_yticks([])
         line[0].set_ylabel(label, fontsize=9)
-    figure.suptitle(title, fontsize=10)
+    title_above(figure, title, 10)
     return figure

@@ -16,6 +16,7 @@ from lottery_tf.output.axes import (
     density_axis,
     legend_below,
     measure_axis,
+    title_above,
     with_ends,
 )
 
@@ -67,7 +68,7 @@ def curves(panels: Panels, column: str, *, what: str, percent: bool = False, x: 
     for axes in all_axes.flat[len(panels) :]:
         axes.set_axis_off()
     figure.supylabel(what, fontsize=10)
-    figure.suptitle(title, fontsize=11)
+    title_above(figure, title)
     legend_below(figure, all_axes.flat)
     return figure
 
@@ -87,7 +88,7 @@ def measures(of_panel: Mapping[str, Curve], columns: Mapping[str, tuple[str, boo
         draw(axes, of_panel, column)
         measure_axis(axes, what, percent=percent)
         axes.set_ylim(*_scale({"": of_panel}, column))
-    figure.suptitle(title, fontsize=11)
+    title_above(figure, title)
     legend_below(figure, all_axes)
     return figure
 
@@ -169,7 +170,7 @@ def matrices(grid: Mapping[tuple[str, str], tuple[np.ndarray, Sequence[float]]],
     colours = figure.colorbar(image, ax=all_axes, shrink=0.8, aspect=30)
     colours.set_label(what, fontsize=9)
     figure.supxlabel(DENSITY + ", init: where a round started", fontsize=9)
-    figure.suptitle(title, fontsize=11)
+    title_above(figure, title)
     return figure
 
 
@@ -209,7 +210,7 @@ def barriers(paths: Mapping[str, list[Row]], of_rounds: Mapping[str, Curve], *,
     right.set_ylim(bottom=min(0.0, right.get_ylim()[0]))
     if len(right.get_legend_handles_labels()[1]) > 1:
         right.legend(fontsize=8)
-    figure.suptitle(title, fontsize=11)
+    title_above(figure, title)
     return figure
 
 
@@ -225,7 +226,7 @@ def table(rows: Sequence[Row], columns: Columns, *, title: str) -> Figure:
     figure = Figure(figsize=(0.085 * sum(widths) + 0.4, 0.28 * len(rows) + 1), layout="constrained")
     axes = figure.subplots()
     axes.set_axis_off()
-    axes.set_title(title, fontsize=11)
+    title_above(figure, title)
     drawn = axes.table(cells, colLabels=titles, colWidths=[w / sum(widths) for w in widths],
                        loc="center", cellLoc="left", edges="horizontal")  # fmt: skip
     drawn.auto_set_font_size(False)

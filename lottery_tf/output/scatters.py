@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from lottery_tf.output import Row
-from lottery_tf.output.axes import ENDS, measure_axis, style
+from lottery_tf.output.axes import ENDS, measure_axis, style, title_above
 
 SMALLEST = 0.01  # point of percent: below it the axis is linear, to 0
 
@@ -47,7 +47,7 @@ def scatters(points: Mapping[str, Sequence[Row]], across: Mapping[str, tuple[str
     figure.legend(handles.values(), handles.keys(), title=key, fontsize=8,
                   title_fontsize=8, loc="outside right upper")  # fmt: skip
     figure.supylabel(what, fontsize=10)
-    figure.suptitle(title, fontsize=11)
+    title_above(figure, title)
     return figure
 
 
