@@ -1,7 +1,8 @@
 """Lottery tickets by iterative magnitude pruning, in Keras 3 on TensorFlow.
 
-For any Keras model: masked(model), prune(model, fraction), rounds(model, rounds, fraction),
-unmasked(model), apply_masks(model), summary(model). Of a finished run: load(run_dir, round).
+For any Keras model: masked(model) or mask(model), prune(model, fraction), rounds(model, rounds,
+fraction), unmasked(model) or unmask(model), apply_masks(model), summary(model). Of a finished run:
+load(run_dir, round).
 """
 
 import importlib
@@ -11,18 +12,30 @@ from lottery_tf import keras_hook
 
 if TYPE_CHECKING:
     from lottery_tf.fit import prune, rounds, summary
-    from lottery_tf.masking import apply_masks, masked, unmasked
+    from lottery_tf.masking import apply_masks, mask, masked, unmask, unmasked
 
 __version__ = "0.1.0"
-__all__ = ["apply_masks", "load", "masked", "prune", "rounds", "summary", "unmasked"]
+__all__ = [
+    "apply_masks",
+    "load",
+    "mask",
+    "masked",
+    "prune",
+    "rounds",
+    "summary",
+    "unmask",
+    "unmasked",
+]
 
 _ROOMS = {
     "apply_masks": "masking",
     "load": "analysis.loading",
+    "mask": "masking",
     "masked": "masking",
     "prune": "fit",
     "rounds": "fit",
     "summary": "fit",
+    "unmask": "masking",
     "unmasked": "masking",
 }
 

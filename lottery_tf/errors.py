@@ -8,6 +8,18 @@ class InputError(ValueError):
     """
 
 
+def is_ours(error: BaseException) -> bool:
+    """Whether an error was raised by a line of this package: then it is not the user's input.
+
+    Code that calls Keras or functions of the user, which raise anything, lets such errors through.
+    """
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
+    return module.split(".")[0] == __name__.split(".")[0] and not isinstance(error, InputError)
+
+
 LOST = 74  # exit status when another worker is lost
 
 

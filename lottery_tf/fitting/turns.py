@@ -99,7 +99,8 @@ class Turns:
         callbacks = [epochs] if index or not self.point else [epochs, self.point]
         densities = pruning.density(masks), self.coverage.density(masks.values())
         began, before = time.perf_counter(), getattr(self.model, "history", None)
-        with self.optimizer.watch():
+        held = masking.holding(self.model, f"round {index}")
+        with self.optimizer.watch(), held:
             yield Round(index, densities[0], first, callbacks, densities[1], self.history)
         self.seconds, self.densities = time.perf_counter() - began, densities
         # Who does not pass the callbacks has what Keras keeps of the last fit.

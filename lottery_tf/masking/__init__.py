@@ -34,17 +34,18 @@ from lottery_tf.masking.layers import (
     masked_layer,
 )
 from lottery_tf.masking.masks import KeepMasked, Kernel, Masked, check_masked
-from lottery_tf.masking.model import left_dense, masked
+from lottery_tf.masking.model import left_dense, mask, masked
 from lottery_tf.masking.network import (
     apply_masks,
     get_masks,
     get_weights,
+    holding,
     kernel_kinds,
     kernels,
     set_weights,
     variables,
 )
-from lottery_tf.masking.plain import unmasked
+from lottery_tf.masking.plain import unmask, unmasked
 
 __all__ = [
     "MASKED",
@@ -81,13 +82,16 @@ __all__ = [
     "check_masked",
     "get_masks",
     "get_weights",
+    "holding",
     "kernel_kinds",
     "kernels",
     "left_dense",
+    "mask",
     "mask_inside",
     "masked",
     "masked_layer",
     "set_weights",
+    "unmask",
     "unmasked",
     "variables",
 ]

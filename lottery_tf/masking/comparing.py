@@ -2,12 +2,13 @@
 
 import functools
 import itertools
+import warnings
 from typing import Any
 
 import keras
 import numpy as np
 
-from lottery_tf.errors import InputError
+from lottery_tf.errors import InputError, is_ours
 from lottery_tf.masking import keras_private
 
 EXAMPLES = 2
@@ -17,35 +18,68 @@ LOOKUPS = (
     keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.TextVectorization
 )  # fmt: skip
 _ADVICE = (
-    "the copy of {} computes otherwise than the model: on a random input it {}. A layer keeps what "
-    "its weights and its get_config do not hold: let them hold it."
+    "the copy of {} computes otherwise than the model{}: on a random input it {}. A layer keeps "
+    "what its weights and its get_config do not hold: let them hold it, or mask the model itself "
+    "with lottery_tf.mask(model)."
 )
+_MODES = {False: "", True: " in training"}
 
 
-def check_same(model: Any, copy: Any) -> None:
-    """Raises InputError if a copy computes otherwise than the model, at inference.
+def check_same(model: Any, copy: Any, of: str) -> None:
+    """Raise InputError if a copy computes otherwise than the model, at inference or in training.
 
-    A model that takes no random input, or that is random at inference, is not compared.
+    Outputs are compared on one random input, and where the copy is to be trained the model's own
+    losses (of regularizers and `add_loss`) too. Both models start from the same random state. A
+    warning says where the model itself cannot be called so.
+
+    Args:
+        model: a built model.
+        copy: of the same layers and weights.
+        of: the function that made the copy, for messages.
     """
     for inputs in _inputs(model):
-        try:
-            expected, again = _outputs_twice(model, inputs)
-        except Exception:  # an input of another size or range may fit
+        same = _is_repeatable(model, inputs, training=False)
+        if same is None:  # an input of another size or range may fit
             continue
-        if _difference(expected, again) == 0:
-            _compare(model, copy, inputs, expected)
+        if not same:
+            break
+        _compare(model, copy, inputs, of, training=False)
+        if len(_seeds(model)) == len(_seeds(copy)) and _is_repeatable(model, inputs, training=True):
+            _compare(model, copy, inputs, of, training=True)
         return
+    warnings.warn(
+        f"{of}: the copy of {model.name} was not compared with it: no random input could be made "
+        "that the model takes and answers twice alike. Compare the outputs of both on your data.",
+        stacklevel=3,
+    )
 
 
-def _compare(model, copy, inputs, expected):
+def _compare(model, copy, inputs, of, *, training):
+    losses = training and of == "masked"  # pruned weights that were revived are zero in others
+    expected = _outputs(model, model, inputs, training=training, losses=losses)
     try:
-        difference = _difference(expected, _outputs_twice(copy, inputs)[0])
+        outputs = _outputs(copy, model, inputs, training=training, losses=losses)
     except Exception as error:  # as where it lacks a vocabulary
-        raise InputError(f"masked: {_ADVICE.format(model.name, f'fails: {error}')}") from error
+        if is_ours(error):
+            raise
+        advice = _ADVICE.format(model.name, _MODES[training], f"fails: {error}")
+        raise InputError(f"{of}: {advice}") from error
+    difference = _difference(expected, outputs)
     largest = max((np.abs(array).max(initial=0) for array in map(_numbers, expected)), default=0)
     if difference > 1e-3 * max(float(largest), 1e-3):
-        found = f"gives outputs that differ by {difference:.3g}"
-        raise InputError(f"masked: {_ADVICE.format(model.name, found)}")
+        found = f"gives outputs{' and losses' * losses} that differ by {difference:.3g}"
+        raise InputError(f"{of}: {_ADVICE.format(model.name, _MODES[training], found)}")
+
+
+def _is_repeatable(model, inputs, *, training):
+    """Whether two calls of a model give the same outputs; None if it cannot be called so."""
+    try:
+        first, again = (_outputs(model, model, inputs, training=training) for _ in range(2))
+    except Exception as error:  # whatever Keras and the user's classes raise
+        if is_ours(error):
+            raise
+        return None
+    return _difference(first, again) == 0
 
 
 def _difference(some, other):
@@ -59,15 +93,27 @@ def _numbers(output):
     return np.asarray(keras.ops.convert_to_numpy(output)).astype(np.float64)
 
 
-def _outputs_twice(model, inputs):
-    """Two lists of outputs, of calls one after the other; the state of the model stays."""
-    trainable = [variable.value for variable in model.trainable_variables]
-    state = [variable.value for variable in model.non_trainable_variables]
-    calls = []
-    for _ in range(2):
-        outputs, state = model.stateless_call(trainable, state, inputs, training=False)
-        calls.append(keras.tree.flatten(outputs))
-    return calls
+def _outputs(model, seeded, inputs, *, training, losses=False):
+    """The outputs of a call, and the sum of its losses; no state changes.
+
+    Random numbers are drawn as another model of the same layers, `seeded`, would draw them.
+    """
+    seeds = dict(zip(map(id, _seeds(model)), _seeds(seeded), strict=False))
+    outputs, _, *added = model.stateless_call(
+        [variable.value for variable in model.trainable_variables],
+        [seeds.get(id(variable), variable).value for variable in model.non_trainable_variables],
+        inputs,
+        training=training,
+        return_losses=losses,
+    )
+    total = [sum(map(keras.ops.sum, added[0]))] if losses and added[0] else []
+    return keras.tree.flatten(outputs) + total
+
+
+def _seeds(model):
+    """The states of the random numbers in a model, in the order of its layers."""
+    layers = keras_private.flatten_layers(model)
+    return [one.state for layer in layers for one in keras_private.seed_generators(layer)]
 
 
 def _inputs(model):

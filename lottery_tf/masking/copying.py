@@ -1,17 +1,15 @@
 """Copies of Keras models: the same layers with the same names, weights and state."""
 
-import contextlib
 import functools
 import tempfile
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-from lottery_tf.errors import InputError
+from lottery_tf.errors import InputError, is_ours
 from lottery_tf.masking import keras_private
 from lottery_tf.masking.inside import plain_config
-from lottery_tf.masking.masks import LEFT_DENSE, Masked
+from lottery_tf.masking.masks import LEFT_DENSE, KeepMasked, Mask, Masked
 from lottery_tf.method import Array
 
 # What Keras's training leaves in a model; nobody asks it of a copy.
@@ -33,19 +31,25 @@ def copy(model: Any, weights: list[Array], *, plain: bool = False) -> Any:
         InputError: Keras cannot rebuild it as it is.
     """
     try:
-        with _uncompiled(model):
+        with keras_private.uncompiled(model), keras_private.own_objects():
             new = _structure(model, plain)
         copy_state(model, new)
         new.set_weights(weights)
     except Exception as error:  # whatever Keras and the user's classes raise
+        if is_ours(error):
+            raise
         raise InputError(
             f"{model.name} cannot be copied: it is, or holds, a subclassed model or layer that "
-            "cannot be rebuilt. Give it get_config and from_config, write it as a functional "
-            "model, or use masked layers in it, as lottery_tf.masking.MaskedDense for Dense: then "
-            f"prune, rounds and fit work as they are. {type(error).__name__}: {error}"
+            f"Keras cannot rebuild. {_PLAIN if plain else _IN_PLACE} Or give the class get_config "
+            f"and from_config. {type(error).__name__}: {keras_private.cause(error)}"
         ) from error
     _check_attributes(model, new)
+    copy_training(model, new)
     return new
+
+
+_IN_PLACE = "lottery_tf.mask(model) masks the model itself, without a copy."
+_PLAIN = "lottery_tf.unmask(model) makes the model itself plain, without a copy."
 
 
 def _structure(model, plain):
@@ -60,7 +64,9 @@ def _structure(model, plain):
         )
     new = _rebuilt(model, plain)
     if not new.built:
-        new.build_from_config(model.get_build_config())
+        # Of the plain class: the copy need not be one that loads from a file.
+        kind: Any = getattr(model, "plain", type(model))
+        new.build_from_config(kind.get_build_config(model))
     return new
 
 
@@ -72,16 +78,6 @@ def _rebuilt(layer, plain):
         for ours in ("masks_inside", LEFT_DENSE):
             config.pop(ours, None)
     return kind.from_config(config)
-
-
-@contextlib.contextmanager
-def _uncompiled(model: Any) -> Iterator[None]:
-    """While it is open, Keras does not copy losses and metrics, which may be the user's own."""
-    compiled, model.compiled = model.compiled, False
-    try:
-        yield
-    finally:
-        model.compiled = compiled
 
 
 def copy_state(model: keras.Layer, new: keras.Layer) -> None:
@@ -96,6 +92,61 @@ def copy_state(model: keras.Layer, new: keras.Layer) -> None:
             with tempfile.TemporaryDirectory() as directory:
                 old_layer.save_assets(directory)
                 new_layer.load_assets(directory)
+
+
+def copy_training(model: keras.Layer, new: keras.Layer) -> None:
+    """Give a copy what acts only in training and may be set after a layer is made.
+
+    These are the `trainable` flags of all layers, nested models and variables, the regularizers
+    and constraints of variables, and the state of random numbers with a seed of their own.
+
+    Raises:
+        InputError: a layer of the copy computes in another dtype, which is decided when it is made.
+    """
+    _copy_flags(model, new)
+    for old_layer, new_layer in zip(*map(_computing, (model, new)), strict=True):
+        if old_layer.dtype_policy != new_layer.dtype_policy:
+            raise InputError(
+                f"{model.name} cannot be copied: its layer {old_layer.name} has the dtype policy "
+                f"{old_layer.dtype_policy.name}, that of its copy {new_layer.dtype_policy.name}. "
+                "Let get_config begin with super().get_config(), which holds the dtype. "
+                f"{_IN_PLACE}"
+            )
+        new_layer.autocast = old_layer.autocast
+        own = keras_private.own_variables(old_layer), keras_private.own_variables(new_layer)
+        for old, fresh in zip(*map(_unmasked, own), strict=True):
+            fresh.trainable = old.trainable
+            fresh.regularizer = old.regularizer
+            _copy_constraint(old, fresh)
+        for old, fresh in zip(*map(_seeded, (old_layer, new_layer)), strict=True):
+            fresh.state.assign(old.state)
+
+
+def _copy_flags(layer, new):
+    """Set the `trainable` flags of a layer and of all that it holds, the outermost first."""
+    new.trainable = layer.trainable
+    inner = keras_private.inner_layers(layer), keras_private.inner_layers(new)
+    for one, other in zip(*inner, strict=True):
+        _copy_flags(one, other)
+
+
+def _copy_constraint(old, fresh):
+    own = (
+        old.constraint.user_constraint if isinstance(old.constraint, KeepMasked) else old.constraint
+    )
+    if isinstance(fresh.constraint, KeepMasked):
+        fresh.constraint.user_constraint = own
+    else:
+        fresh.constraint = own
+
+
+def _unmasked(variables):
+    return [variable for variable in variables if not isinstance(variable, Mask)]
+
+
+def _seeded(layer):
+    """The generators of a layer whose user gave a seed: without one, copies draw their own."""
+    return keras_private.seed_generators(layer) if getattr(layer, "seed", None) is not None else []
 
 
 def _computing(model):

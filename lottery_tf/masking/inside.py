@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
 from lottery_tf.masking.layers import MASKED
 from lottery_tf.masking.masks import (
@@ -88,7 +89,13 @@ class MaskedInside(keras_private.AfterBuild, SaysWhatLoadsIt):
         return outputs
 
     def get_config(self) -> dict:
-        config = plain_config(super().get_config())
+        try:
+            config = plain_config(super().get_config())
+        except NotImplementedError as error:  # Keras's, of a class with arguments it cannot guess
+            raise InputError(
+                f"{self.name} cannot be saved as a whole or copied: {self.plain.__name__} has no "
+                "get_config. Use save_weights and load_weights, which keep the masks."
+            ) from error
         if self.left_dense:
             config[LEFT_DENSE] = list(self.left_dense)
         return config | {"masks_inside": keras_private.class_name(self.plain)}
@@ -172,6 +179,17 @@ def mask_inside(layer: keras.Layer, left_dense: Collection[str] = ()) -> bool:
     if isinstance(layer, Composite | MaskedInside):
         layer.left_dense = tuple(left_dense)
     return all(inner.built for inner in held if type(inner) in MASKED)
+
+
+def unmask_inside(layer: keras.Layer) -> None:
+    """Turn a layer or model, and all layers in it, back into the plain classes, in place."""
+    for inner in keras_private.flatten_layers(layer):
+        if isinstance(inner, Masked):
+            inner.remove_masks()
+        if isinstance(inner, Masked | Composite | MaskedInside):
+            inner.__dict__.pop("left_dense", None)
+            inner.__dict__.pop("saving_problem", None)
+            inner.__class__ = inner.plain
 
 
 def places(layer: keras.Layer, prefix: str = "") -> dict[int, list[str]]:

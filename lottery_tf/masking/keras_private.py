@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+from keras.src.backend.common.stateless_scope import in_stateless_scope as in_stateless_scope
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell as ConvLSTMCell
 from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving import serialization_lib
@@ -97,6 +98,27 @@ def as_loaded(model: keras.Model) -> keras.Model:
         )
 
 
+def cause(error: BaseException) -> str:
+    """What an error of Keras says at its end, without the configurations that it went through."""
+    paragraphs = [part.strip() for part in str(error).split("Exception encountered:")]
+    return paragraphs[-1].split("\n\n")[0].replace("\n", " ")
+
+
+def own_objects() -> contextlib.AbstractContextManager[Any]:
+    """While it is open, Lambda layers can be rebuilt: they are the caller's own."""
+    return serialization_lib.SafeModeScope(safe_mode=False)
+
+
+def own_variables(layer: keras.Layer) -> list[keras.Variable]:
+    """The variables that a layer made itself, those of layers in it left out."""
+    return layer._trainable_variables + layer._non_trainable_variables
+
+
+def seed_generators(layer: keras.Layer) -> list[keras.random.SeedGenerator]:
+    """The generators of random numbers that a layer made itself."""
+    return list(layer._seed_generators)
+
+
 def signature(model: keras.Model) -> Any:
     """The structure of KerasTensors that a model takes, or None if that is not known."""
     functional = getattr(model, "_functional", model)  # a sequential model holds a functional one
@@ -122,6 +144,15 @@ def add_weights(layer: keras.Layer, add: Callable[[], None]) -> None:
     add()
     if locked:
         layer._tracker.lock()
+
+
+def add_variable(layer: keras.Layer, kind: type[keras.Variable], **options: Any) -> Any:
+    """Make a variable of a class of ours, and add it to a layer as `add_weight` would."""
+    initializer = keras.initializers.get(options.pop("initializer"))
+    with keras.name_scope(layer.name, caller=layer):
+        variable = kind(initializer=initializer, **options)
+    layer._track_variable(variable)
+    return variable
 
 
 def stored_variable(layer: keras.Layer, name: str) -> keras.Variable:
@@ -237,6 +268,13 @@ def uncompiled(model: keras.Model) -> Iterator[None]:
         yield
     finally:
         model.compiled = compiled
+
+
+def forget_functions(layers: list[keras.Layer]) -> None:
+    """Let the models among some layers compile their training and prediction anew."""
+    for model in layers:
+        if isinstance(model, keras.Model):
+            model.train_function = model.test_function = model.predict_function = None
 
 
 def begin_at_epoch_0(model: keras.Model) -> None:

@@ -1,9 +1,12 @@
 """What masked layers have in common: a mask beside each kernel, in training and in files."""
 
+import contextlib
 import dataclasses
 import functools
+import hashlib
 import math
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -16,6 +19,127 @@ from lottery_tf.method import Array
 LEFT_DENSE = "left_dense"  # in configurations
 BACKENDS = ("tensorflow", "torch")
 _Mixin: Any = object  # what `Masked` lacks is in the Keras layer that stands beside it
+
+
+class Mask(keras.Variable):
+    """A mask: a bool variable that outside writers cannot change while a round trains under it.
+
+    `kernel` is the Keras variable that it masks; `hold` is the Hold of the round, if there is one.
+    """
+
+    kernel: keras.Variable
+    hold: "Hold | None" = None
+
+    def assign(self, value: Any) -> Any:
+        """Set the mask, as Keras does in `set_weights` and when it loads a file.
+
+        While a Hold lasts, the mask keeps its value, and the Hold notes that another one came.
+
+        Raises:
+            InputError: the values are not those of a mask, as the average of two masks.
+        """
+        if keras_private.in_stateless_scope():
+            return super().assign(value)
+        try:
+            array = keras.ops.convert_to_numpy(value)
+        except (NotImplementedError, TypeError):  # a tensor inside a compiled function
+            if keras.backend.standardize_dtype(value.dtype) != "bool":
+                raise InputError(_NO_MASK.format(self.path, f"a {value.dtype} tensor")) from None
+            return super().assign(value)
+        if array.dtype != bool:
+            rounded = np.round(array.astype(np.float64), 5)
+            if found := sorted(set(np.unique(rounded)) - {0.0, 1.0}):
+                raise InputError(_NO_MASK.format(self.path, f"{found[0]:g}"))
+            array = rounded.astype(bool)
+        if self.hold is None or np.array_equal(array, self.numpy()):
+            return super().assign(array)
+        self.hold.overrule(self)
+        return self.value
+
+    def decide(self, value: Any) -> None:
+        """Set the mask because a pruning or a reset decides it, and end its Hold."""
+        self.hold = None
+        self.assign(value)
+
+
+_NO_MASK = (
+    "{}: a mask holds zeros and ones (or bools). Received: {}. To average or mix the weights of "
+    "masked models, leave the masks out: lottery_tf.masking.get_weights(model) gives the weights "
+    "alone, and lottery_tf.masking.set_weights(model, weights, masks) sets both."
+)
+
+
+class Hold:
+    """The masks of a round while it is trained; it compares them when the round ends.
+
+    Args:
+        kernels: {path: Kernel} of the model that is trained.
+        name: the round, for messages.
+    """
+
+    def __init__(self, kernels: "dict[str, Kernel]", name: str):
+        self.kernels, self.name = kernels, name
+        self._masks = {path: kernel.mask.numpy() for path, kernel in kernels.items()}
+        # {id(mask): what its kernel was when another mask came}
+        self._overruled: dict[int, bytes] = {}
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[None]:
+        """While it is open, the masks keep their values; at the end they are checked."""
+        for kernel in self.kernels.values():
+            kernel.mask.hold = self
+        try:
+            yield
+        finally:
+            for kernel in self.kernels.values():
+                kernel.mask.hold = None
+        self._check()
+        if self._overruled:
+            zero_pruned(self.kernels.values())
+
+    def overrule(self, mask: Mask) -> None:
+        """Note that another value came for a mask, which keeps its own."""
+        if not self._overruled:
+            warnings.warn(
+                f"set_weights or load_weights brought other masks than those of {self.name}. The "
+                "masks of the round stay: the weights alone were set.",
+                stacklevel=2,
+            )
+        self._overruled[id(mask)] = _digest(mask)
+
+    def _check(self):
+        """Raise InputError if the round cannot have been trained under its masks."""
+        changed = [
+            path
+            for path, kernel in self.kernels.items()
+            if not np.array_equal(kernel.mask.numpy(), self._masks[path])
+        ]
+        if changed:
+            raise InputError(
+                f"{self.name}: its masks were changed while it was trained, so the density that it "
+                f"trained at is not known: {', '.join(changed[:5])}. Inside the loop, do not prune "
+                "the model, set its masks, or restore a tf.train.Checkpoint. The loop itself "
+                "prunes after each round."
+            )
+        written = [
+            kernel.mask
+            for kernel in self.kernels.values()
+            if id(kernel.mask) in self._overruled and kernel.variable.trainable
+        ]
+        if written and all(_digest(mask) == self._overruled[id(mask)] for mask in written):
+            raise InputError(
+                f"{self.name}: it ended with weights of another round: set_weights or load_weights "
+                "brought them with other masks, and nothing was trained after that. One "
+                "ModelCheckpoint for all rounds keeps the best of all rounds. Make one for each "
+                'round, as ModelCheckpoint(f"best_{round.index}.weights.h5", save_best_only=True, '
+                "save_weights_only=True), and load that file after fit."
+            )
+
+
+def _digest(mask):
+    """A checksum of the surviving weights of a mask's kernel."""
+    alive = mask.kernel.numpy()[mask.numpy()]
+    return hashlib.sha256(np.ascontiguousarray(alive).tobytes()).digest()
 
 
 class KeepMasked(keras.constraints.Constraint):
@@ -40,14 +164,21 @@ class Kernel:
     """A prunable weight: its Keras variable, its mask (a bool Keras variable), and its layer."""
 
     variable: keras.Variable
-    mask: keras.Variable
+    mask: Mask
     layer: keras.layers.Layer
 
 
 class SaysWhatLoadsIt(_Mixin):
-    """Mixin: Keras's error, where it does not know the class in a file, ends with what to do."""
+    """Mixin: Keras's error, where it does not know the class in a file, ends with what to do.
+
+    Keras asks for the configuration that is meant when it saves a model as a whole.
+    """
+
+    saving_problem = ""  # why a file could not be loaded as a whole
 
     def get_build_config(self) -> dict | None:
+        if self.saving_problem:
+            raise InputError(self.saving_problem)
         config = super().get_build_config()
         return config and config | {_TO_LOAD: f"import {_to_import(type(self))}"}
 
@@ -95,16 +226,28 @@ class Masked(SaysWhatLoadsIt):
             )
         for name in self._names():
             variable = keras_private.stored_variable(self, name)
-            mask = self.add_weight(
+            mask = keras_private.add_variable(
+                self,
+                Mask,
                 name=mask_name(name),
                 shape=variable.shape,
                 dtype="bool",
                 initializer="ones",
                 trainable=False,
             )
+            mask.kernel = variable
             setattr(self, mask_name(name), mask)
             variable.constraint = KeepMasked(mask, variable.constraint)
         self.saved_masks = SavedMasks(self.kernels)
+
+    def remove_masks(self) -> None:
+        """Take the masks off; pruned weights stay as zeros, which nothing holds any more."""
+        kernels = {name: getattr(self, mask_name(name)) for name in self._names()}
+        zero_pruned(self.kernels)
+        for name, mask in kernels.items():
+            mask.kernel.constraint = mask.kernel.constraint.user_constraint
+            delattr(self, mask_name(name))  # Keras forgets the variable
+        self.__dict__.pop("saved_masks", None)
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -141,7 +284,13 @@ class Masked(SaysWhatLoadsIt):
                 f"{self.name}: the file holds no weights in its place. If it is of a plain model, "
                 "load it into that, before lottery_tf.masked."
             )
-        dense = {kernel.mask.name: np.ones(kernel.mask.shape, bool) for kernel in self.kernels}
+        # Masks that are held stay; what the file says of them, SavedMasks reads.
+        dense = {
+            kernel.mask.name: kernel.mask.numpy()
+            if kernel.mask.hold
+            else np.ones(kernel.mask.shape, bool)
+            for kernel in self.kernels
+        }
         if self.saves_kernels_alone:
             arrays = dense | arrays
         elif len(arrays) < len(self.weights):

@@ -1,20 +1,63 @@
-"""A masked copy of any functional or sequential Keras 3 model."""
+"""Masks for Keras 3 models: in place, or in a copy."""
 
 import warnings
 from typing import Any
 
 import keras
 
-from lottery_tf.errors import InputError
-from lottery_tf.masking import choosing, comparing, copying, keras_private, network
+from lottery_tf.errors import InputError, is_ours
+from lottery_tf.masking import (
+    choosing,
+    comparing,
+    copying,
+    keras_generators,
+    keras_private,
+    network,
+)
 from lottery_tf.masking.choosing import Choice
 from lottery_tf.masking.inside import Composite, MaskedInside, mask_inside, places
+from lottery_tf.masking.layers import MASKED
 from lottery_tf.masking.masks import Masked
+
+
+def mask(model: keras.Model, *, include: Choice | None = None,
+         exclude: Choice | None = None) -> keras.Model:  # fmt: skip
+    """Put masks beside the kernels of a model, in place; nothing is pruned yet. Return the model.
+
+    The classes of its layers become their masked subclasses, so the masks hold wherever the layers
+    are used: in models without `call`, and in other models that share them. Weights, names and
+    outputs stay. What masks mean for layers, and how they are chosen, is as in `masked`.
+
+    A model whose class Keras cannot rebuild is masked too. Its `save_weights` and `load_weights`
+    keep the masks; a `.keras` file of it is refused when it is saved.
+
+    Args:
+        model: a Keras 3 model or layer whose layers are built.
+        include: the layers to mask, frozen ones too. Default: all that are not frozen.
+        exclude: layers to leave dense; it wins over `include`.
+
+    Raises:
+        InputError: no layer is built, or there is nothing to prune; a name or class means no
+            layer, or a layer to exclude has masks already.
+    """
+    if not isinstance(model, keras.Layer):
+        raise InputError(f"mask: expected a Keras 3 model or layer. Received: {model!r:.80}")
+    layers = keras_private.flatten_layers(model)
+    if not_built := [one.name for one in layers if type(one) in MASKED and not one.built]:
+        raise InputError(
+            f"mask: {model.name} has layers without weights yet: {', '.join(not_built)}. Call the "
+            "model, or the part of it that holds them, on a batch first."
+        )
+    left, frozen = _left_out(model, include, exclude, of="mask")
+    _put_masks(model, left)
+    keras_private.forget_functions(layers)  # they were compiled without masks
+    _warn(model, frozen, chosen=include is not None)
+    return model
 
 
 def masked(model: keras.Model, *, include: Choice | None = None,
            exclude: Choice | None = None) -> keras.Model:  # fmt: skip
-    """A copy of a model with masked layers, its weights kept, and nothing pruned yet.
+    """Return a copy of a model with masked layers, its weights kept, and nothing pruned yet.
 
     Dense, EinsumDense, Conv, their transposes, DepthwiseConv, SeparableConv, Embedding and
     recurrent layers become masked, also in nested models, wrappers, attention, and layers of the
@@ -25,8 +68,12 @@ def masked(model: keras.Model, *, include: Choice | None = None,
     kernel, as "encoder/*" or "*/recurrent_kernel"), by class, by a function `layer -> bool`, or by
     a list of these. What is not chosen stays a plain Keras layer.
 
+    The copy is compared with the model on a random input, at inference and in training. `mask`
+    masks the model itself, for models that cannot be copied.
+
     Args:
-        model: a built functional or sequential Keras 3 model.
+        model: a built Keras 3 model that Keras can rebuild: functional, sequential, or of a class
+            with get_config.
         include: the layers to mask, frozen ones too. Default: all that are not frozen.
         exclude: layers to leave dense; it wins over `include`.
 
@@ -38,15 +85,50 @@ def masked(model: keras.Model, *, include: Choice | None = None,
         raise InputError(
             f"masked: expected a built Keras model, with a keras.Input first. Received: {model!r}"
         )
-    left, frozen = _left_out(model, include, exclude)
+    left, frozen = _left_out(model, include, exclude, of="masked")
     copy = copying.copy(model, model.get_weights())
-    mask_inside(copy, left)
-    network.variables(copy)  # nothing to prune, or two variables of one path, are errors
-    comparing.check_same(model, copy)
-    _check_saving(copy)
+    _put_masks(copy, left)
+    comparing.check_same(model, copy, "masked")
     _compile(model, copy)
     _warn(copy, frozen, chosen=include is not None)
     return copy
+
+
+def _put_masks(model, left):
+    mask_inside(model, left)
+    network.variables(model)  # nothing to prune, or two variables of one path, are errors
+    _note_saving(model)
+
+
+def _note_saving(model):
+    """Let the layers that would lose their masks in a `.keras` file refuse to be saved in one."""
+    own = [
+        layer
+        for layer in keras_private.flatten_layers(model)
+        if isinstance(layer, MaskedInside) or (isinstance(layer, Composite) and layer.left_dense)
+    ]
+    if not own:
+        return  # Keras's layers and ours are known to keep them
+    expected = [kernel.variable.shape for kernel in network.kernels(model).values()]
+    try:
+        with warnings.catch_warnings(), keras_generators.seeded(0):
+            warnings.simplefilter("ignore")  # loading tells them again
+            loaded = network.kernels(keras_private.as_loaded(model))
+        found: Any = [kernel.variable.shape for kernel in loaded.values()]
+    except Exception as error:  # whatever Keras and the user's classes raise
+        if is_ours(error):
+            raise
+        found = keras_private.cause(error)
+    if found != expected:
+        names = ", ".join(sorted({layer.plain.__name__ for layer in own}))
+        for layer in own:
+            layer.saving_problem = (
+                f"{model.name} cannot be saved as a whole: loading would not give it its masks, "
+                f"which lie inside {names}: expected {len(expected)} masks. Received: "
+                f"{found if isinstance(found, str) else len(found)}. Use save_weights and "
+                "load_weights, which keep the masks. Or let from_config make cls(**config), and "
+                "build or call make the same layers each time."
+            )
 
 
 def _warn(copy, frozen, *, chosen):
@@ -63,7 +145,7 @@ def _warn(copy, frozen, *, chosen):
         warnings.warn(f"Left dense in {copy.name}: {', '.join(dense)}", stacklevel=3)
 
 
-def _left_out(model, include, exclude):
+def _left_out(model, include, exclude, *, of):
     """(places of the kernels that get no mask, paths of those among them that are frozen)."""
     every = choosing.candidates(model)
     trained = {id(variable) for variable in model.trainable_variables}
@@ -75,12 +157,12 @@ def _left_out(model, include, exclude):
     left = [one for one in every if one.key not in keys]
     if has_masks := [one.variable.path for one in left if one.has_mask]:
         raise InputError(
-            f"masked: to be left dense, but with masks already: {', '.join(has_masks)}. Begin with "
+            f"{of}: to be left dense, but with masks already: {', '.join(has_masks)}. Begin with "
             "lottery_tf.unmasked(model)."
         )
     if every and not keys:
         raise InputError(
-            f"masked: nothing to prune is left of {model.name}. Kernels that could have masks, if "
+            f"{of}: nothing to prune is left of {model.name}. Kernels that could have masks, if "
             f"include= names them and exclude= does not: {choosing.listed(every)}."
         )
     named = {one.key for one in out}
@@ -93,41 +175,27 @@ def _left_out(model, include, exclude):
     return [f"{place}/{one.name}" for one in left for place in where[id(one.layer)]], frozen
 
 
-def _check_saving(copy):
-    """InputError if a copy would lose masks when it is saved and loaded."""
-    own = [
-        layer
-        for layer in keras_private.flatten_layers(copy)
-        if isinstance(layer, MaskedInside) or (isinstance(layer, Composite) and layer.left_dense)
-    ]
-    if not own:
-        return  # Keras's layers and ours are known to do
-    expected = [kernel.variable.shape for kernel in network.kernels(copy).values()]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # loading tells them again
-            loaded = network.kernels(keras_private.as_loaded(copy))
-        found: Any = [kernel.variable.shape for kernel in loaded.values()]
-    except Exception as error:  # whatever Keras and the user's classes raise
-        found = error
-    if found != expected:
-        names = ", ".join(sorted({layer.plain.__name__ for layer in own}))
-        raise InputError(
-            f"masked: {copy.name} could be saved, but not loaded with its masks, which lie inside "
-            f"{names}: expected {len(expected)} masks. Received: "
-            f"{found if isinstance(found, Exception) else len(found)}. Let from_config make "
-            "cls(**config), and build or call make the same layers each time."
-        )
-
-
 def _compile(model, copy):
-    """Compiles a copy as the model is, if Keras can rebuild its optimizer, losses and metrics."""
+    """Compile a copy as the model is; a warning says where Keras cannot rebuild what that needs."""
     if not model.compiled:
         return
     try:
-        copy.compile_from_config(model.get_compile_config())
-    except Exception:  # a loss, metric or schedule that is not registered
-        copy.compiled = False
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a compile() of the user's own; told below
+            copy.compile_from_config(model.get_compile_config())
+        if copy.compiled:
+            return
+        problem = "The class has a compile() of its own."
+    except Exception as error:  # of a loss, metric or schedule that is not registered
+        if is_ours(error):
+            raise
+        problem = f"{type(error).__name__}: {keras_private.cause(error)}"
+    copy.compiled = False
+    warnings.warn(
+        f"The copy of {model.name} is not compiled, as Keras cannot rebuild the model's optimizer, "
+        f"losses or metrics: call compile on the copy. {problem:.200}",
+        stacklevel=3,
+    )
 
 
 def left_dense(model: keras.Model) -> list[str]:

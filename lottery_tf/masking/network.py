@@ -1,5 +1,6 @@
 """The weights and masks of a network, a keras.Model, as {path: array}."""
 
+import contextlib
 import itertools
 from collections import Counter
 from typing import Any
@@ -8,7 +9,7 @@ import keras
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.masks import Kernel, Masked, check_masked, zero_pruned
+from lottery_tf.masking.masks import Hold, Kernel, Masked, check_masked, zero_pruned
 from lottery_tf.method import Masks, Weights
 from lottery_tf.method.dead_units import DEPTHWISE, TRANSPOSED
 
@@ -95,6 +96,20 @@ def get_masks(network: Any) -> Masks:
     return {path: kernel.mask.numpy() for path, kernel in kernels(network).items()}
 
 
+def holding(network: Any, name: str) -> contextlib.AbstractContextManager[None]:
+    """While it is open, `set_weights` and `load_weights` of Keras leave the masks as they are.
+
+    Args:
+        network: a model with masked layers.
+        name: what is trained meanwhile, for messages.
+
+    Raises:
+        InputError: as it closes, the masks were changed in another way, or the weights are those
+            of another round.
+    """
+    return Hold(kernels(network), name).open()
+
+
 def apply_masks(network: Any) -> None:
     """Sets the pruned weights of a network to zero, in place.
 
@@ -128,7 +143,7 @@ def set_weights(network: Any, weights: Weights, masks: Masks) -> None:
     for path, variable in variables(network).items():
         variable.assign(weights[path])
     for path, kernel in kernels(network).items():
-        kernel.mask.assign(masks[path])
+        kernel.mask.decide(masks[path])
         check_masked(path, weights[path], masks[path])
     for layer in keras_private.flatten_layers(network):
         if isinstance(layer, keras.layers.Normalization):

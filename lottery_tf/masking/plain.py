@@ -1,9 +1,10 @@
-"""A plain Keras copy of a masked model: for export, quantization, other people's code."""
+"""Plain Keras models of masked ones: for export, quantization, other people's code."""
 
 import keras
 
 from lottery_tf.errors import InputError
-from lottery_tf.masking import copying, network
+from lottery_tf.masking import comparing, copying, keras_private, network
+from lottery_tf.masking.inside import unmask_inside
 
 
 def unmasked(model: keras.Model) -> keras.Model:
@@ -25,4 +26,24 @@ def unmasked(model: keras.Model) -> keras.Model:
     arrays = [array * masks[path] if path in masks else array for path, array in weights.items()]
     plain = copying.copy(model, arrays, plain=True)
     network.name_apart(plain)
+    comparing.check_same(model, plain, "unmasked")
     return plain
+
+
+def unmask(model: keras.Model) -> keras.Model:
+    """Take the masks off a model, in place: it has plain Keras layers again. Return the model.
+
+    Pruned weights are zeros, and training revives them. It undoes `mask`, for models that
+    `unmasked` cannot copy.
+
+    Args:
+        model: as `mask`, `masked` or `load` returns it.
+
+    Raises:
+        InputError: the model has no masks.
+    """
+    network.kernels(model)  # there are some
+    layers = keras_private.flatten_layers(model)
+    unmask_inside(model)
+    keras_private.forget_functions(layers)
+    return model
