@@ -28,8 +28,8 @@ def example(words):
     return found
 
 
-def test_there_are_seven_examples():
-    assert len(EXAMPLES) == 7
+def test_there_are_nine_examples():
+    assert len(EXAMPLES) == 9
 
 
 @pytest.mark.ci
@@ -72,7 +72,9 @@ def test_the_example_of_a_transformer(tmp_path):
 
 
 @pytest.mark.ci
-@pytest.mark.parametrize("words", ["check_masked_layer", "assign_sub", "snip"])
+@pytest.mark.parametrize(
+    "words", ["check_masked_layer", "assign_sub", "snip", "best_{round", "Net(32)"]
+)
 def test_the_examples_that_check_themselves(words, tmp_path):
     result = run(example(words), tmp_path)
     assert result.returncode == 0, result.stderr

@@ -275,3 +275,150 @@ def test_two_encoders_of_one_factory(tmp_path):
                 assert not momentum.numpy()[~mask].any()
                 assert momentum.numpy()[mask].any()
     assert masking.get_masks(loaded).keys() == masking.get_masks(masked).keys()
+
+
+def frozen_base(kind):
+    """A head on a base that was frozen as a whole."""
+    image = keras.Input((4,))
+    if kind == "sequential":
+        base = keras.Sequential([image, keras.layers.Dense(5), keras.layers.Dense(3)], name="base")
+    else:
+        hidden = keras.layers.Dense(5)(image)
+        base = keras.Model(image, keras.layers.Dense(3)(hidden), name="base")
+    base.trainable = False
+    return keras.Sequential([keras.Input((4,)), base, keras.layers.Dense(2, name="head")])
+
+
+@pytest.mark.parametrize("kind", ["sequential", "functional"])
+@pytest.mark.parametrize("way", ["masked", "unmasked"])
+def test_a_base_that_was_frozen_as_a_whole_can_be_trained_later(kind, way):
+    copy = lottery_tf.masked(frozen_base(kind), include="*")
+    if way == "unmasked":
+        copy = lottery_tf.unmasked(copy)
+    flags = [
+        [layer.trainable for layer in keras_private.flatten_layers(model) if layer.weights]
+        for model in (copy, frozen_base(kind))
+    ]
+    assert flags[0] == flags[1]
+    assert len(copy.trainable_variables) == 2
+    copy.get_layer("base").trainable = True
+    assert len(copy.trainable_variables) == 6
+    copy.compile("sgd", "mean_squared_error", run_eagerly=True)
+    before = copy.get_layer("base").get_weights()[0]
+    copy.fit(features(6, 4), np.ones((6, 2)), verbose=0)
+    assert not np.array_equal(copy.get_layer("base").get_weights()[0], before)
+
+
+def test_what_acts_only_in_training_is_copied():
+    dropout = keras.layers.Dropout(0.5, seed=3)
+    layers = [keras.Input((4,)), keras.layers.Dense(8, name="a"), dropout, keras.layers.Dense(2)]
+    model = keras.Sequential(layers)
+    kernel, bias = model.get_layer("a").kernel, model.get_layer("a").bias
+    kernel.regularizer, bias.constraint = keras.regularizers.L2(0.1), keras.constraints.NonNeg()
+    kernel.constraint, bias.trainable = keras.constraints.MaxNorm(1.0), False
+    model(features(6, 4), training=True)  # the state of the seed moves on
+    copy = lottery_tf.masked(model)
+    plain = lottery_tf.unmasked(copy)
+    for other in (copy, plain):
+        layer = other.get_layer("a")
+        of_kernel = keras_private.stored_variable(layer, "kernel")
+        assert of_kernel.regularizer is kernel.regularizer
+        assert layer.bias.constraint is bias.constraint
+        assert not layer.bias.trainable
+        assert float(sum(other.losses)) == pytest.approx(float(sum(model.losses)))
+    masked_kernel = copy.get_layer("a").kernels[0].variable
+    assert masked_kernel.constraint.user_constraint is kernel.constraint
+    assert plain.get_layer("a").kernel.constraint is kernel.constraint
+    states = [keras_private.seed_generators(one.layers[1])[0].state for one in (model, copy, plain)]
+    assert all(np.array_equal(states[0], state) for state in states)
+    trained = [np.asarray(one(features(6, 4), training=True)) for one in (model, copy, plain)]
+    assert np.array_equal(trained[0], trained[1])
+    assert np.array_equal(trained[0], trained[2])
+
+
+@keras.saving.register_keras_serializable("tests")
+class InTraining(keras.layers.Layer):
+    """Computes in training, or adds a loss, by what its configuration does not hold."""
+
+    factor = loss = 1.0
+
+    def call(self, inputs, training=False):
+        self.add_loss(self.loss * keras.ops.mean(inputs**2))
+        return inputs * self.factor if training else inputs
+
+
+@pytest.mark.parametrize("name", ["factor", "loss"])
+def test_a_copy_that_trains_otherwise_is_refused(name):
+    layer = InTraining()
+    model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(2)])
+    lottery_tf.masked(model)
+    setattr(layer, name, 2.0)
+    with pytest.raises(InputError, match=r"in training.*lottery_tf\.mask\(model\)"):
+        lottery_tf.masked(model)
+
+
+@keras.saving.register_keras_serializable("tests")
+class WithoutDtype(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs
+
+    def get_config(self):
+        return {}
+
+
+def test_a_copy_of_another_dtype_is_refused():
+    layers = [keras.Input((4,)), WithoutDtype(dtype="mixed_float16"), keras.layers.Dense(2)]
+    with pytest.raises(InputError, match=r"mixed_float16.*get_config"):
+        lottery_tf.masked(keras.Sequential(layers))
+
+
+@keras.saving.register_keras_serializable("tests")
+class FourAtOnce(keras.layers.Layer):
+    """Takes only batches of four, which no random input has."""
+
+    def call(self, inputs):
+        return keras.ops.reshape(inputs, (4, 4))
+
+
+def test_a_copy_that_was_not_compared_is_told():
+    model = keras.Sequential([keras.Input((4,)), FourAtOnce(), keras.layers.Dense(2)])
+    with pytest.warns(UserWarning, match=r"masked: the copy of sequential"):
+        copy = lottery_tf.masked(model)
+    assert masking.kernels(copy)
+    with pytest.warns(UserWarning, match=r"unmasked: the copy of sequential"):
+        lottery_tf.unmasked(copy)
+
+
+def test_a_copy_that_is_not_compiled_is_told():
+    def own_loss(labels, outputs):
+        return keras.ops.mean((labels - outputs) ** 2)
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    model.compile("adam", own_loss)
+    with pytest.warns(UserWarning, match=r"not compiled.*own_loss"):
+        copy = lottery_tf.masked(model)
+    assert not copy.compiled
+
+
+class OwnCompile(keras.Sequential):
+    def compile(self, optimizer):
+        super().compile(optimizer, "mean_squared_error")
+
+
+def test_a_copy_whose_class_compiles_in_its_own_way_is_told():
+    model = OwnCompile([keras.Input((4,)), keras.layers.Dense(2)])
+    model.compile("sgd")
+    with pytest.warns(UserWarning, match=r"not compiled.*compile\(\)"):
+        lottery_tf.masked(model)
+
+
+def test_an_error_of_our_own_is_not_the_users_model(monkeypatch):
+    from lottery_tf.masking import copying
+
+    def wrong(model, new):
+        raise TypeError("a fault of this package")
+
+    wrong = type(wrong)(wrong.__code__, vars(copying))  # as if it stood there
+    monkeypatch.setattr(copying, "copy_state", wrong)
+    with pytest.raises(TypeError, match="a fault of this package"):
+        lottery_tf.masked(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
