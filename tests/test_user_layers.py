@@ -263,6 +263,12 @@ class Hard(keras.layers.Layer):
         return Hard(**config)
 
 
-def test_what_would_load_without_masks_is_refused_before_training():
-    with pytest.raises(InputError, match=r"saved.*Hard.*from_config"):
-        lottery_tf.masked(with_head(Hard()))
+def test_what_would_load_without_masks_is_refused_when_it_is_saved(tmp_path):
+    masked = lottery_tf.masked(with_head(Hard()))
+    lottery_tf.prune(masked, 0.5)
+    with pytest.raises(InputError, match=r"Hard.*save_weights.*from_config"):
+        masked.save(tmp_path / "model.keras")
+    masked.save_weights(tmp_path / "model.weights.h5")
+    other = lottery_tf.masked(with_head(Hard()))
+    other.load_weights(tmp_path / "model.weights.h5")
+    assert same_masks(masked, other)

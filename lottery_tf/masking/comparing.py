@@ -95,12 +95,13 @@ def _outputs(model, seeded, inputs, *, training, losses=False):
     Random numbers are drawn as another model of the same layers, `seeded`, would draw them.
     """
     seeds = dict(zip(map(id, _seeds(model)), _seeds(seeded), strict=False))
+    mode = {"training": training} if keras_private.takes_training(model) else {}
     outputs, _, *added = model.stateless_call(
         [variable.value for variable in model.trainable_variables],
         [seeds.get(id(variable), variable).value for variable in model.non_trainable_variables],
         inputs,
-        training=training,
         return_losses=losses,
+        **mode,
     )
     total = [sum(map(keras.ops.sum, added[0]))] if losses and added[0] else []
     return keras.tree.flatten(outputs) + total

@@ -35,6 +35,7 @@ def copy(model: Any, weights: list[Array], *, plain: bool = False) -> Any:
             new = _structure(model, plain)
         copy_state(model, new)
         new.set_weights(weights)
+        new.built = True  # Keras builds a subclassed model by a call alone; its layers are built
     except Exception as error:  # whatever Keras and the user's classes raise
         if is_ours(error):
             raise

@@ -119,6 +119,11 @@ def seed_generators(layer: keras.Layer) -> list[keras.random.SeedGenerator]:
     return list(layer._seed_generators)
 
 
+def takes_training(layer: keras.Layer) -> bool:
+    """Whether the `call` of a layer or model has a `training` argument."""
+    return layer._call_has_training_arg
+
+
 def signature(model: keras.Model) -> Any:
     """The structure of KerasTensors that a model takes, or None if that is not known."""
     functional = getattr(model, "_functional", model)  # a sequential model holds a functional one
