@@ -3,6 +3,9 @@
 For any Keras model: masked(model) or mask(model), prune(model, fraction), rounds(model, rounds,
 fraction), unmasked(model) or unmask(model), apply_masks(model), summary(model). Of a finished run:
 load(run_dir, round).
+
+Modules: lottery_tf.masking, masks and masked layers; lottery_tf.rundir, the reader of a run
+directory; lottery_tf.testing, a test of a masked layer of your own; lottery_tf.errors.
 """
 
 import importlib
@@ -11,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lottery_tf import keras_hook
 
 if TYPE_CHECKING:
+    from lottery_tf.analysis.loading import load
     from lottery_tf.fit import prune, rounds, summary
     from lottery_tf.masking import apply_masks, mask, masked, unmask, unmasked
 
@@ -38,13 +42,20 @@ _ROOMS = {
     "unmask": "masking",
     "unmasked": "masking",
 }
+_MODULES = ("errors", "masking", "rundir", "testing")
 
 
 def __getattr__(name: str) -> Any:
     # Only who asks for these needs Keras: method, rundir and the tools on files do without.
     if name in _ROOMS:
         return getattr(importlib.import_module(f"lottery_tf.{_ROOMS[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"lottery_tf.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})
 
 
 keras_hook.install()

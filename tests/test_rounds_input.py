@@ -32,14 +32,15 @@ def model():
 
 
 class Unbuildable(keras.Model):
-    """As people write them: no get_config that knows its argument."""
+    """No get_config that knows its argument, and a weight that is in no layer."""
 
     def __init__(self, size):
         super().__init__()
         self.dense = masking.MaskedDense(size)
+        self.scale = self.add_weight(shape=(), initializer="ones")
 
     def call(self, images):
-        return self.dense(images)
+        return self.scale * self.dense(images)
 
 
 IMAGES, LABELS = np.ones((5, 4), np.float32), np.zeros(5, int)
@@ -79,7 +80,6 @@ REFUSED = {
     "iterations": ((3, 0.2), {"iterations": 0}, "iterations: expected a whole number"),
     "unknown layer": ((3, 0.2), {"keep_dense": ("conv",)}, "There is no layer conv"),
     "one name as text": ((3, 0.2), {"keep_dense": "dense8"}, "names in a tuple"),
-    "unknown argument": ((3, 0.2), {"layer_fraction": {}}, "Received: layer_fraction"),
     "layer fractions": ((3, 0.2), {"scope": "layer", "layer_fractions": ["a:1"]}, "as {'logits'"),
     "layer fractions of 1": (
         (3, 0.2), {"scope": "layer", "layer_fractions": {"dense8": 1}}, r"dense8: expected a number"

@@ -19,7 +19,8 @@ from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import quiet
 
 
-def load(run_dir: str | os.PathLike, round: int, *, data_dir: str | None = None) -> Any:
+def load(run_dir: str | os.PathLike, round: int, *, data_dir: str | None = None,
+         model: Any = None) -> Any:  # fmt: skip
     """The masked Keras model of a finished round, its trained weights and its masks in place.
 
     It takes images as the run's network does, (pixel / 255 - mean) / std, and gives logits.
@@ -29,14 +30,23 @@ def load(run_dir: str | os.PathLike, round: int, *, data_dir: str | None = None)
         round: number of the round.
         data_dir: directory that holds the prepared datasets, whose images' shape and classes are
             read; by default that of the run.
+        model: for a directory that `lottery_tf.rounds` made: your own masked model, built as the
+            one that was trained. It is set to the round in place, and returned.
 
     Raises:
-        InputError: there is no such run, round, model or dataset, or a file is damaged.
+        InputError: there is no such run, round, model or dataset, or a file is damaged; the model
+            is another one.
     """
     from lottery_tf import masking
 
     (run,) = open_runs([run_dir])
     (round,) = select_rounds(run, [round])
+    if model is not None:
+        from lottery_tf.fitting import checks, keeping
+
+        checks.check_built(model, "load")
+        keeping.place(run, round, model, keeping.names_in(run, model))
+        return model
     network, finished_round = network_of(run, data_dir=data_dir), FinishedRound(run.path, round)
     masking.set_weights(network, finished_round.final(), finished_round.masks())
     return network
@@ -62,7 +72,8 @@ def config_of(run: RunDir, *, data_dir: str | None = None, strategy: str = "auto
         raise InputError(
             f"{run.path} was made by {MADE_BY_ROUNDS} around a fit of your own, so its network and "
             "its data are not known here. Tools on weights alone read it: distances, histograms, "
-            "masks, successive, thresholds."
+            "masks, successive, thresholds. In Python, lottery_tf.load(run_dir, round, "
+            "model=model) sets your own masked model to a round."
         )
     known = {field.name for field in dataclasses.fields(Config)}
     if unknown := recorded.keys() - known:

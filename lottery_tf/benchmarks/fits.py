@@ -1,4 +1,4 @@
-"""What masks cost in Keras's own `fit`, and what `rounds` adds to a turn."""
+"""What masks cost in Keras's own `fit`, and what `rounds` adds to a round."""
 
 import time
 import warnings
@@ -21,7 +21,7 @@ def fit_times(*, repeats, steps=None):
 
     Returns:
         ({"mlp": {"plain": [seconds of each repeat], "masked": […]}, …}, {"mlp": seconds that
-        `rounds` adds to a turn}).
+        `rounds` adds to a round}).
     """
     times, added = {}, {}
     for name, make in NETWORKS.items():
@@ -43,7 +43,7 @@ def _added(model, turns=4):
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for _ in lottery_tf.rounds(model, turns, 0.2):
+        for _ in lottery_tf.rounds(model, turns, 0.2, verbose=0):
             pass
     return (time.perf_counter() - began) / turns
 

@@ -1,14 +1,18 @@
 """The state of a fit at the end of its last epoch: whole, or that of the epoch before."""
 
+import contextlib
+import json
 import pathlib
 import shutil
 
 import keras
 
+from lottery_tf.masking import keras_private, optimizer_state
 from lottery_tf.output import Row
 from lottery_tf.store import files
 
 HISTORY = "history.csv"
+OPTIMIZERS = "optimizers.json"
 EPOCH = "epoch_{:06d}"
 
 
@@ -31,7 +35,10 @@ class Backup:
         epochs = self._epochs()
         if not epochs:
             return []
-        self._of_keras(epochs[-1]).on_train_begin()
+        if (epochs[-1] / OPTIMIZERS).exists():  # earlier versions wrote none
+            self._build_optimizers(json.loads((epochs[-1] / OPTIMIZERS).read_text()))
+        with self._as_built():
+            self._of_keras(epochs[-1]).on_train_begin()
         return files.parse_csv((epochs[-1] / HISTORY).read_bytes())
 
     def keep(self, epoch: int, rows: list[Row]) -> None:
@@ -40,7 +47,9 @@ class Backup:
         aside = self.directory / "unfinished"
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
-        self._of_keras(aside).on_epoch_end(epoch)
+        with self._as_built():
+            self._of_keras(aside).on_epoch_end(epoch)
+        files.write_text(aside / OPTIMIZERS, json.dumps(self._built_optimizers()))
         files.write_text(aside / HISTORY, files.format_csv(rows).decode())
         for path in (*aside.iterdir(), aside):
             files.sync(path)
@@ -56,6 +65,32 @@ class Backup:
 
     def _epochs(self):
         return epochs_in(self.directory)
+
+    def _built_optimizers(self):
+        """{name: the places of its variables among the model's}, as a GAN has two of its own."""
+        places = {id(weight): place for place, weight in enumerate(self.model.weights)}
+        built = {n: one for n, one in optimizer_state.find(self.model).items() if one.built}
+        found = {
+            name: [places.get(id(variable)) for variable in keras_private.built_with(one)]
+            for name, one in built.items()
+        }
+        return {name: at for name, at in found.items() if None not in at}
+
+    def _build_optimizers(self, built):
+        """Keras loads the state of an optimizer only if it is built."""
+        weights, held = self.model.weights, optimizer_state.find(self.model)
+        for name, places in built.items():
+            if name in held and not held[name].built:
+                held[name].build([weights[place] for place in places])
+
+    @contextlib.contextmanager
+    def _as_built(self):
+        """Keras saves no model that is not built, as one without call() never is."""
+        built, self.model.built = self.model.built, True
+        try:
+            yield
+        finally:
+            self.model.built = built
 
     def _of_keras(self, directory):
         callback = keras.callbacks.BackupAndRestore(str(directory))

@@ -4,39 +4,64 @@ import dataclasses
 import math
 import numbers
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking import choosing
-from lottery_tf.method import Masks, criteria
+from lottery_tf.masking import choosing, keras_private
+from lottery_tf.method import Masks, Weights, criteria
 from lottery_tf.method.allocation import Amount
 from lottery_tf.method.dead_units import died, dying
 
 GRADIENTS = {"trained_gradient", "initial_gradient", "initial_hessian_gradient"}
-WHERE = ("scope", "layer_fractions", "keep_dense", "min_layer_weights")  # of an Amount
 
 
 def check_built(model: Any, of: str) -> None:
-    """Raises InputError if a model is none, or is not built."""
+    """Raises InputError if a model is none, or the masked layers in it are not built."""
     if not isinstance(model, keras.Model):
         raise InputError(
             f"{of}: expected a Keras model, as lottery_tf.masked gives it. Received: {model!r:.80}"
         )
-    if not model.built:
+    # Only what is masked needs its weights: a VAE or a GAN may have no call() that would build it.
+    layers = [one for one in keras_private.flatten_layers(model) if isinstance(one, masking.Masked)]
+    not_built = [layer.name for layer in layers if not layer.built]
+    if not_built or (not layers and not model.built):
         raise InputError(
-            f"{of}: {model.name} has no weights yet. Call it on a batch first, or begin it with a "
-            "keras.Input."
+            f"{of}: {', '.join(not_built) or model.name} has no weights yet. Call the model, or "
+            "the part of it that is masked, on a batch first, or begin it with a keras.Input."
         )
 
 
 def check_model(model: Any, of: str) -> None:
-    """Raises InputError if a model is none, is not built, or has nothing to prune."""
+    """Raises InputError if a model is none, has nothing to prune, or is not built there."""
     check_built(model, of)
     prunable(model)
+
+
+def check_all_built(model: keras.Model) -> None:
+    """Raise InputError if a layer of a model will get weights only when it is called.
+
+    The rounds could not begin again from the first values of those.
+    """
+    kinds = (*masking.MASKED, keras.layers.BatchNormalization, keras.layers.LayerNormalization)
+    layers = keras_private.flatten_layers(model)
+    if names := [one.name for one in layers if isinstance(one, kinds) and not one.built]:
+        raise InputError(f"rounds: {', '.join(names)} has no weights yet. {_TO_BUILD}")
+
+
+def check_same_variables(model: keras.Model, start: Weights, round: int) -> None:
+    """Raise InputError if a model has got further variables since round 0 began."""
+    if names := sorted(masking.variables(model).keys() - start.keys()):
+        raise InputError(
+            f"rounds: {model.name} had no {', '.join(names)} when round 0 began, so round {round} "
+            f"cannot begin from its first values. {_TO_BUILD}"
+        )
+
+
+_TO_BUILD = "Call the model, or the parts of it that have a call(), on a batch before the rounds."
 
 
 def prunable(model: keras.Model) -> Masks:
@@ -64,17 +89,27 @@ def whole_number(least: int, **values: Any) -> None:
                              f"Received: {value!r}")  # fmt: skip
 
 
+def where(scope: str, layer_fractions: Mapping[str, float] | None, keep_dense: Sequence[str],
+          min_layer_weights: int) -> dict[str, Any]:  # fmt: skip
+    """The arguments of `prune` and `rounds` that say where, as an Amount takes them."""
+    return {
+        "scope": scope,
+        "layer_fractions": {} if layer_fractions is None else layer_fractions,
+        "keep_dense": keep_dense,
+        "min_layer_weights": min_layer_weights,
+    }
+
+
 def make_amount(model: keras.Model, fraction: float | None, density: float | None,
                 where: Mapping[str, Any]) -> Amount:  # fmt: skip
-    """The Amount of a pruning; InputError if a value, or the name of one, is wrong.
+    """The Amount of a pruning; InputError if a value is wrong.
 
     Names may be those of nested models too, which Keras leaves out of the paths of their kernels.
+
+    Args:
+        model, fraction, density: as in `prune`.
+        where: what else an Amount takes.
     """
-    if unknown := where.keys() - set(WHERE):
-        raise InputError(
-            f"Expected as further arguments {', '.join(WHERE)}. Received: "
-            f"{', '.join(sorted(unknown))}"
-        )
     amount = Amount(fraction, density, **where)
     fractions = {
         path: part

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import keras
 import numpy as np
 
 from lottery_tf import masking
@@ -104,7 +105,7 @@ class Keeper:
         self.run = RunDir(os.path.expanduser(directory))
         self._check()
         # {path in the model: path in the files}
-        self._names: dict[str, str] = self._match() if self._finished() else {}
+        self._names: dict[str, str] = names_in(self.run, plan.model) if self._finished() else {}
 
     def _finished(self):
         return self.run.finished_rounds() if self.run.path.is_dir() else 0
@@ -124,20 +125,9 @@ class Keeper:
                 "or ask for the same."
             )
 
-    def _match(self):
-        """The names in the files; Keras may number layers otherwise each time."""
-        held, kernels = self.run.initial(0), self.run.masks(0)
-        own = {p: v for p, v in masking.variables(self.plan.model).items() if _is_kept(v)}
-        names = dict(zip(own, own if set(own) == set(held) else held, strict=False))
-        same = len(own) == len(held) and set(kernels) == {
-            names[path] for path in masking.kernels(self.plan.model)
-        }
-        if same and all(tuple(v.shape) == held[names[path]].shape for path, v in own.items()):
-            return names
-        raise InputError(
-            f"directory: {self.run.path} holds rounds of another model than "
-            f"{self.plan.model.name}. Use another directory, or the same model."
-        )
+    def continues(self) -> bool:
+        """Whether the first weights are those of the directory, not those of the model."""
+        return bool(self._finished()) or self.has_backup(0)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[int]:
@@ -161,9 +151,8 @@ class Keeper:
 
     def resume(self, turn: int) -> tuple[Weights, Masks]:
         """Sets the model to the end of a finished turn; (the weights it started from, masks)."""
-        model, masks = self.plan.model, self._own(self.run.masks(turn))
-        own = masking.get_weights(model)
-        masking.set_weights(model, own | self._own(self.run.final(turn)), masks)
+        own = masking.get_weights(self.plan.model)
+        masks = place(self.run, turn, self.plan.model, self._names)
         return own | self._own(self.run.initial(turn)), masks
 
     def stored_step(self, step: int) -> Weights | None:
@@ -177,8 +166,7 @@ class Keeper:
         return own | dict(zip((p for p in own if _is_kept(held[p])), found.values(), strict=True))
 
     def _own(self, arrays: dict[str, Array]) -> dict[str, Array]:
-        old = {stored: path for path, stored in self._names.items()}
-        return {old[path]: array for path, array in arrays.items()}
+        return _renamed(arrays, self._names)
 
     # Writing -------------------------------------------------------------------------------
 
@@ -227,6 +215,60 @@ class Keeper:
             for path, array in weights.items()
             if _is_kept(held[path])
         }
+
+
+def names_in(run: RunDir, model: keras.Model) -> dict[str, str]:
+    """Return {path in a model: path in the files}; Keras may number layers otherwise each time.
+
+    Raises:
+        InputError: the rounds are those of another model.
+    """
+    held, kernels = run.initial(0), run.masks(0)
+    own = {p: v for p, v in masking.variables(model).items() if _is_kept(v)}
+    names = dict(zip(own, own if set(own) == set(held) else held, strict=False))
+    same = len(own) == len(held) and set(kernels) == {
+        names[path] for path in masking.kernels(model)
+    }
+    if same and all(tuple(v.shape) == held[names[path]].shape for path, v in own.items()):
+        return names
+    raise InputError(
+        f"directory: {run.path} holds rounds of another model than {model.name}. Use another "
+        "directory, or the same model."
+    )
+
+
+def place(run: RunDir, round: int, model: keras.Model, names: dict[str, str]) -> Masks:
+    """Set a model to the end of a finished round; return the round's masks.
+
+    Args:
+        run: the run directory.
+        round: number of the round.
+        model: a masked model like the one that was trained.
+        names: as `names_in` gives them.
+    """
+    masks = _renamed(run.masks(round), names)
+    trained = _renamed(run.final(round), names)
+    masking.set_weights(model, masking.get_weights(model) | trained, masks)
+    return masks
+
+
+def _renamed(arrays, names):
+    """Arrays of a file under the names that the model has for them."""
+    own = {stored: path for path, stored in names.items()}
+    return {own[path]: array for path, array in arrays.items()}
+
+
+def first_density_in(directory: Any) -> float | None:
+    """Return the density of round 0 in a run directory, or None if that has not finished.
+
+    A model that went through these rounds already has the masks of a later one.
+    """
+    if not isinstance(directory, str | os.PathLike):
+        return None  # said when the rest of it is checked
+    run = RunDir(os.path.expanduser(directory))
+    if not (run.path / "config.json").exists() or not run.finished_rounds():
+        return None
+    return run.metrics_of(0)["density"]
 
 
 def _is_kept(variable):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
@@ -34,6 +35,7 @@ class Plan:
     data: Data
     iterations: int | None
     where: Mapping[str, Any]
+    first_density: float | None = None  # of round 0, where a directory has it
 
     def check(self) -> list[Amount]:
         """The Amount of the pruning after each turn.
@@ -45,11 +47,14 @@ class Plan:
                 something that a later turn needs cannot be had.
         """
         checks.check_model(self.model, "rounds")
+        checks.check_all_built(self.model)
         checks.whole_number(1, rounds=self.rounds)
         checks.whole_number(0, seed=self.seed, rewind_to=self.rewind_to)
         self._check_reset()
         checks.check_evidence(self.model, self.criterion, self.data, self.iterations)
         amounts, masks = self._amounts(), checks.prunable(self.model)
+        if self.first_density is not None:  # the masks of the model may be those of a later round
+            masks = {path: np.ones_like(mask) for path, mask in masks.items()}
         for amount in amounts:
             allocate(amount, masks)  # knows the names of layers
         if self.reset in starting.FRESH:
@@ -98,7 +103,9 @@ class Plan:
 
     def _geometric(self):
         """Densities that fall by the same part in each turn, to `target_density` in the last."""
-        target, first = self.target_density, pruning.density(checks.prunable(self.model))
+        target, first = self.target_density, self.first_density
+        if first is None:
+            first = pruning.density(checks.prunable(self.model))
         checks.make_amount(self.model, None, target, self.where)  # of the right kind
         if self.fraction is not None or len(self.densities) or self.rounds < 2:
             raise InputError(

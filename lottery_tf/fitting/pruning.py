@@ -1,7 +1,7 @@
 """`prune`: one pruning of a model in place."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,7 +18,9 @@ Data = tuple[Any, Any] | None  # (inputs, labels)
 
 def prune(model: keras.Model, fraction: float | None = None, *, density: float | None = None,
           criterion: Criterion = "magnitude", data: Data = None, iterations: int | None = None,
-          initial: Weights | None = None, seed: int = 0, **where: Any) -> float:  # fmt: skip
+          initial: Weights | None = None, seed: int = 0, scope: str = "global",
+          layer_fractions: Mapping[str, float] | None = None, keep_dense: Sequence[str] = (),
+          min_layer_weights: int = 0) -> float:  # fmt: skip
     """Prunes a masked model in place, on top of what is pruned already; gives the density left.
 
     Frozen layers stay. A warning names a layer that has lost its last weights, and tells what part
@@ -34,13 +36,21 @@ def prune(model: keras.Model, fraction: float | None = None, *, density: float |
         iterations: prunings by which it is reached. Default: 100 for synflow, else 1.
         initial: {variable path: array} before training. Default: the weights as they are.
         seed: of the criterion "random".
-        where: as of lottery_tf.method.allocation.Amount.
+        scope: "global", scores compete over all layers; "layer", in each layer; "erk", in each, to
+            a density in proportion to (sum of its dimensions) / (product of them), at most 1.
+        layer_fractions: {layer: fraction} of layers with one of their own, under scope="layer".
+        keep_dense: names of layers that are not pruned.
+        min_layer_weights: weights that each layer keeps at least: those with its highest scores.
+
+    A layer is named by its name, that of a nested model, the path of its kernel, or a pattern of
+    such a path ("block_1*").
 
     Raises:
         InputError: a value out of bounds, or a criterion that needs data without data.
     """
     checks.check_model(model, "prune")
     checks.whole_number(0, seed=seed)
+    where = checks.where(scope, layer_fractions, keep_dense, min_layer_weights)
     amount = checks.make_amount(model, fraction, density, where)
     checks.check_evidence(model, criterion, data, iterations)
     checks.Coverage.of(model).warn_if_small(stacklevel=2)

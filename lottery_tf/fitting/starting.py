@@ -1,8 +1,11 @@
-"""What a turn of `rounds` starts from: weights, fresh ones among them, and a fresh optimizer."""
+"""What a round of `rounds` starts from: weights, fresh ones among them, and fresh optimizers."""
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+import hashlib
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -11,8 +14,12 @@ import numpy as np
 from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_generators, keras_private, optimizer_state
-from lottery_tf.method import Weights, streams
+from lottery_tf.masking.optimizer_state import Optimizer
+from lottery_tf.method import Weights, pruning, streams
 from lottery_tf.method.resets import Sources
+
+# {model: what `_fingerprint` gave of the first weights of the last `rounds` that it was given}
+_FIRST: weakref.WeakKeyDictionary[keras.Model, str] = weakref.WeakKeyDictionary()
 
 # Resets that draw fresh weights.
 FRESH = ("reinit", "signs", "trained_signs")
@@ -47,14 +54,36 @@ def initialization(model: keras.Model, start: Weights, seed: int, turn: int) -> 
         InputError: the model cannot be rebuilt.
     """
     with keras_generators.seeded(streams.initialization_seed(seed, turn)):
-        copy = _rebuilt(model)
-    anew, held = _begins_anew(model), masking.variables(model)
-    # A copy may name its nested variables otherwise; their order is the model's.
-    pairs = zip(held.items(), masking.variables(copy).values(), strict=True)
+        drawn = _drawn(model)
+    anew = _begins_anew(model)
     return {
-        path: drawn.numpy() if id(variable) in anew else start[path]
-        for (path, variable), drawn in pairs
+        path: drawn[id(variable)].numpy() if id(variable) in anew else start[path]
+        for path, variable in masking.variables(model).items()
     }
+
+
+def _drawn(layer):
+    """{id(variable): the one like it, drawn anew}, by a copy of a layer or of the parts of it."""
+    try:
+        copy = _rebuilt(layer)
+    except InputError:
+        parts = keras_private.inner_layers(layer)
+        of_parts = {id(weight) for part in parts for weight in part.weights}
+        if any(id(weight) not in of_parts for weight in layer.trainable_weights):
+            raise
+        # As a VAE or a GAN is written: what has weights are layers that can be copied.
+        return {key: new for part in parts if part.weights for key, new in _drawn(part).items()}
+    # A copy may name its nested variables otherwise; their order is the layer's.
+    pairs = zip(_without_masks(layer), _without_masks(copy), strict=True)
+    return {id(old): new for old, new in pairs}
+
+
+def _without_masks(layer):
+    """The weights of a layer or model, without its masks."""
+    layers = keras_private.flatten_layers(layer)
+    kernels = [k for one in layers if isinstance(one, masking.Masked) for k in one.kernels]
+    masks = {id(kernel.mask) for kernel in kernels}
+    return [weight for weight in layer.weights if id(weight) not in masks]
 
 
 def _begins_anew(model):
@@ -79,9 +108,9 @@ def _rebuilt(model):
                     model, clone_function=rebuild, recursive=keras_private.shares_layers(model)
                 )
         copy = type(model).from_config(_without_seeds(model.get_config()))
-        if not copy.built:
-            copy.build_from_config(model.get_build_config())
-        if len(masking.variables(copy)) != len(masking.variables(model)):
+        if not copy.built and (config := model.get_build_config()):
+            copy.build_from_config(config)
+        if len(_without_masks(copy)) != len(_without_masks(model)):
             raise ValueError("the copy has other variables.")
     except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError) as error:
         raise InputError(
@@ -105,19 +134,53 @@ def _without_seeds(config: Any, name: str = "") -> Any:
     return config
 
 
-class FreshOptimizer:
-    """Sets the optimizer of a model back to how it was when it was compiled, or `rounds` began.
+def note(model: keras.Model, start: Weights) -> None:
+    """Notes the first weights of rounds that begin, under the masks that the model has."""
+    _FIRST[model] = _fingerprint(start, masking.get_masks(model))
 
-    Its first values are kept, so it need not be serialized.
+
+def warn_if_trained(model: keras.Model, stacklevel: int) -> None:
+    """Warns where earlier rounds have trained a model: the next ones start from what they left."""
+    masks = masking.get_masks(model)
+    now = _fingerprint(masking.get_weights(model), masks)
+    if _FIRST.get(model, now) != now:
+        warnings.warn(
+            f"rounds: {model.name} has been through rounds before. Round 0 starts from the weights "
+            f"and masks that it has now, at density {pruning.density(masks):.2%}, and not from its "
+            "first weights. To begin with those again, make the model anew, or keep them in "
+            "first = masking.get_weights(model), masking.get_masks(model) (of lottery_tf.masking) "
+            "and set them by masking.set_weights(model, *first) before each call.",
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _fingerprint(weights, masks):
+    """A digest of masks and of the floating-point weights under them."""
+    digest = hashlib.blake2b()
+    arrays = [one for one in pruning.apply_masks(weights, masks).values() if one.dtype.kind == "f"]
+    for array in (*arrays, *masks.values()):
+        digest.update(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+    return digest.hexdigest()
+
+
+class FreshOptimizers:
+    """Sets optimizers back to how they were when the model was compiled, or `rounds` began.
+
+    These are all that the model and its layers hold, and those inside of them.
 
     Args:
         model: a built model, compiled or not.
+        others: further optimizers, which the model does not hold.
+
+    Raises:
+        InputError: one has trained already, and cannot begin again.
     """
 
-    def __init__(self, model: keras.Model):
-        self.model, self._optimizer = model, None
-        self._first: dict[int, np.ndarray] = {}
-        self._remember()
+    def __init__(self, model: keras.Model, others: Sequence[Optimizer] = ()):
+        self.model, self.others = model, others
+        self._beginnings: dict[int, optimizer_state.Beginning] = {}  # {id of the optimizer: …}
+        with self._scope():
+            self._remember()
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
@@ -127,7 +190,9 @@ class FreshOptimizer:
         @functools.wraps(compile)
         def compile_and_remember(*args, **options):
             compile(*args, **options)
-            self._remember()
+            self._beginnings.pop(id(_optimizer_of(self.model)), None)
+            with self._scope():
+                self._remember()
 
         self.model.compile = compile_and_remember
         try:
@@ -135,38 +200,38 @@ class FreshOptimizer:
         finally:
             del self.model.compile
 
-    def renew(self) -> None:
-        """Sets every variable of the optimizer, if there is one, to its first value."""
-        if _optimizer_of(self.model) is not self._optimizer:  # set without compile()
-            self._remember()
-        if self._optimizer is not None:
-            optimizer_state.reset(self._optimizer, self._first)
+    def renew(self) -> list[str]:
+        """Sets every variable of the optimizers to its first value; the names of the optimizers."""
+        with self._scope():
+            self._remember()  # those that were set without compile()
+            for beginning in self._beginnings.values():
+                beginning.again()
+        return [f"{name} ({type(one).__name__})" for name, one in self._held().items()]
 
-    def _remember(self):
-        self._optimizer = optimizer = _optimizer_of(self.model)
-        if optimizer is None:
-            return
+    def _scope(self):
         # Variables that are made outside of the model's strategy do not go with it.
         strategy = getattr(self.model, "distribute_strategy", None)
-        with strategy.scope() if strategy else contextlib.nullcontext():
-            if not optimizer.built:
-                optimizer.build(self.model.trainable_variables)
-            unused = not int(keras.ops.convert_to_numpy(optimizer.iterations))
-            began = optimizer if unused else self._rebuilt(optimizer)
-            self._first = optimizer_state.first_values(began)
+        return strategy.scope() if strategy else contextlib.nullcontext()
 
-    def _rebuilt(self, optimizer):
-        """A new optimizer like one that has made steps, whose slots say no more how they began."""
-        try:
-            new = type(optimizer).from_config(optimizer.get_config())
-            new.build(self.model.trainable_variables)
-        except Exception as error:  # of whatever the user's schedule or map raises
-            raise InputError(
-                f"rounds: {self.model.name} has an optimizer that has trained already, and Keras "
-                "cannot make a new one like it. Compile the model with a new optimizer first. "
-                f"Keras says: {error}"
-            ) from error
-        return new
+    def _held(self):
+        """{name: optimizer}, without those inside of others."""
+        held = optimizer_state.find(self.model)
+        known = {id(one) for one in held.values()}
+        given = {f"optimizers[{i}]": one for i, one in enumerate(self.others)}
+        return held | {name: one for name, one in given.items() if id(one) not in known}
+
+    def _remember(self):
+        """Remembers the optimizers that are new, and forgets those that are held no more."""
+        own = _optimizer_of(self.model)
+        if own is not None and not own.built:
+            own.build(self.model.trainable_variables)
+        all_of_them = [
+            o for held in self._held().values() for o in optimizer_state.with_inner(held)
+        ]
+        self._beginnings = {
+            id(one): self._beginnings.get(id(one)) or optimizer_state.Beginning(one)
+            for one in all_of_them
+        }
 
 
 def _optimizer_of(model):

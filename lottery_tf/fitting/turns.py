@@ -1,4 +1,4 @@
-"""The turns of `rounds`: reset, let the user train, prune, keep."""
+"""The rounds of `rounds`: reset, let the user train, prune, keep."""
 
 import contextlib
 import dataclasses
@@ -15,6 +15,7 @@ from lottery_tf.fitting import checks, starting
 from lottery_tf.fitting.keeping import Keeper, metrics_of
 from lottery_tf.fitting.plan import Plan
 from lottery_tf.fitting.pruning import pruned
+from lottery_tf.fitting.showing import Table
 from lottery_tf.fitting.watching import Epochs, RewindPoint, rows_of
 from lottery_tf.method import collapse, pruning
 from lottery_tf.method.allocation import Amount
@@ -22,9 +23,9 @@ from lottery_tf.method.resets import RESETS
 from lottery_tf.output import Row
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Round:
-    """One turn of `rounds`.
+    """One round of `rounds`.
 
     Args:
         index: its number, from 0.
@@ -33,8 +34,9 @@ class Round:
         callbacks: for `fit`: what keeps the rewind point in round 0, the rows of the epochs, and
             with a directory the state after each epoch.
         kernel_density: of all kernels, those without a mask and frozen ones too.
-        history: {column: value} for each turn that is finished; it grows, and so after the last
-            turn it holds that too.
+        history: {column: value} for each round that is finished; it grows, and so after the last
+            round it holds that too.
+        optimizers: those that begin again in this round, by the attribute that holds them.
     """
 
     index: int
@@ -43,6 +45,14 @@ class Round:
     callbacks: list[keras.callbacks.Callback] = dataclasses.field(default_factory=list)
     kernel_density: float = 1.0
     history: list[Row] = dataclasses.field(default_factory=list)
+    optimizers: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        shown: dict[str, Any] = {"index": self.index, "density": float(f"{self.density:.4g}")}
+        if self.first_step:
+            shown["first_step"] = self.first_step
+        shown["optimizers"] = list(self.optimizers)
+        return f"Round({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
 
 class Turns:
@@ -51,13 +61,15 @@ class Turns:
     Args:
         plan: Plan, checked.
         amounts: as Plan.check gives them.
-        optimizer: of the model.
+        optimizers: that begin again in each round.
         keeper: of the run directory, if there is one.
+        table: prints what is done.
     """
 
-    def __init__(self, plan: Plan, amounts: list[Amount], optimizer: starting.FreshOptimizer,
-                 keeper: Keeper | None):  # fmt: skip
-        self.plan, self.amounts, self.optimizer, self.keeper = plan, amounts, optimizer, keeper
+    def __init__(self, plan: Plan, amounts: list[Amount], optimizers: starting.FreshOptimizers,
+                 keeper: Keeper | None, table: Table):  # fmt: skip
+        self.plan, self.amounts, self.keeper, self.table = plan, amounts, keeper, table
+        self.optimizers, self._said = optimizers, None
         self.model, self.coverage = plan.model, checks.Coverage.of(plan.model)
         self.history: list[Row] = []
 
@@ -71,28 +83,58 @@ class Turns:
                 self.history += keeper.run.metrics()
                 weights, masks = keeper.resume(finished - 1)
                 masks, _, ended = self._prune(finished - 1, weights, masks)
+            starting.note(self.model, start)
+            self._say_start(finished)
             self.point = self._rewind_point(finished)
             sources = starting.sources(self.model, start, plan.seed, self._rewound, plan.rewind_to)
             for index in range(finished, plan.rounds):
                 if ended:
                     return
+                checks.check_same_variables(self.model, start, index)
                 reset = RESETS[plan.reset if index else "init"]
                 weights, first = reset(sources(index), masks, index)
                 if plan.reset == "shuffle":  # frozen kernels are no part of it
                     weights |= self._frozen(start, masks)
                 masking.set_weights(self.model, weights, masks)
-                self.optimizer.renew()
-                yield from self._train(index, first)
+                yield from self._train(index, first, self._renew(index))
                 after, threshold, ended = self._prune(index, weights, masks)
                 self._finish(index, weights, masks, threshold, ended)
                 masks = after
+
+    def _say_start(self, finished):
+        if not self.keeper:
+            density = pruning.density(checks.prunable(self.model))
+            of = f"the weights that {self.model.name} has"
+            self.table.say(f"Round 0 starts from {of}, at density {density:.2%}.")
+            return
+        self.table.say(
+            f"{self.keeper.run.path}: {finished} of {self.plan.rounds} rounds are finished."
+        )
+        for row in self.history:
+            self.table.add(row)
+
+    def _renew(self, index):
+        """Reset the optimizers; return their names, which are said where they change."""
+        names = self.optimizers.renew()
+        if names != self._said and (names or index):  # round 0 may make the first
+            line = f"Reset in each round: {', '.join(names)}."
+            if not names:
+                line = (
+                    f"No optimizer is reset, as {self.model.name} holds none. If your training "
+                    "loop has one, pass it to rounds(optimizers=[...])."
+                )
+            self.table.say(line)
+            if self.keeper:
+                self.keeper.run.log(line)
+            self._said = names
+        return tuple(names)
 
     def _frozen(self, weights, masks):
         """Those of the weights whose kernels have a mask, but are frozen."""
         frozen = {path: masks[path] for path in masks.keys() - checks.prunable(self.model).keys()}
         return pruning.apply_masks({path: weights[path] for path in frozen}, frozen)
 
-    def _train(self, index, first):
+    def _train(self, index, first, optimizers):
         """Yields the Round that the user trains; then knows its epochs and seconds."""
         keeper, masks = self.keeper, checks.prunable(self.model)
         epochs = Epochs(keeper.backups(index) if keeper else None)
@@ -100,8 +142,10 @@ class Turns:
         densities = pruning.density(masks), self.coverage.density(masks.values())
         began, before = time.perf_counter(), getattr(self.model, "history", None)
         held = masking.holding(self.model, f"round {index}")
-        with self.optimizer.watch(), held:
-            yield Round(index, densities[0], first, callbacks, densities[1], self.history)
+        with self.optimizers.watch(), held:
+            yield Round(
+                index, densities[0], first, callbacks, densities[1], self.history, optimizers
+            )
         self.seconds, self.densities = time.perf_counter() - began, densities
         # Who does not pass the callbacks has what Keras keeps of the last fit.
         after = getattr(self.model, "history", None)
@@ -146,6 +190,7 @@ class Turns:
         self.history.append(row)
         if self.keeper:
             self.keeper.save(index, masks=masks, initial=weights, history=self.epochs, metrics=row)
+        self.table.add(row)
 
     def _rewind_point(self, finished):
         if self.plan.reset != "rewind":

@@ -114,7 +114,7 @@ def copy_training(model: keras.Layer, new: keras.Layer) -> None:
                 f"{_IN_PLACE}"
             )
         new_layer.autocast = old_layer.autocast
-        own = keras_private.own_variables(old_layer), keras_private.own_variables(new_layer)
+        own = keras_private.layer_variables(old_layer), keras_private.layer_variables(new_layer)
         for old, fresh in zip(*map(_unmasked, own), strict=True):
             fresh.trainable = old.trainable
             fresh.regularizer = old.regularizer

@@ -4,8 +4,9 @@ Tried with Keras 3.15.
 """
 
 import contextlib
+import copy
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from keras.src.layers.rnn.conv_lstm import ConvLSTMCell as ConvLSTMCell
 from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving import serialization_lib
 from keras.src.saving.keras_saveable import KerasSaveable
+from keras.src.utils.tracking import TrackedDict, TrackedList
 
 from lottery_tf.errors import InputError
 
@@ -109,7 +111,7 @@ def own_objects() -> contextlib.AbstractContextManager[Any]:
     return serialization_lib.SafeModeScope(safe_mode=False)
 
 
-def own_variables(layer: keras.Layer) -> list[keras.Variable]:
+def layer_variables(layer: keras.Layer) -> list[keras.Variable]:
     """The variables that a layer made itself, those of layers in it left out."""
     return layer._trainable_variables + layer._non_trainable_variables
 
@@ -215,6 +217,53 @@ def inner_layers(layer: keras.Layer) -> list[keras.Layer]:
 def slot_index(optimizer: keras.Optimizer, variable: keras.Variable) -> int:
     """The place of a variable's slot in the lists that add_optimizer_variables gives."""
     return optimizer._get_variable_index(variable)
+
+
+def built_with(optimizer: keras.Optimizer) -> list[keras.Variable]:
+    """Return the variables of a model that a built optimizer was built with."""
+    return list(optimizer._trainable_variables)
+
+
+def own_variables(optimizer: keras.Optimizer) -> list[keras.Variable]:
+    """Return the variables of an optimizer without those of the optimizers inside it."""
+    return list(optimizer._variables)
+
+
+def built_anew(
+    optimizer: keras.Optimizer, inner: Iterable[keras.Optimizer] = ()
+) -> list[keras.Variable]:
+    """Make once more what `build` of a built optimizer makes, from the weights as they are now.
+
+    The optimizer itself stays as it is. A twin is built: it shares the settings, so nothing needs
+    to be serialized, and has variables of its own.
+
+    Args:
+        optimizer: a built optimizer.
+        inner: the optimizers inside it, which its `build` may build too. They are left alone.
+    """
+    before = list(optimizer._variables)
+    is_variable, _ = optimizer._tracker.config["variables"]
+    twin, made = object.__new__(type(optimizer)), list(before)
+    tracker = type(optimizer._tracker)({"variables": (is_variable, made)})
+    tracker.stored_ids["variables"].update(map(id, before))
+    for name, value in vars(optimizer).items():
+        if name.startswith("_self_"):  # TensorFlow's, which it makes anew
+            continue
+        if isinstance(value, TrackedList | TrackedDict):
+            value = type(value)(value)  # of all that is added to it, as the twin's tracker has it
+            value.tracker = tracker
+        elif isinstance(value, list | dict | set):
+            value = copy.copy(value)
+        vars(twin)[name] = value
+    vars(twin).update(_variables=made, _tracker=tracker, built=False)
+    for one in inner:
+        vars(one)["build"] = lambda variables: None
+    try:
+        twin.build(built_with(optimizer))
+    finally:
+        for one in inner:
+            del vars(one)["build"]
+    return made[len(before) :]
 
 
 def nodes(network: keras.Model) -> list:

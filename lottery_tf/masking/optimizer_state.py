@@ -1,15 +1,137 @@
-"""Sets an optimizer back to how it began."""
+"""The optimizers of a model, and how each of them began."""
 
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
+from keras.optimizers import Optimizer
 
+from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private, network
 from lottery_tf.method import Masks
 
+ITERATION, RATE = "iteration", "learning_rate"  # as Keras names what every constructor makes
 
-def first_values(optimizer: keras.optimizers.Optimizer) -> dict[int, np.ndarray]:
+
+def find(holder: Any) -> dict[str, Optimizer]:
+    """Return {attribute: optimizer} of what a model, or an optimizer, holds.
+
+    Attributes are searched with the layers, models, lists and dictionaries in them. Optimizers that
+    lie inside a found one are not listed: find them by a search of that one.
+    """
+    found: dict[str, Optimizer] = {}
+    seen, queue = {id(holder)}, deque(_inside(holder, ""))
+    while queue:
+        name, value = queue.popleft()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Optimizer):
+            found[name] = value
+        else:
+            queue.extend(_inside(value, name))
+    return found
+
+
+def _inside(holder: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Yield (name, value) of what a layer, an optimizer or a collection holds itself."""
+    if isinstance(holder, keras.Layer | Optimizer):
+        # Keras lists the layers of a model in private attributes as well.
+        for attribute in sorted(vars(holder), key=lambda one: one.startswith("_")):
+            yield f"{name}.{attribute}".lstrip("."), vars(holder)[attribute]
+    elif isinstance(holder, Mapping):
+        for key, value in list(holder.items()):
+            yield f"{name}[{key!r}]", value
+    elif isinstance(holder, list | tuple | set | frozenset):
+        for index, value in enumerate(list(holder)):
+            yield value.name if isinstance(value, keras.Layer) else f"{name}[{index}]", value
+
+
+def with_inner(optimizer: Optimizer) -> list[Optimizer]:
+    """Return an optimizer and all optimizers inside it, as LossScaleOptimizer has one."""
+    inner = [one for held in find(optimizer).values() for one in with_inner(held)]
+    return [optimizer, *inner]
+
+
+def check(optimizers: Any) -> None:
+    """Raise InputError if this is not a list of Keras optimizers."""
+    several = isinstance(optimizers, list | tuple)
+    wrong = [o for o in optimizers if not isinstance(o, Optimizer)] if several else [optimizers]
+    if wrong:
+        raise InputError(
+            "optimizers: expected a list of Keras optimizers, as [d_optimizer, g_optimizer]. "
+            f"Received: {wrong[0]!r:.80}"
+        )
+
+
+class Beginning:
+    """How an optimizer began, so that it can begin again. It need not be serialized.
+
+    The variables that its constructor made get the values that they have now, but no steps; a
+    learning rate is among them. Those that its `build` made are built anew, as some begin as a
+    function of the weights.
+
+    Args:
+        optimizer: built or not. What it keeps outside of Keras variables stays as it is.
+
+    Raises:
+        InputError: it has made steps, and a variable of its own constructor cannot be made anew.
+    """
+
+    def __init__(self, optimizer: Optimizer):
+        self.optimizer = optimizer
+        own = keras_private.own_variables(optimizer)
+        made = len(self._built_anew()) if optimizer.built else 0
+        constructed = own[: len(own) - made]
+        # The variables too, so that no other gets the id of one.
+        self._first = list(zip(constructed, self._values(constructed), strict=True))
+
+    def again(self) -> None:
+        """Set every variable of the optimizer, without those inside it, to its first value."""
+        for variable, value in self._first:
+            variable.assign(value)
+        constructed = {id(variable) for variable, _ in self._first}
+        own = keras_private.own_variables(self.optimizer)
+        others = [variable for variable in own if id(variable) not in constructed]
+        made = self._built_anew() if others else []
+        for variable, new in zip(others, made, strict=False):
+            variable.assign(new.numpy())
+        for variable in others[len(made) :]:  # made after the first step
+            variable.assign(_zeros(variable))
+
+    def _built_anew(self):
+        return keras_private.built_anew(self.optimizer, with_inner(self.optimizer)[1:])
+
+    def _values(self, constructed):
+        values = [variable.numpy() for variable in constructed]
+        steps = [v for v in constructed if v.name == ITERATION]
+        others = [v.name for v in constructed if v.name not in (ITERATION, RATE)]
+        if others and any(v.numpy() for v in steps):
+            values = [variable.numpy() for variable in self._constructed_anew(others)]
+        return [
+            _zeros(variable) if variable.name == ITERATION else value
+            for variable, value in zip(constructed, values, strict=True)
+        ]
+
+    def _constructed_anew(self, others):
+        kind = type(self.optimizer)
+        try:
+            return keras_private.own_variables(kind.from_config(self.optimizer.get_config()))
+        except Exception as error:  # whatever a class of the user's raises
+            raise InputError(
+                f"The optimizer {self.optimizer.name} has trained already, and Keras cannot make a "
+                f"new one like it, for the first values of {', '.join(others)}. Compile the model "
+                f"with a new optimizer first. Keras says: {error}"
+            ) from error
+
+
+def _zeros(variable):
+    return np.zeros(variable.shape, keras.backend.standardize_dtype(variable.dtype))
+
+
+def first_values(optimizer: Optimizer) -> dict[int, np.ndarray]:
     """{index: value} of those variables of a new, built optimizer that do not begin at zero.
 
     As the learning rate, the scale of a float16 loss, and the accumulators of Adagrad.
@@ -18,17 +140,14 @@ def first_values(optimizer: keras.optimizers.Optimizer) -> dict[int, np.ndarray]
     return {index: value for index, value in values.items() if np.any(value)}
 
 
-def reset(optimizer: keras.optimizers.Optimizer, first: dict[int, np.ndarray]) -> None:
+def reset(optimizer: Optimizer, first: dict[int, np.ndarray]) -> None:
     """Sets every variable of an optimizer to its first value, or zero: slots, iterations, rate."""
     for index, variable in enumerate(optimizer.variables):
         value = first.get(index)
-        zeros = np.zeros(variable.shape, keras.backend.standardize_dtype(variable.dtype))
-        variable.assign(zeros if value is None else value)
+        variable.assign(_zeros(variable) if value is None else value)
 
 
-def clear_pruned(
-    optimizer: keras.optimizers.Optimizer, variables: list[keras.Variable], masks: Masks
-) -> None:
+def clear_pruned(optimizer: Optimizer, variables: Sequence[keras.Variable], masks: Masks) -> None:
     """Sets the slots of pruned weights to zero: momenta, second moments, averages of weights.
 
     Args:
@@ -55,10 +174,12 @@ def clear_pruned(
 
 
 def forget_pruned(model: keras.Model) -> None:
-    """Clears what the optimizer of a model, if it has one that is built, keeps of pruned weights.
+    """Clears what the optimizers of a model, if they are built, keep of pruned weights.
 
     Without it, averages of weights (`use_ema`) and momenta would still hold them.
     """
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None and optimizer.built:
-        clear_pruned(optimizer, model.trainable_variables, network.get_masks(model))
+    for optimizer in find(model).values():
+        if optimizer.built:
+            trained = keras_private.built_with(optimizer)
+            variables = [one for one in trained if isinstance(one, keras.Variable)]
+            clear_pruned(optimizer, variables, network.get_masks(model))

@@ -6,8 +6,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-# column of metrics.csv: (title, width, format)
-COLUMNS = {
+Columns = dict[str, tuple[str, int, str]]  # {column of metrics.csv: (title, width, format)}
+COLUMNS: Columns = {
     "round": ("round", 5, "{:d}"),
     "density": ("density", 9, "{:.2%}"),
     "train_accuracy": ("train acc", 10, "{:.2%}"),
@@ -28,18 +28,20 @@ def say(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
-def print_header() -> None:
+def print_header(columns: Columns = COLUMNS) -> None:
     """The titles of the rows."""
-    _print("  ".join(f"{title:>{width}}" for title, width, _ in COLUMNS.values()))
+    print_line("  ".join(f"{title:>{width}}" for title, width, _ in columns.values()))
 
 
-def print_row(metrics: dict[str, float]) -> None:
-    """A finished round."""
-    cells = [f"{form.format(metrics[name]):>{w}}" for name, (_, w, form) in COLUMNS.items()]
-    _print("  ".join(cells))
+def print_row(metrics: dict[str, float], columns: Columns = COLUMNS) -> None:
+    """A finished round. What is NaN is left empty."""
+    values = [(metrics[name], width, form) for name, (_, width, form) in columns.items()]
+    cells = [f"{form.format(value) if value == value else '':>{w}}" for value, w, form in values]
+    print_line("  ".join(cells))
 
 
-def _print(line):
+def print_line(line: str) -> None:
+    """Print a line of results, above a progress bar if there is one."""
     tqdm.write(line)
     sys.stdout.flush()  # into a file too, where others may follow it
 
