@@ -21,7 +21,7 @@ from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.method import Masks, Weights, streams
 from lottery_tf.method.pruning import remaining
 from lottery_tf.rundir import RunDir
-from lottery_tf.store import other_runs, provenance
+from lottery_tf.store import draws, other_runs, provenance
 from lottery_tf.terminal import console, quiet, signals
 from lottery_tf.terminal.streams import steady
 from lottery_tf.training.round_0 import check_data, check_other_runs, take_round_0
@@ -85,6 +85,8 @@ def begin(
     from lottery_tf.training.tickets import Tickets
 
     cluster, tickets = engine.cluster, Tickets(config, run, engine, initialization)
+    old = cluster.broadcast(lambda: {"draws": np.array(draws.are_old(run.path))})
+    engine.uniform = streams.old_uniform if old["draws"] else streams.uniform
     if cluster.is_chief and config.round_0_from and not run.finished_rounds():
         take_round_0(config, run, tickets)
     recorder = Recorder(run, config, engine) if cluster.is_chief else Silent()
@@ -151,10 +153,9 @@ def main(config: Config) -> int:
         check_data(config, data, directory.path)
     quiet.import_tensorflow()
     from lottery_tf.training.checks import check_same_data
-    from lottery_tf.training.devices import connect
+    from lottery_tf.training.devices import connect, own_process
 
-    cluster = connect(config)
-    with cluster.guard(), steady():
+    with own_process(config), (cluster := connect(config)).guard(), steady():
         if cluster.is_chief and not one_host:
             check(config, run)
             provenance.check(run.path, data, directory.path)

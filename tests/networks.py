@@ -22,6 +22,21 @@ def normalised(input_shape, classes):
     return keras.Model(image, keras.layers.Dense(classes, name="logits")(features))
 
 
+def drawing(input_shape, classes):
+    """Its weights are drawn by an operation of TensorFlow that has a state."""
+    import tensorflow as tf
+
+    from lottery_tf.masking import MaskedDense
+
+    def draw(shape, dtype):
+        return tf.random.normal(shape, dtype=dtype)
+
+    image = keras.Input(input_shape)
+    features = keras.layers.Flatten()(image)
+    layer = MaskedDense(classes, kernel_initializer=draw, name="logits")
+    return keras.Model(image, layer(features))
+
+
 def momentum_of_its_own(input_shape, classes, momentum):
     return dropout(input_shape, classes)
 

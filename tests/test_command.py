@@ -9,7 +9,7 @@ from absl import flags
 
 from lottery_tf.config import Config, command, constraints, methods
 from lottery_tf.errors import InputError
-from lottery_tf.store.rundir import differences
+from lottery_tf.store.rundir import RunDir, differences
 from tests.conftest import ROOT
 
 
@@ -175,7 +175,7 @@ def test_the_tables_of_flags_name_flags():
         assert {other, *useless} <= names
     for needed, values in constraints.NEEDS.values():
         for value in values:  # a value that is no longer one would refuse the flag for ever
-            with_it = {"lr_drops": (1,), "rewind_to": "1ep", "density": 0.1}
+            with_it = {"lr_drops": (1,), "rewind_to": "1ep", "density": 0.1, "rounds": 2}
             dataclasses.replace(Config(), **with_it | {needed: value})
 
 
@@ -247,3 +247,66 @@ def test_flag_files_hold_the_values_of_table_1(parse, name, row):
 def test_accumulate_steps_divide_the_batch(parse):
     with pytest.raises(InputError, match="divisor of --batch_size=60"):
         parse("--batch_size=60", "--accumulate_steps=7")
+
+
+# Values that nothing fills in: what is given stays, or is refused.
+GIVEN = {
+    "rounds": (1, 2, 25, 100),
+    "seed": (0, 7),
+    "init_seed": (0, 7),
+    "data_seed": (0, 7),
+    "densities": ((0.5,), (0.5, 0.2)),
+    "density": (0.1,),
+    "finetune_epochs": (1, 50),
+    "batch_size": (1, 64),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("beside", [{}, {"density": 0.1}, {"seed": 3}, {"masks_from": "runs/a"}])
+def test_a_config_changes_no_value_that_it_is_given(name, beside):
+    for value in GIVEN[name]:
+        values = beside | {name: value}
+        try:
+            config = Config(**values)
+        except InputError:
+            assert "density" in values
+            assert name in ("rounds", "densities")
+            continue
+        assert {flag: getattr(config, flag) for flag in values} == values
+
+
+def test_more_rounds_than_densities_are_refused():
+    with pytest.raises(InputError, match=r"--rounds.* 2,.*25"):
+        Config(rounds=25, density=0.1)
+    with pytest.raises(InputError, match=r"--rounds.* 3,.*4"):
+        Config(rounds=4, densities=(0.5, 0.2))
+    assert Config(rounds=2, densities=(0.5, 0.2)).rounds == 2
+    assert Config(rounds=25, density=0.1, masks_from="runs/a").rounds == 25
+
+
+def test_rounds_that_are_not_given_are_as_many_as_densities():
+    assert Config().rounds == 25
+    assert Config(density=0.1).rounds == 2
+    assert Config(densities=(0.5, 0.2)).rounds == 3
+    assert json.loads(Config().to_json())["rounds"] == 25
+
+
+def test_a_command_lowers_the_rounds_of_a_flag_file_and_says_so(parse, flag_file, capsys):
+    flag_file.write_text("--rounds=25\n")
+    assert parse(f"--flagfile={flag_file}", "--density=0.1").rounds == 2
+    assert "--rounds=25 is lowered to 2" in capsys.readouterr().err
+    assert parse("--rounds=25", "--densities=0.5,0.2").rounds == 3
+    assert "--rounds=25 is lowered to 3" in capsys.readouterr().err
+    assert parse(f"--flagfile={flag_file}", "--density=0.1", "--rounds=2").rounds == 2
+    assert parse("--density=0.1").rounds == 2
+    assert parse(f"--flagfile={flag_file}").rounds == 25
+    assert parse().rounds == 25
+    assert capsys.readouterr().err == ""
+
+
+def test_a_record_without_rounds_is_damaged(tmp_path):
+    values = json.loads(Config().to_json()) | {"rounds": None}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match="rounds"):
+        RunDir(tmp_path).config()

@@ -8,9 +8,11 @@ from lottery_tf.analysis import distances, products, runs
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.reports import Output
 from lottery_tf.errors import InputError
+from lottery_tf.store import files
 from lottery_tf.store.files import parse_csv
-from lottery_tf.store.rounds import FinishedRound
-from tests.made_runs import add_rounds, make_run
+from lottery_tf.store.rounds import FinishedRound, finished
+from lottery_tf.store.rundir import RunDir
+from tests.made_runs import SHAPES, add_rounds, make_run
 
 
 def angular(start, end, masks):
@@ -117,6 +119,108 @@ def test_a_round_that_was_trained_again_is_measured_again(config, tmp_path):
     after, _ = distances.products_between(run, run, Cache(path))
     assert before.dots[0, 1] == after.dots[0, 1]
     assert before.dots[0, 2] != after.dots[0, 2]
+
+
+def direct(one, other):
+    """{metric: distance} of two vectors, without any difference of large sums."""
+    one, other = (vector.astype(np.longdouble) for vector in (one, other))
+    units = [vector / np.sqrt((vector**2).sum()) for vector in (one, other)]
+    chord = np.sqrt(((units[0] - units[1]) ** 2).sum())
+    return {
+        "angular": float(4 / np.pi * np.arcsin(chord / 2)),
+        "cosine": float(chord**2 / 2),
+        "euclidean": float(np.sqrt(((one - other) ** 2).sum())),
+    }
+
+
+# How a network differs from another: by a perturbation, by its length, by both.
+CLOSE = {
+    "perturbed": lambda weights, noise: weights + 1e-8 * noise,
+    "perturbed at the threshold": lambda weights, noise: weights + 4e-3 * noise,
+    "longer": lambda weights, noise: weights * (1 + 1e-7),
+    "longer and turned": lambda weights, noise: weights * 1.1 + 1e-7 * noise,
+    "far": lambda weights, noise: weights + noise,
+    "opposite": lambda weights, noise: -weights,
+}
+
+
+@pytest.mark.parametrize("name", CLOSE)
+@pytest.mark.parametrize("metric", products.METRICS)
+def test_close_networks_have_all_digits(name, metric):
+    generator = np.random.default_rng(0)
+    first = generator.normal(size=50_000)
+    other = CLOSE[name](first, generator.normal(size=first.size))
+    parts = [{"a": vector[:300], "b": vector[300:]} for vector in (first, other)]
+    alive = {path: np.ones(array.shape, bool) for path, array in parts[0].items()}
+    found = products.METRICS[metric](products.products_of_weights(*parts, (alive, alive)))[0, 0]
+    # What is left of the angle of a longer network is the rounding of its own weights.
+    rounding = 1e-15 if name == "longer" else 0
+    assert found == pytest.approx(direct(first, other)[metric], rel=1e-8, abs=rounding)
+
+
+def close_run(config, rounds=3):
+    """A run whose rounds end close to one another, and to where they start."""
+    run = RunDir(config.run_dir)
+    run.path.mkdir()
+    files.write_text(run.path / "config.json", config.to_json())
+    generator = np.random.default_rng(3)
+    ones = {path: generator.normal(size=shape) for path, shape in SHAPES.items()}
+    for round in range(rounds):
+        masks = {
+            path: np.arange(array.size).reshape(array.shape) % 7 >= round
+            for path, array in ones.items()
+            if path.endswith("kernel")
+        }
+        final, initial = (
+            {
+                path: (
+                    np.where(masks.get(path, True), array, 0)
+                    * (1 + size * generator.normal(size=array.shape))
+                ).astype(np.float32)
+                for path, array in ones.items()
+            }
+            for size in (1e-6, 1e-4)
+        )
+        row = {"round": round, "density": 0.8**round, "threshold": 0.1, "test_accuracy": 0.9}
+        arrays = {"masks": masks, "initial": initial, "final": final}
+        run.save_round(round, **arrays, history=[row], metrics=row)
+    return run
+
+
+@pytest.mark.parametrize("block", [7, products.BLOCK])
+@pytest.mark.parametrize("metric", products.METRICS)
+def test_the_matrix_of_close_rounds_has_all_digits(config, tmp_path, metric, block, monkeypatch):
+    monkeypatch.setattr(products, "BLOCK", block)
+    run, cache = close_run(config()), tmp_path / "cache.json"
+    for _ in range(2):  # measured, and kept
+        found = distances.matrices(run, None, [metric], Cache(cache))[metric]
+        to_itself = distances.matrices(run, run, [metric], Cache())[metric]
+        for i, j in itertools.product(range(3), range(3)):
+            masks = [run.masks(i), run.masks(j)]
+            one, other = (
+                np.concatenate([run.final(r)[p][masks[0][p] & masks[1][p]] for p in masks[0]])
+                for r in (i, j)
+            )
+            expected = direct(one, other)[metric]
+            assert found[i, j] == pytest.approx(expected, rel=1e-8)
+            assert to_itself[i, j] == pytest.approx(expected, rel=1e-8)
+            assert (found[i, j] == 0) == (i == j)
+        for i, masks in enumerate(map(run.masks, range(3))):
+            ends = (
+                np.concatenate([weights[path][masks[path]] for path in masks])
+                for weights in (run.final(i), run.initial(i))
+            )
+            assert found[i, -1] == pytest.approx(direct(*ends)[metric], rel=1e-8)
+        np.testing.assert_array_equal(found, found.T)
+
+
+def test_what_an_older_version_kept_is_measured_again(config, tmp_path):
+    run, cache = close_run(config()), Cache(tmp_path / "cache.json")
+    keys = [round.fingerprint() for round in finished(run)]
+    for one, other in itertools.product(keys, [*keys, "init"]):
+        cache.keep([one, other], [1.0, 1.0, 1.0])
+    found = distances.matrices(run, None, ["euclidean"], cache)["euclidean"]
+    assert 0 < found[0, 1] < 1e-3
 
 
 @pytest.mark.ci

@@ -78,3 +78,20 @@ def test_learning_is_written_and_drawn(config):
     assert {path.name for path in output.written} == {
         "learning.csv", "learning_distance.png", "learning_signs.png", "tensorboard"
     }  # fmt: skip
+
+
+def test_a_small_turn_and_a_small_move_have_all_digits():
+    generator = np.random.default_rng(0)
+    start, move, aside = (generator.normal(size=(40, 50)) for _ in range(3))
+    for angle in (1e-9, 1e-6, 1e-3):
+        along = aside - (aside * move).sum() / (move**2).sum() * move
+        along *= np.linalg.norm(move) / np.linalg.norm(along)
+        turned = move * np.cos(angle) + along * np.sin(angle)
+        zeros, masks = np.zeros_like(start), {"k": np.ones(start.shape, bool)}
+        before = {"k": zeros}, {"k": move}
+        rows = learning.of_networks({"k": zeros}, {"k": turned}, masks, before)
+        for row in rows:  # of the kernel, and of all
+            assert row["turn"] == pytest.approx(angle * 2 / np.pi, rel=1e-5)
+    (row, _) = learning.of_networks({"k": start}, {"k": start + 1e-9 * move}, masks, None)
+    expected = np.linalg.norm((start + 1e-9 * move) - start)
+    assert row["distance"] == pytest.approx(expected, rel=1e-12)

@@ -89,3 +89,63 @@ def test_an_import_without_a_temporary_directory_works(monkeypatch):
 
     monkeypatch.setattr(quiet.tempfile, "TemporaryFile", refuse)
     quiet.import_tensorflow()
+
+
+def with_older_keras(change, then):
+    """What a process says in which Keras lacks something when this package is imported."""
+    script = f"import keras\n{change}\nimport lottery_tf\n{then}\n"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, cwd=ROOT
+    )
+
+
+@pytest.mark.ci
+def test_a_keras_without_reversible_embeddings_does():
+    result = with_older_keras(
+        "del keras.layers.ReversibleEmbedding",
+        "from lottery_tf.terminal import quiet; quiet.import_tensorflow()\n"
+        "from lottery_tf import masking\n"
+        "model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])\n"
+        "print(lottery_tf.prune(lottery_tf.masked(model), 0.5), masking.MaskedReversibleEmbedding)",
+    )
+    assert result.stdout.split() == ["0.5", "None"], result.stderr
+
+
+# {what is deleted: how}
+LACKING = {
+    "EinsumDense": "del keras.layers.EinsumDense",
+    "functional_like_constructor":
+        "import keras.src.models.functional as f; del f.functional_like_constructor",
+}  # fmt: skip
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("name", LACKING)
+def test_a_keras_that_lacks_what_is_needed_is_named(name):
+    script = (
+        "import sys, keras\n"
+        f"{LACKING[name]}\n"
+        "sys.modules['keras_of_test'] = sys.modules.pop('keras')\n"
+        "from lottery_tf.terminal import quiet\n"
+        "quiet.import_tensorflow()\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, cwd=ROOT
+    )
+    last = result.stderr.strip().splitlines()[-1]
+    assert "InputError: keras 3." in last
+    assert name in last
+    assert "keras.json" not in last
+
+
+@pytest.mark.parametrize("kind", [AttributeError, ValueError, ImportError])
+def test_our_own_errors_are_not_blamed_on_the_settings(kind, monkeypatch):
+    def fail():
+        raise kind("ours")
+
+    monkeypatch.setattr(quiet, "_is_ours", lambda error: True)
+    monkeypatch.setattr(quiet, "hold_back_stderr", fail)
+    with pytest.raises(kind, match="ours"):
+        quiet.import_tensorflow()

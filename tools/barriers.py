@@ -32,7 +32,7 @@ def main(_: object) -> None:
         pairs=PAIRS.value,
         at_rounds=select_rounds(runs[0], at_rounds) if at_rounds else (),
         options=shared.values(*shared.ON_PATHS, "align"),
-        computing=shared.values(*shared.COMPUTING),
+        computing=shared.computing(),
     )
     tables.show(rows, barriers.COLUMNS)
     tables.show_options(options)

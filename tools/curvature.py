@@ -26,7 +26,7 @@ def main(_: object) -> None:
         groups,
         output,
         **shared.values("at_rounds", "examples"),
-        computing=shared.values(*shared.COMPUTING),
+        computing=shared.computing(),
     )
     tables.show(rows, curvature.COLUMNS)
     tables.show_written(output.written)

@@ -29,7 +29,7 @@ def main(_: object) -> int:
         rows = cyclic.report_cyclic(
             shared.runs(),
             output,
-            computing=shared.values(*shared.COMPUTING),
+            computing=shared.computing(),
             stop_signal=stop_signal,
             **shared.values("at_rounds", "cycles"),
         )

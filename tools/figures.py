@@ -82,7 +82,7 @@ def draw_figure(stop_signal):
     name = figures.find(FIGURE.value)
     study = figure_report.study_of(name, RUNS.value, STUDY.value)
     out_dir = flags.FLAGS.out_dir and pathlib.Path(flags.FLAGS.out_dir)
-    measures = Measures(DRAW_ONLY.value, shared.values(*shared.COMPUTING), stop_signal)
+    measures = Measures(DRAW_ONLY.value, shared.computing(), stop_signal)
     report = figure_report.draw(name, study, out_dir, measures, dpi=DPI.value)
     print("\n".join([*figure_report.describe(report, study), *measures.left_out]))
     tables.show_written(report.written)

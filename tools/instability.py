@@ -33,7 +33,7 @@ def main(_: object) -> int:
             shared.runs(),
             output,
             options=shared.values(*shared.ON_PATHS),
-            computing=shared.values(*shared.COMPUTING),
+            computing=shared.computing(),
             stop_signal=stop_signal,
             **shared.values("at_rounds", "copies", "start"),
         )

@@ -83,6 +83,11 @@ def values(*names: str) -> dict[str, Any]:
     return {name: flags.FLAGS[name].value for name in names}
 
 
+def computing() -> dict[str, Any]:
+    """Where and how a command computes, as loading.engine_of takes it."""
+    return values(*COMPUTING) | {"own_process": True}
+
+
 def output() -> Output:
     """The Output that --out_dir asks for, and --pdf, where the tool draws."""
     return Output(flags.FLAGS.out_dir, "pdf" in flags.FLAGS and flags.FLAGS.pdf)

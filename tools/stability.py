@@ -29,7 +29,7 @@ def main(_: object) -> int:
         rows = stability.report_stability(
             shared.runs(),
             output,
-            computing=shared.values(*shared.COMPUTING),
+            computing=shared.computing(),
             stop_signal=stop_signal,
             **shared.values("at_rounds", "replicates", "start"),
         )

@@ -31,7 +31,7 @@ def main(_: object) -> int:
             shared.runs(),
             shared.other_run(),
             output,
-            computing=shared.values(*shared.COMPUTING),
+            computing=shared.computing(),
             stop_signal=stop_signal,
             **shared.values("at_rounds", "replicates"),
         )

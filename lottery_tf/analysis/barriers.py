@@ -44,7 +44,7 @@ def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Sequence[str
         pairs, points, align: as the flags of tools.barriers.
         evaluate: what `paths.evaluator` gives, to be used for several runs.
         cache: holds what was evaluated before; by default all is evaluated.
-        computing: where, as loading.config_of takes it.
+        computing: where and how, as loading.engine_of takes it.
         **options: split, bn_stats, as the flags.
 
     Raises:
@@ -103,7 +103,7 @@ def parse_pairs(items: Sequence[str], run: RunDir, other: RunDir) -> list[tuple[
     pairs = []
     for item in items or [""]:
         first, _, second = item.partition("-")
-        if not (first.isdigit() and second.isdigit()):
+        if not (first.isdecimal() and second.isdecimal()):
             raise InputError(
                 "--pairs: expected successive, or pairs of rounds as 0-1,4-5. Received: "
                 f"{item or 'none'}"

@@ -65,7 +65,7 @@ def of_rounds(
         at_rounds: the rounds; by default all.
         examples: how many of the training split, from its beginning.
         cache: holds what was computed before; by default all is computed.
-        computing: where, as loading.config_of takes it.
+        computing: where and how, as loading.engine_of takes it.
 
     Raises:
         InputError: a round is not there, or a file is damaged.

@@ -56,7 +56,7 @@ def of_masks(run: RunDir, *, at_rounds: Rounds = (), cycles: int | None = None,
         cycles: of each mask; by default as many as IMP trained up to the round, round + 1.
         stop_signal: gives the number of the signal that has come, or 0.
         cache: holds what was measured before; by default all is read again.
-        computing: where, as loading.config_of takes it.
+        computing: where and how, as loading.engine_of takes it.
 
     Raises:
         InputError: the run resets otherwise, or a round is not there.

@@ -4,6 +4,7 @@ NumPy and matplotlib only. `other` is a run whose rounds are the columns instead
 initialization; `cache` holds what was measured before, and by default all is measured.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from math import nan
 
@@ -143,8 +144,8 @@ def _to_measure(rows, columns, known, of_one_run):
 
 
 def _is_products(value):
-    """Whether a value that a cache held is a pair's dot product and two squared norms."""
-    return isinstance(value, list) and len(value) == 3 and all(map(is_number, value))
+    """Whether a value that a cache held are the five sums of a pair; older versions kept three."""
+    return isinstance(value, list) and len(value) == 5 and all(map(is_number, value))
 
 
 def _measure_new(rows, columns, cache, of_one_run):
@@ -155,15 +156,15 @@ def _measure_new(rows, columns, cache, of_one_run):
         measured = products.products_of_rounds(
             list(rows), list(columns), lambda done: bar.update(done - bar.n)
         )
-    pairs, starts = (
-        np.stack([p.dots, p.row_squares, p.column_squares], -1).tolist() for p in measured
-    )
+    pairs, starts = (np.stack(dataclasses.astuple(p), -1).tolist() for p in measured)
     for key, of_row, start in zip(rows.values(), pairs, starts, strict=True):
         cache.keep([key, "init"], start)
-        for to, (dot, row_square, column_square) in zip(columns.values(), of_row, strict=True):
-            cache.keep([key, to], [dot, row_square, column_square])
+        for to, (dot, row_square, column_square, *differences) in zip(
+            columns.values(), of_row, strict=True
+        ):
+            cache.keep([key, to], [dot, row_square, column_square, *differences])
             if of_one_run:
-                cache.keep([to, key], [dot, column_square, row_square])
+                cache.keep([to, key], [dot, column_square, row_square, *differences])
     cache.save()
 
 

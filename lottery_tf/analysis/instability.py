@@ -51,7 +51,7 @@ def between_copies(run: RunDir, *, at_rounds: Rounds = (), copies: int = 2,
         at_rounds, copies, start, points, **options: as the flags; split and bn_stats too.
         stop_signal: gives the number of the signal that has come, or 0.
         cache: holds what was evaluated before; by default all is evaluated.
-        computing: where, as loading.config_of takes it.
+        computing: where and how, as loading.engine_of takes it.
     """
     on_path, cache = paths.options_of(run, points=points, **options), cache or Cache()
     check_at_least(2, copies=copies)

@@ -14,11 +14,12 @@ and asks whether their nearness is a side effect, as Maene et al. 2021 put it (s
 """
 
 import itertools
-from math import acos, nan, pi, sqrt
+from math import nan, sqrt
 
 import numpy as np
 
 from lottery_tf.analysis import replicates
+from lottery_tf.analysis.products import products_of_weights
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
 from lottery_tf.method import Masks, Weights
@@ -55,15 +56,15 @@ def of_networks(start: Weights, end: Weights, masks: Masks,
         masks: {kernel path: bool array}, what is alive in it.
         before: start and end of the round before; None of round 0, which has no flips and no turn.
     """
-    sums = []
+    sums, moves, moves_before = [], {}, {}
     for path, mask in masks.items():
         one, two = (weights[path][mask].astype(np.float64) for weights in (start, end))
         kept, moved = (np.sign(one) == np.sign(two)).sum(), two - one
         numbers = [one.size, moved @ moved, kept]
         if before:
             other, old = (weights[path][mask].astype(np.float64) for weights in before)
-            last = old - other
-            numbers += [(np.sign(old) != np.sign(two)).sum(), moved @ last, last @ last]
+            moves[path], moves_before[path] = moved, old - other
+            numbers += [(np.sign(old) != np.sign(two)).sum()]
         sums.append((path, *numbers))
     sums.append((ALL_LAYERS, *np.sum([numbers for _, *numbers in sums], 0)))
     return [
@@ -74,15 +75,18 @@ def of_networks(start: Weights, end: Weights, masks: Masks,
             "per_weight": sqrt(squares / count) if count else nan,
             "kept_signs": float(kept / count) if count else nan,
             "flips": float(old[0] / count) if count and old else nan,
-            "turn": _angle(old[1], squares * old[2]) if old else nan,
+            "turn": _turn(moves, moves_before, moves if layer == ALL_LAYERS else [layer]),
         }
         for layer, count, squares, kept, *old in sums
     ]
 
 
-def _angle(product, squares):
-    """The angle of two vectors divided by 90 degrees, from their product and squared lengths'."""
-    return acos(max(-1, min(1, product / sqrt(squares)))) * 2 / pi if squares else nan
+def _turn(moves, moves_before, paths):
+    """The angle between two moves {path: survivors} on some paths, divided by 90 degrees."""
+    if not moves:
+        return nan
+    alive = {path: np.ones(moves[path].shape, bool) for path in paths}
+    return float(products_of_weights(moves, moves_before, (alive, alive)).angular()[0, 0])
 
 
 def of_rounds(runs: RunDir | Groups) -> list[Row]:

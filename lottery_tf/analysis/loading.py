@@ -23,7 +23,8 @@ def load(run_dir: str | os.PathLike, round: int, *, data_dir: str | None = None,
          model: Any = None) -> Any:  # fmt: skip
     """The masked Keras model of a finished round, its trained weights and its masks in place.
 
-    It takes images as the run's network does, (pixel / 255 - mean) / std, and gives logits.
+    It takes images as the run's network does, (pixel / 255 - mean) / std, and gives logits. Its
+    layers have the names that they have in the run, whatever the process has built before.
 
     Args:
         run_dir: path of the run.
@@ -88,8 +89,14 @@ def config_of(run: RunDir, *, data_dir: str | None = None, strategy: str = "auto
         raise InputError(f"{run.path}/config.json: {error}") from None
 
 
-def engine_of(run: RunDir, **computing: Any) -> Any:
+def engine_of(run: RunDir, *, own_process: bool = False, **computing: Any) -> Any:
     """The Engine of a run, on one machine; options as in `config_of`.
+
+    Args:
+        run: the run.
+        own_process: whether to set what holds for the whole process, as the run's command does:
+            the seed, and --deterministic. Only commands may.
+        computing: as `config_of` takes it.
 
     Raises:
         InputError: the data are not those that the run was trained on, or are damaged.
@@ -99,9 +106,11 @@ def engine_of(run: RunDir, **computing: Any) -> Any:
     if provenance.recorded(run.path):
         provenance.check(run.path, fingerprint(directory), directory.path)
     quiet.import_tensorflow()
-    from lottery_tf.training.devices import connect
+    from lottery_tf.training.devices import connect, take_process
     from lottery_tf.training.engine import Engine
 
+    if own_process:
+        take_process(config)
     cluster = connect(config)
     if cluster.workers > 1:
         raise InputError("This tool runs on one machine. Unset TF_CONFIG, or name --strategy.")

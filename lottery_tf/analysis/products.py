@@ -6,6 +6,10 @@ al. 2021, section 3):
     angular    2 angle / pi: 0 for the same direction, 1 for orthogonal weights, 2 for opposite ones
     cosine     1 - cosine of the angle
     euclidean  L2 norm of the difference
+
+All pairs together cost three matrix products. What these give of two networks that are nearly the
+same is a small difference of large sums, with few correct digits. So the differences of such a pair
+are summed weight by weight, in a second reading.
 """
 
 import dataclasses
@@ -18,6 +22,7 @@ from lottery_tf.method import Array, Masks, Weights
 from lottery_tf.store.rounds import FinishedRound
 
 BLOCK = 1 << 15  # weights of each network at once: what fits into a processor's cache
+CLOSE = 1e-5  # 1 - cosine below which networks are compared weight by weight: 9 digits are left
 
 
 @dataclasses.dataclass
@@ -27,33 +32,51 @@ class Products:
     Attributes:
         dots: of the products of their weights.
         row_squares, column_squares: of the squared weights of the one, and of the other.
+        differences: of the squared differences of their weights.
+        unit_differences: the same of the networks divided by their norms; NaN where one is zero.
     """
 
     dots: Array
     row_squares: Array
     column_squares: Array
+    differences: Array
+    unit_differences: Array
 
     @classmethod
     def zeros(cls, *shape: int) -> "Products":
         """Sums over nothing."""
-        return cls(*np.zeros((3, *shape)))
+        return cls(*np.zeros((5, *shape)))
 
     def angular(self) -> Array:
         """2 angle / pi; NaN where a network is zero."""
-        return 2 / np.pi * np.arccos(np.clip(self._cosines(), -1, 1))
+        chords = np.sqrt(np.minimum(self.unit_differences, 4))
+        return 2 / np.pi * 2 * np.arcsin(chords / 2)
 
     def cosine(self) -> Array:
         """1 - cosine; NaN where a network is zero."""
-        return 1 - self._cosines()
+        return self.unit_differences / 2
 
     def euclidean(self) -> Array:
         """The norm of the difference."""
-        squares = self.row_squares + self.column_squares - 2 * self.dots
-        return np.sqrt(np.maximum(squares, 0))
+        return np.sqrt(self.differences)
 
-    def _cosines(self):
+    def derive_differences(self) -> Array:
+        """Set the differences from the other sums; return where that leaves too few digits."""
         norms = np.sqrt(self.row_squares * self.column_squares)
-        return np.divide(self.dots, norms, out=np.full(norms.shape, np.nan), where=norms > 0)
+        nothing = np.full(norms.shape, np.nan)
+        cosines = np.divide(self.dots, norms, out=nothing, where=norms > 0)
+        squares = self.row_squares + self.column_squares - 2 * self.dots
+        self.differences = np.maximum(squares, 0)
+        self.unit_differences = 2 * (1 - np.clip(cosines, -1, 1))
+        return self.unit_differences < 2 * CLOSE
+
+    def add_differences(self, place: tuple[int, ...], one: Array, other: Array) -> None:
+        """Add the differences of a block of the weights alive in both networks of a pair."""
+        difference = one - other
+        self.differences[place] += difference @ difference
+        one_norm, other_norm = np.sqrt([self.row_squares[place], self.column_squares[place]])
+        difference = one / one_norm - other / other_norm
+        self.unit_differences[place] += difference @ difference
 
 
 METRICS = {"angular": Products.angular, "cosine": Products.cosine, "euclidean": Products.euclidean}
@@ -119,7 +142,34 @@ def products_of_rounds(
             starts.column_squares += np.einsum("rb,rb->r", initial, initial)
             done += weights.shape[1]
             on_block(done)
+    _sum_differences(pairs, starts, rows, columns)
     return pairs, starts
+
+
+def _sum_differences(pairs, starts, rows, columns):
+    """Derive the differences of Products; of close networks, sum them from the weights."""
+    close = list(zip(*np.nonzero(pairs.derive_differences()), strict=True))
+    from_start = np.flatnonzero(starts.derive_differences())
+    mirrored = rows == columns
+    for place in close:
+        pairs.differences[place] = pairs.unit_differences[place] = 0
+    starts.differences[from_start] = starts.unit_differences[from_start] = 0
+    todo = [(i, j) for i, j in close if rows[i] != columns[j] and not (mirrored and i > j)]
+    rounds = [round for i, j in todo for round in (rows[i], columns[j])]
+    rounds = list(dict.fromkeys([*rounds, *(rows[i] for i in from_start)]))
+    place_of = {round: place for place, round in enumerate(rounds)}
+    for path in rounds[0].shapes() if rounds else ():
+        for weights, alive, initial in _blocks(rounds, rounds, path):
+            for i, j in todo:
+                row, column = place_of[rows[i]], place_of[columns[j]]
+                one, other = weights[row] * alive[column], weights[column] * alive[row]
+                pairs.add_differences((i, j), one, other)
+            for i in from_start:
+                row = place_of[rows[i]]
+                starts.add_differences((i,), weights[row], initial[row] * alive[row])
+    for i, j in todo if mirrored else ():
+        for sums in (pairs.differences, pairs.unit_differences):
+            sums[j, i] = sums[i, j]
 
 
 def _blocks(rounds, rows, path):
@@ -160,10 +210,15 @@ def products_of_weights(start: Weights, end: Weights, masks: tuple[Masks, Masks]
     """Products (1, 1) of two networks that are in memory, under a mask each."""
     sums = Products.zeros(1, 1)
     for path in masks[0]:
-        one, two = (
-            np.where(mask[path], weights[path], 0).astype(np.float64).reshape(1, -1)
-            for weights, mask in zip((start, end), masks, strict=True)
-        )
-        alive = [mask[path].astype(np.float64).reshape(1, -1) for mask in masks]
-        add_products(sums, one, alive[0], two, alive[1])
+        both = masks[0][path] & masks[1][path]
+        one, two = (weights[path][both].astype(np.float64) for weights in (start, end))
+        sums.dots += one @ two
+        sums.row_squares += one @ one
+        sums.column_squares += two @ two
+    if sums.derive_differences().any():
+        sums.differences[:] = sums.unit_differences[:] = 0
+        for path in masks[0]:
+            both = masks[0][path] & masks[1][path]
+            one, two = (weights[path][both].astype(np.float64) for weights in (start, end))
+            sums.add_differences((0, 0), one, two)
     return sums

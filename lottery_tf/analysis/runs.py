@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row
@@ -11,7 +12,7 @@ from lottery_tf.store.rundir import RunDir
 Runs = Sequence[RunDir]
 Groups = Mapping[str, Runs]  # {label: replicates}
 Rounds = Sequence[str | int]  # as --at_rounds names them
-Computing = Mapping[str, str | None]  # {data_dir, strategy, jit_compile}: as loading.config_of
+Computing = Mapping[str, Any]  # where and how, as loading.engine_of takes it
 # Flags that runs must have in common to be compared, or evaluated with one engine.
 SAME = ("model", "dataset", "shortcut", "bn_affine", "image_size", "train_examples",
         "train_split", "test_split", "test_fraction", "image_key", "label_key",

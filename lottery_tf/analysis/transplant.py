@@ -81,7 +81,7 @@ def of_masks(run: RunDir, other: RunDir, *, at_rounds: Rounds = (), replicates: 
         replicates: how often, with another data seed and random mask each.
         stop_signal: gives the number of the signal that has come, or 0.
         cache: holds what was measured before; by default all is read again.
-        computing: where, as loading.config_of takes it.
+        computing: where and how, as loading.engine_of takes it.
 
     Raises:
         InputError: runs that do not go together, or rounds that are not there.

@@ -11,6 +11,9 @@ from lottery_tf.config.fields import check, flag, format_value
 from lottery_tf.config.optimization import OptimizationFlags
 from lottery_tf.config.pruning import PruningFlags
 from lottery_tf.config.repulsion import RepulsionFlags
+from lottery_tf.method.streams import SEEDS
+
+ROUNDS = 25  # where nothing says how many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +27,17 @@ class RunFlags:
         how=True,
         path=True,
     )
-    seed: int = flag(0, "Seed that --init_seed and --data_seed default to.", at_least=0)
-    init_seed: int = flag(None, "Seed of the initialization. Default: --seed.", at_least=0)
+    seed: int = flag(
+        0, "Seed that --init_seed and --data_seed default to.", at_least=0, below=SEEDS
+    )
+    init_seed: int = flag(
+        None, "Seed of the initialization. Default: --seed.", at_least=0, below=SEEDS
+    )
     data_seed: int = flag(
-        None, "Seed of the SGD noise, the order of the data. Default: --seed.", at_least=0
+        None,
+        "Seed of the SGD noise, the order of the data. Default: --seed.",
+        at_least=0,
+        below=SEEDS,
     )
 
 
@@ -42,9 +52,9 @@ class Config(RepulsionFlags, DeviceFlags, PruningFlags, OptimizationFlags, DataF
             for item in value if isinstance(value, tuple) else (value,):
                 check(field, item)
         check_together(self)
-        if self.targets:
-            object.__setattr__(self, "rounds", min(self.rounds, 1 + len(self.targets)))
-        # A seed that is not given is a function of --seed; recorded, so that the run says which.
+        # What is not given is filled in, so that the run's record says which it was.
+        if self.rounds is None:
+            object.__setattr__(self, "rounds", self.most_rounds or ROUNDS)
         for name in ("init_seed", "data_seed"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.seed)

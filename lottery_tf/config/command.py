@@ -8,14 +8,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from lottery_tf.config import Config, paths
 from lottery_tf.config.constraints import check_given
 from lottery_tf.config.fields import format_value, value_type
 from lottery_tf.config.flag_files import expand_flag_files
 from lottery_tf.errors import LOST, InputError, WorkerLost
-from lottery_tf.terminal import streams
+from lottery_tf.terminal import console, streams
 
 _DEFINE = {
     int: flags.DEFINE_integer,
@@ -58,6 +58,11 @@ def parse_config(arguments: list[str], flag_values: flags.FlagValues = flags.FLA
         absl.flags.Error: an unknown flag, or a value of the wrong type.
     """
     config, given = parse_given(arguments, flag_values)
+    if config.rounds < (asked := flag_values["rounds"].value or 0):
+        console.say(
+            f"--rounds={asked} is lowered to {config.rounds}: round 0, and one for each target of "
+            "--density or --densities."
+        )
     # A run that is there is continued with the flags that it was made with.
     if not (pathlib.Path(config.run_dir) / "config.json").exists():
         check_given(config, given)
@@ -69,7 +74,8 @@ def parse_given(
 ) -> tuple[Config, set[str]]:
     """As `parse_config`, with the names of the flags that stand on the command line itself.
 
-    Those may do nothing.
+    Those may do nothing. More rounds than --density or --densities have targets for are lowered:
+    a flag file may be meant for another variant of the experiment.
     """
     program, *arguments = arguments
     from_files, others, names = expand_flag_files(arguments)
@@ -88,6 +94,9 @@ def parse_given(
         }
         values["run_dir"] = _find_default_run_dir(names, changed)
     given = {name for name in before if flag_values[name].present > in_files[name]}
+    if (asked := values["rounds"]) is not None:
+        most = Config(**values | {"rounds": None}).most_rounds
+        values["rounds"] = min(asked, most or asked)
     return Config(**values), given
 
 
@@ -143,8 +152,13 @@ def parse_flags(arguments: list[str]) -> None:
 
 def run(main: Callable, parse: Callable = parse_flags) -> None:
     """Runs a command: main(parse(command line)); bad input is one line and exit status 1."""
+
+    def quiet(argument):
+        logging.set_verbosity(logging.ERROR)  # TensorFlow Datasets tells each file that it opens
+        return main(argument)
+
     with streams.steady():
-        app.run(_guarded(main), flags_parser=_guarded(_helpful(parse)))
+        app.run(_guarded(quiet), flags_parser=_guarded(_helpful(parse)))
 
 
 def _helpful(parse):

@@ -1,5 +1,6 @@
 """What the flags of a Config must be together, and which flags need another."""
 
+import re
 from typing import Any
 
 from lottery_tf import datasets, models
@@ -73,7 +74,7 @@ def check_together(config: Any) -> None:
             f"--test_split={config.test_split}"
         )
     if config.repel_from not in ("all", "previous") and not (
-        config.repel_from.isdigit() and int(config.repel_from) > 0
+        re.fullmatch("[0-9]+", config.repel_from) and int(config.repel_from) > 0
     ):
         raise InputError(
             "--repel_from: expected all, previous, or a positive number of rounds. Received: "

@@ -47,6 +47,12 @@ def _check_densities(config):
             "--densities: expected numbers that fall, as 0.2,0.1,0.05. Received: "
             f"{','.join(map(str, config.densities))}"
         )
+    most = config.most_rounds
+    if most and config.rounds is not None and config.rounds > most:
+        raise InputError(
+            f"--rounds: expected at most {most}, round 0 and one for each target of --density or "
+            f"--densities. Received: {config.rounds}. Leave it out, or give more --densities."
+        )
     if config.targets and config.layer_fractions:
         raise InputError(
             "--layer_fractions are parts of the survivors; they do not go with --density or "

@@ -14,9 +14,10 @@ class PruningFlags:
     """Flags of the rounds."""
 
     rounds: int = flag(
-        25,
-        "Rounds of training, the dense round 0 included; may grow. With --density or --densities "
-        "there is one for each of them at most, after round 0.",
+        None,
+        "Rounds of training, the dense round 0 included; may grow. Default: 25, or with --density "
+        "or --densities one for each of them after round 0. There can be no more of these: a "
+        "command lowers what a flag file or the command line says, and tells so.",
         at_least=1,
         how=True,
     )
@@ -137,6 +138,11 @@ class PruningFlags:
         if self.masks_from:
             return ()
         return self.densities or (() if self.density is None else (self.density,))
+
+    @property
+    def most_rounds(self) -> int | None:
+        """Round 0 and one for each of `targets`; None where a fraction is pruned."""
+        return 1 + len(self.targets) if self.targets else None
 
     @property
     def prunes_at(self) -> str:

@@ -26,7 +26,7 @@ def read(text: str) -> dict[str, Any]:
         raise InputError(f"{error}.") from None
     if not isinstance(found, dict):
         raise InputError(f"expected an object, of flags and values. Received: {text:.60}")
-    if missing := [name for name in ALWAYS if name not in found]:
+    if missing := [name for name in ALWAYS if found.get(name) is None]:
         raise InputError(f"it lacks {', '.join(missing)}.")
     fields = {field.name: field for field in dataclasses.fields(Config)}
     del fields["run_dir"]

@@ -73,7 +73,7 @@ def _load(path):
         raise InputError(
             f"{path} cannot be read as an npz file ({reason}). Expected what "
             "numpy.savez(file, x_train=…, y_train=…, x_test=…, y_test=…) writes."
-        ) from None
+        ) from error
 
 
 def _member(path, file, key):

@@ -84,16 +84,18 @@ def read(name: str, content: bytes, *, upright: bool = True) -> Picture:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content)) as image:
                 return _read(image, upright)
-    except UnidentifiedImageError:
+    except UnidentifiedImageError as error:
+        cause: Exception = error
         reason = "Pillow knows no such format"
-    except Image.DecompressionBombError:
+    except Image.DecompressionBombError as error:
+        cause = error
         reason = (
             f"it says that it has over {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which would "
             "fill the memory"
         )
     except Exception as error:  # what a damaged file raises is of any kind
-        reason = str(error).rstrip(".") or type(error).__name__
-    raise InputError(f"{name} is no readable image: {reason}.") from None
+        cause, reason = error, str(error).rstrip(".") or type(error).__name__
+    raise InputError(f"{name} is no readable image: {reason}.") from cause
 
 
 def _read(image, upright):

@@ -197,15 +197,18 @@ class _ArraysOnly(pickle.Unpickler):
 def _read_pickle(path, content, known):
     try:
         batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
+    except Exception as error:  # what a damaged pickle raises is of any kind
+        raise InputError(f"{path} is no batch of CIFAR: {error!r}.") from error
+    try:
         images, labels = np.asarray(batch[b"data"]), np.asarray(batch[known["key"]])
         if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
             raise TypeError(f"it holds pixels of {images.dtype} and labels of {labels.dtype}, not "
                             "uint8 and integers")  # fmt: skip
-        if not len(labels) or images.shape != (len(labels), 3072):
-            raise ValueError(f"it holds pixels {images.shape} for {len(labels)} labels")
-        return _to_nhwc(images), labels
-    except Exception as error:  # what a damaged pickle raises is of any kind
-        raise InputError(f"{path} is no batch of CIFAR: {error!r}.") from None
+        if not labels.size or images.shape != (labels.size, 3072):
+            raise ValueError(f"it holds pixels {images.shape} for {labels.size} labels")
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is no batch of CIFAR: {error!r}.") from error
+    return _to_nhwc(images), labels
 
 
 def _to_nhwc(rows):

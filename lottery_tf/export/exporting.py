@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import keras
 import numpy as np
 
 from lottery_tf import masking
@@ -18,6 +19,7 @@ from lottery_tf.export.choices import Choices
 from lottery_tf.export.options import Options
 from lottery_tf.export.reports import REPORT
 from lottery_tf.export.ticket import Ticket
+from lottery_tf.masking import keras_generators
 from lottery_tf.output import Row
 
 TOLERANCE = 1e-4  # of the largest output, or of 1: how far an output may be from the masked model's
@@ -35,6 +37,12 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
         InputError: what was written does not run, or gives other outputs than the masked model;
             the directory is not there then.
     """
+    with keras_generators.kept():
+        keras.config.set_dtype_policy("float32")  # of the layers around the network
+        return _export(ticket, out, choices)
+
+
+def _export(ticket, out, choices):
     ticket = _of_size(ticket, choices.format)
     report: dict[str, Any] = {"format": choices.format, **ticket.provenance}
     plain, model, parts = _prepared(ticket, choices)

@@ -14,6 +14,7 @@ import numpy as np
 from lottery_tf.errors import InputError
 from lottery_tf.export import runner
 from lottery_tf.method import Array
+from lottery_tf.store import files
 
 # Formats that hold the Keras model as it is: of a run's network they give no probabilities.
 LOGITS_ALONE = ("keras", "npz")
@@ -60,7 +61,7 @@ def time(name: str, directories: Sequence[pathlib.Path],
 
 def _save(place, inputs):
     path = os.path.join(place, "inputs.npz")
-    np.savez(path, **inputs)
+    pathlib.Path(path).write_bytes(files.format_npz(inputs))
     return path
 
 

@@ -39,9 +39,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
     if options.quantize == "int8" and not inputs:
         raise InputError("--quantize=int8 needs training inputs to calibrate on. Received none.")
     network = served(model, options)
-    failure = _convert(network, directory / FILE, options, inputs)
-    if failure:
-        raise InputError(f"--format=litert cannot hold {model.name}: {failure}")
+    _convert(network, directory / FILE, options, inputs)
     write_assets(directory, options)
     kind = f"weights {'dense' if options.dense else 'sparse'}"
     kind += "" if options.quantize == "none" else f" and {options.quantize}"
@@ -52,7 +50,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
 
 
 def _convert(network, path, options, inputs):
-    """Writes the file; what the converter says if it fails, else an empty text."""
+    """Writes the file; InputError with what the converter says if it fails."""
     settings = {"optimizations": []}
     if not options.dense:
         settings["optimizations"].append(tf.lite.Optimize.EXPERIMENTAL_SPARSITY)
@@ -62,13 +60,16 @@ def _convert(network, path, options, inputs):
         settings["target_spec"] = {"supported_types": [tf.float16]}
     if options.quantize == "int8":
         settings["representative_dataset"] = lambda: _one_by_one(inputs)
+    failure = None
     with warnings.catch_warnings(), quiet.hold_back_stderr():
         warnings.simplefilter("ignore")  # calibration runs an interpreter that is deprecated
         try:
             network.export(str(path), format="litert", verbose=False, **settings)
         except Exception as error:  # whatever the converter raises
-            return " ".join(str(error).split())[:300] or type(error).__name__
-    return ""
+            failure = error  # what was held back stays so
+    if failure:
+        reason = " ".join(str(failure).split())[:300] or type(failure).__name__
+        raise InputError(f"--format=litert cannot hold {network.name}: {reason}") from failure
 
 
 def _one_by_one(inputs):

@@ -11,6 +11,7 @@ from lottery_tf.export.options import Options
 from lottery_tf.export.served import write_assets
 from lottery_tf.masking import keras_private
 from lottery_tf.method import Array
+from lottery_tf.store import files
 
 README = """\
 # {name}
@@ -76,7 +77,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
     stored = {"names": np.array(names)}
     for name, array in weights.items():
         stored |= {name: array} if options.dense else coded(name, array)
-    np.savez_compressed(directory / "weights.npz", **stored)  # type: ignore[arg-type]
+    (directory / "weights.npz").write_bytes(files.format_npz(stored, compressed=True))
     (directory / "model.json").write_text(model.to_json(indent=1), "utf-8")
     (directory / "README.md").write_text(_readme(model, weights), "utf-8")
     write_assets(directory, options)

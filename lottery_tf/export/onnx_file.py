@@ -31,25 +31,35 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
     """
     network = served(model, options)
     network(network.inputs)  # Keras exports what was called once
-    failure = _convert(network, directory / "model.onnx")
-    if failure:
-        raise InputError(f"--format=onnx cannot hold {model.name}: {failure}")
+    _convert(network, directory / "model.onnx")
     write_assets(directory, options)
     inputs = signatures.random_inputs(model, trials.EXAMPLES)
     trials.check("onnx", network, directory, inputs, tolerance=TOLERANCE)
 
 
 def _convert(network, path):
-    """Writes the file; what the converter says if it fails, else an empty text."""
+    """Writes the file; InputError with what the converter says if it fails."""
+    with quiet.environment_kept("TF_CPP_MIN_LOG_LEVEL"):  # which tf2onnx sets
+        _converted(network, path)
+
+
+def _converted(network, path):
     _support_erfc()
-    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)  # the trial says what it logs
+    logger = logging.getLogger("tf2onnx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)  # the trial says what it logs
+    failure = None
     with warnings.catch_warnings(), quiet.hold_back_stderr():
         warnings.simplefilter("ignore")  # Keras's patch of tf2onnx, on NumPy's former names
         try:
             network.export(path, format="onnx", verbose=False)
         except Exception as error:  # whatever the converter raises
-            return " ".join(str(error).split())[:300] or type(error).__name__
-    return ""
+            failure = error  # what was held back stays so
+        finally:
+            logger.setLevel(level)
+    if failure:
+        reason = " ".join(str(failure).split())[:300] or type(failure).__name__
+        raise InputError(f"--format=onnx cannot hold {network.name}: {reason}") from failure
 
 
 @functools.cache

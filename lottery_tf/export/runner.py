@@ -14,6 +14,7 @@ import os
 import statistics
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 
 import numpy as np
@@ -125,7 +126,11 @@ def run(name: str, directory: str, inputs: str, outputs: str, batch_size: str) -
         # Copies: a runtime may give the same memory again.
         parts.append({key: np.array(array) for key, array in found.items()})
     found = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    np.savez(outputs, **found)  # type: ignore[arg-type]
+    # np.savez takes arrays by keyword, so that an output could not be called "file".
+    with zipfile.ZipFile(outputs, "w") as archive:
+        for key, array in found.items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def measure(name: str, inputs: str, *directories: str) -> None:

@@ -138,11 +138,10 @@ def of_file(path: str | os.PathLike, *, inputs: str | None = None,
 
     try:
         model = keras.models.load_model(path, compile=False)
-        masking.kernels(model)
-    except InputError:
-        raise
     except Exception as error:  # whatever Keras raises for a file that it does not know
-        raise InputError(f"--model={path}: cannot load it: {str(error).splitlines()[0]}") from None
+        reason, *_ = [*str(error).splitlines(), type(error).__name__]
+        raise InputError(f"--model={path}: cannot load it: {reason}") from error
+    masking.kernels(model)  # without masks it is none of this package
     test = _arrays(inputs, model) if inputs else signatures.random_inputs(model, examples)
     found = {"model": pathlib.Path(path).name, "exported_with": versions()}
     return Ticket(model, None, test, test, None, (), found)

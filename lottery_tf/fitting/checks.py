@@ -11,7 +11,7 @@ import keras
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking import choosing, keras_private
+from lottery_tf.masking import choosing, keras_generators, keras_private
 from lottery_tf.method import Masks, Weights, criteria
 from lottery_tf.method.allocation import Amount
 from lottery_tf.method.dead_units import died, dying
@@ -80,13 +80,13 @@ def prunable(model: keras.Model) -> Masks:
     return found
 
 
-def whole_number(least: int, **values: Any) -> None:
-    """Raises InputError if a value is no whole number, or below the least."""
+def whole_number(least: int, *, below: float = math.inf, **values: Any) -> None:
+    """Raises InputError if a value is no whole number, or out of bounds."""
     for name, value in values.items():
         is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if not is_whole or value < least:
-            raise InputError(f"{name}: expected a whole number, at least {least}. "
-                             f"Received: {value!r}")  # fmt: skip
+        if not is_whole or not least <= value < below:
+            bounds = f"at least {least}" + (f" and below {below}" if below < math.inf else "")
+            raise InputError(f"{name}: expected a whole number, {bounds}. Received: {value!r}")
 
 
 def where(scope: str, layer_fractions: Mapping[str, float] | None, keep_dense: Sequence[str],
@@ -146,7 +146,8 @@ def check_evidence(model: keras.Model, criterion: Any, data: Any, iterations: An
     if "initial_flow" in wanted:
         from lottery_tf.masking.gradients import Flow, in_float64
 
-        Flow(in_float64(model))  # says so if it cannot be
+        with keras_generators.kept():
+            Flow(in_float64(model))  # says so if it cannot be
 
 
 def check_named(criterion: Any) -> None:

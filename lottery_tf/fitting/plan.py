@@ -11,7 +11,7 @@ from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.fitting import checks, starting
 from lottery_tf.fitting.pruning import Data
-from lottery_tf.method import pruning
+from lottery_tf.method import pruning, streams
 from lottery_tf.method.allocation import Amount, allocate
 from lottery_tf.method.criteria import Criterion
 from lottery_tf.method.resets import RESETS
@@ -49,7 +49,8 @@ class Plan:
         checks.check_model(self.model, "rounds")
         checks.check_all_built(self.model)
         checks.whole_number(1, rounds=self.rounds)
-        checks.whole_number(0, seed=self.seed, rewind_to=self.rewind_to)
+        checks.whole_number(0, rewind_to=self.rewind_to)
+        checks.whole_number(0, below=streams.SEEDS, seed=self.seed)
         self._check_reset()
         checks.check_evidence(self.model, self.criterion, self.data, self.iterations)
         amounts, masks = self._amounts(), checks.prunable(self.model)

@@ -8,7 +8,7 @@ import keras
 
 from lottery_tf import masking
 from lottery_tf.fitting import checks
-from lottery_tf.masking import optimizer_state
+from lottery_tf.masking import keras_generators, optimizer_state
 from lottery_tf.method import Masks, Weights, pruning, streams
 from lottery_tf.method.allocation import Amount
 from lottery_tf.method.criteria import Criterion
@@ -49,7 +49,7 @@ def prune(model: keras.Model, fraction: float | None = None, *, density: float |
         InputError: a value out of bounds, or a criterion that needs data without data.
     """
     checks.check_model(model, "prune")
-    checks.whole_number(0, seed=seed)
+    checks.whole_number(0, below=streams.SEEDS, seed=seed)
     where = checks.where(scope, layer_fractions, keep_dense, min_layer_weights)
     amount = checks.make_amount(model, fraction, density, where)
     checks.check_evidence(model, criterion, data, iterations)
@@ -66,16 +66,22 @@ def prune(model: keras.Model, fraction: float | None = None, *, density: float |
 
 
 def pruned(model: keras.Model, amount: Amount, initial: Weights, data: Data, round: int, *,
-           criterion: Criterion, iterations: int | None,
-           seed: int) -> tuple[Masks, pruning.Threshold]:  # fmt: skip
-    """The masks of the kernels that are not frozen after a pruning; the model stays as it is."""
+           criterion: Criterion, iterations: int | None, seed: int,
+           old_draws: bool = False) -> tuple[Masks, pruning.Threshold]:  # fmt: skip
+    """The masks of the kernels that are not frozen after a pruning; the model stays as it is.
+
+    `old_draws` says whether random scores are those of store.draws.are_old.
+    """
     trained, masks = masking.get_weights(model), checks.prunable(model)
-    evidence = _evidence(model, initial, trained, data, seed, round)
+    draw = streams.old_uniform if old_draws else streams.uniform
+    uniform = functools.partial(draw, seed, round)
+    evidence = _evidence(model, initial, trained, data, uniform)
     by: Any = {"criterion": criterion, "iterations": iterations}
-    return pruning.prune(trained, masks, amount, **by, **evidence)
+    with keras_generators.kept():  # evidence may come from a copy of the model
+        return pruning.prune(trained, masks, amount, **by, **evidence)
 
 
-def _evidence(model, initial, trained, data, seed, round):
+def _evidence(model, initial, trained, data, uniform):
     """As training.evidence.Evidence.of gives it, of a user's model and data."""
     held = masking.get_masks(model)
 
@@ -100,7 +106,7 @@ def _evidence(model, initial, trained, data, seed, round):
 
     evidence: dict[str, Callable[[Masks], Weights]] = {
         "initial": lambda masks: initial,
-        "uniform": functools.partial(streams.uniform, seed, round),
+        "uniform": uniform,
         "initial_gradient": lambda masks: gradients().mean(initial, masks, training=True),
         "trained_gradient": lambda masks: gradients().mean(trained, masks, training=False),
         "initial_hessian_gradient": lambda masks: gradients().hessian(initial, masks),

@@ -11,7 +11,7 @@ from lottery_tf.fitting.plan import Plan
 from lottery_tf.fitting.pruning import Data
 from lottery_tf.fitting.showing import Table
 from lottery_tf.fitting.turns import Round, Turns
-from lottery_tf.masking import optimizer_state
+from lottery_tf.masking import keras_generators, optimizer_state
 from lottery_tf.masking.optimizer_state import Optimizer
 from lottery_tf.method.criteria import Criterion
 
@@ -63,12 +63,13 @@ def rounds(model: keras.Model, rounds: int, fraction: float | None = None, *,
     where = checks.where(scope, layer_fractions, keep_dense, min_layer_weights)
     plan = Plan(model, rounds, fraction, densities, target_density, reset, rewind_to, seed,
                 criterion, data, iterations, where, first_density_in(directory))  # fmt: skip
-    amounts = plan.check()
     checks.whole_number(0, verbose=int(verbose) if isinstance(verbose, bool) else verbose)
     optimizer_state.check(optimizers)
-    keeper = None if directory is None else Keeper(directory, plan)
+    with keras_generators.kept():
+        amounts = plan.check()
+        keeper = None if directory is None else Keeper(directory, plan)
+        fresh = starting.FreshOptimizers(model, optimizers)
     checks.Coverage.of(model).warn_if_small(stacklevel=2)
     if keeper is None or not keeper.continues():
         starting.warn_if_trained(model, stacklevel=2)
-    fresh = starting.FreshOptimizers(model, optimizers)
     return Turns(plan, amounts, fresh, keeper, Table(verbose)).all()

@@ -53,8 +53,9 @@ def initialization(model: keras.Model, start: Weights, seed: int, turn: int) -> 
     Raises:
         InputError: the model cannot be rebuilt.
     """
-    with keras_generators.seeded(streams.initialization_seed(seed, turn)):
-        drawn = _drawn(model)
+    drawn = keras_generators.from_seed(
+        streams.initialization_seed(seed, turn), functools.partial(_drawn, model)
+    )
     anew = _begins_anew(model)
     return {
         path: drawn[id(variable)].numpy() if id(variable) in anew else start[path]

@@ -21,6 +21,7 @@ from lottery_tf.method import collapse, pruning
 from lottery_tf.method.allocation import Amount
 from lottery_tf.method.resets import RESETS
 from lottery_tf.output import Row
+from lottery_tf.store import draws
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -158,6 +159,7 @@ class Turns:
         if index >= len(self.amounts) or (last and not self.keeper):
             return masks, pruning.Threshold(math.nan, math.nan), False
         by: Any = {"criterion": plan.criterion, "iterations": plan.iterations, "seed": plan.seed}
+        by["old_draws"] = self.keeper is not None and draws.are_old(self.keeper.run.path)
         before = checks.prunable(self.model)
         after, threshold = pruned(self.model, self.amounts[index], weights, plan.data, index, **by)
         if last:

@@ -1,12 +1,15 @@
-"""The generators that Keras and its backends draw from, behind names that they keep to themselves.
+"""The state that Keras and its backends keep for the whole process, behind private names.
 
-Tried with Keras 3.15 and TensorFlow 2.21.
+It is what building a layer reads and changes: the random generators, the counters of automatic
+names, and the dtype policy. Tried with Keras 3.15 and TensorFlow 2.21.
 """
 
+import collections
 import contextlib
-import functools
 import random
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -14,47 +17,126 @@ from keras.src.backend.common import global_state
 from keras.src.random import seed_generator
 from keras.src.utils import rng_utils
 
+Made = TypeVar("Made")
+
+NAME_COUNTERS = "object_name_uids"
+# Attributes of Keras's global state.
+KEPT = (
+    rng_utils.GLOBAL_RANDOM_SEED,
+    seed_generator.GLOBAL_SEED_GENERATOR,
+    NAME_COUNTERS,
+    "dtype_policy",
+)
+OF_TENSORFLOW = ("_seed", "_rng")  # TensorFlow has the second only after a first seed
+
 
 @contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """While it is open, all that draws without a seed of its own starts from this one.
+def kept() -> Iterator[None]:
+    """On leaving, set the process-wide state back to what it was on entering.
 
-    Afterwards Python's, NumPy's, Keras's and the backend's generators are as they were.
+    That is the generators of Python, NumPy, Keras and the backend, Keras's counters of automatic
+    names, and its dtype policy. Inside, everything starts from the state of the process.
     """
-    names = (rng_utils.GLOBAL_RANDOM_SEED, seed_generator.GLOBAL_SEED_GENERATOR)
-    held = {name: global_state.get_global_attribute(name) for name in names}
     python, of_numpy = random.getstate(), np.random.get_state()
-    restore = _torch_restorer() if keras.backend.backend() == "torch" else _tensorflow_restorer()
-    try:
-        keras.utils.set_random_seed(seed)
-        yield
-    finally:
-        for name, value in held.items():
-            global_state.set_global_attribute(name, value)
-        random.setstate(python)
-        np.random.set_state(of_numpy)
-        restore()
+    held = {name: global_state.get_global_attribute(name) for name in KEPT}
+    names = dict(held[NAME_COUNTERS] or {})
+    generator = held[seed_generator.GLOBAL_SEED_GENERATOR]
+    drawn = None if generator is None else keras.ops.convert_to_numpy(generator.state)
+    with _kept_in_tensorflow(), _kept_in_torch():
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(of_numpy)
+            held[NAME_COUNTERS] = collections.defaultdict(int, names)
+            for name, value in held.items():
+                global_state.set_global_attribute(name, value)
+            if generator is not None:
+                generator.state.assign(drawn)
 
 
-def _tensorflow_restorer():
-    """A function that sets TensorFlow's generator of seeds back to how it is now."""
+def from_seed(seed: int, make: Callable[[], Made], *, policy: str | None = None,
+              anew: bool = False) -> Made:  # fmt: skip
+    """Return make(), with every draw that has no seed of its own a function of `seed`.
+
+    The state of the process stays as it is: see `kept`.
+
+    Args:
+        seed: non-negative, below 2**32.
+        make: a function that builds layers. It may be called twice.
+        policy: the dtype policy that it sees. Default: that of the process.
+        anew: whether automatic names count from the beginning.
+    """
+    for is_second in (False, True):
+        with kept():
+            if anew:
+                global_state.set_global_attribute(NAME_COUNTERS, None)
+            if policy:
+                keras.config.set_dtype_policy(policy)
+            before = _set_seed(seed, clear=is_second)
+            made = make()
+            # TensorFlow's own random operations, which Keras's layers do not use, keep a state in
+            # a cache of kernels. Only clearing the cache makes such draws start from the seed. It
+            # also restarts the draws of the caller's functions, so it is not done without need.
+            if is_second or _tensorflow_state() == before:
+                break
+    return made
+
+
+def _set_seed(seed, *, clear):
+    """Seed everything as keras.utils.set_random_seed does; return the state of TensorFlow's."""
+    global_state.set_global_attribute(rng_utils.GLOBAL_RANDOM_SEED, seed)
+    global_state.set_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR, None)
+    random.seed(seed)
+    np.random.seed(seed)
+    if context := _tensorflow_context():
+        context._seed, context._rng = seed, random.Random(seed)
+        if clear:
+            context.clear_kernel_cache()
+    if keras.backend.backend() == "torch":
+        import torch
+
+        torch.manual_seed(seed)
+    return _tensorflow_state()
+
+
+def _tensorflow_context() -> Any:
+    """TensorFlow's eager context; None where no one has imported TensorFlow."""
+    if "tensorflow" not in sys.modules:
+        return None
     from tensorflow.python.eager import context
 
-    now = context.context()
-    names = ("_seed", "_rng")  # the second is there only after a first seed
-    held = {name: getattr(now, name) for name in names if hasattr(now, name)}
+    return context.context()
 
-    def restore():  # a new seed comes with a new generator, so the old one stays at its number
-        for name in names:
+
+def _tensorflow_state():
+    context = _tensorflow_context()
+    return context and context._rng.getstate()
+
+
+@contextlib.contextmanager
+def _kept_in_tensorflow():
+    context = _tensorflow_context()
+    held = {name: getattr(context, name) for name in OF_TENSORFLOW if hasattr(context, name)}
+    state = held["_rng"].getstate() if "_rng" in held else None
+    try:
+        yield
+    finally:
+        for name in OF_TENSORFLOW:
             if name in held:
-                setattr(now, name, held[name])
-            else:
-                delattr(now, name)
+                setattr(context, name, held[name])
+            elif hasattr(context, name):
+                delattr(context, name)
+        if state:
+            held["_rng"].setstate(state)
 
-    return restore
 
-
-def _torch_restorer():
+@contextlib.contextmanager
+def _kept_in_torch():
+    if keras.backend.backend() != "torch":
+        yield
+        return
     import torch
 
-    return functools.partial(torch.set_rng_state, torch.get_rng_state())
+    with torch.random.fork_rng():
+        yield

@@ -91,9 +91,8 @@ def _enable_lora(self, *args, **options):
 _TABLE: dict[str, Any] = {"build": _build_embedding, "enable_lora": _enable_lora}
 MaskedEmbedding = _masked_class(keras.layers.Embedding, ("embeddings",), call=_look_up, **_TABLE)
 # With tied weights it computes its outputs with the masked table, too.
-MaskedReversibleEmbedding = _masked_class(
-    keras.layers.ReversibleEmbedding, ("embeddings",), **_TABLE
-)
+_REVERSIBLE = getattr(keras.layers, "ReversibleEmbedding", None)  # Keras has it from 3.12 on
+MaskedReversibleEmbedding = _REVERSIBLE and _masked_class(_REVERSIBLE, ("embeddings",), **_TABLE)
 
 # Keras layer: its masked subclass. Exactly these classes: a subclass of the user's own may
 # compute otherwise.

@@ -86,10 +86,11 @@ def masked(model: keras.Model, *, include: Choice | None = None,
             f"masked: expected a built Keras model, with a keras.Input first. Received: {model!r}"
         )
     left, frozen = _left_out(model, include, exclude, of="masked")
-    copy = copying.copy(model, model.get_weights())
-    _put_masks(copy, left)
-    comparing.check_same(model, copy, "masked")
-    _compile(model, copy)
+    with keras_generators.kept():
+        copy = copying.copy(model, model.get_weights())
+        _put_masks(copy, left)
+        comparing.check_same(model, copy, "masked")
+        _compile(model, copy)
     _warn(copy, frozen, chosen=include is not None)
     return copy
 
@@ -111,7 +112,7 @@ def _note_saving(model):
         return  # Keras's layers and ours are known to keep them
     expected = [kernel.variable.shape for kernel in network.kernels(model).values()]
     try:
-        with warnings.catch_warnings(), keras_generators.seeded(0):
+        with warnings.catch_warnings(), keras_generators.kept():
             warnings.simplefilter("ignore")  # loading tells them again
             loaded = network.kernels(keras_private.as_loaded(model))
         found: Any = [kernel.variable.shape for kernel in loaded.values()]

@@ -3,7 +3,7 @@
 import keras
 
 from lottery_tf.errors import InputError
-from lottery_tf.masking import comparing, copying, keras_private, network
+from lottery_tf.masking import comparing, copying, keras_generators, keras_private, network
 from lottery_tf.masking.inside import unmask_inside
 
 
@@ -24,9 +24,10 @@ def unmasked(model: keras.Model) -> keras.Model:
         raise InputError(f"unmasked: expected a built Keras model. Received: {model!r}")
     weights, masks = network.get_weights(model), network.get_masks(model)
     arrays = [array * masks[path] if path in masks else array for path, array in weights.items()]
-    plain = copying.copy(model, arrays, plain=True)
-    network.name_apart(plain)
-    comparing.check_same(model, plain, "unmasked")
+    with keras_generators.kept():
+        plain = copying.copy(model, arrays, plain=True)
+        network.name_apart(plain)
+        comparing.check_same(model, plain, "unmasked")
     return plain
 
 

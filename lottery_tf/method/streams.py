@@ -8,17 +8,20 @@
 | dropout | data_seed, round, first step, 2, layer | the state of a dropout layer |
 | of a worker | the key of the noise, 3, worker | where each worker reads files of its own |
 | random masks | init_seed, round, replicate, 4 | the control of tools.stability |
-| random scores | init_seed, round, 5 | the scores of --criterion=random |
+| old random scores | init_seed, round, 5 | those of runs that older versions began |
 | shuffled weights | init_seed, round, 6 | the order of the values of --reset=shuffle |
 | shuffled masks | init_seed, 0, 7 | the places of --shuffle_masks, the same in every round |
 | held out | 0, 0, 0, 8 | the examples that --test_fraction keeps from training, for all seeds |
+| random scores | init_seed; spawn key 9, round | the scores of --criterion=random |
 
-A key names its stream for ever: a run of an older version repeats bit for bit. NumPy reads missing
-numbers at the end of a key as 0, so a new stream needs a number of its own, 9 or more, in the place
-of 1 to 8. (Some are older than this rule. Initialization is the order of epoch 0; as one seeds
-Keras and the other shuffles, they share no numbers. Random scores, shuffled weights and shuffled
-masks have the keys of the order of epochs 5 and 6, and of epoch 7 of round 0, where init_seed and
-data_seed are equal: other draws, of the same numbers.)
+A key names its stream for ever: a run of an older version repeats bit for bit. A new stream takes
+the next number and comes from `stream`, whose spawn keys no other stream has.
+
+The streams up to 8 are lists of numbers. NumPy reads missing numbers at the end of a list as 0, so
+some of them are the same where init_seed and data_seed are: initialization and the order of epoch
+0, of which one seeds Keras and the other shuffles; and the old random scores, shuffled weights and
+shuffled masks are the order of epoch 5, of epoch 6, and of epoch 7 of round 0. A number of 2**32
+or more counts as two numbers, so seeds are bounded.
 """
 
 import dataclasses
@@ -27,8 +30,22 @@ import numpy as np
 
 from lottery_tf.method import Masks, Weights
 
+SEEDS = 2**32  # a seed is below it
+
 AUGMENTATION, DROPOUT, WORKER, RANDOM_MASKS = 1, 2, 3, 4
-RANDOM_SCORES, SHUFFLED_WEIGHTS, SHUFFLED_MASKS, HELD_OUT = 5, 6, 7, 8
+OLD_RANDOM_SCORES, SHUFFLED_WEIGHTS, SHUFFLED_MASKS, HELD_OUT = 5, 6, 7, 8
+RANDOM_SCORES = 9
+
+
+def stream(number: int, seed: int, *key: int) -> np.random.Generator:
+    """Return the generator of a stream that no other number, seed or key has.
+
+    Args:
+        number: that of the stream, 9 or more.
+        seed: below SEEDS.
+        key: whatever else tells draws of the stream apart, as round and epoch.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(number, *key)))
 
 
 def initialization_seed(init_seed: int, round: int) -> int:
@@ -43,7 +60,15 @@ def random_masks(init_seed: int, round: int, replicate: int) -> np.random.Genera
 
 def uniform(init_seed: int, round: int, masks: Masks) -> Weights:
     """{kernel path: random numbers in [0, 1), float64, of the mask's shape}."""
-    generator = np.random.default_rng([init_seed, round, RANDOM_SCORES])
+    return _uniform(stream(RANDOM_SCORES, init_seed, round), masks)
+
+
+def old_uniform(init_seed: int, round: int, masks: Masks) -> Weights:
+    """As `uniform`, in a run that was begun when these were the draws of the order of epoch 5."""
+    return _uniform(np.random.default_rng([init_seed, round, OLD_RANDOM_SCORES]), masks)
+
+
+def _uniform(generator, masks):
     return {path: np.asarray(generator.random(mask.shape)) for path, mask in masks.items()}
 
 

@@ -76,6 +76,9 @@ def build(config: Any, input_shape: tuple, classes: int, *, seed: int, strategy:
           policy: str | None = None) -> Any:  # fmt: skip
     """A new network of config.model, its initialization a function of `seed` alone.
 
+    The names of its layers count from the beginning. The random generators, the counters of names
+    and the dtype policy of the process stay as they are.
+
     Args:
         config: the Config; the model's function gets those flags that its signature names.
         input_shape: (height, width, channels) of one image.
@@ -90,26 +93,23 @@ def build(config: Any, input_shape: tuple, classes: int, *, seed: int, strategy:
     Raises:
         InputError: there is no such function, or what it returns does not fit the data.
     """
-    import keras
+    from lottery_tf.masking import keras_generators
 
     function, named = find(config.model), parameters(config.model)
     options = {name: getattr(config, name) for name in named if hasattr(config, name)}
-    # Names count from 1 again, and initializers without a seed draw from this one.
-    keras.utils.clear_session(free_memory=False)
-    keras.utils.set_random_seed(seed)
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy or POLICIES[config.mixed_precision])
-    try:
-        # The session is not cleared inside a scope: that would lose the scope.
+
+    def make():
         with strategy.scope() if strategy else contextlib.nullcontext():
-            network = function(input_shape, classes, **options)
+            try:
+                network = function(input_shape, classes, **options)
+            except InputError:
+                raise
+            except Exception as error:  # whatever Keras and the user's function raise
+                raise _does_not_fit(config.model, input_shape, classes, error) from error
             return _checked(config.model, network, input_shape, classes)
-    except InputError:
-        raise
-    except Exception as error:  # whatever Keras and the user's function raise
-        raise _does_not_fit(config.model, input_shape, classes, error) from error
-    finally:
-        keras.config.set_dtype_policy(before)
+
+    policy = policy or POLICIES[config.mixed_precision]
+    return keras_generators.from_seed(seed, make, policy=policy, anew=True)
 
 
 def _does_not_fit(name, input_shape, classes, error):
@@ -142,8 +142,9 @@ def _checked(name, network, input_shape, classes):
     if not network.built:
         raise InputError(f"--model={name}: the model is not built; begin it with a keras.Input.")
     for what, found, expected in (
-        ("input", network.input_shape, (None, *input_shape)),
-        ("output", network.output_shape, (None, classes)),
+        # A subclassed model may have neither, and then the attribute raises.
+        ("input", getattr(network, "input_shape", None), (None, *input_shape)),
+        ("output", getattr(network, "output_shape", None), (None, classes)),
     ):
         if found != expected:
             raise InputError(

@@ -56,10 +56,11 @@ def read_layout(path: pathlib.Path) -> Layout:
             for name in archive.namelist():
                 with archive.open(name) as file:
                     found[name.removesuffix(".npy")] = read_header(file)
+        found = {n: of for n, of in found.items() if not files.is_left_over(n, *of)}
     except InputError:
         raise
     except Exception as error:  # zipfile and NumPy raise a dozen kinds
-        raise InputError(f"Cannot read {path}: {error}.") from None
+        raise InputError(f"Cannot read {path}: {error}.") from error
     return found
 
 

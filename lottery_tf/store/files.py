@@ -3,7 +3,9 @@
 import csv
 import hashlib
 import io
+import math
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ from lottery_tf.method import Array
 from lottery_tf.output import Row
 
 SUMS = "SHA256SUMS"
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-]?[0-9]+)?")
 
 
 def write_directory(path: Path, contents: Mapping[str, bytes | Path]) -> None:
@@ -127,11 +130,31 @@ def sync(path: Path) -> None:
     os.close(descriptor)
 
 
-def format_npz(arrays: dict[str, Array]) -> bytes:
-    """{path: array} as the bytes of an npz file."""
+def format_npz(arrays: Mapping[str, Array], *, compressed: bool = False) -> bytes:
+    """Return {path: array} as the bytes of an npz file.
+
+    They are the bytes of np.savez, or np.savez_compressed. These take their arrays as keyword
+    arguments: a version of NumPy makes an array of an argument that it does not know, as versions
+    before 2.2 do of allow_pickle, and an array cannot have the name of one that it knows.
+
+    Raises:
+        ValueError: an array holds Python objects.
+    """
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    kind = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(buffer, "w", kind) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
     return buffer.getvalue()
+
+
+def is_left_over(name: str, shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Return whether an array of an npz file is an argument that NumPy took for an array.
+
+    Our older versions passed allow_pickle=False to np.savez, which NumPy knows from 2.2 on.
+    """
+    return name == "allow_pickle" and shape == () and dtype.kind == "b"
 
 
 def parse_npz(content: bytes) -> dict[str, Array]:
@@ -148,8 +171,8 @@ def parse_npz(content: bytes) -> dict[str, Array]:
                     array = np.lib.format.read_array(file, allow_pickle=False)
                 arrays[name.removesuffix(".npy")] = array
     except Exception as error:  # zipfile and NumPy raise a dozen kinds
-        raise InputError(f"expected an npz file of arrays ({error}).") from None
-    return arrays
+        raise InputError(f"expected an npz file of arrays ({error}).") from error
+    return {n: a for n, a in arrays.items() if not is_left_over(n, a.shape, a.dtype)}
 
 
 def format_csv(rows: list[Row]) -> bytes:
@@ -167,6 +190,9 @@ def format_csv(rows: list[Row]) -> bytes:
 def parse_csv(content: bytes) -> list[Row]:
     """Records {column: number or text} of the bytes of a CSV file.
 
+    A number is what `format_csv` writes of one. What Python takes for a number beyond that, as
+    1_000 or Infinity, is text. An empty cell is a NaN.
+
     Raises:
         InputError: it is no CSV file, or a row has more or fewer cells than the header.
     """
@@ -181,9 +207,11 @@ def parse_csv(content: bytes) -> list[Row]:
 
 
 def _number(text):
-    for kind in (int, float):
-        try:
-            return kind(text or "nan")
-        except ValueError:
-            pass
-    return text
+    if not text:
+        return math.nan
+    if text not in ("inf", "-inf") and not NUMBER.fullmatch(text):
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)

@@ -17,7 +17,7 @@ from lottery_tf.config.record import differences
 from lottery_tf.errors import InputError
 from lottery_tf.method import Masks, Weights
 from lottery_tf.output import Row
-from lottery_tf.store import contents, files
+from lottery_tf.store import contents, draws, files
 
 METRICS = "metrics.csv"
 
@@ -44,23 +44,39 @@ class RunDir:
                 break
         if (self.path / "config.json").exists():
             self.refuse_other_flags(config)
-            with self.lock():
+            with self._reading():
                 self.finished_rounds()
         elif self.path.is_dir() and any(self.path.glob("round_*")):
             raise InputError(f"{self.path} has rounds but no config.json; use another --run_dir.")
 
     @contextlib.contextmanager
+    def _reading(self):
+        """While it is open, no other process holds the run; nothing is written."""
+        try:
+            file = open(self.path / ".lock")  # noqa: SIM115 (it may not be there)
+        except FileNotFoundError:  # nobody has held the run yet
+            yield
+            return
+        with file:
+            self._take(file, fcntl.LOCK_SH)
+            yield
+
+    def _take(self, file, kind):
+        """Locks an open .lock; InputError if another process holds it."""
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise InputError(
+                f"{self.path} is in use by process {file.read().strip() or 'unknown'}. Wait "
+                "for it, stop it, or use another --run_dir."
+            ) from None
+
+    @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Holds the run against other processes; the kernel lets go of it when this one dies."""
         with open(self.path / ".lock", "a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                raise InputError(
-                    f"{self.path} is in use by process {file.read().strip() or 'unknown'}. Wait "
-                    "for it, stop it, or use another --run_dir."
-                ) from None
+            self._take(file, fcntl.LOCK_EX)
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()
@@ -78,6 +94,8 @@ class RunDir:
                 self.refuse_other_flags(config)
                 for name, (old, new) in differences(self.config(), config, how=True).items():
                     self.log(f"--{name} was {old}, is now {new}")
+            else:
+                draws.record(self.path, config.criterion)
             files.write_text(self.path / "config.json", config.to_json())
             if flags := config.to_flags():
                 files.write_text(self.path / "flags.cfg", flags)

@@ -111,7 +111,7 @@ def _connect(ray: Any, address: str) -> None:
             f"--address={address}: there is no Ray cluster that answers ({reason:.300}). Expected "
             "host:port as ray start tells it, auto for the one that this machine is part of, or no "
             "--address, to start one here."
-        ) from None
+        ) from error
 
 
 def _ask(address):

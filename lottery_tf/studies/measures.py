@@ -36,7 +36,7 @@ class Measures:
 
     Args:
         draw_only: whether nothing is evaluated or trained; what would be is listed in `left_out`.
-        computing: where, as loading.config_of takes it.
+        computing: where and how, as loading.engine_of takes it.
         stop_signal: gives the number of the signal that has come, or 0.
         say: tells the user what a training will cost, before it begins.
     """

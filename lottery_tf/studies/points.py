@@ -46,7 +46,7 @@ def find(directory: str | os.PathLike, *, keep: bool) -> list[Reading]:
         raise InputError(f"--runs={directory}: expected a directory of runs.")
 
     def by_numbers(path):
-        return [(not part.isdigit(), int(part) if part.isdigit() else 0, part)
+        return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part)
                 for part in re.split(r"(\d+)", path.name)]  # fmt: skip
 
     there = sorted((p for p in path.iterdir() if p.is_dir() and is_run(p)), key=by_numbers)

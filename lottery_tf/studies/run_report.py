@@ -25,8 +25,8 @@ ROUNDS: Columns = {
     "threshold": ("threshold", "{:.5f}"),
     "seconds": ("seconds", "{:.1f}"),
 }
-FILES = ("config.json", "flags.cfg", "data.json", "repel_runs.json", "environment.json",
-         "log.txt", "metrics.csv")  # fmt: skip
+FILES = ("config.json", "flags.cfg", "data.json", "repel_runs.json", "streams.json",
+         "environment.json", "log.txt", "metrics.csv")  # fmt: skip
 
 
 def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, Section]:

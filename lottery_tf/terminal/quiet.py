@@ -1,12 +1,14 @@
 """Imports TensorFlow without the lines that it writes to standard error on the way."""
 
 import contextlib
+import importlib.metadata
 import os
+import pathlib
 import sys
 import tempfile
+import traceback
+import types
 from collections.abc import Iterator
-
-from absl import logging
 
 from lottery_tf.errors import InputError
 
@@ -17,33 +19,85 @@ SETTINGS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels
 def import_tensorflow() -> None:
     """Imports TensorFlow and Keras; what they write to standard error is shown if they fail.
 
-    Keras gets the SETTINGS, whatever the user's keras.json says.
+    A Keras that is imported here gets the SETTINGS, whatever the user's keras.json says. The
+    environment of the process stays as it is.
 
     Raises:
         InputError: Keras is told to run on another backend, or was imported before and has other
             settings, which the rest of the process may need.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Set or not, this wins over the user's keras.json.
-    backend = os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    is_new = "keras" not in sys.modules
+    if is_new:
+        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
+    else:
+        backend = sys.modules["keras"].backend.backend()
     if backend != "tensorflow":
         raise InputError(
             f"Keras must run on TensorFlow: set KERAS_BACKEND=tensorflow. Received: {backend}"
         )
-    is_new = "keras" not in sys.modules
     try:
-        with hold_back_stderr():
+        with hold_back_stderr(), _environment():
             import keras  # noqa: F401
             import tensorflow
 
             tensorflow.config.list_physical_devices("GPU")  # looks for drivers, and says so
-    except (AttributeError, ValueError) as error:
+    except (AttributeError, ImportError, ValueError) as error:
+        if lacking := _what_lacks(error):
+            version = importlib.metadata.version(lacking)
+            raise InputError(
+                f"{lacking} {version} lacks what this package needs: {error}. Install another "
+                f"version of {lacking}, or of this package."
+            ) from error
+        if isinstance(error, ImportError) or _is_ours(error):
+            raise
         raise InputError(
             f"Keras cannot be imported, perhaps for its settings in keras.json (in KERAS_HOME, or "
             f"~/.keras) or in variables KERAS_*: {error}"
         ) from None
-    logging.set_verbosity(logging.ERROR)  # TensorFlow Datasets tells each file that it opens
     _settle(is_new)
+
+
+def _what_lacks(error):
+    """Return the package, keras or tensorflow, that lacks a name which this one asks it for."""
+    if isinstance(error, ValueError) or not _is_ours(error):
+        return None
+    of = getattr(error, "obj", None)  # what lacks an attribute
+    name = of.__name__ if isinstance(of, types.ModuleType) else error.name or ""
+    package = name.partition(".")[0]
+    return package if package in ("keras", "tensorflow") else None
+
+
+def _is_ours(error):
+    """Whether an error came up in a module of this package, which importing Keras imports too."""
+    package, of_import = pathlib.Path(__file__).parent.parent, ("quiet.py", "keras_hook.py")
+    files = [pathlib.Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    return any(package in file.parents and file.name not in of_import for file in files)
+
+
+@contextlib.contextmanager
+def environment_kept(name: str) -> Iterator[None]:
+    """Set a variable of the environment back afterwards: packages set some when imported."""
+    before = os.environ.get(name)
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
+@contextlib.contextmanager
+def _environment():
+    """While it is open, variables of the environment that imports read have usable values."""
+    # The backend wins over that of the user's keras.json.
+    wanted = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
+    set_here = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ |= set_here
+    try:
+        yield
+    finally:
+        for name in set_here:
+            os.environ.pop(name, None)
 
 
 def _settle(is_new):

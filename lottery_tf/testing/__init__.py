@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from lottery_tf.errors import InputError
+from lottery_tf.masking import keras_generators
 from lottery_tf.testing import checks
 from lottery_tf.testing.case import EXAMPLES, Case
 
@@ -60,7 +61,7 @@ def check_masked_layer(
         shape = (EXAMPLES, *input_shape)
         input_data = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     case = Case(layer_class, dict(init_kwargs or {}), input_data)
-    with keras.saving.custom_object_scope(dict(custom_objects or {})):
+    with keras.saving.custom_object_scope(dict(custom_objects or {})), keras_generators.kept():
         checks.check_masks(case, kernels)
         for check in checks.OF_EVERY_LAYER:
             check(case)

@@ -45,8 +45,9 @@ class Case:
 
     def plain(self) -> keras.Model:
         """A plain model, always with the same weights."""
-        with keras_generators.seeded(0):
-            return self.model_of(self.layer_class(**self.options))
+        return keras_generators.from_seed(
+            0, lambda: self.model_of(self.layer_class(**self.options))
+        )
 
     def masked(self) -> keras.Model:
         """A masked model that nothing is pruned of; its kernels are normal numbers."""

@@ -3,17 +3,43 @@
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.framework import config as tf_config
 
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
+from lottery_tf.masking import keras_generators
+from lottery_tf.method import Array, streams
 from lottery_tf.store import files
 from lottery_tf.training import launchers
 from lottery_tf.training.workers import alarm, meet, naming_the_lost
+
+
+def take_process(config: Config) -> None:
+    """Seed TensorFlow, and let it be deterministic if --deterministic asks for it.
+
+    This changes the whole process, so commands alone may call it. A network of the user's own may
+    hold random operations of TensorFlow, which take the seed of the process.
+    """
+    tf.random.set_seed(streams.initialization_seed(config.init_seed, 0))
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+@contextlib.contextmanager
+def own_process(config: Config) -> Iterator[None]:
+    """Inside, the process is as `take_process` makes it; afterwards, as it was before."""
+    was_deterministic = tf_config.is_op_determinism_enabled()
+    with keras_generators.kept():
+        try:
+            take_process(config)
+            yield
+        finally:
+            if not was_deterministic:
+                tf_config.disable_op_determinism()
 
 
 def connect(config: Config) -> "Cluster":
@@ -23,8 +49,6 @@ def connect(config: Config) -> "Cluster":
         InputError: there are not the devices or the other workers that the strategy needs.
         WorkerLost: another worker did not come within --worker_timeout.
     """
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
     _split_cpu(config.cpu_devices)
     resolver = launchers.resolver()
     # Asking for logical devices starts the runtime, which several workers must start together.

@@ -11,8 +11,8 @@ import tensorflow as tf
 from lottery_tf import masking, models
 from lottery_tf.config import Config
 from lottery_tf.datasets import PreparedDataset, damage
-from lottery_tf.masking import keras_private
-from lottery_tf.method import Masks, Weights
+from lottery_tf.masking import keras_generators, keras_private
+from lottery_tf.method import Masks, Weights, streams
 from lottery_tf.method.schedules import learning_rates
 from lottery_tf.method.streams import Noise
 from lottery_tf.output import Row
@@ -45,6 +45,7 @@ class Engine:
             not divide by the replicas.
     """
 
+    @keras_generators.kept()
     def __init__(self, config: Config, directory: PreparedDataset, cluster: Cluster):
         self.config, self.directory, self.cluster = config, directory, cluster
         checks.check_batch(config, directory, cluster)
@@ -65,6 +66,7 @@ class Engine:
         self.steps = config.epochs * self.steps_per_epoch
         self.rates = learning_rates(config, self.steps_per_epoch)
         self.rewind_step = checks.rewind_step(config, self.steps_per_epoch)
+        self.uniform = streams.uniform  # what random scores come from; of old runs old_uniform
         self._gradual = Gradual(config, None, self.steps_per_epoch)
         self.normalise = feeds.normaliser(config, directory)
         self.augment = feeds.augment(config, directory)
@@ -124,7 +126,7 @@ class Engine:
             InputError: the loss is not finite, or a streamed file is damaged.
         """
         last = self.steps if training.last is None else training.last
-        self._gradual = Gradual(self.config, training.density, self.steps_per_epoch)
+        self._gradual = Gradual(self.config, training.density, self.steps_per_epoch, self.uniform)
         self._on_devices = to_devices(training.optima, self.cluster)
         self.compile_seconds = 0.0
         if training.optima:

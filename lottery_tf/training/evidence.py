@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from lottery_tf import models
 from lottery_tf.masking.gradients import Flow, Gradients
-from lottery_tf.method import Weights, streams
+from lottery_tf.method import Weights
 
 EXAMPLES_PER_CLASS = 10  # Lee et al. 2019 and Wang et al. 2020 take as many
 
@@ -37,7 +37,7 @@ class Evidence:
         """
         return {
             "initial": lambda masks: start(),
-            "uniform": functools.partial(streams.uniform, self.config.init_seed, round),
+            "uniform": functools.partial(self.engine.uniform, self.config.init_seed, round),
             "initial_gradient": lambda masks: self.gradients.mean(start(), masks, training=True),
             "trained_gradient": lambda masks: self.gradients.mean(trained, masks, training=False),
             "initial_hessian_gradient": lambda masks: self.gradients.hessian(start(), masks),

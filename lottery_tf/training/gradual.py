@@ -2,8 +2,7 @@
 
 import contextlib
 import functools
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -12,6 +11,7 @@ from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.method import Masks, Weights, pruning, streams
 from lottery_tf.method.schedules import parse_step
+from lottery_tf.terminal import quiet
 
 
 class Gradual:
@@ -21,6 +21,7 @@ class Gradual:
         config: Config.
         density: what is left at the end; None: nothing is pruned on the way.
         steps_per_epoch: updates per epoch.
+        uniform: what random scores come from, a function as streams.uniform.
 
     Attributes:
         densities: {step: density to prune to before it}.
@@ -29,14 +30,20 @@ class Gradual:
         InputError: as `schedule`.
     """
 
-    def __init__(self, config: Config, density: float | None, steps_per_epoch: int):
-        self.config = config
+    def __init__(
+        self,
+        config: Config,
+        density: float | None,
+        steps_per_epoch: int,
+        uniform: Callable[[int, int, Masks], Weights] = streams.uniform,
+    ):
+        self.config, self.uniform = config, uniform
         self.densities = {} if density is None else schedule(config, density, steps_per_epoch)
 
     def prune(self, step: int, weights: Weights, masks: Masks, round: int) -> Masks:
         """The masks from a step on; weights and masks are those before it."""
         amount = self.config.amount(self.densities[step])
-        uniform = functools.partial(streams.uniform, self.config.init_seed, round)
+        uniform = functools.partial(self.uniform, self.config.init_seed, round)
         pruned, _ = pruning.prune(
             weights, masks, amount, criterion=self.config.criterion, uniform=uniform
         )
@@ -91,14 +98,7 @@ def _toolkit() -> Iterator[Any]:
 
     It asks TensorFlow for Keras 2 by an environment variable that child processes would inherit.
     """
-    name = "TF_USE_LEGACY_KERAS"
-    before = os.environ.get(name)
-    try:
+    with quiet.environment_kept("TF_USE_LEGACY_KERAS"):
         import tensorflow_model_optimization as toolkit  # type: ignore[import-untyped]
 
         yield toolkit.sparsity.keras
-    finally:
-        if before is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = before

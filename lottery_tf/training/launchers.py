@@ -49,7 +49,7 @@ def resolver() -> tf.distribute.cluster_resolver.ClusterResolver | None:
             f"Expected the variables of a Slurm step, {', '.join(SLURM)}. Received: "
             f"{_shown(found)} ({reason}). Launch with srun, or unset {TASKS} to run on this "
             "machine alone."
-        ) from None
+        ) from error
     return slurm
 
 
