@@ -1,6 +1,8 @@
 """A run as a process: pinned, stopped, and ended with what started it."""
 
+import contextlib
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -101,13 +103,83 @@ attempt(Job(("python", "-c", sys.argv[2]), sys.argv[1], dict(os.environ), sys.ar
 TELLING = STOPPABLE.replace("sys.exit(75)", "(open('told', 'w').close(), sys.exit(75))")
 
 
-def test_a_run_whose_starter_is_killed_is_told_and_frees_its_core_at_its_end(tmp_path):
+COUNTING = """
+import signal, sys, time
+told = []
+signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+open("ready", "w").close()
+while not told:
+    time.sleep(0.01)
+time.sleep(1)  # as long as a checkpoint takes: a second SIGTERM would be counted
+open("told", "w").write(str(len(told)))
+"""
+
+
+def start(tmp_path, code):
+    """A process that attempts a Job with this code; it is ready."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    starter = subprocess.Popen([sys.executable, "-c", STARTER, tmp_path, TELLING], env=environment)
+    process = subprocess.Popen([sys.executable, "-c", STARTER, tmp_path, code], env=environment)
     wait_for(tmp_path / "ready")
-    starter.send_signal(signal.SIGKILL)
-    starter.wait()
+    return process
+
+
+def child(process, thread=None):
+    """The number of the only child that a thread of a process, by default its first, started."""
+    return int(pathlib.Path(f"/proc/{process}/task/{thread or process}/children").read_text())
+
+
+def test_a_run_whose_worker_is_killed_is_told_and_frees_its_core_at_its_end(tmp_path):
+    worker = start(tmp_path, TELLING)
+    worker.send_signal(signal.SIGKILL)
+    worker.wait()
     wait_for(tmp_path / "told")
+
+
+def kill_child(worker):
+    os.kill(child(worker.pid), signal.SIGKILL)  # as Ray does where the driver is gone
+
+
+def kill_child_then_worker(worker):
+    kill_child(worker)
+    worker.kill()
+
+
+def stop_then_kill_child(worker):
+    (pathlib.Path(worker.args[3]) / "stop").touch()
+    process = child(worker.pid)
+    wait_for(pathlib.Path(worker.args[3]) / "told")
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+def interrupt_then_kill_child(worker):
+    process = child(worker.pid)
+    worker.send_signal(signal.SIGINT)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    "end", [kill_child, kill_child_then_worker, stop_then_kill_child, interrupt_then_kill_child]
+)
+def test_a_run_outlives_the_children_of_a_worker_and_is_told_once(tmp_path, end):
+    worker = start(tmp_path, COUNTING)
+    end(worker)
+    wait_for(tmp_path / "told")
+    assert (tmp_path / "told").read_text() == "1"
+    worker.wait()
+
+
+def test_an_attempt_ends_after_the_run_though_its_starter_is_killed(job, tmp_path):
+    status = []
+    thread = threading.Thread(target=lambda: status.append(attempt(job(COUNTING))))
+    thread.start()
+    wait_for(tmp_path / "ready")
+    os.kill(child(os.getpid(), thread.native_id), signal.SIGKILL)
+    thread.join(30)
+    assert status == [-signal.SIGKILL]
+    assert (tmp_path / "told").exists()  # when the attempt ended
 
 
 def test_a_core_is_held_once(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import os
 import re
 import subprocess
 import sys
@@ -59,9 +60,25 @@ def test_missing_flag_files_are_named(parse, flag_file):
         parse("--flagfile=nowhere.cfg")
     with pytest.raises(InputError, match=r"no flag file flags/no\.cfg here, nor .*in the package"):
         parse("--flagfile=flags/no.cfg")
+    with pytest.raises(InputError, match=r"~nobody_here/my\.cfg"):  # pathlib cannot expand it
+        parse("--flagfile=~nobody_here/my.cfg")
     flag_file.write_text("--flagfile=gone.cfg\n")
     with pytest.raises(InputError, match=r"gone\.cfg, which .*tiny\.cfg includes"):
         parse(f"--flagfile={flag_file}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_a_flag_file_may_begin_with_a_mark_as_windows_writes_it(parse, flag_file, encoding):
+    flag_file.write_text("--epochs=3\n--run_dir=é\n", encoding)
+    outer = flag_file.parent / "outer.cfg"
+    outer.write_text("--flagfile=tiny.cfg\n--rounds=4\n", encoding)
+    config = parse(f"--flagfile={outer}")
+    assert (config.epochs, config.run_dir, config.rounds) == (3, "é", 4)
+
+
+def test_a_config_that_an_editor_saved_with_a_mark_is_read(tmp_path):
+    (tmp_path / "config.json").write_text(Config(epochs=7).to_json(), "utf-8-sig")
+    assert RunDir(tmp_path).config()["epochs"] == 7
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"--epochs=3\n\0\n", bytes(range(256))])
@@ -197,6 +214,34 @@ def test_the_command_reports_bad_input_in_one_line_and_fails():
         assert result.stderr.startswith("Error: ")
         assert word in result.stderr
         assert "Traceback" not in result.stderr
+
+
+COMMANDS = [f"tools.{path.stem}" for path in sorted((ROOT / "tools").glob("[a-z]*.py"))
+            if "command.run(" in path.read_text()]  # fmt: skip
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("module", ["lottery_tf.imp", *COMMANDS])
+def test_a_working_directory_that_was_deleted_is_one_line(module, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"cd {gone} && rmdir {gone} && exec {sys.executable} -m {module} --run_dir=x"
+    result = subprocess.run(
+        ["sh", "-c", script], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: Cannot work in {gone}: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_error_of_the_system_without_a_file_is_one_line(capsys):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(SystemExit):
+        command._guarded(full)(None)
+    assert capsys.readouterr().err == "Error: No space left on device.\n"
 
 
 def test_help_shows_flags_with_choices_and_defaults():

@@ -1,164 +1,278 @@
-"""The formats of a run's files: the same bytes on every NumPy, and no more than is there."""
+"""Files that several processes write at once, or that a kill leaves half written; locks."""
 
-import io
-import math
-import zipfile
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
 
-import numpy as np
 import pytest
 
+from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.reports import Output
+from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.rundir import RunDir
-from lottery_tf.store import contents, files
-from lottery_tf.store.rounds import FinishedRound
-from tests.made_runs import make_run
-
-ARRAYS = {
-    "dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
-    "mask": np.array([True, False]),
-    "transposed": np.arange(6.0).reshape(2, 3).T,
-    "number": np.float64(3),
-    "text": np.array(["a", "bc"]),
-}
+from lottery_tf.output import events
+from lottery_tf.store import checkpoints, files
+from lottery_tf.store.checkpoints import Checkpoint, Progress
+from lottery_tf.store.rundir import RunDir
+from tests.conftest import ROOT
 
 
-def savez_of_old_numpy(file, *args, **arrays):
-    """np.savez before NumPy 2.2: it knows no argument allow_pickle, and so makes an array of it."""
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(array))
+def start(code, *arguments):
+    """A process that runs code, which finds its arguments in sys.argv[1:]."""
+    command = [sys.executable, "-c", "import sys, pathlib\n" + code, *map(str, arguments)]
+    return subprocess.Popen(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True
+    )
 
 
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_the_bytes_are_those_of_numpy(save):
-    buffer = io.BytesIO()
-    save(buffer, **ARRAYS)
-    compressed = save is np.savez_compressed
-    assert files.format_npz(ARRAYS, compressed=compressed) == buffer.getvalue()
+def finish(processes):
+    """The standard errors of processes, which all end with status 0."""
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), errors
+    return errors
 
 
-def test_no_name_of_an_array_is_an_argument():
-    names = ("file", "allow_pickle", "args", "self", "compressed")
-    arrays = {name: np.arange(index + 1) for index, name in enumerate(names)}
-    found = files.parse_npz(files.format_npz(arrays))
-    assert found.keys() == arrays.keys()
-    assert all(np.array_equal(found[name], arrays[name]) for name in names)
+WRITES = """
+import json
+from lottery_tf.store import files
+for number in range(150):
+    files.write_text(pathlib.Path(sys.argv[1]), json.dumps([sys.argv[2], number] * 2000))
+"""
 
 
-def test_an_old_numpy_stores_nothing_else(monkeypatch):
-    monkeypatch.setattr(np, "savez", savez_of_old_numpy)
-    expected = list(ARRAYS)
-    assert list(files.parse_npz(files.format_npz(ARRAYS))) == expected
-    with zipfile.ZipFile(io.BytesIO(files.format_npz(ARRAYS))) as archive:
-        assert archive.namelist() == [f"{name}.npy" for name in expected]
+@pytest.mark.ci
+def test_two_processes_write_one_file_and_it_is_always_whole(tmp_path):
+    path = tmp_path / "report.json"
+    writers = [start(WRITES, path, name) for name in "ab"]
+    seen = 0
+    while any(writer.poll() is None for writer in writers):
+        with contextlib.suppress(FileNotFoundError):
+            assert len(json.loads(path.read_text())) == 4000
+            seen += 1
+    finish(writers)
+    assert seen
+    assert os.listdir(tmp_path) == ["report.json"]
 
 
-@pytest.mark.parametrize("array", [np.array([{}]), np.array([None, 1.0]), [object()]])
-def test_objects_are_not_written(array):
-    with pytest.raises(ValueError, match=r"[Oo]bject"):
-        files.format_npz({"kernel": array})
+DIRECTORIES = """
+from lottery_tf.errors import InputError
+from lottery_tf.store import files
+for number in range(40):
+    try:
+        files.write_directory(pathlib.Path(sys.argv[1]) / str(number), {"a": b"x" * 100_000})
+    except InputError:
+        pass  # it is there
+"""
 
 
-def test_a_run_that_an_old_numpy_wrote_is_read(config):
-    run = make_run(config(), rounds=2)
-    expected = run.final(1)
-    for round in (0, 1):
-        written = {}
-        for path in sorted(run.round_path(round).iterdir()):
-            if path.suffix == ".npz":
-                buffer = io.BytesIO()
-                arrays = files.parse_npz(path.read_bytes())
-                savez_of_old_numpy(buffer, allow_pickle=False, **arrays)
-                written[path.name] = buffer.getvalue()
-            elif path.name != files.SUMS:
-                written[path.name] = path.read_bytes()
-            path.unlink()
-        run.round_path(round).rmdir()
-        files.write_directory(run.round_path(round), written)
-    with zipfile.ZipFile(run.round_path(1) / "final.npz") as archive:
-        assert "allow_pickle.npy" in archive.namelist()
-    found = RunDir(run.path).final(1)
-    assert all(np.array_equal(found[path], expected[path]) for path in expected)
-    assert found.keys() == expected.keys() == FinishedRound(run.path, 1).shapes("final").keys()
-    assert run.masks(1).keys() == FinishedRound(run.path, 1).shapes().keys()
-    FinishedRound(run.path, 1).check_layout()
-    assert contents.read_layout(run.round_path(1) / "masks.npz").keys() == run.masks(1).keys()
+@pytest.mark.ci
+def test_two_processes_write_one_directory_and_it_is_whole(tmp_path):
+    finish([start(DIRECTORIES, tmp_path) for _ in range(2)])
+    assert sorted(map(int, os.listdir(tmp_path))) == list(range(40))  # and nothing else
+    for number in range(40):
+        files.check(tmp_path / str(number) / "a")
 
 
-def test_a_kernel_that_is_called_allow_pickle_stays():
-    arrays = {"allow_pickle": np.zeros((2, 2), bool)}
-    assert files.parse_npz(files.format_npz(arrays)).keys() == arrays.keys()
+CACHES = """
+from lottery_tf.analysis.cache import Cache
+for number in range(30):
+    cache = Cache(pathlib.Path(sys.argv[1]))
+    assert cache.reuse([], [sys.argv[2], number], lambda: number) == number
+cache = Cache(pathlib.Path(sys.argv[1]))
+for number in range(30, 60):
+    cache.reuse([], [sys.argv[2], number], lambda: number)
+"""
 
 
-# Python takes each for a number.
-TEXTS = ("1_000", "1_0.5", "1e5_0", "infinity", "Infinity", "-Infinity", "INF", "+inf", "NaN",
-         "nan", "-nan", " 12 ", "12 ", "\t3", "\uff11\uff12", "\u0663", "+5", "007", "1.", ".5",
-         "1E5", "0x10", "1e", "-", "--1", "1 000", "1,5")  # fmt: skip
+@pytest.mark.ci
+def test_a_cache_that_two_processes_write_has_the_entries_of_both(tmp_path):
+    path = tmp_path / "barriers.cache.json"
+    finish([start(CACHES, path, name) for name in "ab"])
+    cache = Cache(path, only_known=True)
+    for name in "ab":
+        for number in range(60):
+            assert cache.reuse([], [name, number], pytest.fail) == number
+    assert len(cache.known) == 120
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_text_that_we_never_write_of_a_number_stays_text(text):
-    rows = [{"run": text, "round": 3}]
-    found = files.parse_csv(files.format_csv(rows))
-    assert found == rows
-    assert type(found[0]["run"]) is str
+def test_a_cache_keeps_what_another_one_has_written_since_it_was_read(tmp_path):
+    path = tmp_path / "barriers.cache.json"
+    first, second = Cache(path), Cache(path)
+    first.reuse([], "a", lambda: 1)
+    second.reuse([], "b", lambda: 2)
+    assert Cache(path).find("a", bool) == 1
+    assert Cache(path).find("b", bool) == 2
+    assert second.reuse([], "a", pytest.fail) == 1  # it has seen it meanwhile
 
 
-NUMBERS = (0, 7, -3, 10**20, 0.0, -0.0, 0.1, 1e-5, -1e-300, 1.5e300, 1e22, 1 / 3, math.inf,
-           -math.inf, np.float32(0.1), np.float64(1e-8), np.int64(5), np.float32(1e20))  # fmt: skip
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_files_have_the_permissions_that_the_umask_leaves(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        files.write_text(tmp_path / "a.csv", "x")
+        files.write_directory(tmp_path / "round_00", {"a": b"x"})
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "a.csv", tmp_path / "round_00" / "a"):
+        assert stat.S_IMODE(path.stat().st_mode) == mode
 
 
-@pytest.mark.parametrize("number", NUMBERS)
-def test_what_is_written_of_a_number_is_read_as_one(number):
-    (row,) = files.parse_csv(files.format_csv([{"a": number, "b": 1}]))
-    assert not isinstance(row["a"], str)
-    assert type(number)(row["a"]) == number
-    assert isinstance(row["a"], int) == isinstance(number, int | np.integer)
+def test_a_write_that_fails_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path, monkeypatch):
+    path = tmp_path / "a.csv"
+    files.write_text(path, "before")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.csv'"):
+        files.write_text(path, "after")
+    with pytest.raises(InputError, match="No space"):
+        files.write_directory(tmp_path / "round_00", {"a": b"x"})
+    assert os.listdir(tmp_path) == ["a.csv"]
+    assert path.read_text() == "before"
 
 
-def test_a_nan_is_an_empty_cell():
-    for nan in (math.nan, np.float32("nan")):
-        (row,) = files.parse_csv(files.format_csv([{"a": nan, "b": 1}]))
-        assert math.isnan(row["a"])
+def test_an_interrupted_write_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    for write in (
+        lambda: files.write_text(tmp_path / "a.csv", "x"),
+        lambda: files.write_directory(tmp_path / "round_00", {"a": b"x"}),
+    ):
+        with pytest.raises(KeyboardInterrupt):
+            write()
+    assert os.listdir(tmp_path) == []
 
 
-def tree(path):
-    """{file: (bytes, when it was changed)} of all that a directory holds."""
-    return {
-        str(file.relative_to(path)): (file.is_file() and file.read_bytes(), file.stat().st_mtime_ns)
-        for file in (path, *path.rglob("*"))
-    }
+def test_a_file_system_that_cannot_sync_directories_is_written(tmp_path, monkeypatch):
+    synced = os.fsync
+
+    def of_files_alone(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        synced(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files_alone)
+    files.write_text(tmp_path / "a.csv", "x")
+    files.write_directory(tmp_path / "round_00", {"a": b"x"})
+    assert (tmp_path / "a.csv").read_text() == "x"
 
 
-def test_a_check_writes_nothing(config):
-    config = config()
-    run = make_run(config, rounds=2)
-    assert not (run.path / ".lock").exists()
-    before = tree(run.path)
-    run.check(config)
-    assert tree(run.path) == before
-    with run.open(config):
+@pytest.mark.parametrize("name", ["x" * 250 + ".html", "ü" * 120])
+def test_the_longest_names_can_be_written(tmp_path, name):
+    files.write_text(tmp_path / name, "x")
+    assert os.listdir(tmp_path) == [name]
+
+
+def age(path):
+    old = time.time() - 2 * files.OLD
+    os.utime(path, (old, old))
+
+
+def test_leftovers_of_killed_processes_go_when_the_run_is_opened(tmp_path):
+    run = RunDir(tmp_path / "run")
+    with run.open(Config()):
         pass
-    before = tree(run.path)
-    run.check(config)
-    assert tree(run.path) == before
+    (run.path / "checkpoints").mkdir()
+    (run.path / "analysis").mkdir()
+    killed = [
+        run.path / ".round_01.123_abc.tmp",
+        run.path / "checkpoints" / ".round_01_step_00000007.tmp",
+    ]
+    for path in killed:
+        path.mkdir()
+        (path / "masks.npz").write_bytes(b"half")
+    old = [run.path / ".config.json.aside", run.path / "analysis" / ".a.csv.1_2.aside"]
+    new = [run.path / ".report.html.1_2.aside", run.path / "analysis" / ".b.csv.1_2.aside"]
+    for path in (*old, *new):
+        path.write_text("half")
+    for path in old:
+        age(path)
+    with run.open(Config()) as finished:
+        assert finished == 0
+    assert not any(path.exists() for path in (*killed, *old))
+    assert all(path.exists() for path in new)  # a tool may be writing them
 
 
-def test_a_check_of_a_run_in_use_says_who_uses_it(config):
-    config = config()
-    run = make_run(config, rounds=1)
-    with run.open(config):
-        before = tree(run.path)
-        with pytest.raises(InputError, match=r"in use by process [0-9]+"):
-            RunDir(run.path).check(config)
-        assert tree(run.path) == before
-    run.check(config)
+def test_a_killed_save_does_not_prevent_the_checkpoint_of_the_same_step(tmp_path):
+    (tmp_path / "checkpoints" / ".round_00_step_00000005.tmp").mkdir(parents=True)
+    checkpoint = Checkpoint(Progress(5), {})
+    checkpoints.save(tmp_path, 0, checkpoint)
+    assert checkpoints.newest(tmp_path, 0, pytest.fail).progress == checkpoint.progress
 
 
-def test_reading_a_run_writes_nothing(config):
-    run = make_run(config(), rounds=2)
-    before = tree(run.path)
-    run.config(), run.metrics(), run.history(0), run.masks(1), run.initial(1), run.final(1)
-    FinishedRound(run.path, 1).check_layout()
-    assert tree(run.path) == before
+@pytest.fixture
+def no_locks(monkeypatch):
+    """A file system as some network file systems are: flock is refused."""
+
+    def refused(file, kind):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_where_there_are_no_locks_a_run_says_so_and_writes_nothing(tmp_path):
+    run = RunDir(tmp_path / "run")
+    with (
+        pytest.raises(InputError, match=r"run/\.lock: No locks available.*flock"),
+        run.open(Config()),
+    ):
+        pass
+    assert os.listdir(run.path) == [".lock"]
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_where_there_are_no_locks_a_cache_is_still_kept(tmp_path):
+    path = tmp_path / "a.cache.json"
+    Cache(path).reuse([], "a", lambda: 1)
+    Cache(path).reuse([], "b", lambda: 2)
+    assert len(Cache(path).known) == 2
+
+
+@pytest.mark.usefixtures("no_locks")
+def test_where_there_are_no_locks_cores_say_so(tmp_path, monkeypatch):
+    from lottery_tf.studies import cores
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with (
+        pytest.raises(InputError, match=r"No locks available.*TMPDIR"),
+        cores.hold(1, lambda: True),
+    ):
+        pass
+
+
+def test_a_picture_that_cannot_be_drawn_leaves_the_one_before(tmp_path):
+    class Figure:
+        def savefig(self, file, **_):
+            file.write(b"half")
+            raise MemoryError
+
+    path = tmp_path / "barriers.png"
+    path.write_bytes(b"whole")
+    with pytest.raises(MemoryError):
+        Output().draw(path, Figure())
+    assert (path.read_bytes(), os.listdir(tmp_path)) == (b"whole", ["barriers.png"])
+
+
+def test_event_files_that_another_process_replaces_meanwhile(tmp_path, monkeypatch):
+    events.replace(tmp_path, ".analysis_barriers", [(0, events.scalar("a", 1.0))])
+    (first,) = tmp_path.iterdir()
+    appended = events.append
+
+    def append(path, values):
+        appended(path, values)
+        first.unlink(missing_ok=True)  # as the other process does
+
+    monkeypatch.setattr(events, "append", append)
+    events.replace(tmp_path, ".analysis_barriers", [(0, events.scalar("a", 2.0))])
+    assert len(list(tmp_path.iterdir())) == 1

@@ -1,17 +1,23 @@
 """What figures show: ticks, units, bars, scales; and what tools say they wrote."""
 
 import io
+import os
+import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
-from lottery_tf.analysis import distances, histograms, paths
+from lottery_tf.analysis import distances, histograms, masks, paths
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.reports import Output
 from lottery_tf.analysis.runs import select_common_rounds, select_rounds
 from lottery_tf.errors import InputError
-from lottery_tf.output import axes, curves, figures, images, panels, tables, units
+from lottery_tf.output import axes, curves, figures, images, panels, scatters, svg, tables, units
+from lottery_tf.studies import run_report, study_report
+from tests.conftest import ROOT
 from tests.made_runs import make_run
 
 
@@ -177,3 +183,96 @@ def test_a_long_title_is_wrapped_inside_the_picture(config):
         assert 0 <= box.x0 < box.x1 <= picture.bbox.x1
         highest = max(axes.get_tightbbox().y1 for axes in picture.axes)
         assert highest <= box.y0 < box.y1 <= picture.bbox.y1
+
+
+ODD = "$a_{$ b"  # no formula of Matplotlib
+HIDDEN = "_x"
+NO_TEXT = "caf\udce9"  # as Python names a file whose name is not UTF-8
+ROWS = [
+    {"density": density, "network_density": density, "alpha": 1 - density, "cycle": 1 / density,
+     **{f"{name}{end}": 0.5 for name in ("x", "test_accuracy", "error", "error_barrier")
+        for end in ("", "_min", "_max")}}
+    for density in (1, 0.5)
+]  # fmt: skip
+IMAGE = np.eye(3)
+BINS = np.array([1, 2]), np.array([0.0, 1.0, 2.0])
+
+
+def draw_odd(a, b):
+    """{name: a figure with these texts in all places where a user's may stand}."""
+    both = {a: panels.Curve(ROWS), b: panels.Curve(ROWS)}
+    rows, columns = {a: ROWS, b: ROWS}, {"x": (a, True)}
+    line = (0.5, a)
+    return {
+        "curves": panels.curves({a: both, b: both}, "x", what=a, title=b, line=line),
+        "measures": panels.measures(both, columns, title=a),
+        "matrices": panels.matrices(
+            {(a, b): (IMAGE, [1, 0.5]), (b, a): (IMAGE, [1, 0.5])}, what=a, top=1, title=b
+        ),
+        "barriers": panels.barriers(rows, both, title=a),
+        "table": panels.table([{"a": a}, {"a": b}], {"a": (a, "{}")}, title=b),
+        "against_density": figures.against_density(
+            {a: (ROWS, "x"), b: (ROWS, "x")}, what=a, line=line, title=b
+        ),
+        "bars": figures.against_density(
+            {a: (ROWS[:1], "x"), b: (ROWS[:1], "x")}, what=a, line=line, title=b
+        ),
+        "paths": figures.paths(rows, columns=columns, title=a, ends=(a, b)),
+        "histograms": figures.histograms({a: {a: BINS, b: BINS}, b: {a: BINS}}, title=b),
+        "layers": figures.layers(rows, columns=columns, title=a),
+        "heat_maps": figures.heat_maps({a: IMAGE, b: IMAGE}, what=b),
+        "cycles": curves.against_cycles(rows, line=line, title=b),
+        "scatters": scatters.scatters(
+            {a: [{"x": 1, "error": 0.5, "error_min": 0.5, "error_max": 0.5, "of": b}]},
+            {"x": (a, False)}, "error", what=a, name="of", key=b, title=b,
+        ),
+        "images": images.grid({a: [(a, IMAGE)], b: [(b, IMAGE)]}, title=a),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", draw_odd("a", "b"))
+def test_names_of_the_user_are_shown_as_they_are(name):
+    for a, b in ((ODD, HIDDEN), (HIDDEN, NO_TEXT)):
+        page = svg.inline(lambda a=a, b=b: draw_odd(a, b)[name], label="x")
+        for text in (a, b.encode(errors="replace").decode()):
+            assert re.search(rf">[^<]*{re.escape(text)}[^<]*<", page), text
+
+
+def test_a_label_with_an_underscore_in_front_stands_in_the_legend():
+    (axes_,) = figures.against_density({"a": (ROWS, "x"), HIDDEN: (ROWS, "x")}, what="x").axes
+    assert [text.get_text().strip() for text in axes_.get_legend().get_texts()] == ["a", HIDDEN]
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("backend", ["missing", "module://missing", ""])
+def test_a_backend_that_is_not_there_stops_no_tool(config, backend):
+    run = make_run(config(), rounds=2)
+    result = subprocess.run(
+        [sys.executable, "-m", "tools.masks", f"--run_dir={run.path}"], cwd=ROOT,
+        env=os.environ | {"MPLBACKEND": backend}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_a_tool_draws_a_run_whose_directory_is_a_formula(config):
+    made = config()
+    run = make_run(config(run_dir=f"{made.run_dir}/{ODD}"), rounds=2)
+    masks.report_masks([run], None, Output())
+    assert (run.path / "analysis" / "masks_layers.png").exists()
+
+
+@pytest.mark.ci
+def test_a_report_of_runs_with_odd_names(config, tmp_path):
+    study = tmp_path / "study"
+    for name in (ODD, HIDDEN, NO_TEXT):
+        make_run(config(run_dir=str(study / name)), rounds=2)
+    *_, written = study_report.report(str(study))
+    page = written[0].read_text("utf-8")
+    assert all(name in page for name in (ODD, HIDDEN, "caf?"))
+
+
+def test_a_report_that_cannot_be_written_into_the_run_names_the_flag(config):
+    run = make_run(config(), rounds=2)
+    (run.path / "analysis").write_text("a file")
+    with pytest.raises(InputError, match=r"analysis.*--out"):
+        run_report.report([run.path])

@@ -129,6 +129,15 @@ def test_a_preparation_that_dies_leaves_nothing_half_made(tmp_path, small_mnist,
         prepare_raw(tmp_path)
 
 
+def test_a_preparation_leaves_alone_what_another_one_is_writing(tmp_path, small_mnist):
+    write_mnist(tmp_path / "raw")
+    with prepare._aside(tmp_path / "data" / "mnist") as other:
+        (other / "half").touch()
+        prepare_raw(tmp_path)
+        assert (other / "half").exists()
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["mnist"]
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A directory on a disk of 200 kB."""

@@ -97,6 +97,75 @@ def test_no_cluster_at_the_address(command):
     assert "Traceback" not in result.stderr
 
 
+CLUSTER = """
+import sys, ray
+print(ray.init(address="local", num_cpus=1, include_dashboard=False).address_info["gcs_address"])
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def guarded_cluster(tmp_path_factory):
+    """The address of a Ray cluster that expects the token "right" * 16."""
+    pytest.importorskip("ray")
+    environment = {
+        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "right" * 16, "RAY_USAGE_STATS_ENABLED": "0",
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], env=os.environ | environment, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    yield process.stdout.readline().strip()
+    process.communicate()
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {},
+        {"RAY_AUTH_TOKEN": "right" * 16},  # which Ray takes only where the mode says so
+        {"RAY_AUTH_MODE": "token"},
+        {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "wrong" * 16},
+        {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": "nowhere"},
+    ],
+)
+def test_a_cluster_that_expects_a_token_is_told_apart(
+    command, guarded_cluster, tmp_path, monkeypatch, variables
+):
+    monkeypatch.setenv("HOME", str(tmp_path))  # without ~/.ray/auth_token
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    result = run(command(["--grid=seed=0,1"], f"--address={guarded_cluster}"))
+    assert result.returncode == 1
+    assert f"--address={guarded_cluster}: " in result.stderr
+    for name in ("RAY_AUTH_MODE=token", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        assert name in result.stderr
+    assert "no Ray cluster that answers" not in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.ci
+def test_a_cluster_takes_the_right_token(command, guarded_cluster, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "right" * 16)
+    result = run(command(["--grid=seed=0,1"], f"--address={guarded_cluster}", "--cpus_per_run=3"))
+    assert "--cpus_per_run=3: expected at most the 1 of the cluster" in result.stderr
+
+
+@pytest.mark.ci
+def test_ray_that_cannot_start_here_is_one_line(command, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("HOME", "/dev/null/home")  # Ray keeps its token there
+    result = run(command(["--grid=seed=0,1"], "--cluster=ray"))
+    assert result.returncode == 1
+    assert "/dev/null/home" in result.stderr
+    assert "--cluster=none" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.ci
 def test_dry_run_lists_the_runs_and_estimates_by_what_is_finished(command, tmp_path):
     study_command = command(["--rounds=4", "--grid=reset=init,reinit", "--grid=seed=0,1"])
@@ -120,6 +189,11 @@ def parent(process):
         return int(file.read().rpartition(")")[2].split()[1])
 
 
+def worker(process):
+    """Ray's worker that attempts a run; between them is starter.py."""
+    return parent(parent(process))
+
+
 def in_the_middle(run_dir, sweep):
     """The process of a run, once it has a checkpoint inside a round."""
     while not list(run_dir.glob("checkpoints/round_*/SHA256SUMS")) and sweep.poll() is None:
@@ -137,7 +211,7 @@ def test_a_sweep_survives_kills_and_makes_the_bits_of_runs_done_alone(command, t
     sweep = subprocess.Popen(study_command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                              text=True)  # fmt: skip
     os.kill(in_the_middle(points[0].directory, sweep), signal.SIGKILL)
-    os.kill(parent(in_the_middle(points[2].directory, sweep)), signal.SIGKILL)
+    os.kill(worker(in_the_middle(points[2].directory, sweep)), signal.SIGKILL)
     _, error = sweep.communicate()
     assert sweep.returncode == 0, error
     assert f"{points[0].name}: killed by SIGKILL; it is started again" in error
@@ -181,3 +255,55 @@ def test_ctrl_c_stops_all_with_checkpoints_and_the_same_command_goes_on(command,
     assert again.returncode == 0, again.stderr
     assert "round 0 continues at step" in (point.directory / "log.txt").read_text()
     assert point.is_finished()
+
+
+def in_training(point, sweep):
+    """The process of a run, once it has finished an epoch of a round."""
+    while sweep.poll() is None:
+        curves = point.directory.glob("tensorboard/epochs/*")
+        if any(path.stat().st_size > 200 for path in curves):  # more than its beginning
+            break
+        time.sleep(0.01)
+    return int((point.directory / ".lock").read_text())
+
+
+def wait_for_end(process):
+    while os.path.exists(f"/proc/{process}"):
+        time.sleep(0.05)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("cluster", ["none", "ray"])
+def test_a_killed_sweep_leaves_checkpoints_of_all_that_was_trained(command, tmp_path, cluster):
+    if cluster == "ray":
+        pytest.importorskip("ray")
+    lines = ["--epochs=80", "--rounds=1", "--jit_compile=off", "--grid=seed=0"]
+    study_command = command(lines, f"--cluster={cluster}")
+    (point,) = grid.read("my.cfg").points
+    log = point.directory / "log.txt"
+
+    sweep = subprocess.Popen(study_command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = in_training(point, sweep)
+    now = time.time()
+    sweep.kill()
+    sweep.wait()
+    wait_for_end(process)
+    assert "stopped by SIGTERM" in log.read_text()
+    (checkpoint,) = point.directory.glob("checkpoints/round_*")  # --checkpoint_minutes is 5
+    assert checkpoint.stat().st_mtime > now
+    (leftover,) = tmp_path.glob("runs/my/.sweep_*")
+    os.utime(leftover, (now - 600, now - 600))
+
+    sweep = subprocess.Popen(study_command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                             text=True)  # fmt: skip
+    if cluster == "ray":
+        while log.read_text().count("continues at step") < 1 and sweep.poll() is None:
+            time.sleep(0.01)
+        os.kill(worker(int((point.directory / ".lock").read_text())), signal.SIGKILL)
+    _, error = sweep.communicate()
+    assert sweep.returncode == 0, error
+    assert log.read_text().count("continues at step") == (2 if cluster == "ray" else 1)
+    assert not list(tmp_path.glob("runs/my/.sweep_*"))
+    alone = Config(**{**vars(point.config), "run_dir": str(tmp_path / "alone")})
+    assert imp.main(alone) == 0
+    assert npz_bytes(point.directory) == npz_bytes(tmp_path / "alone")

@@ -3,9 +3,13 @@
 Here a wheel's commands begin, too: `lottery-imp`, and `lottery-<name>` for each module.
 """
 
+import os
 import pathlib
 import runpy
 import sys
+
+# Pictures are written without one: what a user, or a notebook, set may not be installed here.
+os.environ["MPLBACKEND"] = "agg"
 
 
 def main() -> None:

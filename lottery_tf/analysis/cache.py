@@ -29,11 +29,15 @@ class Cache:
 
     def __init__(self, path: pathlib.Path | None = None, *, only_known: bool = False):
         self.path, self.only_known = path, only_known
+        self.known = self._read()
+
+    def _read(self) -> dict[str, Any]:
+        """What the file holds; nothing where it is not there or damaged: it is computed again."""
         try:
-            known = json.loads(path.read_text("utf-8")) if path else {}
-        except (OSError, ValueError, RecursionError):  # none yet, or damaged: it is computed again
+            known = json.loads(self.path.read_text("utf-8")) if self.path else {}
+        except (OSError, ValueError, RecursionError):
             known = {}
-        self.known: dict[str, Any] = known if isinstance(known, dict) else {}
+        return known if isinstance(known, dict) else {}
 
     def reuse(self, rounds: Sequence[FinishedRound], options: Any, compute: Callable[..., Any],
               *arguments: Any, fits: Fits = lambda value: True) -> Any:  # fmt: skip
@@ -65,9 +69,12 @@ class Cache:
         self.known[_digest((), options)] = value
 
     def save(self) -> None:
-        """Writes what is kept."""
+        """Writes what is kept, beside what other processes have written since it was read."""
         if self.path:
-            files.write_text(self.path, json.dumps(self.known))
+            with files.hold(self.path.parent):
+                files.remove_leftovers(self.path.parent)
+                self.known = self._read() | self.known
+                files.write_text(self.path, json.dumps(self.known))
 
 
 def rows_of(*columns: str, count: int) -> Fits:

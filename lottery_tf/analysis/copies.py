@@ -103,18 +103,23 @@ class Copies:
         path = self.path / name
         source, trained = path / "source.txt", path / "trained"
         digest = training.digest() + "\n"
-        is_of_this = source.exists() and source.read_bytes() == digest.encode()
-        if not (is_of_this and trained.exists()):
+
+        def is_of_this():
+            return source.exists() and source.read_bytes() == digest.encode()
+
+        if not (is_of_this() and trained.exists()):
             try:
                 self.path.mkdir(exist_ok=True)
-                with RunDir(self.path).lock():  # against another tool
-                    if path.exists() and not is_of_this:
+                with RunDir(self.path).lock():  # against another tool, which may have trained it
+                    if path.exists() and not is_of_this():
                         console.say(f"{path} came from other rounds: it is trained again.")
                         shutil.rmtree(path)
                     path.mkdir(exist_ok=True)
-                    shutil.rmtree(path / ".trained.tmp", ignore_errors=True)  # of a killed save
+                    files.remove_leftovers(path)
+                    files.remove_leftovers(path / "checkpoints")
                     files.write_text(source, digest)
-                    self._train(path, training)
+                    if not trained.exists():
+                        self._train(path, training)
             except OSError as error:
                 raise InputError(f"Cannot train in {path}: {error.strerror}.") from None
         try:

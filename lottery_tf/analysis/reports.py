@@ -1,6 +1,7 @@
 """The one way in which an analysis of runs is cached, written, drawn and logged."""
 
 import dataclasses
+import io
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -46,7 +47,9 @@ class Output:
     def draw(self, path: pathlib.Path, figure: Any) -> None:
         """Writes a picture, and with `pdf` another beside it."""
         for drawn in dict.fromkeys([path, *[path.with_name(f"{path.stem}.pdf")] * self.pdf]):
-            figure.savefig(drawn, dpi=self.dpi)
+            picture = io.BytesIO()
+            figure.savefig(picture, format=drawn.suffix[1:], dpi=self.dpi)
+            files.write_bytes(drawn, picture.getvalue())
             self.written.append(drawn)
 
 

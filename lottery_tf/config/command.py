@@ -17,6 +17,7 @@ from lottery_tf.config.flag_files import expand_flag_files
 from lottery_tf.errors import LOST, InputError, WorkerLost
 from lottery_tf.terminal import console, streams
 
+HELP = {"-h", "-help", "--help", "-helpfull", "--helpfull", "--helpshort", "--helpxml"}
 _DEFINE = {
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,
@@ -171,12 +172,25 @@ def _helpful(parse):
             except UnicodeEncodeError:
                 wrong = ascii(argument)
                 raise InputError(f"Expected arguments in UTF-8. Received: {wrong}") from None
+        if not HELP.intersection(arguments):
+            _check_working_directory()
         try:
             return parse(["--help" if argument == "-h" else argument for argument in arguments])
         except SystemExit:  # absl has printed the help, and would end with status 1
             sys.exit(0)
 
     return call
+
+
+def _check_working_directory():
+    try:
+        os.getcwd()
+    except OSError as error:
+        where = os.environ.get("PWD", "the current directory")
+        raise InputError(
+            f"Cannot work in {where}: {error.strerror}. It was perhaps deleted: change into a "
+            "directory that is there."
+        ) from None
 
 
 def _guarded(function):
@@ -187,7 +201,8 @@ def _guarded(function):
             print(f"Error: {error}", file=sys.stderr)
             sys.exit(1)
         except OSError as error:
-            print(f"Error: {error.filename or ''}: {error.strerror or error}.", file=sys.stderr)
+            where = "" if error.filename is None else f"{error.filename}: "
+            print(f"Error: {where}{error.strerror or error}.", file=sys.stderr)
             sys.exit(1)
         except WorkerLost as error:
             print(f"Error: {error}", file=sys.stderr)

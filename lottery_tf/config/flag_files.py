@@ -1,5 +1,7 @@
 """Flag files: a flag per line, and other flag files in them."""
 
+import codecs
+import os
 import pathlib
 import re
 
@@ -27,7 +29,7 @@ def expand_flag_files(arguments: list[str]) -> tuple[list[str], list[str], list[
     others, names = named_flag_files(arguments)
     from_files = []
     for name in names:
-        from_files += read_flag_file(find_flag_file(Path(name).expanduser()))
+        from_files += read_flag_file(find_flag_file(Path(os.path.expanduser(name))))
     return from_files, others, names
 
 
@@ -88,7 +90,10 @@ def read_lines(path: Path, including: tuple[Path, ...] = ()) -> list[str]:
     """The lines of one flag file, without comments; arguments as of `read_flag_file`."""
     asked_by = f", which {including[-1]} includes" if including else ""
     try:
-        text = path.read_text("utf-8")
+        content = path.read_bytes()
+        # Windows writes a mark first, and PowerShell UTF-16 after it.
+        is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if is_utf_16 else "utf-8-sig")
     except OSError as error:
         raise InputError(f"Cannot read the flag file {path}{asked_by}: {error.strerror}.") from None
     except UnicodeDecodeError:

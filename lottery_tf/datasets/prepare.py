@@ -1,6 +1,7 @@
 """Writes datasets in TensorFlow Datasets' layout: aside, then renamed."""
 
 import contextlib
+import fcntl
 import functools
 import os
 import pathlib
@@ -224,7 +225,7 @@ def check_counts(name: str, sources: raw.Sources, raw_dir: str, *, fewer: bool =
 
 def _replace(made, target):
     if target.exists():
-        shutil.rmtree(target)
+        os.rename(target, made.parent / "before")  # removed with the directory that it is in
     os.rename(made, target)
 
 
@@ -232,12 +233,16 @@ def _replace(made, target):
 def _aside(target):
     """A directory beside `target` to write into; it is gone afterwards, whatever happens.
 
-    What a killed preparation left is removed by the next one.
+    What a killed preparation left is removed by the next one; one that still runs holds a lock.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in target.parent.glob(f".{target.name}.*.tmp"):
-        shutil.rmtree(leftover)
+        with contextlib.suppress(OSError), open(leftover / ".lock", "a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(
         prefix=f".{target.name}.", suffix=".tmp", dir=target.parent
-    ) as aside:
+    ) as aside, open(pathlib.Path(aside) / ".lock", "a") as file:  # fmt: skip
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield pathlib.Path(aside)

@@ -21,6 +21,7 @@ from lottery_tf.export.reports import REPORT
 from lottery_tf.export.ticket import Ticket
 from lottery_tf.masking import keras_generators
 from lottery_tf.output import Row
+from lottery_tf.store import files
 
 TOLERANCE = 1e-4  # of the largest output, or of 1: how far an output may be from the masked model's
 LOSSY = {"float16": 1e-2, "int8": None}  # None: what counts is the accuracy
@@ -178,7 +179,12 @@ def _aside(out: pathlib.Path) -> Iterator[pathlib.Path]:
 
 def _put(written, out):
     """Renames what was written; of an export that it replaces, nothing stays."""
-    if out.exists():
-        out.rename(written.parent / "before")
-    written.chmod(0o755)
-    written.rename(out)
+    for path in (*written.rglob("*"), written):
+        files.sync(path)
+    try:
+        if out.exists():
+            out.rename(written.parent / "before")
+        written.rename(out)
+    except OSError as error:  # as where another process writes there, too
+        raise InputError(f"Cannot write {out}: {error.strerror}. Use another --out.") from None
+    files.sync(out.absolute().parent)

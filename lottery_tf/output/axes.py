@@ -27,16 +27,26 @@ def side_by_side(count: int, width: float, height: float) -> tuple[Figure, Any]:
     return figure, figure.subplots(1, count, squeeze=False)[0]
 
 
+def plain(text: str) -> str:
+    """Makes Matplotlib show a text as it is: a name of the user's, or a label with one in it.
+
+    Between two dollar signs it would read a formula, and it hides labels that begin with an
+    underscore. A file name may hold bytes that are no text; they become question marks.
+    """
+    text = text.encode(errors="replace").decode().replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def title_above(figure: Figure, title: str, size: float = 11) -> None:
     """Writes a title above a figure, in as many lines as stay inside it."""
     if title:
-        figure.suptitle(title, fontsize=size, wrap=True)
+        figure.suptitle(plain(title), fontsize=size, wrap=True)
 
 
 def style(index: int, label: str, size: float) -> dict[str, Any]:
     """How the curve of an index is drawn."""
     colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-    return {"color": colour, "marker": marker, "markersize": size, "label": label}
+    return {"color": colour, "marker": marker, "markersize": size, "label": plain(label)}
 
 
 def with_ends(rows: Sequence[Row], column: str) -> tuple[list[Row], np.ndarray, np.ndarray | None]:
@@ -53,7 +63,7 @@ def with_ends(rows: Sequence[Row], column: str) -> tuple[list[Row], np.ndarray, 
 
 def measure_axis(axes: Any, what: str, *, percent: bool) -> None:
     """Labels the axis of a measure; parts of one are shown in percent."""
-    axes.set_ylabel(what)
+    axes.set_ylabel(plain(what))
     if percent:
         axes.yaxis.set_major_formatter(PERCENT)
     axes.grid(alpha=0.3)

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lottery_tf.output import Row
-from lottery_tf.output.axes import measure_axis, side_by_side, style, title_above
+from lottery_tf.output.axes import measure_axis, plain, side_by_side, style, title_above
 
 
 def against_cycles(curves: Mapping[str, list[Row]], *, line: tuple[float, str],
@@ -26,7 +26,7 @@ def against_cycles(curves: Mapping[str, list[Row]], *, line: tuple[float, str],
         if "test_accuracy_min" in rows[0]:
             ends = ([row[f"test_accuracy_{end}"] for row in rows] for end in ("min", "max"))
             axes.fill_between(cycles, *ends, color=look["color"], alpha=0.15)
-    axes.axhline(line[0], color="0.4", linestyle="--", linewidth=1, label=line[1])
+    axes.axhline(line[0], color="0.4", linestyle="--", linewidth=1, label=plain(line[1]))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("cycle of the schedule")
     measure_axis(axes, "test accuracy (%)", percent=True)

@@ -46,7 +46,7 @@ def replace(directory: pathlib.Path, suffix: str, values: Iterable[tuple[int, Va
     path = new_file(directory, suffix)
     append(path, values)
     for leftover in leftovers:
-        leftover.unlink()
+        leftover.unlink(missing_ok=True)  # another process may replace it, too
 
 
 def new_file(directory: pathlib.Path, suffix: str = "") -> pathlib.Path:

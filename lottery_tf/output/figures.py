@@ -18,6 +18,7 @@ from lottery_tf.output.axes import (
     PERCENT,
     density_axis,
     measure_axis,
+    plain,
     round_numbers,
     side_by_side,
     style,
@@ -70,9 +71,9 @@ def against_density(curves: Mapping[str, tuple[list[Row], str]], *, what: str,
             places = [row["density"] for row in rows]
             axes.errorbar(places, values, errors, capsize=2, **style(index, label, 4))
     if line:
-        axes.axhline(line[0], color="0.4", linestyle="--", linewidth=1, label=line[1])
+        axes.axhline(line[0], color="0.4", linestyle="--", linewidth=1, label=plain(line[1]))
     if alone:
-        axes.set_xticks(range(len(curves)), [label.replace(", ", ",\n") for label in curves])
+        axes.set_xticks(range(len(curves)), [plain(label).replace(", ", ",\n") for label in curves])
         axes.set_axisbelow(True)  # the grid, behind the bars
         axes.set_xlabel(f"at density {densities.pop():.2%}")
     else:
@@ -126,7 +127,7 @@ def matrix(values: np.ndarray, run: Any, other: Any, *, what: str, title: str,
     beyond = bool((values < low).any()), bool((values > high).any())
     extend = {(True, True): "both", (True, False): "min", (False, True): "max"}
     colours = figure.colorbar(image, shrink=0.8, extend=extend.get(beyond, "neither"))
-    colours.set_label(what)
+    colours.set_label(plain(what))
     return figure
 
 
@@ -147,7 +148,7 @@ def paths(panels: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, b
             if f"{column}_min" in rows[0]:
                 low, high = ([row[f"{column}_{end}"] for row in rows] for end in ENDS)
                 axes.fill_between(alphas, low, high, color=COLOURS[index % 7], alpha=0.15)
-        axes.set_xlabel(f"alpha: 0 = {ends[0]}, 1 = {ends[1]}")
+        axes.set_xlabel(plain(f"alpha: 0 = {ends[0]}, 1 = {ends[1]}"))
         measure_axis(axes, what, percent=percent)
     all_axes[-1].legend(fontsize=8)
     title_above(figure, title)
@@ -173,8 +174,8 @@ def histograms(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
         for index, (label, (counts, edges)) in enumerate(series.items()):
             parts = np.asarray(counts) / max(np.sum(counts), 1)
             axes.stairs(parts, edges, color=COLOURS[index % 7], fill=True, alpha=0.25)
-            axes.stairs(parts, edges, color=COLOURS[index % 7], label=label)
-        axes.set_title(name, fontsize=9)
+            axes.stairs(parts, edges, color=COLOURS[index % 7], label=plain(label))
+        axes.set_title(plain(name), fontsize=9)
         axes.yaxis.set_major_formatter(PERCENT)
         axes.tick_params(labelsize=8)
         if most:
@@ -204,7 +205,7 @@ def layers(rows: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, bo
         for colour, (layer, points) in zip(colours, rows.items(), strict=False):
             values = [point[column] for point in points]
             places = [point["network_density"] for point in points]
-            axes.plot(places, values, marker=".", color=colour, label=layer)
+            axes.plot(places, values, marker=".", color=colour, label=plain(layer))
         density_axis(axes)
         if logarithmic:
             axes.set_yscale("log")
@@ -223,9 +224,9 @@ def heat_maps(panels: Mapping[str, np.ndarray], *, what: str) -> Figure:
     for axes, (title, counts) in zip(all_axes, panels.items(), strict=True):
         image = axes.imshow(counts, cmap="viridis", vmin=0, vmax=max(counts.max(), 1))
         axes.set_axis_off()
-        axes.set_title(title)
+        axes.set_title(plain(title))
         colours = figure.colorbar(image, ax=axes, shrink=0.75)
         colours.locator = matplotlib.ticker.MaxNLocator(4, integer=True)
         colours.update_ticks()
-    colours.set_label(what)
+    colours.set_label(plain(what))
     return figure

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from lottery_tf.output.axes import title_above
+from lottery_tf.output.axes import plain, title_above
 
 SIZE = 1.35  # inches of an image
 
@@ -28,9 +28,9 @@ def grid(panels: Mapping[str, Sequence[tuple[str, np.ndarray]]], *, title: str,
             top = float(np.abs(values).max()) or 1.0
             colours, low = ("RdBu_r", -top) if signed else ("magma_r", 0.0)
             axes.imshow(values, cmap=colours, vmin=low, vmax=top)
-            axes.set_title(name, fontsize=8)
+            axes.set_title(plain(name), fontsize=8)
             axes.set_xticks([])
             axes.set_yticks([])
-        line[0].set_ylabel(label, fontsize=9)
+        line[0].set_ylabel(plain(label), fontsize=9)
     title_above(figure, title, 10)
     return figure

@@ -16,6 +16,7 @@ from lottery_tf.output.axes import (
     density_axis,
     legend_below,
     measure_axis,
+    plain,
     title_above,
     with_ends,
 )
@@ -58,16 +59,16 @@ def curves(panels: Panels, column: str, *, what: str, percent: bool = False, x: 
     for axes, (name, of_panel) in zip(all_axes.flat, panels.items(), strict=False):
         draw(axes, of_panel, column, x=x)
         if line:
-            axes.axhline(line[0], color="0.4", linestyle=":", linewidth=1, label=line[1])
+            axes.axhline(line[0], color="0.4", linestyle=":", linewidth=1, label=plain(line[1]))
         measure_axis(axes, "", percent=percent)
         axes.set_ylim(low, high)
         _mark_below(axes, of_panel, column, x, low, percent)
         if x == "density":
             axes.set_xlim(1.15 * max(everything), min(everything) / 1.15)
-        axes.set_title(name, fontsize=10)
+        axes.set_title(plain(name), fontsize=10)
     for axes in all_axes.flat[len(panels) :]:
         axes.set_axis_off()
-    figure.supylabel(what, fontsize=10)
+    figure.supylabel(plain(what), fontsize=10)
     title_above(figure, title)
     legend_below(figure, all_axes.flat)
     return figure
@@ -101,7 +102,7 @@ def draw(axes: Any, of_panel: Mapping[str, Curve], column: str, *, x: str = "den
     for label, curve in of_panel.items():
         rows, values, errors = with_ends(curve.rows, column)
         axes.errorbar(
-            [row[x] for row in rows], values, errors, label=label, capsize=2, markersize=3.5,
+            [row[x] for row in rows], values, errors, label=plain(label), capsize=2, markersize=3.5,
             color=COLOURS[curve.colour % len(COLOURS)], linewidth=1.2, elinewidth=0.8,
             marker=MARKERS[(curve.colour + curve.colour // len(COLOURS)) % len(MARKERS)],
             linestyle="--" if curve.dashed else "-",
@@ -162,13 +163,13 @@ def matrices(grid: Mapping[tuple[str, str], tuple[np.ndarray, Sequence[float]]],
     figure = Figure(figsize=size, layout="constrained")
     all_axes = figure.subplots(len(rows), len(columns), squeeze=False)
     for (row, column), axes in zip(np.ndindex(all_axes.shape), all_axes.flat, strict=True):
-        axes.set_title(columns[column] if row == 0 else "", fontsize=9)
-        axes.set_ylabel(rows[row] if column == 0 else "", fontsize=9)
+        axes.set_title(plain(columns[column]) if row == 0 else "", fontsize=9)
+        axes.set_ylabel(plain(rows[row]) if column == 0 else "", fontsize=9)
         axes.set(xticks=[], yticks=[])
         if values := grid.get((rows[row], columns[column])):
             image = _matrix(axes, *values, top)
     colours = figure.colorbar(image, ax=all_axes, shrink=0.8, aspect=30)
-    colours.set_label(what, fontsize=9)
+    colours.set_label(plain(what), fontsize=9)
     figure.supxlabel(DENSITY + ", init: where a round started", fontsize=9)
     title_above(figure, title)
     return figure
@@ -197,7 +198,7 @@ def barriers(paths: Mapping[str, list[Row]], of_rounds: Mapping[str, Curve], *,
     left, right = figure.subplots(1, 2)
     for index, (label, points) in enumerate(paths.items()):
         alphas, colour = [point["alpha"] for point in points], COLOURS[index % len(COLOURS)]
-        left.plot(alphas, [point["error"] for point in points], color=colour, label=label,
+        left.plot(alphas, [point["error"] for point in points], color=colour, label=plain(label),
                   marker=MARKERS[index % len(MARKERS)], markersize=3)  # fmt: skip
         ends = ([point[f"error_{end}"] for point in points] for end in ("min", "max"))
         left.fill_between(alphas, *ends, color=colour, alpha=0.15)
@@ -222,6 +223,7 @@ def table(rows: Sequence[Row], columns: Columns, *, title: str) -> Figure:
          shown.items()] for row in rows
     ]  # fmt: skip
     titles = [head for head, _ in shown.values()]
+    titles, cells = [*map(plain, titles)], [[*map(plain, line)] for line in cells]
     widths = [max(map(len, column)) + 2 for column in zip(titles, *cells, strict=True)]
     figure = Figure(figsize=(0.085 * sum(widths) + 0.4, 0.28 * len(rows) + 1), layout="constrained")
     axes = figure.subplots()

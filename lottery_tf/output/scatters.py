@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 
 from lottery_tf.output import Row
-from lottery_tf.output.axes import ENDS, measure_axis, style, title_above
+from lottery_tf.output.axes import ENDS, measure_axis, plain, style, title_above
 
 SMALLEST = 0.01  # point of percent: below it the axis is linear, to 0
 
@@ -42,11 +42,12 @@ def scatters(points: Mapping[str, Sequence[Row]], across: Mapping[str, tuple[str
                 axes.xaxis.set_major_formatter("{x:g}")
             axes.axhline(0, color="0.4", linewidth=0.8, linestyle=":")
             measure_axis(axes, of if axes is in_row[0] else "", percent=False)
-            axes.set_xlabel(label)
+            axes.set_xlabel(plain(label))
             axes.label_outer()
-    figure.legend(handles.values(), handles.keys(), title=key, fontsize=8,
+    entries = [plain(called) for called in handles]
+    figure.legend(handles.values(), entries, title=plain(key), fontsize=8,
                   title_fontsize=8, loc="outside right upper")  # fmt: skip
-    figure.supylabel(what, fontsize=10)
+    figure.supylabel(plain(what), fontsize=10)
     title_above(figure, title)
     return figure
 

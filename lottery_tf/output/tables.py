@@ -38,7 +38,10 @@ def show_written(paths: Iterable[pathlib.Path]) -> None:
 
 def below_here(path: pathlib.Path) -> pathlib.Path:
     """A path as it is called from the current directory, if it lies below that."""
-    here = pathlib.Path.cwd()
+    try:
+        here = pathlib.Path.cwd()
+    except OSError:  # it was deleted meanwhile
+        return path
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 

@@ -1,15 +1,20 @@
 """Files that are seen whole or not at all, and the formats of a run. NumPy and stdlib only."""
 
+import contextlib
 import csv
+import errno
+import fcntl
 import hashlib
 import io
 import math
 import os
 import re
 import shutil
+import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -19,6 +24,10 @@ from lottery_tf.output import Row
 
 SUMS = "SHA256SUMS"
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-]?[0-9]+)?")
+ASIDE = (".*.aside", ".*.tmp")  # names of what is being written, or was when a process was killed
+OLD = 3600.0  # seconds since the last change, after which no process writes it any more
+# What fsync raises for a directory where the file system has no such thing.
+NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
 
 
 def write_directory(path: Path, contents: Mapping[str, bytes | Path]) -> None:
@@ -27,7 +36,7 @@ def write_directory(path: Path, contents: Mapping[str, bytes | Path]) -> None:
     Of a file of another such directory its Path stands for the bytes: it becomes a hard link or,
     where that cannot be, a copy, and is checked against the other's SHA256SUMS.
     """
-    aside = path.with_name(f".{path.name}.tmp")
+    aside = _aside(path, "tmp")
     try:
         aside.mkdir()
         sums = ""
@@ -42,11 +51,10 @@ def write_directory(path: Path, contents: Mapping[str, bytes | Path]) -> None:
         sync(aside)
         os.rename(aside, path)
         sync(path.parent)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
-        raise InputError(f"Cannot save {path}: {error.strerror}.") from None
-    except InputError:
-        shutil.rmtree(aside, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise InputError(f"Cannot save {path}: {error.strerror}.") from None
         raise
 
 
@@ -109,10 +117,79 @@ def _compare(path, digest):
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file aside, then renames it: it is never seen half written."""
-    aside = path.with_name(f".{path.name}.aside")
-    write(aside, text.encode())
-    os.rename(aside, path)
+    """Writes a text file as `write_bytes` does."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file under another name, then renames it: it is never seen half written.
+
+    Several processes may write the same file: it then holds what one of them wrote.
+    """
+    aside = _aside(path, "aside")
+    try:
+        write(aside, content)
+        os.replace(aside, path)
+    except BaseException as error:
+        aside.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # of which a full disk tells no name
+            error.filename, error.filename2 = str(path), None
+        raise
+    sync(path.parent)
+
+
+def _aside(path, ending):
+    """A hidden name beside `path` that no other process or thread uses."""
+    # A name may have 255 bytes; a character of the old one has up to 4.
+    return path.with_name(f".{path.name[:40]}.{os.getpid()}_{os.urandom(6).hex()}.{ending}")
+
+
+def remove_leftovers(directory: Path, *, held: bool = True) -> None:
+    """Removes what killed processes left half written in a directory.
+
+    Directories in one that this process holds go at once. Anything else may be what a tool, which
+    holds nothing, is writing: it goes when it is old.
+    """
+    for leftover in (path for pattern in ASIDE for path in directory.glob(pattern)):
+        with contextlib.suppress(OSError):
+            is_directory = leftover.is_dir()
+            if not (held and is_directory) and time.time() - leftover.stat().st_mtime < OLD:
+                continue
+            shutil.rmtree(leftover) if is_directory else leftover.unlink()
+
+
+def lock(file: IO, kind: int) -> bool:
+    """Locks an open file until it is closed; whether it could, or another process holds it.
+
+    Args:
+        file: the open file.
+        kind: as fcntl.flock takes it.
+
+    Raises:
+        InputError: the file system has no locks.
+    """
+    try:
+        fcntl.flock(file, kind)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise InputError(
+            f"Cannot lock {file.name}: {error.strerror}. Expected a file system with locks "
+            "(flock). Use a directory on another one, or mount this one with locks."
+        ) from None
+    return True
+
+
+@contextlib.contextmanager
+def hold(directory: Path) -> Iterator[None]:
+    """Waits until no other process holds a directory, and holds it.
+
+    Where the file system has no locks, or the directory cannot be written, nothing is held.
+    """
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError, InputError):
+            lock(stack.enter_context(open(directory / ".lock", "a")), fcntl.LOCK_EX)
+        yield
 
 
 def write(path: Path, content: bytes) -> None:
@@ -125,9 +202,15 @@ def write(path: Path, content: bytes) -> None:
 
 def sync(path: Path) -> None:
     """Waits until the disk has a file, or the names in a directory."""
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if error.errno not in NO_SYNC or not path.is_dir():
+            raise
 
 
 def format_npz(arrays: Mapping[str, Array], *, compressed: bool = False) -> bytes:
@@ -184,7 +267,7 @@ def format_csv(rows: list[Row]) -> bytes:
     for row in rows:
         # x != x holds for NaN alone
         writer.writerow({column: "" if value != value else value for column, value in row.items()})
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="replace")  # a file name may hold bytes that are no text
 
 
 def parse_csv(content: bytes) -> list[Row]:

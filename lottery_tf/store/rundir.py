@@ -6,7 +6,6 @@ import fcntl
 import os
 import pathlib
 import re
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -63,14 +62,12 @@ class RunDir:
 
     def _take(self, file, kind):
         """Locks an open .lock; InputError if another process holds it."""
-        try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not files.lock(file, kind | fcntl.LOCK_NB):
             file.seek(0)
             raise InputError(
                 f"{self.path} is in use by process {file.read().strip() or 'unknown'}. Wait "
                 "for it, stop it, or use another --run_dir."
-            ) from None
+            )
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -99,8 +96,10 @@ class RunDir:
             files.write_text(self.path / "config.json", config.to_json())
             if flags := config.to_flags():
                 files.write_text(self.path / "flags.cfg", flags)
-            for leftover in self.path.glob(".*.tmp"):
-                shutil.rmtree(leftover)
+            files.remove_leftovers(self.path)
+            files.remove_leftovers(self.path / "checkpoints")
+            for shared in ("analysis", "rewind_points"):  # with tools
+                files.remove_leftovers(self.path / shared, held=False)
             finished = self.finished_rounds()
             self._write_metrics()  # a kill may have fallen between the round and its row
             yield finished
@@ -141,7 +140,7 @@ class RunDir:
     def config(self) -> dict[str, Any]:
         """{flag: value} of config.json, and the defaults of flags that it does not know."""
         try:
-            return record.read((path := self.path / "config.json").read_text("utf-8"))
+            return record.read((path := self.path / "config.json").read_text("utf-8-sig"))
         except OSError as error:
             raise InputError(f"{self.path} is not a run: {path}: {error.strerror}.") from None
         except ValueError as error:  # what it holds, or no text at all

@@ -1,11 +1,11 @@
 """One attempt at a run: its command as a process of its own, here or on another machine."""
 
-import contextlib
 import dataclasses
 import datetime
 import fcntl
 import os
 import pathlib
+import select
 import shlex
 import signal
 import subprocess
@@ -46,7 +46,8 @@ class Job:
 def attempt(job: Job) -> int:
     """Runs a Job to its end; its exit status, or minus the number of the signal that killed it.
 
-    When the stop file comes, the run gets SIGTERM, saves a checkpoint, and ends with status 75.
+    When the stop file comes, the run gets SIGTERM, saves a checkpoint, and ends with status 75. The
+    same happens when this process is killed, at least on Linux (see starter.py).
     """
     if sys.platform != "linux":
         return _run(job, {})
@@ -59,8 +60,14 @@ def _wait_for_the_one_before(job):
     """Waits for a run whose starter was killed; a run of someone else's is not waited for long."""
     lock, deadline = pathlib.Path(job.run_dir) / ".lock", time.monotonic() + PATIENCE
     while lock.exists() and time.monotonic() < deadline and not os.path.exists(job.stop_file):
-        with open(lock) as file, contextlib.suppress(BlockingIOError):
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        try:
+            with open(lock) as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        except OSError:  # the run itself says what is wrong
+            return
+        else:
             return
         time.sleep(POLL)
 
@@ -73,14 +80,23 @@ def _run(job, held):
     become = [sys.executable, starter.__file__, str(os.getpid()), on]
     command = [*become, sys.executable, *job.command[1:]]
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    with open(job.log, "a") as log:
-        log.write(f"{now} {shlex.join(job.command)}{f' on cores {on}' if on else ''}\n")
-        log.flush()
-        # In a session of its own Ctrl-C does not reach it: it is stopped once, by the stop file.
-        process = subprocess.Popen(
-            command, cwd=job.directory, env=environment(job), stdin=subprocess.DEVNULL, stdout=log,
-            stderr=log, start_new_session=True, pass_fds=list(held.values()),
-        )  # fmt: skip
+    # The run holds `there` open: at the other end the pipe closes when the run has ended, whatever
+    # has become of its starter.
+    here, there = os.pipe()
+    try:
+        with open(job.log, "a") as log:
+            log.write(f"{now} {shlex.join(job.command)}{f' on cores {on}' if on else ''}\n")
+            log.flush()
+            # In a session of its own Ctrl-C does not reach it: the stop file stops it, once.
+            process = subprocess.Popen(
+                command, cwd=job.directory, env=environment(job), stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, start_new_session=True, pass_fds=[*held.values(), there],
+            )  # fmt: skip
+    except BaseException:
+        os.close(here)
+        raise
+    finally:
+        os.close(there)
     stopped = False
     try:
         while process.poll() is None:
@@ -88,10 +104,16 @@ def _run(job, held):
                 process.send_signal(signal.SIGTERM)
                 stopped = True
             time.sleep(POLL)
+        # The starter may end before the run does: the run is then saving a checkpoint.
+        end = select.poll()
+        end.register(here)
+        end.poll(None if stopped else 1000 * PATIENCE)
     except BaseException:  # the worker is told to go
         process.send_signal(signal.SIGTERM)
         raise
-    return process.returncode
+    finally:
+        os.close(here)
+    return 75 if stopped else process.returncode
 
 
 def environment(job: Job) -> dict[str, str]:

@@ -20,6 +20,10 @@ Future = concurrent.futures.Future
 PROBE_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 INSTALL = "pip install 'lottery_tf[sweep]'"
+TOKEN = (
+    "If the cluster expects a token, set RAY_AUTH_MODE=token, and the token in RAY_AUTH_TOKEN or "
+    "in a file that RAY_AUTH_TOKEN_PATH names (by default ~/.ray/auth_token)."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,24 +104,53 @@ def _connect(ray: Any, address: str) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not address:
         cores = len(os.sched_getaffinity(0))
-        ray.init(address="local", num_cpus=cores, include_dashboard=False, **options)
+        try:
+            ray.init(address="local", num_cpus=cores, include_dashboard=False, **options)
+        except Exception as error:  # OSError, ValueError, RuntimeError and Ray's own
+            raise InputError(
+                f"Ray cannot start on this machine: {_reason(error)}. "
+                f"{TOKEN + ' ' if _is_about_token(error) else ''}Without Ray: --cluster=none."
+            ) from None
         return
     try:
         _ask(address)
         ray.init(address=address, **options)
     except Exception as error:  # ConnectionError, ValueError, RuntimeError and Ray's own
-        reason = " ".join(str(error).split()) or type(error).__name__
+        told: Exception = error
+        if address == "auto" and not _is_about_token(error):
+            told = _refusal([]) or error  # ray.init says only that it cannot connect
+        if _is_about_token(told):
+            mode = os.environ.get("RAY_AUTH_MODE", "not set")
+            raise InputError(
+                f"--address={address}: the Ray cluster refuses this user: its token is missing or "
+                f"wrong. {TOKEN} RAY_AUTH_MODE is {mode} now."
+            ) from None
+        client = address.startswith("ray://")  # where a wrong token looks like no answer
         raise InputError(
-            f"--address={address}: there is no Ray cluster that answers ({reason:.300}). Expected "
-            "host:port as ray start tells it, auto for the one that this machine is part of, or no "
-            "--address, to start one here."
-        ) from error
+            f"--address={address}: there is no Ray cluster that answers ({_reason(error)}). "
+            "Expected host:port as ray start tells it, auto for the one that this machine is part "
+            f"of, or no --address, to start one here.{' ' + TOKEN if client else ''}"
+        ) from None
+
+
+def _reason(error):
+    return (" ".join(str(error).split()) or type(error).__name__)[:300].rstrip(".")
+
+
+def _is_about_token(error):
+    """Whether a cluster, or Ray's own check, refused a token, or that there is none."""
+    return bool(
+        re.search(
+            "[Tt]oken authentication|AuthToken|Authentication|RAY_AUTH", f"{type(error)} {error}"
+        )
+    )
 
 
 def _ask(address):
-    """Raises OSError if nothing, or no Ray cluster, answers at an address; ray.init takes minutes.
+    """Raises OSError if nothing, or no Ray cluster, answers at an address.
 
-    Ray's own command says why, as where it lacks the token that the cluster expects.
+    ray.init takes minutes to find out, and does not say why: Ray's own command does, as where the
+    token is missing that the cluster expects.
     """
     match = re.fullmatch(r"(ray://)?\[?(.+?)\]?:(\d+)", address)
     if not match:
@@ -126,11 +159,19 @@ def _ask(address):
         pass
     if match[1]:  # a client's port, which the command does not know
         return
-    command = [sys.executable, "-m", "ray.scripts.scripts", "status", f"--address={address}"]
+    if refusal := _refusal([f"--address={address}"]):
+        raise refusal
+
+
+def _refusal(options):
+    """What Ray's own command has against a cluster, as an OSError; None if the cluster answers."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "status", *options]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS)
     except subprocess.TimeoutExpired:
-        raise TimeoutError(f"no answer in {ANSWER_SECONDS:g} s") from None
-    if asked.returncode:
-        lines = asked.stderr.strip().splitlines() or [f"exit status {asked.returncode}"]
-        raise ConnectionError(lines[-1])
+        return TimeoutError(f"no answer in {ANSWER_SECONDS:g} s")
+    if not asked.returncode:
+        return None
+    lines = asked.stderr.strip().splitlines() or [f"exit status {asked.returncode}"]
+    # Without a token in the mode that expects one, Ray aborts, and a dump of the stack follows.
+    return ConnectionError(next((line for line in lines if _is_about_token(line)), lines[-1]))

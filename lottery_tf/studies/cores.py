@@ -1,4 +1,4 @@
-"""The cores of a machine, each held by one run at a time, whoever started it. Stdlib only."""
+"""The cores of a machine, each held by one run at a time, whoever started it. No NumPy."""
 
 import contextlib
 import fcntl
@@ -7,6 +7,8 @@ import pathlib
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+
+from lottery_tf.errors import InputError
 
 WAIT = 0.5  # seconds between two looks
 
@@ -37,8 +39,14 @@ def hold(count: int, keep_waiting: Callable[[], bool]) -> Iterator[dict[int, int
 
 def _take(cores: Iterable[int], count: int) -> dict[int, int]:
     """{core: descriptor} of the first free ones; all that are asked for, or none."""
-    directory = pathlib.Path(tempfile.gettempdir()) / f"lottery_tf_cores_{os.getuid()}"
-    directory.mkdir(exist_ok=True)
+    try:
+        directory = pathlib.Path(tempfile.gettempdir()) / f"lottery_tf_cores_{os.getuid()}"
+        directory.mkdir(exist_ok=True)
+    except OSError as error:  # none that can be written, of those that it names
+        raise InputError(
+            f"Cores are shared by files in a temporary directory: {error}. Set TMPDIR to a "
+            "directory that can be written."
+        ) from None
     held: dict[int, int] = {}
     for core in cores:
         descriptor = os.open(directory / str(core), os.O_RDWR | os.O_CREAT, 0o600)
@@ -47,6 +55,12 @@ def _take(cores: Iterable[int], count: int) -> dict[int, int]:
         except BlockingIOError:
             os.close(descriptor)
             continue
+        except OSError as error:
+            os.close(descriptor)
+            raise InputError(
+                f"Cannot lock {directory / str(core)}: {error.strerror}. Set TMPDIR to a directory "
+                "of a file system with locks (flock), best a local one."
+            ) from None
         held[core] = descriptor
         if len(held) == count:
             return held

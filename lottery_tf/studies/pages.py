@@ -41,13 +41,14 @@ def render(title: str, sections: Sequence[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html").render(
+    page = environment.get_template("page.html").render(
         title=title,
         sections=sections,
         problems=problems(sections),
         version=__version__,
         written=datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),
     )
+    return page.encode(errors="replace").decode()  # a file name may hold bytes that are no text
 
 
 def link(file: pathlib.Path, below: pathlib.Path, start: pathlib.Path) -> Link:

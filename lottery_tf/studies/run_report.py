@@ -54,7 +54,12 @@ def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, 
     with_rounds = [reading for reading in readings if reading.rows]
     path = pathlib.Path(out) if out else readings[0].run.path / "analysis" / "report.html"
     if not out:
-        path.parent.mkdir(exist_ok=True)
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"Cannot write into {path.parent}: {error.strerror}. Use --out."
+            ) from None
     pages.check(path)
     sections = _sections(readings, with_rounds, path)
     title = readings[0].name if len(readings) == 1 else f"{len(readings)} runs as replicates"

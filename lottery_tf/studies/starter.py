@@ -1,13 +1,19 @@
-"""Becomes a command, on some cores, that ends when the process that started it does. Stdlib only.
+"""Runs a command on some cores, and stops it once its starter is gone. Stdlib only.
 
     python starter.py PARENT CORES COMMAND…
 
 PARENT is the process that must still be there; CORES are numbers with commas, or nothing for all.
 It is run as a file, so that it imports nothing else.
+
+On Linux this process stays between PARENT and the command, which is its child. When a worker of
+Ray loses its driver, it kills its own children with SIGKILL, and so this process, but not the
+command. Whatever ends this process, the kernel then sends the command SIGTERM, once: the run saves
+a checkpoint. A second SIGTERM would end it before it could.
 """
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 
@@ -15,19 +21,40 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
-    """Sets what the command inherits, then is the command."""
+    """Sets what the command inherits, runs it, and ends as it does."""
     parent, cores, *command = sys.argv[1:]
-    if sys.platform == "linux":  # where there is none of it, runs are stopped, but not killed
+    if sys.platform == "linux":
         if cores:
             os.sched_setaffinity(0, map(int, cores.split(",")))
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != int(parent):  # it went before it was watched
-        sys.exit(75)
+        _end_with(int(parent), signal.SIGKILL)
     # Ray blocks SIGINT in its workers; what it handles is its own.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+    if sys.platform == "linux":
+        here = os.getpid()
+        if process := os.fork():
+            _, status = os.waitpid(process, 0)
+            _end_as(os.waitstatus_to_exitcode(status))
+        _end_with(here, signal.SIGTERM)
     os.execv(command[0], command)
+
+
+def _end_with(parent, number):
+    """Asks the kernel to send this process a signal when its parent ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:  # it ended before this process was registered
+        sys.exit(75)
+
+
+def _end_as(status):
+    """Ends with an exit status; by a signal where the status is minus its number."""
+    if status < 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the command wrote the dump
+        if -status != signal.SIGKILL:
+            signal.signal(-status, signal.SIG_DFL)  # Python ignores SIGPIPE
+        os.kill(os.getpid(), -status)
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def read_statement(path: Path, overrides: Sequence[str]) -> Statement:
     Raises:
         InputError: a file that cannot be read, or all that is wrong with the lines.
     """
-    path = find_flag_file(path.expanduser())
+    path = find_flag_file(Path(os.path.expanduser(path)))
     files, lines = _expand(path, ())
     found: dict[str, list[str]] = {"grid": [], "zip": [], "bases": [], "runs": []}
     axes, flag_lines, wrong = [], {}, []

@@ -1,10 +1,13 @@
 """Makes the runs of a study."""
 
 import contextlib
+import fcntl
 import os
 import pathlib
 import shlex
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
@@ -21,6 +24,7 @@ from lottery_tf.studies.scheduling import Schedule, State, rounds_of, tail
 from lottery_tf.terminal import console
 from lottery_tf.terminal.signals import Interrupted
 
+ASIDE = ".sweep_"  # directories of stop files
 COLUMNS = {
     "name": ("run", "{}"),
     "rounds": ("rounds", "{}"),
@@ -72,8 +76,12 @@ def make(study: Study, cluster: Cluster, *, retries: int, stop_signal: Callable[
 @contextlib.contextmanager
 def _stopping(runs: pathlib.Path, schedule: Schedule) -> Iterator[pathlib.Path]:
     """Yields the path of a stop file; afterwards what still runs is stopped by it."""
-    with tempfile.TemporaryDirectory(dir=runs, prefix=".sweep_") as aside:
+    _remove_leftovers(runs)
+    with tempfile.TemporaryDirectory(dir=runs, prefix=ASIDE) as aside:
         stop_file = pathlib.Path(aside).absolute() / "stop"
+        held = os.open(aside, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             yield stop_file
         finally:
@@ -85,6 +93,21 @@ def _stopping(runs: pathlib.Path, schedule: Schedule) -> Iterator[pathlib.Path]:
                 for state in schedule.running:
                     if state.future and state.future.done():
                         state.future = None
+            os.close(held)
+
+
+def _remove_leftovers(runs):
+    """Removes the directories of stop files that sweeps left when they were killed."""
+    for leftover in runs.glob(f"{ASIDE}*"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(leftover, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Another sweep may be about to lock the one that it has just made.
+                if time.time() - leftover.stat().st_mtime > 60:
+                    shutil.rmtree(leftover)
+            finally:
+                os.close(descriptor)
 
 
 def log_of(study: Study, point: Point) -> pathlib.Path:

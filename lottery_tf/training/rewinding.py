@@ -1,5 +1,6 @@
 """The rewind point of a run: round 0 after k steps (Frankle et al. 2019, Algorithm 1)."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from lottery_tf.method.streams import Noise
 from lottery_tf.repulsion.optima import optima_of
-from lottery_tf.store import checkpoints, rewind_points
+from lottery_tf.store import checkpoints, files, rewind_points
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.training.recorder import Bar, Silent
 from lottery_tf.training.resumable import train_or_continue
@@ -31,10 +32,11 @@ def make_sure(engine: Any, run: RunDir, step: int, stop_signal: Callable[[], int
     """
     cluster, config, masks = engine.cluster, engine.config, engine.dense_masks()
     noise = Noise(config.data_seed, 0)
-    there = cluster.broadcast(
-        lambda: {"there": np.array(not step or rewind_points.exists(run.path, step))}
-    )
-    if there["there"]:
+
+    def is_there():
+        return {"there": np.array(not step or rewind_points.exists(run.path, step))}
+
+    if cluster.broadcast(is_there)["there"]:
         return
     training = broadcast_training(
         cluster,
@@ -43,9 +45,12 @@ def make_sure(engine: Any, run: RunDir, step: int, stop_signal: Callable[[], int
     )
     path = run.path / rewind_points.NAME
     observer = Bar(f"round 0 up to step {step}, again") if cluster.is_chief else Silent()
-    if cluster.is_chief:
-        path.mkdir(exist_ok=True)
-    weights, _ = train_or_continue(engine, training, path, observer, stop_signal)
-    if cluster.is_chief:
-        rewind_points.save(run.path, step, weights)
-        checkpoints.forget(path)
+    with contextlib.ExitStack() as stack:
+        if cluster.is_chief:
+            path.mkdir(exist_ok=True)
+            stack.enter_context(RunDir(path).lock())  # against another tool
+            files.remove_leftovers(path / "checkpoints")
+        weights, _ = train_or_continue(engine, training, path, observer, stop_signal)
+        if cluster.is_chief:
+            rewind_points.save(run.path, step, weights)
+            checkpoints.forget(path)
