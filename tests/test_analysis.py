@@ -253,10 +253,10 @@ def test_tensorboard_reads_what_was_written_last(config):
     path = Output().of(run, apart=False) / "things"
     figure = figures.against_density({"a": ([{"density": 1.0, "x": 2.0}], "x")}, what="x")
     for value in (1.0, 2.0):
-        curves = {"a/b": [(0, value), (3, value + 1), (4, np.nan), (5, np.inf)]}
+        curves = {"a/b": ("x", [(0, value), (3, value + 1), (4, np.nan), (5, np.inf)])}
         findings = Findings("things", {}, {"a/picture": (3, "_end", figure)}, curves)
         publish(findings, path, Output(), log_to=run)
-    publish(Findings("others", curves={"c": [(0, 5.0)]}), path, Output(), log_to=run)
+    publish(Findings("others", curves={"c": ("x", [(0, 5.0)])}), path, Output(), log_to=run)
     assert len(list((run.path / "tensorboard").iterdir())) == 2
     accumulator = event_accumulator.EventAccumulator(
         str(run.path / "tensorboard"), {"tensors": 0, "images": 0}

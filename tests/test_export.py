@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import subprocess
 import sys
 import types
@@ -133,6 +134,20 @@ def test_other_formats_are_whole_exports_too(sparse, tmp_path, format):
     report = exporting.export(sparse, tmp_path / "out", Choices(format=format, compact=True))
     assert report["format"] == format
     assert report["other_predictions"] == 0
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("compact", [False, True])
+def test_the_ticket_runs_in_numpy_from_the_readme_alone(sparse, tmp_path, compact):
+    exporting.export(sparse, tmp_path / "out", Choices(format="npz", compact=compact))
+    codes = re.findall(r"```python\n(.*?)```", (tmp_path / "out/README.md").read_text(), re.S)
+    np.save(tmp_path / "images.npy", sparse.test["images"])
+    ends = "np.save('../logits.npy', run({'images': np.load('../images.npy')}))"
+    code = "\n".join([*codes, ends, "import sys; assert 'keras' not in sys.modules"])
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "out", check=True)
+    logits, expected = np.load(tmp_path / "logits.npy"), exporting.reference(sparse)["logits"]
+    np.testing.assert_allclose(logits, expected, atol=1e-4)
+    assert np.array_equal(logits.argmax(-1), expected.argmax(-1))
 
 
 @pytest.mark.ci

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pkgutil
 import re
 import warnings
 
@@ -9,9 +10,21 @@ import keras
 import numpy as np
 import pytest
 
+from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.export import formats, fresh, lite, npz, runner, signatures
+from lottery_tf.export import (
+    formats,
+    fresh,
+    keras_file,
+    lite,
+    npz,
+    numpy_recipe,
+    runner,
+    signatures,
+)
+from lottery_tf.export.graph import graph_of
 from lottery_tf.export.options import Options
+from lottery_tf.models import MODELS
 from lottery_tf.models.layers import PadChannels
 from lottery_tf.models.normalization import FusedBatchNormalization
 from tests.conftest import ROOT
@@ -300,13 +313,95 @@ def test_a_masked_model_is_not_written_as_a_plain_one(tmp_path):
             formats.write(name, lottery_tf.masked(model), tmp_path, options)
 
 
+def as_the_readme_says(directory, monkeypatch):
+    """The names that the Python code of an export's README defines."""
+    codes = re.findall(r"```python\n(.*?)```", (directory / "README.md").read_text(), re.S)
+    monkeypatch.chdir(directory)
+    names = {}
+    exec("\n".join(codes), names)
+    return names
+
+
+def branches():
+    """A shared layer, two inputs, and kinds that the shipped networks lack."""
+    left, right = keras.Input((6, 6, 2), name="left"), keras.Input((6, 6, 2), name="right")
+    shared = keras.layers.Conv2D(3, 3, padding="same", strides=2, activation="tanh", name="twice")
+    features = keras.layers.Concatenate()([shared(left), shared(right)])
+    features = keras.layers.BatchNormalization(scale=False)(features)
+    features = keras.layers.MaxPooling2D(2, 2, padding="same")(features)
+    features = keras.layers.DepthwiseConv2D(2, depth_multiplier=2, activation="sigmoid")(features)
+    features = keras.layers.Reshape((3, 4))(features)
+    first = keras.layers.GlobalAveragePooling1D(name="first")(features)
+    second = keras.layers.Dense(3, activation="softmax", use_bias=False, name="second")(features)
+    return keras.Model([left, right], [first, second]), Options()
+
+
+@pytest.mark.parametrize("make", [dense, convolutions, branches, sequential])
+def test_numpy_alone_runs_the_network_as_the_readme_says(make, tmp_path, monkeypatch):
+    model, options, inputs, outputs = pruned(make)
+    formats.write("npz", model, tmp_path, options)
+    found = as_the_readme_says(tmp_path, monkeypatch)["run"](inputs)
+    for array, expected in zip(keras.tree.flatten(found), outputs, strict=True):
+        assert np.ptp(expected) > 0.01
+        np.testing.assert_allclose(array, expected, atol=1e-5)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("conv4", {}), ("resnet20", {"shortcut": "identity", "bn_affine": False}),
+     ("resnet20", {"shortcut": "projection", "bn_affine": True}),
+     ("resnet18", {"shortcut": "projection", "bn_affine": True}), ("vgg16", {"bn_affine": True})],
+)  # fmt: skip
+def test_the_shipped_networks_are_written_in_numpy_whole(name, options, tmp_path, monkeypatch):
+    make = pkgutil.resolve_name(MODELS[name])
+
+    def shipped():
+        network = make((16, 16, 3), 4, initializer="kaiming_normal", **options)
+        image, scaled = raw((16, 16, 3))
+        return keras.Model(image, masking.unmasked(network)(scaled)), IMAGES
+
+    model, how, inputs, outputs = pruned(shipped, density=0.5)
+    if name in ("conv4", "resnet20"):
+        formats.write("npz", model, tmp_path, how)
+        found = as_the_readme_says(tmp_path, monkeypatch)["run"](inputs)
+        scale = np.abs(outputs[0]).max()
+        np.testing.assert_allclose(found / scale, outputs[0] / scale, atol=1e-4)
+    else:  # millions of weights: that nothing is unknown is enough
+        plain = keras_file.of_keras(model, how)
+        names = {id(variable): variable.path for variable in plain.weights}
+        assert numpy_recipe.of(graph_of(plain), names).unknown == {}
+
+
+def test_the_readme_lists_the_layers_as_they_are_executed(tmp_path):
+    model, options, *_ = pruned(convolutions)
+    formats.write("npz", model, tmp_path, options)
+    text = (tmp_path / "README.md").read_text()
+    table = text.partition("## Layers")[2].partition("## Weights")[0]
+    rows = [row.strip("| ").split(" | ") for row in table.strip().splitlines()[4:]]
+    kinds = [row[1] for row in rows]
+    assert kinds[:4] == ["Rescaling", "Conv2D", "BatchNormalization", "ReLU"]
+    assert kinds[-3:] == ["GlobalAveragePooling2D", "Dense", "Identity"]
+    by_kind = {row[1]: row[3] for row in rows}
+    assert "scale 0.0125" in by_kind["Rescaling"]
+    assert "activation linear" in by_kind["Dense"]
+    assert "epsilon" in by_kind["BatchNormalization"]
+    assert all(reads in {"images", *(row[0] for row in rows[:place])}
+               for place, row in enumerate(rows) for reads in row[2].split(", "))  # fmt: skip
+
+
+def test_layers_that_the_readme_does_not_write_in_numpy_are_named(tmp_path):
+    model, options, *_ = pruned(transformer)
+    formats.write("npz", model, tmp_path, options)
+    text = (tmp_path / "README.md").read_text()
+    assert "(MultiHeadAttention)" in text
+    assert "def run" not in text
+
+
 def test_numpy_alone_rebuilds_the_arrays_as_the_readme_says(tmp_path, monkeypatch):
     model, options, *_ = pruned(transformer)
     formats.write("npz", model, tmp_path, options)
-    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "README.md").read_text(), re.S)
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    exec(code, names)
+    names = as_the_readme_says(tmp_path, monkeypatch)
     assert list(names["arrays"]) == [variable.path for variable in model.weights]
     for variable in model.weights:
         np.testing.assert_array_equal(names["arrays"][variable.path], variable.numpy())

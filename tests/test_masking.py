@@ -6,8 +6,10 @@ import keras
 import numpy as np
 import pytest
 
+import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
+from lottery_tf.masking import keras_private
 from lottery_tf.models.lenet import lenet
 
 
@@ -128,3 +130,26 @@ def test_nothing_to_prune_is_an_error():
     network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(InputError, match="nothing to prune"):
         masking.kernels(network)
+
+
+def test_layers_are_listed_in_their_order_and_kernels_as_finished_runs_have_them():
+    image = keras.Input((4, 6))
+    attended = keras.layers.MultiHeadAttention(2, 3, name="attention")(image, image)
+    block = keras.Sequential([keras.layers.Dense(5, name=f"inner{i}") for i in range(3)], name="b")
+    shared = keras.layers.Dense(5, name="shared")
+    model = keras.Model(image, keras.layers.Dense(2, name="last")(shared(shared(block(attended)))))
+    names = [layer.name for layer in keras_private.flatten_layers(model)]
+    expected = ["attention", "query", "key", "value", "attention_output"]
+    expected += ["b", "inner0", "inner1", "inner2", "shared", "last"]
+    assert [name for name in names if name in expected] == expected
+    assert keras_private.flatten_layers(model)[0] is model
+    assert keras_private.flatten_layers(model, include_self=False)[0] is not model
+    of_keras = model._flatten_layers(include_self=False)
+    ours = keras_private.flatten_layers(model, include_self=False)
+    assert {id(layer) for layer in ours} == {id(layer) for layer in of_keras}
+
+    masked = lottery_tf.masked(model)
+    paths = [path.split("/")[-2] for path in masking.kernels(masked)]
+    assert paths == [
+        "attention_output", "value", "key", "query", "inner2", "inner1", "inner0", "shared", "last"
+    ]  # fmt: skip

@@ -1,7 +1,9 @@
 """What figures show: ticks, units, bars, scales; and what tools say they wrote."""
 
+import importlib
 import io
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -10,12 +12,14 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
-from lottery_tf.analysis import distances, histograms, masks, paths
+import lottery_tf
+from lottery_tf.analysis import cyclic, distances, histograms, learning, masks, paths
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.reports import Output
 from lottery_tf.analysis.runs import select_common_rounds, select_rounds
 from lottery_tf.errors import InputError
 from lottery_tf.output import axes, curves, figures, images, panels, scatters, svg, tables, units
+from lottery_tf.output.summaries import Summaries
 from lottery_tf.studies import run_report, study_report
 from tests.conftest import ROOT
 from tests.made_runs import make_run
@@ -99,6 +103,45 @@ def test_tensorboard_has_percent_where_parts_are_meant(config):
     events.Reload()
     for tag, value in (("barriers/error_barrier (%)", 25), ("barriers/loss_barrier", 0.5)):
         assert [p.tensor_proto.float_val[0] for p in events.Tensors(tag)] == [value]
+
+
+def columns_of_tools():
+    """(module, column, format) of every table of columns in the package."""
+    for _, name, _ in pkgutil.walk_packages(lottery_tf.__path__, "lottery_tf."):
+        if re.search(r"analysis|studies|fitting|export\.reports", name):
+            for table in vars(importlib.import_module(name)).values():
+                for column, about in table.items() if isinstance(table, dict) else ():
+                    match about:
+                        case (str(), str(form)) if form.startswith("{"):
+                            yield name, column, form
+
+
+def test_every_column_that_a_table_shows_in_percent_is_in_percent_on_tensorboard():
+    found = list(columns_of_tools())
+    names = {column for _, column, _ in found}
+    assert {"flips", "imp_accuracy", "eigenvalue", "over_dense", "matching"} <= names
+    for module, column, form in found:
+        assert (units.of(column)[1] == 100) == ("%" in form), (module, column)
+
+
+def test_parts_of_one_of_each_tool_are_in_percent_on_tensorboard(config, monkeypatch):
+    run = make_run(config(), rounds=2)
+    rows = [{"round": 0, "mask": mask, "cycle": 1, "density": 0.5, "imp_accuracy": 0.7,
+             "test_accuracy": 0.25} for mask in cyclic.MASKS]  # fmt: skip
+    monkeypatch.setattr(cyclic, "of_masks", lambda *_, **__: rows)
+    cyclic.report_cyclic([run], Output(), at_rounds=[0], cycles=1)
+    learning.report_learning({"ticket": [run]}, Output())
+    row = run.metrics()[0] | {"test_largest_class": 0.125, "density": 1.0}
+    Summaries(run.path).finish_round(row, run.final(0), run.masks(0))
+    events = event_accumulator.EventAccumulator(str(run.path / "tensorboard"), {"tensors": 0})
+    events.Reload()
+    values = {tag: [p.tensor_proto.float_val[0] for p in events.Tensors(tag)]
+              for tag in events.Tags()["tensors"] if "%" in tag}  # fmt: skip
+    assert values["cyclic/round_00 ticket mask (%)"] == [25]
+    assert values["round/test_largest_class (%)"] == [12.5]
+    signs = [r["kept_signs"] for r in learning.of_rounds(run) if r["layer"] == "all layers"]
+    assert values["learning/kept_signs (%)"] == pytest.approx([100 * part for part in signs])
+    assert "learning/flips (%)" in values
 
 
 def test_pictures_in_formats_that_matplotlib_does_not_write_are_refused():

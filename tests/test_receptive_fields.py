@@ -9,7 +9,9 @@ from lottery_tf.analysis import pixels
 from lottery_tf.analysis.reports import Output
 from lottery_tf.errors import InputError
 from lottery_tf.output import images
+from lottery_tf.store import files
 from lottery_tf.store.files import parse_csv
+from lottery_tf.store.rounds import FinishedRound
 from tests.made_runs import make_run
 
 SHAPES = {"hidden/kernel": (12, 30), "logits/kernel": (30, 10)}
@@ -74,6 +76,14 @@ def test_the_shape_of_images(config):
     for wrong in (["3", "4"], ["3", "4", "2"], ["a", "b", "c"]):
         with pytest.raises(InputError, match=r"height,width,channels of 12 inputs.*Received"):
             pixels.first_layer(run, wrong)
+
+
+def test_the_first_layer_of_a_nested_network_is_that_of_its_weights_not_of_its_masks(config):
+    run = make_run(config(), rounds=1, shapes=SHAPES)
+    backwards = dict(reversed(run.masks(0).items()))  # as Keras walks the layers of a nested model
+    (run.path / "round_00" / "masks.npz").write_bytes(files.format_npz(backwards))
+    assert next(iter(FinishedRound(run.path, 0).shapes())) == "logits/kernel"
+    assert pixels.first_layer(run) == ("hidden/kernel", (2, 2, 3))
 
 
 def test_first_layers_that_are_not_on_images(config):

@@ -9,20 +9,23 @@ import shutil
 import numpy as np
 import pytest
 
-from lottery_tf.analysis import instability, paths
+from lottery_tf.analysis import instability, learning, paths
 from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.errors import InputError
 from lottery_tf.output import figures, svg
 from lottery_tf.store import files
-from lottery_tf.studies import run_report, weights
+from lottery_tf.studies import reading, run_report, weights
+from tests.conftest import ROOT
 from tests.made_runs import make_run
 from tests.test_tools import run_tool
 
 SHAPES = {"hidden1/kernel": (64, 12), "hidden1/bias": (12,), "logits/kernel": (12, 10)}
 SECTIONS = [
     "Verdict", "What ran", "Accuracy and threshold", "Distances between rounds", "Error barriers",
-    "Instability to SGD noise", "Stability to pruning and to data order", "Surviving weights",
-    "Layers", "Pixels that the first layer looks at", "Rounds", "Files",
+    "Instability to SGD noise", "Stability to pruning and to data order",
+    "Learning distance and signs", "Curvature", "A fixed mask trained in cycles",
+    "Masks of another run", "Surviving weights", "Layers", "Overlap of masks",
+    "Pixels that the first layer looks at", "Rounds", "Files",
 ]  # fmt: skip
 ALONE = {"meta", "br", "img", "path", "use", "image", "rect"}
 
@@ -106,8 +109,27 @@ def test_what_was_not_measured_is_named_with_its_command(run):
     assert answers.pop("Similar") == "yes"
     assert set(answers.values()) == {"not measured"}
     words = Balanced(path.read_text()).words
-    for name in ("barriers", "instability", "stability"):
+    for name in ("barriers", "instability", "stability", "curvature", "cyclic", "transplant"):
         assert f"python -m tools.{name} --run_dir={run.path}" in words
+
+
+SECTION_OF = {
+    "distances": "Distances between rounds", "barriers": "Error barriers",
+    "instability": "Instability to SGD noise",
+    "stability": "Stability to pruning and to data order", "histograms": "Surviving weights",
+    "thresholds": "Accuracy and threshold", "masks": "Overlap of masks",
+    "learning": "Learning distance and signs", "pixels": "Pixels that the first layer looks at",
+    "curvature": "Curvature", "transplant": "Masks of another run",
+    "cyclic": "A fixed mask trained in cycles",
+}  # fmt: skip
+
+
+def test_every_measure_of_the_documentation_has_a_section_on_the_page():
+    table = (ROOT / "docs/analysis.md").read_text().partition("| tool | measures |")[2]
+    table = table.partition("\n\n")[0]
+    tools = re.findall("`([a-z]+)`", "".join(re.findall(r"^\| (`.*?) \|", table, re.M)))
+    assert {*tools} - {"report", "successive"} == SECTION_OF.keys()
+    assert set(SECTION_OF.values()) <= set(SECTIONS)  # that a page has, as tested above
 
 
 def write_tables(run):
@@ -122,7 +144,22 @@ def write_tables(run):
          "l2": 1.0, "degrees": degrees + replicate, "test_accuracy": 0.5, "collapsed": 0}
         for mask, degrees in (("ticket", 10), ("random", 50)) for replicate in (0, 2)
     ]  # fmt: skip
-    for name, rows in (("barriers", barriers), ("instability", copies), ("stability", stability)):
+    ticket = {"round": 1, "density": 0.8, "run": "ticket", "test_accuracy": 0.5}
+    other = ticket | {"run": "other", "eigenvalue": 7777.0}
+    curvature = [ticket | {"round": r, "eigenvalue": 1234.0 + r} for r in range(2)] + [other]
+    cycles = [
+        {"round": 2, "density": 0.6, "mask": mask, "cycle": cycle, "imp_accuracy": 0.5125,
+         "test_accuracy": accuracy + cycle / 100}
+        for mask, accuracy in (("ticket", 0.51), ("random", 0.31)) for cycle in (1, 2)
+    ]  # fmt: skip
+    transplant = [
+        {"round": 2, "density": 0.6, "replicate": replicate, "mask": mask, "overlap": 0.5,
+         "test_accuracy": accuracy + replicate / 50}
+        for mask, accuracy in (("own", 0.61), ("random", 0.41)) for replicate in (0, 1)
+    ]  # fmt: skip
+    tables = {"barriers": barriers, "instability": copies, "stability": stability}
+    tables |= {"curvature": curvature, "cyclic": cycles, "transplant": transplant}
+    for name, rows in tables.items():
         (directory / f"{name}.csv").write_bytes(files.format_csv(rows))
     (directory / "barriers_paths.csv").write_text("alpha\n0\n")  # others of the tool are no rows
 
@@ -138,6 +175,48 @@ def test_what_tools_measured_is_shown(run):
         "yes", "To pruning in round 2 11.0 degrees, random 51.0."
     )  # fmt: skip
     assert instability.STABLE == 0.02
+
+
+def section(page, title):
+    """The words of a section of a page."""
+    (found,) = re.findall(f"<h2>{title}</h2>(.*?)(?=<h2>|</main>|</body>)", page, re.S)
+    return " ".join(re.sub("<[^>]*>", " ", found).split())
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_curvature_cycles_other_masks_and_learning_are_shown(run):
+    write_tables(run)
+    page = page_of(run)
+    assert "1235.000" in section(page, "Curvature")
+    assert "7777" not in page  # of a run that was measured beside it
+    cycles = section(page, "A fixed mask trained in cycles")
+    assert "53.00%" in cycles  # after the last cycle
+    assert "52.00%" not in cycles
+    assert "51.25%" in cycles
+    assert "62.00% 61.00% 63.00%" in section(page, "Masks of another run")
+    of_rounds = [row for row in learning.of_rounds(run) if row["layer"] == "all layers"]
+    words = section(page, "Learning distance and signs")
+    for row in of_rounds[1:]:
+        assert f"{row['kept_signs']:.2%} {row['flips']:.2%}" in words
+    assert (run.path / "analysis/learning.cache.json").exists()
+
+
+def test_masks_have_their_overlap_drawn_and_one_round_none(run, config, tmp_path):
+    drawn = weights.of_overlap([reading.read(run.path)])
+    (picture,) = drawn.blocks
+    assert "Jaccard" in picture.caption
+    assert ">0.8<" in picture.svg or "0.80" in picture.svg
+    one = make_run(config(run_dir=str(tmp_path / "one")), rounds=1, shapes=SHAPES)
+    (text,) = weights.of_overlap([reading.read(one.path)]).blocks
+    assert "one round" in text.text
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_cycles_and_other_masks_are_asked_of_runs_that_they_are_defined_for_alone(config):
+    page = page_of(make_run(config(reset="reinit"), shapes=SHAPES, reset="reinit"))
+    for title in ("A fixed mask trained in cycles", "Masks of another run"):
+        assert "Not defined" in section(page, title)
+        assert "python -m" not in section(page, title)
 
 
 @pytest.mark.usefixtures("without_pictures")

@@ -101,7 +101,7 @@ def test_the_call_refuses(name, model):
 def test_no_model_no_weights_and_no_mask_are_refused():
     unbuilt = keras.Sequential([masking.MaskedDense(3)])
     for wrong, words in (
-        ("a path", "expected a Keras model"),
+        ("a path", "expected a Keras 3 model"),
         (unbuilt, "has no weights yet"),
         (keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), "has nothing to prune"),
         (network(frozen=["dense8", "dense3"]), "all of its 2 masked kernels are frozen"),

@@ -67,7 +67,7 @@ def test_a_layer_without_weights_is_called_collapsed():
 
 def test_what_has_no_masks_has_no_summary():
     for wrong, words in (
-        (3, "expected a Keras model"),
+        (3, "expected a Keras 3 model"),
         (keras.Sequential([masking.MaskedDense(3)]), "has no weights yet"),
         (keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), "nothing to prune"),
     ):

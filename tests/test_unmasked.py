@@ -138,5 +138,5 @@ def test_what_cannot_be_unmasked_is_named():
     dense = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(InputError, match="nothing to prune"):
         lottery_tf.unmasked(dense)
-    with pytest.raises(InputError, match="built Keras model"):
+    with pytest.raises(InputError, match="Keras 3 model"):
         lottery_tf.unmasked("a string")

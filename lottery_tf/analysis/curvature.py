@@ -125,7 +125,8 @@ def report_curvature(groups: Groups, output: Output, *, at_rounds: Rounds = (),
         figure = figures.against_density(curves, what=what, title=title)
         picture = {"curvature/eigenvalue": (first.finished_rounds() - 1, "", figure)}
         logged = [(row["round"], row["eigenvalue"]) for row in next(iter(by_label.values()))]
-        return [Findings("curvature", {"": rows}, picture, {"curvature/eigenvalue": logged})]
+        curve = {"curvature/eigenvalue": ("eigenvalue", logged)}
+        return [Findings("curvature", {"": rows}, picture, curve)]
 
     first = next(iter(groups.values()))[0]
     return report("curvature", [first], output, measure, findings)

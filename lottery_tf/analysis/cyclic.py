@@ -117,7 +117,10 @@ def report_cyclic(runs: Runs, output: Output, *, at_rounds: Rounds, cycles: int 
             figure = curves.against_cycles(by_mask, line=line, title=about)
             pictures[f"cyclic/round_{round:02d}"] = (round, f"_round_{round:02d}", figure)
             logged |= {
-                f"cyclic/round_{round:02d} {mask}": [(r["cycle"], r["test_accuracy"]) for r in of]
+                f"cyclic/round_{round:02d} {mask}": (
+                    "test_accuracy",
+                    [(r["cycle"], r["test_accuracy"]) for r in of],
+                )
                 for mask, of in by_mask.items()
             }
         return [Findings("cyclic", {"": rows}, pictures, logged)]

@@ -198,7 +198,7 @@ def _findings(run, other, metric, which, values, title):
     }
     rows = [] if other else successive_of(metrics_with(run, "test_accuracy"), values)
     curves = {
-        f"distances/{metric} {column}": [(r["round"], r[column]) for r in rows]
+        f"distances/{metric} {column}": (column, [(r["round"], r[column]) for r in rows])
         for column in (() if other else ("to_previous", "to_init"))
     }
     return Findings(name, tables, pictures, curves)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from lottery_tf.method import Array, Masks
 from lottery_tf.store import provenance
+from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 
 
@@ -21,6 +22,19 @@ def weights_per_pixel(masks: Masks, shape: tuple[int, int, int]) -> Array:
     """
     first = next(iter(masks.values()))  # (height * width * channels, units)
     return first.sum(1).reshape(shape).sum(2)
+
+
+def kernels_in_order(run: RunDir) -> dict[str, tuple[int, ...]]:
+    """Return {path: shape} of the kernels of a run, in the order of the network.
+
+    A file of masks has the kernels of a nested model backwards, a file of weights forwards.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    first = FinishedRound(run.path, 0)
+    kernels = first.shapes()
+    return {path: kernels[path] for path in first.shapes("final") if path in kernels}
 
 
 def image_shape(run: RunDir, kernels: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int] | None:
@@ -55,9 +69,11 @@ def counts_of_rounds(run: RunDir, rounds: list[int]) -> dict[int, Array]:
         InputError: a file is missing or damaged.
     """
     maps: dict[int, Array] = {}
+    kernels = kernels_in_order(run)
     for round in rounds:
-        masks = run.masks(round)
-        shape = image_shape(run, {path: mask.shape for path, mask in masks.items()})
+        found = run.masks(round)
+        masks = {path: found[path] for path in kernels}
+        shape = image_shape(run, kernels)
         if shape:
             maps[round] = weights_per_pixel(masks, shape)
     return maps

@@ -159,7 +159,8 @@ def report_learning(groups: Groups, output: Output) -> list[Row]:
             pictures[f"learning/{end[1:]}"] = (last, end, figure)
         of_first = next(iter(_by(whole, "run").values()))
         for column in ("per_weight", "kept_signs", "flips", "turn"):
-            curves[f"learning/{column}"] = [(row["round"], row[column]) for row in of_first]
+            points = [(row["round"], row[column]) for row in of_first]
+            curves[f"learning/{column}"] = column, points
         return [Findings("learning", {"": rows}, pictures, curves)]
 
     first = next(iter(groups.values()))[0]

@@ -73,7 +73,7 @@ def config_of(run: RunDir, *, data_dir: str | None = None, strategy: str = "auto
         raise InputError(
             f"{run.path} was made by {MADE_BY_ROUNDS} around a fit of your own, so its network and "
             "its data are not known here. Tools on weights alone read it: distances, histograms, "
-            "masks, successive, thresholds. In Python, lottery_tf.load(run_dir, round, "
+            "learning, masks, successive, thresholds. In Python, lottery_tf.load(run_dir, round, "
             "model=model) sets your own masked model to a round."
         )
     known = {field.name for field in dataclasses.fields(Config)}

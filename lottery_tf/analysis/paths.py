@@ -12,7 +12,7 @@ from lottery_tf.analysis.cache import Cache, Fits, rows_of
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Runs, check_at_least
 from lottery_tf.method import Weights, collapse
-from lottery_tf.output import Row, figures, units
+from lottery_tf.output import Row, figures
 from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.store.rundir import RunDir
 
@@ -141,18 +141,13 @@ def report_paths(name: str, end: str, runs: Runs, output: Output,
             f"{tag}/{name.removesuffix('s')}": (last, end, against),
             f"{tag}/paths": (last, paths, along),
         }
-        return [Findings(tag, tables, pictures, _by_step(tag, curves, rows, step))]
+        logged = {
+            f"{tag}{more}": (column, [(row[step], row[column]) for row in rows])
+            for more, column in curves.items()
+        }
+        return [Findings(tag, tables, pictures, logged)]
 
     return report(name, runs, output, measure, findings, combine)[end]
-
-
-def _by_step(tag, curves, rows, step):
-    """{tag: [(step, value)]} on TensorBoard, in the units that people see."""
-    by_step = {}
-    for more, column in curves.items():
-        unit, factor = units.of(column)
-        by_step[f"{tag}{more}{unit}"] = [(row[step], factor * row[column]) for row in rows]
-    return by_step
 
 
 def _about_collapsed(rows):

@@ -20,7 +20,7 @@ import numpy as np
 
 from lottery_tf.analysis import replicates
 from lottery_tf.analysis.first_layer import image_shape as of_images
-from lottery_tf.analysis.first_layer import weights_per_pixel
+from lottery_tf.analysis.first_layer import kernels_in_order, weights_per_pixel
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import (
     Groups,
@@ -32,7 +32,7 @@ from lottery_tf.analysis.runs import (
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
 from lottery_tf.output import Row, figures, images
-from lottery_tf.store.rounds import FinishedRound, check_files, finished
+from lottery_tf.store.rounds import check_files, finished
 from lottery_tf.store.rundir import RunDir
 
 Shape = tuple[int, ...]  # height, width, channels
@@ -95,7 +95,7 @@ def first_layer(run: RunDir, image_shape: Sequence[str | int] = ()) -> tuple[str
     Raises:
         InputError: it is not on images of such a shape.
     """
-    path, shape = next(iter(FinishedRound(run.path, 0).shapes().items()))
+    path, shape = next(iter(kernels_in_order(run).items()))
     if len(shape) != 2:
         raise InputError(
             f"{run.path}: expected a network whose first layer is dense, on images. Its first "
@@ -171,7 +171,8 @@ def report_pixels(groups: Groups, output: Output, *, at_rounds: Rounds = (),
             pictures[f"pixels/{end[1:]}"] = (last, end, _draw_units(run, *layers[label], rounds,
                                                                     label))  # fmt: skip
         logged = [(row["round"], row["neighbours"]) for row in next(iter(by_label.values()))]
-        return [Findings("pixels", {"": rows}, pictures, {"pixels/neighbours": logged})]
+        curve = {"pixels/neighbours": ("neighbours", logged)}
+        return [Findings("pixels", {"": rows}, pictures, curve)]
 
     def measure(*_):
         return of_rounds(groups, image_shape=image_shape)

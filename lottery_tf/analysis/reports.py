@@ -9,7 +9,7 @@ from typing import Any
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.runs import Runs
 from lottery_tf.errors import InputError
-from lottery_tf.output import Row
+from lottery_tf.output import Row, units
 from lottery_tf.store import files
 from lottery_tf.store.rundir import RunDir
 
@@ -72,13 +72,13 @@ class Findings:
         name: of its page on TensorBoard.
         tables: {end of the file's name: rows}.
         pictures: {tag on TensorBoard: (round, end of the file's name, figure)}.
-        curves: {tag on TensorBoard: [(round, value)]}.
+        curves: {tag on TensorBoard: (column, [(round, value)])}; the column says the unit.
     """
 
     name: str
     tables: dict[str, list[Row]] = dataclasses.field(default_factory=dict)
     pictures: dict[str, tuple[int, str, Any]] = dataclasses.field(default_factory=dict)
-    curves: dict[str, list[tuple[int, float]]] = dataclasses.field(default_factory=dict)
+    curves: dict[str, tuple[str, list[tuple[int, float]]]] = dataclasses.field(default_factory=dict)
 
 
 def report(name: str, runs: Runs, output: Output,
@@ -128,6 +128,9 @@ def publish(findings: Findings, path: pathlib.Path, output: Output, *,
     if log_to:
         from lottery_tf.output import events
 
-        directory = log_to.path / "tensorboard"
-        events.write(directory, findings.name, scalars=findings.curves, images=images)
+        directory, scalars = log_to.path / "tensorboard", {}
+        for tag, (column, points) in findings.curves.items():
+            unit, factor = units.of(column)
+            scalars[tag + unit] = [(step, factor * value) for step, value in points]
+        events.write(directory, findings.name, scalars=scalars, images=images)
         output.written.append(directory)

@@ -202,7 +202,10 @@ def _findings(rows, end, title):
         figure = figures.against_density(curves, what=what, title=title)
         pictures[f"{name}/{column}"] = (last, f"_{column}{end}", figure)
     curves = {
-        f"{name}/{measure} {column} {mask}": [(row["round"], row[column]) for row in of_curve]
+        f"{name}/{measure} {column} {mask}": (
+            column,
+            [(row["round"], row[column]) for row in of_curve],
+        )
         for (measure, mask), of_curve in by_curve.items()
         for column in DISTANCES
     }

@@ -166,7 +166,10 @@ def report_transplant(runs: Runs, other: RunDir | None, output: Output, *, at_ro
         figure = figures.against_density(curves, what=what, percent=True, title=title)
         picture = {"transplant/test_accuracy": (averaged[-1]["round"], "", figure)}
         logged = {
-            f"transplant/test_accuracy {mask}": [(row["round"], row[column]) for row in of]
+            f"transplant/test_accuracy {mask}": (
+                column,
+                [(row["round"], row[column]) for row in of],
+            )
             for mask, (of, column) in curves.items()
         }
         return [Findings("transplant", {"": rows}, picture, logged)]

@@ -1,15 +1,17 @@
 """Arrays for users of other frameworks: what is not pruned, its places, and how to read them."""
 
 import itertools
+import math
 import pathlib
 
 import keras
 import numpy as np
 
+from lottery_tf.export import numpy_recipe
+from lottery_tf.export.graph import graph_of
 from lottery_tf.export.keras_file import of_keras
 from lottery_tf.export.options import Options
 from lottery_tf.export.served import write_assets
-from lottery_tf.masking import keras_private
 from lottery_tf.method import Array
 from lottery_tf.store import files
 
@@ -46,10 +48,11 @@ Kernels multiply from the right: that of a dense layer is (inputs, outputs), tha
 
 {signature}
 
-## Layers, in order
+{recipe}
+## Layers, in the order of their execution
 
-| layer | kind | weights |
-|---|---|---|
+| layer | kind | reads | settings | weights |
+|---|---|---|---|---|
 {layers}
 
 ## Weights, in order
@@ -107,14 +110,37 @@ def _unique(names):
     return found
 
 
+RECIPE = """\
+## Run it with NumPy
+
+With `arrays` from above, `run({{{inputs}}})` computes the network layer by layer:
+
+```python
+{code}```
+"""
+NO_RECIPE = """\
+## Run it
+
+These layers are not written out in NumPy here: {unknown}. `model.json` and the table below have
+their settings.
+"""
+
+
 def _readme(model, weights):
     sides = [f"- takes `{tensor.name}`, {_described(tensor)}" for tensor in model.inputs]
     sides += [f"- gives {_described(tensor)}" for tensor in model.outputs]
-    layers = [
-        f"| {layer.name} | {type(layer).__name__} | {layer.count_params()} |"
-        for layer in keras_private.flatten_layers(model)
-        if not isinstance(layer, keras.Model)
-    ]
+    graph = graph_of(model)
+    variables = [id(variable) for variable in model.weights]
+    recipe = numpy_recipe.of(graph, dict(zip(variables, weights, strict=True)))
+    inputs = ", ".join(f'"{tensor.name}": {tensor.name}' for tensor in model.inputs)
+    names = dict(zip(graph.inputs, (tensor.name for tensor in model.inputs), strict=True))
+    names |= {number: call.name for call in graph.calls for number in call.outputs}
+    layers = [_line_of(call, [names[number] for number in call.inputs]) for call in graph.calls]
+    if recipe.code:
+        run = RECIPE.format(inputs=inputs, code=recipe.code)
+    else:
+        unknown = ", ".join(f"{name} ({kind})" for name, kind in recipe.unknown.items())
+        run = NO_RECIPE.format(unknown=unknown)
     rows = [
         f"| {name} | {' x '.join(map(str, array.shape))} | {array.dtype} | "
         f"{np.count_nonzero(array)} |"
@@ -122,8 +148,16 @@ def _readme(model, weights):
     ]
     return README.format(
         name=model.name, signature="\n".join(sides), layers="\n".join(layers),
-        weights="\n".join(rows),
+        weights="\n".join(rows), recipe=run,
     )  # fmt: skip
+
+
+def _line_of(call, reads):
+    """The row of a layer in the table of layers."""
+    cells = call.name, type(call.layer).__name__, ", ".join(reads)
+    size = sum(math.prod(weight.shape) for weight in getattr(call.layer, "weights", ()))
+    settings = numpy_recipe.settings(call.layer).replace("|", "/")
+    return f"| {' | '.join([*cells, settings, str(size)])} |"
 
 
 def _described(tensor):

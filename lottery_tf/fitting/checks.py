@@ -11,7 +11,7 @@ import keras
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking import choosing, keras_generators, keras_private
+from lottery_tf.masking import choosing, keras_generators, keras_private, refusals
 from lottery_tf.method import Masks, Weights, criteria
 from lottery_tf.method.allocation import Amount
 from lottery_tf.method.dead_units import died, dying
@@ -20,11 +20,8 @@ GRADIENTS = {"trained_gradient", "initial_gradient", "initial_hessian_gradient"}
 
 
 def check_built(model: Any, of: str) -> None:
-    """Raises InputError if a model is none, or the masked layers in it are not built."""
-    if not isinstance(model, keras.Model):
-        raise InputError(
-            f"{of}: expected a Keras model, as lottery_tf.masked gives it. Received: {model!r:.80}"
-        )
+    """Raise InputError if it is no Keras 3 model, or the masked layers in it are not built."""
+    refusals.check(model, of)
     # Only what is masked needs its weights: a VAE or a GAN may have no call() that would build it.
     layers = [one for one in keras_private.flatten_layers(model) if isinstance(one, masking.Masked)]
     not_built = [layer.name for layer in layers if not layer.built]

@@ -58,12 +58,19 @@ class RewindPoint(keras.callbacks.Callback):
         """The weights of the step.
 
         Raises:
-            InputError: the fit of round 0 had not this callback, or not so many steps.
+            InputError: round 0 did not call this callback, or not for so many steps.
         """
+        if self.weights is None and self.steps:
+            raise InputError(
+                f"rewind_to: round 0 kept no weights of step {self.step}, as it trained for "
+                f"{self.steps} steps. Train it for longer, or rewind to an earlier step."
+            )
         if self.weights is None:
             raise InputError(
                 f"rewind_to: round 0 kept no weights of step {self.step}. Pass round.callbacks to "
-                "its fit, and train for more steps than that."
+                "its fit. In a loop of your own, as around train_on_batch, make callbacks = "
+                "keras.callbacks.CallbackList(round.callbacks, model=model), and call "
+                "callbacks.on_train_batch_end(step) after each step, counted from 0 over epochs."
             )
         return self.weights
 

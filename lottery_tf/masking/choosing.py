@@ -9,7 +9,7 @@ import keras
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.layers import MASKED
+from lottery_tf.masking.layers import masked_class
 from lottery_tf.masking.masks import Masked
 from lottery_tf.method.allocation import is_named
 
@@ -57,13 +57,13 @@ class Candidate:
 
 
 def candidates(model: keras.Layer) -> list[Candidate]:
-    """The kernels of a built model that masks can lie beside, in the order of its layers."""
+    """The kernels of a built model that masks can lie beside, in the order of `kernels`."""
     holders: dict[int, list[tuple[keras.Layer, ...]]] = {}
     for chain in _chains(model, ()):
         holders.setdefault(id(chain[-1]), []).append(chain)
     found = []
-    for layer in keras_private.flatten_layers(model):
-        kind = type(layer) if isinstance(layer, Masked) else MASKED.get(type(layer))
+    for layer in keras_private.layers_of_runs(model):  # their order is kept in saved models
+        kind = type(layer) if isinstance(layer, Masked) else masked_class(layer)
         for name in kind.kernel_names if kind and layer.built else ():
             variable = keras_private.stored_variable(layer, name)
             if variable is not None:
@@ -102,10 +102,11 @@ def chosen(choice: Any, among: list[Candidate], *, of: str) -> list[Candidate]:
 
 def listed(some: Iterable[Candidate]) -> str:
     """The paths of some candidates, for an error."""
-    return _shortened(candidate.variable.path for candidate in some)
+    return shortened(candidate.variable.path for candidate in some)
 
 
-def _shortened(names):
+def shortened(names: Iterable[str]) -> str:
+    """Join some names for an error, each once and not too many."""
     names = list(dict.fromkeys(names))
     rest = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"{', '.join(names[:SHOWN])}{rest}"
@@ -147,4 +148,4 @@ def _unknown(one, among, of):
         name = one.__name__ if isinstance(one, type) else one.name
         known = [type(layer).__name__ for candidate in among for layer in candidate.around]
         said = f"{of}: There is no layer of {name} whose kernels can be pruned. "
-    return f"{said}Those that could be meant: {_shortened(known)}."
+    return f"{said}Those that could be meant: {shortened(known)}."

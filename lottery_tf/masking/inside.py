@@ -8,7 +8,7 @@ import keras
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.layers import MASKED
+from lottery_tf.masking.layers import masked_class
 from lottery_tf.masking.masks import (
     LEFT_DENSE,
     Masked,
@@ -130,6 +130,8 @@ def masked_inside(base: Any) -> Any:
         "plain": base,
         "get_config": get_config,
     }
+    if hasattr(base, "save_to_preset"):  # of keras_hub
+        members["save_to_preset"] = _refuse_preset
     # Of the same name, after which Keras names places in files of weights.
     subclass = type(base.__name__, (MaskedInside, base), members)
     # All of them bear the name under which the mixin is found.
@@ -137,6 +139,15 @@ def masked_inside(base: Any) -> Any:
     register(subclass)
     register(MaskedInside)
     return subclass
+
+
+def _refuse_preset(self: Any, *_: Any, **__: Any) -> None:
+    """Raise InputError: `from_preset` finds a class by its name, and cannot read this one."""
+    raise InputError(
+        f"save_to_preset: {self.name} has masks, and from_preset could not read it. Save its plain "
+        "copy, in which pruned weights are zeros: lottery_tf.unmasked(model).save_to_preset(path). "
+        'To keep the masks, use model.save("model.keras") or model.save_weights(path).'
+    )
 
 
 def plain_config(config: Any) -> Any:
@@ -166,7 +177,7 @@ def mask_inside(layer: keras.Layer, left_dense: Collection[str] = ()) -> bool:
     where = places(layer)
     held = keras_private.flatten_layers(layer, include_self=False)
     for inner in held:
-        if type(inner) in MASKED and inner.built:
+        if masked_class(inner) and inner.built:
             _mask(inner, _below(where[id(inner)], left_dense))
     for inner in [*held, layer]:
         kind: Any = type(inner)
@@ -178,7 +189,7 @@ def mask_inside(layer: keras.Layer, left_dense: Collection[str] = ()) -> bool:
             inner.left_dense = _below(where[id(inner)], left_dense)
     if isinstance(layer, Composite | MaskedInside):
         layer.left_dense = tuple(left_dense)
-    return all(inner.built for inner in held if type(inner) in MASKED)
+    return all(inner.built for inner in held if masked_class(inner))
 
 
 def unmask_inside(layer: keras.Layer) -> None:
@@ -208,7 +219,7 @@ def places(layer: keras.Layer, prefix: str = "") -> dict[int, list[str]]:
 
 def _mask(layer, left_dense):
     """Gives a built layer masks, if any of its kernels has one."""
-    masked = MASKED[type(layer)]
+    masked = masked_class(layer)
     if not set(masked.kernel_names) <= set(left_dense):
         layer.__class__, layer.left_dense = masked, left_dense
         keras_private.add_weights(layer, layer.add_masks)

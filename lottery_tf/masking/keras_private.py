@@ -140,8 +140,30 @@ def signature(model: keras.Model) -> Any:
 
 
 def flatten_layers(model: keras.Layer, *, include_self: bool = True) -> list[keras.Layer]:
-    """The layers of a model, those inside nested models and wrappers too, in their order."""
-    return list(model._flatten_layers(include_self=include_self))
+    """Return the layers of a model, those inside nested models and wrappers too.
+
+    Each layer stands before those that it holds, and these in the order in which it holds them: in
+    a functional model, that of their execution. A layer that is held twice stands at the first.
+    """
+    found: dict[int, keras.Layer] = {}
+
+    def visit(layer):
+        if id(layer) not in found:
+            found[id(layer)] = layer
+            for inner in layer._layers:
+                visit(inner)
+
+    visit(model)
+    return list(found.values())[not include_self :]
+
+
+def layers_of_runs(model: keras.Layer) -> list[keras.Layer]:
+    """Return the layers of `flatten_layers` as finished runs have their kernels.
+
+    Keras walks the top layers forward, and those inside a nested layer backward. Ties in pruning,
+    random numbers and files follow the order of the kernels, so it stays as it was.
+    """
+    return list(model._flatten_layers())
 
 
 def add_weights(layer: keras.Layer, add: Callable[[], None]) -> None:
@@ -180,7 +202,8 @@ def saved_arrays(store: Any, layer: keras.Layer) -> dict[str, Any]:
     plain = plain.replace("group_query", "grouped_query")  # as the class of Keras is called
     if not store.keys() and plain != path:
         store = store.get(plain)
-        name = store._h5_entry_group.attrs.get("name") if store.keys() else layer.name
+        # A file in shards names a layer in the first shard that it reached, or in none.
+        name = store._h5_entry_group.attrs.get("name", layer.name) if store.keys() else layer.name
         made_up = re.compile(rf"(masked_)?{re.sub('_[0-9]+$', '', plain.split('/')[-1])}(_\d+)?")
         if name != layer.name and not all(map(made_up.fullmatch, (name, layer.name))):
             raise ValueError(f"In the place of {layer.name} the file has the layer {name}.")

@@ -99,6 +99,16 @@ MaskedReversibleEmbedding = _REVERSIBLE and _masked_class(_REVERSIBLE, ("embeddi
 MASKED = {layer.plain: layer for layer in Masked.__subclasses__()}
 
 
+def masked_class(layer: Any) -> Any:
+    """Return the masked class of a plain layer; None where masks do not know the layer."""
+    return None if is_quantized(layer) else MASKED.get(type(layer))
+
+
+def is_quantized(layer: Any) -> bool:
+    """Return whether a layer computes with a quantized kernel."""
+    return getattr(layer, "quantization_mode", None) is not None
+
+
 OF_MASKED = ("kernels", "kernel_names", "add_masks", "saved_masks", "plain")
 
 

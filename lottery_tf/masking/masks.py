@@ -239,6 +239,7 @@ class Masked(SaysWhatLoadsIt):
             setattr(self, mask_name(name), mask)
             variable.constraint = KeepMasked(mask, variable.constraint)
         self.saved_masks = SavedMasks(self.kernels)
+        self.__dict__.pop("quantize", None)  # Keras put that of the plain class there
 
     def remove_masks(self) -> None:
         """Take the masks off; pruned weights stay as zeros, which nothing holds any more."""
@@ -303,6 +304,13 @@ class Masked(SaysWhatLoadsIt):
             for kernel in self.kernels:
                 kernel.mask.assign(arrays[kernel.mask.name])
         zero_pruned(self.kernels)
+
+    def quantize(self, *_: Any, **__: Any) -> None:
+        """Raise InputError: quantized kernels have no masks, and Keras would only warn."""
+        raise InputError(
+            f"quantize: the layer {self.name} has masks, which quantized kernels do not know. "
+            "Quantize the plain copy: lottery_tf.unmasked(model).quantize(...). It keeps the zeros."
+        )
 
     def _at(self):
         """The places of the masks among the layer's weights, as Keras numbers them in a file."""

@@ -13,6 +13,7 @@ from lottery_tf.masking import (
     keras_generators,
     keras_private,
     network,
+    refusals,
 )
 from lottery_tf.masking.choosing import Choice
 from lottery_tf.masking.inside import Composite, MaskedInside, mask_inside, places
@@ -32,7 +33,7 @@ def mask(model: keras.Model, *, include: Choice | None = None,
     keep the masks; a `.keras` file of it is refused when it is saved.
 
     Args:
-        model: a Keras 3 model or layer whose layers are built.
+        model: a Keras 3 model whose layers are built.
         include: the layers to mask, frozen ones too. Default: all that are not frozen.
         exclude: layers to leave dense; it wins over `include`.
 
@@ -40,8 +41,8 @@ def mask(model: keras.Model, *, include: Choice | None = None,
         InputError: no layer is built, or there is nothing to prune; a name or class means no
             layer, or a layer to exclude has masks already.
     """
-    if not isinstance(model, keras.Layer):
-        raise InputError(f"mask: expected a Keras 3 model or layer. Received: {model!r:.80}")
+    refusals.check(model, "mask")
+    refusals.check_maskable(model, "mask")
     layers = keras_private.flatten_layers(model)
     if not_built := [one.name for one in layers if type(one) in MASKED and not one.built]:
         raise InputError(
@@ -81,10 +82,12 @@ def masked(model: keras.Model, *, include: Choice | None = None,
         InputError: the model is not built, cannot be copied, or has nothing to prune; a name or
             class means no layer, or a layer to exclude has masks already.
     """
-    if not isinstance(model, keras.Model) or not model.built:
+    refusals.check(model, "masked")
+    if not model.built:
         raise InputError(
             f"masked: expected a built Keras model, with a keras.Input first. Received: {model!r}"
         )
+    refusals.check_maskable(model, "masked")
     left, frozen = _left_out(model, include, exclude, of="masked")
     with keras_generators.kept():
         copy = copying.copy(model, model.get_weights())

@@ -8,23 +8,26 @@ from typing import Any
 import keras
 
 from lottery_tf.errors import InputError
-from lottery_tf.masking import keras_private
+from lottery_tf.masking import keras_private, refusals
 from lottery_tf.masking.masks import Hold, Kernel, Masked, check_masked, zero_pruned
 from lottery_tf.method import Masks, Weights
 from lottery_tf.method.dead_units import DEPTHWISE, TRANSPOSED
 
 
 def kernels(network: Any) -> dict[str, Kernel]:
-    """{path: Kernel} of the prunable weights of a network, in the order of its layers.
+    """{path: Kernel} of the prunable weights of a network.
+
+    The order is that of `keras_private.layers_of_runs`: those of a nested model come backwards.
 
     Raises:
         InputError: there is none, it is not built, or no network.
     """
     if not isinstance(network, keras.Layer):
         raise InputError(
-            f"Expected a Keras model, as lottery_tf.masked returns it. Received: {network!r}"
+            "Expected a Keras model, as lottery_tf.masked returns it. Received: "
+            f"{refusals.what_it_is(network)}"
         )
-    layers = keras_private.flatten_layers(network)
+    layers = keras_private.layers_of_runs(network)
     holders = [layer for layer in layers if isinstance(layer, Masked)]
     if not_built := [layer.name for layer in holders if not layer.built]:
         raise InputError(

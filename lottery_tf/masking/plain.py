@@ -3,7 +3,14 @@
 import keras
 
 from lottery_tf.errors import InputError
-from lottery_tf.masking import comparing, copying, keras_generators, keras_private, network
+from lottery_tf.masking import (
+    comparing,
+    copying,
+    keras_generators,
+    keras_private,
+    network,
+    refusals,
+)
 from lottery_tf.masking.inside import unmask_inside
 
 
@@ -20,12 +27,16 @@ def unmasked(model: keras.Model) -> keras.Model:
     Raises:
         InputError: the model has no masks, or cannot be copied.
     """
-    if not isinstance(model, keras.Model) or not model.built:
+    refusals.check(model, "unmasked")
+    if not model.built:
         raise InputError(f"unmasked: expected a built Keras model. Received: {model!r}")
     weights, masks = network.get_weights(model), network.get_masks(model)
     arrays = [array * masks[path] if path in masks else array for path, array in weights.items()]
     with keras_generators.kept():
-        plain = copying.copy(model, arrays, plain=True)
+        try:
+            plain = copying.copy(model, arrays, plain=True)
+        except InputError as error:
+            raise InputError(f"unmasked: {error}{refusals.about_lora(model)}") from error
         network.name_apart(plain)
         comparing.check_same(model, plain, "unmasked")
     return plain

@@ -10,16 +10,32 @@ from collections.abc import Sequence
 import numpy as np
 
 from lottery_tf.analysis import barriers as of_barriers
-from lottery_tf.analysis import distances, instability, replicates, stability
+from lottery_tf.analysis import (
+    curvature,
+    cyclic,
+    distances,
+    instability,
+    learning,
+    replicates,
+    stability,
+    transplant,
+)
+from lottery_tf.analysis.cache import rows_of
 from lottery_tf.method import Array
-from lottery_tf.output import Row, figures, tables
+from lottery_tf.output import Row, curves, figures, tables
 from lottery_tf.store import files
+from lottery_tf.store.rounds import finished
 from lottery_tf.studies import verdicts
 from lottery_tf.studies.blocks import Command, Problem, Section, Text
 from lottery_tf.studies.reading import Reading
 
 SIZE = (5.0, 3.4)  # inches: of a phone's width it leaves letters readable
 Readings = Sequence[Reading]
+NEEDED = {"transplant": " --other_run=ANOTHER_RUN"}  # what a tool cannot do without
+SIGNS = {
+    "as at the start of the round": "kept_signs",
+    "not as at the end of the round before": "flips",
+}
 DISTANCES = {
     "round": ("round", "{:d}"),
     "density": ("density", "{:.2%}"),
@@ -141,7 +157,109 @@ def of_stability(readings: Readings) -> Section:
     return section
 
 
-def _read_tables(section, readings, name, by, need):
+def of_learning(readings: Readings) -> Section:
+    """How far rounds carry the weights, and whose signs stay; measured from the weights alone."""
+    section = Section("Learning distance and signs")
+    tables = [rows for reading in readings if (rows := section.attempt(learning_rows, reading))]
+    if not tables:
+        return section
+    rows = tables[0] if len(tables) == 1 else replicates.over_runs(tables, ("round",))
+    signs = {label: (rows, column) for label, column in SIGNS.items()}
+    _draw(section, "Signs at the end of each round", "part of the weights (%)", signs, None)
+    moved = {"W_T - W_0": (rows, "per_weight")}
+    section.draw(
+        "Learning distance: root mean square of W_T - W_0 over the weights alive",
+        lambda: figures.against_density(moved, what="distance per weight"),
+        size=SIZE,
+    )
+    shown = {name: about for name, about in learning.COLUMNS.items() if name not in ("run", "lead")}
+    section.add_table(rows, shown)
+    return section
+
+
+def learning_rows(reading: Reading) -> list[Row]:
+    """Return the rows of `learning.of_rounds` of all layers together.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+
+    def measure():
+        rows = learning.of_rounds(reading.run)
+        return [row for row in rows if row["layer"] == learning.ALL_LAYERS]
+
+    rounds = finished(reading.run)
+    fits = rows_of("round", "density", "per_weight", "kept_signs", "flips", count=len(rounds))
+    return reading.cache("learning").reuse(rounds, ["learning"], measure, fits=fits)
+
+
+def of_curvature(readings: Readings) -> Section:
+    """How sharp are the minima that rounds end in?"""
+    section = Section("Curvature")
+    need = ("run", "round", "density", "eigenvalue")
+    found = _read_tables(section, readings, "curvature", ("round",), need, choose=_of_first_label)
+    for rows in found.values():
+        curve = {"eigenvalue": (rows, "eigenvalue")}
+        section.draw(
+            "Largest eigenvalue of the Hessian of the training loss at the end of each round",
+            lambda: figures.against_density(curve, what="largest eigenvalue"),  # noqa: B023
+            size=SIZE,
+        )
+        columns = {name: about for name, about in curvature.COLUMNS.items() if name != "run"}
+        section.add_table(rows, columns)
+    return section
+
+
+def _of_first_label(rows):
+    """The rows of a run itself, where the tool measured other runs beside it."""
+    return [row for row in rows if row["run"] == rows[0]["run"]]
+
+
+def of_cyclic(readings: Readings) -> Section:
+    """Is it the mask of IMP, or its many trainings? A fixed mask trained for as many cycles."""
+    section = Section("A fixed mask trained in cycles")
+    need = (*cyclic.BY, "density", "test_accuracy", "imp_accuracy")
+    for rows in _of_trained_masks(section, readings, "cyclic", cyclic.BY, need).values():
+        for (round,), of_round in replicates.group(rows, ("round",)).items():
+            by_mask = replicates.group(of_round, ("mask",))
+            line = of_round[0]["imp_accuracy"], f"IMP after {round + 1} trainings"
+            section.draw(
+                f"Test accuracy of the masks of round {round} after each cycle",
+                lambda: curves.against_cycles(
+                    {f"{mask} mask": of for (mask,), of in by_mask.items()},  # noqa: B023
+                    line=line,  # noqa: B023
+                    title="",
+                ),
+                size=SIZE,
+            )
+        last = [of[-1] for of in replicates.group(rows, ("round", "mask")).values()]
+        section.add_table(last, cyclic.COLUMNS)
+    return section
+
+
+def of_transplant(readings: Readings) -> Section:
+    """Does the mask of another run serve this initialization?"""
+    section = Section("Masks of another run")
+    need = (*transplant.BY, "density", "overlap", "test_accuracy")
+    for rows in _of_trained_masks(section, readings, "transplant", transplant.BY, need).values():
+        by_mask = replicates.group(rows, ("mask",))
+        _draw(section, "Test accuracy on the run's own start, by mask", "test accuracy (%)",
+              {mask: (of, "test_accuracy") for (mask,), of in by_mask.items()}, None)  # fmt: skip
+        section.add_table(rows, transplant.COLUMNS)
+    return section
+
+
+def _of_trained_masks(section, readings, name, by, need):
+    """As `_read_tables`; nothing of runs whose rounds start elsewhere, where it is not defined."""
+    other = [r.name for r in readings if r.config.get("reset", "init") not in stability.RESETS]
+    if other and not any(reading.own_fit for reading in readings):
+        words = f"Not defined: not all rounds of {', '.join(other)} start from round 0."
+        section.blocks.append(Text(words))
+        return {}
+    return _read_tables(section, readings, name, by, need)
+
+
+def _read_tables(section, readings, name, by, need, choose=list):
     """{end of a file's name: rows, means over the runs that have them} of a tool's CSV files."""
     if any(reading.own_fit for reading in readings):
         section.blocks.append(
@@ -156,7 +274,7 @@ def _read_tables(section, readings, name, by, need):
                 section.blocks.append(Problem(f"{file} lacks rows or columns. Measure again."))
                 continue
             tell_age(section, reading, file.name, rows)
-            found.setdefault(end, []).append(rows)
+            found.setdefault(end, []).append(choose(rows))
     if (measured := max(map(len, found.values()), default=0)) < len(readings):
         of = f"Measured of {measured} of {len(readings)} runs:" if measured else "Not measured:"
         section.blocks.append(Command(of, tool_command(name, readings)))
@@ -207,7 +325,7 @@ def tell_age(section: Section, reading: Reading, name: str, rows: Sequence[Row])
 def tool_command(name: str, readings: Readings) -> str:
     """The command of a tool on some runs."""
     paths = ",".join(str(tables.below_here(reading.run.path)) for reading in readings)
-    return f"python -m tools.{name} --run_dir={shlex.quote(paths)}"
+    return f"python -m tools.{name} --run_dir={shlex.quote(paths)}{NEEDED.get(name, '')}"
 
 
 def _with_command(verdict, name, readings):

@@ -74,8 +74,13 @@ def _sections(readings, with_rounds, path):
         relations.of_barrier(with_rounds),
         relations.of_instability(with_rounds),
         relations.of_stability(with_rounds),
+        relations.of_learning(with_rounds),
+        relations.of_curvature(with_rounds),
+        relations.of_cyclic(with_rounds),
+        relations.of_transplant(with_rounds),
         weights.of_histograms(with_rounds),
         weights.of_layers(with_rounds),
+        weights.of_overlap(with_rounds),
         weights.of_pixels(with_rounds),
     ]
     accuracy = of_accuracy(rows, len(with_rounds))

@@ -132,6 +132,30 @@ def layer_rows(reading: Reading) -> list[Row]:
     return found
 
 
+def of_overlap(readings: Sequence[Reading]) -> Section:
+    """What the masks of rounds have in common, mean over replicates."""
+    section = Section("Overlap of masks")
+    if min(len(reading.rows) for reading in readings) < 2:
+        section.blocks.append(Text("There is one round alone: nothing to compare yet."))
+        return section
+    found = [section.attempt(_overlap, reading) for reading in readings]
+    matrices = [matrix for matrix in found if matrix is not None]
+    if matrices:
+        first = next(r for r, matrix in zip(readings, found, strict=True) if matrix is not None)
+        mean = replicates.over_matrices(matrices)["mean"]
+        section.draw(
+            f"{masks.OVERLAP}, between all rounds, by their density",
+            lambda: figures.matrix(mean, first.run, None, what=masks.OVERLAP, title=""),
+            size=(4.8, 4.0),
+        )
+    return section
+
+
+def _overlap(reading):
+    of_rounds = [reading.run.masks(row["round"]) for row in reading.rows]
+    return masks.jaccard(of_rounds, of_rounds)
+
+
 def of_pixels(readings: Sequence[Reading]) -> Section | None:
     """Where a first dense layer looks; None of a network without one that sees images."""
     section, reading = Section("Pixels that the first layer looks at"), readings[0]

@@ -1,0 +1,251 @@
+"""A network as lines of NumPy: what the README of an npz export tells its reader to run."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from lottery_tf.export.graph import Graph
+
+layers = keras.layers
+Line = Callable[[Any, list[str], list[str]], str | None]  # (layer, inputs, weights) -> expression
+
+SAME = '''\
+def padded(x, sizes, strides, value=0.0):
+    """Borders as TensorFlow's "same" padding adds them."""
+    needed = [
+        max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(x.shape[1:3], sizes, strides)
+    ]
+    borders = [(n // 2, n - n // 2) for n in needed]
+    return np.pad(x, [(0, 0), *borders, (0, 0)], constant_values=value)
+'''
+WINDOWS = '''\
+def windows(x, sizes, strides):
+    """(batch, rows, columns, channels, height, width) of what a kernel of some size sees."""
+    every = np.lib.stride_tricks.sliding_window_view(x, sizes, axis=(1, 2))
+    return every[:, :: strides[0], :: strides[1]]
+'''
+HELPERS = {
+    "padded(": SAME,
+    "windows(": WINDOWS,
+    "merged(": '''\
+def merged(x):
+    """The channels in and their multiplier as one axis."""
+    return x.reshape(*x.shape[:3], -1)
+''',
+    "softmax(": """\
+def softmax(x):
+    powers = np.exp(x - x.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+""",
+    "sigmoid(": """\
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+""",
+}
+ACTIVATIONS = {
+    "linear": "{}",
+    "relu": "np.maximum({}, 0)",
+    "tanh": "np.tanh({})",
+    "sigmoid": "sigmoid({})",
+    "softmax": "softmax({})",
+}
+# What a layer's configuration says besides how it computes.
+NOT_SHOWN = {"name", "trainable", "dtype", "seed", "momentum", "batch_shape", "data_format"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The lines that compute a network.
+
+    Args:
+        code: Python with NumPy alone, or "" where a layer has no line.
+        unknown: {layer: its class} of the layers that have none.
+    """
+
+    code: str
+    unknown: dict[str, str]
+
+
+def of(graph: Graph, names: Mapping[int, str]) -> Recipe:
+    """Return the Recipe of a graph.
+
+    Args:
+        graph: of a plain Keras model.
+        names: {id of a variable: name of its array}.
+    """
+    tensors = {
+        number: f"x[{tensor.name!r}]"
+        for number, tensor in zip(graph.inputs, graph.model.inputs, strict=True)
+    }
+    lines, unknown = [], {}
+    for call in graph.calls:
+        given = [tensors[number] for number in call.inputs]
+        name, count = call.name, 2
+        while f"x[{name!r}]" in tensors.values():  # a layer that is called again
+            name, count = f"{call.name} {count}", count + 1
+        for place, number in enumerate(call.outputs):
+            tensors[number] = f"x[{f'{name} output {place}' if place else name!r}]"
+        weights = [f"arrays[{names[id(one)]!r}]" for one in getattr(call.layer, "weights", ())
+                   if id(one) in names]  # fmt: skip
+        expression = _expression(call, given, weights)
+        if expression is None:
+            unknown[call.name] = type(call.layer).__name__
+        else:
+            lines.append(f"    {tensors[call.outputs[0]]} = {expression}")
+    if unknown:
+        return Recipe("", unknown)
+    inputs = [tensor.name for tensor in graph.model.inputs]
+    results = ", ".join(tensors[number] for number in graph.outputs)
+    body = "\n".join(lines)
+    helpers = [text for call, text in HELPERS.items() if call in body]
+    about = f'"""Take {{name: array}} of {", ".join(inputs)}; give what the network gives."""'
+    run = f"def run(x):\n    {about}\n    x = dict(x)\n{body}\n    return {results}\n"
+    return Recipe("\n\n".join([*helpers, run]), {})
+
+
+def settings(layer: Any) -> str:
+    """Return how a layer computes, from its configuration: "units 300, activation relu"."""
+    try:
+        config = layer.get_config()
+    except (AttributeError, NotImplementedError):  # operations of keras.ops have none
+        return ""
+    shown = {
+        name: value.get("class_name", value) if isinstance(value, dict) else value
+        for name, value in config.items()
+        if name not in NOT_SHOWN and value is not None
+        and not name.endswith(("_initializer", "_regularizer", "_constraint"))
+    }  # fmt: skip
+    return ", ".join(f"{name} {_json(value)}" for name, value in shown.items())
+
+
+def _json(value):
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _expression(call, given, weights):
+    line = LINES.get(type(call.layer))
+    options = [value for value in call.kwargs.values() if value is not None]
+    simple = len(call.outputs) == 1 and not options and not getattr(call.layer, "lora_enabled", 0)
+    return line(call.layer, given, weights) if line and simple else None
+
+
+def _activated(activation, expression):
+    form = ACTIVATIONS.get(getattr(activation, "__name__", ""))
+    return form and form.format(expression)
+
+
+def _sum_of_weights(layer, product, weights):
+    """A product, with the bias and the activation of its layer."""
+    return _activated(layer.activation, f"{product} + {weights[1]}" if layer.use_bias else product)
+
+
+def _dense(layer, given, weights):
+    return _sum_of_weights(layer, f"{given[0]} @ {weights[0]}", weights)
+
+
+def _seen(layer, given, sizes, strides, border="0.0"):
+    """The windows of a convolution or a pooling."""
+    image = given[0]
+    if layer.padding == "same":
+        image = f"padded({image}, {tuple(sizes)}, {tuple(strides)}, {border})"
+    return f"windows({image}, {tuple(sizes)}, {tuple(strides)})"
+
+
+def _convolution(axes):
+    def line(layer, given, weights):
+        plain = layer.data_format == "channels_last" and getattr(layer, "groups", 1) == 1
+        if not plain or any(rate != 1 for rate in layer.dilation_rate):
+            return None
+        seen = _seen(layer, given, layer.kernel_size, layer.strides)
+        product = f"np.einsum({axes!r}, {seen}, {weights[0]}, optimize=True)"
+        if axes.endswith("m"):  # depthwise: (…, channels in, multiplier)
+            product = f"merged({product})"
+        return _sum_of_weights(layer, product, weights)
+
+    return line
+
+
+def _pooling(reduce, border=None):
+    def line(layer, given, weights):
+        one = all(size == 1 for size in layer.pool_size)
+        averaged_borders = layer.padding == "same" and not (border or one)
+        if layer.data_format != "channels_last" or averaged_borders:
+            return None
+        seen = _seen(layer, given, layer.pool_size, layer.strides, border or "0.0")
+        return f"{seen}.{reduce}((4, 5))"
+
+    return line
+
+
+def _batch_normalization(layer, given, weights):
+    if layer.axis not in (-1, layer.input_spec.ndim - 1):
+        return None
+    *affine, mean, variance = weights
+    scaled = f"({given[0]} - {mean}) / np.sqrt({variance} + {layer.epsilon})"
+    if layer.scale:
+        scaled += f" * {affine[0]}"
+    return f"{scaled} + {affine[-1]}" if layer.center else scaled
+
+
+def _relu(layer, given, weights):
+    plain = layer.max_value is None and not layer.negative_slope and not layer.threshold
+    return f"np.maximum({given[0]}, 0)" if plain else None
+
+
+def _rescaling(layer, given, weights):
+    scale, offset = (json.dumps(value) for value in (layer.scale, layer.offset))
+    image = f"np.asarray({given[0]}, np.float32)"
+    return f"{image} * np.float32({scale}) + np.float32({offset})"
+
+
+def _zero_padding(layer, given, weights):
+    borders = ", ".join(str(tuple(ends)) for ends in layer.padding)
+    return f"np.pad({given[0]}, [(0, 0), {borders}, (0, 0)])"
+
+
+def _global_pooling(reduce, axes):
+    def line(layer, given, weights):
+        last = layer.data_format == "channels_last"
+        return f"{given[0]}.{reduce}({axes}, keepdims={layer.keepdims})" if last else None
+
+    return line
+
+
+def _same(layer, given, weights):
+    return given[0]
+
+
+LINES: dict[type, Line] = {
+    layers.Identity: _same,
+    layers.Dropout: _same,
+    layers.SpatialDropout2D: _same,
+    layers.Rescaling: _rescaling,
+    layers.Flatten: lambda layer, given, weights: f"{given[0]}.reshape(len({given[0]}), -1)",
+    layers.Reshape: lambda layer, given, weights: (
+        f"{given[0]}.reshape(len({given[0]}), *{tuple(layer.target_shape)})"
+    ),
+    layers.Permute: lambda layer, given, weights: f"{given[0]}.transpose(0, *{tuple(layer.dims)})",
+    layers.ZeroPadding2D: _zero_padding,
+    layers.Dense: _dense,
+    layers.Conv2D: _convolution("brcihw,hwio->brco"),
+    layers.DepthwiseConv2D: _convolution("brcihw,hwim->brcim"),
+    layers.BatchNormalization: _batch_normalization,
+    layers.Activation: lambda layer, given, weights: _activated(layer.activation, given[0]),
+    layers.ReLU: _relu,
+    layers.Softmax: lambda layer, given, weights: (
+        f"softmax({given[0]})" if layer.axis == -1 else None
+    ),
+    layers.MaxPooling2D: _pooling("max", "-np.inf"),
+    layers.AveragePooling2D: _pooling("mean"),
+    layers.GlobalAveragePooling1D: _global_pooling("mean", "(1,)"),
+    layers.GlobalAveragePooling2D: _global_pooling("mean", "(1, 2)"),
+    layers.GlobalMaxPooling2D: _global_pooling("max", "(1, 2)"),
+    layers.Add: lambda layer, given, weights: " + ".join(given),
+    layers.Multiply: lambda layer, given, weights: " * ".join(given),
+    layers.Concatenate: lambda layer, given, weights: (
+        f"np.concatenate([{', '.join(given)}], {layer.axis})"
+    ),
+}
