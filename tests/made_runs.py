@@ -61,4 +61,6 @@ def set_metrics(run, round, **values):
     (directory / "metrics.csv").write_bytes(table)
     sums = (directory / "SHA256SUMS").read_text()
     after = hashlib.sha256(table).hexdigest()
-    (directory / "SHA256SUMS").write_text(sums.replace(before, after))
+    # The history of a made-up round is its metrics: the same digest.
+    name = "  metrics.csv"
+    (directory / "SHA256SUMS").write_text(sums.replace(before + name, after + name))

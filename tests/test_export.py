@@ -1,11 +1,11 @@
 """Whole exports of a run of the digits, each loaded in a process without this package."""
 
 import json
+import math
 import pathlib
 import re
 import subprocess
 import sys
-import types
 
 import keras
 import numpy as np
@@ -17,8 +17,10 @@ from lottery_tf.errors import InputError
 from lottery_tf.export import exporting, fresh, measuring, reports, ticket
 from lottery_tf.export.choices import Choices, check
 from lottery_tf.rundir import RunDir
+from lottery_tf.studies import verdicts
 from tests.conftest import ROOT
 from tests.launching import launch
+from tests.made_runs import make_run, set_metrics
 
 WAYS = ({}, {"dense": True}, {"compact": True})
 
@@ -159,17 +161,52 @@ def test_a_mismatch_leaves_nothing_behind(sparse, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_the_best_round_is_the_sparsest_that_is_as_accurate():
-    accuracies = [0.9, 0.92, 0.85, 0.9, 0.89]
-    rows = [
-        {"round": round, "density": 0.5**round, "test_accuracy": accuracy}
-        for round, accuracy in enumerate(accuracies)
-    ]
-    run = types.SimpleNamespace(metrics=lambda: rows)
-    assert ticket.best_round(run, 0) == 3
-    assert ticket.best_round(run, 0.011) == 4
+@pytest.fixture
+def measured(config):
+    """A run whose rounds have these accuracies on 10,000 examples."""
+    run = make_run(config(), rounds=5)
+    for round, accuracy in enumerate([0.9, 0.92, 0.85, 0.9, 0.8975]):
+        set_metrics(run, round, test_accuracy=accuracy)
+    (run.path / "data.json").write_text(json.dumps({"test": {"examples": 10_000}}))
+    return run
+
+
+def test_the_best_round_is_the_sparsest_that_is_as_accurate(measured):
+    assert ticket.best_round(measured, 0)[0] == 3
+    assert ticket.best_round(measured, 0.011)[0] == 4
     with pytest.raises(InputError, match="--tolerance: expected at least 0"):
-        ticket.best_round(run, -0.1)
+        ticket.best_round(measured, -0.1)
+
+
+def test_the_best_round_is_by_default_the_sparsest_that_the_verdict_calls_matching(measured):
+    # One standard deviation of 90% on 10,000 examples is 0.3 points.
+    number, words = ticket.best_round(measured)
+    rows = measured.metrics()
+    assert number == 4
+    assert verdicts.sparsest_match(rows, 10_000) == rows[number]["density"]
+    assert "90.00%, less 0.3 points" in words
+    set_metrics(measured, 4, collapse="one class for all test examples")
+    assert ticket.best_round(measured)[0] == 3
+    for round in (1, 3):
+        set_metrics(measured, round, test_accuracy=0.5)
+    number, words = ticket.best_round(measured)
+    assert (number, words[:14]) == (0, "the dense one,")
+
+
+def test_the_best_round_says_on_which_examples_it_was_chosen(measured, config):
+    assert "chosen by accuracy on the test split" in ticket.best_round(measured)[1]
+    path = measured.path / "config.json"
+    path.write_text(config(test_split="validation").to_json())
+    assert "accuracy on the split validation" in ticket.best_round(measured)[1]
+    path.write_text(config(test_fraction=0.1).to_json())
+    assert "held out, --test_fraction=0.1" in ticket.best_round(measured)[1]
+
+
+@pytest.mark.parametrize("gone", [{"test_accuracy": math.nan}, {"collapse": "one class"}])
+def test_without_a_dense_accuracy_no_round_is_the_best(measured, gone):
+    set_metrics(measured, 0, **gone)
+    with pytest.raises(InputError, match="--round=best expects a dense round"):
+        ticket.best_round(measured)
 
 
 def two_inputs():

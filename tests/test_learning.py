@@ -6,7 +6,7 @@ import pytest
 from lottery_tf.analysis import learning
 from lottery_tf.analysis.reports import Output
 from lottery_tf.store.files import parse_csv
-from tests.made_runs import make_run
+from tests.made_runs import make_run, set_metrics
 
 MASKS = {"a": np.array([True, True, False, True]), "b": np.array([True, False])}
 START = {"a": np.array([1.0, -2.0, 9.0, 3.0]), "b": np.array([1.0, 9.0])}
@@ -42,12 +42,23 @@ def test_what_is_not_there_has_no_value():
     assert np.isnan([row[name] for name in ("per_weight", "kept_signs", "flips", "turn")]).all()
 
 
-def test_a_lead_is_over_the_mean_of_the_other_runs():
-    ticket = [{"round": 0, "test_accuracy": 0.75}, {"round": 1, "test_accuracy": 1.0}]
-    others = [[{"round": 0, "test_accuracy": accuracy}] for accuracy in (0.25, 0.75)]
-    first, second = learning.with_lead(ticket, others)
-    assert first["lead"] == 0.25
-    assert "lead" not in second
+def test_a_lead_is_over_the_reinit_of_the_same_seed(config, tmp_path):
+    def run(reset, seed, accuracy, **more):
+        path = str(tmp_path / f"{reset}_{seed}")
+        made = make_run(config(run_dir=path, reset=reset, seed=seed), rounds=2, seed=seed)
+        set_metrics(made, 1, test_accuracy=accuracy, **more)
+        return made
+
+    tickets = [run("init", 0, 0.75), run("init", 1, 1.0)]
+    reinits = [run("reinit", 1, 0.5), run("reinit", 0, 0.5), run("reinit", 2, 0.0)]
+    rows = learning.of_rounds({"ticket": tickets, "reinit": reinits})
+    assert (rows[0]["lead"], rows[5]["lead"]) == (0, 0.375)
+    assert (rows[5]["lead_min"], rows[5]["lead_max"]) == (0.25, 0.5)
+    alone = learning.of_rounds({"ticket": tickets[:1], "reinit": reinits[2:]})
+    assert not any("lead" in row for row in alone)  # no reinit of its seed
+    set_metrics(reinits[1], 1, collapse="one class for all test examples")
+    rows = learning.of_rounds({"ticket": tickets[:1], "reinit": reinits})
+    assert ["lead" in row for row in rows] == [True] * 3 + [False] * 9
 
 
 def test_replicates_have_means_and_ends(config):

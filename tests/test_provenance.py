@@ -175,7 +175,8 @@ def test_runs_of_different_data_are_not_compared(config, sharded, tmp_path):
         runs.append(run.path)
     with pytest.raises(InputError, match=r"Expected runs of the same data.*in the first.*second"):
         open_runs(runs)
-    open_runs([runs[0], runs[0]])
+    copied = json.loads((runs[0] / "config.json").read_text()) | {"seed": 5}
+    (runs[1] / "config.json").write_text(json.dumps(copied))  # two of one seed are no replicates
     (tmp_path / "other" / "run" / "data.json").unlink()  # of an older version
     open_runs(runs)
 

@@ -105,7 +105,7 @@ def test_names_and_values_are_escaped(config, tmp_path):
 def test_what_was_not_measured_is_named_with_its_command(run):
     path, verdict = run_report.report([run.path])
     answers = {of.name: of.answer for of in verdict.verdicts}
-    assert answers.pop("Matching") == "no"
+    assert answers.pop("Matching") == "one seed"
     assert answers.pop("Similar") == "yes"
     assert set(answers.values()) == {"not measured"}
     words = Balanced(path.read_text()).words
@@ -169,10 +169,10 @@ def test_what_tools_measured_is_shown(run):
     write_tables(run)
     _, verdict = run_report.report([run.path])
     words = {of.name: (of.answer, of.words) for of in verdict.verdicts}
-    assert words["Connected"] == ("no", "Error barrier 5.00% in rounds 1 to 3.")
-    assert words["Stable"] == ("yes", "Instability 1.00% in round 0.")
+    assert words["Connected"] == ("no", "Error barrier 5.00% in rounds 1 to 3, one seed.")
+    assert words["Stable"] == ("yes", "Instability 1.00% in round 0, one seed.")
     assert words["More stable than random masks"] == (
-        "yes", "To pruning in round 2 11.0 degrees, random 51.0."
+        "one seed", "To pruning in round 2 11.0 degrees, random 51.0."
     )  # fmt: skip
     assert instability.STABLE == 0.02
 
@@ -365,3 +365,50 @@ def test_turns_around_an_own_fit_have_no_commands_of_tools(config):
     words = Balanced(page_of(run)).words
     assert "of your own code" in words
     assert "python -m" not in words
+
+
+# Damage --------------------------------------------------------------------------------------
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize("name", ["final.npz", "masks.npz", "initial.npz", "history.csv"])
+def test_what_was_measured_of_a_damaged_run_is_not_believed(run, name):
+    write_tables(run)
+    _, verdict = run_report.report([run.path])
+    answers = {of.name: of.answer for of in verdict.verdicts}
+    assert (answers["Similar"], answers["Stable"], verdict.blocks) == ("yes", "yes", [])
+    flip(run.round_path(2) / name)
+    path, verdict = run_report.report([run.path])
+    answers = {of.name: of.answer for of in verdict.verdicts}
+    for of in ("Connected", "Stable", "More stable than random masks"):
+        assert answers[of] == "not measured"
+    if name != "history.csv":  # the weights themselves are whole
+        assert answers["Similar"] == "not measured"
+    assert [f"round_02/{name} is damaged" in block.text for block in verdict.blocks] == [True]
+    assert f"round_02/{name} is damaged" in Balanced(path.read_text()).words
+
+
+@pytest.mark.ci
+def test_the_report_of_a_damaged_run_ends_with_1_and_says_what_is_damaged(run):
+    assert run_tool("report", f"--run_dir={run.path}").returncode == 0
+    flip(run.round_path(1) / "final.npz")
+    for arguments in ([f"--run_dir={run.path}"], [f"--runs={run.path.parent}"]):
+        result = run_tool("report", *arguments)
+        assert result.returncode == 1
+        assert f"Error: {run.round_path(1)}/final.npz is damaged" in result.stderr
+        assert "Similar: yes" not in result.stdout
+        assert "Traceback" not in result.stderr
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_every_verdict_of_a_page_stands_beside_its_rule(run):
+    path, verdict = run_report.report([run.path])
+    words = " ".join(Balanced(path.read_text()).words.split())
+    for of in verdict.verdicts:
+        assert words.count(of.rule) == 2, of.name  # in the summary and in its section

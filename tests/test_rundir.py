@@ -1,13 +1,17 @@
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from lottery_tf.analysis import distances
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
+from lottery_tf.store.rounds import check_files, damaged, finished
 from lottery_tf.store.rundir import RunDir
+from tests.made_runs import make_run
 
 
 def fill(run, rounds):
@@ -248,3 +252,65 @@ def test_paths_that_cannot_be_a_run_are_refused_and_nothing_is_written(tmp_path)
         RunDir(tmp_path / "old").check(Config())
     RunDir(tmp_path / "new" / "run").check(Config())
     assert not (tmp_path / "new").exists()
+
+
+# Rounds of other runs ------------------------------------------------------------------------
+
+
+def swap(run, other, round):
+    """Puts a round of another run, with its own checksums, in place of a run's."""
+    shutil.rmtree(run.round_path(round))
+    shutil.copytree(other.round_path(round), run.round_path(round))
+
+
+@pytest.fixture
+def swapped(config, tmp_path):
+    """A run whose round 2 is that of a run of another seed."""
+    one, other = (
+        make_run(config(run_dir=str(tmp_path / f"seed={seed}"), seed=seed), seed=seed)
+        for seed in (0, 1)
+    )
+    swap(one, other, 2)
+    return one
+
+
+def test_a_round_of_another_run_is_refused(swapped, config):
+    reads = (
+        swapped.check_rounds,
+        lambda: check_files(finished(swapped)),
+        lambda: swapped.open(config(run_dir=str(swapped.path), rounds=9)).__enter__(),
+        lambda: distances.between_rounds(swapped),
+    )
+    for read in reads:
+        with pytest.raises(InputError, match=r"round_02 has weights of a/kernel .*round_01"):
+            read()
+    assert damaged(finished(swapped))[0].startswith(str(swapped.round_path(2)))
+    swapped.check_rounds([0, 1])
+    swapped.check_rounds([2])
+
+
+@pytest.mark.parametrize(
+    ("shapes", "words"),
+    [
+        ({"a/kernel": (20, 30), "b/kernel": (30, 9), "b/bias": (10,)}, "masks of other kernels"),
+        ({"a/kernel": (20, 30), "b/kernel": (30, 10), "b/bias": (9,)}, "other names or shapes"),
+        ({"a/kernel": (20, 30), "b/kernel": (30, 10)}, "other names or shapes"),
+    ],
+)
+def test_a_round_of_another_network_is_refused(config, tmp_path, shapes, words):
+    run = make_run(config())
+    other = make_run(config(run_dir=str(tmp_path / "other")), shapes=shapes)
+    swap(run, other, 3)
+    with pytest.raises(InputError, match=f"round_03 has .*{words}"):
+        run.check_rounds()
+
+
+def test_masks_that_need_not_be_nested_are_not(swapped):
+    path = swapped.path / "config.json"
+    flags = json.loads(path.read_text())
+    for free in ({"masks_from": "runs/other"}, {"prune_at": "init"}, {"prune_at": "train"}):
+        path.write_text(json.dumps(flags | free))
+        swapped.check_rounds()
+    path.write_text(json.dumps(flags))
+    with pytest.raises(InputError, match="round_02"):
+        swapped.check_rounds()

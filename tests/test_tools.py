@@ -49,7 +49,8 @@ def run_tool(name, *arguments):
 def test_replicates_of_a_ticket_and_its_reinit_are_drawn_with_their_ends(config):
     made = {"ticket": (1, 2), "reinit": (3, 4, 5)}
     paths = {
-        name: [str(make_run(config(run_dir=f"{config().run_dir}_{seed}"), seed=seed).path)
+        name: [str(make_run(config(run_dir=f"{config().run_dir}_{seed}", seed=seed),
+                          seed=seed).path)
                for seed in seeds]
         for name, seeds in made.items()
     }  # fmt: skip

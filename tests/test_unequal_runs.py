@@ -3,16 +3,24 @@
 import math
 import os
 
+import numpy as np
 import pytest
 
-from lottery_tf.analysis import barriers, instability, paths
-from lottery_tf.analysis.replicates import over_runs
+from lottery_tf.analysis import barriers, instability, learning, paths, pixels, thresholds
+from lottery_tf.analysis.replicates import over_matrices, over_runs, without_collapsed
 from lottery_tf.analysis.reports import Output
 from lottery_tf.method import collapse
 from lottery_tf.output import panels, tables
 from lottery_tf.output.panels import Curve
 from lottery_tf.store import files
-from lottery_tf.studies import figure_report, points, run_report, study_report, verdicts
+from lottery_tf.studies import (
+    figure_report,
+    figure_tables,
+    points,
+    run_report,
+    study_report,
+    verdicts,
+)
 from lottery_tf.studies.blocks import Section
 from lottery_tf.studies.measures import Measures
 from lottery_tf.studies.reading import mean_rows, read
@@ -80,6 +88,57 @@ def test_a_mean_over_runs_is_of_what_all_runs_have():
     assert over_runs([], ("round",)) == []
 
 
+def test_rows_that_collapsed_are_counted_and_not_averaged():
+    good, gone = ([{"round": 0, "x": x, "collapsed": c}] for x, c in ((1.0, 0), (9.0, 1)))
+    (mean,) = over_runs([good, gone], ("round",))
+    assert (mean["x"], mean["x_max"], mean["collapsed"]) == (1.0, 1.0, 0.5)
+    (mean,) = over_runs([gone, gone], ("round",))
+    assert (mean["x"], mean["collapsed"]) == (9.0, 1)
+
+
+def test_no_measure_averages_a_round_that_collapsed(pair):
+    collapse_round(pair[0], 1)
+    groups = {"ticket": pair}
+    alone = {"ticket": pair[1:]}
+    for of_rounds, column in (
+        (thresholds.of_rounds, "threshold"),
+        (learning.of_rounds, "distance"),
+        (pixels.of_rounds, "distance"),
+    ):
+        rows, of_other = of_rounds(groups), of_rounds(alone)
+        means = [row[column] for row in rows if row["round"] == 1]
+        assert means == [row[column] for row in of_other if row["round"] == 1]
+        assert {row["collapsed"] for row in rows if row["round"] == 1} == {0.5}
+    matrix = np.arange(16.0).reshape(4, 4)
+    mean = over_matrices([without_collapsed(pair[0], matrix), 3 * matrix], init=True)["mean"]
+    assert mean[2, 0] == 2 * matrix[2, 0]
+    assert mean[1].tolist() == (3 * matrix[1]).tolist()
+    assert mean[:, 1].tolist() == (3 * matrix[:, 1]).tolist()
+
+
+def test_a_path_through_chance_between_good_networks_is_averaged_whole():
+    def table(collapsed, middle):
+        row = {"from_round": 0, "to_round": 1, "collapsed": collapsed}
+        points = [row | {"alpha": a, "error": e, "collapsed": c} for a, e, c in middle]
+        return [row], points
+
+    wall = table(0, [(0, 0.1, 0), (0.5, 0.9, 1), (1, 0.1, 0)])  # its barrier is at chance
+    flat = table(0, [(0, 0.1, 0), (0.5, 0.1, 0), (1, 0.1, 0)])
+    gone = table(1, [(0, 0.9, 1), (0.5, 0.5, 0), (1, 0.9, 1)])
+    by = ("from_round", "to_round")
+    points = [paths.of_their_paths(*of, by) for of in (wall, flat, gone)]
+    means = over_runs(points, (*by, "alpha"))
+    assert [row["error"] for row in means] == [0.1, 0.5, 0.1]
+
+
+def test_a_table_of_a_figure_leaves_collapsed_runs_out_and_says_so(pair):
+    collapse_round(pair[0], 2)
+    measures = Measures()
+    row = figure_tables._accuracies(pair, 0.64, measures)
+    assert (row["runs"], row["accuracy"]) == (1, pair[1].metrics()[2]["test_accuracy"])
+    assert str(pair[0].path) in measures.left_out[0]
+
+
 def test_a_table_leaves_cells_empty_that_a_row_has_not():
     rows = [{"a": 1, "a_min": 0}, {"a": 2}]
     columns = {"a": ("a", "{:d}"), "a_min": ("min", "{:d}"), "b": ("b", "{:d}")}
@@ -94,21 +153,21 @@ def test_a_report_of_replicates_of_which_one_has_collapsed(pair, which):
     collapse_round(pair[which], 0)
     words, of = words_of(pair)
     assert f"Round 0 of seed={which} collapsed: {collapse.ONE_CLASS}." in words
-    assert of["Matching"].answer == "collapsed"
-    assert of["Matching"].words == (
-        "The dense network of some runs has collapsed: a test accuracy of 50.00% is no mark to "
-        "match."
-    )
+    assert of["Matching"].answer == "one seed"  # the other run
+    assert f"The dense network of seed={which} has collapsed" in of["Matching"].words
+    assert "10.00%" not in of["Matching"].words
 
 
 def test_nothing_matches_a_dense_network_that_has_collapsed(pair):
     run = pair[0]
-    assert verdicts.sparsest_match(mean_rows([read(run.path)])) != verdicts.sparsest_match([])
+    before = mean_rows([read(run.path)])
+    set_metrics(run, 1, test_accuracy=0.9)
+    assert verdicts.sparsest_match(mean_rows([read(run.path)]), None) == before[1]["density"]
     collapse_round(run, 0)
     rows = mean_rows([read(run.path)])
     assert [row["collapsed"] for row in rows] == [1, 0, 0]
-    assert math.isnan(verdicts.sparsest_match(rows))
-    assert verdicts.matching(rows).words.startswith("The dense network has collapsed: a test")
+    assert math.isnan(verdicts.sparsest_match(rows, None))
+    assert verdicts.matching({"run": rows}, None).answer == "collapsed"
 
 
 def test_angles_of_networks_that_have_collapsed_say_nothing():
@@ -118,11 +177,11 @@ def test_angles_of_networks_that_have_collapsed_say_nothing():
 
     good = [row(2, "ticket", 10.0), row(2, "random", 50.0)]
     gone = [row(3, "ticket", 1.0), row(3, "random", 0.0, collapsed=1)]
-    verdict = verdicts.nearer_than_random(good + gone)
-    assert (verdict.answer, verdict.words) == (
-        "yes", "To pruning in round 2 10.0 degrees, random 50.0. Collapsed: round 3."
-    )  # fmt: skip
-    assert verdicts.nearer_than_random(gone).answer == "collapsed"
+    verdict = verdicts.nearer_than_random({"run": good + gone})
+    assert verdict.answer == "one seed"
+    assert verdict.words.startswith("To pruning in round 2 10.0 degrees, random 50.0. Collapsed")
+    assert verdict.words.endswith("round 3.")
+    assert verdicts.nearer_than_random({"run": gone}).answer == "collapsed"
 
 
 def test_the_largest_barrier_is_of_networks_that_have_not_collapsed(pair):
@@ -154,7 +213,7 @@ def test_rounds_that_not_all_runs_have_are_left_out_and_said(pair):
     write_table(pair[0], "instability", instability_of(0, 1))
     write_table(pair[1], "instability", instability_of(1, 2))
     words, of = words_of(pair)
-    assert of["Stable"].words == "Instability 1.00% in round 1."
+    assert of["Stable"].words == "Instability 1.00% in round 1, mean of 2 seeds."
     assert "instability.csv: not all of the runs have rounds 0, 2, which are left out." in words
     write_table(pair[1], "instability", instability_of(2))
     words, of = words_of(pair)
@@ -164,7 +223,7 @@ def test_rounds_that_not_all_runs_have_are_left_out_and_said(pair):
 
 def test_a_mean_of_some_runs_says_of_how_many(pair):
     set_metrics(pair[0], 2, test_accuracy=0.95)
-    rows, _, _ = study_report.report(pair[0].path.parent)
+    rows, *_ = study_report.report(pair[0].path.parent)
     assert [(row["runs"], row["matching"]) for row in rows] == [(2, "64.00%, 1 of 2")]
 
 
@@ -208,7 +267,7 @@ def test_a_barrier_says_of_how_many_runs_it_is_and_which_have_collapsed(study, m
     assert {(row["runs"], row["collapsed"]) for row in rows} == {("1", "1.0")}
     assert measures.left_out[-1] == (
         f"{study.points[1].directory}: networks have collapsed, so the barrier of rounds 1 to 4 "
-        "says nothing. It is in the means; see the column collapsed."
+        "says nothing. It is left out of the means; see the column collapsed."
     )
 
 

@@ -1,6 +1,7 @@
 """Verdicts and pixels, on numbers to be checked by eye."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -12,74 +13,217 @@ from lottery_tf.studies import verdicts
 NAN = float("nan")
 
 
-def accuracies(*values):
+def accuracies(*values, collapsed=()):
     return [
-        {"round": round, "density": 0.5**round, "test_accuracy": value}
+        {"round": round, "density": 0.5**round, "test_accuracy": value,
+         "collapsed": int(round in collapsed)}
         for round, value in enumerate(values)
-    ]
+    ]  # fmt: skip
+
+
+def runs_of(*tables):
+    return {f"seed={seed}": table for seed, table in enumerate(tables)}
+
+
+# Matching ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("values", "answer", "words"),
+    ("values", "words"),
     [
-        ([0.9, 0.91, 0.8981], "yes", "down to density 25.00% (89.81%), in every round."),
-        ([0.9, 0.89, 0.9, 0.5], "partly", "down to density 25.00% (90.00%); not in rounds 1, 3."),
-        ([0.9, 0.88, 0.89], "no", "90.00%; the best has 89.00% at density 25.00%."),
-        ([0.9], "not measured", "No round is pruned yet."),
+        # One standard deviation of 90% on 10,000 examples is 0.3 points.
+        ([0.9, 0.91, 0.8971], "down to density 25.00% (89.71%), in every round."),
+        ([0.9, 0.89, 0.9, 0.5], "down to density 25.00% (90.00%); not in rounds 1, 3."),
+        ([0.9, 0.88, 0.89], "90.00%; the best has 89.00% at density 25.00%."),
     ],
 )
-def test_matching_is_the_dense_accuracy_less_a_tolerance(values, answer, words):
-    verdict = verdicts.matching(accuracies(*values))
-    assert verdict.answer == answer
+def test_matching_of_one_run_is_one_seed(values, words):
+    verdict = verdicts.matching({"run": accuracies(*values)}, 10_000)
+    assert verdict.answer == "one seed"
     assert verdict.words.endswith(words)
-    assert "0.2 points" in verdict.rule
+    assert "0.3 points" in verdict.rule
+    assert "10,000" in verdict.rule
 
 
-def test_without_a_dense_round_nothing_matches_it():
-    assert verdicts.matching(accuracies(0.9, 0.9)[1:]).answer == "not measured"
+def test_a_single_image_of_450_decides_nothing():
+    rows = accuracies(442 / 450, 441 / 450, 440 / 450)
+    assert verdicts.matching({"run": rows}, 450).words.endswith("in every round.")
+    assert verdicts.matching({"run": rows}, 10_000).words.endswith("at density 50.00%.")
+    assert verdicts.sparsest_match(rows, 450) == 0.25
+    assert math.isnan(verdicts.sparsest_match(rows, 10_000))
+
+
+@pytest.mark.parametrize(
+    ("second", "answer", "words"),
+    [
+        ([0.9, 0.9, 0.899], "seen", "down to density 25.00%"),
+        ([0.9, 0.9, 0.8], "partly", "does not match in round 2"),
+        ([0.9, 0.8, 0.8], "not seen", "oes not match in rounds 1 to 2: -10.00 points ("),
+    ],
+)
+def test_matching_of_several_runs_is_decided_by_the_interval(second, answer, words):
+    near = [value + 1e-4 for value in second]
+    verdict = verdicts.matching(runs_of(accuracies(*second), accuracies(*near)), 10_000)
+    assert verdict.answer == answer
+    assert words in verdict.words
+
+
+def test_matching_pairs_each_pruned_network_with_the_dense_one_of_its_run():
+    # Each ticket loses 0.1 points; the dense networks themselves are 4 points apart.
+    tables = [accuracies(dense, dense - 0.001) for dense in (0.92, 0.90, 0.88)]
+    assert verdicts.matching(runs_of(*tables), 10_000).answer == "seen"
+    mixed = runs_of(accuracies(0.9, 0.89), accuracies(0.9, 0.91))
+    verdict = verdicts.matching(mixed, 10_000)
+    assert verdict.answer.startswith("undecided (")
+    assert "seeds would decide" in verdict.answer
+
+
+def test_a_dense_network_that_collapsed_leaves_its_run_out():
+    good, gone = accuracies(0.9, 0.9), accuracies(0.1, 0.9, collapsed=[0])
+    verdict = verdicts.matching(runs_of(good, gone), 10_000)
+    assert verdict.answer == "one seed"
+    assert "seed=1" in verdict.words
+    assert verdicts.matching({"run": gone}, 10_000).answer == "collapsed"
+    partly = runs_of(good, accuracies(0.9, 0.1, collapsed=[1]), accuracies(0.9, 0.9))
+    verdict = verdicts.matching(partly, 10_000)
+    assert verdict.answer == "seen"  # not dragged down by 0.1
+    assert "round 1 of seed=1" in verdict.words
+
+
+def test_networks_that_all_collapsed_match_nothing():
+    gone = accuracies(0.9, 0.1, collapsed=[1])
+    assert verdicts.matching(runs_of(gone, gone), 10_000).answer == "collapsed"
+    uneven = runs_of(accuracies(0.9, 0.9), accuracies(0.9))  # one of them is pruned
+    assert verdicts.matching(uneven, 10_000).answer == "not measured"
+
+
+def test_without_a_dense_or_a_pruned_round_nothing_matches():
+    assert verdicts.matching({"run": accuracies(0.9, 0.9)[1:]}, 100).answer == "not measured"
+    assert verdicts.matching({"run": accuracies(0.9)}, 100).answer == "not measured"
+    assert verdicts.matching({"run": accuracies(NAN, NAN)}, None).answer == "not measured"
+
+
+# The lead ------------------------------------------------------------------------------------
+
+
+def lead_of(*seeds, collapsed=()):
+    """Rows of leads of pruned rounds, in points, a list for each seed."""
+    return [
+        {"seed": seed, "round": round, "density": 0.5**round, "lead": value / 100,
+         "collapsed": int((seed, round) in collapsed)}
+        for seed, values in enumerate(seeds) for round, value in enumerate(values, 1)
+    ]  # fmt: skip
+
+
+def verdict_of(*seeds, examples=10_000, **options):
+    return verdicts.leading(lead_of(*seeds, **options), 0.98, examples, "")
+
+
+def test_all_densities_decide_who_is_ahead_not_the_sparsest_alone():
+    behind = [-0.4, -0.5, -0.4, -0.3, -0.2, -0.3, -0.5, 0.3, 0.4, 1.56]
+    verdict = verdict_of(behind, [value + 0.01 for value in behind])
+    assert verdict.answer == "equal within 0.14 points"
+    assert "ahead in 3 of 10, rounds 8 to 10" in verdict.words
+    strong = [-0.1, 1.0, 2.0]
+    verdict = verdict_of(strong, [value + 0.02 for value in strong], strong)
+    assert verdict.answer == "partly"  # the mean is, round 1 is not
+    assert "ahead in 2 of 3, rounds 2 to 3" in verdict.words
+
+
+def test_the_answers_to_who_is_ahead():
+    assert verdict_of([1.0, 1.0], [1.1, 1.1], [0.9, 0.9]).answer == "seen"
+    assert verdict_of([-1.0], [-1.1], [-0.9]).answer == "not seen"
+    assert verdict_of([0.02], [-0.02], [0.0]).answer == "equal within 0.14 points"
+    assert verdict_of([5.0, 5.0]).answer == "one seed"
+    assert verdict_of([]).answer == "not measured"
+
+
+def test_undecided_names_the_seeds_that_would_decide():
+    verdict = verdict_of([1.0], [0.2])  # 0.6, standard deviation 0.566
+    # t(5) 0.566 / sqrt(6) = 0.594 is the first below 0.6; with 5 seeds it is 0.702.
+    assert verdict.answer == "undecided (6 seeds would decide)"
+    assert "2 seeds" in verdict.words
+    assert verdict_of([9.0], [-8.9]).answer == "undecided (more than 1,000 seeds would decide)"
+
+
+def test_two_seeds_that_agree_to_the_image_are_not_certain():
+    assert verdict_of([0.444], [0.444], examples=450).answer.startswith("undecided")
+
+
+def test_networks_that_collapsed_have_no_lead_and_are_named():
+    seeds = [1.0, 50.0], [1.1, 1.0], [0.9, 1.0]
+    verdict = verdict_of(*seeds, collapsed=[(0, 2)])
+    assert verdict.words.startswith("+1.00 points (")
+    assert "mean of 1 pruned rounds" in verdict.words  # the round that all seeds have
+    assert "seed 0 in round 2" in verdict.words
+    assert verdict_of([1.0], collapsed=[(0, 1)]).answer == "collapsed"
+
+
+def test_the_lead_of_each_round_has_its_interval():
+    rows = verdicts.lead_by_round(lead_of([1.0, 2.0], [2.0, 4.0], [3.0, 6.0]), 10_000)
+    assert [row["round"] for row in rows] == [1, 2]
+    assert rows[0]["lead"] == pytest.approx(0.02)
+    assert rows[0]["low"] == pytest.approx(0.02 - 0.0248, abs=1e-4)  # t(2) = 4.303, over sqrt(3)
+    assert rows[1]["high"] == pytest.approx(0.04 + 0.0497, abs=1e-4)
+
+
+# Against thresholds --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("values", "answer", "words"),
     [
-        ([NAN, 0.64, 0.19], "yes", "0.19 to 0.64 in rounds 1 to 2."),
+        ([NAN, 0.64, 0.19], "yes", "0.19 to 0.64 in rounds 1 to 2, one seed."),
         ([NAN, 0.81, 0.5, 0.3], "partly", "below the threshold in rounds 2 to 3."),
-        ([NAN, 0.94, 1.02], "no", "0.94 to 1.02 in rounds 1 to 2."),
+        ([NAN, 0.94, 1.02], "no", "0.94 to 1.02 in rounds 1 to 2, one seed."),
         ([NAN], "not measured", "Nothing to compare yet."),
     ],
 )
 def test_similar_is_clearly_nearer_than_orthogonal(values, answer, words):
     rows = [{"round": round, "to_previous": value} for round, value in enumerate(values)]
-    verdict = verdicts.similar(rows)
+    verdict = verdicts.similar({"run": rows})
     assert verdict.answer == answer
     assert verdict.words.endswith(words)
+
+
+def test_a_threshold_is_held_against_the_interval_of_the_seeds():
+    def of(*values):
+        rows = [[{"round": 1, "to_previous": value}] for value in values]
+        return verdicts.similar(runs_of(*rows)).answer
+
+    assert of(0.50, 0.52, 0.51) == "yes"
+    assert of(0.95, 0.96, 0.97) == "no"
+    assert of(0.5, 0.9).startswith("undecided")  # their mean alone is below
+    assert of(0.5, 0.51, NAN) == "yes"
 
 
 def barrier(start, end, value, collapsed=0):
     return {"from_round": start, "to_round": end, "error_barrier": value, "collapsed": collapsed}
 
 
+def connected(*rows):
+    return verdicts.connected({"run": rows})
+
+
 def test_connected_is_a_barrier_below_2_percent_between_successive_rounds():
-    assert verdicts.connected([barrier(0, 1, 0.019), barrier(0, 9, 0.5)]).answer == "yes"
-    assert verdicts.connected([barrier(0, 1, 0.02)]).answer == "no"
-    mixed = verdicts.connected([barrier(0, 1, 0.1), barrier(1, 2, 0.0), barrier(2, 3, 0.0, 1)])
+    assert connected(barrier(0, 1, 0.019), barrier(0, 9, 0.5)).answer == "yes"
+    assert connected(barrier(0, 1, 0.02)).answer == "no"
+    mixed = connected(barrier(0, 1, 0.1), barrier(1, 2, 0.0), barrier(2, 3, 0.0, 1))
     assert mixed.answer == "partly"
-    assert mixed.words == (
-        "Error barrier 0.00% to 10.00% in rounds 1 to 2: below the threshold in round 2. "
-        "Collapsed: round 3."
-    )
-    assert verdicts.connected([barrier(0, 1, 0.0, 1)]).answer == "collapsed"
-    assert verdicts.connected([barrier(0, 5, 0.0)]).answer == "not measured"
+    for part in ("0.00% to 10.00% in rounds 1 to 2", "threshold in round 2", "round 3."):
+        assert part in mixed.words
+    assert connected(barrier(0, 1, 0.0, 1)).answer == "collapsed"
+    assert connected(barrier(0, 5, 0.0)).answer == "not measured"
 
 
 def test_stable_is_an_instability_below_2_percent():
     rows = [{"round": 0, "instability": 0.16, "collapsed": 0}]
-    assert verdicts.stable(rows).words == "Instability 16.00% in round 0."
-    assert verdicts.stable(rows).answer == "no"
-    assert verdicts.stable([rows[0] | {"instability": 0.01}]).answer == "yes"
+    assert verdicts.stable({"run": rows}).words == "Instability 16.00% in round 0, one seed."
+    assert verdicts.stable({"run": rows}).answer == "no"
+    assert verdicts.stable({"run": [rows[0] | {"instability": 0.01}]}).answer == "yes"
 
 
-def test_a_ticket_is_held_against_the_random_mask_of_its_round_and_measure():
+def test_a_ticket_is_held_against_the_random_mask_of_its_round_measure_and_seed():
     rows = [
         {"round": 10, "mask": mask, "measure": measure, "degrees": degrees}
         for mask, measure, degrees in (
@@ -89,9 +233,17 @@ def test_a_ticket_is_held_against_the_random_mask_of_its_round_and_measure():
             ("random", "data order", 40),
         )
     ]
-    assert verdicts.nearer_than_random(rows).answer == "partly"
-    assert verdicts.nearer_than_random(rows[:2]).answer == "yes"
-    assert verdicts.nearer_than_random(rows[:1]).answer == "not measured"
+    assert verdicts.nearer_than_random({"run": rows}).answer == "one seed"
+    assert verdicts.nearer_than_random({"run": rows[:1]}).answer == "not measured"
+    # Seeds whose angles are 30 degrees apart, of which each ticket is 29 to 31 below its mask.
+    seeds = [
+        [row | {"degrees": row["degrees"] + 30 * seed + (row["mask"] == "random") * (seed - 1)}
+         for row in rows]
+        for seed in range(3)
+    ]  # fmt: skip
+    assert verdicts.nearer_than_random(runs_of(*seeds)).answer == "partly"
+    assert verdicts.nearer_than_random(runs_of(*(of[:2] for of in seeds))).answer == "seen"
+    assert verdicts.nearer_than_random(runs_of(*(of[2:] for of in seeds))).answer == "not seen"
 
 
 def test_rounds_in_words():

@@ -20,12 +20,14 @@ from . import shared
 
 OUT = define_path("out", None, "Directory to write into.")
 ROUND = flags.DEFINE_string(
-    "round", "best", "Number of a finished round; best: the sparsest that is as accurate as round "
-    "0, less --tolerance.",
+    "round", "best", "Number of a finished round; best: the sparsest that is as accurate as the "
+    "dense network, less --tolerance; chosen by accuracy on the test split, or on the part of the "
+    "training split that --test_fraction held out.",
 )  # fmt: skip
 TOLERANCE = flags.DEFINE_float(
-    "tolerance", 0.0, "Part of the test examples that --round=best may lose."
-)
+    "tolerance", None, "Part of the test examples that --round=best may lose. Default: one "
+    "standard deviation of an accuracy on them, as tools.report takes it for matching.",
+)  # fmt: skip
 MODEL = define_path("model", None, "A masked .keras file of your own, instead of --run_dir.")
 INPUTS = define_path(
     "inputs", None, "An .npz of arrays by input, to compare --model on. Default: random ones."

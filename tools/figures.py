@@ -13,6 +13,7 @@ import pathlib
 from absl import flags
 
 from lottery_tf.analysis import replicates
+from lottery_tf.analysis.reports import OURS
 from lottery_tf.analysis.runs import metrics_with, open_any_runs
 from lottery_tf.config import command
 from lottery_tf.config.paths import define_path
@@ -95,11 +96,14 @@ def draw_accuracy():
         figures.check_format(OUT.value)
     output = shared.output()
     groups = shared.groups() if flags.FLAGS.other_run else each_run()
-    path = shared.file_to_write(OUT, output, next(iter(groups.values()))[0], "accuracy.png")
+    first = next(iter(groups.values()))[0]
+    path = shared.file_to_write(
+        OUT, output, first, "accuracy.png", "picture", lambda content: OURS.encode() in content
+    )
     curves = {}
     for label, runs in groups.items():
         known = [metrics_with(run, "test_accuracy") for run in runs]
-        curves[label] = replicates.over_runs(known, ("round",)) if runs[1:] else known[0]
+        curves[label] = replicates.of_runs(runs, known, ("round",))
     output.draw(path, figures.accuracy_against_density(curves, title=TITLE.value))
     tables.show_written(output.written)
 

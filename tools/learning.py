@@ -16,6 +16,8 @@ def main(_: object) -> None:
     from lottery_tf.analysis import learning
 
     rows = learning.report_learning(groups, output)
+    if len(groups) == 2 and not any("lead" in row for row in rows):
+        print("No lead: no run of --other_run has the seeds of one of --run_dir.")
     tables.show([{"lead": float("nan")} | row for row in rows], learning.COLUMNS)
     tables.show_written(output.written)
 

@@ -3,6 +3,7 @@
 python -m tools.make_digits
 """
 
+import os
 import pathlib
 import shutil
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from lottery_tf.config import command
 from lottery_tf.config.paths import define_path
+from lottery_tf.errors import InputError
 from lottery_tf.terminal import quiet
 
 DATA_DIR = define_path("data_dir", "data", "Directory that holds the prepared datasets.")
@@ -23,6 +25,13 @@ LEVELS = 16  # a pixel counts the dark ones of 4 x 4 finer pixels
 
 
 def main(_: object) -> None:
+    data_dir = pathlib.Path(DATA_DIR.value)
+    target = data_dir / "digits"
+    if os.path.lexists(target) and not any(target.glob("*/dataset_info.json")):
+        raise InputError(
+            f"{target} is there and is no prepared dataset, so it will not be replaced. Name "
+            "another --data_dir, or remove it."
+        )
     quiet.import_tensorflow()
     from sklearn.datasets import load_digits
 
@@ -38,8 +47,7 @@ def main(_: object) -> None:
         name: of_arrays(images[rows], digits.target[rows], classes)
         for name, rows in (("train", train), ("test", test))
     }
-    data_dir = pathlib.Path(DATA_DIR.value)
-    shutil.rmtree(data_dir / "digits", ignore_errors=True)
+    shutil.rmtree(target, ignore_errors=True)
     write("digits", sources, data_dir, version="1.0.0", **ABOUT)
     pixels = images[train] / 255
     print(f"train mean {pixels.mean():.4f}, standard deviation {pixels.std():.4f}")

@@ -15,6 +15,7 @@ from lottery_tf.config import Config, command
 from lottery_tf.config.constraints import NEEDS, OF_NETWORK
 from lottery_tf.config.fields import format_value, value_type
 from lottery_tf.config.paths import define_path
+from lottery_tf.store.replacing import check_replaces
 
 OUT = define_path("out", "docs/flags.md", "Page to write.")
 TOOLS = pathlib.Path(__file__).parent
@@ -34,7 +35,9 @@ may not.
 
 
 def main(_: object) -> None:
-    pathlib.Path(OUT.value).write_text(page(), "utf-8")
+    out, begins = pathlib.Path(OUT.value), TOP[: TOP.index("`--help`")].encode()
+    check_replaces(out, lambda content: content.startswith(begins), "page of flags", "--out")
+    out.write_text(page(), "utf-8")
     print(f"Wrote {OUT.value}")
 
 

@@ -7,8 +7,10 @@ It opens in a browser without a server. The page of a run has every measure of t
 What needs training or evaluation (barriers, instability, stability, curvature, cyclic, transplant)
 is shown where its tool has measured it, and the tool's command where not. The page of a study
 compares the runs' accuracies, leads, distances and barriers; TensorBoard's page HParams is written
-beside it.
+beside it. Where a run is damaged, the exit status is 1.
 """
+
+import sys
 
 from absl import flags
 
@@ -30,7 +32,7 @@ ABOUT = {"run_dir": "Run directory; several, with commas, are replicates."}
 shared.define(*ABOUT, about=ABOUT)
 
 
-def main(_: object) -> None:
+def main(_: object) -> int:
     run_dir = flags.FLAGS.run_dir
     if bool(run_dir) == bool(RUNS.value):
         received = "both" if run_dir else "neither"
@@ -38,16 +40,20 @@ def main(_: object) -> None:
     if RUNS.value:
         from lottery_tf.studies import study_report
 
-        rows, columns, written = study_report.report(RUNS.value, OUT.value)
+        rows, columns, written, damage = study_report.report(RUNS.value, OUT.value)
         tables.show(rows, columns)
     else:
         from lottery_tf.studies import run_report
 
         path, verdict = run_report.report(run_dir, OUT.value)
         written = [path]
+        damage = [block.text for block in verdict.blocks]
         for of in verdict.verdicts:
             print(f"{of.name}: {of.answer}. {of.command or of.words}")
     tables.show_written(written)
+    for words in damage:
+        print(f"Error: {words}", file=sys.stderr)
+    return int(bool(damage))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """Flags that several tools share, each defined once; a tool names those that it takes."""
 
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
 from lottery_tf.analysis.reports import Output
-from lottery_tf.analysis.runs import open_runs
+from lottery_tf.analysis.runs import check_same_experiment, open_runs
+from lottery_tf.analysis.statistics import has_collapsed
 from lottery_tf.config.paths import define_path, define_paths
 from lottery_tf.errors import InputError
+from lottery_tf.store.replacing import check_replaces
 from lottery_tf.store.rundir import RunDir
 
 flags.disclaim_key_flags()  # --help lists them under the tool that takes them
@@ -102,6 +104,7 @@ def runs() -> list[RunDir]:
             f"--out_dir expects runs of different names, for directories in it. Received: "
             f"{','.join(names)}"
         )
+    tell_collapsed(opened)
     return opened
 
 
@@ -120,23 +123,39 @@ def groups() -> dict[str, list[RunDir]]:
         InputError: runs that do not go together, or another number of labels.
     """
     paths = [group for group in (flags.FLAGS.run_dir, flags.FLAGS.other_run) if group]
-    opened = iter(open_runs([path for group in paths for path in group]))
+    opened = [open_runs(group) for group in paths]
+    check_same_experiment(run for group in opened for run in group)
     labels = flags.FLAGS.labels or [pathlib.Path(group[0]).absolute().name for group in paths]
     if not len(set(labels)) == len(labels) == len(paths):
         raise InputError(
             f"--labels: expected {len(paths)} different names, of --run_dir and --other_run. "
             f"Received: {','.join(labels)}"
         )
-    return {
-        label: [next(opened) for _ in group] for label, group in zip(labels, paths, strict=True)
-    }
+    for group in opened:
+        tell_collapsed(group)
+    return dict(zip(labels, opened, strict=True))
 
 
-def file_to_write(flag: Any, output: Output, run: RunDir, name: str) -> pathlib.Path:
+def tell_collapsed(runs: Sequence[RunDir]) -> None:
+    """Print which rounds of replicates have collapsed, for they are left out of the means."""
+    for run in runs if len(runs) > 1 else ():
+        if rounds := [row["round"] for row in run.metrics() if has_collapsed(row)]:
+            numbers = ", ".join(map(str, rounds))
+            print(f"{run.path.name} has collapsed in rounds {numbers}: left out of their means.")
+
+
+def file_to_write(flag: Any, output: Output, run: RunDir, name: str, what: str,
+                  is_ours: Callable[[bytes], bool]) -> pathlib.Path:  # fmt: skip
     """The path that a flag names, in --out_dir if that is given; by default of the run's output.
 
+    Args:
+        flag, output, run: absl's flag, and where the results go.
+        name: of the file, by default.
+        what, is_ours: the kind of file, and whether the bytes of one are of it; another that is
+            there is not replaced.
+
     Raises:
-        InputError: its directory is not there.
+        InputError: its directory is not there, or another file is.
     """
     if output.directory or not flag.value:
         path = output.of(run, apart=False) / (flag.value or name)
@@ -146,4 +165,6 @@ def file_to_write(flag: Any, output: Output, run: RunDir, name: str) -> pathlib.
         raise InputError(
             f"--{flag.name}: expected a file in a directory that is there. Received: {flag.value}"
         )
+    if flag.value:
+        check_replaces(path, is_ours, what, f"--{flag.name}")
     return path

@@ -20,8 +20,13 @@ shared.define(*shared.OUTPUT[:2])
 
 def main(_: object) -> None:
     runs, output = shared.runs(), shared.output()
-    path = shared.file_to_write(CSV, output, runs[0], "successive.csv")
     from lottery_tf.analysis import distances
+
+    head = ",".join(["run", *distances.SUCCESSIVE]).encode()
+    path = shared.file_to_write(
+        CSV, output, runs[0], "successive.csv", "table of tools.successive",
+        lambda content: content.startswith(head),
+    )  # fmt: skip
     from lottery_tf.analysis.cache import Cache
 
     rows = []

@@ -78,7 +78,7 @@ def between_rounds(run: RunDir, other: RunDir | None = None, **options: Any) -> 
     Each is above the mean of the ends, and above the larger end, of the error and of the loss.
     "collapsed" is 1 where an end is at chance, gives one class, or lacks a layer: no barrier
     between such networks connects anything. "over_dense" is the test accuracy of the second end
-    above that of its run's round 0: a round matches where it is 0 or more (Paul et al. 2023).
+    above that of its run's round 0, which Paul et al. 2023 compare the barrier with.
     """
     return along_paths(run, other, **options)[0]
 

@@ -76,7 +76,7 @@ def of_rounds(
     hessian = functools.cache(lambda: _hessian(first, examples, computing or {}))
     for label, group in groups.items():
         tables = [_of_run(run, at_rounds, examples, cache, hessian) for run in group]
-        averaged = replicates.over_runs(tables, ("round",)) if len(group) > 1 else tables[0]
+        averaged = replicates.of_runs(group, tables, ("round",))
         rows += [{"run": label} | row for row in averaged]
     return rows
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from lottery_tf.analysis.cache import Cache, rows_of
 from lottery_tf.analysis.instability import copies_when_needed
-from lottery_tf.analysis.replicates import group, over_runs
+from lottery_tf.analysis.replicates import group, of_runs
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import (
     Computing,
@@ -126,6 +126,6 @@ def report_cyclic(runs: Runs, output: Output, *, at_rounds: Rounds, cycles: int 
         return [Findings("cyclic", {"": rows}, pictures, logged)]
 
     def combine(values):
-        return over_runs(values, BY)
+        return of_runs(runs, values, BY)
 
     return report("cyclic", runs, output, measure, findings, combine)

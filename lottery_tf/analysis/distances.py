@@ -13,7 +13,7 @@ import numpy as np
 from lottery_tf.analysis import products
 from lottery_tf.analysis.cache import Cache, is_number
 from lottery_tf.analysis.products import METRICS, Products
-from lottery_tf.analysis.replicates import labelled, over_matrices
+from lottery_tf.analysis.replicates import labelled, over_matrices, without_collapsed
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Runs, check_same_experiment, metrics_with
 from lottery_tf.errors import InputError
@@ -74,7 +74,11 @@ def report_distances(
             (metric, which): matrix
             for metric in metrics
             for which, matrix in over_matrices(
-                [of_run[metric, ""] for of_run in values], init=not other
+                [
+                    without_collapsed(run, of_run[metric, ""], other)
+                    for run, of_run in zip(runs, values, strict=True)
+                ],
+                init=not other,
             ).items()
         }
 

@@ -115,7 +115,8 @@ def report_instability(runs: Runs, output: Output, *, at_rounds: Rounds, copies:
         pairs, points = between_copies(
             run, at_rounds=at_rounds, copies=copies, start=start, cache=cache, **how, **options
         )
-        averaged = replicates.means(pairs, BY), replicates.means(points, (*BY, "alpha"))
+        along = paths.of_their_paths(pairs, points, (*BY, "pair"))
+        averaged = replicates.means(pairs, BY), replicates.means(along, (*BY, "alpha"))
         return {f"_pairs{end}": pairs, end: averaged[0], f"_paths{end}": averaged[1]}
 
     figure = {
@@ -134,9 +135,11 @@ def report_instability(runs: Runs, output: Output, *, at_rounds: Rounds, copies:
 
 def verdict(row: Row) -> str:
     """What a row's instability tells; of networks that answer alike whatever they see, nothing."""
-    if row["collapsed"]:
+    if row["collapsed"] == 1:
         return "collapsed"
-    return "stable" if row["instability"] < STABLE else "unstable"
+    value = row["instability"]
+    low, high = row.get("instability_min") or value, row.get("instability_max") or value
+    return "stable" if high < STABLE else "unstable" if low >= STABLE else "copies differ"
 
 
 def start_suffix(start: str) -> str:

@@ -13,7 +13,7 @@ training may end near one another only because all end near W_0; `turn` leaves W
 and asks whether their nearness is a side effect, as Maene et al. 2021 put it (section 1).
 """
 
-import itertools
+from collections.abc import Sequence
 from math import nan, sqrt
 
 import numpy as np
@@ -22,6 +22,7 @@ from lottery_tf.analysis import replicates
 from lottery_tf.analysis.products import products_of_weights
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
+from lottery_tf.analysis.statistics import leads, seeds_of
 from lottery_tf.method import Masks, Weights
 from lottery_tf.output import Row, figures
 from lottery_tf.store.rounds import FinishedRound, check_files, finished
@@ -93,19 +94,23 @@ def of_rounds(runs: RunDir | Groups) -> list[Row]:
     """Rows of {run, round, layer, density, test_accuracy} and what `of_networks` gives.
 
     Of several runs of a label, as replicates, the means with min and max. Of two labels, those of
-    the first have `lead`: by how much each run is more accurate than the other's mean.
+    the first have `lead`: by how much each run is more accurate than the other's run of its seed.
 
     Raises:
         InputError: a file is missing or damaged.
     """
     groups = as_groups(runs)
-    labels, tables = list(groups), [[list(_of_run(run)) for run in of] for of in groups.values()]
-    if len(tables) == 2:
-        tables[0] = [with_lead(table, tables[1]) for table in tables[0]]
+    tables = {label: [list(_of_run(run)) for run in of] for label, of in groups.items()}
+    if len(groups) == 2:
+        first, reinits = groups
+        tables[first] = [
+            with_lead(run, table, groups[reinits])
+            for run, table in zip(groups[first], tables[first], strict=True)
+        ]
     return [
         {"run": label} | row
-        for label, of in zip(labels, tables, strict=True)
-        for row in (replicates.over_runs(of, BY) if len(of) > 1 else of[0])
+        for label, of in groups.items()
+        for row in replicates.of_runs(of, tables[label], BY)
     ]
 
 
@@ -121,19 +126,18 @@ def _of_run(run):
         before = ends
 
 
-def with_lead(rows: list[Row], others: list[list[Row]]) -> list[Row]:
-    """Rows of a run with `lead`, its accuracy above the mean of other runs in the same round.
+def with_lead(run: RunDir, rows: list[Row], reinits: Sequence[RunDir]) -> list[Row]:
+    """Return rows of a run with `lead`, as statistics.leads defines it.
 
-    Rounds that the others lack have none.
+    Rounds that no reinit of the same seed has, or in which one of the two has collapsed, have none.
     """
-    accuracies: dict[int, list[float]] = {}
-    for row in itertools.chain(*others):
-        accuracies.setdefault(row["round"], []).append(row["test_accuracy"])
-    means = {round: sum(values) / len(values) for round, values in accuracies.items()}
-    return [
-        row | {"lead": row["test_accuracy"] - means[row["round"]]} if row["round"] in means else row
-        for row in rows
-    ]
+    of_reinits = {seeds_of(reinit.config()): reinit.metrics() for reinit in reinits}
+    found = {
+        row["round"]: row["lead"]
+        for row in leads({seeds_of(run.config()): run.metrics()}, of_reinits)
+        if not row["collapsed"]
+    }
+    return [row | {"lead": found[row["round"]]} if row["round"] in found else row for row in rows]
 
 
 def report_learning(groups: Groups, output: Output) -> list[Row]:

@@ -10,7 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from lottery_tf.analysis import loading
-from lottery_tf.analysis.replicates import group, labelled, over_matrices, over_runs
+from lottery_tf.analysis.replicates import (
+    group,
+    labelled,
+    of_runs,
+    over_matrices,
+    without_collapsed,
+)
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Runs, check_same_experiment
 from lottery_tf.method import Array, Masks
@@ -128,8 +134,12 @@ def report_masks(
         return rows, {"": matrix}
 
     def combine(values):
-        rows, of_runs = zip(*values, strict=True)
-        return over_runs(rows, ("round", "layer")), over_matrices([m[""] for m in of_runs])
+        rows, matrices = zip(*values, strict=True)
+        sound = [
+            without_collapsed(run, of_run[""], other)
+            for run, of_run in zip(runs, matrices, strict=True)
+        ]
+        return of_runs(runs, rows, ("round", "layer")), over_matrices(sound)
 
     def findings(run, value, title):
         return [_findings(run, other, *value, title, len(runs))]

@@ -158,7 +158,23 @@ def _about_collapsed(rows):
 
 def _over_runs(parts, values):
     """Each part of the runs' tables as replicates, {end: rows}; parts are {end: columns}."""
+    (end, by), (along, by_point) = parts.items()
+    points = [of_their_paths(tables[end], tables[along], by) for tables in values]
     return {
-        part: replicates.over_runs([tables[part] for tables in values], columns)
-        for part, columns in parts.items()
+        end: replicates.over_runs([tables[end] for tables in values], by),
+        along: replicates.over_runs(points, by_point),
     }
+
+
+def of_their_paths(rows: list[Row], points: list[Row], by: Sequence[str]) -> list[Row]:
+    """Return the points of paths with "collapsed" of the whole path, so that means take it whole.
+
+    Between two good networks lie networks at chance: they are the barrier.
+
+    Args:
+        rows: one for each path.
+        points: of these paths.
+        by: the columns that tell one path from others.
+    """
+    collapsed = {tuple(row[name] for name in by): row["collapsed"] for row in rows}
+    return [point | {"collapsed": collapsed[tuple(point[n] for n in by)]} for point in points]

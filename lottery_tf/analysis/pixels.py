@@ -128,7 +128,7 @@ def of_rounds(runs: RunDir | Groups, *, image_shape: Sequence[str | int] = ()) -
     rows = []
     for label, group in as_groups(runs).items():
         tables = [_of_run(run, *first_layer(run, image_shape)) for run in group]
-        averaged = replicates.over_runs(tables, ("round",)) if len(group) > 1 else tables[0]
+        averaged = replicates.of_runs(group, tables, ("round",))
         rows += [{"run": label} | row for row in averaged]
     return rows
 

@@ -1,11 +1,14 @@
 """Means over replicates: of rows, and of matrices between rounds. NumPy only."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from lottery_tf.analysis.statistics import has_collapsed
 from lottery_tf.method import Array
 from lottery_tf.output import Row
+from lottery_tf.store.rundir import RunDir
 
 
 def group(rows: Iterable[Row], by: Sequence[str]) -> dict[tuple, list[Row]]:
@@ -19,6 +22,9 @@ def group(rows: Iterable[Row], by: Sequence[str]) -> dict[tuple, list[Row]]:
 def means(rows: Iterable[Row], by: Sequence[str]) -> list[Row]:
     """Rows of the means over rows that agree in some columns, with min and max beside them.
 
+    Rows whose network has collapsed ("collapsed" is 1) are left out of the means, unless all have.
+    The column "collapsed" of a mean is the part of its rows that has.
+
     Args:
         rows: columns that are not numbers in all of them are left out, as are those named _min and
             _max, of earlier means.
@@ -30,10 +36,12 @@ def means(rows: Iterable[Row], by: Sequence[str]) -> list[Row]:
     averaged = []
     for key, rows_of_key in group(rows, by).items():
         mean = dict(zip(by, key, strict=True))
-        for name in (name for name in rows_of_key[0] if name not in by):
-            cells = (row.get(name) for row in rows_of_key)
+        sound = [row for row in rows_of_key if not row.get("collapsed")] or rows_of_key
+        for name in (name for name in sound[0] if name not in by):
+            averaged_rows = rows_of_key if name == "collapsed" else sound
+            cells = (row.get(name) for row in averaged_rows)
             values = [cell for cell in cells if isinstance(cell, int | float)]
-            of_all = len(values) == len(rows_of_key)
+            of_all = len(values) == len(averaged_rows)
             if of_all and not name.endswith(("_min", "_max")):
                 mean |= {name: sum(values) / len(values)}
                 mean |= {f"{name}_min": min(values), f"{name}_max": max(values)}
@@ -49,8 +57,29 @@ def over_runs(tables: Sequence[list[Row]], by: Sequence[str]) -> list[Row]:
     return means([row for key in shared for row in rows[key]], by)
 
 
+def of_runs(runs: Sequence[RunDir], tables: Sequence[list[Row]], by: Sequence[str]) -> list[Row]:
+    """Return the table of a run alone; of several the means over theirs, as `over_runs`.
+
+    A row of a round whose network has collapsed is left out of the means, whatever it measures.
+
+    Args:
+        runs: the replicates.
+        tables: of each, rows with the column "round".
+        by: the columns, as ("round",).
+    """
+    if len(runs) == 1:
+        return tables[0]
+    marked = []
+    for run, table in zip(runs, tables, strict=True):
+        collapsed = {row["round"] for row in run.metrics() if has_collapsed(row)}
+        marked.append([row | {"collapsed": int(row["round"] in collapsed)} for row in table])
+    return over_runs(marked, by)
+
+
 def over_matrices(matrices: Sequence[Array], *, init: bool = False) -> dict[str, Array]:
     """{"mean", "min", "max": matrix} over the matrices of runs, on the rounds that all have.
+
+    A NaN, as `without_collapsed` sets, is left out unless all runs have one.
 
     Args:
         matrices: one (rounds, other rounds) for each run.
@@ -60,7 +89,29 @@ def over_matrices(matrices: Sequence[Array], *, init: bool = False) -> dict[str,
     last = [-1] * init
     places = np.ix_([*range(rows), *last], [*range(columns), *last])
     stacked = np.stack([matrix[places] for matrix in matrices])  # (runs, rows, columns)
-    return {"mean": stacked.mean(0), "min": stacked.min(0), "max": stacked.max(0)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of cells that are NaN in all
+        return {
+            "mean": np.nanmean(stacked, 0),
+            "min": np.nanmin(stacked, 0),
+            "max": np.nanmax(stacked, 0),
+        }
+
+
+def without_collapsed(run: RunDir, matrix: Array, other: RunDir | None = None) -> Array:
+    """Return a matrix between rounds, NaN where either network has collapsed.
+
+    Args:
+        run: whose rounds are the rows.
+        matrix: (rounds, others), with or without the initialization at the end of both.
+        other: the run whose rounds are the columns; by default the same.
+    """
+    found = matrix.copy()
+    rows = [row["round"] for row in run.metrics() if has_collapsed(row)]
+    columns = [row["round"] for row in other.metrics() if has_collapsed(row)] if other else rows
+    found[rows, :] = np.nan
+    found[:, columns] = np.nan
+    return found
 
 
 def labelled(matrix: Array, *, init: bool = False) -> list[Row]:

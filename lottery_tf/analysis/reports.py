@@ -13,6 +13,11 @@ from lottery_tf.output import Row, units
 from lottery_tf.store import files
 from lottery_tf.store.rundir import RunDir
 
+OURS = "drawn by lottery_tf"  # in a picture: who drew it
+# Where the formats of pictures that have a place for it say it.
+MARKED = {".png": "Software", ".pdf": "Creator", ".svg": "Creator", ".eps": "Creator",
+          ".ps": "Creator"}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Output:
@@ -47,8 +52,9 @@ class Output:
     def draw(self, path: pathlib.Path, figure: Any) -> None:
         """Writes a picture, and with `pdf` another beside it."""
         for drawn in dict.fromkeys([path, *[path.with_name(f"{path.stem}.pdf")] * self.pdf]):
-            picture = io.BytesIO()
-            figure.savefig(picture, format=drawn.suffix[1:], dpi=self.dpi)
+            picture, name = io.BytesIO(), MARKED.get(drawn.suffix.lower())
+            metadata = {name: OURS} if name else None
+            figure.savefig(picture, format=drawn.suffix[1:], dpi=self.dpi, metadata=metadata)
             files.write_bytes(drawn, picture.getvalue())
             self.written.append(drawn)
 

@@ -1,12 +1,17 @@
 """The runs and rounds that an analysis is of, checked. NumPy only."""
 
+import dataclasses
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lottery_tf.analysis.statistics import SEEDS
+from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row
 from lottery_tf.store import provenance
+from lottery_tf.store.rounds import finished
 from lottery_tf.store.rundir import RunDir
 
 Runs = Sequence[RunDir]
@@ -17,17 +22,23 @@ Computing = Mapping[str, Any]  # where and how, as loading.engine_of takes it
 SAME = ("model", "dataset", "shortcut", "bn_affine", "image_size", "train_examples",
         "train_split", "test_split", "test_fraction", "image_key", "label_key",
         "mixed_precision")  # fmt: skip
+# Flags in which two runs of one experiment may differ: how they ran, and how far they are.
+NOT_OF_EXPERIMENT = {
+    "rounds",
+    *(field.name for field in dataclasses.fields(Config) if field.metadata["how"]),
+}
 
 
 def open_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
-    """The RunDirs at some paths, each with a finished round at least.
+    """Return the RunDirs of replicates at some paths, each with a finished round at least.
 
     Raises:
-        InputError: there is no run, it has no finished round, or they are of different models
-            or datasets.
+        InputError: there is no run, it has no finished round, they are of different models or
+            datasets, or two of them are one.
     """
     runs = open_any_runs(paths)
     check_same_experiment(runs)
+    check_replicates(runs)
     return runs
 
 
@@ -55,6 +66,49 @@ def check_same_experiment(runs: Iterable[RunDir | None]) -> None:
                     f"{there[0].path}, {flags[name]} in {run.path}."
                 )
         provenance.check_same(there[0].path, run.path)
+
+
+def check_replicates(runs: Sequence[RunDir]) -> None:
+    """Raise InputError if two of some runs are one: the same directory, a copy, or the same seeds.
+
+    Training the same seeds twice, on another machine as well, repeats one run: it tells nothing of
+    the spread between seeds.
+    """
+    for one, other in itertools.combinations(runs, 2):
+        if why := same_run(one, other):
+            raise InputError(
+                f"Expected replicates, which differ in their seeds. {other.path} is no replicate "
+                f"of {one.path}: {why}. Name one of them."
+            )
+
+
+def same_run(one: RunDir, other: RunDir) -> str:
+    """Return why two runs count as one, in words; "" if they do not."""
+    if one.path.resolve() == other.path.resolve():
+        return "both paths lead to the same directory"
+    configs = [run.config() for run in (one, other)]
+    if experiment(configs[0]) != experiment(configs[1]):
+        return ""
+    sums = [_sums(run) for run in (one, other)]
+    if all(sums) and all(a == b for a, b in zip(*sums, strict=False)):
+        return "its rounds are copies"
+    if configs[0].get("made_by"):  # its network was of the user's own seeds, which nobody recorded
+        return ""
+    seeds = " ".join(f"--{name}={configs[0][name]}" for name in SEEDS)
+    return f"both have the same flags and the same seeds, {seeds}"
+
+
+def experiment(config: Mapping[str, Any]) -> str:
+    """Return what tells the experiment of a run, seeds included, from others."""
+    return repr(sorted((n, v) for n, v in config.items() if n not in NOT_OF_EXPERIMENT))
+
+
+def _sums(run):
+    """What the rounds of a run hold, in digests; none of a damaged run."""
+    try:
+        return [of.fingerprint() for of in finished(run)]
+    except InputError:
+        return []
 
 
 def select_rounds(run: RunDir, at_rounds: Rounds, *, usual: Sequence[int] = ()) -> list[int]:

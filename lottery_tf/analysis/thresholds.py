@@ -25,7 +25,7 @@ def of_rounds(runs: RunDir | Groups) -> list[Row]:
             [{name: row[name] for name in names} for row in metrics_with(run, *names)]
             for run in group
         ]
-        of_group = replicates.over_runs(tables, ("round",)) if len(group) > 1 else tables[0]
+        of_group = replicates.of_runs(group, tables, ("round",))
         rows += [{"run": label} | row for row in of_group]
     return rows
 

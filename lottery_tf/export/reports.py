@@ -46,6 +46,8 @@ def show(report: dict[str, Any]) -> None:
     of_run = "run" in report
     name = f"{report['run']}, round {report['round']}" if of_run else report["model"]
     print(f"{name}, as {report['format']}")
+    if chosen := report.get("chosen"):
+        print(f"round {report['round']} is {chosen}")
     tables.show(report["layers"], LAYERS)
     if rows := report.get("sparse_products"):
         tables.show(rows, SPARSE)

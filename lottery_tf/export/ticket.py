@@ -5,6 +5,7 @@ Imports no TensorFlow before a network is asked for.
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import zipfile
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lottery_tf import __version__, datasets
-from lottery_tf.analysis import loading
+from lottery_tf.analysis import loading, statistics
 from lottery_tf.analysis.runs import open_runs
 from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.errors import InputError
@@ -51,15 +52,14 @@ class Ticket:
 
 
 def of_run(run_dir: str | os.PathLike, round: str, *, data_dir: str | None = None,
-           tolerance: float = 0.0, examples: int = EXAMPLES) -> Ticket:  # fmt: skip
+           tolerance: float | None = None, examples: int = EXAMPLES) -> Ticket:  # fmt: skip
     """The ticket of a finished round.
 
     Args:
         run_dir: path of the run.
-        round: its number, or "best": the sparsest round whose test accuracy is that of round 0,
-            less `tolerance` at most.
+        round: its number, or "best", as `best_round`.
         data_dir: directory of the prepared datasets; by default that of the run.
-        tolerance: part of the test examples.
+        tolerance: as of `best_round`.
         examples: of the test split to compare an export on.
 
     Raises:
@@ -67,7 +67,10 @@ def of_run(run_dir: str | os.PathLike, round: str, *, data_dir: str | None = Non
             trained on, or a file is damaged.
     """
     (run,) = open_runs([run_dir])
-    number = best_round(run, tolerance) if round == "best" else _finished(run, round)
+    if round == "best":
+        number, chosen = best_round(run, tolerance)
+    else:
+        number, chosen = _finished(run, round), ""
     config = loading.config_of(run, data_dir=data_dir)
     directory = datasets.find(config)
     if provenance.recorded(run.path):
@@ -81,6 +84,7 @@ def of_run(run_dir: str | os.PathLike, round: str, *, data_dir: str | None = Non
         masked, images, {"images": test}, {"images": calibration}, labels, class_names(directory),
         {
             "run": run.path.name, "round": number, "density": row["density"],
+            **({"chosen": chosen} if chosen else {}),
             "test_accuracy": row["test_accuracy"], "flags": run.config(),
             "trained_with": _environment(run), "exported_with": versions(),
         },
@@ -98,22 +102,53 @@ def _finished(run, round):
     return int(round)
 
 
-def best_round(run: RunDir, tolerance: float) -> int:
-    """The sparsest round whose test accuracy is that of round 0, less `tolerance` at most.
+def best_round(run: RunDir, tolerance: float | None = None) -> tuple[int, str]:
+    """Return (the sparsest round that matches the dense network, how it was chosen in words).
+
+    What matches is the rule of the verdict "Matching" (statistics.matching_rows). Where no pruned
+    network matches, it is the dense one.
+
+    Args:
+        run: with the rounds.
+        tolerance: part of the examples that it may lose; by default one standard deviation of an
+            accuracy on them.
 
     Raises:
-        InputError: a tolerance below 0, or no round has a test accuracy.
+        InputError: a tolerance below 0, or there is no dense network with an accuracy to match.
     """
-    if not tolerance >= 0:
+    if tolerance is not None and not tolerance >= 0:
         raise InputError(f"--tolerance: expected at least 0. Received: {tolerance}")
     rows = run.metrics()
-    least = rows[0]["test_accuracy"] - tolerance
-    good = [row for row in rows if row["test_accuracy"] >= least]
-    if not good:
+    dense, examples = statistics.dense_row(rows), statistics.test_examples(run)
+    if dense is None or math.isnan(dense["test_accuracy"]):
         raise InputError(
-            f"{run.path}: no round has a test accuracy to choose by. Name one, by --round."
+            f"{run.path}: --round=best expects a dense round with a test accuracy to match, whose "
+            "network has not collapsed. Found none. Name a round, as --round=5."
         )
-    return min(good, key=lambda row: row["density"])["round"]
+    usual = statistics.tolerance(dense["test_accuracy"], examples)
+    allowed = usual if tolerance is None else tolerance
+    good = statistics.matching_rows(rows, allowed) or [dense]
+    best = min(good, key=lambda row: row["density"])
+    words = (
+        f"the sparsest whose accuracy is that of the dense round {dense['round']}, "
+        f"{dense['test_accuracy']:.2%}, less {100 * allowed:.2g} points"
+    )
+    if best is dense:
+        words = f"the dense one, as no pruned network is {words.removeprefix('the sparsest ')}"
+    return best["round"], f"{words}; chosen by {_chosen_on(run)}"
+
+
+def _chosen_on(run):
+    """What a choice by the accuracies of a run saw, in words."""
+    config = run.config()
+    if part := config.get("test_fraction"):
+        return f"the part of the training split that was held out, --test_fraction={part:g}"
+    split = config.get("test_split")
+    which = f"the split {split}" if split else "the test split"
+    return (
+        f"accuracy on {which}, so its accuracy there is optimistic; hold out a part of the "
+        "training split by --test_fraction to choose on"
+    )
 
 
 def of_file(path: str | os.PathLike, *, inputs: str | None = None,

@@ -64,6 +64,11 @@ def read_layout(path: pathlib.Path) -> Layout:
     return found
 
 
+def shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
+    """Return {variable path: shape} of an npz file, from its headers alone."""
+    return {name: shape for name, (shape, _) in read_layout(path).items()}
+
+
 def read_header(file: BinaryIO | Any) -> tuple[tuple[int, ...], np.dtype]:
     """(shape, dtype) of an npy file that is open at its beginning."""
     major, _ = np.lib.format.read_magic(file)

@@ -13,9 +13,9 @@ import numpy as np
 
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
-from lottery_tf.store import files
+from lottery_tf.store import contents, files
 from lottery_tf.store.contents import check_layout, read_header, read_layout
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.store.rundir import METRICS, RunDir
 
 ARRAYS = ("masks", "initial", "final")
 
@@ -67,7 +67,7 @@ class FinishedRound:
 
     def shapes(self, which: str = "masks") -> dict[str, tuple[int, ...]]:
         """{variable path: shape} of a file."""
-        return {path: shape for path, (shape, _) in read_layout(self.file(which)).items()}
+        return contents.shapes(self.file(which))
 
     def check_layout(self) -> None:
         """Raises InputError if its files do not hold masks, and weights of their shapes."""
@@ -113,7 +113,7 @@ def check_files(rounds: Iterable["FinishedRound"]) -> None:
 
     Raises:
         InputError: a file is missing or damaged, is no file of a round, or has other kernels than
-            that of the first.
+            that of the first; or a round is not of its run.
     """
     rounds = list(rounds)
     paths = [finished_round.file(which) for finished_round in rounds for which in ARRAYS]
@@ -127,3 +127,42 @@ def check_files(rounds: Iterable["FinishedRound"]) -> None:
                 f"Expected rounds of the same kernels. {finished_round.path} has others than "
                 f"{rounds[0].path}."
             )
+    for run, numbers in _by_run(rounds).items():
+        RunDir(run).check_rounds(numbers)
+
+
+def damaged(rounds: Iterable["FinishedRound"]) -> list[str]:
+    """Return what is wrong with the files of some rounds, in words; [] if nothing is.
+
+    All but metrics.csv, which its reader checks, are compared with their checksums.
+    """
+    rounds = list(rounds)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(_damage, rounds))
+    if not any(found):
+        for run, numbers in _by_run(rounds).items():
+            try:
+                RunDir(run).check_rounds(numbers)
+            except InputError as error:
+                found.append(str(error))
+    return [words for words in found if words]
+
+
+def _damage(of):
+    """What is wrong with the files of a round; "" if nothing is."""
+    try:
+        for name in files.names(of.path):
+            if name != METRICS:
+                files.check(of.path / name)
+        of.check_layout()
+    except InputError as error:
+        return f"{error} Restore it, or remove {of.path} and all later rounds to train them again."
+    return ""
+
+
+def _by_run(rounds):
+    """{run: numbers of its rounds, ascending}."""
+    found: dict[pathlib.Path, set[int]] = {}
+    for of in rounds:
+        found.setdefault(of.run, set()).add(of.round)
+    return {run: sorted(numbers) for run, numbers in found.items()}

@@ -6,7 +6,7 @@ import fcntl
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,7 @@ class RunDir:
             for shared in ("analysis", "rewind_points"):  # with tools
                 files.remove_leftovers(self.path / shared, held=False)
             finished = self.finished_rounds()
+            self.check_rounds()
             self._write_metrics()  # a kill may have fallen between the round and its row
             yield finished
 
@@ -165,6 +166,40 @@ class RunDir:
                 "it, or remove the later ones to train them again."
             )
         return len(rounds)
+
+    def check_rounds(self, rounds: Iterable[int] | None = None) -> None:
+        """Raise InputError if a round is not of this run, though its checksums are right.
+
+        Its network has other variables than that of the round before, or its masks revive a weight
+        that was pruned. Only masks of --masks_from, or that are pruned anew from the dense network
+        in each round (--prune_at=init, train), need not lie in one another.
+
+        Args:
+            rounds: their numbers, ascending. Default: all finished ones.
+        """
+        flags = self.config() if (self.path / "config.json").exists() else {}
+        nested = flags.get("prune_at", "round") == "round" and not flags.get("masks_from")
+        earlier, before, layout = 0, None, None
+        for round in range(self.finished_rounds()) if rounds is None else rounds:
+            masks, after = self.masks(round), contents.shapes(self.round_path(round) / "final.npz")
+            wrong = ""
+            if before is not None and {p: m.shape for p, m in masks.items()} != {
+                path: mask.shape for path, mask in before.items()
+            }:
+                wrong = "has masks of other kernels than"
+            elif layout is not None and after != layout:
+                wrong = "has weights of other names or shapes than"
+            elif before is not None and nested:
+                revived = [path for path, mask in masks.items() if (mask & ~before[path]).any()]
+                if revived:
+                    wrong = f"has weights of {revived[0]} that were pruned in"
+            if wrong:
+                raise InputError(
+                    f"{self.round_path(round)} {wrong} {self.round_path(earlier).name}: it is no "
+                    "round of this run. Restore it, or remove it and all later rounds to train "
+                    "them again."
+                )
+            earlier, before, layout = round, masks, after
 
     def round_path(self, round: int) -> pathlib.Path:
         """The directory of a round."""

@@ -5,7 +5,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lottery_tf.analysis import distances, histograms, instability
-from lottery_tf.analysis.replicates import group, over_matrices, over_runs
+from lottery_tf.analysis.replicates import (
+    group,
+    of_runs,
+    over_matrices,
+    over_runs,
+    without_collapsed,
+)
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
 from lottery_tf.output import Row, figures, panels
@@ -50,8 +56,10 @@ def curves(figure: Figure, groups: Groups, title: str, measures: Measures) -> Dr
 def _metrics(of, columns):
     """Rows of {round, density, columns} of a group, means over its runs with min and max."""
     names = ("round", "density", *columns)
-    return over_runs([[{n: row[n] for n in names} for row in run.metrics()] for run in of.runs],
-                     ("round",))  # fmt: skip
+    tables = [[{n: row[n] for n in names} for row in run.metrics()] for run in of.runs]
+    if len(tables) == 1:  # with min and max as well, as its file has them
+        return over_runs(tables, ("round",))
+    return of_runs(of.runs, tables, ("round",))
 
 
 def _curve(of, rows):
@@ -90,17 +98,19 @@ def matrices(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
     rows: list[Row] = []
     grid: dict[tuple[str, str], tuple[Array, list[float]]] = {}
     for of in groups:
-        measured = [measures.distances(run, metric) for run in of.runs]
-        some = [matrix for matrix in measured if matrix is not None]
+        measured = [(run, measures.distances(run, metric)) for run in of.runs]
+        some = [(run, matrix) for run, matrix in measured if matrix is not None]
         if not some:
             continue
-        over = over_matrices(some, init=True)
+        if len(some) > 1:
+            some = [(run, without_collapsed(run, matrix)) for run, matrix in some]
+        over = over_matrices([matrix for _, matrix in some], init=True)
         longest = max(of.runs, key=RunDir.finished_rounds)
         densities = [row["density"] for row in longest.metrics()][: len(over["mean"]) - 1]
         grid[of.curve, of.panel] = over["mean"], densities
         rows += _pairs(of.flags | {"runs": len(some)}, over, densities, metric)
     _check_there(rows, "distance", measures)
-    top = 1.0 if metric != "euclidean" else max(float(m.max()) for m, _ in grid.values())
+    top = 1.0 if metric != "euclidean" else max(float(np.nanmax(m)) for m, _ in grid.values())
     picture = panels.matrices(grid, what=distances.LABELS[metric], top=top, title=title)
     return Drawn({"": rows}, picture)
 

@@ -64,7 +64,8 @@ def draw(name: str, study: grid.Study, out_dir: pathlib.Path | None, measures: M
         InputError: no run of the study is there, or none is far enough.
     """
     figure = figures.FIGURES[name]
-    runs = groups.runs_below(study.runs)
+    runs, again = groups.each_once(groups.runs_below(study.runs))
+    measures.left_out.extend(again)
     found, missing = groups.match(study.points, runs)
     if not found:
         raise InputError(_nothing(study, runs))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 from lottery_tf.analysis import stability as of_stability
 from lottery_tf.analysis.replicates import means
+from lottery_tf.analysis.statistics import has_collapsed
 from lottery_tf.errors import InputError
 from lottery_tf.output import Columns, Row, panels
 from lottery_tf.store.rundir import RunDir
@@ -37,31 +38,39 @@ def networks(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
         flags, (dense, *_) = of.runs[0].config(), of.runs[0].metrics()
         row = of.flags | {name: flags[name] for name in (*COPIED, "prune_fraction")}
         row["weights"] = dense.get("remaining", "")
-        rows.append(row | _accuracies(of.runs, figure.densities[0]))
+        rows.append(row | _accuracies(of.runs, figure.densities[0], measures))
     return _drawn(rows, NETWORKS, OF_ROUND, title)
 
 
 def losses(figure: Figure, groups: Groups, title: str, measures: Measures) -> Drawn:
     """The dense accuracy and what a ticket of one density loses, as the table of Appendix C."""
-    rows = [of.flags | _accuracies(of.runs, figure.densities[0]) for of in groups]
+    rows = [of.flags | _accuracies(of.runs, figure.densities[0], measures) for of in groups]
     columns = {name: (name.replace("_", " "), "{}") for name in figure.panel}
     return _drawn(rows, columns, OF_ROUND, title)
 
 
-def _accuracies(runs: Sequence[RunDir], density: float) -> Row:
-    """{runs, columns of OF_ROUND}: means with min and max; of runs that are not there yet, less."""
+def _accuracies(runs: Sequence[RunDir], density: float, measures: Measures) -> Row:
+    """{runs, columns of OF_ROUND}: means with min and max; of runs that are not there yet, less.
+
+    Runs whose dense network or ticket has collapsed are left out, and told.
+    """
     rows = []
     for run in runs:
         metrics, round = run.metrics(), round_at(run, density)
         row = {"run": 0, "dense_accuracy": metrics[0]["test_accuracy"]}
+        of_both = [metrics[number] for number in (0, round) if number is not None]
+        if any(map(has_collapsed, of_both)):
+            row["collapsed"] = 1
+            measures.left_out.append(f"{run.path} has collapsed: it is left out of the means.")
         if round is not None:
             row |= {"accuracy": metrics[round]["test_accuracy"]}
             row |= {"change": row["accuracy"] - row["dense_accuracy"]}
             row |= {"density": metrics[round]["density"]}
         rows.append(row)
-    full = [row for row in rows if "accuracy" in row]
-    (mean,) = means(full or rows, ("run",))
-    return {"runs": len(full or rows)} | {name: mean[name] for name in mean if name != "run"}
+    full = [row for row in rows if "accuracy" in row] or rows
+    sound = [row for row in full if "collapsed" not in row] or full
+    (mean,) = means(sound, ("run",))
+    return {"runs": len(sound)} | {name: mean[name] for name in mean if name != "run"}
 
 
 def stability(figure: Figure, groups: Groups, title: str, measures: Measures) -> Drawn:

@@ -6,11 +6,13 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from lottery_tf.analysis.runs import experiment, same_run
+from lottery_tf.analysis.statistics import SEEDS
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.studies.grid import Point
-from lottery_tf.studies.seeds import SEEDS, beside_seeds
+from lottery_tf.studies.seeds import beside_seeds
 
 EXPERIMENT = [f.name for f in dataclasses.fields(Config) if not f.metadata["how"]]
 UNSET = (None, "", "none", ())
@@ -70,6 +72,17 @@ def runs_below(directory: pathlib.Path) -> list[RunDir]:
             found.append(RunDir(path))
         directories.sort()
     return [run for run in found if run.finished_rounds()]
+
+
+def each_once(runs: Iterable[RunDir]) -> tuple[list[RunDir], list[str]]:
+    """Return (runs of different flags or seeds, which others are one of these again in words)."""
+    found: dict[str, RunDir] = {}
+    again = []
+    for run in runs:
+        first = found.setdefault(experiment(run.config()), run)
+        if first is not run and (why := same_run(first, run)):
+            again.append(f"{run.path} repeats {first.path}, and is left out: {why}.")
+    return list(found.values()), again
 
 
 def match(points: Iterable[Point], runs: Iterable[RunDir]) -> tuple[Found, list[Point]]:

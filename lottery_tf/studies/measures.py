@@ -56,7 +56,8 @@ class Measures:
     def barriers(self, runs: Sequence[RunDir]) -> tuple[Rows, Rows]:
         """Barriers between successive rounds, and the points of the paths; means over runs.
 
-        "runs" is how many a mean is of, "collapsed" the part of these that has.
+        "runs" is how many have the measure, "collapsed" the part of these that has, which is left
+        out of the means.
         """
         longer = [run for run in runs if self._has_two_rounds(run, "barriers")]
         if not longer:
@@ -74,7 +75,8 @@ class Measures:
                 continue
             self._tell_collapsed("barrier", run, tables[0], "to_round")
             known.append(tables)
-        of_paths, of_points = zip(*known, strict=True) if known else ((), ())
+        of_paths = [of_run for of_run, _ in known]
+        of_points = [paths.of_their_paths(*of_run, barriers.BY) for of_run in known]
         tables = over_runs(of_paths, barriers.BY), over_runs(of_points, (*barriers.BY, "alpha"))
         rows, points_of_paths = ([{"runs": len(known)} | row for row in of] for of in tables)
         return rows, points_of_paths
@@ -82,7 +84,8 @@ class Measures:
     def instability(self, asked: Sequence[Asked]) -> list[Rows]:
         """The instability of the rounds of each group, means over its runs with min and max.
 
-        "runs" is how many of them a mean is of, "collapsed" the part of these that has.
+        "runs" is how many of them have it, "collapsed" the part of these that has, which is left
+        out of the means.
         """
         runs = [(run, rounds) for of_group, rounds in asked for run in of_group]
         todo = [(run, left) for run, rounds in runs if (left := self._unstable(run, rounds)[1])]
@@ -152,11 +155,11 @@ class Measures:
         return run.finished_rounds() >= 2
 
     def _tell_collapsed(self, name, run, rows, column):
-        """Says of which rounds a measure is in the means although it means nothing."""
+        """Tell the rounds whose measure means nothing, and is left out of the means."""
         if collapsed := [row[column] for row in rows if row["collapsed"]]:
             self.left_out.append(
                 f"{run.path}: networks have collapsed, so the {name} of {in_words(collapsed)} says "
-                "nothing. It is in the means; see the column collapsed."
+                "nothing. It is left out of the means; see the column collapsed."
             )
 
     def _tell(self, name, todo, *, copies):

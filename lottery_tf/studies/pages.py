@@ -3,6 +3,7 @@
 import datetime
 import os
 import pathlib
+import re
 import urllib.parse
 from collections.abc import Sequence
 
@@ -11,13 +12,20 @@ import jinja2
 from lottery_tf import __version__
 from lottery_tf.errors import InputError
 from lottery_tf.store import files
+from lottery_tf.store.replacing import check_replaces
 from lottery_tf.studies.blocks import Link, Section, problems
+
+OURS = re.compile(rb"<p>Written [^<]* by lottery_tf ")  # what templates/page.html says
 
 
 def check(path: pathlib.Path) -> None:
-    """Raises InputError if a page cannot be written there, before it takes time to make it."""
+    """Raise InputError if a page cannot be written there, before it takes time to make it.
+
+    A file that is no report is never replaced.
+    """
     if not path.parent.is_dir() or path.is_dir():
         raise InputError(f"--out: expected a file in a directory that is there. Received: {path}")
+    check_replaces(path, lambda content: bool(OURS.search(content)), "report", "--out")
 
 
 def write(path: pathlib.Path, title: str, sections: Sequence[Section]) -> None:

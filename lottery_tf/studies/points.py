@@ -7,6 +7,9 @@ import pathlib
 import re
 from collections.abc import Iterable, Sequence
 
+from lottery_tf.analysis.replicates import without_collapsed
+from lottery_tf.analysis.runs import experiment, same_run
+from lottery_tf.analysis.statistics import has_collapsed
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row
 from lottery_tf.studies import relations, verdicts
@@ -38,6 +41,8 @@ class Group:
 def find(directory: str | os.PathLike, *, keep: bool) -> list[Reading]:
     """The runs in a directory, in the order of their names; numbers in these count as such.
 
+    A run that is another one again is left out of `groups`, and is told as a problem of its own.
+
     Raises:
         InputError: there is none.
     """
@@ -55,7 +60,19 @@ def find(directory: str | os.PathLike, *, keep: bool) -> list[Reading]:
             f"--runs={directory} has no run in it: expected directories with a config.json. Of "
             "one run alone ask by --run_dir."
         )
-    return [read(run, keep=keep) for run in there]
+    found: list[Reading] = []
+    alike: dict[str, list[Reading]] = {}
+    for reading in (read(run, keep=keep) for run in there):
+        before = alike.setdefault(experiment(reading.config), []) if reading.config else []
+        for other in before:
+            if why := same_run(other.run, reading.run):
+                words = f"{reading.name} repeats {other.name}, and is left out: {why}."
+                reading = dataclasses.replace(reading, repeats=words)
+                break
+        else:
+            before.append(reading)
+        found.append(reading)
+    return found
 
 
 def groups(readings: Sequence[Reading]) -> list[Group]:
@@ -63,7 +80,7 @@ def groups(readings: Sequence[Reading]) -> list[Group]:
     names = varying_flags(readings)
     found: dict[tuple[str, ...], list[Reading]] = {}
     for reading in readings:
-        if reading.config and reading.rows:
+        if reading.config and reading.rows and not reading.repeats:
             key = tuple(text_of(reading, name) for name in names)
             found.setdefault(key, []).append(reading)
     return [
@@ -117,11 +134,18 @@ def results(reading: Reading, section: Section) -> Row:
     found: dict[str, float] = {}
     for target in DENSITIES:
         row = nearest(reading.rows, target)
-        found[str(target)] = row["test_accuracy"] if row else math.nan
+        known = row is not None and not has_collapsed(row)
+        found[str(target)] = row["test_accuracy"] if row and known else math.nan
     matrix = None
     if len(reading.rows) > 1:
         matrix = section.attempt(relations.distance_matrix, reading)
-    steps = [] if matrix is None else [matrix[r, r - 1] for r in range(1, len(matrix) - 1)]
+    if matrix is not None:
+        matrix = without_collapsed(reading.run, matrix)
+    steps = (
+        []
+        if matrix is None
+        else [step for r in range(1, len(matrix) - 1) if (step := matrix[r, r - 1]) == step]
+    )
     tables = section.attempt(reading.tables, "barriers") or {}
     of_paths = tables.get("", [])
     relations.tell_age(section, reading, "barriers.csv", of_paths)
@@ -131,7 +155,7 @@ def results(reading: Reading, section: Section) -> Row:
         if row.get("to_round") == row.get("from_round", math.nan) + 1 and not row.get("collapsed")
     ]
     return found | {
-        "matching": verdicts.sparsest_match(mean_rows([reading])),
+        "matching": verdicts.sparsest_match(reading.rows, reading.examples),
         "mean_distance": float(sum(steps) / len(steps)) if steps else math.nan,
         "largest_barrier": max(barriers, default=math.nan),
     }

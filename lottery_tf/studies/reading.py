@@ -11,15 +11,16 @@ from typing import Any
 
 from lottery_tf.analysis import replicates
 from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.statistics import SEEDS, has_collapsed, seeds_of, test_examples
 from lottery_tf.config import Config
 from lottery_tf.config.fields import format_value
 from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.errors import InputError
-from lottery_tf.method import collapse
 from lottery_tf.output import Row
 from lottery_tf.store import files, provenance
+from lottery_tf.store.rounds import FinishedRound, damaged
 from lottery_tf.store.rundir import RunDir
-from lottery_tf.studies.seeds import SEEDS, beside_seeds
+from lottery_tf.studies.seeds import beside_seeds
 
 FINISHED, UNFINISHED, DAMAGED = "finished", "unfinished", "damaged"
 CONFIG = {field.name: field for field in dataclasses.fields(Config)}
@@ -35,6 +36,9 @@ class Reading:
         rows: those of metrics.csv, of the rounds that can be read.
         problems: what could not be read, in words.
         keep: whether what is measured may be kept in the run's analysis/.
+        sound: whether all files of the rounds match their checksums. If not, nothing that was
+            measured before is believed.
+        repeats: that it is another run of the study again, in words; "" if it is none.
     """
 
     run: RunDir
@@ -42,6 +46,8 @@ class Reading:
     rows: list[Row]
     problems: list[str]
     keep: bool
+    sound: bool = True
+    repeats: str = ""
 
     @property
     def name(self) -> str:
@@ -76,6 +82,19 @@ class Reading:
         """The time that all rounds took."""
         return sum(row["seconds"] for row in self.rows if row.get("seconds", 0) > 0)
 
+    @property
+    def seeds(self) -> tuple[Any, ...]:
+        """The seeds of the run, which tell replicates apart."""
+        return seeds_of(self.config)
+
+    @property
+    def examples(self) -> int | None:
+        """The number of test examples; None where it is not recorded, or the record is damaged."""
+        try:
+            return test_examples(self.run)
+        except InputError:
+            return None
+
     def changed_flags(self) -> dict[str, tuple[Any, Any]]:
         """{experiment flag: (value, default)} of those that are not the defaults.
 
@@ -95,6 +114,8 @@ class Reading:
 
     def cache(self, name: str) -> Cache:
         """What an analysis measured before, and where it is kept from now on."""
+        if not self.sound:
+            return Cache()
         cache = Cache(self.run.path / "analysis" / f"{name}.cache.json")
         if not self.keep:
             cache.path = None
@@ -106,10 +127,13 @@ class Reading:
         """{end of the name: rows} of the CSV files of an analysis, those of its paths left out.
 
         Raises:
-            InputError: a file is damaged.
+            InputError: a file is damaged, or the rounds that it is of.
         """
         found = {}
-        for path in sorted((self.run.path / "analysis").glob(f"{name}*.csv")):
+        paths = sorted((self.run.path / "analysis").glob(f"{name}*.csv"))
+        if paths and not self.sound:
+            raise InputError(f"{self.run.path} is damaged, so {paths[0]} is not believed.")
+        for path in paths:
             end = path.stem.removeprefix(name)
             if re.search("_(pairs|paths|to|of)(_|$)", end):
                 continue
@@ -138,7 +162,7 @@ class Reading:
 
 
 def read(path: str | os.PathLike, *, keep: bool = True) -> Reading:
-    """A Reading of the run at a path.
+    """Return the Reading of the run at a path; the files of its rounds are checked.
 
     Raises:
         InputError: there is neither a config.json nor a round.
@@ -151,13 +175,15 @@ def read(path: str | os.PathLike, *, keep: bool = True) -> Reading:
         if not is_run(run.path):
             raise
         problems.append(str(error))
-    rows = []
-    for round in _rounds(run, problems):
+    rows, rounds = [], _rounds(run, problems)
+    for round in rounds:
         try:
             rows.append(run.metrics_of(round))
         except InputError as error:
             problems.append(str(error))
-    return Reading(run, config, rows, problems, keep)
+    damage = damaged(FinishedRound(run.path, round) for round in rounds)
+    problems = list(dict.fromkeys(problems + damage))
+    return Reading(run, config, rows, problems, keep, sound=not damage)
 
 
 def is_run(path: pathlib.Path) -> bool:
@@ -212,7 +238,13 @@ def mean_rows(readings: Sequence[Reading]) -> list[Row]:
     Beside the columns of metrics.csv: "collapsed", the part of the runs whose round has.
     """
     of_runs = [
-        [row | {"collapsed": int(bool(collapse.parse(row.get("collapse"))))} for row in r.rows]
-        for r in readings
+        [row | {"collapsed": int(has_collapsed(row))} for row in reading.rows]
+        for reading in readings
     ]
     return of_runs[0] if len(of_runs) == 1 else replicates.over_runs(of_runs, ("round",))
+
+
+def name_among(reading: Reading, readings: Sequence[Reading]) -> str:
+    """What a run is called among others: its directory, with its path where two are called so."""
+    alike = [other.name for other in readings].count(reading.name) > 1
+    return str(reading.run.path) if alike else reading.name

@@ -21,13 +21,14 @@ from lottery_tf.analysis import (
     transplant,
 )
 from lottery_tf.analysis.cache import rows_of
+from lottery_tf.analysis.statistics import has_collapsed
 from lottery_tf.method import Array
 from lottery_tf.output import Row, curves, figures, tables
 from lottery_tf.store import files
 from lottery_tf.store.rounds import finished
 from lottery_tf.studies import verdicts
 from lottery_tf.studies.blocks import Command, Problem, Section, Text
-from lottery_tf.studies.reading import Reading
+from lottery_tf.studies.reading import Reading, name_among
 
 SIZE = (5.0, 3.4)  # inches: of a phone's width it leaves letters readable
 Readings = Sequence[Reading]
@@ -57,26 +58,46 @@ def distance_matrix(reading: Reading) -> Array:
 def of_distances(readings: Readings) -> Section:
     """Are the rounds the same solution? With the Verdict "Similar"."""
     section = Section("Distances between rounds")
-    found = []
+    found: list[Array | None] = []
     if min(len(reading.rows) for reading in readings) < 2:
         section.blocks.append(Text("There is one round alone: nothing to compare yet."))
     else:
         found = [section.attempt(distance_matrix, reading) for reading in readings]
-    matrices = [matrix for matrix in found if matrix is not None]
-    rows = []
-    if matrices:
-        first = next(r for r, matrix in zip(readings, found, strict=True) if matrix is not None)
-        mean = replicates.over_matrices(matrices, init=True)["mean"]
+    pairs = zip(readings, found, strict=False)
+    known = [(reading, matrix) for reading, matrix in pairs if matrix is not None]
+    if known:
+        first = known[0][0]
+        sound = [
+            replicates.without_collapsed(reading.run, matrix) if len(known) > 1 else matrix
+            for reading, matrix in known
+        ]
+        mean = replicates.over_matrices(sound, init=True)["mean"]
         rows = distances.successive_of(first.rows, mean)
         _draw_distances(section, first, mean, rows)
         section.add_table(rows, DISTANCES)
-    section.verdicts.append(verdicts.similar(rows))
+    of_runs = {
+        name_among(reading, readings): _beside_collapsed(reading.rows, matrix)
+        for reading, matrix in known
+    }
+    section.verdicts.append(verdicts.similar(of_runs))
     return section
+
+
+def _beside_collapsed(of_metrics, matrix):
+    """Rows of distances, and whether the network of the round, or of that before, has collapsed."""
+    collapsed = {row["round"] for row in of_metrics if has_collapsed(row)}
+    return [
+        row | {"collapsed": int(bool(collapsed & {row["round"], row["round"] - 1}))}
+        for row in distances.successive_of(of_metrics, matrix)
+    ]
 
 
 def _draw_distances(section, reading, matrix, rows):
     off_diagonal = matrix[~np.eye(len(matrix), dtype=bool)]
-    scale = float(off_diagonal.min()), float(max(off_diagonal.max(), 1))
+    known = off_diagonal[np.isfinite(off_diagonal)]
+    if not len(known):
+        return
+    scale = float(known.min()), float(max(known.max(), 1))
     section.draw(
         "Angular distance between all rounds, by their density, and to the initialization: 1 is 90 "
         "degrees",
@@ -102,8 +123,9 @@ def of_barrier(readings: Readings) -> Section:
     section = Section("Error barriers")
     columns = {name: about for name, about in of_barriers.COLUMNS.items() if name != "state"}
     need = (*of_barriers.BY, "density", "error_barrier", "collapsed")
-    found = _read_tables(section, readings, "barriers", of_barriers.BY, need)
-    rows = found.get("", next(iter(found.values()), []))
+    found = _read_tables(section, readings, "barriers", need)
+    of_runs = found.get("", next(iter(found.values()), {}))
+    rows = _means(section, "barriers.csv", of_runs, of_barriers.BY)
     last = readings[0].rows[-1]["round"] if readings[0].rows else 0
     if rows and (unknown := range(max(row["to_round"] for row in rows) + 1, last + 1)):
         what = f"The barriers of {verdicts.in_words(unknown)} are not measured yet:"
@@ -116,7 +138,8 @@ def of_barrier(readings: Readings) -> Section:
                   {"above the mean of the ends": (paths, "error_barrier")}, line)  # fmt: skip
         section.blocks.append(Text(f"On {_options(rows)}; above the mean of the ends."))
         section.add_table(rows, columns)
-    section.verdicts.append(_with_command(verdicts.connected(rows), "barriers", readings))
+    verdict = verdicts.connected(_shared(of_runs, of_barriers.BY))
+    section.verdicts.append(_with_command(verdict, "barriers", readings))
     return section
 
 
@@ -124,17 +147,20 @@ def of_instability(readings: Readings) -> Section:
     """Does SGD noise decide where training ends? With a Verdict "Stable" for each start."""
     section = Section("Instability to SGD noise")
     need = (*instability.BY, "density", "instability", "collapsed")
-    found = _read_tables(section, readings, "instability", instability.BY, need)
-    for rows in found.values():
+    found = _read_tables(section, readings, "instability", need)
+    for end, of_runs in found.items():
+        rows = _means(section, f"instability{end}.csv", of_runs, instability.BY)
+        if not rows:
+            continue
         start = rows[0]["start"]
         line = (instability.STABLE, f"stable below {instability.STABLE:.0%}")
         _draw(section, f"Instability of trainings from {start}", "instability (points of %)",
               {f"from {start}": (rows, "instability")}, line)  # fmt: skip
         section.blocks.append(Text(f"From {start}, on {_options(rows)}."))
         section.add_table(rows, instability.COLUMNS)
-        section.verdicts.append(verdicts.stable(rows))
-    if not found:
-        section.verdicts.append(_with_command(verdicts.stable([]), "instability", readings))
+        section.verdicts.append(verdicts.stable(_shared(of_runs, instability.BY)))
+    if not section.verdicts:
+        section.verdicts.append(_with_command(verdicts.stable({}), "instability", readings))
     return section
 
 
@@ -144,15 +170,17 @@ def of_stability(readings: Readings) -> Section:
     if other := [r.name for r in readings if r.config.get("reset", "init") not in stability.RESETS]:
         words = f"Not defined: not all rounds of {', '.join(other)} start from round 0."
         section.blocks.append(Text(words))
-        section.verdicts.append(dataclasses.replace(verdicts.nearer_than_random([]), words=words))
+        section.verdicts.append(dataclasses.replace(verdicts.nearer_than_random({}), words=words))
         return section
     need = (*stability.BY, "density", *stability.DISTANCES, "test_accuracy")
-    found = _read_tables(section, readings, "stability", stability.BY, need)
-    for rows in found.values():
-        section.add_table(rows, stability.COLUMNS)
-        section.verdicts.append(verdicts.nearer_than_random(rows))
-    if not found:
-        verdict = verdicts.nearer_than_random([])
+    found = _read_tables(section, readings, "stability", need)
+    for end, of_runs in found.items():
+        if rows := _means(section, f"stability{end}.csv", of_runs, stability.BY):
+            section.add_table(rows, stability.COLUMNS)
+            of_all = _shared(of_runs, stability.BY)
+            section.verdicts.append(verdicts.nearer_than_random(of_all))
+    if not section.verdicts:
+        verdict = verdicts.nearer_than_random({})
         section.verdicts.append(_with_command(verdict, "stability", readings))
     return section
 
@@ -197,7 +225,7 @@ def of_curvature(readings: Readings) -> Section:
     """How sharp are the minima that rounds end in?"""
     section = Section("Curvature")
     need = ("run", "round", "density", "eigenvalue")
-    found = _read_tables(section, readings, "curvature", ("round",), need, choose=_of_first_label)
+    found = _mean_tables(section, readings, "curvature", ("round",), need, choose=_of_first_label)
     for rows in found.values():
         curve = {"eigenvalue": (rows, "eigenvalue")}
         section.draw(
@@ -250,23 +278,33 @@ def of_transplant(readings: Readings) -> Section:
 
 
 def _of_trained_masks(section, readings, name, by, need):
-    """As `_read_tables`; nothing of runs whose rounds start elsewhere, where it is not defined."""
+    """As `_mean_tables`; nothing of runs whose rounds start elsewhere, where it is not defined."""
     other = [r.name for r in readings if r.config.get("reset", "init") not in stability.RESETS]
     if other and not any(reading.own_fit for reading in readings):
         words = f"Not defined: not all rounds of {', '.join(other)} start from round 0."
         section.blocks.append(Text(words))
         return {}
-    return _read_tables(section, readings, name, by, need)
+    return _mean_tables(section, readings, name, by, need)
 
 
-def _read_tables(section, readings, name, by, need, choose=list):
+def _mean_tables(section, readings, name, by, need, choose=list):
     """{end of a file's name: rows, means over the runs that have them} of a tool's CSV files."""
+    found = _read_tables(section, readings, name, need)
+    means = {
+        end: _means(section, f"{name}{end}.csv", {run: choose(r) for run, r in runs.items()}, by)
+        for end, runs in found.items()
+    }
+    return {end: rows for end, rows in means.items() if rows}
+
+
+def _read_tables(section, readings, name, need):
+    """{end of a file's name: {run: rows}} of a tool's CSV files, of the runs that have them."""
     if any(reading.own_fit for reading in readings):
         section.blocks.append(
             Text("Not measured: the network and the data of this run are of your own code.")
         )
         return {}
-    found: dict[str, list[list[Row]]] = {}
+    found: dict[str, dict[str, list[Row]]] = {}
     for reading in readings:
         for end, rows in (section.attempt(reading.tables, name) or {}).items():
             file = reading.run.path / "analysis" / f"{name}{end}.csv"
@@ -274,14 +312,19 @@ def _read_tables(section, readings, name, by, need, choose=list):
                 section.blocks.append(Problem(f"{file} lacks rows or columns. Measure again."))
                 continue
             tell_age(section, reading, file.name, rows)
-            found.setdefault(end, []).append(choose(rows))
+            found.setdefault(end, {})[name_among(reading, readings)] = rows
     if (measured := max(map(len, found.values()), default=0)) < len(readings):
         of = f"Measured of {measured} of {len(readings)} runs:" if measured else "Not measured:"
         section.blocks.append(Command(of, tool_command(name, readings)))
+    return found
+
+
+def _shared(of_runs, by):
+    """{run: rows} of what all runs have."""
+    keys = [replicates.group(rows, by).keys() for rows in of_runs.values()]
     return {
-        end: rows
-        for end, of_runs in found.items()
-        if (rows := _means(section, f"{name}{end}.csv", of_runs, by))
+        run: [row for row in rows if all(tuple(row[n] for n in by) in of for of in keys)]
+        for run, rows in of_runs.items()
     }
 
 
@@ -290,11 +333,11 @@ def _means(section, file, of_runs, by):
 
     Those of one run are as they are, unless it has several of a kind.
     """
-    rows = [row for of_run in of_runs for row in of_run]
+    rows = [row for of_run in of_runs.values() for row in of_run]
     found = replicates.group(rows, by)
-    if len(of_runs) == 1 and len(found) == len(rows):
+    if len(of_runs) < 2 and len(found) == len(rows):
         return rows
-    means = replicates.over_runs(of_runs, by)
+    means = replicates.over_runs(list(of_runs.values()), by)
     if left := found.keys() - replicates.group(means, by).keys():
         names = [dict(zip(by, key, strict=True)) for key in left]
         rounds = {of.get("to_round", of.get("round")) for of in names}

@@ -4,13 +4,22 @@ import pathlib
 import shlex
 from collections.abc import Iterable
 
-from lottery_tf.analysis.runs import check_same_experiment
+from lottery_tf.analysis.runs import check_replicates, check_same_experiment
+from lottery_tf.analysis.statistics import dense_row, tolerance
 from lottery_tf.config.fields import format_value
 from lottery_tf.errors import InputError
 from lottery_tf.output import Columns, Row, figures, tables
 from lottery_tf.studies import pages, relations, verdicts, weights
 from lottery_tf.studies.blocks import Command, Facts, Link, Links, Problem, Section, Table, Text
-from lottery_tf.studies.reading import FINISHED, Reading, mean_rows, read, varying_flags
+from lottery_tf.studies.reading import (
+    DAMAGED,
+    FINISHED,
+    Reading,
+    mean_rows,
+    name_among,
+    read,
+    varying_flags,
+)
 from lottery_tf.studies.relations import SIZE, Readings
 
 ROUNDS: Columns = {
@@ -38,16 +47,18 @@ def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, 
             they are, and what is measured is not kept.
 
     Returns:
-        (the file, the section with the verdicts).
+        (the file, the section with the verdicts; its blocks are Problems, what is damaged).
 
     Raises:
-        InputError: there is no run, or the runs are of different models or datasets.
+        InputError: there is no run, the runs are of different models or datasets, two of them are
+            one, or the file is there and is no report.
     """
     readings = [read(path, keep=not out) for path in paths]
     if not readings:
         raise InputError("--run_dir: expected one run or several, with commas. Received none.")
     if known := [reading.run for reading in readings if reading.config]:
         check_same_experiment(known)
+        check_replicates([reading.run for reading in readings if reading.state != DAMAGED])
     if not any(reading.rows for reading in readings):
         found = " ".join(problem for reading in readings for problem in reading.problems)
         raise InputError(f"{readings[0].run.path} has no finished round. {found}".strip())
@@ -69,6 +80,8 @@ def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, 
 
 def _sections(readings, with_rounds, path):
     rows = mean_rows(with_rounds)
+    of_runs = {name_among(reading, with_rounds): mean_rows([reading]) for reading in with_rounds}
+    examples = with_rounds[0].examples
     of_measures = [
         relations.of_distances(with_rounds),
         relations.of_barrier(with_rounds),
@@ -83,10 +96,11 @@ def _sections(readings, with_rounds, path):
         weights.of_overlap(with_rounds),
         weights.of_pixels(with_rounds),
     ]
-    accuracy = of_accuracy(rows, len(with_rounds))
+    accuracy = of_accuracy(rows, of_runs, examples)
     last = [of_rounds(with_rounds, rows), of_files(readings, path.parent)]
     sections = [what_ran(readings), accuracy, *filter(None, of_measures), *last]
     verdict = Section("Verdict", verdicts=[v for section in sections for v in section.verdicts])
+    verdict.blocks += [Problem(text) for reading in readings for text in reading.problems]
     return [verdict, *sections]
 
 
@@ -153,16 +167,24 @@ def _is_note(line):
     return any(words in line for words in (" collapsed: ", " was ", "The run ends"))
 
 
-def of_accuracy(rows: list[Row], count: int) -> Section:
-    """Test accuracy and threshold against density, with the Verdict "Matching"."""
-    section = Section("Accuracy and threshold", verdicts=[verdicts.matching(rows)])
+def of_accuracy(rows: list[Row], of_runs: verdicts.Runs, examples: int | None) -> Section:
+    """Test accuracy and threshold against density, with the Verdict "Matching".
+
+    Args:
+        rows: means over the runs.
+        of_runs: {name of a run: its rows}.
+        examples: on which they were evaluated; None if that is not known.
+    """
+    section = Section("Accuracy and threshold", verdicts=[verdicts.matching(of_runs, examples)])
+    count = len(of_runs)
     label = "test" if count == 1 else f"test, mean of {count} runs, min and max"
     curves = {label: (rows, "test_accuracy")}
     if all("train_accuracy" in row for row in rows):
         curves["training"] = (rows, "train_accuracy")
     line = None
-    if rows and rows[0]["density"] == 1:
-        line = (rows[0]["test_accuracy"] - verdicts.MATCHING, "matching: at least this")
+    if dense := dense_row(rows):
+        allowed = tolerance(dense["test_accuracy"], examples)
+        line = (dense["test_accuracy"] - allowed, "matching: at least this")
     section.draw(
         "Accuracy against density",
         lambda: figures.against_density(curves, what="accuracy (%)", percent=True, line=line),
@@ -180,7 +202,9 @@ def of_rounds(readings: Readings, rows: list[Row]) -> Section:
     """The table of rounds, and which have collapsed."""
     section = Section("Rounds")
     if len(readings) > 1:
-        section.blocks.append(Text(f"Means of {len(readings)} runs."))
+        section.blocks.append(
+            Text(f"Means of {len(readings)} runs, without those whose network had collapsed.")
+        )
     columns = {name: about for name, about in ROUNDS.items() if all(name in row for row in rows)}
     section.add_table(rows, columns)
     for reading in readings:

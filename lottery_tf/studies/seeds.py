@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-SEEDS = ("seed", "init_seed", "data_seed")
 OF_RUNS = ("masks_from", "repel_runs")  # flags of the experiment that name runs
 _SEED = re.compile(r"(?:^|(?<=/)|_)(seed|init_seed|data_seed)=(\d+)")
 
@@ -19,7 +18,7 @@ def beside_seeds(name: str, value: Any, seeds: Mapping[str, int | None]) -> Any:
     Args:
         name: of the flag.
         value: what a Config or a config.json has, tuple or list where there may be several.
-        seeds: {name of SEEDS: that of the run that has the flag}.
+        seeds: {name of statistics.SEEDS: that of the run that has the flag}.
     """
     if name not in OF_RUNS:
         return value

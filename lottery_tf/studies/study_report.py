@@ -5,24 +5,35 @@ import math
 import pathlib
 import shlex
 
+from lottery_tf.analysis.statistics import dense_row, leads
 from lottery_tf.config.fields import format_value
 from lottery_tf.output import Columns, Row, figures, hparams, tables
 from lottery_tf.studies import failures, pages, points, verdicts
 from lottery_tf.studies.blocks import Command, Facts, Link, Problem, Section, Table, Text
 from lottery_tf.studies.reading import differing_flags, varying_flags
 from lottery_tf.studies.relations import SIZE, Readings
-from lottery_tf.studies.weights import nearest
 
 MEASURES: Columns = {
     "matching": ("matches to", "{:.2%}"),
     "mean_distance": ("mean distance", "{:.3f}"),
     "largest_barrier": ("largest barrier", "{:.2%}"),
 }
+LEAD: Columns = {
+    "setting": ("setting", "{}"),
+    "round": ("round", "{:d}"),
+    "density": ("density", "{:.2%}"),
+    "lead": ("lead", "{:+.2f}"),
+    "low": ("from", "{:+.2f}"),
+    "high": ("to", "{:+.2f}"),
+    "seeds": ("seeds", "{:d}"),
+}
 PERCENT = 100.0  # of a part of one
 PAGE = "tensorboard"
 
 
-def report(directory: str, out: str | None = None) -> tuple[list[Row], Columns, list[pathlib.Path]]:
+def report(
+    directory: str, out: str | None = None
+) -> tuple[list[Row], Columns, list[pathlib.Path], list[str]]:
     """Writes the page of a study, and the runs' flags and results for TensorBoard's page HParams.
 
     Args:
@@ -31,10 +42,10 @@ def report(directory: str, out: str | None = None) -> tuple[list[Row], Columns, 
             and nothing is written for TensorBoard.
 
     Returns:
-        (rows to print, their columns, what was written).
+        (rows to print, their columns, what was written, what is damaged in words).
 
     Raises:
-        InputError: there is no run.
+        InputError: there is no run, or the page is there and is no report.
     """
     readings = points.find(directory, keep=not out)
     page = pathlib.Path(out) if out else pathlib.Path(directory) / "report.html"
@@ -56,13 +67,14 @@ def report(directory: str, out: str | None = None) -> tuple[list[Row], Columns, 
     if not out:
         write_hparams(pathlib.Path(directory), readings, results)
         written.append(pathlib.Path(directory) / PAGE)
-    return rows, columns, written
+    return rows, columns, written, [text for reading in readings for text in reading.problems]
 
 
 def what_ran(section: Section, readings: Readings) -> None:
     """Adds how many runs there are, how far they are, and what they have in common."""
     for reading in readings:
         section.blocks += [Problem(problem) for problem in reading.problems]
+        section.blocks += [Problem(reading.repeats)] * bool(reading.repeats)
     states = [reading.state for reading in readings]
     facts = [(state, f"{states.count(state)} of {len(states)} runs") for state in
              dict.fromkeys(states)]  # fmt: skip
@@ -114,9 +126,14 @@ def of_groups(rows: list[Row], columns: Columns) -> Section:
     """The table of what was compared, replicates together."""
     section = Section("Comparison")
     section.add_table(rows, columns)
+    of_matching = (
+        "Means over the runs, least and most in brackets. Matches to: the lowest density at which "
+        "a run is as accurate as its own dense network, less one standard deviation of an accuracy "
+        "on its test examples, √(p(1-p)/n). Networks that have collapsed are left out."
+    )
     of_distance = "Mean distance: of successive rounds, angular; 1 is 90 degrees."
     section.blocks.append(
-        Text(f"{verdicts.RULE_OF_MATCHING} {of_distance} Largest barrier: of those between "
+        Text(f"{of_matching} {of_distance} Largest barrier: of those between "
              "successive rounds that tools.barriers has measured, without networks that have "
              "collapsed. 2 of 3: two runs alone have such a number.")
     )  # fmt: skip
@@ -142,38 +159,39 @@ def of_curves(readings: Readings) -> Section:
 
 
 def of_lead(readings: Readings) -> list[Section]:
-    """By how much each ticket leads its reinit; nothing where a study has not both."""
-    titles = points.titles(readings)
-    rows = [
-        {"setting": common or "all"} | _lead(by_reset["init"].rows, by_reset["reinit"].rows, titles)
-        for common, found in points.panels(points.groups(readings)).items()
-        if {"init", "reinit"} <= (by_reset := {g.flags.get("reset"): g for g in found}).keys()
-    ]
-    if not rows:
-        return []
+    """By how much each ticket leads its reinit, at every density, with a Verdict for each setting.
+
+    Nothing where a study has not both.
+    """
     section = Section("Lead of the ticket over the reinit")
-    columns: Columns = {"setting": ("setting", "{}")}
-    columns |= {t: (title.replace("acc ", ""), "{:+.2f}") for t, title in titles.items()}
-    section.add_table(rows, columns)
-    section.blocks.append(Text("Points of test accuracy."))
-    for target in reversed(titles):  # the sparsest density at which both are known
-        leads = {row["setting"]: row[target] / PERCENT for row in rows
-                 if row[target] == row[target]}  # fmt: skip
-        if leads:
-            where = titles[target].replace("acc ", "") + " density"
-            section.verdicts.append(verdicts.leading(leads, where))
-            break
+    rows: list[Row] = []
+    for common, found in points.panels(points.groups(readings)).items():
+        by_reset = {group.flags.get("reset"): group.readings for group in found}
+        if not {"init", "reinit"} <= by_reset.keys():
+            continue
+        tickets, reinits = by_reset["init"], by_reset["reinit"]
+        of_setting = leads(
+            {reading.seeds: reading.rows for reading in tickets},
+            {reading.seeds: reading.rows for reading in reinits},
+        )
+        dense = [row for reading in tickets if (row := dense_row(reading.rows))]
+        accuracy = sum(row["test_accuracy"] for row in dense) / len(dense) if dense else math.nan
+        examples = tickets[0].examples
+        section.verdicts.append(verdicts.leading(of_setting, accuracy, examples, common))
+        of_rounds = verdicts.lead_by_round(of_setting, examples)
+        rows += [{"setting": common or "all"} | row for row in of_rounds]
+    if not section.verdicts:
+        return []
+    rows = [row | {name: PERCENT * row[name] for name in ("lead", "low", "high")} for row in rows]
+    section.add_table(rows, LEAD)
+    section.blocks.append(
+        Text(
+            "Points of test accuracy: the ticket's less that of the reinit of the same seed and "
+            "round, mean over seeds, and the 95% t interval of that mean, which one seed has not. "
+            "Networks that have collapsed are left out."
+        )
+    )
     return [section]
-
-
-def _lead(ticket, reinit, targets):
-    """{target density: points by which one is more accurate than the other, NaN if not known}."""
-    lead = {}
-    for target in targets:
-        ends = [nearest(rows, float(target)) for rows in (ticket, reinit)]
-        accuracies = [end["test_accuracy"] if end else math.nan for end in ends]
-        lead[target] = PERCENT * (accuracies[0] - accuracies[1])
-    return lead
 
 
 def of_points(readings: Readings, results: dict[str, Row], start: pathlib.Path) -> Section:

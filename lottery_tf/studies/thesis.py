@@ -3,13 +3,12 @@
 import math
 from collections.abc import Sequence
 
-from lottery_tf.analysis.replicates import means
+from lottery_tf.analysis.statistics import interval, leads, seeds_of
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row, scatters
 from lottery_tf.studies.figures import Drawn, Figure
 from lottery_tf.studies.groups import Group, called
 from lottery_tf.studies.measures import Measures, round_at
-from lottery_tf.studies.seeds import SEEDS
 
 ACROSS = {
     "instability": ("linear-mode instability (points of %)", True),
@@ -26,8 +25,8 @@ def lead_by_stability(
     """The lead of a ticket over the reinit against three measures of stability, as Figs. 1 to 8.
 
     A point is a setting (flags but the reset and the seeds) at one density. The lead is that of
-    two runs of one seed, its mean over seeds with min and max. "collapsed" is the part of the seeds
-    whose networks have: their instability or barrier says nothing.
+    statistics.leads, its mean over seeds with min and max and a 95% t interval. "collapsed" is the
+    part of the seeds whose networks have: their instability or barrier says nothing.
     """
     tickets = {_setting(of): of for of in groups if of.flags["reset"] == "init"}
     reinits = {_setting(of): of for of in groups if of.control}
@@ -40,8 +39,8 @@ def lead_by_stability(
         stable = {row["round"]: row for row in unstable}
         barriers = {row["to_round"]: row for row in measures.barriers(ticket.runs)[0]}
         for number, density in at[key].items():
-            leads = _leads(ticket, reinit, number)
-            row = dict(key) | {"round": number, "nominal_density": density} | leads
+            lead = _leads(ticket, reinit, number, measures)
+            row = dict(key) | {"round": number, "nominal_density": density} | lead
             if number in stable:
                 row["instability"] = stable[number]["instability"]
             row |= _to_previous(ticket, number, measures)
@@ -49,7 +48,7 @@ def lead_by_stability(
                 row["barrier"] = barriers[number]["error_barrier"]
             if of_both := [of[number]["collapsed"] for of in (stable, barriers) if number in of]:
                 row["collapsed"] = max(of_both)
-            rows += [row | {"setting": _call(key)}] if leads else []
+            rows += [row | {"setting": _call(key)}] if lead else []
     if not rows:
         raise InputError("There is no ticket with a reinit of the same flags and seed to compare.")
     drawn: dict[str, list[Row]] = {}
@@ -78,24 +77,36 @@ def _rounds(figure, of):
     return {number: density for number, density in found.items() if number is not None}
 
 
-def _leads(ticket, reinit, number):
-    """{density, lead, lead_min, lead_max, seeds} of a round, of the seeds that both have."""
-    controls = {_seeds(run): run for run in reinit.runs}
-    rows = [
-        {"round": number, "density": mine["density"],
-         "lead": mine["test_accuracy"] - controls[_seeds(run)].metrics()[number]["test_accuracy"]}
-        for run in ticket.runs
-        if _seeds(run) in controls
-        and number < min(run.finished_rounds(), controls[_seeds(run)].finished_rounds())
-        and (mine := run.metrics()[number])
-    ]  # fmt: skip
-    (mean,) = means(rows, ("round",)) if rows else ({},)
-    ends = {f"lead_{end}": mean.get(f"lead_{end}", mean.get("lead")) for end in ("min", "max")}
-    return mean | ends | {"seeds": len(rows)} if rows else {}
+def _leads(ticket, reinit, number, measures):
+    """{density, lead, lead_min, lead_max, lead_low, lead_high, seeds} of a round.
 
-
-def _seeds(run):
-    return tuple(run.config()[name] for name in SEEDS)
+    The ends are the least and most of the seeds, and the 95% t interval of their mean.
+    """
+    tickets, reinits = (
+        {seeds_of(run.config()): run.metrics() for run in of.runs} for of in (ticket, reinit)
+    )
+    rows = [row for row in leads(tickets, reinits) if row["round"] == number]
+    for row in rows:
+        if row["collapsed"]:
+            measures.left_out.append(
+                f"Seed {row['seed']} of {ticket.curve}, {ticket.panel}: a network of round "
+                f"{number} has collapsed, so it has no lead."
+            )
+    sound = [row for row in rows if not row["collapsed"]]
+    if not sound:
+        return {}
+    values = [row["lead"] for row in sound]
+    of = interval(values)
+    return {
+        "round": number,
+        "density": sound[0]["density"],
+        "lead": of.mean,
+        "lead_min": min(values),
+        "lead_max": max(values),
+        "lead_low": of.low,
+        "lead_high": of.high,
+        "seeds": of.count,
+    }
 
 
 def _to_previous(of, number, measures):

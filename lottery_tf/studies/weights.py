@@ -80,12 +80,15 @@ def of_histograms(readings: Sequence[Reading]) -> Section:
 def of_layers(readings: Sequence[Reading]) -> Section:
     """What is left of each layer, mean over replicates."""
     section = Section("Layers")
-    tables = [rows for reading in readings if (rows := section.attempt(layer_rows, reading))]
-    if not tables:
+    found = [
+        (reading.run, rows)
+        for reading in readings
+        if (rows := section.attempt(layer_rows, reading))
+    ]
+    if not found:
         return section
-    rows = tables[0]
-    if len(tables) > 1:
-        rows = replicates.over_runs(tables, ("round", "layer"))
+    runs, tables = zip(*found, strict=True)
+    rows = replicates.of_runs(runs, tables, ("round", "layer"))
     columns = {name: about for name, about in masks.DRAWN.items() if name in rows[0]}
     by_layer = {layer: of for (layer,), of in replicates.group(rows, ("layer",)).items()}
     section.draw(

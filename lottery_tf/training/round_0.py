@@ -23,6 +23,12 @@ def check_other_runs(config: Config) -> None:
             "--round_0_from: round 0 of this run is repelled from --repel_runs, another run's is "
             "not. Leave one of them out."
         )
+    paths = {path: pathlib.Path(path).resolve() for path in config.repel_runs}
+    if len(set(paths.values())) < len(config.repel_runs):
+        raise InputError(
+            f"--repel_runs: expected each run once. Received: {','.join(config.repel_runs)}, of "
+            "which two lead to the same directory."
+        )
     for path in config.repel_runs:
         if not _of_same_network(config, "repel_runs", path).finished_rounds():
             raise InputError(f"--repel_runs={path}: expected a run with a finished round.")

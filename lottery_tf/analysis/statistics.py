@@ -1,0 +1,175 @@
+"""The statistics behind every verdict: paired by seed, with 95% t intervals. NumPy and SciPy only.
+
+A value per seed is the unit. Runs in which a network has collapsed are left out and named, and
+two runs of the same seed never count as two.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from lottery_tf.method import collapse
+from lottery_tf.output import Row
+from lottery_tf.store import provenance
+from lottery_tf.store.rundir import RunDir
+
+CONFIDENCE = 0.95
+SEEDS = ("seed", "init_seed", "data_seed")  # what tells replicates apart
+MOST_SEEDS = 1000
+# Where the number of test examples is not known: one standard deviation at 96% of 10,000.
+USUAL_TOLERANCE = 0.002
+Seeds = tuple[Any, ...]  # the values of SEEDS
+
+
+def seeds_of(config: Mapping[str, Any]) -> Seeds:
+    """Return the seeds of a run, from what config.json says."""
+    return tuple(config.get(name) for name in SEEDS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """The mean of one value per seed, and its 95% t interval.
+
+    Args:
+        mean: of the values.
+        low, high: the ends of the interval; NaN for a single value.
+        deviation: the standard deviation between seeds; NaN for a single value.
+        count: how many values there are.
+    """
+
+    mean: float
+    low: float
+    high: float
+    deviation: float
+    count: int
+
+
+def interval(values: Iterable[float], *, step: float = 0.0) -> Interval:
+    """Return the Interval of some values, one per seed.
+
+    Args:
+        values: at least one.
+        step: what the values are multiples of, as 1 / examples for accuracies. Two seeds may agree
+            to the last digit by chance, so the deviation is at least that of rounding to a step.
+    """
+    found = np.array(list(values), np.float64)
+    mean, count = float(found.mean()), len(found)
+    if count < 2:
+        return Interval(mean, math.nan, math.nan, math.nan, count)
+    deviation = max(float(found.std(ddof=1)), step / math.sqrt(12))
+    half = _half_width(deviation, count)
+    return Interval(mean, mean - half, mean + half, deviation, count)
+
+
+def _half_width(deviation, count):
+    """Half the width of the 95% t interval of a mean."""
+    quantile = float(special.stdtrit(count - 1, 0.5 + CONFIDENCE / 2))
+    return quantile * deviation / math.sqrt(count)
+
+
+def seeds_to_decide(found: Interval, gap: float) -> int | None:
+    """Return how many seeds narrow an Interval to less than `gap` on each side of its mean.
+
+    The mean and the deviation are taken to stay as they are. None: more than MOST_SEEDS.
+    """
+    for count in range(found.count + 1, MOST_SEEDS + 1):
+        if _half_width(found.deviation, count) < gap:
+            return count
+    return None
+
+
+def tolerance(accuracy: float, examples: int | None) -> float:
+    """Return the standard deviation of an accuracy on some examples, √(p(1-p)/n).
+
+    A smaller difference between two accuracies decides nothing. It is at least one example, and
+    USUAL_TOLERANCE where the number of examples is not known.
+    """
+    if not examples:
+        return USUAL_TOLERANCE
+    return max(math.sqrt(max(accuracy * (1 - accuracy), 0) / examples), 1 / examples)
+
+
+def test_examples(run: RunDir) -> int | None:
+    """Return the number of examples that a run was evaluated on; None where it is not recorded.
+
+    Raises:
+        InputError: a record of the run is damaged.
+    """
+    of_test = (provenance.recorded(run.path) or {}).get("test")
+    examples = of_test.get("examples") if isinstance(of_test, dict) else None
+    if not isinstance(examples, int):
+        return None
+    # data.json counts the files of a split; --test_fraction takes a part of them.
+    return round(examples * (run.config().get("test_fraction") or 1))
+
+
+def has_collapsed(row: Row) -> bool:
+    """Return whether a row of metrics.csv, or of a measure, is of a network that has collapsed."""
+    return bool(row.get("collapsed") or collapse.parse(row.get("collapse")))
+
+
+# Matching ------------------------------------------------------------------------------------
+
+
+def dense_row(rows: Iterable[Row]) -> Row | None:
+    """Return the row of the dense network of a run; None without one, or if it has collapsed."""
+    dense = next((row for row in rows if row["density"] == 1), None)
+    return None if dense is None or has_collapsed(dense) else dense
+
+
+def matching_rows(rows: Sequence[Row], allowed: float) -> list[Row]:
+    """Return the rows of pruned networks that are as accurate as the dense one of the run.
+
+    This is the one rule of the verdict "Matching", of "matches to" and of `--round=best`.
+
+    Args:
+        rows: those of metrics.csv.
+        allowed: by how much a network may be less accurate, a part of one.
+    """
+    if (dense := dense_row(rows)) is None:
+        return []
+    bar = dense["test_accuracy"] - allowed - 1e-12  # 0.9 - 0.1 is not 0.8
+    return [
+        row
+        for row in rows
+        if row["density"] < 1 and row["test_accuracy"] >= bar and not has_collapsed(row)
+    ]
+
+
+# The lead ------------------------------------------------------------------------------------
+
+
+def leads(
+    tickets: Mapping[Seeds, Sequence[Row]], reinits: Mapping[Seeds, Sequence[Row]]
+) -> list[Row]:
+    """Return by how much each ticket is more accurate than the reinit of the same seed and round.
+
+    This is the one definition of the lead, which every page and tool uses.
+
+    Args:
+        tickets, reinits: {seeds: rows of metrics.csv}.
+
+    Returns:
+        Rows of {seed, round, density, lead, collapsed} of each seed and round of which both have
+        an accuracy; `lead` is a part of one, `collapsed` is 1 where either network has.
+    """
+    found = []
+    for seeds, rows in tickets.items():
+        others = {row["round"]: row for row in reinits.get(seeds, ())}
+        for row in rows:
+            other = others.get(row["round"])
+            if other and not math.isnan(row["test_accuracy"] - other["test_accuracy"]):
+                found.append(
+                    {
+                        "seed": seeds[0],
+                        "round": row["round"],
+                        "density": row["density"],
+                        "lead": row["test_accuracy"] - other["test_accuracy"],
+                        "collapsed": int(has_collapsed(row) or has_collapsed(other)),
+                    }
+                )
+    return found
