@@ -26,10 +26,8 @@ def save(tmp_path, **changes):
 
 
 def make(tmp_path, dataset=None, **options):
-    options = {"name": None if dataset else "own"} | options
-    return prepare.prepare(
-        dataset, "arrays", data_dir=tmp_path / "data", raw_dir=str(tmp_path / "file.npz"), **options
-    )
+    options = {"name": None if dataset else "own", "raw_dir": str(tmp_path / "file.npz")} | options
+    return prepare.prepare(dataset, "arrays", data_dir=tmp_path / "data", **options)
 
 
 def found(path, split, config, **flags):
@@ -233,3 +231,49 @@ def test_the_command_says_what_it_made(tmp_path):
         "train 45, test 12 examples; images 6 x 5 x 1 uint8; 3 classes: 0, 1, 2.",
         f"Train on it: python -m lottery_tf.imp --dataset={data_dir}/own",
     ]
+
+
+@pytest.mark.parametrize("kind", ["MedMNIST", "capitals"])
+def test_arrays_of_further_names(tmp_path, config, capsys, kind):
+    arrays = {split: shaded(count) for split, count in (("train", 45), ("val", 9), ("test", 12))}
+    given = {}
+    for split, (images, labels) in arrays.items():
+        if kind == "MedMNIST":
+            given |= {
+                f"{split}_images": images,
+                f"{split}_labels": labels[:, None].astype(np.uint8),
+            }
+        else:
+            given |= {f"X_{split}": images, f"Y_{split}": labels}
+    np.savez(tmp_path / "file.npz", **given)
+    path = make(tmp_path)
+    for split, (_, labels) in arrays.items():
+        stored = found(path, "test", config, test_split=split.replace("val", "validation"),
+                       train_split="test" if split == "train" else "train")[1]  # fmt: skip
+        assert np.array_equal(stored, labels)
+    assert "ignored" not in capsys.readouterr().err
+
+
+def test_several_labels_for_an_image_are_no_classes(tmp_path):
+    several = np.zeros((45, 14), np.uint8)
+    several[:, :2] = 1
+    several[3] = 0
+    save(tmp_path, y_train=several)
+    with pytest.raises(InputError, match=r"one label for each image.*\(45, 14\), with several"):
+        make(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("file.csv", b"label,pixel0\n0,255\n"), ("file.npz", b"label,pixel0\n"),
+     ("file.pkl", b"\x80\4."), ("file.mat", b"MATLAB 5.0 MAT-file"),
+     ("file.h5", b"\x89HDF\r\n"), ("file.parquet", b"PAR1")],
+)  # fmt: skip
+def test_files_of_other_kinds_get_no_advice_to_load_them_unsafely(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot be read as an npz file") as error:
+        make(tmp_path, raw_dir=str(tmp_path / name))
+    assert "pickle" not in str(error.value)
+    if name != "file.npz":
+        assert f"its ending is {name[4:]}" in str(error.value)
+    assert ("--source=parquet" in str(error.value)) == name.endswith("parquet")

@@ -10,6 +10,7 @@ from lottery_tf.config import constraints
 from lottery_tf.errors import InputError
 from lottery_tf.method import pruning, resets
 from lottery_tf.store.rundir import RunDir
+from lottery_tf.training import checks
 from tests import networks
 from tests.test_imp import npz_bytes
 
@@ -38,6 +39,30 @@ def test_bad_input_is_found_before_anything_is_written(config, sharded, tmp_path
         with pytest.raises(InputError, match=words):
             imp.main(config(**flags))
         assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["epochs", "finetune_epochs", "short_epochs", "shuffle_window", "image_size", "cpu_devices"],
+)
+def test_numbers_beyond_all_use_are_refused_by_their_flag(config, flag):
+    with pytest.raises(InputError, match=f"--{flag}: expected a number below .*Received: 1000"):
+        config(**{flag: 10**20})
+
+
+@pytest.mark.parametrize("flag", ["epochs", "finetune_epochs"])
+def test_more_updates_than_can_be_planned_are_refused(config, flag):
+    checks.check_updates(config(**{flag: 2**22}), 64)
+    for epochs in (2**22 + 1, 2_000_000_000):
+        with pytest.raises(InputError, match=f"--{flag}={epochs}: .*268435456 updates.*4194304"):
+            checks.check_updates(config(**{flag: epochs}), 64)
+
+
+@pytest.mark.ci
+def test_too_many_epochs_are_refused_before_anything_is_written(config, tmp_path):
+    with pytest.raises(InputError, match="--epochs=2000000000"):
+        imp.main(config(epochs=2_000_000_000))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.ci

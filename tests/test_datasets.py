@@ -1,6 +1,8 @@
 import dataclasses
+import gzip
 import json
 import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from lottery_tf import datasets
 from lottery_tf.datasets import damage, tfrecords
 from lottery_tf.errors import InputError
+from lottery_tf.method.streams import Noise
 
 
 @pytest.fixture
@@ -163,3 +166,42 @@ def found_evaluation(path, config, splits):
             shutil.copy(source, target)
     shard = datasets.find(config).splits["test"].shards[0]
     return shard.path.name.split("-")[1].split(".")[0]
+
+
+@pytest.mark.parametrize("packing", ["gzip", "zlib", "renamed", "small"])
+def test_compressed_shards_are_named_as_such(copy, packing):
+    config, path = copy
+    shard = path / "digits-train.tfrecord-00001-of-00003"
+    content = shard.read_bytes()
+    if packing == "zlib":
+        shard.write_bytes(zlib.compress(content))
+    elif packing == "small":  # fewer bytes than its examples can have
+        shard.write_bytes(gzip.compress(bytes(10_000)))
+    else:
+        shard.write_bytes(gzip.compress(content))
+    if packing == "renamed":
+        shard.rename(f"{shard}.gz")
+    with pytest.raises(InputError, match=rf"{shard}(\.gz)? is compressed by gzip or zlib"):
+        damage.check(datasets.find(config), "train")
+
+
+def test_a_damaged_shard_is_not_called_compressed(copy):
+    config, path = copy
+    shard = path / "digits-train.tfrecord-00001-of-00003"
+    content = shard.read_bytes()
+    shard.write_bytes(b"\x78\x01" + content[2:])  # a length of 376 bytes, as zlib's first two
+    with pytest.raises(InputError, match=f"{shard} is damaged"):
+        damage.check(datasets.find(config), "train")
+
+
+def test_the_largest_window_is_one_of_all_records(copy):
+    config, _ = copy
+    directory = datasets.find(config)
+    epochs = []
+    for window in (50, 2**63 - 1):
+        stream = tfrecords.stream(
+            directory, directory.splits["train"], Noise(0, 0), epoch=0, window=window, batch_size=10
+        )
+        epochs.append(np.concatenate([labels for _, labels, _ in stream.as_numpy_iterator()]))
+    assert len(epochs[0]) == 50
+    assert np.array_equal(*epochs)

@@ -3,7 +3,10 @@
 import gzip
 import io
 import re
+import shutil
 import tarfile
+import textwrap
+import zipfile
 
 import numpy as np
 import pytest
@@ -13,13 +16,14 @@ from PIL import Image
 
 from lottery_tf import datasets, imp
 from lottery_tf.benchmarks.input import input_rates
-from lottery_tf.datasets import image_files, listing, prepare, tfrecords
+from lottery_tf.datasets import image_files, listing, prepare, tfrecords, usage
 from lottery_tf.errors import InputError
 from lottery_tf.method import pruning
 from lottery_tf.method.streams import Noise
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.training.devices import connect
 from lottery_tf.training.training import Training
+from tests.conftest import ROOT
 
 
 def write_image(path, size, seed, kind="JPEG"):
@@ -63,9 +67,8 @@ def tar(directory):
 
 
 def make(tmp_path, dataset, **options):
-    return prepare.prepare(
-        dataset, "raw", data_dir=tmp_path / "data", raw_dir=tmp_path / "raw", **options
-    )
+    options = {"data_dir": tmp_path / "data", "raw_dir": tmp_path / "raw"} | options
+    return prepare.prepare(dataset, "raw", **options)
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -379,3 +382,157 @@ def test_cifar_wants_32_pixels_and_all_its_images(small_images, tmp_path, monkey
     monkeypatch.setitem(prepare.COUNTS, "cifar10", {"train": 21, "test": 8})
     with pytest.raises(InputError, match="expected 21 examples"):
         make(tmp_path, "cifar10")
+
+
+def test_the_levels_of_16_bits_are_told_and_scaled_by(tmp_path, capsys):
+    for split in ("train", "test"):
+        for name, level in (("cat", 100), ("dog", 4000)):
+            file = tmp_path / "raw" / split / name / "a.png"
+            file.parent.mkdir(parents=True)
+            file.write_bytes(image_file(np.full((6, 5), level, np.uint16), "PNG"))
+    make(tmp_path, "image_folder", name="scans")
+    told = capsys.readouterr().err
+    assert "levels from 100 to 4000, and 65535 becomes 255" in told
+    assert "--white_level=4095" in told
+    path = make(tmp_path, "image_folder", name="scans", white_level=4095, overwrite=True)
+    assert "--white_level" not in capsys.readouterr().err
+    examples = tfds.as_numpy(tfds.builder_from_directory(path).as_dataset("train"))
+    assert sorted(example["image"].max() for example in examples) == [6, 249]
+    for white, words in ((0, "from 1 to 65535"), (70_000, "from 1 to 65535")):
+        with pytest.raises(InputError, match=f"--white_level: expected a number {words}"):
+            make(tmp_path, "image_folder", name="scans", white_level=white)
+    with pytest.raises(InputError, match="--white_level does nothing"):
+        make(tmp_path, "mnist", white_level=4095)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Training", "Testing"), ("train", "valid"), ("TRAIN", "Val"), ("training", "testing")],
+)
+def test_splits_of_further_names(small_images, tmp_path, names):
+    directory, _ = small_images
+    for split, name in zip(("train", "test"), names, strict=True):
+        (directory / split).rename(directory / "aside")
+        (directory / "aside").rename(directory / name)
+    info = tfds.builder_from_directory(make(tmp_path, "image_folder", name="pets")).info
+    assert {name: split.num_examples for name, split in info.splits.items()} == {
+        "train": 20, "test": 8,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", ["train", "classes"])
+def test_folders_without_a_test_split_are_a_training_split(small_images, tmp_path, layout):
+    directory, _ = small_images
+    shutil.rmtree(directory / "test")
+    if layout == "classes":
+        for name in ("cat", "dog"):
+            (directory / "train" / name).rename(directory / name)
+        (directory / "train").rmdir()
+    path = make(tmp_path, "image_folder", name="pets")
+    lines = usage.describe(path, "pets")
+    assert lines[0].startswith("train 20 examples")
+    assert lines[-1].endswith("--test_fraction=0.1")
+
+
+def test_directories_that_hold_no_folders_of_classes_say_what_to_do(small_images, tmp_path):
+    directory, _ = small_images
+    (directory / "train").rename(directory / "aside")
+    with pytest.raises(InputError, match="lacks train/"):  # a test split alone
+        make(tmp_path, "image_folder", name="pets")
+    (directory / "aside").rename(directory / "train")
+    inner = tmp_path / "raw" / "archive"
+    inner.mkdir()
+    for split in ("train", "test"):
+        (directory / split).rename(inner / split)
+    with pytest.raises(InputError, match=r"archive has one: name it by --raw_dir=.*archive"):
+        make(tmp_path, "image_folder", name="pets")
+    shutil.rmtree(inner)
+    with pytest.raises(InputError, match="Found: nothing"):
+        make(tmp_path, "image_folder", name="pets")
+    (directory / "photos.zip").write_bytes(b"")
+    with pytest.raises(InputError, match=r"Unpack photos\.zip.*--raw_dir"):
+        make(tmp_path, "image_folder", name="pets")
+    write_image(directory / "a.png", (4, 4), 0, "PNG")
+    (directory / "labels.csv").write_text("file,label\na.png,cat\n")
+    with pytest.raises(InputError, match=r"labels\.csv says the class.*docs/data\.md"):
+        make(tmp_path, "image_folder", name="pets")
+    write_image(directory / "train" / "a.png", (4, 4), 0, "PNG")
+    with pytest.raises(InputError, match=r"Found: none.*labels\.csv says the class"):
+        make(tmp_path, "image_folder", name="pets")
+    with pytest.raises(InputError, match=r"is no directory.*Unpack"):
+        prepare.prepare("image_folder", "raw", name="pets", data_dir=tmp_path / "data",
+                        raw_dir=str(directory / "photos.zip"))  # fmt: skip
+
+
+def test_the_lines_of_the_docs_sort_images_by_a_csv_file(tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "data.md").read_text()
+    lines = re.search(r"## Labels in a CSV file.*?\n\n((    [^\n]*\n)+)", text, re.S)[1]
+    (tmp_path / "photos").mkdir()
+    rows = [("a", "cat"), ("b", "dog"), ("c", "cat")]
+    for name, _ in rows:
+        write_image(tmp_path / "photos" / f"{name}.png", (4, 4), ord(name), "PNG")
+    table = "".join(f"{name}.png,{label}\n" for name, label in rows)
+    (tmp_path / "labels.csv").write_text(f"file,label\n{table}")
+    monkeypatch.chdir(tmp_path)
+    exec(textwrap.dedent(lines), {})
+    path = make(tmp_path, "image_folder", name="pets", raw_dir=tmp_path / "by_class")
+    assert usage.describe(path, "pets")[0].endswith("2 classes: cat, dog.")
+
+
+@pytest.mark.parametrize("link", ["missing.png", "/nowhere/at/all.png"])
+def test_links_that_lead_nowhere_are_named_or_skipped(small_images, tmp_path, capsys, link):
+    directory, _ = small_images
+    (directory / "train" / "cat" / "gone.png").symlink_to(link)
+    with pytest.raises(InputError, match=r"cat/gone\.png cannot be read.*--skip_bad"):
+        make(tmp_path, "image_folder", name="pets")
+    path = make(tmp_path, "image_folder", name="pets", skip_bad=True)
+    assert tfds.builder_from_directory(path).info.splits["train"].num_examples == 20
+    assert capsys.readouterr().err.count("cat/gone.png cannot be read: No such file") == 1
+
+
+@pytest.mark.parametrize("outer", ["", "train/", "a\\train\\"])
+@pytest.mark.parametrize("ending", [".zip", ".ZIP", ".tar.xz", ".tar.bz2"])
+def test_archives_of_further_kinds(small_images, tmp_path, outer, ending):
+    directory, _ = small_images
+    inside = outer.replace("\\", "/") if "tar" in ending else outer
+    files = sorted((directory / "train").glob("*/*"))
+    archive = directory / f"train{ending}"
+    if "tar" in ending:
+        with tarfile.open(archive, f"w:{ending[5:]}") as tar:
+            for file in files:
+                tar.add(file, f"{inside}{file.parent.name}/{file.name}")
+    else:
+        with zipfile.ZipFile(archive, "w") as packed:
+            packed.writestr("__MACOSX/._a.png", b"none")
+            for file in files:
+                name = f"{file.parent.name}/{file.name}"
+                packed.write(file, inside + name.replace("/", "\\" if "\\" in inside else "/"))
+    shutil.rmtree(directory / "train")
+    path = make(tmp_path, "image_folder", name="pets")
+    assert tfds.builder_from_directory(path).info.splits["train"].num_examples == 20
+
+
+@pytest.mark.parametrize("damage", ["cut", "member", "encrypted"])
+def test_damaged_zip_files_are_named(small_images, tmp_path, damage):
+    directory, _ = small_images
+    archive = directory / "train.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for file in sorted((directory / "train").glob("*/*")):
+            packed.write(file, f"{file.parent.name}/{file.name}")
+    shutil.rmtree(directory / "train")
+    content = bytearray(archive.read_bytes())
+    if damage == "cut":
+        archive.write_bytes(content[:-30])
+        with pytest.raises(InputError, match=r"train\.zip cannot be read"):
+            make(tmp_path, "image_folder", name="pets")
+        return
+    if damage == "member":
+        content[100] ^= 255
+    else:
+        content[6] |= 1  # the flags of the first member, and of its entry in the directory
+        content[content.index(b"PK\x01\x02") + 8] |= 1
+    archive.write_bytes(content)
+    with pytest.raises(InputError, match=r"cat/0\.png cannot be read.*--skip_bad"):
+        make(tmp_path, "image_folder", name="pets")
+    path = make(tmp_path, "image_folder", name="pets", skip_bad=True)
+    assert tfds.builder_from_directory(path).info.splits["train"].num_examples == 19

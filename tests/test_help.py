@@ -37,7 +37,7 @@ FLAGS = {
     "tools.pixels": OUTPUT | {"other_run", "labels", "at_rounds", "image_shape"},
     "tools.prepare_data": {
         "dataset", "source", "raw_dir", "name", "image_key", "label_key", "skip_bad", "data_dir",
-        "overwrite", "shrink"},
+        "overwrite", "shrink", "white_level"},
     "tools.report": {"run_dir", "runs", "out"},
     "tools.scaling": {
         "gpus", "batch_sizes", "gflop", "parameters", "tflops", "gpus_per_host", "inside_gbytes",

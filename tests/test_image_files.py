@@ -1,6 +1,8 @@
 """Image files of every kind -> RGB of 8 bits, with the brightness that they show; or refused."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -133,3 +135,96 @@ def test_damaged_files_are_refused_by_name():
         assert message.startswith("cat/a is no readable image: ")
         assert "0x" not in message
         assert "\n" not in message
+
+
+def tiff(levels, bits, photometric, order="<", palette=None):
+    """An uncompressed TIFF of one channel, written by hand; Pillow writes few of its kinds."""
+    levels = np.asarray(levels)
+    height, width = levels.shape
+    if bits in (8, 16, 32):
+        strip = levels.astype(f"{order}u{bits // 8}").tobytes()
+    else:  # rows of bits, filled up to bytes
+        places = (levels[..., None] >> np.arange(bits)[::-1]) & 1
+        strip = np.packbits(places.reshape(height, -1).astype(np.uint8), axis=1).tobytes()
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: None, 277: 1,
+            278: height, 279: len(strip)}  # fmt: skip
+    if palette is not None:
+        tags[320] = palette
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries, colours = b"", b""
+    for tag, value in sorted(tags.items()):
+        if tag == 320:
+            colours = np.asarray(value).astype(f"{order}u2").tobytes()
+            entries += struct.pack(f"{order}HHII", tag, 3, len(colours) // 2, start + len(strip))
+        else:
+            entries += struct.pack(f"{order}HHII", tag, 4, 1, start if value is None else value)
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    return head + entries + struct.pack(f"{order}I", 0) + strip + colours
+
+
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("white_is_zero", [False, True])
+@pytest.mark.parametrize("bits", [1, 4, 8, 12, 16])
+def test_tiff_shows_black_as_black_whichever_level_is_white(bits, white_is_zero, order):
+    white = 2**bits - 1
+    shown = np.array([[0, white, white // 2, white]] * 2)  # dark, bright, between, bright
+    stored = white - shown if white_is_zero else shown
+    content = tiff(stored, bits, 0 if white_is_zero else 1, order)
+    # Pillow reads little-endian files of 12 bits alone, and none of both 16 bits and two rarities.
+    if (bits == 12 and (white_is_zero or order == ">")) or (
+        bits == 16 and white_is_zero and order == ">"
+    ):
+        with pytest.raises(InputError, match="no readable image"):
+            image_files.read("a.tif", content)
+        return
+    picture = image_files.read("a.tif", content)
+    expected = np.rint(shown * 255 / white)
+    assert np.abs(picture.pixels()[..., 0] - expected).max() <= 1
+    assert picture.pixels()[0, :2, 0].tolist() == [0, 255]
+
+
+def test_a_palette_and_32_bits_of_tiff():
+    palette = np.arange(768).reshape(256, 3).T[::-1] * 85  # any colours: red, green, blue
+    content = tiff([[0, 1, 200]], 8, 3, palette=palette.ravel())
+    assert np.array_equal(image_files.read("a", content).pixels()[0], palette.T[[0, 1, 200]] // 256)
+    with pytest.raises(InputError, match="32 bits"):
+        image_files.read("a", tiff([[0, 1, 200]], 32, 1))
+    with pytest.raises(InputError, match="no readable image"):
+        image_files.read("a", tiff([[0, 1, 200]], 32, 0))
+
+
+def test_a_negative_of_16_bits_is_turned_and_its_levels_are_those_of_the_file():
+    content = tiff([[0, 1000], [4095, 65535]], 16, 0)
+    picture = image_files.read("a", content)
+    assert picture.pixels()[..., 0].tolist() == [[255, 251], [239, 0]]
+    assert picture.levels == (0, 65535)
+
+
+def test_16_bits_that_use_fewer_are_scaled_as_asked():
+    levels = np.array([[0, 16, 2048, 4095]], np.uint16)
+    for content in (stored(Image.fromarray(levels), "PNG"), tiff(levels, 16, 1)):
+        assert image_files.read("a", content).pixels()[0, :, 0].tolist() == [0, 0, 8, 16]
+        picture = image_files.read("a", content, white=4095)
+        assert picture.pixels()[0, :, 0].tolist() == [0, 1, 128, 255]
+        assert picture.levels == (0, 4095)
+        with pytest.raises(InputError, match=r"--white_level=4000. The highest is 4095"):
+            image_files.read("a", content, white=4000)
+    negative = image_files.read("a", tiff(4095 - levels.astype(int), 16, 0), white=4095)
+    assert negative.pixels()[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+def test_colours_of_16_bits_are_told():
+    """Pillow keeps the upper 8 bits alone, so that their range cannot be seen."""
+
+    def chunk(kind, content):
+        whole = kind + content
+        return struct.pack(">I", len(content)) + whole + struct.pack(">I", zlib.crc32(whole))
+
+    rows = b"\0" + np.array([[4095, 65535, 0]], ">u2").tobytes()
+    content = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
+    content += chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    picture = image_files.read("a", content)
+    assert picture.pixels().tolist() == [[[15, 255, 0]]]
+    assert (picture.changes, picture.levels) == ({image_files.UPPER}, None)
+    with pytest.raises(InputError, match="--white_level=4095 expects gray"):
+        image_files.read("a", content, white=4095)

@@ -86,7 +86,9 @@ def test_files_without_the_metadata_of_the_hub(tmp_path, config):
     images, labels = shaded(45)
     save(tmp_path / "train.parquet", images, labels.astype(np.uint8), names=None,
          keys=("img", "fine"))  # fmt: skip
-    path = make(tmp_path, tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=r"column label .*fine \(uint8\).*--label_key"):
+        make(tmp_path, tmp_path / "train.parquet")
+    path = make(tmp_path, tmp_path / "train.parquet", label_key="fine")
     assert usage.describe(path, "own")[0].endswith("3 classes: 0, 1, 2.")
     raw = pyarrow.table({"image": [encoded(image) for image in images], "label": labels})
     pyarrow.parquet.write_table(raw, tmp_path / "train.parquet")
@@ -97,7 +99,7 @@ def test_files_without_the_metadata_of_the_hub(tmp_path, config):
 def test_columns_to_choose(tmp_path):
     coarse = {"coarse": pyarrow.array(np.zeros(45, int))}
     file = save(tmp_path / "train.parquet", *shaded(45), names=None, keys=("img", "fine"), **coarse)
-    with pytest.raises(InputError, match=r"labels: fine, coarse\. Add --label_key=fine"):
+    with pytest.raises(InputError, match=r"column label .*fine \(int64\), coarse.*--label_key"):
         make(tmp_path, file)
     assert make(tmp_path, file, label_key="fine", image_key="img").exists()
     with pytest.raises(InputError, match=r"column finer of whole numbers.*fine \(int64\)"):
@@ -146,3 +148,116 @@ def test_a_known_dataset_in_parquet_files(tmp_path, monkeypatch, config):
     save(tmp_path / "hub" / "train.parquet", digits, range(9), names=names[:9])
     with pytest.raises(InputError, match="the 10 classes of mnist"):
         make(tmp_path, tmp_path / "hub", "mnist", overwrite=True)
+
+
+def save_columns(path, **columns):
+    """A Parquet file of small pictures and these columns, without the metadata of the hub."""
+    count = len(next(iter(columns.values())))
+    pictures = [encoded(np.full((6, 5), 9 * row, np.uint8)) for row in range(count)]
+    pyarrow.parquet.write_table(pyarrow.table({"image": pictures} | columns), path)
+    return path
+
+
+@pytest.mark.parametrize("key", ["label", "labels", "fine_label", "class", "target", "Category"])
+def test_a_column_of_a_usual_name_is_the_label_whatever_its_type(tmp_path, capsys, key):
+    file = save_columns(
+        tmp_path / "train.parquet", image_id=range(20), **{key: ["cat", "dog"] * 10}
+    )
+    path = make(tmp_path, file)
+    assert usage.describe(path, "own")[0].endswith("2 classes: cat, dog.")
+    assert f"labels of {key}" in capsys.readouterr().err
+
+
+def test_two_columns_of_usual_names_are_to_choose_from(tmp_path):
+    file = save_columns(
+        tmp_path / "train.parquet", target=[0, 1] * 5, label=["a", "b", "c"] * 3 + ["a"]
+    )
+    with pytest.raises(InputError, match=r"target, label\. Add --label_key=target"):
+        make(tmp_path, file)
+    path = make(tmp_path, file, label_key="label")
+    assert usage.describe(path, "own")[0].endswith("3 classes: a, b, c.")
+
+
+def test_nothing_is_guessed_from_the_columns_that_are_left(tmp_path):
+    file = save_columns(tmp_path / "train.parquet", image_id=range(9))
+    with pytest.raises(InputError, match=r"column label .*image_id \(int64\).*--label_key"):
+        make(tmp_path, file)
+    masks = [encoded(np.zeros((6, 5), np.uint8))] * 9
+    table = {"image": ["http://a"] * 9, "mask": masks, "label": [0, 1, 2] * 3}
+    pyarrow.parquet.write_table(pyarrow.table(table), file)
+    with pytest.raises(InputError, match=r"column image of bytes.*image \(string\).*--image_key"):
+        make(tmp_path, file)
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers", "classes"),
+    [
+        (pyarrow.array(["b", "a", "c", "a"] * 3).dictionary_encode(), [1, 0, 2, 0] * 3, "a, b, c"),
+        (pyarrow.array(["10", "9", "2", "9"] * 3), [2, 1, 0, 1] * 3, "2, 9, 10"),
+        (pyarrow.array(["b", "a"] * 6, pyarrow.large_string()), [1, 0] * 6, "a, b"),
+        (pyarrow.array([0.0, 2.0, 1.0] * 4), [0, 2, 1] * 4, "0, 1, 2"),
+        (pyarrow.array([True, False] * 6), [1, 0] * 6, "false, true"),
+        (pyarrow.array([2, 0, 1] * 4, pyarrow.uint64()), [2, 0, 1] * 4, "0, 1, 2"),
+    ],
+)
+def test_labels_of_every_type_become_classes(tmp_path, config, labels, numbers, classes):
+    save_columns(tmp_path / "train.parquet", label=labels)
+    save_columns(tmp_path / "test.parquet", label=labels[:4])
+    path = make(tmp_path, f"{tmp_path / 'train.parquet'},{tmp_path / 'test.parquet'}")
+    assert usage.describe(path, "own")[0].endswith(f"classes: {classes}.")
+    images, stored = found(path, "train", config)
+    assert stored[np.argsort(images[:, 0, 0, 0])].tolist() == numbers
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([[0], [0, 1], [1]], r"column label of one label for each image.*label \(list"),
+        ([0.0, 0.5, 1.0], r"classes, as whole numbers or text. Found: 0\.5"),
+        ([0.0, float("nan"), 1.0], "Row 1 has none"),
+        (["a", None, "b"], "Row 1 has none"),
+        ([None, 1, 0], "Row 0 has none"),
+        (["a", " ", "b"], "printable name"),
+        ([b"a", b"b", b"a"], r"label \(binary\)"),
+        (pyarrow.array([0, 1, 2**64 - 1], pyarrow.uint64()), "Row 2 has"),
+        (pyarrow.nulls(3), "expected labels in its train split"),
+    ],
+)
+def test_labels_that_are_no_classes_are_refused(tmp_path, labels, words):
+    file = save_columns(tmp_path / "train.parquet", label=labels)
+    with pytest.raises(InputError, match=words):
+        make(tmp_path, file)
+
+
+def test_text_labels_are_those_of_the_training_split(tmp_path, capsys):
+    save_columns(tmp_path / "train.parquet", label=["cat", "dog"] * 5)
+    save_columns(tmp_path / "test.parquet", label=["cat", "cow"])
+    both = f"{tmp_path / 'train.parquet'},{tmp_path / 'test.parquet'}"
+    with pytest.raises(InputError, match=r"test: .*cat, dog\. Row 1 has 'cow'"):
+        make(tmp_path, both)
+    save_columns(tmp_path / "test.parquet", label=[0, 1])
+    with pytest.raises(InputError, match="some splits are text"):
+        make(tmp_path, both)
+    save_columns(tmp_path / "test.parquet", label=pyarrow.nulls(2, pyarrow.string()))
+    path = make(tmp_path, both)
+    assert usage.describe(path, "own")[0].startswith("train 10 examples")
+    assert "left out the test split" in capsys.readouterr().err
+    save_columns(tmp_path / "test.parquet", target=["cat", "dog"])
+    with pytest.raises(InputError, match=r"column target.* in label"):
+        make(tmp_path, both, overwrite=True)
+
+
+def test_hidden_files_beside_those_of_the_splits_are_not_read(tmp_path, hub):
+    for name in ("._train-00000-of-00002.parquet", ".cache/huggingface/train.parquet",
+                 "__MACOSX/test.parquet"):  # fmt: skip
+        (hub / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        (hub / "data" / name).write_bytes(b"no table")
+    line = usage.describe(make(tmp_path, hub), "own")[0]
+    assert line.startswith("train 45, test 12 examples")
+
+
+def test_splits_are_known_by_further_names(tmp_path):
+    save(tmp_path / "hub" / "Training.parquet", *shaded(45))
+    save(tmp_path / "hub" / "testing-00000-of-00001.parquet", *shaded(12))
+    line = usage.describe(make(tmp_path, tmp_path / "hub"), "own")[0]
+    assert line.startswith("train 45, test 12 examples")

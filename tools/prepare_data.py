@@ -36,19 +36,22 @@ RAW_DIR = define_path(
     "raw_dir",
     None,
     "Directory of the raw files. mnist: the IDX files; cifar: the python or binary archive, or "
-    "train and test folders (or tars) of images by class; imagenet2012, image_folder: train and "
-    "val or test folders by class. --source=arrays: the npz file. --source=parquet: a file, "
+    "train and test folders (or archives) of images by class; imagenet2012, image_folder: train "
+    "and val or test folders by class; image_folder may have no test folder, or be only the "
+    "folders of the classes. --source=arrays: the npz file. --source=parquet: a file, "
     "several with commas, or a directory, named as train-00000-of-00001.parquet. --source=tfds: "
     "the files that it does not download itself, as the official tar files of imagenet2012.",
 )
 flags.DEFINE_string("name", None, "What to call the dataset. Default: as --dataset.")
-flags.DEFINE_string("image_key", None, "Column of the images, of Parquet. Default: image, or "
-                    "the only one.")  # fmt: skip
-flags.DEFINE_string("label_key", None, "Column of the labels, of Parquet. Default: label, or "
-                    "the only one.")  # fmt: skip
+flags.DEFINE_string("image_key", None, "Column of the images, of Parquet. Default: one "
+                    "of a usual name, as image or img.")  # fmt: skip
+flags.DEFINE_string("label_key", None, "Column of the labels, of Parquet. Default: one "
+                    "of a usual name, as label, class or target.")  # fmt: skip
 flags.DEFINE_bool("skip_bad", False, "Leave unreadable images out, and name them.")
 flags.DEFINE_integer("shrink", 1, "Divide the height and width of images by it: the mean of each "
                      "block of pixels. For studies on small machines; expects --name.")  # fmt: skip
+flags.DEFINE_integer("white_level", 65535, "Level that becomes white (255) in gray image files of "
+                     "16 bits, as 4095 where they use 12 of them.")  # fmt: skip
 define_path("data_dir", "data", "Directory that holds the prepared datasets.")
 flags.DEFINE_bool("overwrite", False, "Replace a dataset that exists.")
 
@@ -59,7 +62,15 @@ def main(_: object) -> None:
     from lottery_tf.datasets.usage import describe
 
     options = shared.values(
-        "data_dir", "raw_dir", "name", "skip_bad", "overwrite", "image_key", "label_key", "shrink"
+        "data_dir",
+        "raw_dir",
+        "name",
+        "skip_bad",
+        "overwrite",
+        "image_key",
+        "label_key",
+        "shrink",
+        "white_level",
     )
     path = prepare(DATASET.value, SOURCE.value, **options)
     name = path.parent.relative_to(options["data_dir"]).as_posix()

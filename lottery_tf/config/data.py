@@ -38,7 +38,10 @@ class DataFlags:
         None, "Train on this many examples, the first of the split. Default: all.", at_least=1
     )
     image_size: int = flag(
-        224, "Height and width to which images of varying size are cropped.", at_least=1
+        224,
+        "Height and width to which images of varying size are cropped.",
+        at_least=1,
+        below=2**15,
     )
     augment: str = flag(
         "auto",
@@ -48,7 +51,10 @@ class DataFlags:
     )
     data_dir: str = flag("data", "Directory that holds the prepared datasets.", how=True, path=True)
     shuffle_window: int = flag(
-        65536, "Records that are shuffled together; shards are permuted as a whole.", at_least=1
+        65536,
+        "Records that are shuffled together; shards are permuted as a whole.",
+        at_least=1,
+        below=2**63,
     )
     train_split: str = flag(
         "train", "Split to train on; several are joined by plus signs, as train+extra."

@@ -21,6 +21,7 @@ class DeviceFlags:
         1,
         "Logical devices to make of the CPU, to try --strategy=mirrored without GPUs.",
         at_least=1,
+        below=1025,
         how=True,
     )
     sync_bn: bool = flag(

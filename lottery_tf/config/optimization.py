@@ -12,7 +12,7 @@ from lottery_tf.models import POLICIES
 class OptimizationFlags:
     """Flags of the training inside a round."""
 
-    epochs: int = flag(25, "Epochs of training in every round.", at_least=1)
+    epochs: int = flag(25, "Epochs of training in every round.", at_least=1, below=2**31)
     batch_size: int = flag(
         60,
         "Examples per update; the last incomplete batch of an epoch is dropped in training.",

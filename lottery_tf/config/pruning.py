@@ -48,7 +48,7 @@ class PruningFlags:
         "", "Step (500) or epoch (4ep) of the schedule that --reset=rewind or lr_rewind goes to."
     )
     finetune_epochs: int | None = flag(
-        None, "Epochs of --reset=finetune. Default: --epochs.", at_least=1
+        None, "Epochs of --reset=finetune. Default: --epochs.", at_least=1, below=2**31
     )
     round_0_from: str = flag(
         "",
@@ -127,7 +127,9 @@ class PruningFlags:
         above=0,
         below=1,
     )
-    short_epochs: int = flag(5, "Epochs of a round after two that are connected.", at_least=1)
+    short_epochs: int = flag(
+        5, "Epochs of a round after two that are connected.", at_least=1, below=2**31
+    )
 
     @property
     def targets(self) -> tuple[float, ...]:

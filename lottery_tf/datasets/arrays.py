@@ -1,5 +1,6 @@
 """Reads images and labels from an npz file, under the names that Keras gives them."""
 
+import dataclasses
 import pathlib
 import re
 import zipfile
@@ -7,16 +8,27 @@ import zipfile
 import numpy as np
 
 from lottery_tf.datasets import raw
-from lottery_tf.datasets.labels import check_classes, check_labels, default_classes
+from lottery_tf.datasets.json_files import brief
+from lottery_tf.datasets.labels import (
+    KNOWN,
+    check_classes,
+    check_labels,
+    count_numbers,
+    default_classes,
+)
+from lottery_tf.datasets.names import check_split, split_of
 from lottery_tf.errors import InputError
+from lottery_tf.method import Array
 from lottery_tf.terminal import console
 
+MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"\x93NUM")  # of numpy.savez; empty; of numpy.save
 PIXELS = ("uint8", "uint16", "float32")
-SPLITS = {"val": "validation", "valid": "validation"}
 
 
 def read(path: pathlib.Path, *, known: str | None = None, skip_bad: bool = False) -> raw.Sources:
     """The splits x_train and y_train, x_test and y_test, …; the array `classes` names the labels.
+
+    The names that MedMNIST gives, train_images and train_labels, mean the same.
 
     Args:
         path: of the npz file. Images (n, h, w) or (n, h, w, channels), uint8, uint16 or float32;
@@ -28,30 +40,69 @@ def read(path: pathlib.Path, *, known: str | None = None, skip_bad: bool = False
         InputError: the file, or an array in it, is not there or not like that.
     """
     arrays = _load(path)
-    names = dict.fromkeys(re.sub("^[xy]_", "", key) for key in arrays if re.match("[xy]_.", key))
-    if "train" not in names:
+    pairs = _pairs(path, arrays)
+    first = pairs["train"]
+    for pair in pairs.values():
+        if (pair.images.shape[1:], pair.images.dtype) != (
+            first.images.shape[1:],
+            first.images.dtype,
+        ):
+            raise InputError(
+                f"{path}: {pair.x} has images {pair.images.shape[1:]} {pair.images.dtype}, "
+                f"{first.x} {first.images.shape[1:]} {first.images.dtype}. Expected the same."
+            )
+    classes, labels = _classes(path, arrays, known, pairs)
+    sources = {}
+    for split, pair in pairs.items():
+        kept = _finite(f"{path}: {pair.x}", pair.images, skip_bad)
+        sources[split] = _source(
+            f"{path}: {pair.y}", pair.images[kept], labels[split][kept], classes
+        )
+    return sources
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+    """The images (n, h, w, channels) and labels (n,) of a split, and the names of both arrays."""
+
+    x: str
+    y: str
+    images: Array
+    labels: Array
+
+
+def _pairs(path, arrays):
+    """{split: _Pair}."""
+    found: dict[str, dict[str, str]] = {}
+    others = []
+    for key in arrays:
+        kind, split = _meaning(key)
+        if not split:
+            others += [key] if key != "classes" else []
+            continue
+        check_split(f"{path}: {brief(key)}", split)
+        other = found.setdefault(split, {}).setdefault(kind, key)
+        if other != key:
+            raise InputError(
+                f"{path} has two arrays of the {split} split: {other} and {key}. Keep one."
+            )
+    if "train" not in found:
         raise InputError(
             f"{path}: expected the arrays x_train and y_train, and mostly x_test and y_test. "
-            f"Found: {', '.join(arrays) or 'none'}"
+            f"Found: {', '.join(map(brief, arrays)) or 'none'}"
         )
-    if others := [key for key in arrays if not re.match("[xy]_.", key) and key != "classes"]:
-        console.say(f"{path}: ignored arrays: {', '.join(others)}.")
-    pairs = {name: _pair(path, arrays, name) for name in names}
-    first = pairs["train"][0]
-    for name, (images, _) in pairs.items():
-        if (images.shape[1:], images.dtype) != (first.shape[1:], first.dtype):
-            raise InputError(
-                f"{path}: x_{name} has images {images.shape[1:]} {images.dtype}, x_train "
-                f"{first.shape[1:]} {first.dtype}. Expected the same."
-            )
-    classes = _classes(path, arrays, known, pairs["train"][1])
-    sources = {}
-    for name, (images, labels) in pairs.items():
-        check_labels(f"{path}: y_{name}", labels, len(classes))
-        kept = _finite(f"{path}: x_{name}", images, skip_bad)
-        sources[SPLITS.get(name, name)] = _source(f"{path}: y_{name}", images[kept], labels[kept],
-                                                  classes)  # fmt: skip
-    return sources
+    if others:
+        console.say(f"{path}: ignored arrays: {', '.join(map(brief, others))}.")
+    return {split: _pair(path, arrays, split, keys) for split, keys in found.items()}
+
+
+def _meaning(key):
+    """("x" or "y", the split) of the name of an array; of another name ("", "")."""
+    if found := re.fullmatch(r"([xy])_(.+)", key, re.IGNORECASE | re.DOTALL):
+        return found[1].lower(), split_of(found[2])
+    if found := re.fullmatch(r"(\w+)_(images|labels)", key, re.IGNORECASE):  # as MedMNIST
+        return ("x" if found[2].lower() == "images" else "y"), split_of(found[1])
+    return "", ""
 
 
 def _load(path):
@@ -61,6 +112,9 @@ def _load(path):
         raise InputError(f"--raw_dir={path} {what}: expected an npz file, as numpy.savez writes.")
     try:
         with path.open("rb") as opened:
+            if opened.read(len(MAGIC[0])) not in MAGIC:
+                raise TypeError(f"it does not begin as one{_kind(path)}")
+            opened.seek(0)
             file = np.load(opened, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise TypeError("it holds one array alone, as numpy.save writes")
@@ -74,6 +128,15 @@ def _load(path):
             f"{path} cannot be read as an npz file ({reason}). Expected what "
             "numpy.savez(file, x_train=…, y_train=…, x_test=…, y_test=…) writes."
         ) from error
+
+
+def _kind(path):
+    """What a file is that has another ending, and how else it can be read."""
+    ending = path.suffix.lower()
+    if ending in (".npz", ".npy", ""):
+        return ""
+    other = "; read it by --source=parquet" if ending == ".parquet" else ""
+    return f", and its ending is {ending}{other}"
 
 
 def _member(path, file, key):
@@ -91,20 +154,18 @@ def _member(path, file, key):
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _pair(path, arrays, name):
-    """(images (n, h, w, channels), labels (n,)) of a split."""
-    for key in (f"x_{name}", f"y_{name}"):
-        if key not in arrays:
-            raise InputError(f"{path} lacks {key}. Found: {', '.join(arrays)}")
-    images = _images(f"{path}: x_{name}", arrays[f"x_{name}"])
-    labels = _labels(f"{path}: y_{name}", arrays[f"y_{name}"])
+def _pair(path, arrays, split, keys):
+    for kind in "xy":
+        if kind not in keys:
+            raise InputError(f"{path} lacks {kind}_{split}. Found: {', '.join(map(brief, arrays))}")
+    x, y = keys["x"], keys["y"]
+    images = _images(f"{path}: {x}", arrays[x])
+    labels = _labels(f"{path}: {y}", arrays[y])
     if len(images) != len(labels):
-        raise InputError(
-            f"{path}: x_{name} has {len(images)} images, y_{name} {len(labels)} labels."
-        )
+        raise InputError(f"{path}: {x} has {len(images)} images, {y} {len(labels)} labels.")
     if not len(labels):
-        raise InputError(f"{path}: expected images in x_{name}. Found none.")
-    return images, labels
+        raise InputError(f"{path}: expected images in {x}. Found none.")
+    return _Pair(x, y, images, labels)
 
 
 def _images(what, images):
@@ -129,6 +190,12 @@ def _images(what, images):
 
 def _labels(what, labels):
     if labels.ndim == 2 and labels.shape[1] > 1:
+        if not (np.count_nonzero(labels, axis=1) == 1).all():
+            raise InputError(
+                f"{what}: expected one label for each image, (n,) or (n, 1). Found: "
+                f"{labels.shape}, with several labels, or none, for some images. These are not "
+                "classes that exclude each other."
+            )
         raise InputError(
             f"{what}: expected a label for each image, (n,) or (n, 1). Found: {labels.shape}, as "
             "of one-hot labels. Save y.argmax(1)."
@@ -144,18 +211,25 @@ def _labels(what, labels):
     return labels.reshape(-1)
 
 
-def _classes(path, arrays, known, labels):
-    """The names of the classes."""
-    if "classes" not in arrays:
-        check_labels(f"{path}: y_train", labels)
-        return default_classes(f"{path}: y_train", known, labels)
-    classes = arrays["classes"]
-    if classes.ndim != 1 or classes.dtype.kind != "U":
-        raise InputError(
-            f"{path}: expected classes to be an array of names, (classes,) of text. Found: "
-            f"{classes.shape} {classes.dtype.name}"
-        )
-    return check_classes(f"{path}: classes", tuple(map(str, classes)), known)
+def _classes(path, arrays, known, pairs):
+    """(the names of the classes, {split: labels})."""
+    labels, train = {split: pair.labels for split, pair in pairs.items()}, pairs["train"]
+    if "classes" in arrays:
+        names = arrays["classes"]
+        if names.ndim != 1 or names.dtype.kind != "U":
+            raise InputError(
+                f"{path}: expected classes to be an array of names, (classes,) of text. Found: "
+                f"{names.shape} {names.dtype.name}"
+            )
+        classes = check_classes(f"{path}: classes", tuple(map(str, names)), known)
+    elif known in KNOWN:
+        classes = KNOWN[known]
+    else:
+        classes = ()
+    count = len(classes) or count_numbers(f"{path}: {train.y}", train.labels)
+    for pair in pairs.values():
+        check_labels(f"{path}: {pair.y}", pair.labels, count)
+    return (classes, labels) if classes else default_classes(f"{path}: {train.y}", labels)
 
 
 def _finite(what, images, skip_bad):

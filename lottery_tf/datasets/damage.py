@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from lottery_tf.datasets import PreparedDataset
 from lottery_tf.datasets.decoding import deserializer, parser
-from lottery_tf.datasets.splits import Shard
+from lottery_tf.datasets.splits import Shard, compressed, is_packed
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
 
@@ -107,6 +107,8 @@ def check_labels(directory: PreparedDataset, split: str, labels: Array) -> None:
 
 def damaged(path: pathlib.Path, error: object) -> InputError:
     """The InputError of a shard that cannot be read."""
+    if is_packed(path):
+        return compressed(path)
     first_line = re.sub(r"\{\{.*?\}\} ?", "", str(error)).splitlines()[0]
     return InputError(
         f"{path} is damaged, or does not hold what features.json says; prepare the dataset again. "

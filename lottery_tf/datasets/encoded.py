@@ -3,7 +3,7 @@
 import collections
 import pathlib
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from lottery_tf.datasets import image_files
 from lottery_tf.datasets.listing import some
@@ -22,8 +22,8 @@ class Images(Protocol):
     place: pathlib.Path
     images: dict[str, str]
 
-    def contents(self) -> Iterable[tuple[str, bytes | None]]:
-        """(name, bytes) of each; None where there are none."""
+    def contents(self) -> Iterable[tuple[str, bytes | OSError | None]]:
+        """(name, bytes) of each; None where there are none, an error where they cannot be read."""
 
 
 def one_size(splits: Iterable["Split"], at_most: int) -> tuple[int, int] | None:
@@ -46,15 +46,17 @@ class Split:
         size: (height, width) that every image must have, to be decoded; None keeps the bytes of
             the files, where they are JPEG in gray or RGB.
         skip_bad: leave an unreadable image out rather than stop at it.
-        upright: turn images as their EXIF orientation says.
+        reading: the options of image_files.read.
     """
 
     def __init__(self, listing: Images, classes: tuple[str, ...], *,
-                 size: tuple[int, int] | None, skip_bad: bool, upright: bool):  # fmt: skip
-        self.listing, self.size, self.skip_bad, self.upright = listing, size, skip_bad, upright
+                 size: tuple[int, int] | None, skip_bad: bool,
+                 reading: dict[str, Any]):  # fmt: skip
+        self.listing, self.size, self.skip_bad, self.reading = listing, size, skip_bad, reading
         self.labels = {name: label for label, name in enumerate(classes)}
         self.skipped: set[str] = set()
         self.changed: dict[str, set[str]] = collections.defaultdict(set)
+        self.levels: set[int] = set()  # the lowest and the highest of each image of 16 bits
         self.told = False
         self.gray = False  # whether one channel of what is decoded is stored
         self.all_gray = True  # of what was read
@@ -84,20 +86,35 @@ class Split:
                     ) from None
             else:
                 yield name, content, picture
-        for change, names in self.changed.items() if not self.told else ():
+        if not self.told:
+            self._tell()
+        self.told = True
+
+    def _tell(self):
+        for change, names in self.changed.items():
             which = some(sorted(names))
             console.say(f"{self.listing.place}: {change}: {len(names)} ({which}).")
-        self.told = True
+        if self.levels:
+            highest, white = max(self.levels), self.reading.get("white", image_files.WHITE)
+            used = 2 ** highest.bit_length() - 1  # the highest level of the bits that are used
+            advice = f" To scale by the bits that they use: --white_level={used}."
+            console.say(
+                f"{self.listing.place}: gray of 16 bits has levels from {min(self.levels)} to "
+                f"{highest}, and {white} becomes 255.{advice if 0 < used < white else ''}"
+            )
 
     def _read(self, name, content):
         path = f"{self.listing.place}: {name}"
         if content is None:
             raise InputError(f"{path} has no bytes of an image.")
-        picture = image_files.read(path, content, upright=self.upright)
+        if isinstance(content, OSError):
+            raise InputError(f"{path} cannot be read: {content.strerror or content}.")
+        picture = image_files.read(path, content, **self.reading)
         if self.size and picture.size != self.size:
             raise InputError(f"{path}: expected {self.size[0]} x {self.size[1]} pixels. Found: "
                              f"{picture.size[0]} x {picture.size[1]}.")  # fmt: skip
         self.all_gray &= picture.gray
+        self.levels.update(picture.levels or ())
         for change in picture.changes:
             self.changed[change].add(name)
         return picture

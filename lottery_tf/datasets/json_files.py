@@ -5,9 +5,8 @@ import pathlib
 import re
 from typing import Any
 
+from lottery_tf.datasets.names import is_file_name
 from lottery_tf.errors import InputError
-
-LONGEST = 200  # characters of a name, so that a file can bear it
 
 
 def nonsense(path: pathlib.Path, found: str) -> InputError:
@@ -25,13 +24,21 @@ def load(path: pathlib.Path) -> dict[str, Any]:
         InputError: it cannot be read, or holds something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        return parse(path.parent, path.read_text(encoding="utf-8"), f"a {path.name}")
     except OSError as error:
         raise nonsense(path.parent, f"no {path.name} that can be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
+    except UnicodeDecodeError as error:
         raise nonsense(path.parent, f"a {path.name} that is no JSON ({error})") from None
+
+
+def parse(path: pathlib.Path, text: str, what: str = "content") -> dict[str, Any]:
+    """The object in a text of JSON; InputError if there is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise nonsense(path, f"{what} that is no JSON ({error})") from None
     if not isinstance(found, dict):
-        raise nonsense(path.parent, f"a {path.name} that is no object")
+        raise nonsense(path, f"{what} that is no object")
     return found
 
 
@@ -53,7 +60,7 @@ def sequence(path: pathlib.Path, value: Any) -> list[Any]:
 
 def text(path: pathlib.Path, value: Any, what: str) -> str:
     """The value, which must be text that a file name can hold."""
-    if not isinstance(value, str) or not 0 < len(value) <= LONGEST or not value.isprintable():
+    if not isinstance(value, str) or not is_file_name(value):
         raise nonsense(path, f"{shown(value)} as {what}")
     return value
 

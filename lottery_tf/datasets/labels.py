@@ -1,13 +1,18 @@
 """Checks labels and the names of classes, before a dataset is written. NumPy only."""
 
+import unicodedata
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
 from lottery_tf.datasets.layout import MOST_CLASSES
 from lottery_tf.datasets.raw import CIFAR_CLASSES
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
+from lottery_tf.terminal import console
 
 KNOWN = {"mnist": tuple("0123456789"), **CIFAR_CLASSES}  # the names that are published
+SHOWN = 10  # names of classes in a line
 
 
 def check_labels(what: str, labels: Array, classes: int = MOST_CLASSES) -> None:
@@ -20,16 +25,87 @@ def check_labels(what: str, labels: Array, classes: int = MOST_CLASSES) -> None:
         )
 
 
-def default_classes(what: str, known: str | None, labels: Array) -> tuple[str, ...]:
-    """The names of the labels 0, 1, … if none are given: the published ones, or the numbers.
+def count_numbers(what: str, labels: Array) -> int:
+    """Return how many numbers there are up to the largest label of the training split.
+
+    Raises:
+        InputError: a label is out of range, or all are the same.
+    """
+    check_labels(what, labels)
+    if len(np.unique(labels)) < 2:
+        raise InputError(f"{what}: expected two classes or more. Found: 1, {labels[0]}")
+    return int(labels.max()) + 1
+
+
+def default_classes(
+    what: str, labels: dict[str, Array]
+) -> tuple[tuple[str, ...], dict[str, Array]]:
+    """Name the labels by their numbers, where nothing else names them.
+
+    Numbers that no image has, as 0 where labels count from 1, would be classes of their own: the
+    network would have outputs for them, and the level of chance would be too low. So labels with
+    gaps are replaced by their ranks, and a line says so.
 
     Args:
-        known: a dataset whose classes have known names.
-        labels: of the training split.
+        what: where the labels come from, for messages.
+        labels: {split: labels}, in the range of `check_labels`.
+
+    Returns:
+        The names of the labels 0, 1, …, and {split: labels}.
     """
-    if known in KNOWN:
-        return KNOWN[known]
-    return check_classes(what, tuple(str(label) for label in range(labels.max() + 1)), known)
+    used = np.unique(np.concatenate([*labels.values()]))
+    if used[-1] >= len(used):
+        gaps = int(used[-1]) + 1 - len(used)
+        names = [str(label) for label in used]
+        console.say(
+            f"{what}: {gaps} of the numbers 0 to {used[-1]} are the label of no image. The others "
+            f"become the classes 0 to {len(used) - 1}, in their order and with their numbers as "
+            f"names: {shortened(names)}."
+        )
+        labels = {split: np.searchsorted(used, some) for split, some in labels.items()}
+    return check_classes(what, tuple(map(str, used)), None), labels
+
+
+def text_classes(
+    what: str, known: str | None, labels: dict[str, list[str]], classes: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], dict[str, Array]]:
+    """Turn labels that are text into numbers: the names of the training split, sorted.
+
+    Args:
+        labels: {split: labels}, with the split "train".
+        classes: their names, where the file declares them.
+
+    Returns:
+        The names of the labels 0, 1, …, and {split: labels}.
+
+    Raises:
+        InputError: a label of another split is none of the training split, or a name cannot be
+            that of a class.
+    """
+    names = classes or tuple(sorted(set(labels["train"]), key=_by_number))
+    names = check_classes(what, names, known)
+    places = {name: place for place, name in enumerate(names)}
+    for split, some in labels.items():
+        for row, name in enumerate(some):
+            if name not in places:
+                raise InputError(
+                    f"{what}: {split}: expected one of the labels {shortened(names)}. Row {row} "
+                    f"has {name!a}."
+                )
+    return names, {
+        split: np.array([places[name] for name in some], np.int64) for split, some in labels.items()
+    }
+
+
+def _by_number(name):
+    """A key that sorts numbers by their size, before all other text."""
+    is_number = name.isascii() and name.isdigit()
+    return (not is_number, int(name) if is_number else 0, name)
+
+
+def shortened(names: Sequence[str]) -> str:
+    """The names, or of many the first ones."""
+    return ", ".join(names[:SHOWN]) + (", …" if names[SHOWN:] else "")
 
 
 def check_classes(what: str, classes: tuple[str, ...], known: str | None) -> tuple[str, ...]:
@@ -43,8 +119,30 @@ def check_classes(what: str, classes: tuple[str, ...], known: str | None) -> tup
             f"{what}: expected a printable name of its own for each class. Found: "
             f"{(odd or twice)[0]!a}{'' if odd else ' twice'}"
         )
+    check_looks(what, classes)
     if known in KNOWN and len(classes) != len(KNOWN[known]):
         raise InputError(
             f"{what}: expected the {len(KNOWN[known])} classes of {known}. Found: {len(classes)}"
         )
     return classes
+
+
+def check_looks(what: str, classes: Iterable[str]) -> None:
+    """Raise InputError where two names of classes look the same; say where only the case differs.
+
+    An accent can be written as one character or as two, and blanks at the end are not seen.
+    """
+    seen: dict[str, str] = {}
+    folded: dict[str, str] = {}
+    for name in classes:
+        looks = " ".join(unicodedata.normalize("NFC", name).split())
+        if looks in seen:
+            raise InputError(
+                f"{what}: two classes have names that look the same: {seen[looks]!a} and {name!a}. "
+                "Give them one name, or two that can be told apart."
+            )
+        if (other := folded.get(looks.casefold())) is not None:
+            console.say(
+                f"{what}: {other} and {name} are two classes, whose names differ only in capitals."
+            )
+        seen[looks] = folded[looks.casefold()] = name

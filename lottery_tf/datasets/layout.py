@@ -9,7 +9,18 @@ import math
 import pathlib
 import re
 
-from lottery_tf.datasets.json_files import brief, get, load, nonsense, sequence, shown, text, whole
+from lottery_tf.datasets.json_files import (
+    brief,
+    get,
+    load,
+    nonsense,
+    parse,
+    sequence,
+    shown,
+    text,
+    whole,
+)
+from lottery_tf.datasets.names import is_file_name
 from lottery_tf.datasets.splits import Shard, Split
 from lottery_tf.errors import InputError
 
@@ -56,6 +67,7 @@ def read_fields(path: pathlib.Path, image_key: str, label_key: str) -> Fields:
             names, or they are not what a network can be trained on.
     """
     top = load(path / "features.json")
+    top = _of_today(path, top) if "type" in top else top
     features = get(path, top, "featuresDict", "features")
     for key in (image_key, label_key):
         if key not in features:
@@ -79,6 +91,35 @@ def read_fields(path: pathlib.Path, image_key: str, label_key: str) -> Fields:
     _check_encoding(path, image_key, kind, shape, dtype, encoding)
     classes = _classes(path, label_key, label)
     return Fields(image_key, label_key, kind, shape, dtype, encoding, classes)
+
+
+def _of_today(path, old):
+    """What features.json of TensorFlow Datasets 4.0 to 4.4 says, in the words of later versions."""
+    kind, content = text(path, old.get("type"), "the type of a feature"), old.get("content")
+    name = kind.rpartition(".")[2]
+    today = f"{name[0].lower()}{name[1:]}"  # FeaturesDict is described in featuresDict
+    if "proto_cls" in old:  # of 4.3 and 4.4: the content is as it is today, or JSON of it
+        inner = parse(path, content) if isinstance(content, str) else content
+        return {"pythonClassName": kind, today: inner}
+    content = content if isinstance(content, dict) else {}
+    if name == "FeaturesDict":
+        inner = {
+            "features": {
+                key: _of_today(path, value if isinstance(value, dict) else {})
+                for key, value in content.items()
+            }
+        }
+    else:
+        shape = content.get("shape", [])
+        sizes = [-1 if size is None else size for size in sequence(path, shape)]
+        inner = {
+            "shape": {"dimensions": sizes},
+            "dtype": content.get("dtype"),
+            "encodingFormat": content.get("encoding_format") or "",
+            "encoding": content.get("encoding") or "",
+            "numClasses": content.get("num_classes", 0),
+        }
+    return {"pythonClassName": kind, today: inner}
 
 
 def _no_such_field(path, features, image_key, label_key):
@@ -147,6 +188,16 @@ def _classes(path, key, label):
     return classes
 
 
+def read_class_names(path: pathlib.Path, label_key: str) -> list[str]:
+    """Return the names of the classes of a dataset; none if they are only numbers."""
+    if not is_file_name(label_key):
+        return []
+    try:
+        return (path / f"{label_key}.labels.txt").read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
 def read_splits(path: pathlib.Path) -> dict[str, Split]:
     """{name: Split} of the dataset in a directory; whether its files are there is not checked.
 
@@ -188,7 +239,7 @@ def _split(path, dataset, info):
             "NUM_SHARDS": count,
             "SHARD_X_OF_Y": f"{place}-of-{count}",
         }
-        file = path / _fill(template, values | of_shard)
+        file = path / text(path, _fill(template, values | of_shard), "a file's name")
         shards.append(Shard(file, examples=length, used=length))
     return Split(tuple(shards))
 

@@ -1,17 +1,24 @@
 """Which files of a split are images of a class, and which are left out, and why."""
 
 import collections
+import lzma
 import os
 import pathlib
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from lottery_tf.datasets import image_files
 from lottery_tf.errors import InputError
 
-SPLITS = {"train": ("train",), "test": ("test", "val", "validation")}
-PACKED = (".tar", ".tar.gz", ".tgz")
+# The folders of a split, or archives, by their names in any case; the first that is there is read.
+SPLITS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing", "val", "valid", "validation"),
+}
+PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, EOFError, zlib.error)
 MANY_CLASSES = 20  # beyond, a line names only the smallest and the largest
 
 
@@ -38,7 +45,7 @@ class Listing:
         for name in sorted(path.removeprefix(outer) for path in paths):
             folder, _, file = name.rpartition("/")
             ending = pathlib.PurePosixPath(file).suffix.lower()
-            if _hidden(name):
+            if is_hidden(name):
                 self.ignored["hidden"].append(name)
                 continue
             if folder:
@@ -76,30 +83,50 @@ class Listing:
             lines.append(f"{self.place}: ignored files: {'; '.join(reasons)}.")
         return lines
 
-    def contents(self) -> Iterator[tuple[str, bytes]]:
+    def contents(self) -> Iterator[tuple[str, bytes | OSError]]:
         """(name, bytes) of each image, once, as the folder or archive has them.
 
+        In place of the bytes of a file that cannot be read stands the error.
+
         Raises:
-            InputError: a file or the archive cannot be read.
+            InputError: the archive cannot be read.
         """
         if self.place.is_dir():
             for name in self.images:
-                try:
-                    yield name, (self.place / name).read_bytes()
-                except OSError as error:
-                    raise InputError(f"{self.place / name}: {error.strerror}.") from None
+                yield name, _bytes((self.place / name).read_bytes)
             return
         missing = set(self.images)
         for path, read in _members(self.place):
             name = path.removeprefix(self.outer)
             if name in missing:
                 missing.remove(name)  # an archive may hold a file twice
-                yield name, read()
+                yield name, _bytes(read)
+
+
+def _bytes(read):
+    try:
+        return read()
+    except OSError as error:
+        return error
+    except (*DAMAGE, RuntimeError, NotImplementedError) as error:  # encrypted, or packed oddly
+        return OSError(None, str(error))
 
 
 def some(names: Sequence[str]) -> str:
     """The first two of the names."""
     return ", ".join(names[:2]) + (", …" if names[2:] else "")
+
+
+def places(directory: pathlib.Path, split: str) -> list[pathlib.Path]:
+    """The folders and archives in a directory that have a name of a split, the first to be read."""
+    found = sorted(place for place in directory.iterdir() if place.exists())
+    wanted = [f"{choice}{end}" for choice in SPLITS[split] for end in ("", *PACKED)]
+    return [
+        place
+        for name in wanted
+        for place in sorted(found, key=lambda place: place.name != name)
+        if place.name.lower() == name
+    ]
 
 
 def find(directory: pathlib.Path, split: str) -> tuple[Listing, list[pathlib.Path]]:
@@ -108,16 +135,20 @@ def find(directory: pathlib.Path, split: str) -> tuple[Listing, list[pathlib.Pat
     Raises:
         InputError: there is none, or it cannot be read.
     """
-    places = [directory / f"{choice}{end}" for choice in SPLITS[split] for end in ("", *PACKED)]
-    places = [place for place in places if place.exists()]
-    if not places:
+    found = places(directory, split)
+    if not found:
         raise InputError(
             f"{directory} lacks {split}/ or {split}.tar.gz with a folder of images for each class."
         )
-    place = places[0]
+    place, *others = found
     names = _walk(place) if place.is_dir() else [name for name, _ in _members(place)]
     outer = "" if place.is_dir() else _outer(names)
-    return Listing(place, names, outer), places[1:]
+    return Listing(place, names, outer), others
+
+
+def of_folder(folder: pathlib.Path) -> Listing:
+    """The Listing of a folder that holds those of the classes."""
+    return Listing(folder, _walk(folder))
 
 
 def _walk(folder):
@@ -153,13 +184,24 @@ class _Member(tarfile.TarInfo):
 def _members(archive):
     """(path, a function that reads it) of each file of an archive, in its order."""
     try:
+        if archive.suffix.lower() == ".zip":
+            with zipfile.ZipFile(archive) as file:
+                for member in file.infolist():
+                    if not member.is_dir():
+                        path = member.filename.replace("\\", "/")  # of some packers on Windows
+                        yield _inside(path), lambda member=member: file.read(member)
+            return
         with tarfile.open(archive, tarinfo=_Member) as tar:
             for member in tar:
                 if member.isfile():
-                    path = str(pathlib.PurePosixPath(member.name.lstrip("/")))
-                    yield path, lambda member=member: tar.extractfile(member).read()
-    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+                    yield _inside(member.name), lambda member=member: tar.extractfile(member).read()
+    except (*DAMAGE, OSError) as error:
         raise InputError(f"{archive} cannot be read: {error}.") from None
+
+
+def _inside(path):
+    """The path of a member, which is only a name here: nothing is written under it."""
+    return str(pathlib.PurePosixPath(path.lstrip("/")))
 
 
 def _outer(names):
@@ -168,7 +210,7 @@ def _outer(names):
     images = [
         pathlib.PurePosixPath(name).parts
         for name in names
-        if pathlib.PurePosixPath(name).suffix.lower() in endings and not _hidden(name)
+        if pathlib.PurePosixPath(name).suffix.lower() in endings and not is_hidden(name)
     ]
     outer = ""
     while len({parts[0] for parts in images}) == 1 and max(map(len, images)) > 2:
@@ -178,5 +220,6 @@ def _outer(names):
     return outer
 
 
-def _hidden(name):
+def is_hidden(name: str) -> bool:
+    """Return whether a file is one that systems and programs keep for themselves."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))

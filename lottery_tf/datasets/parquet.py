@@ -4,6 +4,7 @@ import collections
 import pathlib
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -11,16 +12,24 @@ import pyarrow.parquet
 
 from lottery_tf.datasets import columns
 from lottery_tf.datasets.encoded import Split, one_size
-from lottery_tf.datasets.labels import check_classes, check_labels, default_classes
+from lottery_tf.datasets.labels import (
+    KNOWN,
+    check_classes,
+    check_labels,
+    count_numbers,
+    default_classes,
+    text_classes,
+)
+from lottery_tf.datasets.listing import is_hidden
+from lottery_tf.datasets.names import check_split, split_of
 from lottery_tf.datasets.raw import Source, Sources
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
 from lottery_tf.terminal import console
 
 # train.parquet, train-00000-of-00002.parquet, train_1.parquet; or the folder train of 0000.parquet
-SPLIT = re.compile(r"(train|test|validation|valid|val)(?![a-z])")
+SPLIT = re.compile(r"(train(ing)?|test(ing)?|validation|valid|val)(?![a-z])", re.IGNORECASE)
 OTHER = re.compile(r"(\w+)-\d+-of-\d+")
-NAMES = {"val": "validation", "valid": "validation"}
 NO_LABEL = -1  # of a split whose labels are not published
 ROWS = 64  # of images in memory at a time
 
@@ -64,7 +73,7 @@ def _bytes(column):
 
 
 def read(path: pathlib.Path, *, known: str | None = None, skip_bad: bool = False, small: int = 0,
-         upright: bool = True, image_key: str | None = None,
+         reading: dict[str, Any] | None = None, image_key: str | None = None,
          label_key: str | None = None) -> Sources:  # fmt: skip
     """The splits in a Parquet file, in several with commas, or in those of a directory.
 
@@ -73,7 +82,7 @@ def read(path: pathlib.Path, *, known: str | None = None, skip_bad: bool = False
         known: a dataset whose classes have known names.
         skip_bad: leave unreadable images out.
         small: decode images that all have one size, of at most so many pixels a side.
-        upright: turn images as their EXIF orientation says.
+        reading: options of image_files.read.
         image_key, label_key: the columns, where it is not clear which.
 
     Raises:
@@ -82,7 +91,7 @@ def read(path: pathlib.Path, *, known: str | None = None, skip_bad: bool = False
     """
     tables, names = _tables(path, known, image_key, label_key)
     splits = {
-        split: Split(table, names, size=None, skip_bad=skip_bad, upright=upright)
+        split: Split(table, names, size=None, skip_bad=skip_bad, reading=reading or {})
         for split, table in tables.items()
     }
     if small and (one := one_size(splits.values(), small)):
@@ -97,22 +106,36 @@ def read(path: pathlib.Path, *, known: str | None = None, skip_bad: bool = False
 
 def _tables(path, known, image_key, label_key):
     """({split: Table} of those with labels, the names of the labels)."""
-    tables: dict[str, Table] = {}
-    names: tuple[str, ...] = ()
+    found, labels = {}, {}
     for split, files in _splits(path).items():
-        found = {file: columns.find(file, image_key, label_key) for file in files}
-        labels = np.concatenate([_labels(file, some) for file, some in found.items()])
-        if not len(labels):
+        columns_of = {file: columns.find(file, image_key, label_key) for file in files}
+        found[split] = columns_of
+        labels[split] = _joined(path, [_labels(*item) for item in columns_of.items()])
+        if not len(labels[split]):
             raise InputError(f"{path}: its {split} split has no rows.")
-        if (labels == NO_LABEL).all():
-            console.say(f"{path}: left out the {split} split, which has no labels (all are -1).")
-            continue
-        names = names or _classes(path, found, known, labels)
-        _check_rows(found, labels, names)
-        tables[split] = Table(path, found, labels, names)
-    if "train" not in tables:
-        raise InputError(f"{path}: expected labels in its train split. Found: all are -1.")
-    return tables, names
+        if labels[split].dtype != object and (labels[split] == NO_LABEL).all():
+            console.say(
+                f"{path}: left out the {split} split, which has no labels (all are null, or -1)."
+            )
+            del found[split], labels[split]
+    if "train" not in found:
+        raise InputError(f"{path}: expected labels in its train split. Found: all are null, or -1.")
+    _check_columns(found)
+    names, labels = _classes(path, found, known, labels)
+    return {split: Table(path, found[split], labels[split], names) for split in found}, names
+
+
+def _check_columns(found):
+    """Raises InputError unless all files have their labels in one column; says which it is."""
+    files = {file: some for split in found.values() for file, some in split.items()}
+    (first, of_first), *others = files.items()
+    for file, some in others:
+        if some.label != of_first.label:
+            raise InputError(
+                f"{file} has its labels in the column {some.label}, {first} in {of_first.label}. "
+                "Name one by --label_key."
+            )
+    console.say(f"{first}: images of the column {of_first.image}, labels of {of_first.label}.")
 
 
 def _splits(path):
@@ -150,7 +173,10 @@ def _files(path):
         if not place.exists():
             raise InputError(f"--raw_dir={place} does not exist: expected a Parquet file, or a "
                              "directory of them.")  # fmt: skip
-        found = sorted(place.rglob("*.parquet")) if place.is_dir() else [place]
+        found = [place]
+        if place.is_dir():  # without what the system or the hub's client keeps beside the files
+            paths = sorted(place.rglob("*.parquet"))
+            found = [path for path in paths if not is_hidden(str(path.relative_to(place)))]
         if not found:
             raise InputError(f"{place}: expected files that end in .parquet. Found none.")
         files += found
@@ -164,7 +190,7 @@ def _split_of(file, *, by_folder):
     found = OTHER.match(file.stem) or SPLIT.match(file.stem)
     if not found and by_folder:
         found = SPLIT.fullmatch(file.parent.name)
-    return NAMES.get(found[1], found[1]) if found else None
+    return check_split(str(file), split_of(found[1])) if found else None
 
 
 def _batches(path, column, rows):
@@ -177,33 +203,80 @@ def _batches(path, column, rows):
 
 
 def _labels(file, found):
-    """int64 (rows,)."""
+    """The labels of a file: int64 (rows,), or of text object (rows,).
+
+    Of a file without any, each is NO_LABEL.
+    """
     parts = []
     for batch in _batches(file, found.label, 65536):
-        column, start = batch.column(0), sum(map(len, parts))
-        if column.null_count:
-            row = start + column.is_null().to_pylist().index(True)
-            raise InputError(f"{file}: expected a label in each row. Row {row} has none.")
-        parts.append(column.to_numpy(zero_copy_only=False).astype(np.int64))
-    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
+        column = batch.column(0)
+        is_dictionary = pyarrow.types.is_dictionary(column.type)
+        parts.append(column.dictionary_decode() if is_dictionary else column)
+    # Whether each row has no label: null or, of numbers, NaN.
+    missing = [np.asarray(part.is_null(nan_is_null=True)) for part in parts]
+    without = np.flatnonzero(np.concatenate([*missing, np.zeros(0, bool)]))
+    if 0 < len(without) < found.rows:
+        raise InputError(f"{file}: expected a label in each row. Row {without[0]} has none.")
+    if len(without):
+        return np.full(found.rows, NO_LABEL)
+    return np.concatenate([*(_numbers(file, part) for part in parts)] or [np.zeros(0, np.int64)])
 
 
-def _classes(path, files, known, labels):
-    """The names of the labels: of the files, or else of the numbers in the training split."""
-    named = {found.classes for found in files.values()}
+def _numbers(file, column):
+    """The labels in a column that has no nulls: int64, or text as objects."""
+    if columns.is_text(column.type):
+        return np.array(column.to_pylist(), object)
+    values = column.to_numpy(zero_copy_only=False)
+    if values.dtype == np.uint64:
+        values = np.minimum(values, np.uint64(2**62))  # which is no class either
+    if values.dtype.kind == "f":
+        odd = np.flatnonzero(values != np.floor(values))
+        if len(odd):
+            raise InputError(
+                f"{file}: expected labels that are classes, as whole numbers or text. Found: "
+                f"{values[odd[0]]}"
+            )
+        values = np.clip(values, -(2.0**62), 2.0**62)
+    return values.astype(np.int64)
+
+
+def _joined(path, parts):
+    """The labels of the files of a split, one after the other."""
+    if len({part.dtype for part in parts if len(part)}) > 1:
+        raise InputError(f"{path}: the labels of some files are text, of others numbers.")
+    return np.concatenate(parts)
+
+
+def _classes(path, found, known, labels):
+    """(the names of the labels, {split: labels as whole numbers}).
+
+    The names are those that the files declare, else the text that labels are, else the numbers.
+    """
+    named = {columns_of.classes for columns_of in found["train"].values()}
     if len(named) > 1:
         raise InputError(f"{path}: its files name different classes. Prepare one dataset of them.")
-    classes = named.pop()
-    if classes:
-        return check_classes(str(path), classes, known)
-    check_labels(f"{path}: train", labels)
-    return default_classes(str(path), known, labels)
-
-
-def _check_rows(files, labels, classes):
-    start = 0
-    for file, found in files.items():
-        check_labels(str(file), labels[start : start + found.rows], len(classes))
-        start += found.rows
-        if found.classes and found.classes != classes:
+    declared = named.pop()
+    for file, columns_of in ((file, one) for some in found.values() for file, one in some.items()):
+        if columns_of.classes and columns_of.classes != declared:
             raise InputError(f"{file} names other classes than the train split.")
+    if len({some.dtype for some in labels.values()}) > 1:
+        raise InputError(f"{path}: the labels of some splits are text, of others numbers.")
+    if labels["train"].dtype == object:
+        return text_classes(str(path), known, labels, declared)
+    if declared:
+        names = check_classes(str(path), declared, known)
+        return names, _checked(found, labels, len(names))
+    if known in KNOWN:
+        return KNOWN[known], _checked(found, labels, len(KNOWN[known]))
+    labels = _checked(found, labels, count_numbers(f"{path}: train", labels["train"]))
+    return default_classes(str(path), labels)
+
+
+def _checked(found, labels, classes):
+    """The labels; raises InputError, with file and row, at one that is of no class."""
+    for split, files in found.items():
+        start = 0
+        for file, columns_of in files.items():
+            check_labels(str(file), labels[split][start : start + columns_of.rows], classes)
+            start += columns_of.rows
+    return labels

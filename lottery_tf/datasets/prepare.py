@@ -10,7 +10,19 @@ import shutil
 import tempfile
 from collections.abc import Callable
 
-from lottery_tf.datasets import DATASETS, arrays, catalog, download, folders, parquet, raw
+from lottery_tf.datasets import (
+    DATASETS,
+    arrays,
+    catalog,
+    census,
+    download,
+    folders,
+    parquet,
+    raw,
+    usage,
+)
+from lottery_tf.datasets.image_files import WHITE
+from lottery_tf.datasets.layout import read_class_names, read_splits
 from lottery_tf.datasets.shrinking import smaller
 from lottery_tf.datasets.writing import write
 from lottery_tf.errors import InputError
@@ -28,20 +40,20 @@ LONGEST_NAME = 100
 SMALL = 128  # images of one size up to this are stored decoded, to be resident
 
 
-def _cifar(directory, *, name, skip_bad):
+def _cifar(directory, *, name, **options):
     return raw.cifar_archives(name, directory) or folders.image_folders(
-        directory, size=(32, 32), skip_bad=skip_bad
+        directory, size=(32, 32), **options
     )
 
 
 # How the user's own files are read: a function of their directory that gives a Source per split.
 RAW: dict[str, Callable[..., raw.Sources]] = {
-    "mnist": lambda directory, skip_bad: raw.mnist(directory),
+    "mnist": lambda directory, **_: raw.mnist(directory),
     "cifar10": functools.partial(_cifar, name="cifar10"),
     "cifar100": functools.partial(_cifar, name="cifar100"),
     # As TFDS stores ImageNet, and all train on it: not turned.
     "imagenet2012": functools.partial(folders.image_folders, upright=False),
-    "image_folder": functools.partial(folders.image_folders, small=SMALL),
+    "image_folder": functools.partial(folders.image_folders, small=SMALL, untested=True),
 }
 
 
@@ -52,7 +64,7 @@ ANY = {"arrays": (arrays.read, tuple(COUNTS)), "parquet": (parquet.read, tuple(V
 def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | None = None,
             name: str | None = None, overwrite: bool = False, skip_bad: bool = False,
             image_key: str | None = None, label_key: str | None = None,
-            shrink: int = 1) -> pathlib.Path:  # fmt: skip
+            shrink: int = 1, white_level: int = WHITE) -> pathlib.Path:  # fmt: skip
     """Prepares a dataset below data_dir / name.
 
     Args:
@@ -63,6 +75,7 @@ def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | N
         overwrite, skip_bad: replace a dataset that exists; leave unreadable images out.
         image_key, label_key: the columns of Parquet files, where it is not clear which.
         shrink: the height and width are divided by it.
+        white_level: the level of gray with 16 bits that becomes 255.
 
     Returns:
         The directory of the dataset's version.
@@ -75,6 +88,7 @@ def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | N
     keys = {"image_key": image_key, "label_key": label_key}
     _check_flags(dataset, source, directory, name, skip_bad, keys)
     _check_shrink(shrink, dataset, source, name)
+    _check_white(white_level, dataset, source)
     name = name or dataset
     assert name, "_check_flags asks for one."
     if source == "tfds":
@@ -85,8 +99,9 @@ def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | N
     with _aside(target) as aside:
         if source == "tfds":
             download.download(name, aside, directory, advice=_advice(name))
+            _tell(next(aside.glob(f"{name}/*/dataset_info.json")).parent, name)
         else:
-            sources = _read(dataset, source, directory, skip_bad, keys)
+            sources = _read(dataset, source, directory, skip_bad, keys, white_level)
             check_counts(name, sources, str(directory), fewer=skip_bad)
             sources = smaller(sources, shrink) if shrink > 1 else sources
             write(name, sources, aside, version=VERSIONS.get(name, "1.0.0"))
@@ -103,7 +118,10 @@ def _check_flags(dataset, source, raw_dir, name, skip_bad, keys):
     # The reader of arrays or Parquet files says itself what it misses.
     if raw_dir and source in ("raw", "tfds") and not raw_dir.is_dir():
         what = "is no directory" if raw_dir.exists() else "does not exist"
-        raise InputError(f"--raw_dir={raw_dir} {what}: expected the directory of the raw files.")
+        advice = " Unpack it first." if raw_dir.is_file() else ""
+        raise InputError(
+            f"--raw_dir={raw_dir} {what}: expected the directory of the raw files.{advice}"
+        )
     if source == "tfds" and skip_bad:
         raise InputError("--skip_bad does nothing with --source=tfds: leave it out.")
     for key, value in keys.items():
@@ -120,6 +138,26 @@ def _check_shrink(shrink, dataset, source, name):
         raise InputError(
             f"--shrink={shrink} makes another dataset: give it a --name, as {dataset}_small."
         )
+
+
+def _check_white(white, dataset, source):
+    if not 1 <= white <= WHITE:
+        raise InputError(f"--white_level: expected a number from 1 to {WHITE}. Received: {white}")
+    files = source == "parquet" or dataset in ("image_folder", "imagenet2012")
+    if white != WHITE and (source in ("tfds", "arrays") or not files):
+        raise InputError(
+            "--white_level does nothing without files of images, as of --dataset=image_folder or "
+            "--source=parquet: leave it out."
+        )
+
+
+def _tell(path, name):
+    """Tells which classes of a prepared dataset have no images, and which images are twice."""
+    found, _ = usage.fields(path)
+    numbers = list(map(str, range(found.classes)))
+    names = read_class_names(path, found.label_key)
+    names = names if len(names) == found.classes else numbers
+    census.of_records(read_splits(path), found, names).tell(name)
 
 
 def _check_names(dataset, source, name):
@@ -181,14 +219,15 @@ def _check_target(target, overwrite, raw_dir):
         raise InputError(f"--overwrite would remove --raw_dir={raw_dir}, which lies in {target}.")
 
 
-def _read(dataset, source, path, skip_bad, keys):
+def _read(dataset, source, path, skip_bad, keys, white):
     """The Sources in the files of a source, of which there is a training split."""
     if source == "raw":
-        return RAW[dataset](path, skip_bad=skip_bad)
+        return RAW[dataset](path, skip_bad=skip_bad, white=white)
     options = keys if source == "parquet" else {}
     small = 0 if dataset == "imagenet2012" else SMALL
     if source == "parquet":
-        options |= {"small": small, "upright": dataset != "imagenet2012"}
+        reading = {"upright": dataset != "imagenet2012", "white": white}
+        options |= {"small": small, "reading": reading}
     sources = ANY[source][0](path, known=dataset, skip_bad=skip_bad, **options)
     if shape := SHAPES.get(dataset):
         for split, data in sources.items():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+import zlib
 from typing import Any
 
 import numpy as np
@@ -170,12 +171,35 @@ def _check_file(shard):
     except (OSError, ValueError):  # no name that a file can have
         size = -1
     if size < 0:
+        packed = shard.path.with_name(f"{shard.path.name}.gz")
+        if is_packed(packed):
+            raise compressed(packed)
         raise InputError(f"The dataset lacks {shard.path}. Prepare it again.")
+    if size < shard.examples * RECORD_OVERHEAD and is_packed(shard.path):
+        raise compressed(shard.path)
     if size < shard.examples * RECORD_OVERHEAD:
         raise InputError(
             f"{shard.path} has {size} bytes, too few for the {shard.examples} examples that "
             "dataset_info.json says. Prepare the dataset again."
         )
+
+
+def is_packed(path: pathlib.Path) -> bool:
+    """Return whether a file is TFRecords that were compressed by gzip or zlib."""
+    try:
+        with open(path, "rb") as file:
+            content = zlib.decompressobj(wbits=47).decompress(file.read(1024))  # 47: both formats
+    except (OSError, ValueError, zlib.error):
+        return False
+    return len(content) >= RECORD_OVERHEAD and content[4:8] == bytes(4)  # a record's length
+
+
+def compressed(path: pathlib.Path) -> InputError:
+    """Return the InputError that a shard is compressed."""
+    return InputError(
+        f"{path} is compressed by gzip or zlib. Expected TFRecord files as TensorFlow Datasets "
+        "writes them, uncompressed. Of gzip: gunzip each, under the name that ends in no .gz."
+    )
 
 
 def _names(splits):

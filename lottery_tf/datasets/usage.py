@@ -6,7 +6,7 @@ import shlex
 
 from lottery_tf.datasets import DATASETS, USERS_OWN
 from lottery_tf.datasets.json_files import brief
-from lottery_tf.datasets.layout import Fields, read_fields, read_splits
+from lottery_tf.datasets.layout import Fields, read_class_names, read_fields, read_splits
 
 SHOWN = 10  # names of classes
 DATA_DIR = "data"  # where names of datasets are looked for
@@ -27,7 +27,7 @@ def describe(path: pathlib.Path, dataset: str) -> list[str]:
     image, label = found.image_key, found.label_key
     size = " x ".join(str(length or "any") for length in found.shape)
     counts = ", ".join(f"{name} {count}" for name, count in splits.items())
-    names = _names(path, label)
+    names = read_class_names(path, label)
     more = ", …" if len(names) > SHOWN else ""
     lines = [
         f"{counts} examples; images {size} {found.dtype}; {found.classes} classes"
@@ -89,9 +89,3 @@ def _keys(path):
 def _first(wanted, found):
     """The first that is wanted and found, else the first that is found."""
     return next((key for key in wanted if key in found), next(iter(found), wanted[-1]))
-
-
-def _names(path, label):
-    """The names of the classes; none if they are only numbers."""
-    file = path / f"{label}.labels.txt"
-    return file.read_text("utf-8").splitlines()[: SHOWN + 1] if file.is_file() else []

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from lottery_tf.datasets import download, raw
+from lottery_tf.datasets.census import Census
 from lottery_tf.errors import InputError
 
 EXAMPLES_PER_SHARD = 6250
@@ -26,13 +27,17 @@ def write(name: str, sources: raw.Sources, data_dir: pathlib.Path, *, version: s
     first_key, image, _ = next(sources["train"].examples())
     in_order = isinstance(first_key, int)
     shards = max(1, sources["train"].count // EXAMPLES_PER_SHARD) if not in_order else 1
+    census = Census(sources["train"].classes)
     try:
         with download.own_temporaries(), _quiet_tfds():
             tfds.dataset_builders.store_as_tfds_dataset(
                 name=name,
                 version=version,
                 features=_features(image, sources["train"].classes),
-                split_datasets={s: _examples(f"{name} {s}", data) for s, data in sources.items()},
+                split_datasets={
+                    split: _examples(f"{name} {split}", data, split, census)
+                    for split, data in sources.items()
+                },
                 data_dir=str(data_dir),
                 description=description,
                 homepage=homepage,
@@ -41,6 +46,7 @@ def write(name: str, sources: raw.Sources, data_dir: pathlib.Path, *, version: s
             )
     except (OSError, tf.errors.OpError, RuntimeError) as error:  # TFDS wraps in the last
         raise InputError(f"Cannot write {name} into {data_dir}: {error}.") from error
+    census.tell(name)
 
 
 def _features(image, classes):
@@ -55,12 +61,17 @@ def _features(image, classes):
     return tfds.features.FeaturesDict({"image": feature, "label": label})
 
 
-def _examples(what, source):
-    """Yields (key, example) of a raw.Source as TFDS takes them, with a progress bar."""
+def _examples(what, source, split, census):
+    """Yields (key, example) of a raw.Source as TFDS takes them, with a progress bar.
+
+    The census counts each example.
+    """
     for key, image, label in tqdm(
         source.examples(), what, source.count, unit="image", disable=None
     ):
-        stored = image if isinstance(image, np.ndarray) else io.BytesIO(image)
+        is_array = isinstance(image, np.ndarray)
+        stored = image if is_array else io.BytesIO(image)
+        census.add(split, key, image.tobytes() if is_array else image, int(label))
         # Names of files may be no text.
         yield (
             os.fsencode(key) if isinstance(key, str) else key,

@@ -17,6 +17,7 @@ from lottery_tf import __version__, datasets
 from lottery_tf.analysis import loading, statistics
 from lottery_tf.analysis.runs import open_runs
 from lottery_tf.datasets.fingerprint import fingerprint
+from lottery_tf.datasets.layout import read_class_names
 from lottery_tf.errors import InputError
 from lottery_tf.export.raw_images import RawImages
 from lottery_tf.method import Array
@@ -220,11 +221,7 @@ def _fits(shape, wanted):
 
 def class_names(directory: datasets.PreparedDataset) -> tuple[str, ...]:
     """The names of a dataset's classes; their numbers, where it has no names."""
-    path = directory.path / f"{directory.fields.label_key}.labels.txt"
-    try:
-        names = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        names = []
+    names = read_class_names(directory.path, directory.fields.label_key)
     numbers = tuple(map(str, range(directory.classes)))
     return tuple(names) if len(names) == directory.classes else numbers
 

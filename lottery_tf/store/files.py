@@ -18,6 +18,7 @@ from typing import IO
 
 import numpy as np
 
+from lottery_tf.datasets.names import is_file_name
 from lottery_tf.errors import InputError
 from lottery_tf.method import Array
 from lottery_tf.output import Row
@@ -80,7 +81,10 @@ def names(path: Path) -> list[str]:
         lines = (path / SUMS).read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read {path / SUMS}: {error}.") from None
-    return [line.partition("  ")[2] for line in lines]
+    found = [line.partition("  ")[2] for line in lines]
+    if odd := [name for name in found if not is_file_name(name)]:
+        raise InputError(f"{path / SUMS}: expected names of files beside it. Found: {odd[0]!a}")
+    return found
 
 
 def read_checked(path: Path) -> bytes:

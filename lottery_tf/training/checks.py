@@ -18,6 +18,7 @@ from lottery_tf.store import provenance
 from lottery_tf.training.devices import Cluster
 from lottery_tf.training.training import Training
 
+MOST_UPDATES = 2**28  # of a round: days of training; their learning rates take 5 GB to compute
 PAPERS_REPEL = 2  # its strongest repulsion
 
 
@@ -38,6 +39,18 @@ def check_batch(config: Config, directory: PreparedDataset, cluster: Cluster) ->
             f"--batch_size is that of all {cluster.replicas} replicas{each}; expected a multiple "
             f"of {parts}, as {' or '.join(map(str, nearest))}. Received: {batch_size}"
         )
+
+
+def check_updates(config: Config, steps_per_epoch: int) -> None:
+    """Raise InputError if a round has more updates than can be planned."""
+    for name in ("epochs", "finetune_epochs"):
+        updates = (getattr(config, name) or 0) * steps_per_epoch
+        if updates > MOST_UPDATES:
+            raise InputError(
+                f"--{name}={getattr(config, name)}: expected at most {MOST_UPDATES} updates in a "
+                f"round, so {MOST_UPDATES // steps_per_epoch} epochs of these data. Received: "
+                f"{updates} updates"
+            )
 
 
 def rewind_step(config: Config, steps_per_epoch: int) -> int:

@@ -63,6 +63,7 @@ class Engine:
         self._state = State(self.trainer, cluster)
         self.feed = feeds.make(config, directory, cluster)
         self.steps_per_epoch = self.feed.steps_per_epoch
+        checks.check_updates(config, self.steps_per_epoch)
         self.steps = config.epochs * self.steps_per_epoch
         self.rates = learning_rates(config, self.steps_per_epoch)
         self.rewind_step = checks.rewind_step(config, self.steps_per_epoch)

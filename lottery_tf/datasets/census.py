@@ -1,0 +1,93 @@
+"""Counts what a dataset holds of each class, and finds images that it holds twice."""
+
+import collections
+import hashlib
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+from lottery_tf.datasets.labels import shortened
+from lottery_tf.datasets.layout import Fields
+from lottery_tf.datasets.splits import Split
+from lottery_tf.terminal import console
+
+SHOWN = 3  # pairs of images in a line
+
+
+class Census:
+    """The images of each class, and those of the same content.
+
+    Only equal bytes count as the same image: of arrays their pixels, of files their content.
+
+    Args:
+        classes: the names of the labels.
+    """
+
+    def __init__(self, classes: Sequence[str]):
+        self.classes = classes
+        self.counts: dict[str, collections.Counter[int]] = collections.defaultdict(
+            collections.Counter
+        )
+        self.first: dict[bytes, tuple[str, object, int]] = {}  # by the digest of the content
+        self.in_two_classes: list[str] = []
+        self.in_two_splits: dict[str, list[str]] = collections.defaultdict(list)
+
+    def add(self, split: str, name: object, content: bytes, label: int) -> None:
+        """Count an example; `name` says which of the split it is."""
+        if label < 0:  # of a split whose labels are not published
+            return
+        self.counts[split][label] += 1
+        digest = hashlib.blake2b(content, digest_size=16).digest()
+        earlier = self.first.setdefault(digest, (split, name, label))
+        pair = f"{earlier[1]} ({earlier[0]}) and {name} ({split})"
+        if earlier[2] != label:
+            self.in_two_classes.append(pair)
+        if earlier[0] != split:
+            self.in_two_splits[split].append(pair)
+
+    def tell(self, what: str) -> None:
+        """Tell which classes have no images, and which images are there more than once."""
+        for split, counts in self.counts.items():
+            empty = [name for label, name in enumerate(self.classes) if not counts[label]]
+            if empty:
+                console.say(
+                    f"{what}: {len(empty)} of the {len(self.classes)} classes have no image in the "
+                    f"{split} split, though a network has an output for each: {shortened(empty)}."
+                )
+        if self.in_two_classes:
+            console.say(
+                f"{what}: {_images(self.in_two_classes)} in more than one class: "
+                f"{_some(self.in_two_classes)}."
+            )
+        for split, pairs in self.in_two_splits.items():
+            console.say(
+                f"{what}: {_images(pairs)} in the {split} split and in another one too, so the "
+                f"accuracy on one counts images of the other: {_some(pairs)}."
+            )
+
+
+def _images(pairs):
+    return "1 image is" if len(pairs) == 1 else f"{len(pairs)} images are"
+
+
+def _some(pairs):
+    return "; ".join(pairs[:SHOWN]) + ("; …" if pairs[SHOWN:] else "")
+
+
+def of_records(splits: dict[str, Split], fields: Fields, classes: Sequence[str]) -> Census:
+    """Return the Census of a dataset that is prepared, from the records as they are stored."""
+    census = Census(classes)
+    for name, split in splits.items():
+        paths = [shard.path for shard in split.shards]
+        records = console.progress(_records(paths, fields), f"reading {name}")
+        for place, (content, label) in enumerate(records):
+            census.add(name, f"example {place}", content, label)
+    return census
+
+
+def _records(paths: list[pathlib.Path], fields: Fields) -> Iterator[tuple[bytes, int]]:
+    for record in tf.data.TFRecordDataset([str(path) for path in paths]).as_numpy_iterator():
+        feature = tf.train.Example.FromString(record).features.feature
+        image, label = feature[fields.image_key], feature[fields.label_key].int64_list.value
+        yield image.SerializeToString(), label[0] if label else -1

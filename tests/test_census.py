@@ -1,0 +1,153 @@
+"""Classes without images, images that are there twice, and names of classes that look the same."""
+
+import unicodedata
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lottery_tf.datasets import census, layout, prepare, usage
+from lottery_tf.errors import InputError
+from tests.parquet_files import encoded, save
+from tests.synthetic import write_dataset
+
+
+def pictures(count, start=0):
+    """Images of which no two are the same."""
+    images = np.zeros((count, 6, 5), np.uint8)
+    images[:, 0, 0] = np.arange(start, start + count)
+    return images
+
+
+def from_arrays(tmp_path, y_train, y_test, **arrays):
+    given = {"x_train": pictures(len(y_train)), "y_train": y_train}
+    given |= {"x_test": pictures(len(y_test), 100), "y_test": y_test}
+    np.savez(tmp_path / "file.npz", **(given | arrays))
+    return prepare.prepare(None, "arrays", name="own", data_dir=tmp_path / "data", overwrite=True,
+                           raw_dir=str(tmp_path / "file.npz"))  # fmt: skip
+
+
+def from_parquet(tmp_path, y_train, y_test, **options):
+    for split, labels, start in (("train", y_train, 0), ("test", y_test, 100)):
+        save(tmp_path / "hub" / f"{split}.parquet", pictures(len(labels), start), labels,
+             names=options.get("names"))  # fmt: skip
+    return prepare.prepare(None, "parquet", name="own", data_dir=tmp_path / "data", overwrite=True,
+                           raw_dir=str(tmp_path / "hub"))  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [from_arrays, from_parquet])
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [([1, 2, 3], "1 of the numbers 0 to 3"), ([0, 1, 900], "898 of the numbers 0 to 900"),
+     ([5, 7, 5], "6 of the numbers 0 to 7")],
+)  # fmt: skip
+def test_numbers_of_no_image_are_no_classes(tmp_path, capsys, make, labels, words):
+    names = [str(label) for label in sorted(set(labels))]
+    path = make(tmp_path, labels * 4, labels)
+    assert usage.describe(path, "own")[0].endswith(f"{len(names)} classes: {', '.join(names)}.")
+    told = capsys.readouterr().err
+    assert words in told
+    assert "in their order" in told
+    found = census.of_records(
+        layout.read_splits(path), layout.read_fields(path, "image", "label"), names
+    )
+    counts = {names.index(str(label)): 4 * labels.count(label) for label in labels}
+    assert dict(found.counts["train"]) == counts
+
+
+@pytest.mark.parametrize("make", [from_arrays, from_parquet])
+def test_a_number_of_the_test_split_alone_stays_a_class(tmp_path, capsys, make):
+    path = make(tmp_path, [0, 1, 3] * 3, [0, 1, 2, 3])
+    assert usage.describe(path, "own")[0].endswith("4 classes: 0, 1, 2, 3.")
+    told = capsys.readouterr().err
+    assert "1 of the 4 classes have no image in the train split" in told
+    assert told.strip().endswith(": 2.")
+
+
+def test_classes_with_names_and_without_images_are_told(tmp_path, capsys):
+    names = ["a", "b", "c", "d"]
+    path = from_arrays(tmp_path, [0, 1, 3] * 3, [0, 1], classes=names)
+    assert usage.describe(path, "own")[0].endswith("4 classes: a, b, c, d.")
+    told = capsys.readouterr().err
+    assert "1 of the 4 classes have no image in the train split" in told
+    assert "2 of the 4 classes have no image in the test split" in told
+    from_parquet(tmp_path, [1, 2, 3] * 3, [1, 2, 3], names=names)
+    told = capsys.readouterr().err
+    assert "have no image in the train split" in told
+    assert ": a." in told
+    from_arrays(tmp_path, [0, 1, 2, 3] * 3, [0, 1, 2, 3], classes=names)
+    assert "no image" not in capsys.readouterr().err
+
+
+def test_what_is_downloaded_is_counted_too(tmp_path, capsys):
+    path = write_dataset(tmp_path / "data", shard_lengths=[5, 4], name="few", classes=12)
+    prepare._tell(path, "few")
+    told = capsys.readouterr().err
+    assert "3 of the 12 classes have no image in the train split" in told
+    assert ": 9, 10, 11." in told
+
+
+def test_the_same_image_in_two_classes_or_splits_is_told(tmp_path, capsys):
+    x_train, x_test = pictures(9), pictures(6, 100)
+    x_train[7] = x_train[0]  # of labels 0 and 1
+    x_train[6] = x_train[0]  # of one label: no fault
+    x_test[2] = x_train[5]
+    from_arrays(tmp_path, [0, 1, 2] * 3, [0, 1, 2] * 2, x_train=x_train, x_test=x_test)
+    told = capsys.readouterr().err
+    assert "1 image is in more than one class: 0 (train) and 7 (train)." in told
+    assert "1 image is in the test split and in another one too" in told
+    assert "5 (train) and 2 (test)" in told
+
+
+def test_images_that_are_twice_are_named_by_their_files(tmp_path, capsys):
+    for split in ("train", "test"):
+        for label, name in enumerate(("cat", "dog")):
+            for row in range(3):
+                file = tmp_path / "raw" / split / name / f"{row}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                bright = 100 * (split == "test") + 10 * label + row
+                file.write_bytes(encoded(np.full((6, 5, 3), bright, np.uint8)))
+    top = tmp_path / "raw"
+    (top / "train/dog/0.png").write_bytes((top / "train/cat/2.png").read_bytes())
+    Image.open(top / "train/dog/1.png").save(top / "test/dog/1.bmp")  # other bytes, same pixels
+    prepare.prepare("image_folder", "raw", name="own", data_dir=tmp_path / "data",
+                    raw_dir=str(top))  # fmt: skip
+    told = capsys.readouterr().err
+    assert "cat/2.png (train) and dog/0.png (train)" in told
+    assert "dog/1.png (train) and dog/1.bmp (test)" in told
+
+
+ACCENTS = [unicodedata.normalize(form, "café") for form in ("NFC", "NFD")]
+
+
+def test_names_of_classes_that_look_the_same_are_refused(tmp_path):
+    for names in (ACCENTS, ["cat", "cat "], ["a b", "a  b"]):
+        with pytest.raises(InputError, match="look the same"):
+            from_arrays(tmp_path, [0, 1] * 3, [0, 1], classes=names)
+        save(tmp_path / "text" / "train.parquet", pictures(6), names * 3, names=None)
+        with pytest.raises(InputError, match="look the same"):
+            prepare.prepare(None, "parquet", name="own", data_dir=tmp_path / "data",
+                            raw_dir=str(tmp_path / "text"))  # fmt: skip
+        for name in names:
+            folder = tmp_path / f"raw {names[0]}" / "train" / name
+            folder.mkdir(parents=True)
+            (folder / "a.png").write_bytes(encoded(pictures(1)[0]))
+        with pytest.raises(InputError, match="look the same"):
+            prepare.prepare("image_folder", "raw", name="own", data_dir=tmp_path / "data",
+                            raw_dir=str(tmp_path / f"raw {names[0]}"))  # fmt: skip
+
+
+def test_splits_whose_classes_look_the_same_are_told_apart(tmp_path):
+    for split, name in zip(("train", "test"), ACCENTS, strict=True):
+        for each in (name, "dog"):
+            folder = tmp_path / "raw" / split / each
+            folder.mkdir(parents=True)
+            (folder / "a.png").write_bytes(encoded(pictures(1)[0]))
+    with pytest.raises(InputError, match=r"differ: 'cafe\\u0301', 'caf\\xe9'"):
+        prepare.prepare("image_folder", "raw", name="own", data_dir=tmp_path / "data",
+                        raw_dir=str(tmp_path / "raw"))  # fmt: skip
+
+
+def test_names_that_differ_in_capitals_are_told(tmp_path, capsys):
+    from_arrays(tmp_path, [0, 1] * 3, [0, 1], classes=["Cat", "cat"])
+    assert "Cat and cat are two classes" in capsys.readouterr().err
