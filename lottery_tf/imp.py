@@ -27,6 +27,7 @@ from lottery_tf.terminal.streams import steady
 from lottery_tf.training.round_0 import check_data, check_other_runs, take_round_0
 
 if TYPE_CHECKING:  # these import TensorFlow
+    from lottery_tf.analysis.path_evaluator import PathEvaluator
     from lottery_tf.training.devices import Cluster
     from lottery_tf.training.engine import Engine
     from lottery_tf.training.recorder import Silent
@@ -55,6 +56,7 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
 
     cluster, masks, exhausted = engine.cluster, engine.dense_masks(), False
     tickets, recorder, finished = begin(config, run, engine, initialization)
+    evaluator = functools.cache(functools.partial(path_evaluator, config, engine))
     if cluster.is_chief:  # it alone knows whether the last pruning removed nothing
         masks, exhausted = tickets.before(finished)
     for round in range(finished, config.rounds):
@@ -72,9 +74,10 @@ def experiment(config: Config, run: RunDir, engine: "Engine", initialization: In
             training = dataclasses.replace(training, masks=engine.masks())  # if it was gradual
             masks, threshold = tickets.prune(training, weights)
             exhausted = tickets.is_exhausted(training.masks, masks)
-            measures = connection(config, run, engine, round, weights)
+            measures = connection(config, run, evaluator, round, weights)
+            decided = masks if config.prunes_after(round) else None
             recorder.save(training, weights, history, threshold, squared_gradients, measures,
-                          exhausted=exhausted)  # fmt: skip
+                          next_masks=decided, exhausted=exhausted)  # fmt: skip
 
 
 def begin(
@@ -107,17 +110,25 @@ def ending(config: Config, round: int, masks: Masks) -> str:
     )
 
 
-def connection(
-    config: Config, run: RunDir, engine: "Engine", round: int, weights: Weights
-) -> dict[str, float]:
+def path_evaluator(config: Config, engine: "Engine") -> "PathEvaluator":
+    """Return what measures the barriers of --early_stop=connected, on held-out examples.
+
+    A run of an older version has none, and goes on with its training examples.
+    """
+    from lottery_tf.analysis.path_evaluator import PathEvaluator
+
+    split = "validation" if config.validation_fraction else "train"
+    return PathEvaluator(engine, points=BARRIER_POINTS, split=split, examples=10_000)
+
+
+def connection(config: Config, run: RunDir, evaluator: Callable[[], "PathEvaluator"], round: int,
+               weights: Weights) -> dict[str, float]:  # fmt: skip
     """{barrier: the error barrier to the round before} where --early_stop asks for it."""
     if not round or config.early_stop != "connected":
         return {}
     from lottery_tf.analysis import paths
-    from lottery_tf.analysis.path_evaluator import PathEvaluator
 
-    evaluator = PathEvaluator(engine, points=BARRIER_POINTS, split="train", examples=10_000)
-    row = paths.summarize(evaluator.evaluate(run.final(round - 1), weights))
+    row = paths.summarize(evaluator().evaluate(run.final(round - 1), weights))
     # Networks that have collapsed answer alike: that connects nothing.
     return {"barrier": math.nan if row["collapsed"] else row["error_barrier"]}
 

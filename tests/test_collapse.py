@@ -199,7 +199,7 @@ def test_rounds_around_the_users_training_end_too():
 @pytest.mark.ci
 def test_collapsed_rounds_do_not_count_as_connected(config):
     flags = TINY | {"prune_fraction": 0.9, "rounds": 5, "epochs": 2, "jit_compile": "off"}
-    imp.main(config(**flags, early_stop="connected", short_epochs=1))
+    imp.main(config(**flags, early_stop="connected", short_epochs=1, validation_fraction=0.1))
     barriers_there = [row["barrier"] for row in RunDir(config().run_dir).metrics()[1:]]
     assert not math.isnan(barriers_there[0])
     assert math.isnan(barriers_there[-1])

@@ -10,7 +10,7 @@ import tensorflow as tf
 import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking.gradients import TEMPERATURE, Flow, Gradients, in_float64
+from lottery_tf.masking.gradients import TEMPERATURE, Flow, Gradients, in_batches, in_float64
 from lottery_tf.method import criteria, pruning
 from lottery_tf.method.allocation import Amount
 from lottery_tf.models.normalization import FusedBatchNormalization
@@ -81,7 +81,7 @@ def test_snip_and_taylor_are_the_weight_times_the_gradient(model, weights, masks
     reference = [
         np.abs(a * g) for a, g in zip(arrays, gradient(arrays, weights, masks), strict=True)
     ]
-    gradients = Gradients(model, tf.constant(INPUTS, tf.float32), tf.constant(LABELS))
+    gradients = Gradients(model, in_batches(tf.constant(INPUTS, tf.float32), tf.constant(LABELS)))
     own = gradients.mean(weights, masks, training=True)
     ours = [criteria.snip(a, own[p]) for a, p in zip(arrays, paths(weights), strict=True)]
     near(ours, reference, 1e-5)
@@ -105,7 +105,7 @@ def test_grasp_is_the_weight_times_the_hessian_gradient_product(model, weights, 
     reference = [
         a * (up - down) / (2 * step * scale) for a, up, down in zip(arrays, *ends, strict=True)
     ]
-    gradients = Gradients(model, tf.constant(INPUTS, tf.float32), tf.constant(LABELS))
+    gradients = Gradients(model, in_batches(tf.constant(INPUTS, tf.float32), tf.constant(LABELS)))
     own = gradients.hessian(weights, masks)
     ours = [criteria.grasp(a, own[p]) for a, p in zip(arrays, paths(weights), strict=True)]
     near(ours, reference, 1e-5)
@@ -114,8 +114,8 @@ def test_grasp_is_the_weight_times_the_hessian_gradient_product(model, weights, 
 @pytest.mark.ci
 def test_gradients_over_batches_are_those_of_all_examples(model, weights, masks):
     inputs, labels = tf.constant(INPUTS, tf.float32), tf.constant(LABELS)
-    whole = Gradients(model, inputs, labels)
-    parts = Gradients(model, inputs, labels, batch_size=3)
+    whole = Gradients(model, in_batches(inputs, labels))
+    parts = Gradients(model, in_batches(inputs, labels, size=3))
     for one, other in (
         (whole.mean(weights, masks, training=False), parts.mean(weights, masks, training=False)),
         (whole.hessian(weights, masks), parts.hessian(weights, masks)),

@@ -55,7 +55,7 @@ def test_a_flag_that_is_not_set_goes_without_saying():
     found = [(of, RunDir(of.directory)) for of in grid.read(path, ["--grid=seed=0"]).points]
     assert [one.curve for one in groups.group(found, ("batch_size",))] == [
         "ticket", "rewound to 1ep", "lr_rewind", "finetune", "reinit", "signs", "trained_signs",
-        "shuffle", "early stop connected, ticket",
+        "shuffle", "validation fraction 0.1, early stop connected, ticket",
     ]  # fmt: skip
 
 

@@ -338,7 +338,8 @@ def test_a_constant_schedule_prunes_at_its_begin(config):
 
 def test_a_round_after_two_that_are_connected_is_short(experiment, monkeypatch):
     monkeypatch.setattr("lottery_tf.method.collapse.chance", lambda *_: -1.0)  # images are noise
-    flags = {"early_stop": "connected", "epochs": 3, "short_epochs": 1, "rounds": 4}
+    flags = {"early_stop": "connected", "epochs": 3, "short_epochs": 1, "rounds": 4,
+             "validation_fraction": 0.2}  # fmt: skip
     _, run = experiment("run", **flags, connected_error=0.99)
     assert [len(run.history(round)) for round in range(4)] == [3, 3, 1, 1]
     assert "round 2 is short: rounds 0 and 1 are connected" in (run.path / "log.txt").read_text()

@@ -67,7 +67,9 @@ def test_a_round_rewound_behind_its_last_pruning_is_refused(experiment):
     ],
 )
 def test_short_rounds_do_not_go_with_everything(flags, words, config):
-    made = config(early_stop="connected", epochs=3, short_epochs=1, **flags)
+    made = config(
+        early_stop="connected", epochs=3, short_epochs=1, validation_fraction=0.1, **flags
+    )
     with pytest.raises(InputError, match=words):
         check_new(made)
 

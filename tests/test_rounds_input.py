@@ -74,8 +74,8 @@ REFUSED = {
     "data of two lengths": (
         (3, 0.2), {"criterion": "snip", "data": (IMAGES, LABELS[:3])}, "5 examples, 3 examples"
     ),
-    "a tf.data.Dataset": (
-        (3, 0.2), {"data": tf.data.Dataset.from_tensors(IMAGES)}, "expected .inputs, labels."
+    "data without labels": (
+        (3, 0.2), {"criterion": "snip", "data": tf.data.Dataset.from_tensors(IMAGES)}, "data: "
     ),
     "iterations": ((3, 0.2), {"iterations": 0}, "iterations: expected a whole number"),
     "unknown layer": ((3, 0.2), {"keep_dense": ("conv",)}, "There is no layer conv"),

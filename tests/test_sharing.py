@@ -119,7 +119,9 @@ def test_a_borrower_has_the_lenders_files_and_its_own_config(points):
 def test_with_the_same_pruning_metrics_are_a_link_too(points):
     lender, borrower = points(reset="reinit")
     run = RunDir(lender.directory)
-    row = sharing._row(run, borrower.config)["metrics.csv"]  # made-up runs have no true threshold
+    row = sharing._own_files(run, borrower.config)[
+        "metrics.csv"
+    ]  # made-up runs have no true threshold
     (run.round_path(0) / "metrics.csv").write_bytes(row)
     sums = run.round_path(0) / "SHA256SUMS"
     lines = [line for line in sums.read_text().splitlines() if not line.endswith("metrics.csv")]

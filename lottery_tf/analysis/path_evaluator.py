@@ -25,7 +25,7 @@ class PathEvaluator:
     Args:
         engine: Engine; its network gives the function, its feed the data.
         points: equidistant points of a line, both ends included.
-        split: "test", or "train", which is not augmented here.
+        split: "test"; "train", which is not augmented here; or "validation".
         bn_stats: BatchNorm's statistics at a point: "recompute", mean and variance over the first
             10,000 training examples, unaugmented, with each batch of the feed normalised by itself;
             "interpolate" those of the ends; "endpoint", those of the nearer end.
@@ -79,8 +79,7 @@ class PathEvaluator:
 
     def _first(self, split, examples):
         """The batches of a split up to some examples, or all."""
-        feed = self.engine.feed
-        for images, labels in feed.test_batches() if split == "test" else feed.train_batches():
+        for images, labels in getattr(self.engine.feed, f"{split}_batches")():
             yield images[:examples], labels[:examples]
             if examples is not None:
                 examples -= len(labels)

@@ -20,8 +20,8 @@ Rounds = Sequence[str | int]  # as --at_rounds names them
 Computing = Mapping[str, Any]  # where and how, as loading.engine_of takes it
 # Flags that runs must have in common to be compared, or evaluated with one engine.
 SAME = ("model", "dataset", "shortcut", "bn_affine", "image_size", "train_examples",
-        "train_split", "test_split", "test_fraction", "image_key", "label_key",
-        "mixed_precision")  # fmt: skip
+        "train_split", "test_split", "test_fraction", "validation_fraction", "image_key",
+        "label_key", "mixed_precision")  # fmt: skip
 # Flags in which two runs of one experiment may differ: how they ran, and how far they are.
 NOT_OF_EXPERIMENT = {
     "rounds",

@@ -45,6 +45,7 @@ NEEDS = {
     "prune_frequency": ("prune_at", ("train",)),
     "connected_error": ("early_stop", ("connected",)),
     "short_epochs": ("early_stop", ("connected",)),
+    "validation_fraction": ("early_stop", ("connected",)),
 }
 # A flag of the network: the parameter that a network which heeds it has.
 OF_NETWORK = {
@@ -96,6 +97,11 @@ def check_new(config: Any) -> None:
         raise InputError(
             f"--warmup_epochs: expected at most --epochs={config.epochs}, or the rate never rises "
             f"to --learning_rate. Received: {config.warmup_epochs}"
+        )
+    if config.early_stop == "connected" and not config.validation_fraction:
+        raise InputError(
+            "--early_stop=connected measures the barrier between two rounds on examples that are "
+            "held out of the training, where networks make errors: add --validation_fraction=0.1."
         )
     if config.early_stop == "connected" and config.prunes_at == "train":
         raise InputError(

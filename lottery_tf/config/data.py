@@ -71,5 +71,12 @@ class DataFlags:
         above=0,
         below=1,
     )
+    validation_fraction: float | None = flag(
+        None,
+        "Hold out this part of the training examples, drawn once, the same for every seed. "
+        "--early_stop=connected measures its barrier on them. Default: none.",
+        above=0,
+        below=1,
+    )
     image_key: str = flag("image", "Name of the field that holds the image of an example.")
     label_key: str = flag("label", "Name of the field that holds its label.")

@@ -122,8 +122,8 @@ class PruningFlags:
     )
     connected_error: float = flag(
         0.02,
-        "Error barrier below which two rounds count as connected, on 10,000 training examples at "
-        "most.",
+        "Error barrier below which two rounds count as connected, on the examples that "
+        "--validation_fraction holds out, 10,000 at most.",
         above=0,
         below=1,
     )

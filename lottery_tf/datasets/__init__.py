@@ -62,7 +62,8 @@ class PreparedDataset:
     """A dataset on disk in TensorFlow Datasets' layout.
 
     Args:
-        splits: "train" and "test", as the flags choose them.
+        splits: "train", "test" and, with --validation_fraction, "validation", as the flags choose
+            them.
         fields: the image and the label of an example, as stored.
         input_shape: (height, width, channels) as the network sees it.
     """

@@ -32,6 +32,11 @@ class Shard:
         """What picks the used ones from an array of all examples."""
         return slice(self.used) if self.chosen is None else self.chosen
 
+    def pick(self, places: Array) -> "Shard":
+        """The shard with the used examples at some places, ascending."""
+        chosen = places if self.chosen is None else self.chosen[places]
+        return dataclasses.replace(self, used=len(chosen), chosen=chosen)
+
     def first(self, count: int) -> "Shard":
         """The shard with the first `count` of its used examples."""
         chosen = None if self.chosen is None else self.chosen[:count]
@@ -63,7 +68,7 @@ class Split:
         return Split(tuple(taken))
 
     def pick(self, chosen: Array) -> "Split":
-        """The examples at some places of a split whose shards are used whole.
+        """The examples at some places of a split, of those that are used.
 
         Args:
             chosen: int64 (examples,), ascending.
@@ -71,7 +76,7 @@ class Split:
         bounds = np.searchsorted(chosen, np.cumsum([0, *self.lengths]))
         starts = np.cumsum([0, *self.lengths])
         shards = [
-            dataclasses.replace(shard, used=int(stop - start), chosen=chosen[start:stop] - first)
+            shard.pick(chosen[start:stop] - first)
             for shard, start, stop, first in zip(
                 self.shards, bounds, bounds[1:], starts, strict=False
             )
@@ -79,8 +84,14 @@ class Split:
         return Split(tuple(shard for shard in shards if shard.used))
 
 
-def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
+def hold_out(split: Split, fraction: float, flag: str = "--test_fraction"
+             ) -> tuple[Split, Split]:  # fmt: skip
     """(the rest, the part of a split that is held out): drawn once, the same for every seed.
+
+    Args:
+        split: Split.
+        fraction: of its examples.
+        flag: --test_fraction or --validation_fraction, which asks for it.
 
     Raises:
         InputError: one of them is empty.
@@ -89,10 +100,11 @@ def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
     count = round(fraction * examples)
     if not 0 < count < examples:
         raise InputError(
-            f"--test_fraction={fraction} of {examples} examples leaves {examples - count} to train "
+            f"{flag}={fraction} of {examples} examples leaves {examples - count} to train "
             f"on and {count} to test on; expected one of each at least."
         )
-    order = streams.held_out().permutation(examples)
+    generator = streams.held_out() if flag == "--test_fraction" else streams.validation()
+    order = generator.permutation(examples)
     held, rest = np.sort(order[:count]), np.sort(order[count:])
     return split.pick(rest), split.pick(held)
 
@@ -100,12 +112,13 @@ def hold_out(split: Split, fraction: float) -> tuple[Split, Split]:
 def choose(
     path: pathlib.Path, splits: dict[str, Split], config: Any, evaluation: str
 ) -> dict[str, Split]:
-    """{"train": Split, "test": Split}, as the flags of a Config choose them.
+    """{"train": Split, "test": Split, perhaps "validation": Split}, as a Config's flags choose.
 
     Args:
         path: of the dataset.
         splits: {name: Split}, all that it has.
-        config: its train_split, test_split, test_fraction and train_examples are read.
+        config: its train_split, test_split, test_fraction, validation_fraction and train_examples
+            are read.
         evaluation: the split to evaluate on if no flag names one.
 
     Raises:
@@ -125,6 +138,11 @@ def choose(
                 f"{_names(splits)}"
             )
         test = _joined(path, splits, "--test_split", test_names)
+    found = {"train": train, "test": test}
+    if config.validation_fraction:
+        train, found["validation"] = hold_out(
+            train, config.validation_fraction, "--validation_fraction"
+        )
     if config.train_examples:
         if config.train_examples > train.examples:
             raise InputError(
@@ -132,7 +150,7 @@ def choose(
                 f"split of {config.dataset}. Received: {config.train_examples}"
             )
         train = train.first(config.train_examples)
-    return {"train": train, "test": test}
+    return found | {"train": train}
 
 
 def _test_names(path, splits, config, evaluation):

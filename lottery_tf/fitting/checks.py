@@ -127,7 +127,11 @@ def _kernels_of(model, name, of):
 
 
 def check_evidence(model: keras.Model, criterion: Any, data: Any, iterations: Any) -> None:
-    """Raises InputError if a criterion is unknown, or what it needs cannot be had."""
+    """Raises InputError if a criterion is unknown, or what it needs is not there.
+
+    Args:
+        data: a Sample, or None.
+    """
     if not isinstance(criterion, str) and not callable(criterion):
         raise InputError(
             f"criterion: expected one of {list(criteria.CRITERIA)}, or a function of their "
@@ -138,8 +142,6 @@ def check_evidence(model: keras.Model, criterion: Any, data: Any, iterations: An
         whole_number(1, iterations=iterations)
     if data is None and wanted & GRADIENTS:
         raise InputError("criterion: it needs gradients: pass data=(inputs, labels).")
-    if data is not None:
-        _check_data(data)
     if "initial_flow" in wanted:
         from lottery_tf.masking.gradients import Flow, in_float64
 
@@ -154,16 +156,6 @@ def check_named(criterion: Any) -> None:
         raise InputError(
             "criterion: with directory=, expected a name or a function made by def, by which a "
             f"later call knows that it goes on with the same one. Received: {criterion!r}"
-        )
-
-
-def _check_data(data):
-    pair = data if isinstance(data, tuple | list) else ()
-    sizes = [getattr(one, "shape", (None,))[0] for one in pair]
-    if len(sizes) != 2 or None in sizes or sizes[0] != sizes[1] or not sizes[0]:
-        raise InputError(
-            "data: expected (inputs, labels), two arrays of as many examples. Received: "
-            f"{type(data).__name__} of {', '.join(f'{size} examples' for size in sizes) or 'none'}"
         )
 
 

@@ -155,6 +155,11 @@ class Keeper:
         masks = place(self.run, turn, self.plan.model, self._names)
         return own | self._own(self.run.initial(turn)), masks
 
+    def next_masks(self, turn: int) -> Masks | None:
+        """The masks that the pruning after a finished turn left; None if they were not saved."""
+        found = self.run.next_masks(turn)
+        return None if found is None else self._own(found)
+
     def stored_step(self, step: int) -> Weights | None:
         """The weights of turn 0 after some steps, if they are there."""
         found = rewind_points.read(self.run.path, step)
@@ -184,13 +189,15 @@ class Keeper:
         rewind_points.save(self.run.path, self.plan.rewind_to, self._stored(weights))
 
     def save(self, turn: int, *, masks: Masks, initial: Weights, history: list[Row],
-             metrics: Row) -> None:  # fmt: skip
-        """Keeps a finished turn: the model as it is, and what it started from."""
+             metrics: Row, next_masks: Masks | None) -> None:  # fmt: skip
+        """Keeps a finished turn: the model as it is, what it started from, what it pruned."""
         # A loop of the user's own may have moved pruned weights; the network does without them.
         final = self._stored(pruning.apply_masks(masking.get_weights(self.plan.model), masks))
         masks = {self._names[path]: mask for path, mask in masks.items()}
+        if next_masks:
+            next_masks = {self._names[path]: mask for path, mask in next_masks.items()}
         self.run.save_round(turn, masks=masks, initial=self._stored(initial), final=final,
-                            history=history, metrics=metrics)  # fmt: skip
+                            history=history, metrics=metrics, next_masks=next_masks)  # fmt: skip
         shutil.rmtree(self.run.path / BACKUPS, ignore_errors=True)
         try:
             self._show(turn, history, metrics, final, masks)

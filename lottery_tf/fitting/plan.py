@@ -10,7 +10,8 @@ import numpy as np
 from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.fitting import checks, starting
-from lottery_tf.fitting.pruning import Data
+from lottery_tf.fitting.pruning import check_gradients
+from lottery_tf.fitting.samples import Sample
 from lottery_tf.method import pruning, streams
 from lottery_tf.method.allocation import Amount, allocate
 from lottery_tf.method.criteria import Criterion
@@ -32,7 +33,7 @@ class Plan:
     rewind_to: int
     seed: int
     criterion: Criterion
-    data: Data
+    data: Sample | None
     iterations: int | None
     where: Mapping[str, Any]
     first_density: float | None = None  # of round 0, where a directory has it
@@ -53,6 +54,7 @@ class Plan:
         checks.whole_number(0, below=streams.SEEDS, seed=self.seed)
         self._check_reset()
         checks.check_evidence(self.model, self.criterion, self.data, self.iterations)
+        check_gradients(self.model, self.criterion, self.data)
         amounts, masks = self._amounts(), checks.prunable(self.model)
         if self.first_density is not None:  # the masks of the model may be those of a later round
             masks = {path: np.ones_like(mask) for path, mask in masks.items()}

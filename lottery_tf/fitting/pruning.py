@@ -5,15 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from lottery_tf import masking
+from lottery_tf.errors import InputError
 from lottery_tf.fitting import checks
-from lottery_tf.masking import keras_generators, optimizer_state
-from lottery_tf.method import Masks, Weights, pruning, streams
+from lottery_tf.fitting.samples import Sample
+from lottery_tf.masking import keras_generators, keras_private, optimizer_state
+from lottery_tf.method import Masks, Weights, criteria, pruning, streams
 from lottery_tf.method.allocation import Amount
 from lottery_tf.method.criteria import Criterion
 
-Data = tuple[Any, Any] | None  # (inputs, labels)
+Data = Any  # what `fit` takes as x, or a tuple of its x, y and sample_weight; None without
 
 
 def prune(model: keras.Model, fraction: float | None = None, *, density: float | None = None,
@@ -30,9 +33,12 @@ def prune(model: keras.Model, fraction: float | None = None, *, density: float |
         model: as `masked` returns it.
         fraction, density: part of the survivors to remove; or of the prunable weights to leave.
         criterion: a key of lottery_tf.method.criteria.CRITERIA, or a function like those.
-        data: (inputs, labels) for criteria that need gradients; of about ten examples per class.
-            Their loss is the one that the model is compiled with, else the cross-entropy of class
-            numbers; grasp expects logits.
+        data: for criteria that need gradients, about ten examples per class in any form that `fit`
+            takes: (inputs, labels), (inputs, labels, sample_weight), inputs alone, a
+            tf.data.Dataset, a PyDataset or a generator, with nested inputs and labels. Arrays are
+            used whole; of what comes in batches, the first 100 batches are read, once. The loss is
+            the one that `fit` minimizes, without the regularizers of weights; of a model that is
+            not compiled, the cross-entropy of class numbers. grasp expects logits.
         iterations: prunings by which it is reached. Default: 100 for synflow, else 1.
         initial: {variable path: array} before training. Default: the weights as they are.
         seed: of the criterion "random".
@@ -46,12 +52,14 @@ def prune(model: keras.Model, fraction: float | None = None, *, density: float |
     such a path ("block_1*").
 
     Raises:
-        InputError: a value out of bounds, or a criterion that needs data without data.
+        InputError: a value out of bounds, a criterion that needs data without data, or data on
+            which the loss cannot be computed.
     """
     checks.check_model(model, "prune")
     checks.whole_number(0, below=streams.SEEDS, seed=seed)
     where = checks.where(scope, layer_fractions, keep_dense, min_layer_weights)
     amount = checks.make_amount(model, fraction, density, where)
+    data = None if data is None else Sample(data)
     checks.check_evidence(model, criterion, data, iterations)
     checks.Coverage.of(model).warn_if_small(stacklevel=2)
     initial = initial or masking.get_weights(model)
@@ -65,8 +73,20 @@ def prune(model: keras.Model, fraction: float | None = None, *, density: float |
     return pruning.density(masks)
 
 
-def pruned(model: keras.Model, amount: Amount, initial: Weights, data: Data, round: int, *,
-           criterion: Criterion, iterations: int | None, seed: int,
+def check_gradients(model: keras.Model, criterion: Criterion, data: Sample | None) -> None:
+    """Raise InputError if the gradients that a criterion needs cannot be computed on the data."""
+    masks = checks.prunable(model)
+    weights = masking.get_weights(model)
+    evidence = _evidence(model, weights, weights, data, None)
+    for name in sorted(criteria.needs(criterion) & checks.GRADIENTS):
+        for path, gradient in evidence[name](masks).items():
+            if not np.isfinite(gradient).all():
+                raise InputError(f"data: expected a finite loss. Received: the {name} of {path} is "
+                                 "not finite.")  # fmt: skip
+
+
+def pruned(model: keras.Model, amount: Amount, initial: Weights, data: Sample | None, round: int,
+           *, criterion: Criterion, iterations: int | None, seed: int,
            old_draws: bool = False) -> tuple[Masks, pruning.Threshold]:  # fmt: skip
     """The masks of the kernels that are not frozen after a pruning; the model stays as it is.
 
@@ -86,11 +106,23 @@ def _evidence(model, initial, trained, data, uniform):
     held = masking.get_masks(model)
 
     @functools.cache
-    def gradients():
-        from lottery_tf.masking.gradients import Gradients, cross_entropy
+    def made():
+        from lottery_tf.masking import gradients
 
-        loss = functools.partial(model.compute_loss, None) if model.compiled else cross_entropy
-        return Gradients(model, *data, loss=loss)
+        has_loss = model.compiled or keras_private.has_own_loss(model)
+        loss = gradients.loss_of_fit if has_loss else gradients.loss_of_class_numbers
+        return gradients.Gradients(model, data.batches, loss=loss)
+
+    def gradients(compute):
+        found = made()
+        try:
+            return compute(found)
+        except Exception as error:  # whatever the user's loss, model or data raise
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"data: expected inputs and labels on which `fit` could train {model.name}; its "
+                f"loss cannot be computed on them. {type(error).__name__}: {reason:.400}"
+            ) from error
 
     def flow(masks):
         from lottery_tf.masking.gradients import Flow, in_float64
@@ -107,9 +139,13 @@ def _evidence(model, initial, trained, data, uniform):
     evidence: dict[str, Callable[[Masks], Weights]] = {
         "initial": lambda masks: initial,
         "uniform": uniform,
-        "initial_gradient": lambda masks: gradients().mean(initial, masks, training=True),
-        "trained_gradient": lambda masks: gradients().mean(trained, masks, training=False),
-        "initial_hessian_gradient": lambda masks: gradients().hessian(initial, masks),
+        "initial_gradient": lambda masks: gradients(
+            lambda g: g.mean(initial, masks, training=True)
+        ),
+        "trained_gradient": lambda masks: gradients(
+            lambda g: g.mean(trained, masks, training=False)
+        ),
+        "initial_hessian_gradient": lambda masks: gradients(lambda g: g.hessian(initial, masks)),
         "initial_flow": flow,
     }
     # A network is computed with all of its masks, those of frozen layers too.

@@ -9,6 +9,7 @@ from lottery_tf.fitting import checks, starting
 from lottery_tf.fitting.keeping import Keeper, first_density_in
 from lottery_tf.fitting.plan import Plan
 from lottery_tf.fitting.pruning import Data
+from lottery_tf.fitting.samples import Sample
 from lottery_tf.fitting.showing import Table
 from lottery_tf.fitting.turns import Round, Turns
 from lottery_tf.masking import keras_generators, optimizer_state
@@ -60,9 +61,10 @@ def rounds(model: keras.Model, rounds: int, fraction: float | None = None, *,
         InputError: at the call, a value out of bounds, or something that a later round needs and
             that cannot be had; in round 1, a rewind point that was not kept.
     """
+    sample = None if data is None else Sample(data)
     where = checks.where(scope, layer_fractions, keep_dense, min_layer_weights)
     plan = Plan(model, rounds, fraction, densities, target_density, reset, rewind_to, seed,
-                criterion, data, iterations, where, first_density_in(directory))  # fmt: skip
+                criterion, sample, iterations, where, first_density_in(directory))  # fmt: skip
     checks.whole_number(0, verbose=int(verbose) if isinstance(verbose, bool) else verbose)
     optimizer_state.check(optimizers)
     with keras_generators.kept():

@@ -83,7 +83,8 @@ class Turns:
             if keeper and finished:
                 self.history += keeper.run.metrics()
                 weights, masks = keeper.resume(finished - 1)
-                masks, _, ended = self._prune(finished - 1, weights, masks)
+                decided = keeper.next_masks(finished - 1)
+                masks, _, ended = self._prune(finished - 1, weights, masks, decided)
             starting.note(self.model, start)
             self._say_start(finished)
             self.point = self._rewind_point(finished)
@@ -153,15 +154,27 @@ class Turns:
         fitted = after is not None and after is not before
         self.epochs = epochs.rows or (rows_of(after) if fitted else [])
 
-    def _prune(self, index, weights, masks):
-        """(masks, Threshold, whether nothing more can be pruned) after a turn."""
+    def _prune(self, index, weights, masks, decided=None):
+        """(masks, Threshold, whether nothing more can be pruned) after a turn.
+
+        The masks that are `decided` already stay as they are.
+        """
+        self.decided = decided
         plan, last = self.plan, index == self.plan.rounds - 1
         if index >= len(self.amounts) or (last and not self.keeper):
             return masks, pruning.Threshold(math.nan, math.nan), False
         by: Any = {"criterion": plan.criterion, "iterations": plan.iterations, "seed": plan.seed}
         by["old_draws"] = self.keeper is not None and draws.are_old(self.keeper.run.path)
         before = checks.prunable(self.model)
-        after, threshold = pruned(self.model, self.amounts[index], weights, plan.data, index, **by)
+        if decided is None:
+            amount = self.amounts[index]
+            after, threshold = pruned(self.model, amount, weights, plan.data, index, **by)
+            self.decided = masks | after
+        else:
+            after, threshold = (
+                {p: decided[p] for p in before},
+                pruning.Threshold(math.nan, math.nan),
+            )
         if last:
             return masks, threshold, False
         another = index < plan.rounds - 2
@@ -191,7 +204,8 @@ class Turns:
         )
         self.history.append(row)
         if self.keeper:
-            self.keeper.save(index, masks=masks, initial=weights, history=self.epochs, metrics=row)
+            self.keeper.save(index, masks=masks, initial=weights, history=self.epochs, metrics=row,
+                             next_masks=self.decided)  # fmt: skip
         self.table.add(row)
 
     def _rewind_point(self, finished):

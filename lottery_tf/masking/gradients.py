@@ -4,8 +4,7 @@ They are computed as functions of weights that are passed in: the network does n
 """
 
 import contextlib
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -17,6 +16,8 @@ from lottery_tf.masking import keras_private, network
 from lottery_tf.method import Array, Masks, Weights
 
 TEMPERATURE = 200.0  # Wang et al. 2020 divide the logits by it
+BATCH_SIZE = 500  # examples of arrays that are computed at once
+Batch = tuple[Any, Any, Any]  # inputs, labels and sample weights: arrays, structures, or None
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -24,31 +25,98 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
+def in_batches(inputs: Any, labels: Any, weights: Any = None, size: int = BATCH_SIZE
+               ) -> list[Batch]:  # fmt: skip
+    """Cut structures of arrays into batches of `size` examples; the last one may be smaller."""
+    arrays = inputs, labels, weights
+    examples = examples_of(arrays)
+    return [
+        keras.tree.map_structure(lambda a: a if a is None else a[first : first + size], arrays)  # noqa: B023
+        for first in range(0, examples, size)
+    ]
+
+
+def examples_of(arrays: Any) -> int:
+    """Return the number of examples in a structure of arrays."""
+    return next(int(a.shape[0]) for a in keras.tree.flatten(arrays) if a is not None)
+
+
+def loss_of_class_numbers(model: Any, values: dict[str, Any], batch: Batch, temperature: tf.Tensor,
+                          training: bool) -> tf.Tensor:  # fmt: skip
+    """Return the mean cross-entropy of a batch; the arguments are those of `loss_of_fit`."""
+    inputs, labels, weights = batch
+    if weights is not None:
+        raise InputError("Sample weights weigh a loss: compile the model with one first.")
+    logits = call_with(model, values, inputs, training=training)
+    return cross_entropy(labels, logits / tf.cast(temperature, logits.dtype))
+
+
+def loss_of_fit(model: Any, values: dict[str, Any], batch: Batch, temperature: tf.Tensor,
+                training: bool) -> tf.Tensor:  # fmt: skip
+    """Return the loss of a batch that `fit` minimizes, without the regularizers of the weights.
+
+    It is what the model's `compute_loss` returns: the compiled losses with their weights, the
+    losses of `add_loss` and of activity regularizers, or what a model's own `compute_loss` adds.
+    Regularizers of weights do not depend on the data, and at the end of a training their gradient
+    cancels that of the data.
+
+    Args:
+        model: a built keras.Model.
+        values: {variable path: tensor} that take the place of the model's variables.
+        batch: Batch of tensors.
+        temperature: divides the outputs.
+        training: how layers such as Dropout and BatchNorm compute.
+    """
+    inputs, labels, weights = batch
+    mapping = [(variable, values[variable.path]) for variable in model.variables]
+
+    def scaled(output):
+        if not output.dtype.is_floating:
+            return output
+        logits = _in_full_precision(output)
+        logits = logits / tf.cast(temperature, logits.dtype)
+        return keras_private.with_mask_of(output, logits)
+
+    with (
+        _unsynchronised(model),
+        _without_regularizers(model),
+        keras.StatelessScope(state_mapping=mapping, collect_losses=True),
+    ):
+        outputs = keras_private.forward(model, inputs, training=training)
+        outputs = keras.tree.map_structure(lambda o: o if o is None else scaled(o), outputs)
+        return keras_private.compute_loss(model, inputs, labels, outputs, weights, training)
+
+
+def traced(function: Callable) -> Callable:
+    """Compile a function of tensors and constants; tensors of other shapes trace it anew.
+
+    TensorFlow counts how often functions of the same code are traced, and warns from the fifth time
+    on. Here each pruning needs a trace of its own, as the model, its loss or its frozen layers may
+    have changed since the last one. A trace that is asked for by name is not counted.
+    """
+    compiled = tf.function(function, autograph=False)  # as the step of `fit`
+
+    def call(*arguments):
+        return compiled.get_concrete_function(*arguments)(*arguments)
+
+    return call
+
+
 class Gradients:
     """Gradients and Hessian products of a mean loss.
 
     Args:
-        model: a built keras.Model with masked layers, inputs -> logits.
-        inputs: (examples, …), as the model takes them.
-        labels: (examples, …).
-        loss: of (labels, logits), the mean over examples.
-        batch_size: examples at once; the sums over all are exact, but where a batch is normalised
-            by itself.
+        model: a built keras.Model with masked layers.
+        batches: [Batch] of the sample; the sums over all examples are exact, but where a batch is
+            normalised by itself.
+        loss: as `loss_of_fit`, the mean over the examples of a batch.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        inputs: Any,
-        labels: Any,
-        *,
-        loss: Callable[[Any, Any], Any] = cross_entropy,
-        batch_size: int = 500,
-    ):
-        self.model, self.inputs, self.labels, self.loss = model, inputs, labels, loss
-        self.batch_size = batch_size
-        self._gradients = tf.function(self._gradients_of_batch)
-        self._products = tf.function(self._products_of_batch)
+    def __init__(self, model: Any, batches: list[Batch], *,
+                 loss: Callable[..., Any] = loss_of_class_numbers):  # fmt: skip
+        self.model, self.batches, self.loss = model, batches, loss
+        self._gradients = traced(self._gradients_of_batch)
+        self._products = traced(self._products_of_batch)
 
     def mean(self, weights: Weights, masks: Masks, *, training: bool) -> Weights:
         """{kernel path: gradient of the mean loss}, zero where masked.
@@ -58,42 +126,47 @@ class Gradients:
             masks: {kernel path: bool array}.
             training: whether BatchNorm takes the statistics of the batch.
         """
-        gradient = functools.partial(self._gradients, training=training)
-        return self._total(gradient, weights, masks, 1.0)
+        return self._total(self._gradients, weights, masks, 1.0, training)
 
     def hessian(self, weights: Weights, masks: Masks) -> Weights:
         """{kernel path: H g}, of logits divided by TEMPERATURE (Wang et al. 2020, section 4)."""
-        gradient = functools.partial(self._gradients, training=True)
-        gradients = self._total(gradient, weights, masks, TEMPERATURE)
+        gradients = self._total(self._gradients, weights, masks, TEMPERATURE, True)
         fixed = [tf.constant(array) for array in gradients.values()]
-        product = functools.partial(self._products, gradients=fixed)
-        return self._total(product, weights, masks, TEMPERATURE)
+        return self._total(self._products, weights, masks, TEMPERATURE, fixed)
 
-    def _total(self, function, weights, masks, temperature):
+    def _total(self, function, weights, masks, temperature, *more):
         kernels, others = values_of(self.model, weights, masks)
-        examples, totals = len(self.labels), {path: np.zeros(m.shape) for path, m in masks.items()}
-        for first in range(0, examples, self.batch_size):
-            rows = slice(first, first + self.batch_size)
-            inputs, labels = self.inputs[rows], self.labels[rows]
-            parts = function(kernels, others, inputs, labels, temperature=tf.constant(temperature))
+        sizes = [examples_of(batch) for batch in self.batches]
+        totals = {path: np.zeros(m.shape) for path, m in masks.items()}
+        for batch, size in zip(self.batches, sizes, strict=True):
+            batch = keras.tree.map_structure(_tensor, batch)
+            parts = function(kernels, others, batch, tf.constant(temperature), *more)
             for path, part in zip(masks, parts, strict=True):
-                totals[path] += part.numpy().astype(np.float64) * (len(labels) / examples)
+                totals[path] += part.numpy().astype(np.float64) * (size / sum(sizes))
         return {path: total.astype(weights[path].dtype) for path, total in totals.items()}
 
-    def _gradients_of_batch(self, kernels, others, inputs, labels, temperature, training):
+    def _gradients_of_batch(self, kernels, others, batch, temperature, training):
         with tf.GradientTape() as tape:
             tape.watch(kernels)
-            logits = _call(self.model, kernels, others, inputs, training=training)
-            loss = self.loss(labels, logits / tf.cast(temperature, logits.dtype))
-        return tape.gradient(loss, kernels, unconnected_gradients="zero")
+            values = dict(zip(network.kernels(self.model), kernels, strict=True)) | others
+            loss = self.loss(self.model, values, batch, temperature, training)
+        gradients = tape.gradient(loss, kernels, unconnected_gradients="zero")
+        return [
+            tf.convert_to_tensor(gradient) for gradient in gradients
+        ]  # those of tables are sparse
 
-    def _products_of_batch(self, kernels, others, inputs, labels, temperature, gradients):
+    def _products_of_batch(self, kernels, others, batch, temperature, gradients):
         with tf.GradientTape() as tape:
             tape.watch(kernels)
-            own = self._gradients_of_batch(kernels, others, inputs, labels, temperature, True)
+            own = self._gradients_of_batch(kernels, others, batch, temperature, True)
             dots = [tf.reduce_sum(a * b) for a, b in zip(own, gradients, strict=True)]
             dot = tf.add_n(dots)
-        return tape.gradient(dot, kernels, unconnected_gradients="zero")
+        products = tape.gradient(dot, kernels, unconnected_gradients="zero")
+        return [tf.convert_to_tensor(product) for product in products]
+
+
+def _tensor(array):
+    return array if array is None or tf.is_tensor(array) else tf.convert_to_tensor(array)
 
 
 class Flow:
@@ -119,7 +192,7 @@ class Flow:
         self.model = model
         # Paths are those of the run's network; its statistics are those of a network just built.
         self.built = network.get_weights(model)
-        self._derive = tf.function(self._derivatives)
+        self._derive = traced(self._derivatives)
 
     def of(self, weights: Weights, masks: Masks) -> Weights:
         """{kernel path: dR / d|w|}, float64, at the absolute values of the trainable weights."""
@@ -138,7 +211,8 @@ class Flow:
         ones = tf.ones((1, *self.model.input_shape[1:]), kernels[0].dtype)
         with tf.GradientTape() as tape:
             tape.watch(kernels)
-            outputs = _call(self.model, kernels, others, ones, training=False)
+            values = dict(zip(network.kernels(self.model), kernels, strict=True)) | others
+            outputs = call_with(self.model, values, ones, training=False)
             flow = tf.reduce_sum(outputs)
         return tape.gradient(flow, kernels, unconnected_gradients="zero")
 
@@ -157,11 +231,6 @@ def values_of(model: Any, weights: Weights, masks: Masks) -> tuple[list, dict[st
     return kernels, {path: tf.constant(array, types[path]) for path, array in others.items()}
 
 
-def _call(model, kernels, others, inputs, *, training):
-    values = dict(zip(network.kernels(model), kernels, strict=True)) | others
-    return call_with(model, values, inputs, training=training)
-
-
 def call_with(model: Any, values: dict[str, Any], inputs: Any, *, training: bool) -> tf.Tensor:
     """The logits of a model whose variables have other values, {path: tensor}."""
     with _unsynchronised(model):
@@ -171,7 +240,24 @@ def call_with(model: Any, values: dict[str, Any], inputs: Any, *, training: bool
             inputs,
             training=training,
         )
+    return _in_full_precision(logits)
+
+
+def _in_full_precision(logits):
     return tf.cast(logits, tf.float64 if logits.dtype == tf.float64 else tf.float32)
+
+
+@contextlib.contextmanager
+def _without_regularizers(model: Any) -> Iterator[None]:
+    """While it is open, the losses of a model have no part that is of its weights alone."""
+    regularizers = [(variable, variable.regularizer) for variable in model.trainable_variables]
+    for variable, _ in regularizers:
+        variable.regularizer = None
+    try:
+        yield
+    finally:
+        for variable, regularizer in regularizers:
+            variable.regularizer = regularizer
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.sparse.linalg import LinearOperator
 
-from lottery_tf.masking.gradients import call_with, cross_entropy, values_of
+from lottery_tf.masking.gradients import call_with, cross_entropy, traced, values_of
 from lottery_tf.method import Array, Masks, Weights
 
 
@@ -27,7 +27,7 @@ class Hessian:
         self.model, self.inputs, self.labels = model, inputs, labels
         self.batch_size = batch_size
         self.paths = [variable.path for variable in model.trainable_variables]
-        self._product = tf.function(self._product_of_batch)
+        self._product = traced(self._product_of_batch)
 
     def at(self, weights: Weights, masks: Masks) -> LinearOperator:
         """The Hessian at some weights {path: array}, (alive, alive), alive in the model's order."""
@@ -55,9 +55,9 @@ class Hessian:
         examples, total = len(self.labels), np.zeros(alive.size)
         for first in range(0, examples, self.batch_size):
             rows = slice(first, first + self.batch_size)
-            inputs, labels = self.inputs[rows], self.labels[rows]
+            inputs, labels = map(tf.convert_to_tensor, (self.inputs[rows], self.labels[rows]))
             product = self._product(point, values, parts, inputs, labels).numpy()
-            total += product.astype(np.float64) * (len(labels) / examples)
+            total += product.astype(np.float64) * (int(labels.shape[0]) / examples)
         return total[alive]
 
     def _product_of_batch(self, point, values, parts, inputs, labels):

@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import keras
+from keras.src import backend
 from keras.src.backend.common.stateless_scope import in_stateless_scope as in_stateless_scope
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell as ConvLSTMCell
 from keras.src.models.functional import Functional, functional_like_constructor
 from keras.src.saving import serialization_lib
 from keras.src.saving.keras_saveable import KerasSaveable
+from keras.src.trainers import data_adapters
 from keras.src.utils.tracking import TrackedDict, TrackedList
 
 from lottery_tf.errors import InputError
@@ -352,6 +354,52 @@ def forget_functions(layers: list[keras.Layer]) -> None:
     for model in layers:
         if isinstance(model, keras.Model):
             model.train_function = model.test_function = model.predict_function = None
+
+
+def forward(model: keras.Model, inputs: Any, *, training: bool) -> Any:
+    """Return the outputs of a model as the step of `fit` computes them; None without a `call`."""
+    call = type(model).call
+    if call is keras.Model.call:
+        return None
+    if call in (Functional.call, keras.Sequential.call):
+        # A name scope around it would reorder its operations, and with them the rounding.
+        return model.call(inputs, training=training)
+    return model(inputs, training=training) if model._call_has_training_arg else model(inputs)
+
+
+def compute_loss(model: keras.Model, inputs: Any, labels: Any, outputs: Any, weights: Any,
+                 training: bool) -> Any:  # fmt: skip
+    """Return the loss of a batch as the step of `fit` asks a model for it."""
+    return model._compute_loss(
+        x=inputs, y=labels, y_pred=outputs, sample_weight=weights, training=training
+    )
+
+
+def has_own_loss(model: keras.Model) -> bool:
+    """Return whether the class of a model computes its loss itself."""
+    return type(model).compute_loss is not keras.Model.compute_loss
+
+
+def with_mask_of(tensor: Any, other: Any) -> Any:
+    """Give a tensor the mask of time steps that Keras keeps with another one; return it."""
+    if (mask := backend.get_keras_mask(tensor)) is not None:
+        backend.set_keras_mask(other, mask)
+    return other
+
+
+def numpy_batches(inputs: Any, labels: Any, weights: Any, *, size: int) -> Iterator[Any]:
+    """Yield the batches of what `fit` takes, in order, as structures of NumPy arrays.
+
+    Args:
+        inputs: arrays of any library, a dataset, a loader, or a generator.
+        labels, weights: arrays, or None.
+        size: examples of a batch, where the data do not come in batches.
+
+    Raises:
+        ValueError: `fit` does not take it.
+    """
+    adapter = data_adapters.get_data_adapter(inputs, labels, weights, batch_size=size)
+    return adapter.get_numpy_iterator()
 
 
 def begin_at_epoch_0(model: keras.Model) -> None:

@@ -13,6 +13,7 @@
 | shuffled masks | init_seed, 0, 7 | the places of --shuffle_masks, the same in every round |
 | held out | 0, 0, 0, 8 | the examples that --test_fraction keeps from training, for all seeds |
 | random scores | init_seed; spawn key 9, round | the scores of --criterion=random |
+| validation | 0; spawn key 10 | the examples that --validation_fraction holds out, for all seeds |
 
 A key names its stream for ever: a run of an older version repeats bit for bit. A new stream takes
 the next number and comes from `stream`, whose spawn keys no other stream has.
@@ -34,7 +35,7 @@ SEEDS = 2**32  # a seed is below it
 
 AUGMENTATION, DROPOUT, WORKER, RANDOM_MASKS = 1, 2, 3, 4
 OLD_RANDOM_SCORES, SHUFFLED_WEIGHTS, SHUFFLED_MASKS, HELD_OUT = 5, 6, 7, 8
-RANDOM_SCORES = 9
+RANDOM_SCORES, VALIDATION = 9, 10
 
 
 def stream(number: int, seed: int, *key: int) -> np.random.Generator:
@@ -85,6 +86,11 @@ def shuffled_masks(init_seed: int) -> np.random.Generator:
 def held_out() -> np.random.Generator:
     """The generator of what is held out of a training split, the same for every seed."""
     return np.random.default_rng([0, 0, 0, HELD_OUT])
+
+
+def validation() -> np.random.Generator:
+    """The generator of the examples that --validation_fraction holds out, for every seed."""
+    return stream(VALIDATION, 0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,12 +9,13 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from lottery_tf.errors import InputError
-from lottery_tf.method import Weights
+from lottery_tf.method import Masks, Weights
 from lottery_tf.output import Row
 from lottery_tf.store import files
 
 Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # {variable path: (shape, dtype)}
 MASKS = "masks.npz"
+NEXT_MASKS = "next_masks.npy"
 NUMBERS = ("density", "threshold", "test_accuracy")  # of metrics.csv, which everything shows
 
 
@@ -27,6 +28,40 @@ def parse_arrays(content: bytes, path: pathlib.Path) -> Weights:
     arrays = files.parse_npz(content)
     check_layout({name: (array.shape, array.dtype) for name, array in arrays.items()}, path)
     return arrays
+
+
+def format_next_masks(masks: Masks, next_masks: Masks) -> bytes:
+    """Return the masks that a round's pruning decided as the bytes of its next_masks.npy.
+
+    They are one bit per weight, as np.packbits writes them, of all kernels in the order of `masks`.
+
+    Args:
+        masks: {kernel path: bool array} of the round.
+        next_masks: {kernel path: bool array} of the next round.
+    """
+    return files.format_npy(np.packbits(np.concatenate([next_masks[p].ravel() for p in masks])))
+
+
+def parse_next_masks(content: bytes, masks: Masks) -> Masks:
+    """Return the masks that `format_next_masks` was given.
+
+    Raises:
+        InputError: the bytes are no such file, or the masks do not lie in those of the round.
+    """
+    bits = files.parse_npy(content)
+    ends = np.cumsum([mask.size for mask in masks.values()])
+    if bits.dtype != np.uint8 or bits.shape != (-(-ends[-1] // 8),):
+        raise InputError(
+            f"expected the bits of {ends[-1]} weights. Received: {bits.dtype} {bits.shape}."
+        )
+    parts = np.split(np.unpackbits(bits, count=ends[-1]).astype(bool), ends[:-1])
+    found = {p: part.reshape(masks[p].shape) for p, part in zip(masks, parts, strict=True)}
+    for path, mask in masks.items():
+        if np.any(found[path] & ~mask):
+            raise InputError(
+                f"expected masks that lie in those of the round; in {path} they do not."
+            )
+    return found
 
 
 def check_layout(found: Layout, path: pathlib.Path) -> None:

@@ -262,6 +262,25 @@ def parse_npz(content: bytes) -> dict[str, Array]:
     return {n: a for n, a in arrays.items() if not is_left_over(n, a.shape, a.dtype)}
 
 
+def format_npy(array: Array) -> bytes:
+    """An array as the bytes of an npy file."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def parse_npy(content: bytes) -> Array:
+    """The array of the bytes of an npy file; nothing in it is executed.
+
+    Raises:
+        InputError: it is no npy file.
+    """
+    try:
+        return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
+    except Exception as error:  # NumPy raises a dozen kinds
+        raise InputError(f"expected an npy file ({error}).") from None
+
+
 def format_csv(rows: list[Row]) -> bytes:
     """Records {column: value} as the bytes of a CSV file with a header; a NaN is an empty cell."""
     text = io.StringIO()

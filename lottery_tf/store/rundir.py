@@ -209,6 +209,23 @@ class RunDir:
         """{kernel path: bool array}: the masks that the round trained under."""
         return self._load(round, "masks.npz")
 
+    def next_masks(self, round: int) -> Masks | None:
+        """{kernel path: bool array}: what the pruning after the round left.
+
+        None where the masks of the next round come from elsewhere, and of a round that an older
+        version made.
+        """
+        try:
+            saved = contents.NEXT_MASKS in files.names(self.round_path(round))
+        except InputError as error:
+            raise self._damaged(round, error) from None
+        if not saved:
+            return None
+        masks = self.masks(round)
+        return self._parse(
+            round, contents.NEXT_MASKS, lambda content: contents.parse_next_masks(content, masks)
+        )
+
     def initial(self, round: int) -> Weights:
         """{variable path: float32 array}: where the round started; of round 0, W_0."""
         return self._load(round, "initial.npz")
@@ -254,19 +271,23 @@ class RunDir:
 
     def _read(self, round, name):
         """The bytes of a round's file, checked against SHA256SUMS."""
-        path = self.round_path(round)
         try:
-            return files.read_checked(path / name)
+            return files.read_checked(self.round_path(round) / name)
         except InputError as error:
-            raise InputError(
-                f"{error} Restore it, or remove {path} and all later rounds to train them again."
-            ) from None
+            raise self._damaged(round, error) from None
+
+    def _damaged(self, round, error):
+        return InputError(
+            f"{error} Restore it, or remove {self.round_path(round)} and all later rounds to train "
+            "them again."
+        )
 
     # Writing -------------------------------------------------------------------------------
 
     def save_round(self, round: int, *, masks: Masks, initial: Weights, final: Weights,
                    history: list[Row], metrics: Row, tables: dict[str, list[Row]] | None = None,
-                   squared_gradients: Weights | None = None) -> None:  # fmt: skip
+                   squared_gradients: Weights | None = None,
+                   next_masks: Masks | None = None) -> None:  # fmt: skip
         """Writes a finished round, all of it or nothing, and its row of metrics.csv.
 
         Args:
@@ -275,6 +296,8 @@ class RunDir:
             metrics: {column: value} of the round.
             tables: {file name: rows} of further CSV files.
             squared_gradients: {kernel path: array}, if the run is repelled with them.
+            next_masks: {kernel path: bool array} that the pruning after the round left, if there
+                was one.
         """
         for path, mask in masks.items():
             if np.any(final[path][~mask]):
@@ -288,6 +311,8 @@ class RunDir:
         } | {name: files.format_csv(rows) for name, rows in (tables or {}).items()}
         if squared_gradients:
             written["saliency.npz"] = files.format_npz(squared_gradients)
+        if next_masks:
+            written[contents.NEXT_MASKS] = contents.format_next_masks(masks, next_masks)
         try:
             self.check_is_there()
             files.write_directory(self.round_path(round), written)

@@ -1,7 +1,7 @@
 """Round 0, which many runs of a study have in common, is trained once. NumPy only.
 
 The borrower gets the lender's files, as its own run would have written them: the same bytes, but
-for the threshold in metrics.csv where it prunes by other rules.
+for the threshold in metrics.csv and the next masks where it prunes by other rules.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ from lottery_tf.config import Config
 from lottery_tf.method import collapse, pruning
 from lottery_tf.method.criteria import needs
 from lottery_tf.method.schedules import parse_step
-from lottery_tf.store import checkpoints, files, provenance, rewind_points
+from lottery_tf.store import checkpoints, contents, files, provenance, rewind_points
 from lottery_tf.store.rundir import METRICS, RunDir
 from lottery_tf.studies.grid import Point
 
@@ -56,8 +56,8 @@ def lend(lender: Point, borrower: Point) -> bool:
             other flags or cannot be written.
     """
     other, run = RunDir(lender.directory), RunDir(borrower.directory)
-    row = _row(other, borrower.config)
-    if row is None:
+    own = _own_files(other, borrower.config)
+    if own is None:
         return False
     with run.open(borrower.config) as finished:
         if finished:
@@ -71,22 +71,23 @@ def lend(lender: Point, borrower: Point) -> bool:
         if weights := rewind_points.read(other.path, step):
             rewind_points.save(run.path, step, weights)
         source = other.round_path(0)
-        contents = {name: source / name for name in files.names(source)} | row
-        files.write_directory(run.round_path(0), contents)
+        lent = {name: source / name for name in files.names(source)} | own
+        files.write_directory(run.round_path(0), {n: f for n, f in lent.items() if f is not None})
         run.log(f"round 0 was taken from {other.path}")
     return True
 
 
-def _row(other: RunDir, config: Config) -> dict[str, bytes] | None:
-    """{metrics.csv: its content} of a run that takes the round 0 of another one.
+def _own_files(other: RunDir, config: Config) -> dict[str, bytes | None] | None:
+    """{file: content} of what a run that takes the round 0 of another one has of its own.
 
-    Empty where it is the other's; None where the pruning would remove nothing, so that the run
-    would end there.
+    That is its metrics.csv and next_masks.npy, where they are not the other's; the content is None
+    where it has no such file. None in place of all where the pruning would remove nothing, so that
+    the run would end there.
     """
     (row,) = other.table(0, METRICS)
     if collapse.NOT_PRUNABLE in collapse.parse(row.get("collapse")):
         return None
-    threshold = pruning.Threshold(float("nan"), float("nan"))
+    threshold, own = pruning.Threshold(float("nan"), float("nan")), None
     if config.prunes_after(0):
         if not needs(config.criterion) <= FOUND_IN_FILES:
             return {}  # the lender prunes by the same rules: see `key`
@@ -101,11 +102,18 @@ def _row(other: RunDir, config: Config) -> dict[str, bytes] | None:
         )
         if pruning.remaining(pruned) == pruning.remaining(masks):
             return None
-    content = files.format_csv(
+        own = contents.format_next_masks(masks, pruned)
+    metrics = files.format_csv(
         [row | {"threshold": threshold.removed, "smallest_kept": threshold.kept}]
     )
-    same = content == (other.round_path(0) / METRICS).read_bytes()
-    return {} if same else {METRICS: content}
+    found = {METRICS: metrics, contents.NEXT_MASKS: own}
+    return {name: content for name, content in found.items() if content != _bytes(other, name)}
+
+
+def _bytes(other, name):
+    """The bytes of a file of the other's round 0; None if it has no such file."""
+    path = other.round_path(0) / name
+    return path.read_bytes() if path.exists() else None
 
 
 def _rewind_step(config: Config) -> int:

@@ -1,6 +1,7 @@
 """Trains these weights, under these masks, from step s to step t, with this SGD noise."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 
@@ -23,7 +24,7 @@ from lottery_tf.training import checks, feeds
 from lottery_tf.training.devices import Cluster
 from lottery_tf.training.evaluation import Evaluator
 from lottery_tf.training.gradual import Gradual
-from lottery_tf.training.squared_gradients import mean_squared_gradients
+from lottery_tf.training.squared_gradients import SquaredGradients
 from lottery_tf.training.state import State
 from lottery_tf.training.trainer import Trainer
 from lottery_tf.training.training import Training
@@ -245,7 +246,11 @@ class Engine:
 
     def squared_gradients(self, noise: Noise) -> Weights:
         """{kernel path: mean squared gradient of the data} at the weights as they are."""
-        return mean_squared_gradients(self, noise)
+        return self._squared_gradients.mean(noise)
+
+    @functools.cached_property
+    def _squared_gradients(self):
+        return SquaredGradients(self)
 
     def evaluate(self) -> tuple[float, float]:
         """(mean cross-entropy, accuracy) of the network on the whole test split."""

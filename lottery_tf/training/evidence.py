@@ -8,16 +8,19 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import models
-from lottery_tf.masking.gradients import Flow, Gradients
+from lottery_tf.masking.gradients import Flow, Gradients, in_batches
 from lottery_tf.method import Weights
 
 EXAMPLES_PER_CLASS = 10  # Lee et al. 2019 and Wang et al. 2020 take as many
+EXAMPLES_READ = 100_000  # at most, in search of them; more where there are over 1,000 classes
+READ_PER_CLASS = 100
 
 
 class Evidence:
     """The evidence of a run's criteria; one process computes it, on one device.
 
-    The sample is the first EXAMPLES_PER_CLASS training examples of each class, unaugmented. Before
+    The sample is the first EXAMPLES_PER_CLASS training examples of each class, unaugmented. A class
+    that has fewer among the first EXAMPLES_READ examples gives those that it has there. Before
     training, BatchNorm's running statistics say nothing yet: there a batch is normalised by itself.
 
     Args:
@@ -50,7 +53,7 @@ class Evidence:
         images, labels = self._sample()
         float16 = self.config.mixed_precision == "float16"
         network = self._network("float32") if float16 else self.engine.network
-        return Gradients(network, self.engine.normalise(images), labels)
+        return Gradients(network, in_batches(self.engine.normalise(images), labels))
 
     @functools.cached_property
     def flow(self) -> Flow:
@@ -64,15 +67,18 @@ class Evidence:
 
     def _sample(self):
         """(images uint8 (examples, h, w, c), labels (examples,)), by their place in the split."""
-        wanted = np.full(self.engine.directory.classes, EXAMPLES_PER_CLASS)
+        classes = self.engine.directory.classes
+        wanted = np.full(classes, EXAMPLES_PER_CLASS)
+        left = max(EXAMPLES_READ, READ_PER_CLASS * classes)
         images, labels = [], []
         for batch, numbers in self.engine.feed.train_batches():
-            numbers = np.asarray(numbers)
+            numbers = np.asarray(numbers)[:left]
+            left -= len(numbers)
             for label in np.unique(numbers):
                 places = np.flatnonzero(numbers == label)[: wanted[label]]
                 wanted[label] -= len(places)
                 images.append(tf.gather(batch, places))
                 labels.append(numbers[places])
-            if not wanted.any():
+            if not wanted.any() or not left:
                 break
         return tf.concat(images, 0), tf.constant(np.concatenate(labels))

@@ -1,5 +1,6 @@
 """The two ways to feed the step: splits in device memory, or streams from the shards."""
 
+import functools
 import math
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
@@ -83,7 +84,8 @@ class Resident:
     compiled_as_loop = True
 
     def __init__(self, config: Config, directory: datasets.PreparedDataset, cluster: Cluster):
-        self.config, self.cluster, self.split = config, cluster, directory.splits["train"]
+        self.config, self.directory, self.cluster = config, directory, cluster
+        self.split = directory.splits["train"]
         self.steps_per_epoch = self.split.examples // config.batch_size
         self.test_examples = directory.splits["test"].examples
         self.train = tuple(map(cluster.copies, tfrecords.read(directory, "train")))
@@ -117,6 +119,14 @@ class Resident:
     def train_batches(self) -> Batches:
         """The training split in order, in batches; the last one may be smaller."""
         yield from _cut(*map(self.cluster.local, self.train))
+
+    def validation_batches(self) -> Batches:
+        """What --validation_fraction holds out, in batches; the last one may be smaller."""
+        yield from _cut(*self._validation)
+
+    @functools.cached_property
+    def _validation(self):
+        return tuple(map(tf.constant, tfrecords.read(self.directory, "validation")))
 
     def test_pieces(self) -> Batches:
         """This worker's part of the test split, in one piece."""
@@ -199,6 +209,10 @@ class Streamed:
     def train_batches(self) -> Batches:
         """The training split in order, in batches; the last one may be smaller."""
         return self._in_order("train", part=(0, 1))
+
+    def validation_batches(self) -> Batches:
+        """What --validation_fraction holds out, in batches; the last one may be smaller."""
+        return self._in_order("validation", part=(0, 1))
 
     def test_batches(self) -> Batches:
         """This worker's part of the test split in batches; the last one may be smaller."""

@@ -9,11 +9,11 @@ from typing import Any
 from lottery_tf import masking
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.method import Weights, collapse, pruning
+from lottery_tf.method import Masks, Weights, collapse, pruning
 from lottery_tf.output import Row
 from lottery_tf.output.summaries import Summaries
 from lottery_tf.repulsion.optima import compare_with_optima
-from lottery_tf.store import checkpoints, rewind_points
+from lottery_tf.store import checkpoints, decided_masks, rewind_points
 from lottery_tf.store.checkpoints import Progress
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.terminal import console
@@ -157,7 +157,7 @@ class Recorder(Silent):
 
     def save(self, training: Training, final: Weights, history: list[Row],
              threshold: pruning.Threshold, squared_gradients: Weights | None,
-             measures: Row, *, exhausted: bool) -> None:  # fmt: skip
+             measures: Row, *, next_masks: Masks | None, exhausted: bool) -> None:  # fmt: skip
         """Saves a round, then shows it: its row, TensorBoard, and a line where a collapse begins.
 
         Args:
@@ -166,6 +166,7 @@ class Recorder(Silent):
             threshold: pruning.Threshold of the pruning after the round.
             squared_gradients: {kernel path: array}, or None.
             measures: further columns of the metrics.
+            next_masks: {kernel path: bool array} that this pruning left; None if there was none.
             exhausted: whether that pruning removed nothing.
         """
         masks, optima = training.masks, training.optima
@@ -180,9 +181,11 @@ class Recorder(Silent):
             history=history,
             metrics=metrics,
             squared_gradients=squared_gradients,
+            next_masks=next_masks,
             tables={"repulsion.csv": compare_with_optima(final, optima)} if optima else {},
         )
         checkpoints.forget(self.run.path)
+        decided_masks.forget(self.run.path)
         self.round += 1
         self._show(metrics, final, masks, collapses)
 

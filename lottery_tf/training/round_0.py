@@ -96,7 +96,7 @@ def take_round_0(config: Config, run: RunDir, tickets: Any) -> None:
     other = RunDir(config.round_0_from)
     masks, initial, final = other.masks(0), other.initial(0), other.final(0)
     weighted = config.repel and config.repel_weighting == "saliency"
-    _, threshold = tickets.prune_after(0, masks, lambda: initial, final)
+    after, threshold = tickets.prune_after(0, masks, lambda: initial, final)
     for step in rewind_points.steps(other.path):
         rewind_points.save(run.path, step, rewind_points.read(other.path, step) or {})
     row = other.metrics()[0] | {"threshold": threshold.removed, "smallest_kept": threshold.kept}
@@ -108,5 +108,6 @@ def take_round_0(config: Config, run: RunDir, tickets: Any) -> None:
         history=other.history(0),
         metrics=row,
         squared_gradients=other.squared_gradients(0) if weighted else None,
+        next_masks=after if config.prunes_after(0) else None,
     )
     run.log(f"round 0 was taken from {other.path}")

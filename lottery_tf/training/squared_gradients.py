@@ -13,8 +13,8 @@ from lottery_tf.training.trainer import cross_entropy
 EXAMPLES = 10_000
 
 
-def mean_squared_gradients(engine: Any, noise: Noise) -> Weights:
-    """The mean over batches of the squared gradient of a batch's mean loss.
+class SquaredGradients:
+    """The mean over batches of the squared gradient of a batch's mean loss; compiled once.
 
     Over the first 10,000 training examples that the noise's first epoch visits, in evaluation mode.
     As the mean over a batch comes before the square, the values fall with the batch size; their
@@ -22,36 +22,43 @@ def mean_squared_gradients(engine: Any, noise: Noise) -> Weights:
     size are cropped at random, as in training. Networks of float16 are computed in float32.
 
     Args:
-        engine: Engine; its network as it is.
-        noise: streams.Noise.
-
-    Returns:
-        {kernel path: float32 array}.
+        engine: Engine.
     """
-    float16 = engine.config.mixed_precision == "float16"
-    network = _in_float32(engine) if float16 else engine.network
-    kernels = masking.kernels(network)
-    gradients = _gradients_of_batch(engine, network, kernels)
-    count = max(1, min(EXAMPLES // engine.config.batch_size, engine.steps_per_epoch))
-    data = engine.feed.epoch(noise, 0, 0)
-    sums = [np.zeros(kernel.mask.shape) for kernel in kernels.values()]
-    for step in range(count):
-        for total, gradient in zip(sums, gradients(engine.feed.of_step(data, step)), strict=True):
-            total += gradient.numpy() ** 2
-    return {
-        path: (total / count).astype(np.float32) for path, total in zip(kernels, sums, strict=True)
-    }
+
+    def __init__(self, engine: Any):
+        self.engine, self.network = engine, engine.network
+        if engine.config.mixed_precision == "float16":
+            self.network = _in_float32(engine)
+        self.kernels = masking.kernels(self.network)
+        self._gradients = _gradients_of_batch(engine, self.network, self.kernels)
+
+    def mean(self, noise: Noise) -> Weights:
+        """{kernel path: float32 array}, of the engine's network as it is.
+
+        Args:
+            noise: streams.Noise.
+        """
+        engine = self.engine
+        if self.network is not engine.network:
+            masking.set_weights(self.network, masking.get_weights(engine.network), engine.masks())
+        count = max(1, min(EXAMPLES // engine.config.batch_size, engine.steps_per_epoch))
+        data = engine.feed.epoch(noise, 0, 0)
+        sums = [np.zeros(kernel.mask.shape) for kernel in self.kernels.values()]
+        for step in range(count):
+            parts = self._gradients(engine.feed.of_step(data, step))
+            for total, gradient in zip(sums, parts, strict=True):
+                total += gradient.numpy() ** 2
+        means = [(total / count).astype(np.float32) for total in sums]
+        return dict(zip(self.kernels, means, strict=True))
 
 
 def _in_float32(engine):
-    """The network once more: small gradients would be zero in float16."""
+    """A network like the engine's: small gradients would be zero in float16."""
     directory = engine.directory
-    network = models.build(
+    return models.build(
         engine.config, directory.input_shape, directory.classes, seed=0,
         strategy=engine.cluster.strategy, policy="float32",
     )  # fmt: skip
-    masking.set_weights(network, masking.get_weights(engine.network), engine.masks())
-    return network
 
 
 def _gradients_of_batch(engine, network, kernels):

@@ -12,7 +12,7 @@ from lottery_tf.method import Masks, Weights, collapse, pruning, streams
 from lottery_tf.method.allocation import allocate
 from lottery_tf.method.resets import RESETS, Sources
 from lottery_tf.repulsion.optima import optima_of
-from lottery_tf.store import rewind_points
+from lottery_tf.store import decided_masks, rewind_points
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.training.evidence import Evidence
 from lottery_tf.training.gradual import Gradual
@@ -79,7 +79,7 @@ class Tickets:
         start, first = RESETS[config.reset](self._sources(round), masks, round)
         density = config.targets[round - 1] if config.prunes_at == "train" else None
         if config.prunes_at == "init":
-            masks, _ = self._prune(masks, lambda: start, start, round, config.targets[round - 1])
+            masks = self._before_training(masks, start, round)
             start = pruning.apply_masks(start, masks)
         optima = optima_of(config, self.run, round, masks)
         return Training(start, masks, noise, optima, first, self._last(round, first), density)
@@ -98,14 +98,12 @@ class Tickets:
         """
         if not finished:
             return self.engine.dense_masks(), False
-        masks, _ = self.prune_finished(finished - 1)
-        return masks, self.is_exhausted(self.run.masks(finished - 1), masks)
-
-    def prune_finished(self, round: int) -> tuple[Masks, pruning.Threshold]:
-        """As `prune`, of a round that the run holds."""
-        run = self.run
-        start = functools.partial(run.initial, round)
-        return self.prune_after(round, run.masks(round), start, run.final(round))
+        run, round = self.run, finished - 1
+        masks = run.next_masks(round)
+        if masks is None:  # nothing was pruned, or an older version did not save it
+            start = functools.partial(run.initial, round)
+            masks, _ = self.prune_after(round, run.masks(round), start, run.final(round))
+        return masks, self.is_exhausted(run.masks(round), masks)
 
     def prune_after(self, round: int, masks: Masks, start: Callable[[], Weights],
                     trained: Weights) -> tuple[Masks, pruning.Threshold]:  # fmt: skip
@@ -113,6 +111,15 @@ class Tickets:
         if not self.config.prunes_after(round):
             return masks, pruning.Threshold(np.nan, np.nan)
         return self._prune(masks, start, trained, round, self.config.density_after(round))
+
+    def _before_training(self, masks, start, round):
+        """The masks that --prune_at=init decides, once: a resumed round gets the same."""
+        found = decided_masks.read(self.run.path, round, masks)
+        if found is None:
+            found, _ = self._prune(masks, lambda: start, start, round,
+                                   self.config.targets[round - 1])  # fmt: skip
+            decided_masks.save(self.run.path, round, found)
+        return found
 
     def is_exhausted(self, masks: Masks, pruned: Masks) -> bool:
         """Whether --prune_fraction removed nothing of masks, as it would after further rounds."""
