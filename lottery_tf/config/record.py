@@ -26,12 +26,14 @@ def read(text: str) -> dict[str, Any]:
         raise InputError(f"{error}.") from None
     if not isinstance(found, dict):
         raise InputError(f"expected an object, of flags and values. Received: {text:.60}")
-    if missing := [name for name in ALWAYS if found.get(name) is None]:
+    if missing := [name for name in ALWAYS if name not in found]:
         raise InputError(f"it lacks {', '.join(missing)}.")
     fields = {field.name: field for field in dataclasses.fields(Config)}
     del fields["run_dir"]
     for name in found.keys() & fields.keys():
         check_type(fields[name], found[name])
+    if found["rounds"] is None:  # the default of the flag, which a record says in numbers
+        raise InputError("--rounds: expected a whole number. Received: null")
     defaults = {
         name: list(field.default) if isinstance(field.default, tuple) else field.default
         for name, field in fields.items()
