@@ -37,7 +37,7 @@ def model(kind=keras.Model, loss=entropy, **options):
 
 def gradients(of, data, name="initial_gradient"):
     weights = masking.get_weights(of)
-    found = pruning._evidence(of, weights, weights, Sample(data), 0, 0)[name]
+    found = pruning._evidence(of, weights, weights, Sample(data), None)[name]
     return list(found(masking.get_masks(of)).values())
 
 

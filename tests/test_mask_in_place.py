@@ -227,5 +227,5 @@ def test_what_cannot_be_masked_is_named():
         lottery_tf.mask(3)
     with pytest.raises(InputError, match="later"):
         lottery_tf.mask(keras.Sequential([keras.layers.Dense(3, name="later")]))
-    with pytest.raises(InputError, match="nothing to prune"):
+    with pytest.raises(InputError, match="has no kernel"):
         lottery_tf.mask(keras.Sequential([keras.Input((3,)), keras.layers.ReLU()]))

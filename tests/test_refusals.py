@@ -151,6 +151,8 @@ def test_loops_around_train_on_batch_keep_the_rewind_point_as_the_error_says():
         at_3 = at_3 or weights[2]
 
     for call, words in ((False, r"CallbackList.*on_train_batch_end\(step\)"), (True, "2 steps")):
+        model = lottery_tf.masked(dense())
+        model.compile("sgd", "mean_squared_error")
         rounds = lottery_tf.rounds(model, 2, 0.5, **options)
         list(trained_by_hand(model, next(rounds), 2, call))
         with pytest.raises(InputError, match=words):

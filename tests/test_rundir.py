@@ -140,6 +140,7 @@ def test_stray_names_of_rounds_are_told(run):
         (("rounds", True), "rounds: expected a whole number. Received: true"),
         (("bn_affine", 0), "bn_affine: expected true or false. Received: 0"),
         (("model", None), "model: expected text. Received: null"),
+        (("rounds", None), "rounds: expected a whole number. Received: null"),
         (("lr_drops", 5), "lr_drops: expected a list, each item a whole number. Received: 5"),
         (("lr_drops", [5, "6"]), r"lr_drops: .* Received: \[5"),
     ],

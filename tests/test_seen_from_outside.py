@@ -206,5 +206,5 @@ def test_a_directory_of_rounds_is_loaded_into_the_users_model(tmp_path):
     other = lottery_tf.masked(keras.Sequential(layers))
     with pytest.raises(InputError, match="another model"):
         lottery_tf.load(tmp_path, 1, model=other)
-    with pytest.raises(InputError, match="expected a Keras model"):
+    with pytest.raises(InputError, match="load: expected a Keras"):
         lottery_tf.load(tmp_path, 1, model="net")

@@ -20,9 +20,9 @@ from tests.made_runs import make_run
 TOUCHES = {
     "init_seed", "data_seed", "model", "initializer", "shortcut", "bn_affine", "dataset",
     "train_examples", "image_size", "augment", "data_dir", "shuffle_window", "train_split",
-    "test_split", "test_fraction", "image_key", "label_key", "epochs", "batch_size",
-    "accumulate_steps", "mixed_precision", "optimizer", "learning_rate", "schedule", "lr_drops",
-    "lr_drop_factor", "warmup_epochs", "momentum", "weight_decay", "weight_decay_mode",
+    "test_split", "test_fraction", "validation_fraction", "image_key", "label_key", "epochs",
+    "batch_size", "accumulate_steps", "mixed_precision", "optimizer", "learning_rate", "schedule",
+    "lr_drops", "lr_drop_factor", "warmup_epochs", "momentum", "weight_decay", "weight_decay_mode",
     "weight_decay_on", "round_0_from", "repel_weighting", "strategy", "cpu_devices", "sync_bn",
     "shard_files", "deterministic", "jit_compile", "resident",
 }  # fmt: skip

@@ -32,7 +32,7 @@ def read(text: str) -> dict[str, Any]:
     del fields["run_dir"]
     for name in found.keys() & fields.keys():
         check_type(fields[name], found[name])
-    if found["rounds"] is None:  # the default of the flag, which a record says in numbers
+    if found.get("rounds", 1) is None:  # the default of the flag, which a record says in numbers
         raise InputError("--rounds: expected a whole number. Received: null")
     defaults = {
         name: list(field.default) if isinstance(field.default, tuple) else field.default

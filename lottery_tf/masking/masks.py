@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import hashlib
 import math
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -103,7 +104,7 @@ class Hold:
             warnings.warn(
                 f"set_weights or load_weights brought other masks than those of {self.name}. The "
                 "masks of the round stay: the weights alone were set.",
-                stacklevel=2,
+                stacklevel=_level_of_the_caller(),
             )
         self._overruled[id(mask)] = _digest(mask)
 
@@ -134,6 +135,14 @@ class Hold:
                 'round, as ModelCheckpoint(f"best_{round.index}.weights.h5", save_best_only=True, '
                 "save_weights_only=True), and load that file after fit."
             )
+
+
+def _level_of_the_caller():
+    """The stacklevel, for the function that asks, of the line that called Keras or this package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals["__name__"].split(".")[0] in ("keras", "lottery_tf"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _digest(mask):

@@ -3,7 +3,8 @@
 # Every column, of any table, whose values are parts of one; those of replicates end in _min, _max.
 PARTS = {
     "density", "network_density", "layer_density", "kernel_density", "matching",
-    "train_accuracy", "test_accuracy", "imp_accuracy", "test_largest_class", "lead", "over_dense",
+    "train_accuracy", "test_accuracy", "imp_accuracy", "test_largest_class", "over_dense",
+    "lead", "lead_low", "lead_high",
     "instability", "error_barrier", "error_barrier_larger_end", "largest_barrier",
     "kept_signs", "flips", "prune_fraction",
 }  # fmt: skip

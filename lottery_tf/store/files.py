@@ -55,7 +55,7 @@ def write_directory(path: Path, contents: Mapping[str, bytes | Path]) -> None:
     except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
         if isinstance(error, OSError):
-            raise InputError(f"Cannot save {path}: {error.strerror}.") from None
+            raise InputError(f"Cannot save {path}: {error.strerror}.") from error
         raise
 
 
@@ -278,7 +278,7 @@ def parse_npy(content: bytes) -> Array:
     try:
         return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
     except Exception as error:  # NumPy raises a dozen kinds
-        raise InputError(f"expected an npy file ({error}).") from None
+        raise InputError(f"expected an npy file ({error}).") from error
 
 
 def format_csv(rows: list[Row]) -> bytes:

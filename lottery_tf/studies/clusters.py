@@ -110,7 +110,7 @@ def _connect(ray: Any, address: str) -> None:
             raise InputError(
                 f"Ray cannot start on this machine: {_reason(error)}. "
                 f"{TOKEN + ' ' if _is_about_token(error) else ''}Without Ray: --cluster=none."
-            ) from None
+            ) from error
         return
     try:
         _ask(address)
@@ -124,13 +124,13 @@ def _connect(ray: Any, address: str) -> None:
             raise InputError(
                 f"--address={address}: the Ray cluster refuses this user: its token is missing or "
                 f"wrong. {TOKEN} RAY_AUTH_MODE is {mode} now."
-            ) from None
+            ) from error
         client = address.startswith("ray://")  # where a wrong token looks like no answer
         raise InputError(
             f"--address={address}: there is no Ray cluster that answers ({_reason(error)}). "
             "Expected host:port as ray start tells it, auto for the one that this machine is part "
             f"of, or no --address, to start one here.{' ' + TOKEN if client else ''}"
-        ) from None
+        ) from error
 
 
 def _reason(error):

@@ -22,9 +22,9 @@ LEAD: Columns = {
     "setting": ("setting", "{}"),
     "round": ("round", "{:d}"),
     "density": ("density", "{:.2%}"),
-    "lead": ("lead", "{:+.2f}"),
-    "low": ("from", "{:+.2f}"),
-    "high": ("to", "{:+.2f}"),
+    "lead": ("lead", "{:+.2%}"),
+    "lead_low": ("from", "{:+.2%}"),
+    "lead_high": ("to", "{:+.2%}"),
     "seeds": ("seeds", "{:d}"),
 }
 PERCENT = 100.0  # of a part of one
@@ -179,10 +179,12 @@ def of_lead(readings: Readings) -> list[Section]:
         examples = tickets[0].examples
         section.verdicts.append(verdicts.leading(of_setting, accuracy, examples, common))
         of_rounds = verdicts.lead_by_round(of_setting, examples)
-        rows += [{"setting": common or "all"} | row for row in of_rounds]
+        rows += [
+            {"setting": common or "all", "lead_low": row["low"], "lead_high": row["high"]} | row
+            for row in of_rounds
+        ]
     if not section.verdicts:
         return []
-    rows = [row | {name: PERCENT * row[name] for name in ("lead", "low", "high")} for row in rows]
     section.add_table(rows, LEAD)
     section.blocks.append(
         Text(
