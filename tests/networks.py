@@ -146,5 +146,5 @@ WRONG = {
     "wrong_classes": r"output shape \(None, 10\).*\(None, 11\)",
     "wrong_channels": r"input shape \(None, 8, 8, 1\).*\(None, 8, 8, 3\)",
     "softmax": "expected logits",
-    "nothing_to_prune": "nothing to prune",
+    "nothing_to_prune": "has no kernel that can be masked",
 }

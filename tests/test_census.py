@@ -151,3 +151,37 @@ def test_splits_whose_classes_look_the_same_are_told_apart(tmp_path):
 def test_names_that_differ_in_capitals_are_told(tmp_path, capsys):
     from_arrays(tmp_path, [0, 1] * 3, [0, 1], classes=["Cat", "cat"])
     assert "Cat and cat are two classes" in capsys.readouterr().err
+
+
+def test_pairs_are_counted_and_only_the_first_are_kept(capsys):
+    found = census.Census(["a", "b"], 100)
+    for place in range(50):
+        found.add("train", place, b"same", place % 2)
+    assert len(found.in_two_classes.first) == census.SHOWN
+    found.tell("own")
+    assert "25 images are in more than one class" in capsys.readouterr().err
+
+
+def test_large_datasets_are_not_searched_for_equal_images(tmp_path, capsys, monkeypatch):
+    path = write_dataset(tmp_path / "data", shard_lengths=[5, 4], name="few", classes=12)
+    monkeypatch.setattr(census, "MOST", 5)
+    prepare._tell(path, "few")
+    told = capsys.readouterr().err
+    assert "3 of the 12 classes have no image" in told
+    assert "more than 5 examples" in told
+
+
+def test_a_download_that_cannot_be_checked_is_kept(tmp_path, capsys, monkeypatch):
+    def download(name, directory, *_, **__):
+        write_dataset(directory, shard_lengths=[5, 4], name=name)
+
+    def fail(*_):
+        raise RuntimeError("no such field")
+
+    monkeypatch.setattr(prepare.download, "check", lambda *_: None)
+    monkeypatch.setattr(prepare.download, "download", download)
+    monkeypatch.setattr(census, "of_records", fail)
+    path = prepare.prepare("fashion_mnist", "tfds", data_dir=str(tmp_path / "data"))
+    assert path.is_relative_to(tmp_path / "data" / "fashion_mnist")
+    assert (path / "dataset_info.json").exists()
+    assert "no such field" in capsys.readouterr().err

@@ -355,3 +355,29 @@ def test_a_record_without_rounds_is_damaged(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(values))
     with pytest.raises(InputError, match="rounds"):
         RunDir(tmp_path).config()
+
+
+def test_old_runs_keep_the_rounds_that_were_the_default_beside_densities(parse, tmp_path):
+    densities = [round(0.99**n, 4) for n in range(1, 31)]
+    arguments = [f"--densities={','.join(map(str, densities))}", f"--run_dir={tmp_path}"]
+    config = parse(*arguments)
+    assert config.rounds == 31
+    for recorded, expected in ((25, 25), (31, 31)):
+        text = dataclasses.replace(config, rounds=recorded).to_json()
+        (tmp_path / "config.json").write_text(text)
+        assert parse(*arguments).rounds == expected
+    (tmp_path / "config.json").write_text("damaged")
+    assert parse(*arguments).rounds == 31
+    assert parse(*arguments, "--rounds=28").rounds == 28
+
+
+@pytest.mark.parametrize(
+    ("arguments", "level"), [([], -2), (["--verbosity=1"], 1), (["-v=-1"], -1)]
+)
+def test_the_verbosity_is_the_users(arguments, level):
+    program = "from absl import logging\nfrom lottery_tf.config import command\n"
+    program += "command.run(lambda _: print(logging.get_verbosity()))"
+    result = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.stdout.split() == [str(level)], result.stderr

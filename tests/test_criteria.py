@@ -10,7 +10,8 @@ import tensorflow as tf
 import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking.gradients import TEMPERATURE, Flow, Gradients, in_batches, in_float64
+from lottery_tf.masking.batches import in_batches
+from lottery_tf.masking.gradients import TEMPERATURE, Flow, Gradients, in_float64
 from lottery_tf.method import criteria, pruning
 from lottery_tf.method.allocation import Amount
 from lottery_tf.models.normalization import FusedBatchNormalization

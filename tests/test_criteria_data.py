@@ -351,3 +351,26 @@ def test_a_pruning_traces_once_however_many_iterations(monkeypatch):
     for count in (1, 2):
         lottery_tf.prune(made, 0.2, **options)
         assert len(traces) == count
+
+
+@pytest.mark.parametrize("name", ["initial_gradient", "initial_hessian_gradient"])
+def test_a_softmax_has_the_gradients_of_its_logits(name):
+    """Of confident outputs, probabilities that are clipped would have none."""
+    found = []
+    for activation, loss in (("softmax", "sparse_categorical_crossentropy"), (None, entropy())):
+        keras.utils.set_random_seed(0)
+        inputs = keras.Input((4,))
+        outputs = layers.Dense(3, activation=activation, name="outputs")(inputs)
+        made = lottery_tf.masked(keras.Model(inputs, outputs))
+        made.compile("adam", loss)
+        weights = masking.get_weights(made)
+        weights["outputs/kernel"] = 40 * weights["outputs/kernel"]
+        masking.set_weights(made, weights, masking.get_masks(made))
+        found.append(gradients(made, (INPUTS, LABELS), name))
+    same(*found)
+
+
+def test_an_error_of_ours_about_data_is_not_wrapped():
+    with pytest.raises(InputError) as raised:
+        lottery_tf.prune(model(loss=None), 0.5, criterion="snip", data=(INPUTS, LABELS, WEIGHTS))
+    assert "InputError" not in str(raised.value)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lottery_tf.training import evidence
+from lottery_tf.training import evidence, feeds
 
 
 def sample(labels, classes, *, size=10, monkeypatch=None, limit=None):
@@ -61,3 +61,36 @@ def test_the_limit_grows_with_the_classes_and_small_splits_are_read_whole(monkey
     monkeypatch.setattr(evidence, "EXAMPLES_READ", 10)
     _, _, read = sample(np.zeros(900, int), 3)
     assert read == 3 * evidence.READ_PER_CLASS
+
+
+def resident(labels, classes):
+    """An Evidence of a split with these labels in memory; its images are the places in it."""
+    feed = object.__new__(feeds.Resident)
+    feed.cluster = types.SimpleNamespace(local=lambda array: array)
+    feed.train = (tf.range(len(labels)), tf.constant(labels, tf.int32))
+    directory = types.SimpleNamespace(classes=classes)
+    return evidence.Evidence(types.SimpleNamespace(feed=feed, directory=directory, config=None))
+
+
+def test_data_in_memory_give_the_sample_that_their_batches_give():
+    labels = np.random.default_rng(0).integers(0, 300, 4000)
+    labels[labels == 7] = 8  # a class without examples
+    places, found = resident(labels, 300)._sample()
+    expected, rows, _ = sample(labels, 300, size=feeds.EVALUATION_BATCH)
+    assert places.numpy().tolist() == rows.tolist()
+    assert found.numpy().tolist() == expected.tolist()
+    assert found.dtype == tf.int32
+
+
+def test_a_class_at_the_end_of_data_in_memory_is_found(monkeypatch):
+    monkeypatch.setattr(evidence, "EXAMPLES_READ", 100)
+    _, found = resident(np.repeat([0, 1, 2], 500), 3)._sample()
+    assert np.bincount(found).tolist() == [10, 10, 10]
+
+
+def test_the_limit_names_the_classes_that_it_cuts(monkeypatch, capsys):
+    sample(np.repeat([0, 1, 2], [300, 4, 600]), 3)
+    assert capsys.readouterr().err == ""  # read to its end, there are no more
+    sample(np.repeat([0, 1, 2, 3], 300), 4, monkeypatch=monkeypatch, limit=305)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "classes 1, 2, 3:" in line

@@ -199,7 +199,9 @@ def test_the_best_round_says_on_which_examples_it_was_chosen(measured, config):
     path.write_text(config(test_split="validation").to_json())
     assert "accuracy on the split validation" in ticket.best_round(measured)[1]
     path.write_text(config(test_fraction=0.1).to_json())
-    assert "held out, --test_fraction=0.1" in ticket.best_round(measured)[1]
+    words = ticket.best_round(measured)[1]
+    assert "chosen by accuracy on the part of the training split" in words
+    assert "held out, --test_fraction=0.1, so its accuracy there is optimistic" in words
 
 
 @pytest.mark.parametrize("gone", [{"test_accuracy": math.nan}, {"collapse": "one class"}])

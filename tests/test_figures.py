@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
@@ -262,10 +263,19 @@ def test_the_thesis_compares_ticket_and_reinit_of_one_seed(
         pytest.approx([0.15, 0.1, 0.2, 0.4])
     )
     assert (row["seeds"], row["round"], row["setting"]) == ("2", "2", "60")
+    assert float(row["lead_high"]) == pytest.approx(0.15 + 12.706 * 0.05, abs=1e-4)
+    for point in study.points[:4]:  # leads that agree: their deviation is that of one example
+        ticket = point.config.reset == "init"
+        set_accuracy(point, [0.9, 0.5, 0.8 if ticket else 0.6])
+        (point.directory / "data.json").write_text('{"test": {"examples": 100}}')
+    figure_report.draw("thesis", study, None, Measures())
+    (again,) = read_csv(study.runs / "figures" / "thesis_small.csv")
+    half = 12.706 * 0.01 / math.sqrt(12 * 2)
+    assert float(again["lead_high"]) == pytest.approx(0.2 + half, abs=1e-4)
     runs = [RunDir(point.directory) for point in study.points[:2]]
     nearby = [float(Measures().distances(run, "angular")[2, 1]) for run in runs]
     assert float(row["distance"]) == pytest.approx(sum(nearby) / 2)
-    (picture,) = without_tensorflow
+    picture, _ = without_tensorflow
     assert [axes.get_ylabel() for axes in picture.axes] == ["density 64.0%", "", ""]
     assert [text.get_text() for text in picture.legends[0].get_texts()] == ["60"]
 

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import stat
@@ -276,3 +277,38 @@ def test_event_files_that_another_process_replaces_meanwhile(tmp_path, monkeypat
     monkeypatch.setattr(events, "append", append)
     events.replace(tmp_path, ".analysis_barriers", [(0, events.scalar("a", 2.0))])
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_cache_leaves_alone_what_another_process_is_writing(tmp_path):
+    new, old = tmp_path / ".new.1_2.tmp", tmp_path / ".old.1_2.tmp"
+    for path in (new, old):
+        path.mkdir()
+    age(old)
+    Cache(tmp_path / "a.cache.json").reuse([], "a", lambda: 1)
+    assert new.exists()
+    assert not old.exists()
+
+
+def test_a_file_is_hashed_once_and_again_when_it_has_changed(tmp_path, monkeypatch):
+    hashed = []
+    whole, streamed = hashlib.sha256, hashlib.file_digest
+    monkeypatch.setattr(hashlib, "sha256", lambda content: hashed.append(1) or whole(content))
+    monkeypatch.setattr(hashlib, "file_digest", lambda *a: hashed.append(1) or streamed(*a))
+    path = tmp_path / "round" / "masks.npz"
+    files.write_directory(path.parent, {path.name: b"some"})
+    del hashed[:]
+    files.check(path)
+    files.check(path)
+    assert len(hashed) == 2  # it was written just now
+    monkeypatch.setattr(files, "SETTLED", -1.0)
+    for _ in range(2):
+        files.check(path)
+        assert files.read_checked(path) == b"some"
+    assert len(hashed) == 3
+    time.sleep(0.02)
+    before = path.stat()
+    path.write_bytes(b"same")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    for check in (files.check, files.read_checked):
+        with pytest.raises(InputError, match="damaged"):
+            check(path)

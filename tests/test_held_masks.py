@@ -14,7 +14,7 @@ from lottery_tf.rundir import RunDir
 
 INPUTS = np.random.default_rng(0).normal(size=(24, 6)).astype(np.float32)
 LABELS = (INPUTS[:, 0] > 0).astype(int)
-OTHER_MASKS = "ignore:set_weights or load_weights brought other masks"
+OTHER_MASKS = "ignore:set_weights or load_weights tried to change the masks"
 
 
 @pytest.fixture(autouse=True)
@@ -159,6 +159,8 @@ HABITS = {
     prune_inside: 0,
     restore_a_checkpoint: 1,
 }
+# What runs by default; CI runs the rest too.
+DEFAULT = {best_of_all_rounds, set_the_first_weights, average_with_the_first, prune_inside}
 RESETS = {"init": {}, "reinit": {}, "rewind": {"rewind_to": 2}}
 
 
@@ -166,7 +168,9 @@ RESETS = {"init": {}, "reinit": {}, "rewind": {"rewind_to": 2}}
 @pytest.mark.parametrize(
     ("reset", "habit"),
     [
-        pytest.param(reset, habit, marks=() if reset == "init" else pytest.mark.ci)
+        pytest.param(
+            reset, habit, marks=() if reset == "init" and habit in DEFAULT else pytest.mark.ci
+        )
         for reset in RESETS
         for habit in HABITS
     ],
@@ -191,6 +195,7 @@ def test_each_round_ends_with_its_masks_or_in_an_error(reset, habit):
     assert ended == HABITS[habit]
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings(OTHER_MASKS)
 def test_first_weights_that_are_set_again_are_the_ticket_that_rounds_makes(tmp_path):
     ends = []
@@ -278,3 +283,35 @@ def test_a_plain_file_that_is_loaded_in_a_round_leaves_its_masks():
         for path, mask in masking.get_masks(model).items():
             assert not masking.get_weights(model)[path][~mask].any()
             assert mask.mean() < 1 or not round.index
+
+
+@pytest.mark.filterwarnings("ignore:rounds. .* has been through rounds before")
+def test_a_loop_that_was_left_early_does_not_disturb_the_next_one():
+    model = masked_model()
+    left = lottery_tf.rounds(model, 3, 0.5, verbose=0)
+    next(left)
+    following = lottery_tf.rounds(model, 3, 0.5, verbose=0)
+    fit(model, next(following))
+    left.close()
+    first = model.get_weights()
+    fit(model, next(following))
+    held = masking.get_masks(model)
+    with pytest.warns(UserWarning, match="round 1"):
+        model.set_weights(first)
+    assert all(np.array_equal(mask, held[p]) for p, mask in masking.get_masks(model).items())
+    following.close()
+    assert "compile" not in vars(model)
+    model.set_weights(first)
+    assert all(mask.all() for mask in masking.get_masks(model).values())
+
+
+@pytest.mark.filterwarnings(OTHER_MASKS)
+def test_weights_that_are_set_under_the_same_masks_end_no_hold():
+    model = masked_model()
+    first = model.get_weights()
+    for round in lottery_tf.rounds(model, 2, 0.5):
+        masks = masking.get_masks(model)
+        masking.set_weights(model, masking.get_weights(model), masks)
+        model.set_weights(first)
+        assert all(np.array_equal(m, masks[p]) for p, m in masking.get_masks(model).items())
+        fit(model, round)

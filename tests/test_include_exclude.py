@@ -116,8 +116,8 @@ WRONG = {
     "an unknown class": ({"include": layers.Conv3D}, "no layer of Conv3D.*Conv1D, Sequential"),
     "a number": ({"exclude": 3}, "exclude: expected the name.*Received: 3"),
     "None in a list": ({"include": ["head", None]}, "include: expected the name.*Received: None"),
-    "nothing": ({"include": lambda one: False}, "nothing to prune is left.*conv/kernel"),
-    "all": ({"exclude": "*"}, "nothing to prune is left"),
+    "nothing": ({"include": lambda one: False}, "leave nothing to prune.*conv/kernel"),
+    "all": ({"exclude": "*"}, "leave nothing to prune"),
 }
 
 
@@ -131,7 +131,7 @@ def test_a_wrong_choice_is_refused(name, model):
 @pytest.mark.ci
 def test_what_has_masks_is_not_left_out(model):
     masked = lottery_tf.masked(model)
-    with pytest.raises(InputError, match=re.escape("with masks already: head/kernel.")):
+    with pytest.raises(InputError, match=re.escape("cannot be left dense: head/kernel.")):
         lottery_tf.masked(masked, exclude="head")
 
 

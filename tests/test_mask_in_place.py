@@ -181,6 +181,24 @@ def test_a_model_that_was_trained_before_is_compiled_anew():
 
 
 @pytest.mark.ci
+@pytest.mark.parametrize("way", ["prune", "rounds"])
+def test_a_model_that_was_compiled_around_the_masked_part_learns_of_the_masks(way):
+    part, image = base(), keras.Input((8,))
+    whole = keras.Model(image, keras.layers.Dense(3)(part(image)))
+    whole.compile(keras.optimizers.Adam(1e-2), CROSS_ENTROPY)
+    whole.fit(INPUTS, LABELS, verbose=0)
+    lottery_tf.mask(part)
+    if way == "prune":
+        lottery_tf.prune(whole, 0.5)
+        whole.fit(INPUTS, LABELS, verbose=0)
+    else:
+        for _ in lottery_tf.rounds(whole, 2, 0.5):
+            whole.fit(INPUTS, LABELS, verbose=0)
+    assert any(not mask.all() for mask in masking.get_masks(whole).values())
+    check_zeros(whole)
+
+
+@pytest.mark.ci
 def test_in_place_and_copied_masks_train_alike(tmp_path):
     ends = []
     for way in (lottery_tf.mask, lottery_tf.masked):

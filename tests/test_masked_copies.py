@@ -422,3 +422,26 @@ def test_an_error_of_our_own_is_not_the_users_model(monkeypatch):
     monkeypatch.setattr(copying, "copy_state", wrong)
     with pytest.raises(TypeError, match="a fault of this package"):
         lottery_tf.masked(keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]))
+
+
+def test_a_model_in_an_attribute_that_no_copy_has_is_named():
+    image = keras.Input((4,))
+    model = keras.Model(image, keras.layers.Dense(2)(image))
+    model.teacher = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(InputError, match="teacher"):
+        lottery_tf.masked(model)
+
+
+def test_the_advice_is_that_of_the_function():
+    layer = InTraining()
+    masked = lottery_tf.masked(keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(2)]))
+    masked.layers[0].factor = 2.0
+    with pytest.raises(InputError, match=r"unmasked: .*lottery_tf\.unmask\(model\)"):
+        lottery_tf.unmasked(masked)
+
+
+@pytest.mark.ci
+def test_synflow_takes_lambdas():
+    layers = [keras.Input((4,)), keras.layers.Lambda(lambda x: 2 * x), keras.layers.Dense(2)]
+    masked = lottery_tf.masked(keras.Sequential(layers))
+    assert lottery_tf.prune(masked, 0.5, criterion="synflow") == 0.5

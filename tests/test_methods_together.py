@@ -30,7 +30,7 @@ __all__ = ["experiment"]  # a fixture
 @pytest.mark.parametrize("prune_at", ["init", "train"])
 def test_masks_of_another_run_are_not_pruned_again(prune_at, experiment):
     _, other = experiment("other")
-    flags = {"prune_at": prune_at, "densities": (0.2,), "masks_from": str(other.path)}
+    flags = {"prune_at": prune_at, "densities": (0.2,), "masks_from": str(other.path), "rounds": 3}
     _, run = experiment("run", **flags)  # as a flag file of --prune_at and --masks_from
     assert run.finished_rounds() == 3  # not the 2 of --densities
     for round in range(3):

@@ -1,6 +1,7 @@
 import functools
 import gzip
 import http.server
+import os
 import shutil
 import socket
 import subprocess
@@ -115,10 +116,28 @@ def test_damaged_raw_files_are_named_and_leave_nothing(tmp_path, small_mnist, da
     assert list((tmp_path / "data").iterdir()) == []
 
 
+def age(directory):
+    """Makes a directory older than what another preparation may have made just now."""
+    (directory / ".lock").touch()
+    old = time.time() - 2 * prepare.YOUNG
+    os.utime(directory, (old, old))
+
+
+def test_a_preparation_leaves_alone_what_another_one_is_about_to_lock(tmp_path):
+    new, old = (tmp_path / f".mnist.{name}.tmp" for name in ("new", "old"))
+    for path in (new, old):
+        path.mkdir()
+    age(old)
+    with prepare._aside(tmp_path / "mnist"):
+        assert new.exists()
+        assert not old.exists()
+
+
 def test_a_preparation_that_dies_leaves_nothing_half_made(tmp_path, small_mnist, monkeypatch):
     write_mnist(tmp_path / "raw")
     leftover = tmp_path / "data" / ".mnist.killed.tmp"  # as SIGKILL leaves it
     leftover.mkdir(parents=True)
+    age(leftover)
     with monkeypatch.context() as patch:
         patch.setattr(prepare, "write", _interrupt)
         with pytest.raises(KeyboardInterrupt):

@@ -62,6 +62,7 @@ def test_what_is_no_model_is_named_with_the_way_to_one(function, given, way):
         FUNCTIONS[function](given)
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
 @pytest.mark.parametrize("mode", ["int8", "int4", "float8"])
 def test_a_quantized_model_is_told_to_begin_before_it_was_quantized(mode):
@@ -84,6 +85,7 @@ def test_quantized_layers_beside_others_get_no_masks():
     assert lottery_tf.prune(model, 0.5) == 0.5
 
 
+@pytest.mark.ci
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
 @pytest.mark.parametrize("made", ["by masked", "by a file"])
 def test_quantizing_masked_layers_is_refused_not_skipped(made, tmp_path):

@@ -9,7 +9,7 @@ from lottery_tf.analysis.runs import check_replicates, open_runs
 from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.errors import InputError
 from lottery_tf.store.rundir import RunDir
-from lottery_tf.studies import figure_report, run_report, study_report
+from lottery_tf.studies import figure_report, groups, run_report, study_report
 from lottery_tf.studies.measures import Measures
 from lottery_tf.training.round_0 import check_other_runs
 from tests.made_figures import make_points, study_in
@@ -138,6 +138,18 @@ def test_a_figure_takes_a_copy_once_and_says_so(tmp_path, without_pictures):
     report = figure_report.draw("fig01", study, None, measures)
     assert report.drawn == 2
     assert "zz_copy repeats" in measures.left_out[0]
+
+
+def test_runs_of_seeds_that_nobody_recorded_are_no_repeats(run, config):
+    values = json.loads((run.path / "config.json").read_text()) | {"made_by": MADE_BY_ROUNDS}
+    (run.path / "config.json").write_text(json.dumps(values))
+    other = make_run(config(run_dir=str(run.path.with_name("other"))), shapes=SHAPES, seed=7)
+    (other.path / "config.json").write_text(json.dumps(values))
+    copy = RunDir(shutil.copytree(run.path, run.path.with_name("copy")))
+    kept, words = groups.each_once([run, other, copy])
+    assert kept == [run, other]
+    assert len(words) == 1
+    assert f"{copy.path} repeats {run.path}" in words[0]
 
 
 def test_a_run_is_not_repelled_from_another_one_twice(config, run):

@@ -276,10 +276,12 @@ def swapped(config, tmp_path):
 
 
 def test_a_round_of_another_run_is_refused(swapped, config):
+    last = config(run_dir=str(swapped.path), rounds=9)
+    shutil.move(swapped.round_path(3), swapped.path / "elsewhere")
     reads = (
         swapped.check_rounds,
         lambda: check_files(finished(swapped)),
-        lambda: swapped.open(config(run_dir=str(swapped.path), rounds=9)).__enter__(),
+        lambda: swapped.open(last).__enter__(),
         lambda: distances.between_rounds(swapped),
     )
     for read in reads:
@@ -288,6 +290,16 @@ def test_a_round_of_another_run_is_refused(swapped, config):
     assert damaged(finished(swapped))[0].startswith(str(swapped.round_path(2)))
     swapped.check_rounds([0, 1])
     swapped.check_rounds([2])
+
+
+def test_a_session_reads_the_masks_of_the_last_two_rounds(swapped, config, monkeypatch):
+    again, read, masks = config(run_dir=str(swapped.path), rounds=9), [], RunDir.masks
+    monkeypatch.setattr(
+        RunDir, "masks", lambda self, round: read.append(round) or masks(self, round)
+    )
+    with pytest.raises(InputError, match=r"round_03 has weights of a/kernel .*round_02"):
+        swapped.open(again).__enter__()
+    assert read == [2, 3]
 
 
 @pytest.mark.parametrize(
@@ -304,6 +316,8 @@ def test_a_round_of_another_network_is_refused(config, tmp_path, shapes, words):
     swap(run, other, 3)
     with pytest.raises(InputError, match=f"round_03 has .*{words}"):
         run.check_rounds()
+    with pytest.raises(InputError, match=f"round_03 has .*{words}"):
+        run.check_rounds(read=0)  # by the headers alone
 
 
 def test_masks_that_need_not_be_nested_are_not(swapped):

@@ -101,6 +101,7 @@ def test_the_first_lines_say_where_it_starts_and_what_is_reset(capsys):
     assert second.endswith(": optimizer (Adam).")
 
 
+@pytest.mark.ci
 def test_columns_without_a_value_are_left_out(capsys):
     train(network(metrics=()), lottery_tf.rounds(network(metrics=()), 2, 0.5))
     for _ in lottery_tf.rounds(network(), 2, 0.5):
@@ -157,6 +158,7 @@ def test_a_call_that_was_stopped_in_round_0_is_said_too():
         lottery_tf.rounds(model, 3, 0.5, verbose=0)
 
 
+@pytest.mark.ci
 def test_what_is_new_or_was_set_back_starts_without_a_warning():
     model = network()
     model.fit(*DATA, verbose=0)  # pretrained, and pruned
@@ -173,6 +175,7 @@ AMOUNTS = {"fraction": {"fraction": 0.5}, "target_density": {"target_density": 0
            "densities": {"densities": [0.5, 0.2]}}  # fmt: skip
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("amount", AMOUNTS)
 def test_a_directory_is_finished_whatever_the_model_went_through(amount, tmp_path, capsys):
     model = network()
@@ -191,6 +194,7 @@ def test_a_directory_is_finished_whatever_the_model_went_through(amount, tmp_pat
 # Loading what rounds kept ---------------------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_a_directory_of_rounds_is_loaded_into_the_users_model(tmp_path):
     model = network()
     train(model, lottery_tf.rounds(model, 3, 0.5, directory=tmp_path, verbose=0))

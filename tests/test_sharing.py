@@ -9,7 +9,7 @@ import pytest
 
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.store import files, rewind_points
+from lottery_tf.store import draws, files, rewind_points
 from lottery_tf.store.rundir import RunDir
 from lottery_tf.studies import sharing
 from lottery_tf.studies.grid import Point
@@ -177,3 +177,25 @@ def test_a_run_with_rounds_keeps_them(points):
     assert sharing.lend(lender, borrower)
     after = RunDir(borrower.directory).final(0)
     assert all(np.array_equal(before[path], after[path]) for path in before)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "lender_is_old", "begun", "is_lent"),
+    [
+        ("random", True, False, False),
+        ("random", False, False, True),
+        ("random", True, True, True),  # the borrower is old, too
+        ("random", False, True, False),
+        ("magnitude", True, False, True),
+    ],
+)
+def test_a_run_with_other_random_scores_trains_its_own_round(
+    points, config, criterion, lender_is_old, begun, is_lent
+):
+    lender, borrower = points(criterion=criterion)
+    if not lender_is_old:
+        draws.record(lender.directory, criterion)
+    if begun:
+        make_run(borrower.config, rounds=0)
+    assert sharing.lend(lender, borrower) == is_lent
+    assert RunDir(borrower.directory).finished_rounds() == is_lent

@@ -60,12 +60,22 @@ def test_a_lead_is_that_over_the_reinit_of_the_same_seed_and_round():
     tickets = {(0, 0, 0): [row(0, 0.9), row(1, 0.8)], (1, 1, 1): [row(0, 0.7)], (2, 2, 2): []}
     reinits = {(1, 1, 1): [row(0, 0.5), row(1, 0.1)], (0, 0, 0): [row(1, 0.75), row(0, 0.9)]}
     rows = statistics.leads(tickets, reinits)
-    found = [(r["seed"], r["round"], r["density"], round(r["lead"], 6)) for r in rows]
+    found = [(r["seeds"][0], r["round"], r["density"], round(r["lead"], 6)) for r in rows]
     assert found == [(0, 0, 1, 0), (0, 1, 0.5, 0.05), (1, 0, 1, 0.2)]
     unknown = {(1, 1, 1): [row(0, math.nan)]}  # of a fit without validation data
     assert statistics.leads(tickets, unknown) == []
     gone = {(1, 1, 1): [row(0, 0.1, collapse="one class")]}
     assert [r["collapsed"] for r in statistics.leads(tickets, gone)] == [1]
+
+
+def test_seeds_are_called_by_what_tells_them_apart():
+    names = statistics.names_of([(0, 0, 0), (1, 1, 1)])
+    assert names == {(0, 0, 0): "seed 0", (1, 1, 1): "seed 1"}
+    names = statistics.names_of([(0, 0, 0), (0, 0, 1), (0, 2, 0)])
+    assert names[0, 2, 0] == "init_seed 2, data_seed 0"
+    tickets = {(0, 0, data): [row(1, 0.8)] for data in range(3)}
+    reinits = {(0, 0, data): [row(1, 0.7)] for data in range(3)}
+    assert [r["seeds"] for r in statistics.leads(tickets, reinits)] == list(tickets)
 
 
 def test_matching_rows_are_those_of_sound_pruned_networks():

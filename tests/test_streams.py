@@ -9,7 +9,9 @@ import pytest
 
 import lottery_tf
 from lottery_tf import imp
+from lottery_tf.analysis import loading
 from lottery_tf.config import Config
+from lottery_tf.config.constraints import check_new
 from lottery_tf.errors import InputError
 from lottery_tf.method import pruning, streams
 from lottery_tf.rundir import RunDir
@@ -79,8 +81,17 @@ def test_the_scores_of_a_run_are_those_of_their_stream():
 @pytest.mark.parametrize("value", [2**32, 2**32 + 5, 2**70, -1])
 def test_seeds_out_of_bounds_are_refused(name, value):
     with pytest.raises(InputError, match=f"--{name}.*{value}"):
-        Config(**{name: value})
-    assert getattr(Config(**{name: 2**32 - 1}), name) == 2**32 - 1
+        check_new(Config(**{name: value}))
+    check_new(Config(**{name: 2**32 - 1}))
+
+
+@pytest.mark.parametrize("name", ["seed", "init_seed", "data_seed"])
+def test_large_seeds_that_older_versions_recorded_are_read(name, tmp_path):
+    config = Config(**{name: 2**32 + 5}, run_dir=str(tmp_path))
+    (tmp_path / "config.json").write_text(config.to_json())
+    run = RunDir(tmp_path)
+    imp.check(config, run)
+    assert getattr(loading.config_of(run), name) == 2**32 + 5
 
 
 @pytest.mark.parametrize("value", [2**32, -1, 1.5, True])

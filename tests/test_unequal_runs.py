@@ -17,11 +17,12 @@ from lottery_tf.studies import (
     figure_report,
     figure_tables,
     points,
+    relations,
     run_report,
     study_report,
     verdicts,
 )
-from lottery_tf.studies.blocks import Section
+from lottery_tf.studies.blocks import Section, Table
 from lottery_tf.studies.measures import Measures
 from lottery_tf.studies.reading import mean_rows, read
 from tests.conftest import ROOT
@@ -110,7 +111,9 @@ def test_no_measure_averages_a_round_that_collapsed(pair):
         assert means == [row[column] for row in of_other if row["round"] == 1]
         assert {row["collapsed"] for row in rows if row["round"] == 1} == {0.5}
     matrix = np.arange(16.0).reshape(4, 4)
-    mean = over_matrices([without_collapsed(pair[0], matrix), 3 * matrix], init=True)["mean"]
+    mean = over_matrices([without_collapsed(pair[0].metrics(), matrix), 3 * matrix], init=True)[
+        "mean"
+    ]
     assert mean[2, 0] == 2 * matrix[2, 0]
     assert mean[1].tolist() == (3 * matrix[1]).tolist()
     assert mean[:, 1].tolist() == (3 * matrix[:, 1]).tolist()
@@ -156,6 +159,37 @@ def test_a_report_of_replicates_of_which_one_has_collapsed(pair, which):
     assert of["Matching"].answer == "one seed"  # the other run
     assert f"The dense network of seed={which} has collapsed" in of["Matching"].words
     assert "10.00%" not in of["Matching"].words
+
+
+def test_replicates_of_which_one_has_damaged_metrics_are_reported(pair):
+    path = pair[1].round_path(1) / "metrics.csv"
+    path.write_bytes(b"#" + path.read_bytes()[1:])
+    words, _ = words_of(pair)
+    assert str(path) in words
+    _, _, (page, _), damage = study_report.report(pair[0].path.parent)
+    assert damage
+    assert str(path) in Balanced(page.read_text()).words
+
+
+def test_the_learning_distance_of_a_round_that_collapsed_is_left_out(pair):
+    collapse_round(pair[0], 1)
+
+    def of_round_1(runs):
+        tables = relations.of_learning([read(run.path) for run in runs]).blocks
+        (table,) = (block for block in tables if isinstance(block, Table))
+        place = table.head.index(learning.COLUMNS["per_weight"][0])
+        return [row[place] for row in table.rows if row[0] == "1"]
+
+    assert of_round_1(pair[1:])[0] in of_round_1(pair)[0]
+    assert of_round_1(pair[:1])[0] not in of_round_1(pair)[0]
+
+
+def test_similar_is_of_the_rounds_that_all_runs_have(pair, config):
+    longer = make_run(config(run_dir=str(pair[0].path.with_name("seed=2")), rounds=4, seed=2),
+                      rounds=4, shapes=SHAPES, seed=2)  # fmt: skip
+    _, of = words_of([*pair, longer])
+    assert "in rounds 1 to 2, mean of 3 seeds" in of["Similar"].words
+    assert "round 3" not in of["Similar"].words
 
 
 def test_nothing_matches_a_dense_network_that_has_collapsed(pair):

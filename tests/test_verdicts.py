@@ -103,13 +103,27 @@ def test_without_a_dense_or_a_pruned_round_nothing_matches():
     assert verdicts.matching({"run": accuracies(NAN, NAN)}, None).answer == "not measured"
 
 
+def test_an_accuracy_that_is_not_known_matches_nothing_and_is_named():
+    good = accuracies(0.9, 0.9, 0.9)
+    verdict = verdicts.matching(runs_of(good, accuracies(0.9, 0.9, NAN), good), 10_000)
+    assert verdict.answer == "seen"
+    assert "nan" not in verdict.words
+    assert "left out: round 2 of seed=1." in verdict.words
+    verdict = verdicts.matching(runs_of(good, accuracies(NAN, 0.9, 0.9), good), 10_000)
+    assert verdict.answer == "seen"
+    assert "dense network of seed=1 has no test accuracy" in verdict.words
+    assert verdicts.matching({"run": accuracies(NAN, 0.9)}, None).answer == "not measured"
+    words = verdicts.matching({"run": accuracies(0.9, 0.9, NAN)}, 10_000).words
+    assert words.endswith("left out: round 2.")
+
+
 # The lead ------------------------------------------------------------------------------------
 
 
 def lead_of(*seeds, collapsed=()):
     """Rows of leads of pruned rounds, in points, a list for each seed."""
     return [
-        {"seed": seed, "round": round, "density": 0.5**round, "lead": value / 100,
+        {"seeds": (seed,) * 3, "round": round, "density": 0.5**round, "lead": value / 100,
          "collapsed": int((seed, round) in collapsed)}
         for seed, values in enumerate(seeds) for round, value in enumerate(values, 1)
     ]  # fmt: skip
@@ -159,6 +173,17 @@ def test_networks_that_collapsed_have_no_lead_and_are_named():
     assert verdict_of([1.0], collapsed=[(0, 1)]).answer == "collapsed"
 
 
+def test_a_seed_is_all_three_of_its_parts():
+    rows = [
+        row | {"seeds": (0, 0, row["seeds"][0])}
+        for row in lead_of([1.0, 1.0], [1.1, 1.1], [0.9, 0.9], collapsed=[(2, 2)])
+    ]
+    verdict = verdicts.leading(rows, 0.98, 10_000, "")
+    assert verdict.answer == "seen"
+    assert "3 seeds)" in verdict.words
+    assert "data_seed 2 in round 2." in verdict.words
+
+
 def test_the_lead_of_each_round_has_its_interval():
     rows = verdicts.lead_by_round(lead_of([1.0, 2.0], [2.0, 4.0], [3.0, 6.0]), 10_000)
     assert [row["round"] for row in rows] == [1, 2]
@@ -173,9 +198,13 @@ def test_the_lead_of_each_round_has_its_interval():
 @pytest.mark.parametrize(
     ("values", "answer", "words"),
     [
-        ([NAN, 0.64, 0.19], "yes", "0.19 to 0.64 in rounds 1 to 2, one seed."),
-        ([NAN, 0.81, 0.5, 0.3], "partly", "below the threshold in rounds 2 to 3."),
-        ([NAN, 0.94, 1.02], "no", "0.94 to 1.02 in rounds 1 to 2, one seed."),
+        ([NAN, 0.64, 0.19], "one seed", "in rounds 1 to 2, one seed: below the threshold."),
+        ([NAN, 0.81, 0.5, 0.3], "one seed", "one seed: below the threshold in rounds 2 to 3."),
+        (
+            [NAN, 0.94, 1.02],
+            "one seed",
+            "0.94 to 1.02 in rounds 1 to 2, one seed: not below the threshold.",
+        ),
         ([NAN], "not measured", "Nothing to compare yet."),
     ],
 )
@@ -184,6 +213,7 @@ def test_similar_is_clearly_nearer_than_orthogonal(values, answer, words):
     verdict = verdicts.similar({"run": rows})
     assert verdict.answer == answer
     assert verdict.words.endswith(words)
+    assert verdict.kind == "open"
 
 
 def test_a_threshold_is_held_against_the_interval_of_the_seeds():
@@ -197,12 +227,24 @@ def test_a_threshold_is_held_against_the_interval_of_the_seeds():
     assert of(0.5, 0.51, NAN) == "yes"
 
 
+def test_rounds_of_fewer_seeds_and_values_that_are_unknown_are_left_out():
+    def of(*values):
+        return [{"round": round, "instability": value} for round, value in enumerate(values)]
+
+    verdict = verdicts.stable(runs_of(of(0.01, 0.01, 0.5), of(0.011, 0.01, NAN), of(0.01, 0.01)))
+    assert verdict.answer == "yes"
+    assert "in rounds 0 to 1, mean of 3 seeds" in verdict.words
+    assert verdict.words.endswith("left out: round 2.")
+    assert verdicts.stable(runs_of(of(NAN), of(NAN))).answer == "not measured"
+
+
 def barrier(start, end, value, collapsed=0):
     return {"from_round": start, "to_round": end, "error_barrier": value, "collapsed": collapsed}
 
 
 def connected(*rows):
-    return verdicts.connected({"run": rows})
+    """The verdict of two seeds that agree."""
+    return verdicts.connected(runs_of(rows, rows))
 
 
 def test_connected_is_a_barrier_below_2_percent_between_successive_rounds():
@@ -210,7 +252,7 @@ def test_connected_is_a_barrier_below_2_percent_between_successive_rounds():
     assert connected(barrier(0, 1, 0.02)).answer == "no"
     mixed = connected(barrier(0, 1, 0.1), barrier(1, 2, 0.0), barrier(2, 3, 0.0, 1))
     assert mixed.answer == "partly"
-    for part in ("0.00% to 10.00% in rounds 1 to 2", "threshold in round 2", "round 3."):
+    for part in ("0.00% to 10.00% in rounds 1 to 2", "threshold in round 2.", "round 3 of"):
         assert part in mixed.words
     assert connected(barrier(0, 1, 0.0, 1)).answer == "collapsed"
     assert connected(barrier(0, 5, 0.0)).answer == "not measured"
@@ -218,9 +260,11 @@ def test_connected_is_a_barrier_below_2_percent_between_successive_rounds():
 
 def test_stable_is_an_instability_below_2_percent():
     rows = [{"round": 0, "instability": 0.16, "collapsed": 0}]
-    assert verdicts.stable({"run": rows}).words == "Instability 16.00% in round 0, one seed."
-    assert verdicts.stable({"run": rows}).answer == "no"
-    assert verdicts.stable({"run": [rows[0] | {"instability": 0.01}]}).answer == "yes"
+    good = [rows[0] | {"instability": 0.01}]
+    words = "Instability 16.00% in round 0, one seed: not below the threshold."
+    assert verdicts.stable({"run": rows}).words == words
+    assert verdicts.stable(runs_of(rows, rows)).answer == "no"
+    assert verdicts.stable(runs_of(good, good)).answer == "yes"
 
 
 def test_a_ticket_is_held_against_the_random_mask_of_its_round_measure_and_seed():

@@ -72,7 +72,7 @@ class Cache:
         """Writes what is kept, beside what other processes have written since it was read."""
         if self.path:
             with files.hold(self.path.parent):
-                files.remove_leftovers(self.path.parent)
+                files.remove_leftovers(self.path.parent, held=False)
                 self.known = self._read() | self.known
                 files.write_text(self.path, json.dumps(self.known))
 

@@ -70,12 +70,13 @@ def report_distances(
         return {(metric, ""): m for metric, m in matrices(run, other, metrics, cache).items()}
 
     def combine(values):
+        of_other = other.metrics() if other else None
         return {
             (metric, which): matrix
             for metric in metrics
             for which, matrix in over_matrices(
                 [
-                    without_collapsed(run, of_run[metric, ""], other)
+                    without_collapsed(run.metrics(), of_run[metric, ""], of_other)
                     for run, of_run in zip(runs, values, strict=True)
                 ],
                 init=not other,

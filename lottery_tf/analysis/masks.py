@@ -134,9 +134,10 @@ def report_masks(
         return rows, {"": matrix}
 
     def combine(values):
+        of_other = other.metrics() if other else None
         rows, matrices = zip(*values, strict=True)
         sound = [
-            without_collapsed(run, of_run[""], other)
+            without_collapsed(run.metrics(), of_run[""], of_other)
             for run, of_run in zip(runs, matrices, strict=True)
         ]
         return of_runs(runs, rows, ("round", "layer")), over_matrices(sound)

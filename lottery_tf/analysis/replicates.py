@@ -69,11 +69,19 @@ def of_runs(runs: Sequence[RunDir], tables: Sequence[list[Row]], by: Sequence[st
     """
     if len(runs) == 1:
         return tables[0]
-    marked = []
-    for run, table in zip(runs, tables, strict=True):
-        collapsed = {row["round"] for row in run.metrics() if has_collapsed(row)}
-        marked.append([row | {"collapsed": int(row["round"] in collapsed)} for row in table])
-    return over_runs(marked, by)
+    pairs = zip(runs, tables, strict=True)
+    return over_runs([marked(run.metrics(), table) for run, table in pairs], by)
+
+
+def marked(metrics: Iterable[Row], table: Iterable[Row]) -> list[Row]:
+    """Return the rows of a table with the column "collapsed": whether their round has.
+
+    Args:
+        metrics: the rows of metrics.csv of the run.
+        table: rows with the column "round".
+    """
+    collapsed = {row["round"] for row in metrics if has_collapsed(row)}
+    return [row | {"collapsed": int(row["round"] in collapsed)} for row in table]
 
 
 def over_matrices(matrices: Sequence[Array], *, init: bool = False) -> dict[str, Array]:
@@ -98,17 +106,19 @@ def over_matrices(matrices: Sequence[Array], *, init: bool = False) -> dict[str,
         }
 
 
-def without_collapsed(run: RunDir, matrix: Array, other: RunDir | None = None) -> Array:
+def without_collapsed(
+    metrics: Iterable[Row], matrix: Array, others: Iterable[Row] | None = None
+) -> Array:
     """Return a matrix between rounds, NaN where either network has collapsed.
 
     Args:
-        run: whose rounds are the rows.
+        metrics: the rows of metrics.csv of the run whose rounds are the rows.
         matrix: (rounds, others), with or without the initialization at the end of both.
-        other: the run whose rounds are the columns; by default the same.
+        others: those of the run whose rounds are the columns; by default the same.
     """
     found = matrix.copy()
-    rows = [row["round"] for row in run.metrics() if has_collapsed(row)]
-    columns = [row["round"] for row in other.metrics() if has_collapsed(row)] if other else rows
+    rows = [row["round"] for row in metrics if has_collapsed(row)]
+    columns = rows if others is None else [row["round"] for row in others if has_collapsed(row)]
     found[rows, :] = np.nan
     found[:, columns] = np.nan
     return found

@@ -98,6 +98,25 @@ def same_run(one: RunDir, other: RunDir) -> str:
     return f"both have the same flags and the same seeds, {seeds}"
 
 
+def repeats(runs: Iterable[RunDir]) -> dict[RunDir, tuple[RunDir, str]]:
+    """Return {a run that is an earlier one again: (that one, why in words)}, as `same_run` tells.
+
+    Raises:
+        InputError: a config.json is damaged.
+    """
+    found: dict[RunDir, tuple[RunDir, str]] = {}
+    alike: dict[str, list[RunDir]] = {}
+    for run in runs:
+        before = alike.setdefault(experiment(run.config()), [])
+        for other in before:
+            if why := same_run(other, run):
+                found[run] = other, why
+                break
+        else:
+            before.append(run)
+    return found
+
+
 def experiment(config: Mapping[str, Any]) -> str:
     """Return what tells the experiment of a run, seeds included, from others."""
     return repr(sorted((n, v) for n, v in config.items() if n not in NOT_OF_EXPERIMENT))

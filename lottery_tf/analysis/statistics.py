@@ -25,6 +25,18 @@ USUAL_TOLERANCE = 0.002
 Seeds = tuple[Any, ...]  # the values of SEEDS
 
 
+def names_of(seeds: Iterable[Seeds]) -> dict[Seeds, str]:
+    """Return {seeds: their name}, as "seed 3", or "data_seed 1" where `seed` is not enough.
+
+    A name has the values that differ.
+    """
+    found = list(dict.fromkeys(seeds))
+    parts = [0]
+    if len({of[0] for of in found}) < len(found):
+        parts = [part for part in range(len(SEEDS)) if len({of[part] for of in found}) > 1]
+    return {of: ", ".join(f"{SEEDS[part]} {of[part]}" for part in parts) for of in found}
+
+
 def seeds_of(config: Mapping[str, Any]) -> Seeds:
     """Return the seeds of a run, from what config.json says."""
     return tuple(config.get(name) for name in SEEDS)
@@ -69,6 +81,16 @@ def _half_width(deviation, count):
     """Half the width of the 95% t interval of a mean."""
     quantile = float(special.stdtrit(count - 1, 0.5 + CONFIDENCE / 2))
     return quantile * deviation / math.sqrt(count)
+
+
+def of_leads(rows: Iterable[Row], examples: int | None) -> Interval:
+    """Return the Interval of the leads of one round, as `leads` gives them.
+
+    Args:
+        rows: one per seed, at least one.
+        examples: on which the accuracies were measured; None if that is not known.
+    """
+    return interval((row["lead"] for row in rows), step=1 / examples if examples else 0)
 
 
 def seeds_to_decide(found: Interval, gap: float) -> int | None:
@@ -154,7 +176,7 @@ def leads(
         tickets, reinits: {seeds: rows of metrics.csv}.
 
     Returns:
-        Rows of {seed, round, density, lead, collapsed} of each seed and round of which both have
+        Rows of {seeds, round, density, lead, collapsed} of each seeds and round of which both have
         an accuracy; `lead` is a part of one, `collapsed` is 1 where either network has.
     """
     found = []
@@ -165,7 +187,7 @@ def leads(
             if other and not math.isnan(row["test_accuracy"] - other["test_accuracy"]):
                 found.append(
                     {
-                        "seed": seeds[0],
+                        "seeds": seeds,
                         "round": row["round"],
                         "density": row["density"],
                         "lead": row["test_accuracy"] - other["test_accuracy"],

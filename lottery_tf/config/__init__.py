@@ -11,7 +11,6 @@ from lottery_tf.config.fields import check, flag, format_value
 from lottery_tf.config.optimization import OptimizationFlags
 from lottery_tf.config.pruning import PruningFlags
 from lottery_tf.config.repulsion import RepulsionFlags
-from lottery_tf.method.streams import SEEDS
 
 ROUNDS = 25  # where nothing says how many
 
@@ -27,17 +26,17 @@ class RunFlags:
         how=True,
         path=True,
     )
+    # Older versions recorded larger seeds, so check_new bounds them.
     seed: int = flag(
-        0, "Seed that --init_seed and --data_seed default to.", at_least=0, below=SEEDS
+        0, "Seed that --init_seed and --data_seed default to, below 2**32.", at_least=0
     )
     init_seed: int = flag(
-        None, "Seed of the initialization. Default: --seed.", at_least=0, below=SEEDS
+        None, "Seed of the initialization, below 2**32. Default: --seed.", at_least=0
     )
     data_seed: int = flag(
         None,
-        "Seed of the SGD noise, the order of the data. Default: --seed.",
+        "Seed of the SGD noise, the order of the data, below 2**32. Default: --seed.",
         at_least=0,
-        below=SEEDS,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from lottery_tf.config import Config, paths
+from lottery_tf.config import ROUNDS, Config, paths, record
 from lottery_tf.config.constraints import check_given
 from lottery_tf.config.fields import format_value, value_type
 from lottery_tf.config.flag_files import expand_flag_files
@@ -98,7 +98,21 @@ def parse_given(
     if (asked := values["rounds"]) is not None:
         most = Config(**values | {"rounds": None}).most_rounds
         values["rounds"] = min(asked, most or asked)
-    return Config(**values), given
+    config = Config(**values)
+    if asked is None and _recorded_rounds(config) == ROUNDS < config.rounds:
+        config = dataclasses.replace(config, rounds=ROUNDS)
+    return config, given
+
+
+def _recorded_rounds(config):
+    """The rounds that config.json of the run says; None where it cannot be read.
+
+    Where nothing says how many, older versions recorded ROUNDS, however many --densities there are.
+    """
+    try:
+        return record.read((pathlib.Path(config.run_dir) / "config.json").read_text())["rounds"]
+    except (OSError, ValueError):  # who opens the run says what is wrong
+        return None
 
 
 def _read_values(flag_values):
@@ -155,7 +169,9 @@ def run(main: Callable, parse: Callable = parse_flags) -> None:
     """Runs a command: main(parse(command line)); bad input is one line and exit status 1."""
 
     def quiet(argument):
-        logging.set_verbosity(logging.ERROR)  # TensorFlow Datasets tells each file that it opens
+        if not flags.FLAGS["verbosity"].present:
+            # TensorFlow Datasets would log each file that it opens.
+            logging.set_verbosity(logging.ERROR)
         return main(argument)
 
     with streams.steady():

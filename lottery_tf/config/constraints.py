@@ -9,6 +9,7 @@ from lottery_tf.config.methods import USELESS_BESIDE, check_methods
 from lottery_tf.datasets import DATASETS, is_directory
 from lottery_tf.errors import InputError
 from lottery_tf.method.schedules import check_drops
+from lottery_tf.method.streams import SEEDS
 from lottery_tf.models import MODELS
 from lottery_tf.terminal import quiet
 
@@ -93,6 +94,9 @@ def check_together(config: Any) -> None:
 
 def check_new(config: Any) -> None:
     """Raises InputError for what no new run may do, though some of an older version did."""
+    for name in ("seed", "init_seed", "data_seed"):
+        if (seed := getattr(config, name)) >= SEEDS:
+            raise InputError(f"--{name}: expected a number below {SEEDS}. Received: {seed}")
     if config.warmup_epochs > config.epochs:
         raise InputError(
             f"--warmup_epochs: expected at most --epochs={config.epochs}, or the rate never rises "

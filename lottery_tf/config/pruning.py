@@ -17,7 +17,7 @@ class PruningFlags:
         None,
         "Rounds of training, the dense round 0 included; may grow. Default: 25, or with --density "
         "or --densities one for each of them after round 0. There can be no more of these: a "
-        "command lowers what a flag file or the command line says, and tells so.",
+        "command lowers a larger value and prints a note.",
         at_least=1,
         how=True,
     )

@@ -1,6 +1,7 @@
 """Counts what a dataset holds of each class, and finds images that it holds twice."""
 
 import collections
+import dataclasses
 import hashlib
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,21 @@ from lottery_tf.datasets.splits import Split
 from lottery_tf.terminal import console
 
 SHOWN = 3  # pairs of images in a line
+MOST = 200_000  # examples among which equal images are searched for
+
+
+@dataclasses.dataclass
+class Pairs:
+    """How many pairs of equal images there are, and the first of them, in words."""
+
+    count: int = 0
+    first: list[str] = dataclasses.field(default_factory=list)
+
+    def add(self, pair: str) -> None:
+        """Counts a pair."""
+        self.count += 1
+        if self.count <= SHOWN:
+            self.first.append(pair)
 
 
 class Census:
@@ -22,29 +38,33 @@ class Census:
 
     Args:
         classes: the names of the labels.
+        examples: how many there are in all splits. Where there are more than MOST, equal images
+            are not searched for.
     """
 
-    def __init__(self, classes: Sequence[str]):
-        self.classes = classes
+    def __init__(self, classes: Sequence[str], examples: int):
+        self.classes, self.searches = classes, examples <= MOST
         self.counts: dict[str, collections.Counter[int]] = collections.defaultdict(
             collections.Counter
         )
         self.first: dict[bytes, tuple[str, object, int]] = {}  # by the digest of the content
-        self.in_two_classes: list[str] = []
-        self.in_two_splits: dict[str, list[str]] = collections.defaultdict(list)
+        self.in_two_classes = Pairs()
+        self.in_two_splits: dict[str, Pairs] = collections.defaultdict(Pairs)
 
     def add(self, split: str, name: object, content: bytes, label: int) -> None:
         """Count an example; `name` says which of the split it is."""
         if label < 0:  # of a split whose labels are not published
             return
         self.counts[split][label] += 1
+        if not self.searches:
+            return
         digest = hashlib.blake2b(content, digest_size=16).digest()
         earlier = self.first.setdefault(digest, (split, name, label))
         pair = f"{earlier[1]} ({earlier[0]}) and {name} ({split})"
         if earlier[2] != label:
-            self.in_two_classes.append(pair)
+            self.in_two_classes.add(pair)
         if earlier[0] != split:
-            self.in_two_splits[split].append(pair)
+            self.in_two_splits[split].add(pair)
 
     def tell(self, what: str) -> None:
         """Tell which classes have no images, and which images are there more than once."""
@@ -55,7 +75,12 @@ class Census:
                     f"{what}: {len(empty)} of the {len(self.classes)} classes have no image in the "
                     f"{split} split, though a network has an output for each: {shortened(empty)}."
                 )
-        if self.in_two_classes:
+        if not self.searches:
+            console.say(
+                f"{what}: equal images were not searched for, as there are more than {MOST:,} "
+                "examples."
+            )
+        if self.in_two_classes.count:
             console.say(
                 f"{what}: {_images(self.in_two_classes)} in more than one class: "
                 f"{_some(self.in_two_classes)}."
@@ -68,26 +93,27 @@ class Census:
 
 
 def _images(pairs):
-    return "1 image is" if len(pairs) == 1 else f"{len(pairs)} images are"
+    return "1 image is" if pairs.count == 1 else f"{pairs.count} images are"
 
 
 def _some(pairs):
-    return "; ".join(pairs[:SHOWN]) + ("; …" if pairs[SHOWN:] else "")
+    return "; ".join(pairs.first) + ("; …" if pairs.count > SHOWN else "")
 
 
 def of_records(splits: dict[str, Split], fields: Fields, classes: Sequence[str]) -> Census:
     """Return the Census of a dataset that is prepared, from the records as they are stored."""
-    census = Census(classes)
+    census = Census(classes, sum(split.examples for split in splits.values()))
     for name, split in splits.items():
         paths = [shard.path for shard in split.shards]
         records = console.progress(_records(paths, fields), f"reading {name}")
-        for place, (content, label) in enumerate(records):
+        for place, (image, label) in enumerate(records):
+            content = image.SerializeToString() if census.searches else b""
             census.add(name, f"example {place}", content, label)
     return census
 
 
-def _records(paths: list[pathlib.Path], fields: Fields) -> Iterator[tuple[bytes, int]]:
+def _records(paths: list[pathlib.Path], fields: Fields) -> Iterator[tuple[tf.train.Feature, int]]:
     for record in tf.data.TFRecordDataset([str(path) for path in paths]).as_numpy_iterator():
         feature = tf.train.Example.FromString(record).features.feature
         image, label = feature[fields.image_key], feature[fields.label_key].int64_list.value
-        yield image.SerializeToString(), label[0] if label else -1
+        yield image, label[0] if label else -1

@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 
 from lottery_tf.datasets import (
@@ -26,6 +27,7 @@ from lottery_tf.datasets.layout import read_class_names, read_splits
 from lottery_tf.datasets.shrinking import smaller
 from lottery_tf.datasets.writing import write
 from lottery_tf.errors import InputError
+from lottery_tf.terminal import console
 
 # What a prepared dataset must hold: examples per split, and the TFDS version that it equals.
 COUNTS = {
@@ -37,6 +39,7 @@ SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3), "cifar100": (32, 32, 3)}
 VERSIONS = {"mnist": "3.0.1", "cifar10": "3.0.2", "cifar100": "3.0.2", "imagenet2012": "5.1.0"}
 NAME = re.compile(r"\w[\w.+-]*")
 LONGEST_NAME = 100
+YOUNG = 60  # seconds within which the maker of a directory locks it
 SMALL = 128  # images of one size up to this are stored decoded, to be resident
 
 
@@ -99,14 +102,16 @@ def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | N
     with _aside(target) as aside:
         if source == "tfds":
             download.download(name, aside, directory, advice=_advice(name))
-            _tell(next(aside.glob(f"{name}/*/dataset_info.json")).parent, name)
         else:
             sources = _read(dataset, source, directory, skip_bad, keys, white_level)
             check_counts(name, sources, str(directory), fewer=skip_bad)
             sources = smaller(sources, shrink) if shrink > 1 else sources
             write(name, sources, aside, version=VERSIONS.get(name, "1.0.0"))
         _replace(aside / name, target)
-    return next(target.glob("*/dataset_info.json")).parent
+    path = next(target.glob("*/dataset_info.json")).parent
+    if source == "tfds":
+        _tell(path, name)
+    return path
 
 
 def _check_flags(dataset, source, raw_dir, name, skip_bad, keys):
@@ -152,12 +157,21 @@ def _check_white(white, dataset, source):
 
 
 def _tell(path, name):
-    """Tells which classes of a prepared dataset have no images, and which images are twice."""
-    found, _ = usage.fields(path)
-    numbers = list(map(str, range(found.classes)))
-    names = read_class_names(path, found.label_key)
-    names = names if len(names) == found.classes else numbers
-    census.of_records(read_splits(path), found, names).tell(name)
+    """Tells which classes of a prepared dataset have no images, and which images are twice.
+
+    The dataset is complete: an error here only means that the check could not be made.
+    """
+    try:
+        found, _ = usage.fields(path)
+        numbers = list(map(str, range(found.classes)))
+        names = read_class_names(path, found.label_key)
+        names = names if len(names) == found.classes else numbers
+        census.of_records(read_splits(path), found, names).tell(name)
+    except Exception as error:  # whatever another version of TFDS has written
+        console.say(
+            f"{name} is prepared, but could not be checked for classes without images and for "
+            f"equal images: {error}"
+        )
 
 
 def _check_names(dataset, source, name):
@@ -278,7 +292,9 @@ def _aside(target):
     for leftover in target.parent.glob(f".{target.name}.*.tmp"):
         with contextlib.suppress(OSError), open(leftover / ".lock", "a") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(leftover)
+            # Another preparation may be about to lock the one that it has just made.
+            if time.time() - leftover.stat().st_mtime > YOUNG:
+                shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(
         prefix=f".{target.name}.", suffix=".tmp", dir=target.parent
     ) as aside, open(pathlib.Path(aside) / ".lock", "a") as file:  # fmt: skip

@@ -27,7 +27,7 @@ def write(name: str, sources: raw.Sources, data_dir: pathlib.Path, *, version: s
     first_key, image, _ = next(sources["train"].examples())
     in_order = isinstance(first_key, int)
     shards = max(1, sources["train"].count // EXAMPLES_PER_SHARD) if not in_order else 1
-    census = Census(sources["train"].classes)
+    census = Census(sources["train"].classes, sum(data.count for data in sources.values()))
     try:
         with download.own_temporaries(), _quiet_tfds():
             tfds.dataset_builders.store_as_tfds_dataset(

@@ -142,13 +142,13 @@ def best_round(run: RunDir, tolerance: float | None = None) -> tuple[int, str]:
 def _chosen_on(run):
     """What a choice by the accuracies of a run saw, in words."""
     config = run.config()
-    if part := config.get("test_fraction"):
-        return f"the part of the training split that was held out, --test_fraction={part:g}"
-    split = config.get("test_split")
+    split, part = config.get("test_split"), config.get("test_fraction")
     which = f"the split {split}" if split else "the test split"
+    if part:
+        which = f"the part of the training split that was held out, --test_fraction={part:g}"
     return (
-        f"accuracy on {which}, so its accuracy there is optimistic; hold out a part of the "
-        "training split by --test_fraction to choose on"
+        f"accuracy on {which}, so its accuracy there is optimistic; evaluate the export on "
+        "examples that chose nothing"
     )
 
 

@@ -122,7 +122,7 @@ class Keeper:
             lines = [f"{name} {old!r} there, {new!r} now" for name, (old, new) in other.items()]
             raise InputError(
                 f"directory: {path} holds other rounds: {'; '.join(lines)}. Use another directory, "
-                "or ask for the same."
+                "or pass the same arguments."
             )
 
     def continues(self) -> bool:

@@ -1,4 +1,4 @@
-"""What `rounds` is asked for, checked as a whole before turn 0 trains."""
+"""What `rounds` is asked for, checked as a whole before round 0 trains."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -112,7 +112,7 @@ class Plan:
         checks.make_amount(self.model, None, target, self.where)  # of the right kind
         if self.fraction is not None or len(self.densities) or self.rounds < 2:
             raise InputError(
-                "target_density: expected two rounds at least, and no fraction or densities beside."
+                "target_density needs at least two rounds, and excludes fraction and densities."
             )
         if target >= first:
             raise InputError(

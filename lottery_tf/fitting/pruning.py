@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from lottery_tf import masking
-from lottery_tf.errors import InputError
+from lottery_tf.errors import InputError, is_ours
 from lottery_tf.fitting import checks
 from lottery_tf.fitting.samples import Sample
 from lottery_tf.masking import keras_generators, keras_private, optimizer_state
@@ -62,6 +62,7 @@ def prune(model: keras.Model, fraction: float | None = None, *, density: float |
     data = None if data is None else Sample(data)
     checks.check_evidence(model, criterion, data, iterations)
     checks.Coverage.of(model).warn_if_small(stacklevel=2)
+    masking.compile_with_masks(model)
     initial = initial or masking.get_weights(model)
     before = checks.prunable(model)
     by: Any = {"criterion": criterion, "iterations": iterations, "seed": seed}
@@ -117,7 +118,11 @@ def _evidence(model, initial, trained, data, uniform):
         found = made()
         try:
             return compute(found)
+        except InputError:
+            raise
         except Exception as error:  # whatever the user's loss, model or data raise
+            if is_ours(error):
+                raise
             reason = " ".join(str(error).split())
             raise InputError(
                 f"data: expected inputs and labels on which `fit` could train {model.name}; its "

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 
+from lottery_tf import masking
 from lottery_tf.fitting import checks, starting
 from lottery_tf.fitting.keeping import Keeper, first_density_in
 from lottery_tf.fitting.plan import Plan
@@ -72,6 +73,7 @@ def rounds(model: keras.Model, rounds: int, fraction: float | None = None, *,
         keeper = None if directory is None else Keeper(directory, plan)
         fresh = starting.FreshOptimizers(model, optimizers)
     checks.Coverage.of(model).warn_if_small(stacklevel=2)
+    masking.compile_with_masks(model)
     if keeper is None or not keeper.continues():
         starting.warn_if_trained(model, stacklevel=2)
     return Turns(plan, amounts, fresh, keeper, Table(verbose)).all()

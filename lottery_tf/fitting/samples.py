@@ -8,9 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from lottery_tf.errors import InputError
+from lottery_tf.errors import InputError, is_ours
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.gradients import BATCH_SIZE, Batch, examples_of, in_batches
+from lottery_tf.masking.batches import BATCH_SIZE, Batch, examples_of, in_batches
 
 BATCHES = 100  # at most so many are read of what comes in batches
 FORMS = (
@@ -66,11 +66,13 @@ class Sample:
             for batch in found:
                 examples_of(batch)
         except Exception as error:  # whatever a dataset or generator of the user's raises
+            if is_ours(error):
+                raise
             raise InputError(
                 f"data: expected {FORMS}. Reading {type(self._parts[0]).__name__} failed: {error}"
             ) from error
         if not found:
-            raise InputError(f"data: expected {FORMS}, of one batch at least. Received: no batch")
+            raise InputError(f"data: expected {FORMS}, at least one batch. Received: none")
         return found
 
     def _read(self) -> Iterator[Any]:

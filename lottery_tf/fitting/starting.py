@@ -81,10 +81,7 @@ def _drawn(layer):
 
 def _without_masks(layer):
     """The weights of a layer or model, without its masks."""
-    layers = keras_private.flatten_layers(layer)
-    kernels = [k for one in layers if isinstance(one, masking.Masked) for k in one.kernels]
-    masks = {id(kernel.mask) for kernel in kernels}
-    return [weight for weight in layer.weights if id(weight) not in masks]
+    return [weight for weight in layer.weights if not isinstance(weight, masking.Mask)]
 
 
 def _begins_anew(model):
@@ -104,7 +101,7 @@ def _rebuilt(model):
 
     try:
         if isinstance(model, keras.Sequential) or hasattr(model, "operations"):
-            with keras_private.uncompiled(model):
+            with keras_private.uncompiled(model), keras_private.own_objects():
                 return keras.models.clone_model(
                     model, clone_function=rebuild, recursive=keras_private.shares_layers(model)
                 )
@@ -186,7 +183,7 @@ class FreshOptimizers:
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
         """While it is open, what the user compiles is remembered as it is then."""
-        compile = self.model.compile
+        compile = getattr(vars(self.model).get("compile"), "__wrapped__", self.model.compile)
 
         @functools.wraps(compile)
         def compile_and_remember(*args, **options):
@@ -199,7 +196,8 @@ class FreshOptimizers:
         try:
             yield
         finally:
-            del self.model.compile
+            if vars(self.model).get("compile") is compile_and_remember:
+                del self.model.compile
 
     def renew(self) -> list[str]:
         """Sets every variable of the optimizers to its first value; the names of the optimizers."""

@@ -33,10 +33,11 @@ from lottery_tf.masking.layers import (
     MaskedSimpleRNNCell,
     masked_layer,
 )
-from lottery_tf.masking.masks import KeepMasked, Kernel, Masked, check_masked
+from lottery_tf.masking.masks import KeepMasked, Kernel, Mask, Masked, check_masked
 from lottery_tf.masking.model import left_dense, mask, masked
 from lottery_tf.masking.network import (
     apply_masks,
+    compile_with_masks,
     get_masks,
     get_weights,
     holding,
@@ -51,6 +52,7 @@ __all__ = [
     "MASKED",
     "KeepMasked",
     "Kernel",
+    "Mask",
     "Masked",
     "MaskedConv1D",
     "MaskedConv1DTranspose",
@@ -80,6 +82,7 @@ __all__ = [
     "MaskedSimpleRNNCell",
     "apply_masks",
     "check_masked",
+    "compile_with_masks",
     "get_masks",
     "get_weights",
     "holding",

@@ -19,8 +19,8 @@ LOOKUPS = (
 )  # fmt: skip
 _ADVICE = (
     "the copy of {} computes otherwise than the model{}: on a random input it {}. A layer keeps "
-    "what its weights and its get_config do not hold: let them hold it, or mask the model itself "
-    "with lottery_tf.mask(model)."
+    "what its weights and its get_config do not hold: let them hold it, or change the model itself "
+    "by lottery_tf.{}(model)."
 )
 _MODES = {False: "", True: " in training"}
 
@@ -48,8 +48,8 @@ def check_same(model: Any, copy: Any, of: str) -> None:
             _compare(model, copy, inputs, of, training=True)
         return
     warnings.warn(
-        f"{of}: the copy of {model.name} was not compared with it: no random input could be made "
-        "that the model takes and answers twice alike. Compare the outputs of both on your data.",
+        f"{of}: the copy of {model.name} was not compared with it: no random input gave the same "
+        "output twice. Compare the outputs of both on your data.",
         stacklevel=3,
     )
 
@@ -60,13 +60,17 @@ def _compare(model, copy, inputs, of, *, training):
     try:
         outputs = _outputs(copy, model, inputs, training=training, losses=losses)
     except Exception as error:  # as where it lacks a vocabulary
-        advice = _ADVICE.format(model.name, _MODES[training], f"fails: {error}")
+        advice = _ADVICE.format(model.name, _MODES[training], f"fails: {error}", _way(of))
         raise InputError(f"{of}: {advice}") from error
     difference = _difference(expected, outputs)
     largest = max((np.abs(array).max(initial=0) for array in map(_numbers, expected)), default=0)
     if difference > 1e-3 * max(float(largest), 1e-3):
         found = f"gives outputs{' and losses' * losses} that differ by {difference:.3g}"
-        raise InputError(f"{of}: {_ADVICE.format(model.name, _MODES[training], found)}")
+        raise InputError(f"{of}: {_ADVICE.format(model.name, _MODES[training], found, _way(of))}")
+
+
+def _way(of):
+    return of.removesuffix("ed")  # masked: mask; unmasked: unmask
 
 
 def _is_repeatable(model, inputs, *, training):

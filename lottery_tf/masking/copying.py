@@ -1,5 +1,6 @@
 """Copies of Keras models: the same layers with the same names, weights and state."""
 
+import contextlib
 import functools
 import tempfile
 from typing import Any
@@ -12,8 +13,7 @@ from lottery_tf.masking.inside import plain_config
 from lottery_tf.masking.masks import LEFT_DENSE, KeepMasked, Mask, Masked
 from lottery_tf.method import Array
 
-# What Keras's training leaves in a model; nobody asks it of a copy.
-# What training sets; `rounds` sets compile while the user trains.
+# What training leaves in a model, and a copy does without; `rounds` sets compile meanwhile.
 OF_TRAINING = {
     "history", "optimizer", "stop_training", "stop_predicting", "stop_evaluating", "compile",
 }  # fmt: skip
@@ -31,26 +31,69 @@ def copy(model: Any, weights: list[Array], *, plain: bool = False) -> Any:
         InputError: Keras cannot rebuild it as it is.
     """
     try:
-        with keras_private.uncompiled(model), keras_private.own_objects():
+        with keras_private.uncompiled(model), keras_private.own_objects(), _can_be_saved(model):
             new = _structure(model, plain)
+    except Exception as error:  # whatever Keras and the user's classes raise
+        if is_ours(error):
+            raise
+        raise InputError(_why_not(model, plain, error)) from error
+    _check_attributes(model, new)
+    _check_layers(model, new, plain)
+    try:
         copy_state(model, new)
         new.set_weights(weights)
         new.built = True  # Keras builds a subclassed model by a call alone; its layers are built
     except Exception as error:  # whatever Keras and the user's classes raise
         if is_ours(error):
             raise
-        raise InputError(
-            f"{model.name} cannot be copied: it is, or holds, a subclassed model or layer that "
-            f"Keras cannot rebuild. {_PLAIN if plain else _IN_PLACE} Or give the class get_config "
-            f"and from_config. {type(error).__name__}: {keras_private.cause(error)}"
-        ) from error
-    _check_attributes(model, new)
-    copy_training(model, new)
+        raise InputError(_why_not(model, plain, error)) from error
+    copy_training(model, new, plain)
     return new
+
+
+def _why_not(model, plain, error):
+    return (
+        f"{model.name} cannot be copied: it is, or holds, a subclassed model or layer that "
+        f"Keras cannot rebuild. {_way_out(plain)} Or give the class get_config and from_config. "
+        f"{type(error).__name__}: {keras_private.cause(error)}"
+    )
+
+
+def _check_layers(model, new, plain):
+    """Raise InputError if a copy has other layers, as where an attribute holds a model."""
+    old, found = (_computing(one) for one in (model, new))
+    if len(old) != len(found):
+        names = {layer.name for layer in found}
+        missing = [layer.name for layer in old if layer.name not in names]
+        raise InputError(
+            f"{model.name} cannot be copied: it has {len(old)} layers, its copy {len(found)}. "
+            f"Missing: {', '.join(missing) or 'none of these names'}. {_way_out(plain)}"
+        )
+
+
+@contextlib.contextmanager
+def _can_be_saved(model):
+    """While it is open, layers do not refuse to be saved: a copy does not come from a file."""
+    problems = {
+        layer: layer.saving_problem
+        for layer in keras_private.flatten_layers(model)
+        if getattr(layer, "saving_problem", "")
+    }
+    for layer in problems:
+        layer.saving_problem = ""
+    try:
+        yield
+    finally:
+        for layer, problem in problems.items():
+            layer.saving_problem = problem
 
 
 _IN_PLACE = "lottery_tf.mask(model) masks the model itself, without a copy."
 _PLAIN = "lottery_tf.unmask(model) makes the model itself plain, without a copy."
+
+
+def _way_out(plain):
+    return _PLAIN if plain else _IN_PLACE
 
 
 def _structure(model, plain):
@@ -95,7 +138,7 @@ def copy_state(model: keras.Layer, new: keras.Layer) -> None:
                 new_layer.load_assets(directory)
 
 
-def copy_training(model: keras.Layer, new: keras.Layer) -> None:
+def copy_training(model: keras.Layer, new: keras.Layer, plain: bool) -> None:
     """Give a copy what acts only in training and may be set after a layer is made.
 
     These are the `trainable` flags of all layers, nested models and variables, the regularizers
@@ -111,7 +154,7 @@ def copy_training(model: keras.Layer, new: keras.Layer) -> None:
                 f"{model.name} cannot be copied: its layer {old_layer.name} has the dtype policy "
                 f"{old_layer.dtype_policy.name}, that of its copy {new_layer.dtype_policy.name}. "
                 "Let get_config begin with super().get_config(), which holds the dtype. "
-                f"{_IN_PLACE}"
+                f"{_way_out(plain)}"
             )
         new_layer.autocast = old_layer.autocast
         own = keras_private.layer_variables(old_layer), keras_private.layer_variables(new_layer)

@@ -13,32 +13,15 @@ import tensorflow as tf
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private, network
+from lottery_tf.masking.batches import Batch, examples_of
 from lottery_tf.method import Array, Masks, Weights
 
 TEMPERATURE = 200.0  # Wang et al. 2020 divide the logits by it
-BATCH_SIZE = 500  # examples of arrays that are computed at once
-Batch = tuple[Any, Any, Any]  # inputs, labels and sample weights: arrays, structures, or None
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """The mean cross-entropy of class numbers."""
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
-
-
-def in_batches(inputs: Any, labels: Any, weights: Any = None, size: int = BATCH_SIZE
-               ) -> list[Batch]:  # fmt: skip
-    """Cut structures of arrays into batches of `size` examples; the last one may be smaller."""
-    arrays = inputs, labels, weights
-    examples = examples_of(arrays)
-    return [
-        keras.tree.map_structure(lambda a: a if a is None else a[first : first + size], arrays)  # noqa: B023
-        for first in range(0, examples, size)
-    ]
-
-
-def examples_of(arrays: Any) -> int:
-    """Return the number of examples in a structure of arrays."""
-    return next(int(a.shape[0]) for a in keras.tree.flatten(arrays) if a is not None)
 
 
 def loss_of_class_numbers(model: Any, values: dict[str, Any], batch: Batch, temperature: tf.Tensor,
@@ -75,7 +58,7 @@ def loss_of_fit(model: Any, values: dict[str, Any], batch: Batch, temperature: t
             return output
         logits = _in_full_precision(output)
         logits = logits / tf.cast(temperature, logits.dtype)
-        return keras_private.with_mask_of(output, logits)
+        return keras_private.with_notes_of(output, logits, temperature)
 
     with (
         _unsynchronised(model),
@@ -288,7 +271,7 @@ def in_float64(model: Any) -> Any:
         return type(layer).from_config(_with_float64(layer.get_config()) | {"dtype": "float64"})
 
     try:
-        with keras_private.uncompiled(model):
+        with keras_private.uncompiled(model), keras_private.own_objects():
             return keras.models.clone_model(model, clone_function=rebuild, recursive=True)
     except (ValueError, TypeError, NotImplementedError) as error:
         raise InputError(

@@ -6,6 +6,7 @@ Tried with Keras 3.15.
 import contextlib
 import copy
 import re
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -228,7 +229,7 @@ def held_paths(model: keras.Layer, path: str = "") -> dict[int, str]:
     found: dict[int, str] = {}
     for layer in getattr(model, "layers", model._layers):
         inner = f"{path}{layer.name}/"
-        own = layer._trainable_variables + layer._non_trainable_variables
+        own = layer_variables(layer)
         found = {id(variable): inner + variable.name for variable in own} | found
         found = held_paths(layer, inner) | found
     return found
@@ -349,6 +350,20 @@ def uncompiled(model: keras.Model) -> Iterator[None]:
         model.compiled = compiled
 
 
+_FUNCTIONS_OF: weakref.WeakKeyDictionary[keras.Layer, frozenset[int]] = weakref.WeakKeyDictionary()
+
+
+def forget_functions_without(model: keras.Model, masks: Iterable[Any]) -> None:
+    """Let a model compile its functions anew where they may not know all of its masks.
+
+    `mask` cannot know the models that hold the one that it masks, and may have compiled it before.
+    """
+    known = frozenset(map(id, masks))
+    if _FUNCTIONS_OF.get(model) != known:
+        forget_functions(flatten_layers(model))
+        _FUNCTIONS_OF[model] = known
+
+
 def forget_functions(layers: list[keras.Layer]) -> None:
     """Let the models among some layers compile their training and prediction anew."""
     for model in layers:
@@ -380,11 +395,18 @@ def has_own_loss(model: keras.Model) -> bool:
     return type(model).compute_loss is not keras.Model.compute_loss
 
 
-def with_mask_of(tensor: Any, other: Any) -> Any:
-    """Give a tensor the mask of time steps that Keras keeps with another one; return it."""
+def with_notes_of(tensor: Any, scaled: Any, temperature: Any) -> Any:
+    """Give a scaled output of a model what Keras keeps with the output; return it.
+
+    These are the mask of its time steps, and the logits of a softmax or sigmoid, from which Keras
+    computes cross-entropies. The logits are divided by the temperature too.
+    """
     if (mask := backend.get_keras_mask(tensor)) is not None:
-        backend.set_keras_mask(other, mask)
-    return other
+        backend.set_keras_mask(scaled, mask)
+    if (logits := getattr(tensor, "_keras_logits", None)) is not None:
+        logits = keras.ops.cast(logits, scaled.dtype)
+        scaled._keras_logits = logits / keras.ops.cast(temperature, scaled.dtype)
+    return scaled
 
 
 def numpy_batches(inputs: Any, labels: Any, weights: Any, *, size: int) -> Iterator[Any]:

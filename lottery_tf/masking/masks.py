@@ -58,8 +58,9 @@ class Mask(keras.Variable):
         return self.value
 
     def decide(self, value: Any) -> None:
-        """Set the mask because a pruning or a reset decides it, and end its Hold."""
-        self.hold = None
+        """Set the mask because a pruning or a reset decides it; another value ends its Hold."""
+        if not np.array_equal(value, self.numpy()):
+            self.hold = None
         self.assign(value)
 
 
@@ -93,7 +94,8 @@ class Hold:
             yield
         finally:
             for kernel in self.kernels.values():
-                kernel.mask.hold = None
+                if kernel.mask.hold is self:  # not of rounds that began since
+                    kernel.mask.hold = None
         self._check()
         if self._overruled:
             zero_pruned(self.kernels.values())
@@ -102,8 +104,8 @@ class Hold:
         """Note that another value came for a mask, which keeps its own."""
         if not self._overruled:
             warnings.warn(
-                f"set_weights or load_weights brought other masks than those of {self.name}. The "
-                "masks of the round stay: the weights alone were set.",
+                f"set_weights or load_weights tried to change the masks of {self.name}. The masks "
+                "of the round stay: only the weights were set.",
                 stacklevel=_level_of_the_caller(),
             )
         self._overruled[id(mask)] = _digest(mask)

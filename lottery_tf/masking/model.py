@@ -161,13 +161,14 @@ def _left_out(model, include, exclude, *, of):
     left = [one for one in every if one.key not in keys]
     if has_masks := [one.variable.path for one in left if one.has_mask]:
         raise InputError(
-            f"{of}: to be left dense, but with masks already: {', '.join(has_masks)}. Begin with "
-            "lottery_tf.unmasked(model)."
+            f"{of}: these kernels have masks already and cannot be left dense: "
+            f"{', '.join(has_masks)}. Begin with lottery_tf.unmasked(model)."
         )
     if every and not keys:
         raise InputError(
-            f"{of}: nothing to prune is left of {model.name}. Kernels that could have masks, if "
-            f"include= names them and exclude= does not: {choosing.listed(every)}."
+            f"{of}: include= and exclude= leave nothing to prune in {model.name}. Kernels that "
+            f"could have masks, if include= names them and exclude= does not: "
+            f"{choosing.listed(every)}."
         )
     named = {one.key for one in out}
     frozen = [

@@ -99,6 +99,12 @@ def get_masks(network: Any) -> Masks:
     return {path: kernel.mask.numpy() for path, kernel in kernels(network).items()}
 
 
+def compile_with_masks(network: Any) -> None:
+    """Let a model that was compiled before its masks were put beside its kernels compile anew."""
+    masks = [kernel.mask for kernel in kernels(network).values()]
+    keras_private.forget_functions_without(network, masks)
+
+
 def holding(network: Any, name: str) -> contextlib.AbstractContextManager[None]:
     """While it is open, `set_weights` and `load_weights` of Keras leave the masks as they are.
 

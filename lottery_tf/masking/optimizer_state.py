@@ -46,7 +46,12 @@ def _inside(holder: Any, name: str) -> Iterator[tuple[str, Any]]:
             yield f"{name}[{key!r}]", value
     elif isinstance(holder, list | tuple | set | frozenset):
         for index, value in enumerate(list(holder)):
+            if not isinstance(value, _HOLDERS):
+                continue  # a million numbers, as in a buffer of examples, cost no names
             yield value.name if isinstance(value, keras.Layer) else f"{name}[{index}]", value
+
+
+_HOLDERS = (keras.Layer, Optimizer, Mapping, list, tuple, set, frozenset)
 
 
 def with_inner(optimizer: Optimizer) -> list[Optimizer]:

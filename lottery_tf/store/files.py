@@ -26,6 +26,8 @@ from lottery_tf.output import Row
 SUMS = "SHA256SUMS"
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-]?[0-9]+)?")
 ASIDE = (".*.aside", ".*.tmp")  # names of what is being written, or was when a process was killed
+SETTLED = 1.0  # seconds since the last change, after which a further one shows in the times
+_digests: dict[Path, tuple[tuple[int, ...], str]] = {}  # {path: (state of the file, SHA-256)}
 OLD = 3600.0  # seconds since the last change, after which no process writes it any more
 # What fsync raises for a directory where the file system has no such thing.
 NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
@@ -67,7 +69,7 @@ def _take(source, target):
         write(target, source.read_bytes())
     with open(target, "rb") as file:
         digest = hashlib.file_digest(file, "sha256")
-    _compare(source, digest)
+    _compare(source, digest.hexdigest())
     return digest
 
 
@@ -94,10 +96,11 @@ def read_checked(path: Path) -> bytes:
         InputError: the file or its checksum cannot be read, or do not match.
     """
     try:
-        content = path.read_bytes()
+        with open(path, "rb") as file:
+            state, content = _state(file), file.read()
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
-    _compare(path, hashlib.sha256(content))
+    _compare(path, _known(path, state) or _keep(path, state, hashlib.sha256(content)))
     return content
 
 
@@ -105,10 +108,33 @@ def check(path: Path) -> None:
     """Raises InputError as `read_checked`, without holding the file in memory."""
     try:
         with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
+            state = _state(file)
+            digest = _known(path, state) or _keep(path, state, hashlib.file_digest(file, "sha256"))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     _compare(path, digest)
+
+
+def _state(file):
+    """What changes when an open file is written, or another one takes its place."""
+    found = os.fstat(file.fileno())
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def _known(path, state):
+    """The digest that this process found of a file in this state; None if it did not."""
+    before, digest = _digests.get(path, (None, None))
+    return digest if before == state else None
+
+
+def _keep(path, state, digest):
+    """Keeps the digest of a file, so that a process computes it once; the digest in hexadecimal.
+
+    A file that was written just now is left out: times may be too coarse to show the next change.
+    """
+    if time.time() - state[-1] / 1e9 > SETTLED:
+        _digests[path] = state, digest.hexdigest()
+    return digest.hexdigest()
 
 
 def _compare(path, digest):
@@ -116,7 +142,7 @@ def _compare(path, digest):
         sums = (path.parent / SUMS).read_bytes()
     except OSError as error:
         raise InputError(f"Cannot read {error.filename}: {error.strerror}.") from None
-    if f"{digest.hexdigest()}  {path.name}\n".encode() not in sums:
+    if f"{digest}  {path.name}\n".encode() not in sums:
         raise InputError(f"{path} is damaged: it does not match {SUMS}.")
 
 

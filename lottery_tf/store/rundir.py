@@ -18,7 +18,7 @@ from lottery_tf.method import Masks, Weights
 from lottery_tf.output import Row
 from lottery_tf.store import contents, draws, files
 
-METRICS = "metrics.csv"
+METRICS, FINAL = "metrics.csv", "final.npz"
 
 
 class RunDir:
@@ -101,7 +101,7 @@ class RunDir:
             for shared in ("analysis", "rewind_points"):  # with tools
                 files.remove_leftovers(self.path / shared, held=False)
             finished = self.finished_rounds()
-            self.check_rounds()
+            self.check_rounds(read=2)
             self._write_metrics()  # a kill may have fallen between the round and its row
             yield finished
 
@@ -167,7 +167,7 @@ class RunDir:
             )
         return len(rounds)
 
-    def check_rounds(self, rounds: Iterable[int] | None = None) -> None:
+    def check_rounds(self, rounds: Iterable[int] | None = None, *, read: int | None = None) -> None:
         """Raise InputError if a round is not of this run, though its checksums are right.
 
         Its network has other variables than that of the round before, or its masks revive a weight
@@ -176,20 +176,23 @@ class RunDir:
 
         Args:
             rounds: their numbers, ascending. Default: all finished ones.
+            read: of how many at the end the masks are read, to see that they lie in one another;
+                of those before only the headers of the files. Default: all.
         """
         flags = self.config() if (self.path / "config.json").exists() else {}
         nested = flags.get("prune_at", "round") == "round" and not flags.get("masks_from")
         earlier, before, layout = 0, None, None
-        for round in range(self.finished_rounds()) if rounds is None else rounds:
-            masks, after = self.masks(round), contents.shapes(self.round_path(round) / "final.npz")
+        numbers = list(range(self.finished_rounds()) if rounds is None else rounds)
+        unread = 0 if read is None else max(0, len(numbers) - read)
+        for place, round in enumerate(numbers):
+            masks = self.masks(round) if place >= unread else None
+            after = [contents.shapes(self.round_path(round) / n) for n in (contents.MASKS, FINAL)]
             wrong = ""
-            if before is not None and {p: m.shape for p, m in masks.items()} != {
-                path: mask.shape for path, mask in before.items()
-            }:
+            if layout is not None and after[0] != layout[0]:
                 wrong = "has masks of other kernels than"
-            elif layout is not None and after != layout:
+            elif layout is not None and after[1] != layout[1]:
                 wrong = "has weights of other names or shapes than"
-            elif before is not None and nested:
+            elif masks is not None and before is not None and nested:
                 revived = [path for path, mask in masks.items() if (mask & ~before[path]).any()]
                 if revived:
                     wrong = f"has weights of {revived[0]} that were pruned in"

@@ -103,7 +103,7 @@ def matrices(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
         if not some:
             continue
         if len(some) > 1:
-            some = [(run, without_collapsed(run, matrix)) for run, matrix in some]
+            some = [(run, without_collapsed(run.metrics(), matrix)) for run, matrix in some]
         over = over_matrices([matrix for _, matrix in some], init=True)
         longest = max(of.runs, key=RunDir.finished_rounds)
         densities = [row["density"] for row in longest.metrics()][: len(over["mean"]) - 1]

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from lottery_tf.analysis.runs import experiment, same_run
+from lottery_tf.analysis.runs import repeats
 from lottery_tf.analysis.statistics import SEEDS
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
@@ -76,13 +76,13 @@ def runs_below(directory: pathlib.Path) -> list[RunDir]:
 
 def each_once(runs: Iterable[RunDir]) -> tuple[list[RunDir], list[str]]:
     """Return (runs of different flags or seeds, which others are one of these again in words)."""
-    found: dict[str, RunDir] = {}
-    again = []
-    for run in runs:
-        first = found.setdefault(experiment(run.config()), run)
-        if first is not run and (why := same_run(first, run)):
-            again.append(f"{run.path} repeats {first.path}, and is left out: {why}.")
-    return list(found.values()), again
+    runs = list(runs)
+    again = repeats(runs)
+    words = [
+        f"{run.path} repeats {first.path}, and is left out: {why}."
+        for run, (first, why) in again.items()
+    ]
+    return [run for run in runs if run not in again], words
 
 
 def match(points: Iterable[Point], runs: Iterable[RunDir]) -> tuple[Found, list[Point]]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from lottery_tf.analysis.replicates import without_collapsed
-from lottery_tf.analysis.runs import experiment, same_run
+from lottery_tf.analysis.runs import repeats
 from lottery_tf.analysis.statistics import has_collapsed
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row
@@ -60,19 +60,13 @@ def find(directory: str | os.PathLike, *, keep: bool) -> list[Reading]:
             f"--runs={directory} has no run in it: expected directories with a config.json. Of "
             "one run alone ask by --run_dir."
         )
-    found: list[Reading] = []
-    alike: dict[str, list[Reading]] = {}
-    for reading in (read(run, keep=keep) for run in there):
-        before = alike.setdefault(experiment(reading.config), []) if reading.config else []
-        for other in before:
-            if why := same_run(other.run, reading.run):
-                words = f"{reading.name} repeats {other.name}, and is left out: {why}."
-                reading = dataclasses.replace(reading, repeats=words)
-                break
-        else:
-            before.append(reading)
-        found.append(reading)
-    return found
+    found = [read(run, keep=keep) for run in there]
+    again = repeats(reading.run for reading in found if reading.config)
+    words = {
+        run: f"{run.path.name} repeats {first.path.name}, and is left out: {why}."
+        for run, (first, why) in again.items()
+    }
+    return [dataclasses.replace(of, repeats=words.get(of.run, "")) for of in found]
 
 
 def groups(readings: Sequence[Reading]) -> list[Group]:
@@ -140,7 +134,7 @@ def results(reading: Reading, section: Section) -> Row:
     if len(reading.rows) > 1:
         matrix = section.attempt(relations.distance_matrix, reading)
     if matrix is not None:
-        matrix = without_collapsed(reading.run, matrix)
+        matrix = without_collapsed(reading.rows, matrix)
     steps = (
         []
         if matrix is None

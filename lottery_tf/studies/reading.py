@@ -37,7 +37,7 @@ class Reading:
         problems: what could not be read, in words.
         keep: whether what is measured may be kept in the run's analysis/.
         sound: whether all files of the rounds match their checksums. If not, nothing that was
-            measured before is believed.
+            measured before is used.
         repeats: that it is another run of the study again, in words; "" if it is none.
     """
 
@@ -132,7 +132,7 @@ class Reading:
         found = {}
         paths = sorted((self.run.path / "analysis").glob(f"{name}*.csv"))
         if paths and not self.sound:
-            raise InputError(f"{self.run.path} is damaged, so {paths[0]} is not believed.")
+            raise InputError(f"{self.run.path} is damaged, so {paths[0]} is ignored.")
         for path in paths:
             end = path.stem.removeprefix(name)
             if re.search("_(pairs|paths|to|of)(_|$)", end):

@@ -68,7 +68,7 @@ def of_distances(readings: Readings) -> Section:
     if known:
         first = known[0][0]
         sound = [
-            replicates.without_collapsed(reading.run, matrix) if len(known) > 1 else matrix
+            replicates.without_collapsed(reading.rows, matrix) if len(known) > 1 else matrix
             for reading, matrix in known
         ]
         mean = replicates.over_matrices(sound, init=True)["mean"]
@@ -79,7 +79,7 @@ def of_distances(readings: Readings) -> Section:
         name_among(reading, readings): _beside_collapsed(reading.rows, matrix)
         for reading, matrix in known
     }
-    section.verdicts.append(verdicts.similar(of_runs))
+    section.verdicts.append(verdicts.similar(_shared(of_runs, ("round",))))
     return section
 
 
@@ -188,7 +188,11 @@ def of_stability(readings: Readings) -> Section:
 def of_learning(readings: Readings) -> Section:
     """How far rounds carry the weights, and whose signs stay; measured from the weights alone."""
     section = Section("Learning distance and signs")
-    tables = [rows for reading in readings if (rows := section.attempt(learning_rows, reading))]
+    tables = [
+        replicates.marked(reading.rows, rows)
+        for reading in readings
+        if (rows := section.attempt(learning_rows, reading))
+    ]
     if not tables:
         return section
     rows = tables[0] if len(tables) == 1 else replicates.over_runs(tables, ("round",))

@@ -13,7 +13,7 @@ from lottery_tf.config import Config
 from lottery_tf.method import collapse, pruning
 from lottery_tf.method.criteria import needs
 from lottery_tf.method.schedules import parse_step
-from lottery_tf.store import checkpoints, contents, files, provenance, rewind_points
+from lottery_tf.store import checkpoints, contents, draws, files, provenance, rewind_points
 from lottery_tf.store.rundir import METRICS, RunDir
 from lottery_tf.studies.grid import Point
 
@@ -56,6 +56,8 @@ def lend(lender: Point, borrower: Point) -> bool:
             other flags or cannot be written.
     """
     other, run = RunDir(lender.directory), RunDir(borrower.directory)
+    if _draw_differently(other, run, borrower.config):
+        return False
     own = _own_files(other, borrower.config)
     if own is None:
         return False
@@ -75,6 +77,14 @@ def lend(lender: Point, borrower: Point) -> bool:
         files.write_directory(run.round_path(0), {n: f for n, f in lent.items() if f is not None})
         run.log(f"round 0 was taken from {other.path}")
     return True
+
+
+def _draw_differently(other, run, config):
+    """Whether the pruning after round 0 takes random scores, and the runs draw different ones."""
+    if not config.prunes_after(0) or "uniform" not in needs(config.criterion):
+        return False
+    begun = (run.path / "config.json").exists()  # a run that begins draws as this version does
+    return draws.are_old(other.path) != (begun and draws.are_old(run.path))
 
 
 def _own_files(other: RunDir, config: Config) -> dict[str, bytes | None] | None:

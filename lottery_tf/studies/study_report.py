@@ -189,8 +189,8 @@ def of_lead(readings: Readings) -> list[Section]:
     section.blocks.append(
         Text(
             "Points of test accuracy: the ticket's less that of the reinit of the same seed and "
-            "round, mean over seeds, and the 95% t interval of that mean, which one seed has not. "
-            "Networks that have collapsed are left out."
+            "round, mean over seeds, and the 95% t interval of that mean, which a single seed "
+            "lacks. Networks that have collapsed are left out."
         )
     )
     return [section]

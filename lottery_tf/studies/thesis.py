@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from lottery_tf.analysis.statistics import interval, leads, seeds_of
+from lottery_tf.analysis.statistics import leads, names_of, of_leads, seeds_of, test_examples
 from lottery_tf.errors import InputError
 from lottery_tf.output import Row, scatters
 from lottery_tf.studies.figures import Drawn, Figure
@@ -86,17 +86,18 @@ def _leads(ticket, reinit, number, measures):
         {seeds_of(run.config()): run.metrics() for run in of.runs} for of in (ticket, reinit)
     )
     rows = [row for row in leads(tickets, reinits) if row["round"] == number]
+    called = names_of(tickets)
     for row in rows:
         if row["collapsed"]:
             measures.left_out.append(
-                f"Seed {row['seed']} of {ticket.curve}, {ticket.panel}: a network of round "
+                f"{ticket.curve}, {ticket.panel}, {called[row['seeds']]}: a network of round "
                 f"{number} has collapsed, so it has no lead."
             )
     sound = [row for row in rows if not row["collapsed"]]
     if not sound:
         return {}
     values = [row["lead"] for row in sound]
-    of = interval(values)
+    of = of_leads(sound, test_examples(ticket.runs[0]))
     return {
         "round": number,
         "density": sound[0]["density"],

@@ -12,10 +12,13 @@ from lottery_tf.analysis import instability
 from lottery_tf.analysis.statistics import (
     MOST_SEEDS,
     Interval,
+    Seeds,
     dense_row,
     has_collapsed,
     interval,
     matching_rows,
+    names_of,
+    of_leads,
     seeds_to_decide,
     tolerance,
 )
@@ -26,7 +29,7 @@ from lottery_tf.output import Row
 # 0.8 once in a thousand rounds.
 SIMILAR = 0.8
 CONNECTED = 0.02  # as instability.STABLE, of which it is the same measure between other networks
-# Answers about a measure that is held against a threshold.
+# Answers about a measure that is held against a threshold; of one seed it is ONE_SEED.
 YES, PARTLY, NO, UNKNOWN, COLLAPSED = "yes", "partly", "no", "not measured", "collapsed"
 # Answers about a difference between two settings; EQUAL is followed by the margin, UNDECIDED by
 # the number of seeds that would decide.
@@ -75,22 +78,31 @@ def matching(runs: Runs, examples: int | None) -> Verdict:
         runs: {round, density, test_accuracy, collapsed} of each, in the order of the rounds.
         examples: on which they were evaluated; None if that is not known.
     """
-    name, dense = "Matching", {run: dense_row(rows) for run, rows in runs.items()}
+    name, of_all = "Matching", runs
+    runs = {
+        run: [row for row in rows if has_collapsed(row) or not _is_unknown(row)]
+        for run, rows in of_all.items()
+    }
+    dense = {run: dense_row(rows) for run, rows in runs.items()}
     sound = {run: row for run, row in dense.items() if row is not None}
     mean = _mean(row["test_accuracy"] for row in sound.values())
     allowed = tolerance(mean, examples)
     rule = rule_of_matching(allowed, examples)
-    if sound and math.isnan(mean):
-        return Verdict(name, UNKNOWN, "No test accuracy was recorded.", rule)
-    if not any(row["density"] == 1 for rows in runs.values() for row in rows):
+    if not any(row["density"] == 1 for rows in of_all.values() for row in rows):
         return Verdict(name, UNKNOWN, "No round trained a dense network.", rule)
-    if not any(row["density"] < 1 for rows in runs.values() for row in rows):
+    if not any(row["density"] < 1 for rows in of_all.values() for row in rows):
         return Verdict(name, UNKNOWN, "No round is pruned yet.", rule)
+    known = [run for run, rows in runs.items() if any(row["density"] == 1 for row in rows)]
+    if not known:
+        return Verdict(name, UNKNOWN, "No dense network has a test accuracy.", rule)
     if not sound:
         words = "The dense network has collapsed: nothing is left to match."
         return Verdict(name, COLLAPSED, words, rule)
-    left_out = "".join(
-        f" The dense network of {run} has collapsed; the run is left out."
+    left_out = _left_out(
+        {run: of_all[run] for run in sound}, "round", _is_unknown, "Without a test accuracy"
+    ) + "".join(
+        f" The dense network of {run} "
+        f"{'has collapsed' if run in known else 'has no test accuracy'}; the run is left out."
         for run in runs
         if run not in sound
     )
@@ -224,7 +236,7 @@ def leading(rows: Sequence[Row], accuracy: float, examples: int | None, setting:
     """Say whether the ticket is more accurate than the reinit, the control, at all densities.
 
     Args:
-        rows: {seed, round, density, lead, collapsed}, as statistics.leads gives them.
+        rows: {seeds, round, density, lead, collapsed}, as statistics.leads gives them.
         accuracy: of the dense networks, which the margin follows from.
         examples: on which it was measured; None if that is not known.
         setting: the flags that the ticket and the reinit share, in words; "" for all.
@@ -240,25 +252,28 @@ def leading(rows: Sequence[Row], accuracy: float, examples: int | None, setting:
     )
     pruned = [row for row in rows if row["density"] < 1]
     sound = [row for row in pruned if not row["collapsed"]]
-    left_out = sorted({(row["seed"], row["round"]) for row in pruned if row["collapsed"]})
+    left_out: dict[Seeds, set[int]] = {}
+    for row in pruned:
+        if row["collapsed"]:
+            left_out.setdefault(row["seeds"], set()).add(row["round"])
+    called = names_of(row["seeds"] for row in rows)
     told = "".join(
-        f" Collapsed and left out: seed {seed} in "
-        f"{in_words(round for other, round in left_out if other == seed)}."
-        for seed in dict.fromkeys(seed for seed, _ in left_out)
+        f" Collapsed and left out: {called[of]} in {in_words(rounds)}."
+        for of, rounds in left_out.items()
     )
     if not sound:
         words = f"No seed has a pruned ticket and a pruned reinit to compare.{told}"
         return Verdict(name, COLLAPSED if left_out else UNKNOWN, words, rule)
     by_round = lead_by_round(sound, examples)
     # Of the rounds that all seeds have, so that each seed counts alike.
-    seeds = {row["seed"] for row in sound}
+    seeds = dict.fromkeys(row["seeds"] for row in sound)
     common = [row["round"] for row in by_round if row["seeds"] == len(seeds)]
     if not common:
         words = f"No pruned round is there for all of the {len(seeds)} seeds.{told}"
         return Verdict(name, UNKNOWN, words, rule)
     means = [
-        _mean(row["lead"] for row in sound if row["seed"] == seed and row["round"] in common)
-        for seed in sorted(seeds)
+        _mean(row["lead"] for row in sound if row["seeds"] == of and row["round"] in common)
+        for of in seeds
     ]
     found = interval(means, step=1 / (examples * len(common)) if examples else 0)
     ahead = [row["round"] for row in by_round if row["round"] in common and row["lead"] > 0]
@@ -286,7 +301,7 @@ def lead_by_round(rows: Sequence[Row], examples: int | None) -> list[Row]:
     rows = [row for row in rows if row["density"] < 1 and not row["collapsed"]]
     for round in sorted({row["round"] for row in rows}):
         of_round = [row for row in rows if row["round"] == round]
-        of = interval((row["lead"] for row in of_round), step=1 / examples if examples else 0)
+        of = of_leads(of_round, examples)
         found.append(
             {
                 "round": round,
@@ -357,7 +372,7 @@ def stable(runs: Runs) -> Verdict:
 
 
 OVER_SEEDS = (
-    " Of one seed its value decides; of several the 95% t interval of their mean has to lie below."
+    " One seed decides nothing. Of several, the 95% t interval of their mean has to lie below."
 )
 
 
@@ -367,22 +382,29 @@ def _of_threshold(name, runs, columns, limit, what, form, rule):
     values: dict[int, list[float]] = {}
     for rows in runs.values():
         for row in rows:
-            if not row.get("collapsed"):
+            if not (row.get("collapsed") or math.isnan(row[column])):
                 values.setdefault(row[round], []).append(row[column])
     left_out = _collapsed_words(runs, round)
     if not values and left_out:
         return Verdict(name, COLLAPSED, f"There is nothing to compare.{left_out}", rule)
     if not values:
         return Verdict(name, UNKNOWN, "Nothing to compare yet.", rule)
-    found = {number: interval(of) for number, of in sorted(values.items())}
+    count = max(map(len, values.values()))
+    if fewer := [number for number, of in values.items() if len(of) < count]:
+        left_out += f" Not of all {count} seeds and left out: {in_words(fewer)}."
+    found = {n: interval(of) for n, of in sorted(values.items()) if n not in fewer}
     ends = [form.format(end(of.mean for of in found.values())) for end in (min, max)]
     words = what.format(ends[0] if ends[0] == ends[1] else " to ".join(ends))
     words = f"{words[0].upper()}{words[1:]} in {in_words(found)}"
-    good = [n for n, of in found.items() if (of.high if of.count > 1 else of.mean) < limit]
-    bad = [n for n, of in found.items() if (of.low if of.count > 1 else of.mean) >= limit]
+    if count == 1:
+        below = [number for number, of in found.items() if of.mean < limit]
+        which = f" in {in_words(below)}" if 0 < len(below) < len(found) else ""
+        side = f"below the threshold{which}" if below else "not below the threshold"
+        return Verdict(name, ONE_SEED, f"{words}, one seed: {side}.{left_out}", rule)
+    good = [number for number, of in found.items() if of.high < limit]
+    bad = [number for number, of in found.items() if of.low >= limit]
     undecided = [number for number in found if number not in good + bad]
-    count = max(of.count for of in found.values())
-    words += ", one seed" if count == 1 else f", mean of {count} seeds"
+    words += f", mean of {count} seeds"
     parts = []
     if good and len(good) < len(found):
         parts.append(f"below the threshold in {in_words(good)}")
@@ -472,18 +494,25 @@ def _by_round(runs: Runs) -> dict[int, dict[str, Row]]:
     return found
 
 
+def _is_unknown(row: Row) -> bool:
+    """Return whether a row of metrics.csv has no test accuracy, as of a fit without such data."""
+    return math.isnan(row["test_accuracy"])
+
+
 def _collapsed_words(runs: Runs, column: str = "round") -> str:
     """Return a sentence with the rounds whose networks have collapsed; "" if none has."""
-    found = {
-        run: sorted({row[column] for row in rows if has_collapsed(row)})
-        for run, rows in runs.items()
-    }
+    return _left_out(runs, column, has_collapsed, "Collapsed")
+
+
+def _left_out(runs: Runs, column: str, which: Callable[[Row], bool], why: str) -> str:
+    """Return a sentence with the rounds of the rows that `which` tells; "" if there are none."""
+    found = {run: sorted({row[column] for row in rows if which(row)}) for run, rows in runs.items()}
     told = [
         in_words(rounds) + (f" of {run}" if len(runs) > 1 else "")
         for run, rounds in found.items()
         if rounds
     ]
-    return f" Collapsed and left out: {'; '.join(told)}." if told else ""
+    return f" {why} and left out: {'; '.join(told)}." if told else ""
 
 
 def in_words(rounds: Iterable[int]) -> str:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from lottery_tf.analysis import first_layer, histograms, masks, replicates
+from lottery_tf.analysis.cache import is_number
 from lottery_tf.method.dead_units import layers
 from lottery_tf.method.pruning import density
 from lottery_tf.models import MODELS
 from lottery_tf.output import Row, figures
+from lottery_tf.store.rounds import FinishedRound
 from lottery_tf.studies.blocks import Section, Text
 from lottery_tf.studies.reading import Reading
 
@@ -80,15 +82,14 @@ def of_histograms(readings: Sequence[Reading]) -> Section:
 def of_layers(readings: Sequence[Reading]) -> Section:
     """What is left of each layer, mean over replicates."""
     section = Section("Layers")
-    found = [
-        (reading.run, rows)
+    tables = [
+        replicates.marked(reading.rows, rows)
         for reading in readings
         if (rows := section.attempt(layer_rows, reading))
     ]
-    if not found:
+    if not tables:
         return section
-    runs, tables = zip(*found, strict=True)
-    rows = replicates.of_runs(runs, tables, ("round", "layer"))
+    rows = tables[0] if len(tables) == 1 else replicates.over_runs(tables, ("round", "layer"))
     columns = {name: about for name, about in masks.DRAWN.items() if name in rows[0]}
     by_layer = {layer: of for (layer,), of in replicates.group(rows, ("layer",)).items()}
     section.draw(
@@ -155,8 +156,23 @@ def of_overlap(readings: Sequence[Reading]) -> Section:
 
 
 def _overlap(reading):
-    of_rounds = [reading.run.masks(row["round"]) for row in reading.rows]
-    return masks.jaccard(of_rounds, of_rounds)
+    rounds = [FinishedRound(reading.run.path, row["round"]) for row in reading.rows]
+
+    def measure():
+        of_rounds = [of.masks() for of in rounds]
+        return masks.jaccard(of_rounds, of_rounds).tolist()
+
+    def fits(value):
+        return (
+            isinstance(value, list)
+            and len(value) == len(rounds)
+            and all(isinstance(row, list) and len(row) == len(rounds) for row in value)
+            and all(is_number(cell) for row in value for cell in row)
+        )
+
+    if not reading.sound:  # what is damaged may be other files than the masks
+        return np.array(measure())
+    return np.array(reading.cache("masks").reuse(rounds, ["jaccard"], measure, fits=fits))
 
 
 def of_pixels(readings: Sequence[Reading]) -> Section | None:

@@ -8,19 +8,24 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import models
-from lottery_tf.masking.gradients import Flow, Gradients, in_batches
+from lottery_tf.datasets.labels import shortened
+from lottery_tf.masking.batches import in_batches
+from lottery_tf.masking.gradients import Flow, Gradients
 from lottery_tf.method import Weights
+from lottery_tf.terminal import console
+from lottery_tf.training import feeds
 
 EXAMPLES_PER_CLASS = 10  # Lee et al. 2019 and Wang et al. 2020 take as many
-EXAMPLES_READ = 100_000  # at most, in search of them; more where there are over 1,000 classes
+EXAMPLES_READ = 100_000  # at most, of streamed data; more where there are over 1,000 classes
 READ_PER_CLASS = 100
 
 
 class Evidence:
     """The evidence of a run's criteria; one process computes it, on one device.
 
-    The sample is the first EXAMPLES_PER_CLASS training examples of each class, unaugmented. A class
-    that has fewer among the first EXAMPLES_READ examples gives those that it has there. Before
+    The sample is the first EXAMPLES_PER_CLASS training examples of each class, unaugmented. Of data
+    that are streamed only the first EXAMPLES_READ examples are read: a class that has fewer there
+    gives those that it has, and a line names it. Before
     training, BatchNorm's running statistics say nothing yet: there a batch is normalised by itself.
 
     Args:
@@ -67,11 +72,15 @@ class Evidence:
 
     def _sample(self):
         """(images uint8 (examples, h, w, c), labels (examples,)), by their place in the split."""
-        classes = self.engine.directory.classes
+        classes, feed = self.engine.directory.classes, self.engine.feed
+        if isinstance(feed, feeds.Resident):
+            images, labels = map(feed.cluster.local, feed.train)
+            places = _first_places(np.asarray(labels), classes)
+            return tf.gather(images, places), tf.gather(labels, places)
         wanted = np.full(classes, EXAMPLES_PER_CLASS)
-        left = max(EXAMPLES_READ, READ_PER_CLASS * classes)
+        left = read = max(EXAMPLES_READ, READ_PER_CLASS * classes)
         images, labels = [], []
-        for batch, numbers in self.engine.feed.train_batches():
+        for batch, numbers in feed.train_batches():
             numbers = np.asarray(numbers)[:left]
             left -= len(numbers)
             for label in np.unique(numbers):
@@ -81,4 +90,19 @@ class Evidence:
                 labels.append(numbers[places])
             if not wanted.any() or not left:
                 break
+        if wanted.any() and not left:
+            few = [str(label) for label in np.flatnonzero(wanted)]
+            console.say(
+                f"The criterion takes fewer than {EXAMPLES_PER_CLASS} examples of the classes "
+                f"{shortened(few)}: the search for them ended after {read} examples."
+            )
         return tf.concat(images, 0), tf.constant(np.concatenate(labels))
+
+
+def _first_places(labels, classes):
+    """The places of the first examples of each class, in the order in which batches give them."""
+    order = np.argsort(labels, kind="stable")
+    begins = np.searchsorted(labels[order], np.arange(classes))
+    ranks = np.arange(len(order)) - begins[labels[order]]
+    places = order[ranks < EXAMPLES_PER_CLASS]
+    return places[np.lexsort((places, labels[places], places // feeds.EVALUATION_BATCH))]
