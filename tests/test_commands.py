@@ -78,8 +78,17 @@ def shell(lines, place):
     return result.returncode, result.stdout
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("document", documents.DOCUMENTS)
+# Their commands take minutes, which CI does not have: run them with -m slow after a change there.
+LONG = {"docs/deploy.md", "docs/methods.md", "docs/figures.md", "docs/faq.md"}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in LONG else pytest.mark.ci)
+        for name in documents.DOCUMENTS
+    ],
+)
 def test_every_command_of_a_document_runs(document, tmp_path):
     place = documents.write_place(tmp_path / "place")
     found = [(command, None) for command in BEFORE.get(document, [])]

@@ -159,21 +159,21 @@ HABITS = {
     prune_inside: 0,
     restore_a_checkpoint: 1,
 }
-# What runs by default; CI runs the rest too.
+# These run by default. CI runs the others too, but for those of "rewind".
 DEFAULT = {best_of_all_rounds, set_the_first_weights, average_with_the_first, prune_inside}
 RESETS = {"init": {}, "reinit": {}, "rewind": {"rewind_to": 2}}
+
+
+def marks(reset, habit):
+    if reset == "init" and habit in DEFAULT:
+        return ()
+    return pytest.mark.slow if reset == "rewind" else pytest.mark.ci
 
 
 @pytest.mark.filterwarnings(OTHER_MASKS)
 @pytest.mark.parametrize(
     ("reset", "habit"),
-    [
-        pytest.param(
-            reset, habit, marks=() if reset == "init" and habit in DEFAULT else pytest.mark.ci
-        )
-        for reset in RESETS
-        for habit in HABITS
-    ],
+    [pytest.param(reset, habit, marks=marks(reset, habit)) for reset in RESETS for habit in HABITS],
 )
 def test_each_round_ends_with_its_masks_or_in_an_error(reset, habit):
     model = masked_model(use_ema=habit is swap_averages)

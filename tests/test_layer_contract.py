@@ -143,8 +143,13 @@ def test_no_update_revives_a_pruned_weight(layer, name, averages, built):
         assert (array[..., 1:] != weights[path][..., 1:]).any()
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if "ConvLSTM" in name else pytest.mark.ci)
+        for name in ROWS
+    ],
+)
 def test_every_optimizer_trains_every_layer_under_its_masks(name):
     for one in OPTIMIZERS:
         for averages in AVERAGES:

@@ -242,8 +242,13 @@ def test_a_run_and_its_analysis_leave_the_process_as_it_is(config):
     assert state() == before
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("format", ["npz", "keras", "saved_model", "litert", "onnx"])
+@pytest.mark.parametrize(
+    "format",
+    [
+        pytest.param(format, marks=pytest.mark.ci if format == "onnx" else pytest.mark.slow)
+        for format in ("npz", "keras", "saved_model", "litert", "onnx")
+    ],
+)
 def test_exports_leave_the_process_as_it_is(format, config, tmp_path):
     made = config(rounds=2, epochs=1)
     assert imp.main(made) == 0
