@@ -64,7 +64,13 @@ def _compare(model, copy, inputs, of, *, training):
         raise InputError(f"{of}: {advice}") from error
     difference = _difference(expected, outputs)
     largest = max((np.abs(array).max(initial=0) for array in map(_numbers, expected)), default=0)
-    if difference > 1e-3 * max(float(largest), 1e-3):
+    allowed = 1e-3 * max(float(largest), 1e-3)
+    if difference > allowed and training:
+        # BatchNorm over two examples magnifies rounding: so would it a change in the last digits.
+        nearby = keras.tree.map_structure(_nearby, inputs)
+        moved = _outputs(model, model, nearby, training=training, losses=losses)
+        allowed = max(allowed, _difference(expected, moved))
+    if difference > allowed:
         found = f"gives outputs{' and losses' * losses} that differ by {difference:.3g}"
         raise InputError(f"{of}: {_ADVICE.format(model.name, _MODES[training], found, _way(of))}")
 
@@ -130,7 +136,8 @@ def _inputs(model):
 
 def _random(generator, known, size, bound, tensor):
     (words, numbers), dtype = known, keras.backend.standardize_dtype(tensor.dtype)
-    shape = [EXAMPLES, *(size if length is None else length for length in tensor.shape[1:])]
+    examples = tensor.shape[0] or EXAMPLES  # a stateful layer has a batch of its own size
+    shape = [examples, *(size if length is None else length for length in tensor.shape[1:])]
     if dtype == "string":
         return keras.ops.convert_to_tensor(generator.choice(words, shape).tolist(), dtype="string")
     if "int" in dtype and numbers and bound == INTEGERS[0]:
@@ -140,6 +147,13 @@ def _random(generator, known, size, bound, tensor):
     else:
         array = generator.standard_normal(shape)
     return keras.ops.convert_to_tensor(array, dtype=dtype)
+
+
+def _nearby(array):
+    """An input whose numbers differ in their last digits."""
+    if "float" in keras.backend.standardize_dtype(array.dtype):
+        return array * keras.ops.cast(1 + 1e-5, array.dtype)
+    return array
 
 
 def _vocabulary(model):
