@@ -193,8 +193,10 @@ def draw_branch(draw, tensor):
     return draw(st.sampled_from(merges))()([tensor, side])
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("examples", [25, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "examples",
+    [pytest.param(25, marks=pytest.mark.ci), pytest.param(1500, marks=pytest.mark.slow)],
+)
 def test_random_graphs_compute_the_same(examples):
     @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck),
               derandomize=examples < 100, database=None, phases=[Phase.generate])  # fmt: skip
