@@ -18,10 +18,10 @@ from lottery_tf import datasets, models
 from lottery_tf.config import Config, command
 from lottery_tf.config.constraints import check_new
 from lottery_tf.datasets.fingerprint import fingerprint
-from lottery_tf.method import Masks, Weights, streams
-from lottery_tf.method.pruning import remaining
+from lottery_tf.pruning import Masks, Weights, streams
+from lottery_tf.pruning.top_k import remaining
 from lottery_tf.rundir import RunDir
-from lottery_tf.store import draws, other_runs, provenance
+from lottery_tf.runs import draws, other_runs, provenance
 from lottery_tf.terminal import console, quiet, signals
 from lottery_tf.terminal.streams import steady
 from lottery_tf.training.round_0 import check_data, check_other_runs, take_round_0

@@ -1,5 +1,5 @@
 """`RunDir`, the reader of a run directory, at its public place."""
 
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.runs.rundir import RunDir
 
 __all__ = ["RunDir"]

@@ -24,8 +24,8 @@ tf.config.set_logical_device_configuration(
 )
 
 from lottery_tf.config import Config  # noqa: E402
-from lottery_tf.output import svg  # noqa: E402
-from lottery_tf.store.rundir import RunDir  # noqa: E402
+from lottery_tf.plots import svg  # noqa: E402
+from lottery_tf.runs.rundir import RunDir  # noqa: E402
 from tests.synthetic import write_dataset  # noqa: E402
 
 

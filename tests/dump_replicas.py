@@ -10,7 +10,7 @@ import numpy as np
 
 from lottery_tf import datasets, imp, models
 from lottery_tf.config import command
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import quiet
 
 

@@ -3,8 +3,8 @@
 import csv
 import dataclasses
 
-from lottery_tf.store.rundir import RunDir
-from lottery_tf.studies import grid
+from lottery_tf.runs.rundir import RunDir
+from lottery_tf.sweeps import grid
 from tests.conftest import ROOT
 from tests.made_runs import make_run, set_metrics
 

@@ -4,9 +4,9 @@ import hashlib
 
 import numpy as np
 
-from lottery_tf.method.pruning import prune
-from lottery_tf.store import files
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.pruning.top_k import prune
+from lottery_tf.runs import files
+from lottery_tf.runs.rundir import RunDir
 
 SHAPES = {"a/kernel": (20, 30), "b/kernel": (30, 10), "b/bias": (10,)}
 

@@ -18,7 +18,7 @@ import time
 
 from absl import app, flags
 
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.runs.rundir import RunDir
 from tests import workers
 from tests.conftest import ROOT
 

@@ -8,7 +8,7 @@ from absl import flags
 from lottery_tf.analysis import barriers
 from lottery_tf.analysis.runs import select_rounds
 from lottery_tf.config import command
-from lottery_tf.output import tables
+from lottery_tf.plots import tables
 
 from . import shared
 

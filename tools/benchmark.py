@@ -21,8 +21,8 @@ from lottery_tf import datasets
 from lottery_tf.config import Config, command
 from lottery_tf.config.paths import define_path
 from lottery_tf.errors import InputError
-from lottery_tf.output import Row, tables
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row, tables
+from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import quiet
 
 from . import shared

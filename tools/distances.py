@@ -7,7 +7,7 @@ from absl import flags
 
 from lottery_tf.analysis.products import METRICS
 from lottery_tf.config import command
-from lottery_tf.output import tables
+from lottery_tf.plots import tables
 
 from . import shared
 

@@ -18,7 +18,7 @@ from lottery_tf.analysis.runs import metrics_with, open_any_runs
 from lottery_tf.config import command
 from lottery_tf.config.paths import define_path
 from lottery_tf.errors import InputError
-from lottery_tf.output import tables
+from lottery_tf.plots import tables
 from lottery_tf.terminal import signals
 
 from . import shared
@@ -77,8 +77,8 @@ def main(_: object) -> int:
 
 
 def draw_figure(stop_signal):
-    from lottery_tf.studies import figure_report, figures
-    from lottery_tf.studies.measures import Measures
+    from lottery_tf.paper import figure_report, figures
+    from lottery_tf.paper.measures import Measures
 
     name = figures.find(FIGURE.value)
     study = figure_report.study_of(name, RUNS.value, STUDY.value)
@@ -90,7 +90,7 @@ def draw_figure(stop_signal):
 
 
 def draw_accuracy():
-    from lottery_tf.output import figures
+    from lottery_tf.plots import figures
 
     if OUT.value:
         figures.check_format(OUT.value)

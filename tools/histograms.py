@@ -6,7 +6,7 @@ python -m tools.histograms --run_dir=runs/lenet --other_run=runs/lenet_reset=rei
 from absl import flags
 
 from lottery_tf.config import command
-from lottery_tf.output import tables
+from lottery_tf.plots import tables
 
 from . import shared
 

@@ -15,7 +15,7 @@ from lottery_tf.config import Config, command
 from lottery_tf.config.constraints import NEEDS, OF_NETWORK
 from lottery_tf.config.fields import format_value, value_type
 from lottery_tf.config.paths import define_path
-from lottery_tf.store.replacing import check_replaces
+from lottery_tf.runs.replacing import check_replaces
 
 OUT = define_path("out", "docs/flags.md", "Page to write.")
 TOOLS = pathlib.Path(__file__).parent

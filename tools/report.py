@@ -17,7 +17,7 @@ from absl import flags
 from lottery_tf.config import command
 from lottery_tf.config.paths import define_path
 from lottery_tf.errors import InputError
-from lottery_tf.output import tables
+from lottery_tf.plots import tables
 
 from . import shared
 
@@ -38,12 +38,12 @@ def main(_: object) -> int:
         received = "both" if run_dir else "neither"
         raise InputError(f"Expected --run_dir or --runs. Received: {received}.")
     if RUNS.value:
-        from lottery_tf.studies import study_report
+        from lottery_tf.reports import study_report
 
         rows, columns, written, damage = study_report.report(RUNS.value, OUT.value)
         tables.show(rows, columns)
     else:
-        from lottery_tf.studies import run_report
+        from lottery_tf.reports import run_report
 
         path, verdict = run_report.report(run_dir, OUT.value)
         written = [path]

@@ -11,8 +11,8 @@ from lottery_tf.analysis.runs import check_same_experiment, open_runs
 from lottery_tf.analysis.statistics import has_collapsed
 from lottery_tf.config.paths import define_path, define_paths
 from lottery_tf.errors import InputError
-from lottery_tf.store.replacing import check_replaces
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.runs.replacing import check_replaces
+from lottery_tf.runs.rundir import RunDir
 
 flags.disclaim_key_flags()  # --help lists them under the tool that takes them
 

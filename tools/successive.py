@@ -5,7 +5,7 @@ python -m tools.successive --run_dir=runs/lenet,runs/lenet_repel
 
 from lottery_tf.config import command
 from lottery_tf.config.paths import define_path
-from lottery_tf.output import tables
+from lottery_tf.plots import tables
 
 from . import shared
 

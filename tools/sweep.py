@@ -17,7 +17,7 @@ from lottery_tf.config.fields import format_value
 from lottery_tf.config.flag_files import named_flag_files
 from lottery_tf.config.paths import define_path
 from lottery_tf.errors import InputError
-from lottery_tf.studies import checks, clusters, grid, sweep
+from lottery_tf.sweeps import checks, clusters, grid, sweep
 from lottery_tf.terminal import signals
 
 GRID = flags.DEFINE_multi_string(

@@ -4,7 +4,7 @@ python -m tools.thresholds --run_dir=runs/lenet --other_run=runs/lenet_reset=rei
 """
 
 from lottery_tf.config import command
-from lottery_tf.output import tables
+from lottery_tf.plots import tables
 
 from . import shared
 

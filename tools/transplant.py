@@ -9,7 +9,7 @@ from absl import flags
 
 from lottery_tf.analysis import transplant
 from lottery_tf.config import command
-from lottery_tf.output import tables
+from lottery_tf.plots import tables
 from lottery_tf.terminal import signals
 
 from . import shared

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from lottery_tf.method import Array, Weights
+from lottery_tf.pruning import Array, Weights
 
 PASSES = 100
 MOVING = ("/moving_mean", "/moving_variance")  # permuted, but not matched

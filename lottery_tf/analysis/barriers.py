@@ -13,9 +13,9 @@ from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.reports import Output
 from lottery_tf.analysis.runs import Computing, Runs, check_same_experiment, metrics_with
 from lottery_tf.errors import InputError
-from lottery_tf.output import Row
-from lottery_tf.store.rounds import FinishedRound
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row
+from lottery_tf.runs.rounds import FinishedRound
+from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
 
 BY = ("from_round", "to_round", "split", "bn_stats")

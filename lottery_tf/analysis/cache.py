@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lottery_tf.store import files
-from lottery_tf.store.rounds import FinishedRound, check_files
+from lottery_tf.runs import files
+from lottery_tf.runs.rounds import FinishedRound, check_files
 
 Fits = Callable[[Any], bool]  # of anything that JSON held
 

@@ -5,15 +5,15 @@ from collections.abc import Callable
 from typing import Any
 
 from lottery_tf.errors import InputError
-from lottery_tf.method import Masks, Weights
-from lottery_tf.method.pruning import apply_masks
-from lottery_tf.method.schedules import parse_step
-from lottery_tf.method.streams import Noise
-from lottery_tf.output import Row
+from lottery_tf.plots import Row
+from lottery_tf.pruning import Masks, Weights
+from lottery_tf.pruning.schedules import parse_step
+from lottery_tf.pruning.streams import Noise
+from lottery_tf.pruning.top_k import apply_masks
 from lottery_tf.repulsion.optima import optima_of
-from lottery_tf.store import checkpoints, files, rewind_points
-from lottery_tf.store.rounds import FinishedRound
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.runs import checkpoints, files, rewind_points
+from lottery_tf.runs.rounds import FinishedRound
+from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
 from lottery_tf.training import rewinding
 from lottery_tf.training.recorder import Bar

@@ -22,9 +22,9 @@ from lottery_tf.analysis.runs import (
     metrics_with,
     select_rounds,
 )
-from lottery_tf.output import Row, figures
-from lottery_tf.store.rounds import FinishedRound
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row, figures
+from lottery_tf.runs.rounds import FinishedRound
+from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
 
 EXAMPLES = 1000

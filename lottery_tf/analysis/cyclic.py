@@ -22,11 +22,11 @@ from lottery_tf.analysis.runs import (
     select_rounds,
 )
 from lottery_tf.analysis.stability import check_resets, random_masks
-from lottery_tf.method import streams
-from lottery_tf.method.pruning import apply_masks, density
-from lottery_tf.output import Row, curves
-from lottery_tf.store.rounds import FinishedRound
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row, curves
+from lottery_tf.pruning import streams
+from lottery_tf.pruning.top_k import apply_masks, density
+from lottery_tf.runs.rounds import FinishedRound
+from lottery_tf.runs.rundir import RunDir
 
 USUAL_ROUNDS = (10,)
 MASKS = ("ticket", "random")

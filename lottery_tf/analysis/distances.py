@@ -17,10 +17,10 @@ from lottery_tf.analysis.replicates import labelled, over_matrices, without_coll
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Runs, check_same_experiment, metrics_with
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
-from lottery_tf.output import Columns, Row, figures
-from lottery_tf.store.rounds import check_files, finished
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Columns, Row, figures
+from lottery_tf.pruning import Array
+from lottery_tf.runs.rounds import check_files, finished
+from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
 
 LABELS = {

@@ -4,10 +4,10 @@ import math
 import re
 from collections.abc import Mapping
 
-from lottery_tf.method import Array, Masks
-from lottery_tf.store import provenance
-from lottery_tf.store.rounds import FinishedRound
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.pruning import Array, Masks
+from lottery_tf.runs import provenance
+from lottery_tf.runs.rounds import FinishedRound
+from lottery_tf.runs.rundir import RunDir
 
 
 def weights_per_pixel(masks: Masks, shape: tuple[int, int, int]) -> Array:

@@ -15,11 +15,11 @@ from lottery_tf.analysis.runs import (
     check_at_least,
     select_common_rounds,
 )
-from lottery_tf.method import Array
-from lottery_tf.output import Row, figures
-from lottery_tf.output.counting import BLOCK, Blocks, count, describe
-from lottery_tf.store.rounds import FinishedRound, check_files
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row, figures
+from lottery_tf.plots.counting import BLOCK, Blocks, count, describe
+from lottery_tf.pruning import Array
+from lottery_tf.runs.rounds import FinishedRound, check_files
+from lottery_tf.runs.rundir import RunDir
 
 ALL_LAYERS = "all layers"
 USUAL_ROUNDS = (10,)

@@ -19,9 +19,9 @@ from lottery_tf.analysis.runs import (
     select_common_rounds,
     select_rounds,
 )
-from lottery_tf.output import Row
-from lottery_tf.store.rounds import FinishedRound
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row
+from lottery_tf.runs.rounds import FinishedRound
+from lottery_tf.runs.rundir import RunDir
 
 BY = ("round", "start", "split", "bn_stats")
 USUAL_ROUNDS = (0, 5, 10, 15)  # those of them that are finished

@@ -23,10 +23,10 @@ from lottery_tf.analysis.products import products_of_weights
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
 from lottery_tf.analysis.statistics import leads, seeds_of
-from lottery_tf.method import Masks, Weights
-from lottery_tf.output import Row, figures
-from lottery_tf.store.rounds import FinishedRound, check_files, finished
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row, figures
+from lottery_tf.pruning import Masks, Weights
+from lottery_tf.runs.rounds import FinishedRound, check_files, finished
+from lottery_tf.runs.rundir import RunDir
 
 ALL_LAYERS = "all layers"
 BY = ("round", "layer")

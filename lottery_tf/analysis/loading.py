@@ -13,9 +13,9 @@ from lottery_tf.config import Config
 from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.errors import InputError
-from lottery_tf.store import provenance
-from lottery_tf.store.rounds import FinishedRound
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.runs import provenance
+from lottery_tf.runs.rounds import FinishedRound
+from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import quiet
 
 
@@ -43,7 +43,7 @@ def load(run_dir: str | os.PathLike, round: int, *, data_dir: str | None = None,
     (run,) = open_runs([run_dir])
     (round,) = select_rounds(run, [round])
     if model is not None:
-        from lottery_tf.fitting import checks, keeping
+        from lottery_tf.loop import checks, keeping
 
         checks.check_built(model, "load")
         keeping.place(run, round, model, keeping.names_in(run, model))

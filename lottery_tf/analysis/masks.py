@@ -19,13 +19,13 @@ from lottery_tf.analysis.replicates import (
 )
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Runs, check_same_experiment
-from lottery_tf.method import Array, Masks
-from lottery_tf.method.dead_units import DEPTHWISE, TRANSPOSED, layers
-from lottery_tf.method.pruning import density
 from lottery_tf.models import MODELS
-from lottery_tf.output import Columns, Row, figures
-from lottery_tf.store.rounds import FinishedRound, check_files, finished
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Columns, Row, figures
+from lottery_tf.pruning import Array, Masks
+from lottery_tf.pruning.dead_units import DEPTHWISE, TRANSPOSED, layers
+from lottery_tf.pruning.top_k import density
+from lottery_tf.runs.rounds import FinishedRound, check_files, finished
+from lottery_tf.runs.rundir import RunDir
 
 LAYER_COLUMNS = {
     "layer": ("layer", "{}"),

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from lottery_tf import masking
 from lottery_tf.masking import keras_private
-from lottery_tf.method import Weights, collapse
-from lottery_tf.output import Row
+from lottery_tf.plots import Row
+from lottery_tf.pruning import Weights, collapse
 from lottery_tf.training.trainer import count_answers, count_hits, cross_entropy
 
 STATISTICS_EXAMPLES = 10_000

@@ -11,10 +11,10 @@ from lottery_tf.analysis import replicates
 from lottery_tf.analysis.cache import Cache, Fits, rows_of
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Runs, check_at_least
-from lottery_tf.method import Weights, collapse
-from lottery_tf.output import Row, figures
-from lottery_tf.store.rounds import FinishedRound
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row, figures
+from lottery_tf.pruning import Weights, collapse
+from lottery_tf.runs.rounds import FinishedRound
+from lottery_tf.runs.rundir import RunDir
 
 Evaluate = Callable[[Iterable[Weights]], list[Row]]
 MEASURES = {"error": ("error (%)", True), "loss": ("cross-entropy", False)}

@@ -30,10 +30,10 @@ from lottery_tf.analysis.runs import (
     select_common_rounds,
 )
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
-from lottery_tf.output import Row, figures, images
-from lottery_tf.store.rounds import check_files, finished
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row, figures, images
+from lottery_tf.pruning import Array
+from lottery_tf.runs.rounds import check_files, finished
+from lottery_tf.runs.rundir import RunDir
 
 Shape = tuple[int, ...]  # height, width, channels
 DRAWN_ROUNDS, DRAWN_UNITS = 6, 6

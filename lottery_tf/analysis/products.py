@@ -18,8 +18,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array, Masks, Weights
-from lottery_tf.store.rounds import FinishedRound
+from lottery_tf.pruning import Array, Masks, Weights
+from lottery_tf.runs.rounds import FinishedRound
 
 BLOCK = 1 << 15  # weights of each network at once: what fits into a processor's cache
 CLOSE = 1e-5  # 1 - cosine below which networks are compared weight by weight: 9 digits are left

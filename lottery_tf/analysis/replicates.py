@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from lottery_tf.analysis.statistics import has_collapsed
-from lottery_tf.method import Array
-from lottery_tf.output import Row
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row
+from lottery_tf.pruning import Array
+from lottery_tf.runs.rundir import RunDir
 
 
 def group(rows: Iterable[Row], by: Sequence[str]) -> dict[tuple, list[Row]]:

@@ -9,9 +9,9 @@ from typing import Any
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.runs import Runs
 from lottery_tf.errors import InputError
-from lottery_tf.output import Row, units
-from lottery_tf.store import files
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row, units
+from lottery_tf.runs import files
+from lottery_tf.runs.rundir import RunDir
 
 OURS = "drawn by lottery_tf"  # in a picture: who drew it
 # Where the formats of pictures that have a place for it say it.
@@ -132,7 +132,7 @@ def publish(findings: Findings, path: pathlib.Path, output: Output, *,
         output.draw(picture, figure)
         images[tag] = (round, picture)
     if log_to:
-        from lottery_tf.output import events
+        from lottery_tf.plots import events
 
         directory, scalars = log_to.path / "tensorboard", {}
         for tag, (column, points) in findings.curves.items():

@@ -9,10 +9,10 @@ from typing import Any
 from lottery_tf.analysis.statistics import SEEDS
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.output import Row
-from lottery_tf.store import provenance
-from lottery_tf.store.rounds import finished
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row
+from lottery_tf.runs import provenance
+from lottery_tf.runs.rounds import finished
+from lottery_tf.runs.rundir import RunDir
 
 Runs = Sequence[RunDir]
 Groups = Mapping[str, Runs]  # {label: replicates}

@@ -29,11 +29,11 @@ from lottery_tf.analysis.runs import (
     select_rounds,
 )
 from lottery_tf.errors import InputError
-from lottery_tf.method import Masks, Weights, collapse, streams
-from lottery_tf.method.pruning import density
-from lottery_tf.output import Row, figures
-from lottery_tf.store.rounds import FinishedRound
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row, figures
+from lottery_tf.pruning import Masks, Weights, collapse, streams
+from lottery_tf.pruning.top_k import density
+from lottery_tf.runs.rounds import FinishedRound
+from lottery_tf.runs.rundir import RunDir
 
 USUAL_ROUNDS = (10,)
 RESETS = ("init", "rewind")  # by which all rounds start from the weights of round 0

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from lottery_tf.method import collapse
-from lottery_tf.output import Row
-from lottery_tf.store import provenance
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row
+from lottery_tf.pruning import collapse
+from lottery_tf.runs import provenance
+from lottery_tf.runs.rundir import RunDir
 
 CONFIDENCE = 0.95
 SEEDS = ("seed", "init_seed", "data_seed")  # what tells replicates apart

@@ -3,8 +3,8 @@
 from lottery_tf.analysis import replicates
 from lottery_tf.analysis.reports import Findings, Output, report
 from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
-from lottery_tf.output import Row, figures
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row, figures
+from lottery_tf.runs.rundir import RunDir
 
 COLUMNS = {
     "run": ("run", "{}"),

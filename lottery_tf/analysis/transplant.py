@@ -31,11 +31,11 @@ from lottery_tf.analysis.runs import (
 )
 from lottery_tf.analysis.stability import check_resets, random_masks
 from lottery_tf.errors import InputError
-from lottery_tf.method import Masks, Weights, streams
-from lottery_tf.method.pruning import density
-from lottery_tf.output import Row, figures
-from lottery_tf.store.rounds import FinishedRound
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row, figures
+from lottery_tf.pruning import Masks, Weights, streams
+from lottery_tf.pruning.top_k import density
+from lottery_tf.runs.rounds import FinishedRound
+from lottery_tf.runs.rundir import RunDir
 
 USUAL_ROUNDS = (10,)
 MASKS = ("own", "permuted", "unpermuted", "random")

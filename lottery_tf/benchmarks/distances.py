@@ -11,8 +11,8 @@ import numpy as np
 
 from lottery_tf.analysis import products
 from lottery_tf.benchmarks.turns import take_turns
-from lottery_tf.store import files
-from lottery_tf.store.rounds import FinishedRound, check_files
+from lottery_tf.runs import files
+from lottery_tf.runs.rounds import FinishedRound, check_files
 from lottery_tf.terminal import console
 
 # As many weights as ResNet-50's kernels have, in kernels as large as its largest.

@@ -10,7 +10,7 @@ from lottery_tf import datasets
 from lottery_tf.benchmarks.turns import take_turns
 from lottery_tf.datasets import augmentation, tfrecords
 from lottery_tf.errors import InputError
-from lottery_tf.method.streams import Noise
+from lottery_tf.pruning.streams import Noise
 
 
 def input_rates(config, *, images, repeats):

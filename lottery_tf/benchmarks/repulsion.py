@@ -7,10 +7,9 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import datasets, imp, masking
+from lottery_tf import datasets, imp, masking, pruning
 from lottery_tf.benchmarks.turns import MOST_STEPS, steps_for, take_turns
-from lottery_tf.method import pruning
-from lottery_tf.method.streams import Noise
+from lottery_tf.pruning.streams import Noise
 from lottery_tf.repulsion import loss, optima
 from lottery_tf.repulsion.loss import to_devices
 from lottery_tf.terminal import console

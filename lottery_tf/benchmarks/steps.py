@@ -15,8 +15,8 @@ from lottery_tf import datasets, imp, masking, models
 from lottery_tf.benchmarks.turns import MOST_STEPS, steps_for, take_turns
 from lottery_tf.datasets import tfrecords
 from lottery_tf.datasets.statistics import channel_statistics, scaled
-from lottery_tf.method.streams import Noise
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.pruning.streams import Noise
+from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
 from lottery_tf.training import optimizers
 from lottery_tf.training.devices import connect

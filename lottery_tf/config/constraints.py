@@ -8,9 +8,9 @@ from lottery_tf.config.fields import format_value
 from lottery_tf.config.methods import USELESS_BESIDE, check_methods
 from lottery_tf.datasets import DATASETS, is_directory
 from lottery_tf.errors import InputError
-from lottery_tf.method.schedules import check_drops
-from lottery_tf.method.streams import SEEDS
 from lottery_tf.models import MODELS
+from lottery_tf.pruning.schedules import check_drops
+from lottery_tf.pruning.streams import SEEDS
 from lottery_tf.terminal import quiet
 
 # name: module:function of the Config. It stands here, as this room imports no framework.

@@ -3,9 +3,9 @@
 from typing import Any
 
 from lottery_tf.errors import InputError
-from lottery_tf.method.criteria import needs
-from lottery_tf.method.resets import ON_TRAINED
-from lottery_tf.method.schedules import parse_step
+from lottery_tf.pruning.criteria import needs
+from lottery_tf.pruning.resets import ON_TRAINED
+from lottery_tf.pruning.schedules import parse_step
 
 # A flag that does nothing beside another one: {the other: flags}.
 USELESS_BESIDE = {

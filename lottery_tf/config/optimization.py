@@ -4,8 +4,8 @@ import dataclasses
 
 from lottery_tf.config.constraints import OPTIMIZERS
 from lottery_tf.config.fields import flag
-from lottery_tf.method.schedules import SCHEDULES
 from lottery_tf.models import POLICIES
+from lottery_tf.pruning.schedules import SCHEDULES
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,9 @@ import dataclasses
 
 from lottery_tf.config.fields import flag
 from lottery_tf.config.methods import parse_layer_fraction
-from lottery_tf.method.allocation import SCOPES, Amount
-from lottery_tf.method.criteria import CRITERIA
-from lottery_tf.method.resets import RESETS
+from lottery_tf.pruning.allocation import SCOPES, Amount
+from lottery_tf.pruning.criteria import CRITERIA
+from lottery_tf.pruning.resets import RESETS
 
 
 @dataclasses.dataclass(frozen=True)

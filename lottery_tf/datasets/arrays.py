@@ -18,7 +18,7 @@ from lottery_tf.datasets.labels import (
 )
 from lottery_tf.datasets.names import check_split, split_of
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 from lottery_tf.terminal import console
 
 MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"\x93NUM")  # of numpy.savez; empty; of numpy.save

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf.method import Array
-from lottery_tf.method.streams import Noise
+from lottery_tf.pruning import Array
+from lottery_tf.pruning.streams import Noise
 
 DRAWS = 2  # random integers in [0, 2**31) per example and epoch
 

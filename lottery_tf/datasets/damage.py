@@ -13,7 +13,7 @@ from lottery_tf.datasets import PreparedDataset
 from lottery_tf.datasets.decoding import deserializer, parser
 from lottery_tf.datasets.splits import Shard, compressed, is_packed
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 
 def check(directory: PreparedDataset, split: str, *, decode: bool = False) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 # Formats that Pillow knows by name but hands to other programs, or only tells apart.
 NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}

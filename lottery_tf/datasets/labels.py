@@ -8,7 +8,7 @@ import numpy as np
 from lottery_tf.datasets.layout import MOST_CLASSES
 from lottery_tf.datasets.raw import CIFAR_CLASSES
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 from lottery_tf.terminal import console
 
 KNOWN = {"mnist": tuple("0123456789"), **CIFAR_CLASSES}  # the names that are published

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from lottery_tf.method import Array
-from lottery_tf.method.streams import Noise
+from lottery_tf.pruning import Array
+from lottery_tf.pruning.streams import Noise
 
 
 def visit_order(

@@ -24,7 +24,7 @@ from lottery_tf.datasets.listing import is_hidden
 from lottery_tf.datasets.names import check_split, split_of
 from lottery_tf.datasets.raw import Source, Sources
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 from lottery_tf.terminal import console
 
 # train.parquet, train-00000-of-00002.parquet, train_1.parquet; or the folder train of 0000.parquet

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 IDX_UINT8 = 0x08
 CIFAR_CLASSES = {

@@ -6,7 +6,7 @@ import numpy as np
 
 from lottery_tf.datasets.raw import Sources
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 
 def smaller(sources: Sources, factor: int) -> Sources:

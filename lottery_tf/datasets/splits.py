@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array, streams
+from lottery_tf.pruning import Array, streams
 
 RECORD_OVERHEAD = 16  # bytes of a record beside its data: lengths and checksums
 

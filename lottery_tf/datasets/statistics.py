@@ -6,7 +6,7 @@ import numpy as np
 
 from lottery_tf.datasets import DATASETS, USERS_OWN, PreparedDataset, damage, tfrecords
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 MEASURED_EXAMPLES = 1000
 

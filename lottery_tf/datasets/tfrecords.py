@@ -9,8 +9,8 @@ from lottery_tf.datasets import PreparedDataset, Split, augmentation, damage
 from lottery_tf.datasets.decoding import decoder, deserializer, parser
 from lottery_tf.datasets.order import visit_order
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
-from lottery_tf.method.streams import Noise
+from lottery_tf.pruning import Array
+from lottery_tf.pruning.streams import Noise
 
 
 def read(directory: PreparedDataset, split: str) -> tuple[Array, Array]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 LONGEST_GAP = 255  # a byte of this value places nothing: the gap goes on in the next one
 

@@ -9,7 +9,7 @@ import numpy as np
 from lottery_tf.export.compaction_kinds import Built, Channelwise, Facts, Sizes, new_config
 from lottery_tf.export.graph import Call
 from lottery_tf.masking import keras_private
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 layers = keras.layers
 

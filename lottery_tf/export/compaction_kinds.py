@@ -18,7 +18,7 @@ import numpy as np
 from lottery_tf.errors import InputError
 from lottery_tf.export.graph import Call, Slot
 from lottery_tf.masking import copying, keras_private
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 
 @dataclasses.dataclass

@@ -10,7 +10,7 @@ from lottery_tf.export.compaction_kernels import Linear
 from lottery_tf.export.compaction_kinds import Facts, Sizes, Untreated
 from lottery_tf.export.compaction_simplify import Step
 from lottery_tf.export.graph import Graph
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 
 def facts_of(graph: Graph, steps: list[Step]) -> dict[int, Facts]:

@@ -20,8 +20,8 @@ from lottery_tf.export.options import Options
 from lottery_tf.export.reports import REPORT
 from lottery_tf.export.ticket import Ticket
 from lottery_tf.masking import keras_generators
-from lottery_tf.output import Row
-from lottery_tf.store import files
+from lottery_tf.plots import Row
+from lottery_tf.runs import files
 
 TOLERANCE = 1e-4  # of the largest output, or of 1: how far an output may be from the masked model's
 LOSSY = {"float16": 1e-2, "int8": None}  # None: what counts is the accuracy

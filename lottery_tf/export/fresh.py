@@ -13,8 +13,8 @@ import numpy as np
 
 from lottery_tf.errors import InputError
 from lottery_tf.export import runner
-from lottery_tf.method import Array
-from lottery_tf.store import files
+from lottery_tf.pruning import Array
+from lottery_tf.runs import files
 
 # Formats that hold the Keras model as it is: of a run's network they give no probabilities.
 LOGITS_ALONE = ("keras", "npz")

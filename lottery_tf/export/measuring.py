@@ -9,7 +9,7 @@ import numpy as np
 from lottery_tf import masking
 from lottery_tf.export import coding, flops, fresh
 from lottery_tf.export.ticket import Ticket
-from lottery_tf.output import Row
+from lottery_tf.plots import Row
 
 BATCHES = (1, 128)
 

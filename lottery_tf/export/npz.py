@@ -12,8 +12,8 @@ from lottery_tf.export.graph import graph_of
 from lottery_tf.export.keras_file import of_keras
 from lottery_tf.export.options import Options
 from lottery_tf.export.served import write_assets
-from lottery_tf.method import Array
-from lottery_tf.store import files
+from lottery_tf.pruning import Array
+from lottery_tf.runs import files
 
 README = """\
 # {name}

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 QUANTIZE = ("none", "float16", "int8")
 

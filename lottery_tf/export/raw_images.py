@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lottery_tf.datasets import PreparedDataset
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 LARGER = 1.5  # raw images of any size are tried in this multiple of the network's
 

@@ -5,7 +5,7 @@ import pathlib
 from typing import Any
 
 from lottery_tf.errors import InputError
-from lottery_tf.output import tables
+from lottery_tf.plots import tables
 
 REPORT = "export.json"
 LAYERS = {

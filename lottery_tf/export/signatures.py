@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 ANY = 8  # stands for a length that a model leaves open
 TOKENS = 2  # integer inputs are drawn below it: any embedding and vocabulary has so many

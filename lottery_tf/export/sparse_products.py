@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf.method import Array
-from lottery_tf.output import Row
+from lottery_tf.plots import Row
+from lottery_tf.pruning import Array
 
 REPEATS, CALLS = 20, 50
 WINS = 0.95  # of the time of the dense product, at most

@@ -20,9 +20,9 @@ from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.datasets.layout import read_class_names
 from lottery_tf.errors import InputError
 from lottery_tf.export.raw_images import RawImages
-from lottery_tf.method import Array
-from lottery_tf.store import provenance
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.pruning import Array
+from lottery_tf.runs import provenance
+from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import quiet
 
 EXAMPLES = 1_000  # at least so many of the test split are compared, where it has them

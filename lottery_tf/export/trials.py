@@ -8,7 +8,7 @@ import numpy as np
 
 from lottery_tf.errors import InputError
 from lottery_tf.export import fresh
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 EXAMPLES = 64
 

@@ -11,7 +11,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
 from lottery_tf.masking.layers import masked_class
 from lottery_tf.masking.masks import Masked
-from lottery_tf.method.allocation import is_named
+from lottery_tf.pruning.allocation import is_named
 
 Choice = str | type | Callable[[keras.Layer], bool] | Iterable[Any]  # or a list of these
 SHOWN = 20  # names in an error

@@ -11,7 +11,7 @@ from lottery_tf.errors import InputError, is_ours
 from lottery_tf.masking import keras_private
 from lottery_tf.masking.inside import plain_config
 from lottery_tf.masking.masks import LEFT_DENSE, KeepMasked, Mask, Masked
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 # What training leaves in a model, and a copy does without; `rounds` sets compile meanwhile.
 OF_TRAINING = {

@@ -14,7 +14,7 @@ import tensorflow as tf
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private, network
 from lottery_tf.masking.batches import Batch, examples_of
-from lottery_tf.method import Array, Masks, Weights
+from lottery_tf.pruning import Array, Masks, Weights
 
 TEMPERATURE = 200.0  # Wang et al. 2020 divide the logits by it
 

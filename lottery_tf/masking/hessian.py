@@ -7,7 +7,7 @@ import tensorflow as tf
 from scipy.sparse.linalg import LinearOperator
 
 from lottery_tf.masking.gradients import call_with, cross_entropy, traced, values_of
-from lottery_tf.method import Array, Masks, Weights
+from lottery_tf.pruning import Array, Masks, Weights
 
 
 class Hessian:

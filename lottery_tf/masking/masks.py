@@ -15,7 +15,7 @@ import numpy as np
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 
 LEFT_DENSE = "left_dense"  # in configurations
 BACKENDS = ("tensorflow", "torch")

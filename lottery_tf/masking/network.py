@@ -10,8 +10,8 @@ import keras
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private, refusals
 from lottery_tf.masking.masks import Hold, Kernel, Masked, check_masked, zero_pruned
-from lottery_tf.method import Masks, Weights
-from lottery_tf.method.dead_units import DEPTHWISE, TRANSPOSED
+from lottery_tf.pruning import Masks, Weights
+from lottery_tf.pruning.dead_units import DEPTHWISE, TRANSPOSED
 
 
 def kernels(network: Any) -> dict[str, Kernel]:

@@ -10,7 +10,7 @@ from keras.optimizers import Optimizer
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private, network
-from lottery_tf.method import Masks
+from lottery_tf.pruning import Masks
 
 ITERATION, RATE = "iteration", "learning_rate"  # as Keras names what every constructor makes
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array, Masks, Weights
-from lottery_tf.output import Row
-from lottery_tf.store import other_runs
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.plots import Row
+from lottery_tf.pruning import Array, Masks, Weights
+from lottery_tf.runs import other_runs
+from lottery_tf.runs.rundir import RunDir
 
 # In the packed form: the fields. The copies of earlier versions know the directions as units.
 PARTS = {"index": "index", "units": "directions", "norms": "norms", "importance": "importance"}

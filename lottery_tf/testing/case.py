@@ -11,7 +11,7 @@ import numpy as np
 
 from lottery_tf import masking
 from lottery_tf.masking import keras_generators
-from lottery_tf.method import Array, Masks
+from lottery_tf.pruning import Array, Masks
 
 EXAMPLES = 4
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from lottery_tf import masking
 from lottery_tf.masking import keras_private
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 from lottery_tf.testing.case import Case, half_pruned, mask
 
 STORED = 7.0  # in the place of pruned weights: it shows where it acts

@@ -12,9 +12,9 @@ from lottery_tf import masking
 from lottery_tf.config import Config
 from lottery_tf.datasets import PreparedDataset
 from lottery_tf.errors import InputError
-from lottery_tf.method import Array
-from lottery_tf.method.schedules import parse_step
-from lottery_tf.store import provenance
+from lottery_tf.pruning import Array
+from lottery_tf.pruning.schedules import parse_step
+from lottery_tf.runs import provenance
 from lottery_tf.training.devices import Cluster
 from lottery_tf.training.training import Training
 

@@ -12,8 +12,8 @@ from tensorflow.python.framework import config as tf_config
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_generators
-from lottery_tf.method import Array, streams
-from lottery_tf.store import files
+from lottery_tf.pruning import Array, streams
+from lottery_tf.runs import files
 from lottery_tf.training import launchers
 from lottery_tf.training.workers import alarm, meet, naming_the_lost
 

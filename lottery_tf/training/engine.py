@@ -13,13 +13,13 @@ from lottery_tf import masking, models
 from lottery_tf.config import Config
 from lottery_tf.datasets import PreparedDataset, damage
 from lottery_tf.masking import keras_generators, keras_private
-from lottery_tf.method import Masks, Weights, streams
-from lottery_tf.method.schedules import learning_rates
-from lottery_tf.method.streams import Noise
-from lottery_tf.output import Row
+from lottery_tf.plots import Row
+from lottery_tf.pruning import Masks, Weights, streams
+from lottery_tf.pruning.schedules import learning_rates
+from lottery_tf.pruning.streams import Noise
 from lottery_tf.repulsion.loss import to_devices
 from lottery_tf.repulsion.optima import repulsion_metrics
-from lottery_tf.store.checkpoints import Checkpoint, Progress
+from lottery_tf.runs.checkpoints import Checkpoint, Progress
 from lottery_tf.training import checks, feeds
 from lottery_tf.training.devices import Cluster
 from lottery_tf.training.evaluation import Evaluator

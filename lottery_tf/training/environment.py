@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf.store import files
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.runs import files
+from lottery_tf.runs.rundir import RunDir
 
 # Not all that begins with TF_: a password for Terraform does too.
 CHANGES_NUMBERS = re.compile(

@@ -11,7 +11,7 @@ from lottery_tf import models
 from lottery_tf.datasets.labels import shortened
 from lottery_tf.masking.batches import in_batches
 from lottery_tf.masking.gradients import Flow, Gradients
-from lottery_tf.method import Weights
+from lottery_tf.pruning import Weights
 from lottery_tf.terminal import console
 from lottery_tf.training import feeds
 

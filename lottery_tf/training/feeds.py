@@ -14,7 +14,7 @@ from lottery_tf.datasets import augmentation, damage, tfrecords
 from lottery_tf.datasets.order import visit_order
 from lottery_tf.datasets.statistics import channel_statistics
 from lottery_tf.errors import InputError
-from lottery_tf.method.streams import Noise
+from lottery_tf.pruning.streams import Noise
 from lottery_tf.training.devices import Cluster
 
 EVALUATION_BATCH = 1000  # images of one size

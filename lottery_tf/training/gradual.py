@@ -7,10 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from lottery_tf import pruning
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.method import Masks, Weights, pruning, streams
-from lottery_tf.method.schedules import parse_step
+from lottery_tf.pruning import Masks, Weights, streams
+from lottery_tf.pruning.schedules import parse_step
 from lottery_tf.terminal import quiet
 
 

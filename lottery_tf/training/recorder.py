@@ -6,16 +6,16 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from lottery_tf import masking
+from lottery_tf import masking, pruning
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.method import Masks, Weights, collapse, pruning
-from lottery_tf.output import Row
-from lottery_tf.output.summaries import Summaries
+from lottery_tf.plots import Row
+from lottery_tf.plots.summaries import Summaries
+from lottery_tf.pruning import Masks, Weights, collapse
 from lottery_tf.repulsion.optima import compare_with_optima
-from lottery_tf.store import checkpoints, decided_masks, rewind_points
-from lottery_tf.store.checkpoints import Progress
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.runs import checkpoints, decided_masks, rewind_points
+from lottery_tf.runs.checkpoints import Progress
+from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
 from lottery_tf.training.training import Training
 

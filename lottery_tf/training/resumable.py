@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from lottery_tf.errors import InputError
-from lottery_tf.method import Weights
-from lottery_tf.output import Row
-from lottery_tf.store import checkpoints
-from lottery_tf.store.checkpoints import Checkpoint
+from lottery_tf.plots import Row
+from lottery_tf.pruning import Weights
+from lottery_tf.runs import checkpoints
+from lottery_tf.runs.checkpoints import Checkpoint
 from lottery_tf.terminal.signals import STOPS, Interrupted
 from lottery_tf.training.recorder import Silent
 from lottery_tf.training.training import Training

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from lottery_tf.method.streams import Noise
+from lottery_tf.pruning.streams import Noise
 from lottery_tf.repulsion.optima import optima_of
-from lottery_tf.store import checkpoints, files, rewind_points
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.runs import checkpoints, files, rewind_points
+from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training.recorder import Bar, Silent
 from lottery_tf.training.resumable import train_or_continue
 from lottery_tf.training.training import Training, broadcast_training

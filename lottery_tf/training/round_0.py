@@ -8,8 +8,8 @@ from lottery_tf.config import Config
 from lottery_tf.config.pruning import PruningFlags
 from lottery_tf.config.repulsion import RepulsionFlags
 from lottery_tf.errors import InputError
-from lottery_tf.store import provenance, rewind_points
-from lottery_tf.store.rundir import RunDir, differences
+from lottery_tf.runs import provenance, rewind_points
+from lottery_tf.runs.rundir import RunDir, differences
 
 # What round 0, which is dense, starts from W_0 and is repelled from no round before, does not
 # depend on. (--repel_runs repels it; that is refused.)

@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import masking, models
-from lottery_tf.method import Weights
-from lottery_tf.method.streams import Noise
+from lottery_tf.pruning import Weights
+from lottery_tf.pruning.streams import Noise
 from lottery_tf.training.trainer import cross_entropy
 
 EXAMPLES = 10_000

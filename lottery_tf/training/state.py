@@ -3,9 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import masking
+from lottery_tf import masking, pruning
 from lottery_tf.masking import optimizer_state
-from lottery_tf.method import Masks, Weights, pruning
+from lottery_tf.pruning import Masks, Weights
 from lottery_tf.training.devices import Cluster
 from lottery_tf.training.trainer import Trainer
 from lottery_tf.training.training import Training

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from lottery_tf import pruning
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.method import Masks, Weights, collapse, pruning, streams
-from lottery_tf.method.allocation import allocate
-from lottery_tf.method.resets import RESETS, Sources
+from lottery_tf.pruning import Masks, Weights, collapse, streams
+from lottery_tf.pruning.allocation import allocate
+from lottery_tf.pruning.resets import RESETS, Sources
 from lottery_tf.repulsion.optima import optima_of
-from lottery_tf.store import decided_masks, rewind_points
-from lottery_tf.store.rundir import RunDir
+from lottery_tf.runs import decided_masks, rewind_points
+from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training.evidence import Evidence
 from lottery_tf.training.gradual import Gradual
 from lottery_tf.training.training import Training

@@ -7,7 +7,7 @@ import tensorflow as tf
 from lottery_tf import masking
 from lottery_tf.config import Config
 from lottery_tf.masking import keras_private, optimizer_state
-from lottery_tf.method import Array
+from lottery_tf.pruning import Array
 from lottery_tf.repulsion import loss
 from lottery_tf.training import optimizers
 

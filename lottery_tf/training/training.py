@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lottery_tf.method import Masks, Weights
-from lottery_tf.method.streams import Noise
+from lottery_tf.pruning import Masks, Weights
+from lottery_tf.pruning.streams import Noise
 from lottery_tf.repulsion.optima import Optima
-from lottery_tf.store.checkpoints import Checkpoint
+from lottery_tf.runs.checkpoints import Checkpoint
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,81 @@
+"""`summary`: what masks leave of each layer of a model."""
+
+import math
+
+import keras
+import numpy as np
+
+from lottery_tf import masking
+from lottery_tf.loop.checks import Coverage, check_built
+from lottery_tf.masking import Kernel
+from lottery_tf.plots import Row, tables
+from lottery_tf.pruning import Array
+from lottery_tf.pruning.dead_units import count_alive, gates, kind_by_name
+
+COLUMNS = {
+    "layer": ("layer", "{}"),
+    "weights": ("weights", "{:,d}"),
+    "alive": ("alive", "{:,d}"),
+    "density": ("density", "{:.2%}"),
+    "units": ("units", "{:,d}"),
+    "dead_units": ("dead units", "{:,d}"),
+    "state": ("", "{}"),
+}
+
+
+def summary(model: keras.Model, *, show: bool = True) -> list[Row]:
+    """A row for each kernel of a masked model, and one of all, which it also prints.
+
+    Args:
+        model: a built model with masked layers.
+        show: whether to print the rows as a table.
+
+    Returns:
+        Rows of {layer, weights, alive, density, units, dead_units, state}. A dead unit has no
+        weight into it; that of a recurrent layer, in this kernel, none into any of its gates.
+        Units are NaN where a kernel has no mask. The state is "frozen", "no mask", "collapsed"
+        without a weight, else "".
+
+    Raises:
+        InputError: the model is none, has no weights yet, or no masks.
+    """
+    check_built(model, "summary")
+    kernels, kinds = masking.kernels(model), masking.kernel_kinds(model)
+    sizes = Coverage.kernels_of(model)
+    shapes = {path: tuple(kernel.variable.shape) for path, kernel in kernels.items()}
+    rows: list[Row] = []
+    for path, size in sizes.items():
+        row: Row = {"layer": path, "weights": size, "alive": size}
+        units: Row = {"units": math.nan, "dead_units": math.nan, "state": "no mask"}
+        if path in kernels:
+            kind = kinds.get(path, kind_by_name(path))
+            found = count_alive(_oriented(kernels[path]), kind, gates=gates(path, shapes))
+            row["alive"] = found["remaining"]
+            units = {"units": found["outputs"], "dead_units": found["dead_outputs"]}
+            units["state"] = _state(kernels[path], row["alive"])
+        rows.append(row | {"density": row["alive"] / size} | units)
+    weights, alive = (sum(row[name] for row in rows) for name in ("weights", "alive"))
+    total: Row = {"layer": "all kernels", "weights": weights, "alive": alive}
+    rows.append(total | {"density": alive / weights, "units": math.nan, "dead_units": math.nan,
+                         "state": ""})  # fmt: skip
+    if show:
+        tables.show(rows, COLUMNS)
+    return rows
+
+
+def _state(kernel: Kernel, alive: int) -> str:
+    if not alive:
+        return "collapsed"
+    return "" if kernel.variable.trainable else "frozen"
+
+
+def _oriented(kernel: Kernel) -> Array:
+    """A mask as (…, inputs, outputs), but for the kernels that `count_alive` knows otherwise."""
+    mask = kernel.mask.numpy()
+    if not isinstance(kernel.layer, keras.layers.EinsumDense):
+        return mask
+    operands, output = kernel.layer.equation.split("->")
+    of_kernel = operands.split(",")[1].strip()
+    outputs = [axis for axis, letter in enumerate(of_kernel) if letter in output]
+    moved = np.moveaxis(mask, outputs, range(-len(outputs), 0)) if outputs else mask
+    return moved.reshape(-1, math.prod(mask.shape[axis] for axis in outputs))

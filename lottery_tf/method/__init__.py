@@ -1,9 +1,0 @@
-"""What the papers define, in NumPy alone: pruning, criteria, resets, schedules, random streams."""
-
-from typing import Any
-
-import numpy as np
-
-Array = np.ndarray[Any, np.dtype[Any]]
-Weights = dict[str, Array]  # {variable path: array}
-Masks = dict[str, Array]  # {kernel path: bool array}, True where the weight lives

@@ -1,0 +1,201 @@
+"""What figures measure of runs beyond their metrics; what is known is taken from their caches.
+
+NumPy only; a barrier, an instability or a stability that is not known imports TensorFlow.
+"""
+
+import collections
+import dataclasses
+import functools
+import math
+import shlex
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lottery_tf.analysis import barriers, distances, instability, loading, paths, stability
+from lottery_tf.analysis.cache import Cache, NotKnown
+from lottery_tf.analysis.replicates import means, over_runs
+from lottery_tf.analysis.reports import Output
+from lottery_tf.analysis.runs import Computing
+from lottery_tf.plots import Row
+from lottery_tf.pruning import Array
+from lottery_tf.reports.verdicts import in_words
+from lottery_tf.runs.rundir import RunDir
+
+POINTS = {"barriers": 20, "instability": 30}  # of a path
+NEAR = 1.3  # a round is at a density if it has it but for this factor
+COPIES = (
+    4  # that the stability of a round trains: the dense network, the ticket, a random mask twice
+)
+Rows = list[Row]
+Asked = tuple[Sequence[RunDir], Sequence[int]]  # the runs of a group, and rounds of theirs
+
+
+@dataclasses.dataclass(frozen=True)
+class Measures:
+    """Measures of runs.
+
+    Args:
+        draw_only: whether nothing is evaluated or trained; what would be is listed in `left_out`.
+        computing: where and how, as loading.engine_of takes it.
+        stop_signal: gives the number of the signal that has come, or 0.
+        say: tells the user what a training will cost, before it begins.
+    """
+
+    draw_only: bool = False
+    computing: Computing = dataclasses.field(default_factory=dict)
+    stop_signal: Callable[[], int] = lambda: 0
+    say: Callable[[str], None] = print
+    left_out: list[str] = dataclasses.field(default_factory=list)
+
+    def distances(self, run: RunDir, metric: str) -> Array | None:
+        """The matrix (rounds + 1, rounds + 1) of a run, the start last; None of a single round."""
+        if not self._has_two_rounds(run, "distances"):
+            return None
+        return distances.matrices(run, None, [metric], _cache(run, "distances"))[metric]
+
+    def barriers(self, runs: Sequence[RunDir]) -> tuple[Rows, Rows]:
+        """Barriers between successive rounds, and the points of the paths; means over runs.
+
+        "runs" is how many have the measure, "collapsed" the part of these that has, which is left
+        out of the means.
+        """
+        longer = [run for run in runs if self._has_two_rounds(run, "barriers")]
+        if not longer:
+            return [], []
+        points = POINTS["barriers"]
+        options = paths.options_of(longer[0], points=points)
+        engine = functools.partial(loading.engine_of, longer[0], **self.computing)
+        evaluate, known = paths.evaluator(engine, **options), []
+        for run in longer:
+            cache = _cache(run, "barriers", only_known=self.draw_only)
+            try:
+                tables = barriers.along_paths(run, evaluate=evaluate, cache=cache, points=points)
+            except NotKnown:
+                self._leave_out("barriers", run)
+                continue
+            self._tell_collapsed("barrier", run, tables[0], "to_round")
+            known.append(tables)
+        of_paths = [of_run for of_run, _ in known]
+        of_points = [paths.of_their_paths(*of_run, barriers.BY) for of_run in known]
+        tables = over_runs(of_paths, barriers.BY), over_runs(of_points, (*barriers.BY, "alpha"))
+        rows, points_of_paths = ([{"runs": len(known)} | row for row in of] for of in tables)
+        return rows, points_of_paths
+
+    def instability(self, asked: Sequence[Asked]) -> list[Rows]:
+        """The instability of the rounds of each group, means over its runs with min and max.
+
+        "runs" is how many of them have it, "collapsed" the part of these that has, which is left
+        out of the means.
+        """
+        runs = [(run, rounds) for of_group, rounds in asked for run in of_group]
+        todo = [(run, left) for run, rounds in runs if (left := self._unstable(run, rounds)[1])]
+        self._tell("instability", todo, copies=1)
+        for run, left in todo:
+            if self.draw_only:
+                self._leave_out("instability", run, left)
+            else:  # all at once, for one engine
+                instability.of_rounds(
+                    run, at_rounds=left, points=POINTS["instability"],
+                    cache=_cache(run, "instability"), stop_signal=self.stop_signal,
+                    computing=self.computing,
+                )  # fmt: skip
+        return [self._mean_instability(*of_group) for of_group in asked]
+
+    def _mean_instability(self, runs, rounds):
+        found = []
+        for run in runs:
+            rows, _ = self._unstable(run, rounds)
+            self._tell_collapsed("instability", run, rows, "round")
+            found += rows
+        counts = collections.Counter(row["round"] for row in found)
+        return [{"runs": counts[row["round"]]} | row for row in means(found, ("round",))]
+
+    def _unstable(self, run, rounds):
+        """(rows of the rounds that are known, the others of those that are finished)."""
+        rows, left = [], []
+        cache = _cache(run, "instability", only_known=True)
+        for round in (number for number in rounds if number < run.finished_rounds()):
+            try:
+                rows += instability.of_rounds(
+                    run, at_rounds=[round], points=POINTS["instability"], cache=cache
+                )
+            except NotKnown:
+                left.append(round)
+        return rows, left
+
+    def stability(self, asked: Sequence[Asked]) -> list[Rows]:
+        """The stability of a round of each group, ticket and random mask, as stability.of_masks."""
+        runs = [(run, rounds) for of_group, rounds in asked for run in of_group]
+        todo = [(run, of) for run, of in runs if self._stable(run, of, only_known=True) is None]
+        self._tell("stability", todo, copies=COPIES)
+        for run, of in todo:
+            if self.draw_only:
+                self._leave_out("stability", run, of)
+            else:
+                self._stable(run, of, only_known=False)
+        return [self._mean_stability(*of_group) for of_group in asked]
+
+    def _mean_stability(self, runs, rounds):
+        known = [rows for run in runs if (rows := self._stable(run, rounds, only_known=True))]
+        means_of_runs = means((row for rows in known for row in rows), stability.BY)
+        return [{"runs": len(known)} | row for row in means_of_runs]
+
+    def _stable(self, run, rounds, *, only_known):
+        try:
+            return stability.of_masks(
+                run, at_rounds=rounds, cache=_cache(run, "stability", only_known=only_known),
+                stop_signal=self.stop_signal, computing=self.computing,
+            )  # fmt: skip
+        except NotKnown:
+            return None
+
+    def _has_two_rounds(self, run, measure):
+        if run.finished_rounds() < 2:
+            self.left_out.append(f"{run.path} has one finished round: no {measure}.")
+        return run.finished_rounds() >= 2
+
+    def _tell_collapsed(self, name, run, rows, column):
+        """Tell the rounds whose measure means nothing, and is left out of the means."""
+        if collapsed := [row[column] for row in rows if row["collapsed"]]:
+            self.left_out.append(
+                f"{run.path}: networks have collapsed, so the {name} of {in_words(collapsed)} says "
+                "nothing. It is left out of the means; see the column collapsed."
+            )
+
+    def _tell(self, name, todo, *, copies):
+        """Says what the trainings that are left cost, by the seconds that their rounds took."""
+        if self.draw_only or not todo:
+            return
+        seconds = sum(
+            copies * run.metrics()[round].get("seconds", math.nan)
+            for run, left in todo
+            for round in left
+        )
+        networks = copies * sum(len(left) for _, left in todo)
+        long = f", about {seconds / 60:.0f} minutes" if math.isfinite(seconds) else ""
+        self.say(
+            f"{name}: {networks} trainings in {len(todo)} runs{long}, unless some are there "
+            "already. Ctrl-C stops, the same command goes on; --draw_only leaves them out."
+        )
+
+    def _leave_out(self, name, run, rounds=()):
+        command = ["python", "-m", f"tools.{name}", f"--run_dir={run.path}"]
+        command += [f"--at_rounds={','.join(map(str, rounds))}"] * bool(rounds)
+        self.left_out.append(f"Not computed, with --draw_only: {shlex.join(command)}")
+
+
+def _cache(run, name, *, only_known=False):
+    """The cache that the tool of the same name keeps in a run."""
+    return Cache(Output().of(run, apart=False) / f"{name}.cache.json", only_known=only_known)
+
+
+def round_at(run: RunDir, density: float) -> int | None:
+    """The finished round of a run whose density is nearest, the denser of two; None if none is."""
+    gaps = {
+        row["round"]: abs(math.log(row["density"] / density))
+        for row in run.metrics()
+        if row["density"] > 0
+    }
+    # Without the last digits, which rounding to whole weights makes: equal gaps tie.
+    nearest: Any = min(gaps, key=lambda number: (float(f"{gaps[number]:.3f}"), number))
+    return nearest if gaps[nearest] < math.log(NEAR) else None

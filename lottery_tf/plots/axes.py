@@ -1,0 +1,141 @@
+"""Axes of figures: their ticks, units and labels."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib.ticker
+import numpy as np
+from matplotlib.figure import Figure
+
+from lottery_tf.plots import Row
+
+# Okabe and Ito's colours, which colour-blind readers tell apart.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = "os^Dv<>"
+DENSITY = "density: remaining / prunable weights (%)"
+PERCENT = matplotlib.ticker.FuncFormatter(lambda value, _: f"{100 * value:g}")
+MOST_TICKS = 10
+LEGEND = 2.5  # inches of an entry
+MARGIN = 5  # points beside a legend
+ENDS = ("min", "max")  # of replicates: the ends of the columns beside that of their mean
+
+
+def side_by_side(count: int, width: float, height: float) -> tuple[Figure, Any]:
+    """(figure of some inches, its `count` axes side by side)."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, count, squeeze=False)[0]
+
+
+def plain(text: str) -> str:
+    """Makes Matplotlib show a text as it is: a name of the user's, or a label with one in it.
+
+    Between two dollar signs it would read a formula, and it hides labels that begin with an
+    underscore. A file name may hold bytes that are no text; they become question marks.
+    """
+    text = text.encode(errors="replace").decode().replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
+def title_above(figure: Figure, title: str, size: float = 11) -> None:
+    """Writes a title above a figure, in as many lines as stay inside it."""
+    if title:
+        figure.suptitle(plain(title), fontsize=size, wrap=True)
+
+
+def style(index: int, label: str, size: float) -> dict[str, Any]:
+    """How the curve of an index is drawn."""
+    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+    return {"color": colour, "marker": marker, "markersize": size, "label": plain(label)}
+
+
+def with_ends(rows: Sequence[Row], column: str) -> tuple[list[Row], np.ndarray, np.ndarray | None]:
+    """(rows whose value of a column is finite, values (rows,), distances to min and max (2, rows)).
+
+    The distances are None where a row has no _min and _max.
+    """
+    rows = [row for row in rows if np.isfinite(row[column])]
+    values = np.array([row[column] for row in rows])
+    ends = [np.array([row.get(f"{column}_{end}", math.nan) for row in rows]) for end in ENDS]
+    errors = np.abs(np.stack(ends) - values) if np.isfinite(ends).all() and rows else None
+    return rows, values, errors
+
+
+def measure_axis(axes: Any, what: str, *, percent: bool) -> None:
+    """Labels the axis of a measure; parts of one are shown in percent."""
+    axes.set_ylabel(plain(what))
+    if percent:
+        axes.yaxis.set_major_formatter(PERCENT)
+    axes.grid(alpha=0.3)
+
+
+def density_axis(axes: Any) -> None:
+    """Makes the horizontal axis that of densities: logarithmic, falling, in percent."""
+    axes.set_xscale("log")
+    axes.invert_xaxis()
+    round_numbers(axes.xaxis)
+    axes.set_xlabel(DENSITY)
+
+
+def round_numbers(axis: Any) -> None:
+    """Ticks of a logarithmic axis of parts of one: `density_ticks`, in percent."""
+    axis.set_major_locator(DensityLocator())
+    axis.set_major_formatter(PERCENT)
+    axis.set_minor_locator(matplotlib.ticker.NullLocator())
+
+
+class DensityLocator(matplotlib.ticker.Locator):
+    """Places the ticks of `density_ticks`."""
+
+    def __call__(self) -> list[float]:
+        """The ticks of what is in view."""
+        return density_ticks(*sorted(self.axis.get_view_interval()))
+
+
+def density_ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two densities: 1, 0.5, 0.2, 0.1, …, more or fewer where it needs."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+
+    def inside(digits, decades=decades):
+        ticks = (digit * 10.0**decade for decade in decades for digit in digits)
+        return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
+
+    ticks = inside((1, 2, 5))
+    if len(ticks) < 3:
+        ticks = inside(range(1, 10))
+    if len(ticks) < 3:
+        between = matplotlib.ticker.MaxNLocator(4).tick_values(low, high)
+        return [float(tick) for tick in between if low <= tick <= high]
+    if len(ticks) > MOST_TICKS:
+        ticks = inside((1,), decades[:: -(-len(decades) // MOST_TICKS)])
+    return ticks
+
+
+def write_in_cells(axes: Any, values: np.ndarray, shades: np.ndarray) -> None:
+    """Writes the values of a matrix into its cells; `shades` are 0 where these are dark, to 1."""
+    form = "{:.2f}" if np.abs(np.nan_to_num(values)).max(initial=0) < 10 else "{:.3g}"
+    for (row, column), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            colour = "black" if shades[row, column] > 0.6 else "white"
+            text = form.format(value)
+            axes.text(column, row, text, ha="center", va="center", fontsize=5.5, color=colour)
+
+
+def legend_below(figure: Any, all_axes: Iterable[Any]) -> None:
+    """One legend of all axes below a figure, in columns that fit; wider than it, it widens it."""
+    handles: dict[str, Any] = {}
+    for axes in all_axes:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    for columns in range(max(1, min(len(handles), int(figure.get_figwidth() / LEGEND))), 0, -1):
+        legend = figure.legend(
+            list(handles.values()), list(handles), fontsize=8, loc="outside lower center",
+            ncols=columns,
+        )  # fmt: skip
+        width = (legend.get_window_extent().width + 2 * MARGIN) / figure.dpi
+        if columns == 1:
+            figure.set_figwidth(max(width, figure.get_figwidth()))
+        elif width > figure.get_figwidth():
+            legend.remove()
+        else:
+            break

@@ -1,0 +1,50 @@
+"""Tables in the terminal."""
+
+import math
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lottery_tf.plots import Columns, Row
+
+
+def show(rows: Sequence[Row], columns: Columns) -> None:
+    """Prints rows; columns that no row has are left out, and NaN, or none, is empty."""
+    lines = cells(rows, columns)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)))
+
+
+def cells(rows: Sequence[Row], columns: Columns) -> list[list[str]]:
+    """The titles, and the formatted cells of each row; columns as `show` takes them."""
+    columns = {c: about for c, about in columns.items() if any(c in row for row in rows)}
+    lines = [[title for title, _ in columns.values()]]
+    for row in rows:
+        values = ((row.get(c, math.nan), form) for c, (_, form) in columns.items())
+        lines.append([form.format(value) if value == value else "" for value, form in values])
+    return lines
+
+
+def show_written(paths: Iterable[pathlib.Path]) -> None:
+    """Prints where results are: a line for each directory, with its files."""
+    names: dict[pathlib.Path, list[str]] = {}
+    for path in dict.fromkeys(paths):
+        of, name = (path, "TensorBoard's page") if path.is_dir() else (path.parent, path.name)
+        names.setdefault(of, []).append(name)
+    for directory, of_directory in names.items():
+        print(f"Wrote into {below_here(directory)}: {', '.join(of_directory)}")
+
+
+def below_here(path: pathlib.Path) -> pathlib.Path:
+    """A path as it is called from the current directory, if it lies below that."""
+    try:
+        here = pathlib.Path.cwd()
+    except OSError:  # it was deleted meanwhile
+        return path
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def show_options(options: Mapping[str, Any]) -> None:
+    """Prints what results depend on, below their table."""
+    print("(" + ", ".join(f"{name}: {value}" for name, value in options.items()) + ")")

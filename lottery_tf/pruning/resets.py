@@ -1,0 +1,97 @@
+"""What a round starts from. NumPy only."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from lottery_tf.pruning import Masks, Weights
+from lottery_tf.pruning.top_k import apply_masks
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+    """What a reset can draw on; the functions are not called where it is not used.
+
+    Args:
+        initialization: of a round, its fresh weights {variable path: array}; of round 0, W_0.
+        trained: the weights that the round before ended with; round 0 has none.
+        rewind_point: all variables of round 0 after `rewind_step` steps.
+        rewind_step: step of the schedule, from 0.
+        last_step: where the schedule ends.
+        generator: of the random numbers of the round.
+    """
+
+    initialization: Callable[[int], Weights]
+    trained: Callable[[], Weights]
+    rewind_point: Callable[[], Weights]
+    rewind_step: int
+    last_step: int
+    generator: Callable[[], np.random.Generator]
+
+
+def init(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
+    """The initialization of round 0 under the round's masks: the lottery ticket."""
+    return apply_masks(sources.initialization(0), masks), 0
+
+
+def rewind(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
+    """Round 0 after k steps, BatchNorm's statistics too; the schedule goes on at k.
+
+    Frankle et al. 2019, Algorithm 1; Frankle et al. 2020a.
+    """
+    return apply_masks(sources.rewind_point(), masks), sources.rewind_step
+
+
+def reinit(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
+    """A fresh initialization in every round, under the round's masks: the control."""
+    return apply_masks(sources.initialization(round), masks), 0
+
+
+def lr_rewind(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
+    """The trained weights, with the schedule from step k on (Renda et al. 2020)."""
+    return apply_masks(sources.trained(), masks), sources.rewind_step
+
+
+def finetune(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
+    """The trained weights, after the end of the schedule, at its last rate (Renda et al. 2020)."""
+    return apply_masks(sources.trained(), masks), sources.last_step
+
+
+def signs(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
+    """Fresh magnitudes in every round with the signs of W_0 (Zhou et al. 2019)."""
+    return _with_signs(sources, masks, round, sources.initialization(0)), 0
+
+
+def trained_signs(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
+    """Fresh magnitudes with the signs of the trained weights (Gadhikar & Burkholz 2024)."""
+    return _with_signs(sources, masks, round, sources.trained()), 0
+
+
+def shuffle(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
+    """The surviving values of W_0, permuted inside each kernel (Frankle et al. 2020b)."""
+    weights, generator = apply_masks(sources.initialization(0), masks), sources.generator()
+    for path, mask in masks.items():
+        weights[path][mask] = generator.permutation(weights[path][mask])
+    return weights, 0
+
+
+def _with_signs(sources, masks, round, signed):
+    fresh = sources.initialization(round)
+    kernels = {path: np.copysign(fresh[path], signed[path]) for path in masks}
+    return apply_masks(fresh | kernels, masks)
+
+
+# A reset gives (weights, zero where masked; the step of the schedule that the round starts at).
+RESETS: dict[str, Callable[[Sources, Masks, int], tuple[Weights, int]]] = {
+    "init": init,
+    "rewind": rewind,
+    "reinit": reinit,
+    "lr_rewind": lr_rewind,
+    "finetune": finetune,
+    "signs": signs,
+    "trained_signs": trained_signs,
+    "shuffle": shuffle,
+}
+# Those that start from the weights that the round before ended with.
+ON_TRAINED = ("lr_rewind", "finetune", "trained_signs")

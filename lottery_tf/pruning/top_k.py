@@ -1,0 +1,132 @@
+"""Which weights are pruned: exact top-k of scores. NumPy only."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from lottery_tf.errors import InputError
+from lottery_tf.pruning import Array, Masks, Weights, criteria
+from lottery_tf.pruning.allocation import Amount, Group, allocate
+
+
+@dataclasses.dataclass(frozen=True)
+class Threshold:
+    """Where a pruning cut: the largest score removed and the smallest kept (NaN if there is none).
+
+    Where scores compete in each layer, they are the extremes over all layers.
+    """
+
+    removed: float
+    kept: float
+
+
+def prune(
+    trained: Weights,
+    masks: Masks,
+    amount: Amount | float,
+    *,
+    criterion: criteria.Criterion = "magnitude",
+    iterations: int | None = None,
+    **evidence: Callable[[Masks], Weights],
+) -> tuple[Masks, Threshold]:
+    """Removes exactly as many weights as an Amount says, those with the lowest scores.
+
+    Ties go by flat index in the order of `masks`; a pruned weight never comes back.
+
+    Args:
+        trained: {path: array}, the weights as they are; others than those of `masks` are ignored.
+        masks: {path: bool array} of the same shapes.
+        amount: Amount; a number is the fraction to remove of all survivors together.
+        criterion: a key of criteria.CRITERIA, or a function like them.
+        iterations: prunings, each of which gathers the evidence anew under the masks so far; the
+            survivors fall as a geometric series. Default: criteria.ITERATIONS, or 1.
+        evidence: further evidence that criteria name: functions of the masks that give {path: array
+            of the kernel's shape}; what is not needed is not gathered.
+
+    Returns:
+        New masks, and the Threshold of the last pruning.
+
+    Raises:
+        InputError: an unknown criterion, evidence that is not there or finite; as `allocate`.
+    """
+    iterations = criteria.iterations(criterion) if iterations is None else iterations
+    if iterations < 1:
+        raise InputError(f"iterations: expected at least 1. Received: {iterations}")
+    amount = amount if isinstance(amount, Amount) else Amount(amount)
+    groups = allocate(amount, masks)
+    known = {"trained": lambda _: trained, **evidence}
+    for iteration in range(1, iterations + 1):
+        scores = criteria.scores(criterion, known, masks)
+        left = [group.after(iteration / iterations) for group in groups]
+        masks, threshold = keep_highest(scores, masks, groups, left, amount.min_layer_weights)
+    return masks, threshold
+
+
+def keep_highest(scores: Weights, masks: Masks, groups: list[Group], left: list[int],
+                 min_layer_weights: int = 0) -> tuple[Masks, Threshold]:  # fmt: skip
+    """(new masks, Threshold): of each group the weights with the highest scores survive.
+
+    Args:
+        scores: {path: array}.
+        masks: {path: bool array}; those of no group stay as they are.
+        groups: of the kernels that compete.
+        left: survivors of each group.
+        min_layer_weights: as of Amount.
+
+    Raises:
+        InputError: min_layer_weights leaves too few weights to prune.
+    """
+    pruned, removed, kept = {path: mask.copy() for path, mask in masks.items()}, [], []
+    for group, count in zip(groups, left, strict=True):
+        alive = {path: scores[path][masks[path]] for path in group.paths}
+        safe = np.concatenate([_highest(a, min_layer_weights) for a in alive.values()])
+        values = np.concatenate(list(alive.values()))  # (survivors of the group,)
+        if values.size - count > np.count_nonzero(~safe):
+            raise InputError(
+                f"min_layer_weights: with {min_layer_weights} in each layer there are "
+                f"{np.count_nonzero(safe)} to keep, and {count} may stay. Lower it, or prune less."
+            )
+        keep = safe.copy()
+        keep[~safe] = _highest(values[~safe], count - int(np.count_nonzero(safe)))
+        removed.append(values[~keep].max(initial=-math.inf))
+        kept.append(values[keep].min(initial=math.inf))
+        ends = np.cumsum([array.size for array in alive.values()])
+        for path, part in zip(group.paths, np.split(keep, ends[:-1]), strict=True):
+            pruned[path][masks[path]] = part
+    return pruned, Threshold(_finite(max(removed)), _finite(min(kept)))
+
+
+def density(masks: Masks) -> float:
+    """Remaining / prunable weights."""
+    return remaining(masks) / sum(mask.size for mask in masks.values())
+
+
+def remaining(masks: Masks) -> int:
+    """The number of surviving weights."""
+    return sum(int(np.count_nonzero(mask)) for mask in masks.values())
+
+
+def apply_masks(weights: Weights, masks: Masks) -> Weights:
+    """New weights, with 0 where a mask is False; variables without a mask are passed on."""
+    return {
+        path: np.where(masks[path], array, np.zeros((), array.dtype)) if path in masks else array
+        for path, array in weights.items()
+    }
+
+
+def _highest(scores: Array, count: int) -> Array:
+    """A bool array, True at the `count` highest scores; among equal ones, at the last."""
+    remove = max(scores.size - count, 0)
+    keep = np.ones(scores.size, bool)
+    if remove:
+        cut = np.partition(scores, remove - 1)[remove - 1]
+        keep[scores < cut] = False
+        ties = np.flatnonzero(scores == cut)
+        keep[ties[: remove - np.count_nonzero(~keep)]] = False
+    return keep
+
+
+def _finite(value: float) -> float:
+    return float(value) if math.isfinite(value) else math.nan

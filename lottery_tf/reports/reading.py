@@ -1,0 +1,250 @@
+"""A run as far as it can be read: what is damaged or missing is named, and the rest is there."""
+
+import dataclasses
+import itertools
+import json
+import os
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from lottery_tf.analysis import replicates
+from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.seeds import beside_seeds
+from lottery_tf.analysis.statistics import SEEDS, has_collapsed, seeds_of, test_examples
+from lottery_tf.config import Config
+from lottery_tf.config.fields import format_value
+from lottery_tf.config.record import MADE_BY_ROUNDS
+from lottery_tf.errors import InputError
+from lottery_tf.plots import Row
+from lottery_tf.runs import files, provenance
+from lottery_tf.runs.rounds import FinishedRound, damaged
+from lottery_tf.runs.rundir import RunDir
+
+FINISHED, UNFINISHED, DAMAGED = "finished", "unfinished", "damaged"
+CONFIG = {field.name: field for field in dataclasses.fields(Config)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What was read of a run.
+
+    Args:
+        run: where it is.
+        config: {flag: value}; empty where config.json is damaged.
+        rows: those of metrics.csv, of the rounds that can be read.
+        problems: what could not be read, in words.
+        keep: whether what is measured may be kept in the run's analysis/.
+        sound: whether all files of the rounds match their checksums. If not, nothing that was
+            measured before is used.
+        repeats: that it is another run of the study again, in words; "" if it is none.
+    """
+
+    run: RunDir
+    config: dict[str, Any]
+    rows: list[Row]
+    problems: list[str]
+    keep: bool
+    sound: bool = True
+    repeats: str = ""
+
+    @property
+    def name(self) -> str:
+        """What the run is called: its directory."""
+        return self.run.path.name
+
+    @property
+    def own_fit(self) -> bool:
+        """Whether it was made around the user's own fit: its network and data are not known."""
+        return self.config.get("made_by") == MADE_BY_ROUNDS
+
+    @property
+    def state(self) -> str:
+        """FINISHED, UNFINISHED, or DAMAGED where something could not be read."""
+        if self.problems:
+            return DAMAGED
+        ended = len(self.rows) >= self.config["rounds"] or any(
+            line.endswith(" finished") for line in self.log[-1:]
+        )
+        return FINISHED if ended else UNFINISHED
+
+    @property
+    def log(self) -> list[str]:
+        """The lines of log.txt; none where there is no such file."""
+        try:
+            return (self.run.path / "log.txt").read_text("utf-8", "replace").splitlines()
+        except OSError:
+            return []
+
+    @property
+    def seconds(self) -> float:
+        """The time that all rounds took."""
+        return sum(row["seconds"] for row in self.rows if row.get("seconds", 0) > 0)
+
+    @property
+    def seeds(self) -> tuple[Any, ...]:
+        """The seeds of the run, which tell replicates apart."""
+        return seeds_of(self.config)
+
+    @property
+    def examples(self) -> int | None:
+        """The number of test examples; None where it is not recorded, or the record is damaged."""
+        try:
+            return test_examples(self.run)
+        except InputError:
+            return None
+
+    def changed_flags(self) -> dict[str, tuple[Any, Any]]:
+        """{experiment flag: (value, default)} of those that are not the defaults.
+
+        Of a run around the user's own fit, all that it recorded.
+        """
+        changed = {}
+        for name, value in self.config.items():
+            default = CONFIG[name].default if name in CONFIG else None
+            default = list(default) if isinstance(default, tuple) else default
+            how = name in CONFIG and CONFIG[name].metadata["how"]
+            if value != default and not how:
+                changed[name] = (value, default)
+        for name in SEEDS[1:]:  # by default they are --seed
+            if changed.get(name, ("", ""))[0] == self.config.get("seed"):
+                del changed[name]
+        return changed
+
+    def cache(self, name: str) -> Cache:
+        """What an analysis measured before, and where it is kept from now on."""
+        if not self.sound:
+            return Cache()
+        cache = Cache(self.run.path / "analysis" / f"{name}.cache.json")
+        if not self.keep:
+            cache.path = None
+        elif cache.path:
+            cache.path.parent.mkdir(exist_ok=True)
+        return cache
+
+    def tables(self, name: str) -> dict[str, list[Row]]:
+        """{end of the name: rows} of the CSV files of an analysis, those of its paths left out.
+
+        Raises:
+            InputError: a file is damaged, or the rounds that it is of.
+        """
+        found = {}
+        paths = sorted((self.run.path / "analysis").glob(f"{name}*.csv"))
+        if paths and not self.sound:
+            raise InputError(f"{self.run.path} is damaged, so {paths[0]} is ignored.")
+        for path in paths:
+            end = path.stem.removeprefix(name)
+            if re.search("_(pairs|paths|to|of)(_|$)", end):
+                continue
+            try:
+                found[end] = files.parse_csv(path.read_bytes())
+            except InputError as error:
+                raise InputError(f"{path}: {error} Remove it, and measure again.") from None
+        return found
+
+    def environment(self) -> dict[str, str]:
+        """{what: version or value} of environment.json; empty where it is not there or damaged."""
+        try:
+            found = json.loads((self.run.path / "environment.json").read_text())
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+    def data(self) -> list[tuple[str, str]]:
+        """What data.json says of the data, in words.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        found = provenance.recorded(self.run.path) or {}
+        return [(name, provenance.in_words(value)) for name, value in found.items()]
+
+
+def read(path: str | os.PathLike, *, keep: bool = True) -> Reading:
+    """Return the Reading of the run at a path; the files of its rounds are checked.
+
+    Raises:
+        InputError: there is neither a config.json nor a round.
+    """
+    run, problems = RunDir(os.path.normpath(os.path.abspath(path))), []
+    config: dict[str, Any] = {}
+    try:
+        config = run.config()
+    except InputError as error:
+        if not is_run(run.path):
+            raise
+        problems.append(str(error))
+    rows, rounds = [], _rounds(run, problems)
+    for round in rounds:
+        try:
+            rows.append(run.metrics_of(round))
+        except InputError as error:
+            problems.append(str(error))
+    damage = damaged(FinishedRound(run.path, round) for round in rounds)
+    problems = list(dict.fromkeys(problems + damage))
+    return Reading(run, config, rows, problems, keep, sound=not damage)
+
+
+def is_run(path: pathlib.Path) -> bool:
+    """Whether a directory holds what a run leaves: flags, or rounds."""
+    return (path / "config.json").exists() or any(path.glob("round_[0-9]*"))
+
+
+def _rounds(run, problems):
+    """The finished rounds that are there, though one before them may be missing."""
+    try:
+        return range(run.finished_rounds())
+    except InputError as error:
+        problems.append(str(error))
+    found = (re.fullmatch(r"round_([0-9]+)", path.name) for path in run.path.iterdir())
+    numbers = sorted({int(match[1]) for match in found if match})
+    return [number for number in numbers if run.round_path(number).is_dir()]
+
+
+def differing_flags(readings: Sequence[Reading]) -> list[str]:
+    """The experiment flags in which runs differ, in the order of --help."""
+    changed = [reading.changed_flags() for reading in readings if reading.config]
+    names = [name for name in CONFIG if any(name in flags for flags in changed)]
+    names += [n for flags in changed for n in flags if n not in CONFIG]
+    return [
+        name
+        for name in dict.fromkeys(names)
+        if any(
+            r.config.get(name) != s.config.get(name)
+            for r, s in itertools.pairwise(readings)
+            if r.config and s.config
+        )
+    ]
+
+
+def varying_flags(readings: Sequence[Reading]) -> list[str]:
+    """Those of `differing_flags` in which replicates do not differ."""
+    return [
+        name
+        for name in differing_flags(readings)
+        if name not in SEEDS and len({text_of(r, name) for r in readings if r.config}) > 1
+    ]
+
+
+def text_of(reading: Reading, name: str) -> str:
+    """The value of a flag as text, alike for all replicates; "" where it is not known."""
+    return format_value(beside_seeds(name, reading.config.get(name, ""), reading.config))
+
+
+def mean_rows(readings: Sequence[Reading]) -> list[Row]:
+    """The rounds' rows of a run, of several their means with min and max.
+
+    Beside the columns of metrics.csv: "collapsed", the part of the runs whose round has.
+    """
+    of_runs = [
+        [row | {"collapsed": int(has_collapsed(row))} for row in reading.rows]
+        for reading in readings
+    ]
+    return of_runs[0] if len(of_runs) == 1 else replicates.over_runs(of_runs, ("round",))
+
+
+def name_among(reading: Reading, readings: Sequence[Reading]) -> str:
+    """What a run is called among others: its directory, with its path where two are called so."""
+    alike = [other.name for other in readings].count(reading.name) > 1
+    return str(reading.run.path) if alike else reading.name

@@ -1,0 +1,396 @@
+"""Sections of a report with measures between networks: distances, barriers, instability, stability.
+
+Distances are measured; of what needs training or evaluation the tools' CSV files are read.
+"""
+
+import dataclasses
+import shlex
+from collections.abc import Sequence
+
+import numpy as np
+
+from lottery_tf.analysis import barriers as of_barriers
+from lottery_tf.analysis import (
+    curvature,
+    cyclic,
+    distances,
+    instability,
+    learning,
+    replicates,
+    stability,
+    transplant,
+)
+from lottery_tf.analysis.cache import rows_of
+from lottery_tf.analysis.statistics import has_collapsed
+from lottery_tf.plots import Row, curves, figures, tables
+from lottery_tf.pruning import Array
+from lottery_tf.reports import verdicts
+from lottery_tf.reports.blocks import Command, Problem, Section, Text
+from lottery_tf.reports.reading import Reading, name_among
+from lottery_tf.runs import files
+from lottery_tf.runs.rounds import finished
+
+SIZE = (5.0, 3.4)  # inches: of a phone's width it leaves letters readable
+Readings = Sequence[Reading]
+NEEDED = {"transplant": " --other_run=ANOTHER_RUN"}  # what a tool cannot do without
+SIGNS = {
+    "as at the start of the round": "kept_signs",
+    "not as at the end of the round before": "flips",
+}
+DISTANCES = {
+    "round": ("round", "{:d}"),
+    "density": ("density", "{:.2%}"),
+    "to_previous": ("to r - 1", "{:.3f}"),
+    "to_second_previous": ("to r - 2", "{:.3f}"),
+    "to_init": ("to init", "{:.3f}"),
+}
+
+
+def distance_matrix(reading: Reading) -> Array:
+    """The angular distances of all rounds of a run, with the initialization last.
+
+    Raises:
+        InputError: it has one round alone, or a file is damaged.
+    """
+    return distances.matrices(reading.run, None, ["angular"], reading.cache("distances"))["angular"]
+
+
+def of_distances(readings: Readings) -> Section:
+    """Are the rounds the same solution? With the Verdict "Similar"."""
+    section = Section("Distances between rounds")
+    found: list[Array | None] = []
+    if min(len(reading.rows) for reading in readings) < 2:
+        section.blocks.append(Text("There is one round alone: nothing to compare yet."))
+    else:
+        found = [section.attempt(distance_matrix, reading) for reading in readings]
+    pairs = zip(readings, found, strict=False)
+    known = [(reading, matrix) for reading, matrix in pairs if matrix is not None]
+    if known:
+        first = known[0][0]
+        sound = [
+            replicates.without_collapsed(reading.rows, matrix) if len(known) > 1 else matrix
+            for reading, matrix in known
+        ]
+        mean = replicates.over_matrices(sound, init=True)["mean"]
+        rows = distances.successive_of(first.rows, mean)
+        _draw_distances(section, first, mean, rows)
+        section.add_table(rows, DISTANCES)
+    of_runs = {
+        name_among(reading, readings): _beside_collapsed(reading.rows, matrix)
+        for reading, matrix in known
+    }
+    section.verdicts.append(verdicts.similar(_shared(of_runs, ("round",))))
+    return section
+
+
+def _beside_collapsed(of_metrics, matrix):
+    """Rows of distances, and whether the network of the round, or of that before, has collapsed."""
+    collapsed = {row["round"] for row in of_metrics if has_collapsed(row)}
+    return [
+        row | {"collapsed": int(bool(collapsed & {row["round"], row["round"] - 1}))}
+        for row in distances.successive_of(of_metrics, matrix)
+    ]
+
+
+def _draw_distances(section, reading, matrix, rows):
+    off_diagonal = matrix[~np.eye(len(matrix), dtype=bool)]
+    known = off_diagonal[np.isfinite(off_diagonal)]
+    if not len(known):
+        return
+    scale = float(known.min()), float(max(known.max(), 1))
+    section.draw(
+        "Angular distance between all rounds, by their density, and to the initialization: 1 is 90 "
+        "degrees",
+        lambda: figures.matrix(
+            matrix, reading.run, None, what="angular distance", title="", scale=scale, init=True
+        ),
+        size=(4.8, 4.0),
+    )
+    curves = {
+        label: (rows, column)
+        for column, label in (("to_previous", "to the round before"), ("to_init", "to the start"))
+    }
+    line = (verdicts.SIMILAR, f"similar below {verdicts.SIMILAR:g}")
+    section.draw(
+        "Angular distance of each round to the one before it, and to where it started",
+        lambda: figures.against_density(curves, what="angular distance", line=line),
+        size=SIZE,
+    )
+
+
+def of_barrier(readings: Readings) -> Section:
+    """Are successive rounds in one valley? With the Verdict "Connected"."""
+    section = Section("Error barriers")
+    columns = {name: about for name, about in of_barriers.COLUMNS.items() if name != "state"}
+    need = (*of_barriers.BY, "density", "error_barrier", "collapsed")
+    found = _read_tables(section, readings, "barriers", need)
+    of_runs = found.get("", next(iter(found.values()), {}))
+    rows = _means(section, "barriers.csv", of_runs, of_barriers.BY)
+    last = readings[0].rows[-1]["round"] if readings[0].rows else 0
+    if rows and (unknown := range(max(row["to_round"] for row in rows) + 1, last + 1)):
+        what = f"The barriers of {verdicts.in_words(unknown)} are not measured yet:"
+        section.blocks.append(Command(what, tool_command("barriers", readings)))
+    if rows:
+        paths = [row for row in rows if row["to_round"] == row["from_round"] + 1]
+        line = (verdicts.CONNECTED, f"connected below {verdicts.CONNECTED:.0%}")
+        if paths:
+            _draw(section, "Error barrier between successive rounds", "error barrier (points of %)",
+                  {"above the mean of the ends": (paths, "error_barrier")}, line)  # fmt: skip
+        section.blocks.append(Text(f"On {_options(rows)}; above the mean of the ends."))
+        section.add_table(rows, columns)
+    verdict = verdicts.connected(_shared(of_runs, of_barriers.BY))
+    section.verdicts.append(_with_command(verdict, "barriers", readings))
+    return section
+
+
+def of_instability(readings: Readings) -> Section:
+    """Does SGD noise decide where training ends? With a Verdict "Stable" for each start."""
+    section = Section("Instability to SGD noise")
+    need = (*instability.BY, "density", "instability", "collapsed")
+    found = _read_tables(section, readings, "instability", need)
+    for end, of_runs in found.items():
+        rows = _means(section, f"instability{end}.csv", of_runs, instability.BY)
+        if not rows:
+            continue
+        start = rows[0]["start"]
+        line = (instability.STABLE, f"stable below {instability.STABLE:.0%}")
+        _draw(section, f"Instability of trainings from {start}", "instability (points of %)",
+              {f"from {start}": (rows, "instability")}, line)  # fmt: skip
+        section.blocks.append(Text(f"From {start}, on {_options(rows)}."))
+        section.add_table(rows, instability.COLUMNS)
+        section.verdicts.append(verdicts.stable(_shared(of_runs, instability.BY)))
+    if not section.verdicts:
+        section.verdicts.append(_with_command(verdicts.stable({}), "instability", readings))
+    return section
+
+
+def of_stability(readings: Readings) -> Section:
+    """Do tickets end nearer to the dense network than random masks? With its Verdict."""
+    section = Section("Stability to pruning and to data order")
+    if other := [r.name for r in readings if r.config.get("reset", "init") not in stability.RESETS]:
+        words = f"Not defined: not all rounds of {', '.join(other)} start from round 0."
+        section.blocks.append(Text(words))
+        section.verdicts.append(dataclasses.replace(verdicts.nearer_than_random({}), words=words))
+        return section
+    need = (*stability.BY, "density", *stability.DISTANCES, "test_accuracy")
+    found = _read_tables(section, readings, "stability", need)
+    for end, of_runs in found.items():
+        if rows := _means(section, f"stability{end}.csv", of_runs, stability.BY):
+            section.add_table(rows, stability.COLUMNS)
+            of_all = _shared(of_runs, stability.BY)
+            section.verdicts.append(verdicts.nearer_than_random(of_all))
+    if not section.verdicts:
+        verdict = verdicts.nearer_than_random({})
+        section.verdicts.append(_with_command(verdict, "stability", readings))
+    return section
+
+
+def of_learning(readings: Readings) -> Section:
+    """How far rounds carry the weights, and whose signs stay; measured from the weights alone."""
+    section = Section("Learning distance and signs")
+    tables = [
+        replicates.marked(reading.rows, rows)
+        for reading in readings
+        if (rows := section.attempt(learning_rows, reading))
+    ]
+    if not tables:
+        return section
+    rows = tables[0] if len(tables) == 1 else replicates.over_runs(tables, ("round",))
+    signs = {label: (rows, column) for label, column in SIGNS.items()}
+    _draw(section, "Signs at the end of each round", "part of the weights (%)", signs, None)
+    moved = {"W_T - W_0": (rows, "per_weight")}
+    section.draw(
+        "Learning distance: root mean square of W_T - W_0 over the weights alive",
+        lambda: figures.against_density(moved, what="distance per weight"),
+        size=SIZE,
+    )
+    shown = {name: about for name, about in learning.COLUMNS.items() if name not in ("run", "lead")}
+    section.add_table(rows, shown)
+    return section
+
+
+def learning_rows(reading: Reading) -> list[Row]:
+    """Return the rows of `learning.of_rounds` of all layers together.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+
+    def measure():
+        rows = learning.of_rounds(reading.run)
+        return [row for row in rows if row["layer"] == learning.ALL_LAYERS]
+
+    rounds = finished(reading.run)
+    fits = rows_of("round", "density", "per_weight", "kept_signs", "flips", count=len(rounds))
+    return reading.cache("learning").reuse(rounds, ["learning"], measure, fits=fits)
+
+
+def of_curvature(readings: Readings) -> Section:
+    """How sharp are the minima that rounds end in?"""
+    section = Section("Curvature")
+    need = ("run", "round", "density", "eigenvalue")
+    found = _mean_tables(section, readings, "curvature", ("round",), need, choose=_of_first_label)
+    for rows in found.values():
+        curve = {"eigenvalue": (rows, "eigenvalue")}
+        section.draw(
+            "Largest eigenvalue of the Hessian of the training loss at the end of each round",
+            lambda: figures.against_density(curve, what="largest eigenvalue"),  # noqa: B023
+            size=SIZE,
+        )
+        columns = {name: about for name, about in curvature.COLUMNS.items() if name != "run"}
+        section.add_table(rows, columns)
+    return section
+
+
+def _of_first_label(rows):
+    """The rows of a run itself, where the tool measured other runs beside it."""
+    return [row for row in rows if row["run"] == rows[0]["run"]]
+
+
+def of_cyclic(readings: Readings) -> Section:
+    """Is it the mask of IMP, or its many trainings? A fixed mask trained for as many cycles."""
+    section = Section("A fixed mask trained in cycles")
+    need = (*cyclic.BY, "density", "test_accuracy", "imp_accuracy")
+    for rows in _of_trained_masks(section, readings, "cyclic", cyclic.BY, need).values():
+        for (round,), of_round in replicates.group(rows, ("round",)).items():
+            by_mask = replicates.group(of_round, ("mask",))
+            line = of_round[0]["imp_accuracy"], f"IMP after {round + 1} trainings"
+            section.draw(
+                f"Test accuracy of the masks of round {round} after each cycle",
+                lambda: curves.against_cycles(
+                    {f"{mask} mask": of for (mask,), of in by_mask.items()},  # noqa: B023
+                    line=line,  # noqa: B023
+                    title="",
+                ),
+                size=SIZE,
+            )
+        last = [of[-1] for of in replicates.group(rows, ("round", "mask")).values()]
+        section.add_table(last, cyclic.COLUMNS)
+    return section
+
+
+def of_transplant(readings: Readings) -> Section:
+    """Does the mask of another run serve this initialization?"""
+    section = Section("Masks of another run")
+    need = (*transplant.BY, "density", "overlap", "test_accuracy")
+    for rows in _of_trained_masks(section, readings, "transplant", transplant.BY, need).values():
+        by_mask = replicates.group(rows, ("mask",))
+        _draw(section, "Test accuracy on the run's own start, by mask", "test accuracy (%)",
+              {mask: (of, "test_accuracy") for (mask,), of in by_mask.items()}, None)  # fmt: skip
+        section.add_table(rows, transplant.COLUMNS)
+    return section
+
+
+def _of_trained_masks(section, readings, name, by, need):
+    """As `_mean_tables`; nothing of runs whose rounds start elsewhere, where it is not defined."""
+    other = [r.name for r in readings if r.config.get("reset", "init") not in stability.RESETS]
+    if other and not any(reading.own_fit for reading in readings):
+        words = f"Not defined: not all rounds of {', '.join(other)} start from round 0."
+        section.blocks.append(Text(words))
+        return {}
+    return _mean_tables(section, readings, name, by, need)
+
+
+def _mean_tables(section, readings, name, by, need, choose=list):
+    """{end of a file's name: rows, means over the runs that have them} of a tool's CSV files."""
+    found = _read_tables(section, readings, name, need)
+    means = {
+        end: _means(section, f"{name}{end}.csv", {run: choose(r) for run, r in runs.items()}, by)
+        for end, runs in found.items()
+    }
+    return {end: rows for end, rows in means.items() if rows}
+
+
+def _read_tables(section, readings, name, need):
+    """{end of a file's name: {run: rows}} of a tool's CSV files, of the runs that have them."""
+    if any(reading.own_fit for reading in readings):
+        section.blocks.append(
+            Text("Not measured: the network and the data of this run are of your own code.")
+        )
+        return {}
+    found: dict[str, dict[str, list[Row]]] = {}
+    for reading in readings:
+        for end, rows in (section.attempt(reading.tables, name) or {}).items():
+            file = reading.run.path / "analysis" / f"{name}{end}.csv"
+            if not rows or any(column not in row for row in rows for column in need):
+                section.blocks.append(Problem(f"{file} lacks rows or columns. Measure again."))
+                continue
+            tell_age(section, reading, file.name, rows)
+            found.setdefault(end, {})[name_among(reading, readings)] = rows
+    if (measured := max(map(len, found.values()), default=0)) < len(readings):
+        of = f"Measured of {measured} of {len(readings)} runs:" if measured else "Not measured:"
+        section.blocks.append(Command(of, tool_command(name, readings)))
+    return found
+
+
+def _shared(of_runs, by):
+    """{run: rows} of what all runs have."""
+    keys = [replicates.group(rows, by).keys() for rows in of_runs.values()]
+    return {
+        run: [row for row in rows if all(tuple(row[n] for n in by) in of for of in keys)]
+        for run, rows in of_runs.items()
+    }
+
+
+def _means(section, file, of_runs, by):
+    """Rows of the means over the runs' tables, of what all have; the others are said.
+
+    Those of one run are as they are, unless it has several of a kind.
+    """
+    rows = [row for of_run in of_runs.values() for row in of_run]
+    found = replicates.group(rows, by)
+    if len(of_runs) < 2 and len(found) == len(rows):
+        return rows
+    means = replicates.over_runs(list(of_runs.values()), by)
+    if left := found.keys() - replicates.group(means, by).keys():
+        names = [dict(zip(by, key, strict=True)) for key in left]
+        rounds = {of.get("to_round", of.get("round")) for of in names}
+        section.blocks.append(
+            Text(f"{file}: not all of the runs have {verdicts.in_words(rounds)}, which are left "
+                 "out.")
+        )  # fmt: skip
+    return means
+
+
+def tell_age(section: Section, reading: Reading, name: str, rows: Sequence[Row]) -> None:
+    """Says which rounds are newer than the rows that a file in analysis/ has of them."""
+    path = reading.run.path / "analysis" / name
+    measured = {row[name] for row in rows for name in ("to_round", "round") if name in row}
+    newer = [
+        round
+        for round in measured
+        if (sums := reading.run.round_path(round) / files.SUMS).exists()
+        and sums.stat().st_mtime > path.stat().st_mtime
+    ]
+    if newer:
+        section.blocks.append(
+            Text(f"{reading.name}: {name} is older than {verdicts.in_words(newer)}: measure again, "
+                 "unless files were only copied.")
+        )  # fmt: skip
+
+
+def tool_command(name: str, readings: Readings) -> str:
+    """The command of a tool on some runs."""
+    paths = ",".join(str(tables.below_here(reading.run.path)) for reading in readings)
+    return f"python -m tools.{name} --run_dir={shlex.quote(paths)}{NEEDED.get(name, '')}"
+
+
+def _with_command(verdict, name, readings):
+    """A Verdict, and where it is not known the command of the tool that finds out."""
+    if verdict.answer != verdicts.UNKNOWN or any(reading.own_fit for reading in readings):
+        return verdict
+    return dataclasses.replace(verdict, command=tool_command(name, readings))
+
+
+def _options(rows):
+    """On which examples rows were measured, and with which statistics of BatchNorm."""
+    row = rows[0]
+    return f"the {row['split']} split, BatchNorm statistics: {row['bn_stats']}"
+
+
+def _draw(section, caption, what, curves, line):
+    section.draw(
+        caption,
+        lambda: figures.against_density(curves, what=what, percent=True, line=line),
+        size=SIZE,
+    )

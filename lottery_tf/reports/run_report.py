@@ -1,0 +1,229 @@
+"""The report of a run, or of several as replicates."""
+
+import pathlib
+import shlex
+from collections.abc import Iterable
+
+from lottery_tf.analysis.runs import check_replicates, check_same_experiment
+from lottery_tf.analysis.statistics import dense_row, tolerance
+from lottery_tf.config.fields import format_value
+from lottery_tf.errors import InputError
+from lottery_tf.plots import Columns, Row, figures, tables
+from lottery_tf.reports import pages, relations, verdicts, weights
+from lottery_tf.reports.blocks import Command, Facts, Link, Links, Problem, Section, Table, Text
+from lottery_tf.reports.reading import (
+    DAMAGED,
+    FINISHED,
+    Reading,
+    mean_rows,
+    name_among,
+    read,
+    varying_flags,
+)
+from lottery_tf.reports.relations import SIZE, Readings
+
+ROUNDS: Columns = {
+    "round": ("round", "{:d}"),
+    "density": ("density", "{:.2%}"),
+    "remaining": ("weights", "{:,.0f}"),
+    "train_accuracy": ("train acc", "{:.2%}"),
+    "test_accuracy": ("test acc", "{:.2%}"),
+    "test_accuracy_min": ("min", "{:.2%}"),
+    "test_accuracy_max": ("max", "{:.2%}"),
+    "test_loss": ("test loss", "{:.4f}"),
+    "threshold": ("threshold", "{:.5f}"),
+    "seconds": ("seconds", "{:.1f}"),
+}
+FILES = ("config.json", "flags.cfg", "data.json", "repel_runs.json", "streams.json",
+         "environment.json", "log.txt", "metrics.csv")  # fmt: skip
+
+
+def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, Section]:
+    """Writes the page of a run, or of several as replicates.
+
+    Args:
+        paths: of the runs.
+        out: the file; by default analysis/report.html of the first run. Given, the runs stay as
+            they are, and what is measured is not kept.
+
+    Returns:
+        (the file, the section with the verdicts; its blocks are Problems, what is damaged).
+
+    Raises:
+        InputError: there is no run, the runs are of different models or datasets, two of them are
+            one, or the file is there and is no report.
+    """
+    readings = [read(path, keep=not out) for path in paths]
+    if not readings:
+        raise InputError("--run_dir: expected one run or several, with commas. Received none.")
+    if known := [reading.run for reading in readings if reading.config]:
+        check_same_experiment(known)
+        check_replicates([reading.run for reading in readings if reading.state != DAMAGED])
+    if not any(reading.rows for reading in readings):
+        found = " ".join(problem for reading in readings for problem in reading.problems)
+        raise InputError(f"{readings[0].run.path} has no finished round. {found}".strip())
+    with_rounds = [reading for reading in readings if reading.rows]
+    path = pathlib.Path(out) if out else readings[0].run.path / "analysis" / "report.html"
+    if not out:
+        try:
+            path.parent.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"Cannot write into {path.parent}: {error.strerror}. Use --out."
+            ) from None
+    pages.check(path)
+    sections = _sections(readings, with_rounds, path)
+    title = readings[0].name if len(readings) == 1 else f"{len(readings)} runs as replicates"
+    pages.write(path, title, sections)
+    return path, sections[0]
+
+
+def _sections(readings, with_rounds, path):
+    rows = mean_rows(with_rounds)
+    of_runs = {name_among(reading, with_rounds): mean_rows([reading]) for reading in with_rounds}
+    examples = with_rounds[0].examples
+    of_measures = [
+        relations.of_distances(with_rounds),
+        relations.of_barrier(with_rounds),
+        relations.of_instability(with_rounds),
+        relations.of_stability(with_rounds),
+        relations.of_learning(with_rounds),
+        relations.of_curvature(with_rounds),
+        relations.of_cyclic(with_rounds),
+        relations.of_transplant(with_rounds),
+        weights.of_histograms(with_rounds),
+        weights.of_layers(with_rounds),
+        weights.of_overlap(with_rounds),
+        weights.of_pixels(with_rounds),
+    ]
+    accuracy = of_accuracy(rows, of_runs, examples)
+    last = [of_rounds(with_rounds, rows), of_files(readings, path.parent)]
+    sections = [what_ran(readings), accuracy, *filter(None, of_measures), *last]
+    verdict = Section("Verdict", verdicts=[v for section in sections for v in section.verdicts])
+    verdict.blocks += [Problem(text) for reading in readings for text in reading.problems]
+    return [verdict, *sections]
+
+
+def what_ran(readings: Readings) -> Section:
+    """Model, data, flags, versions, machine and time."""
+    section, first = Section("What ran"), readings[0]
+    for reading in readings:
+        section.blocks += [Problem(problem) for problem in reading.problems]
+    if other := varying_flags(readings):
+        names = ", ".join(f"--{name}" for name in other)
+        section.blocks.append(
+            Problem(f"These runs are averaged, though they differ in more than seeds: {names}.")
+        )
+    section.blocks.append(Facts(_facts(readings)))
+    for reading in readings:
+        section.blocks += to_go_on(reading)
+    section.blocks.append(Text("Flags that are not the defaults:"))
+    rows: list[list[str | Link]] = [
+        [f"--{name}", format_value(value), format_value("" if default is None else default)]
+        for name, (value, default) in first.changed_flags().items()
+    ]
+    section.blocks.append(Table(["flag", "value", "default"], rows))
+    notes = [line for reading in readings for line in reading.log if _is_note(line)]
+    section.blocks += [Text(f"log.txt: {line}") for line in notes]
+    return section
+
+
+def _facts(readings):
+    first = readings[0]
+    facts = [
+        ("runs", ", ".join(reading.name for reading in readings)),
+        ("model", str(first.config.get("model", "unknown"))),
+        ("dataset", str(first.config.get("dataset", "unknown"))),
+        ("seeds", ", ".join(str(reading.config.get("seed", "?")) for reading in readings)),
+        ("rounds", ", ".join(_progress(reading) for reading in readings)),
+        ("time", ", ".join(f"{reading.seconds / 60:.1f} minutes" for reading in readings)),
+        *first.environment().items(),
+    ]
+    starts = [line for line in first.log if " started at round " in line]
+    facts += [("log", start.partition(";")[0]) for start in starts]
+    try:
+        facts += [(f"data: {name}", words) for name, words in first.data()]
+    except InputError as error:
+        facts.append(("data.json", str(error)))
+    return facts
+
+
+def _progress(reading):
+    return f"{len(reading.rows)} of {reading.config.get('rounds', '?')} ({reading.state})"
+
+
+def to_go_on(reading: Reading) -> list[Command]:
+    """The command that goes on with a run, where it is not finished and has its flag file."""
+    path = tables.below_here(reading.run.path)
+    if reading.state == FINISHED or not reading.config or not (path / "flags.cfg").exists():
+        return []
+    flags = [f"--flagfile={path / 'flags.cfg'}", f"--run_dir={path}"]
+    flags.append(f"--data_dir={reading.config['data_dir']}")
+    return [Command("To go on:", " ".join(["python -m lottery_tf.imp", *map(shlex.quote, flags)]))]
+
+
+def _is_note(line):
+    """Whether a line of log.txt tells of more than that a run started, stopped or finished."""
+    return any(words in line for words in (" collapsed: ", " was ", "The run ends"))
+
+
+def of_accuracy(rows: list[Row], of_runs: verdicts.Runs, examples: int | None) -> Section:
+    """Test accuracy and threshold against density, with the Verdict "Matching".
+
+    Args:
+        rows: means over the runs.
+        of_runs: {name of a run: its rows}.
+        examples: on which they were evaluated; None if that is not known.
+    """
+    section = Section("Accuracy and threshold", verdicts=[verdicts.matching(of_runs, examples)])
+    count = len(of_runs)
+    label = "test" if count == 1 else f"test, mean of {count} runs, min and max"
+    curves = {label: (rows, "test_accuracy")}
+    if all("train_accuracy" in row for row in rows):
+        curves["training"] = (rows, "train_accuracy")
+    line = None
+    if dense := dense_row(rows):
+        allowed = tolerance(dense["test_accuracy"], examples)
+        line = (dense["test_accuracy"] - allowed, "matching: at least this")
+    section.draw(
+        "Accuracy against density",
+        lambda: figures.against_density(curves, what="accuracy (%)", percent=True, line=line),
+        size=SIZE,
+    )
+    section.draw(
+        "Pruning threshold: the largest |w| that was pruned after the round",
+        lambda: figures.against_density({"threshold": (rows, "threshold")}, what="|w|"),
+        size=SIZE,
+    )
+    return section
+
+
+def of_rounds(readings: Readings, rows: list[Row]) -> Section:
+    """The table of rounds, and which have collapsed."""
+    section = Section("Rounds")
+    if len(readings) > 1:
+        section.blocks.append(
+            Text(f"Means of {len(readings)} runs, without those whose network had collapsed.")
+        )
+    columns = {name: about for name, about in ROUNDS.items() if all(name in row for row in rows)}
+    section.add_table(rows, columns)
+    for reading in readings:
+        notes = [(row["round"], row["collapse"]) for row in reading.rows
+                 if isinstance(row.get("collapse"), str)]  # fmt: skip
+        section.blocks += [
+            Text(f"Round {round} of {reading.name} collapsed: {words}.") for round, words in notes
+        ]
+    return section
+
+
+def of_files(readings: Readings, start: pathlib.Path) -> Section:
+    """Links to the files of runs, from a directory."""
+    section = Section("Files")
+    for reading in readings:
+        path = reading.run.path
+        found = [path / name for name in FILES if (path / name).exists()]
+        found += sorted(path.glob("round_[0-9]*"))
+        found += sorted(p for p in (path / "analysis").glob("*.*") if p.suffix in (".csv", ".png"))
+        section.blocks.append(Text(reading.name))
+        section.blocks.append(Links([pages.link(file, path, start) for file in found]))
+    return section

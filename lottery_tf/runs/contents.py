@@ -1,0 +1,139 @@
+"""What the files of a round must hold, whatever their checksums say. NumPy and stdlib only."""
+
+import pathlib
+import zipfile
+from collections.abc import Mapping
+from math import nan
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from lottery_tf.errors import InputError
+from lottery_tf.plots import Row
+from lottery_tf.pruning import Masks, Weights
+from lottery_tf.runs import files
+
+Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # {variable path: (shape, dtype)}
+MASKS = "masks.npz"
+NEXT_MASKS = "next_masks.npy"
+NUMBERS = ("density", "threshold", "test_accuracy")  # of metrics.csv, which everything shows
+
+
+def parse_arrays(content: bytes, path: pathlib.Path) -> Weights:
+    """{variable path: array} of the bytes of a round's npz file, which `path` names.
+
+    Raises:
+        InputError: it holds no arrays, or not those that `check_layout` expects.
+    """
+    arrays = files.parse_npz(content)
+    check_layout({name: (array.shape, array.dtype) for name, array in arrays.items()}, path)
+    return arrays
+
+
+def format_next_masks(masks: Masks, next_masks: Masks) -> bytes:
+    """Return the masks that a round's pruning decided as the bytes of its next_masks.npy.
+
+    They are one bit per weight, as np.packbits writes them, of all kernels in the order of `masks`.
+
+    Args:
+        masks: {kernel path: bool array} of the round.
+        next_masks: {kernel path: bool array} of the next round.
+    """
+    return files.format_npy(np.packbits(np.concatenate([next_masks[p].ravel() for p in masks])))
+
+
+def parse_next_masks(content: bytes, masks: Masks) -> Masks:
+    """Return the masks that `format_next_masks` was given.
+
+    Raises:
+        InputError: the bytes are no such file, or the masks do not lie in those of the round.
+    """
+    bits = files.parse_npy(content)
+    ends = np.cumsum([mask.size for mask in masks.values()])
+    if bits.dtype != np.uint8 or bits.shape != (-(-ends[-1] // 8),):
+        raise InputError(
+            f"expected the bits of {ends[-1]} weights. Received: {bits.dtype} {bits.shape}."
+        )
+    parts = np.split(np.unpackbits(bits, count=ends[-1]).astype(bool), ends[:-1])
+    found = {p: part.reshape(masks[p].shape) for p, part in zip(masks, parts, strict=True)}
+    for path, mask in masks.items():
+        if np.any(found[path] & ~mask):
+            raise InputError(
+                f"expected masks that lie in those of the round; in {path} they do not."
+            )
+    return found
+
+
+def check_layout(found: Layout, path: pathlib.Path) -> None:
+    """Raises InputError if a round's npz file does not hold masks, or weights of their shapes."""
+    if path.name == MASKS:
+        if not found or any(dtype.kind != "b" for _, dtype in found.values()):
+            raise InputError("expected masks, of type bool.")
+        return
+    for name, (_, dtype) in found.items():
+        if dtype.kind != "f":
+            raise InputError(f"expected {name} in floating point. Received: {dtype}.")
+    for name, (shape, _) in read_layout(path.with_name(MASKS)).items():
+        has = found[name][0] if name in found else "none"
+        if has != shape:
+            raise InputError(f"expected {name} of shape {shape}, as its mask. Received: {has}.")
+
+
+def read_layout(path: pathlib.Path) -> Layout:
+    """The Layout of an npz file, from its headers alone.
+
+    Raises:
+        InputError: it is not there, or no npz file.
+    """
+    found = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                with archive.open(name) as file:
+                    found[name.removesuffix(".npy")] = read_header(file)
+        found = {n: of for n, of in found.items() if not files.is_left_over(n, *of)}
+    except InputError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise a dozen kinds
+        raise InputError(f"Cannot read {path}: {error}.") from error
+    return found
+
+
+def shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
+    """Return {variable path: shape} of an npz file, from its headers alone."""
+    return {name: shape for name, (shape, _) in read_layout(path).items()}
+
+
+def read_header(file: BinaryIO | Any) -> tuple[tuple[int, ...], np.dtype]:
+    """(shape, dtype) of an npy file that is open at its beginning."""
+    major, _ = np.lib.format.read_magic(file)
+    of_version = {
+        1: np.lib.format.read_array_header_1_0,
+        2: np.lib.format.read_array_header_2_0,
+    }
+    if major not in of_version:
+        raise InputError(f"{file.name} is of version {major} of the npy format: expected 1 or 2.")
+    shape, fortran, dtype = of_version[major](file)
+    if fortran:
+        raise InputError(
+            f"{file.name} holds an array in Fortran order; rounds are written in C order. Save it "
+            "again with numpy.ascontiguousarray."
+        )
+    return shape, dtype
+
+
+def parse_metrics(content: bytes, round: int) -> Row:
+    """The only row of a round's metrics.csv.
+
+    Raises:
+        InputError: it is none, or of another round, or what is shown everywhere is no number.
+    """
+    row, *more = files.parse_csv(content) or [{}]
+    if more or row.get("round") != round:
+        raise InputError(f"expected one row, of round {round}.")
+    for name in NUMBERS:
+        if isinstance(row.get(name), str):
+            raise InputError(f"expected a number as {name}. Received: {row[name]:.60}")
+    if not 0 <= row.get("density", nan) <= 1:
+        raise InputError(f"expected a density in 0 to 1. Received: {row.get('density')}.")
+    return row

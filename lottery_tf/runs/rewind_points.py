@@ -1,0 +1,59 @@
+"""Round 0 after some steps, stored while it trains. NumPy only.
+
+runs/<run>/rewind_points/step_00000500/weights.npz   every variable but the masks
+                                      /SHA256SUMS
+"""
+
+import pathlib
+import shutil
+
+from lottery_tf.pruning import Weights
+from lottery_tf.runs import files
+
+NAME = "rewind_points"
+
+
+def read(path: pathlib.Path, step: int) -> Weights | None:
+    """{variable path: array} of a run's rewind point; None if there is none.
+
+    Args:
+        path: the directory of the run.
+        step: of the schedule.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    if not exists(path, step):
+        return None
+    return files.parse_npz(files.read_checked(_directory(path, step) / "weights.npz"))
+
+
+def exists(path: pathlib.Path, step: int) -> bool:
+    """Whether a run has the rewind point of a step; arguments as in `read`."""
+    return _directory(path, step).exists()
+
+
+def save(path: pathlib.Path, step: int, weights: Weights) -> None:
+    """Stores a rewind point, if it is not there; arguments as in `read`.
+
+    Raises:
+        InputError: the directory cannot be written.
+    """
+    if not exists(path, step):
+        (path / NAME).mkdir(exist_ok=True)
+        files.write_directory(_directory(path, step), {"weights.npz": files.format_npz(weights)})
+
+
+def steps(path: pathlib.Path) -> list[int]:
+    """The steps of a run's rewind points."""
+    found = (path / NAME).glob("step_*")
+    return sorted(int(part.name.removeprefix("step_")) for part in found)
+
+
+def forget(path: pathlib.Path, step: int | None = None) -> None:
+    """Removes the rewind point of a step, or all: they are trained again."""
+    shutil.rmtree(path / NAME if step is None else _directory(path, step), ignore_errors=True)
+
+
+def _directory(path, step):
+    return path / NAME / f"step_{step:08d}"

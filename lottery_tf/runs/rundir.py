@@ -1,0 +1,330 @@
+"""The files of a run: written aside, then renamed, with a checksum. NumPy and stdlib only."""
+
+import contextlib
+import datetime
+import fcntl
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from lottery_tf.config import record
+from lottery_tf.config.record import differences
+from lottery_tf.errors import InputError
+from lottery_tf.plots import Row
+from lottery_tf.pruning import Masks, Weights
+from lottery_tf.runs import contents, draws, files
+
+METRICS, FINAL = "metrics.csv", "final.npz"
+
+
+class RunDir:
+    """A run directory: what it holds, and how a finished round gets into it.
+
+    A round directory exists only whole: a killed round leaves nothing that counts as finished.
+    """
+
+    def __init__(self, path: str | pathlib.Path):
+        self.path = pathlib.Path(path)
+
+    # Opening a run -------------------------------------------------------------------------
+
+    def check(self, config: Any) -> None:
+        """Raises InputError if `config` cannot run here; writes nothing."""
+        for part in (self.path, *self.path.parents):
+            if part.exists():
+                if not part.is_dir():
+                    raise InputError(f"--run_dir={self.path}: {part} is a file, not a directory.")
+                if not os.access(part, os.W_OK | os.X_OK):
+                    raise InputError(f"--run_dir={self.path}: cannot write into {part}.")
+                break
+        if (self.path / "config.json").exists():
+            self.refuse_other_flags(config)
+            with self._reading():
+                self.finished_rounds()
+        elif self.path.is_dir() and any(self.path.glob("round_*")):
+            raise InputError(f"{self.path} has rounds but no config.json; use another --run_dir.")
+
+    @contextlib.contextmanager
+    def _reading(self):
+        """While it is open, no other process holds the run; nothing is written."""
+        try:
+            file = open(self.path / ".lock")  # noqa: SIM115 (it may not be there)
+        except FileNotFoundError:  # nobody has held the run yet
+            yield
+            return
+        with file:
+            self._take(file, fcntl.LOCK_SH)
+            yield
+
+    def _take(self, file, kind):
+        """Locks an open .lock; InputError if another process holds it."""
+        if not files.lock(file, kind | fcntl.LOCK_NB):
+            file.seek(0)
+            raise InputError(
+                f"{self.path} is in use by process {file.read().strip() or 'unknown'}. Wait "
+                "for it, stop it, or use another --run_dir."
+            )
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run against other processes; the kernel lets go of it when this one dies."""
+        with open(self.path / ".lock", "a+") as file:
+            self._take(file, fcntl.LOCK_EX)
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+    @contextlib.contextmanager
+    def open(self, config: Any) -> Iterator[int]:
+        """Makes the directory or continues it, locked; yields the number of finished rounds."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--run_dir={self.path}: {error.strerror}.") from None
+        with self.lock():
+            if (self.path / "config.json").exists():
+                self.refuse_other_flags(config)
+                for name, (old, new) in differences(self.config(), config, how=True).items():
+                    self.log(f"--{name} was {old}, is now {new}")
+            else:
+                draws.record(self.path, config.criterion)
+            files.write_text(self.path / "config.json", config.to_json())
+            if flags := config.to_flags():
+                files.write_text(self.path / "flags.cfg", flags)
+            files.remove_leftovers(self.path)
+            files.remove_leftovers(self.path / "checkpoints")
+            for shared in ("analysis", "rewind_points"):  # with tools
+                files.remove_leftovers(self.path / shared, held=False)
+            finished = self.finished_rounds()
+            self.check_rounds(read=2)
+            self._write_metrics()  # a kill may have fallen between the round and its row
+            yield finished
+
+    def check_is_there(self) -> None:
+        """Raises InputError if the directory was removed since it was opened."""
+        if removed := self._removed():
+            raise removed
+
+    def _removed(self):
+        """The InputError that the directory is gone; None if it is there."""
+        if (self.path / "config.json").exists():
+            return None
+        return InputError(f"Cannot save into {self.path}: it was removed or renamed.")
+
+    def log(self, line: str) -> None:
+        """Adds a line with the time to log.txt, where the disk lets it."""
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        log = self.path / "log.txt"  # a path in the line may hold what no encoding does
+        with contextlib.suppress(OSError), open(log, "a", errors="backslashreplace") as file:
+            file.write(f"{now} {line}\n")
+
+    def refuse_other_flags(self, config: Any) -> None:
+        """Raises InputError if the run, which is there, was made with other experiment flags."""
+        recorded = self.config()
+        other = differences(recorded, config, how=False)
+        if recorded["rounds"] > config.rounds:
+            other["rounds"] = (recorded["rounds"], config.rounds)
+        if other:
+            lines = [f"  --{name}: {old} there, {new} now" for name, (old, new) in other.items()]
+            raise InputError(
+                f"{self.path} was made by another experiment; use another --run_dir, or its "
+                "flags:\n" + "\n".join(lines)
+            )
+
+    # Reading -------------------------------------------------------------------------------
+
+    def config(self) -> dict[str, Any]:
+        """{flag: value} of config.json, and the defaults of flags that it does not know."""
+        try:
+            return record.read((path := self.path / "config.json").read_text("utf-8-sig"))
+        except OSError as error:
+            raise InputError(f"{self.path} is not a run: {path}: {error.strerror}.") from None
+        except ValueError as error:  # what it holds, or no text at all
+            raise InputError(f"{path} is damaged: {error}") from None
+
+    def finished_rounds(self) -> int:
+        """The number of finished rounds; InputError if one is missing among them."""
+        rounds = []
+        for path in self.path.glob("round_*"):
+            if match := re.fullmatch(r"round_([0-9]+)", path.name):
+                rounds.append(int(match[1]))
+                if path != self.round_path(rounds[-1]) or not path.is_dir():
+                    raise InputError(
+                        f"{path} is no round: those are directories called "
+                        f"{self.round_path(rounds[-1]).name}. Rename or remove it."
+                    )
+        rounds.sort()
+        if rounds != list(range(len(rounds))):
+            missing = min(set(range(rounds[-1])) - set(rounds))
+            raise InputError(
+                f"{self.round_path(missing)} is missing, though later rounds are there. Restore "
+                "it, or remove the later ones to train them again."
+            )
+        return len(rounds)
+
+    def check_rounds(self, rounds: Iterable[int] | None = None, *, read: int | None = None) -> None:
+        """Raise InputError if a round is not of this run, though its checksums are right.
+
+        Its network has other variables than that of the round before, or its masks revive a weight
+        that was pruned. Only masks of --masks_from, or that are pruned anew from the dense network
+        in each round (--prune_at=init, train), need not lie in one another.
+
+        Args:
+            rounds: their numbers, ascending. Default: all finished ones.
+            read: of how many at the end the masks are read, to see that they lie in one another;
+                of those before only the headers of the files. Default: all.
+        """
+        flags = self.config() if (self.path / "config.json").exists() else {}
+        nested = flags.get("prune_at", "round") == "round" and not flags.get("masks_from")
+        earlier, before, layout = 0, None, None
+        numbers = list(range(self.finished_rounds()) if rounds is None else rounds)
+        unread = 0 if read is None else max(0, len(numbers) - read)
+        for place, round in enumerate(numbers):
+            masks = self.masks(round) if place >= unread else None
+            after = [contents.shapes(self.round_path(round) / n) for n in (contents.MASKS, FINAL)]
+            wrong = ""
+            if layout is not None and after[0] != layout[0]:
+                wrong = "has masks of other kernels than"
+            elif layout is not None and after[1] != layout[1]:
+                wrong = "has weights of other names or shapes than"
+            elif masks is not None and before is not None and nested:
+                revived = [path for path, mask in masks.items() if (mask & ~before[path]).any()]
+                if revived:
+                    wrong = f"has weights of {revived[0]} that were pruned in"
+            if wrong:
+                raise InputError(
+                    f"{self.round_path(round)} {wrong} {self.round_path(earlier).name}: it is no "
+                    "round of this run. Restore it, or remove it and all later rounds to train "
+                    "them again."
+                )
+            earlier, before, layout = round, masks, after
+
+    def round_path(self, round: int) -> pathlib.Path:
+        """The directory of a round."""
+        return self.path / f"round_{round:02d}"
+
+    def masks(self, round: int) -> Masks:
+        """{kernel path: bool array}: the masks that the round trained under."""
+        return self._load(round, "masks.npz")
+
+    def next_masks(self, round: int) -> Masks | None:
+        """{kernel path: bool array}: what the pruning after the round left.
+
+        None where the masks of the next round come from elsewhere, and of a round that an older
+        version made.
+        """
+        try:
+            saved = contents.NEXT_MASKS in files.names(self.round_path(round))
+        except InputError as error:
+            raise self._damaged(round, error) from None
+        if not saved:
+            return None
+        masks = self.masks(round)
+        return self._parse(
+            round, contents.NEXT_MASKS, lambda content: contents.parse_next_masks(content, masks)
+        )
+
+    def initial(self, round: int) -> Weights:
+        """{variable path: float32 array}: where the round started; of round 0, W_0."""
+        return self._load(round, "initial.npz")
+
+    def final(self, round: int) -> Weights:
+        """{variable path: float32 array}: where the round ended."""
+        return self._load(round, "final.npz")
+
+    def history(self, round: int) -> list[Row]:
+        """One {column: number} per epoch of the round."""
+        return self._parse(round, "history.csv", files.parse_csv)
+
+    def squared_gradients(self, round: int) -> Weights:
+        """{kernel path: float32 array}: mean squared gradients at the end of the round."""
+        return self._load(round, "saliency.npz")
+
+    def table(self, round: int, name: str) -> list[Row]:
+        """One {column: number or text} per row of a further CSV file of the round."""
+        return self._parse(round, name, files.parse_csv)
+
+    def metrics(self) -> list[Row]:
+        """One {column: number} per finished round."""
+        return [self.metrics_of(round) for round in range(self.finished_rounds())]
+
+    def metrics_of(self, round: int) -> Row:
+        """The row of a finished round."""
+        return self._parse(round, METRICS, lambda content: contents.parse_metrics(content, round))
+
+    def _load(self, round, name):
+        path = self.round_path(round) / name
+        return self._parse(round, name, lambda content: contents.parse_arrays(content, path))
+
+    def _parse(self, round, name, parse):
+        """parse(the bytes of a round's file); what it has against them names the file."""
+        content, path = self._read(round, name), self.round_path(round)
+        try:
+            return parse(content)
+        except InputError as error:
+            raise InputError(
+                f"{path / name} is no file of a round: {error} Restore it, or remove {path} and "
+                "all later rounds to train them again."
+            ) from None
+
+    def _read(self, round, name):
+        """The bytes of a round's file, checked against SHA256SUMS."""
+        try:
+            return files.read_checked(self.round_path(round) / name)
+        except InputError as error:
+            raise self._damaged(round, error) from None
+
+    def _damaged(self, round, error):
+        return InputError(
+            f"{error} Restore it, or remove {self.round_path(round)} and all later rounds to train "
+            "them again."
+        )
+
+    # Writing -------------------------------------------------------------------------------
+
+    def save_round(self, round: int, *, masks: Masks, initial: Weights, final: Weights,
+                   history: list[Row], metrics: Row, tables: dict[str, list[Row]] | None = None,
+                   squared_gradients: Weights | None = None,
+                   next_masks: Masks | None = None) -> None:  # fmt: skip
+        """Writes a finished round, all of it or nothing, and its row of metrics.csv.
+
+        Args:
+            masks, initial, final: {path: array} as in the readers above.
+            history: one {column: value} per epoch.
+            metrics: {column: value} of the round.
+            tables: {file name: rows} of further CSV files.
+            squared_gradients: {kernel path: array}, if the run is repelled with them.
+            next_masks: {kernel path: bool array} that the pruning after the round left, if there
+                was one.
+        """
+        for path, mask in masks.items():
+            if np.any(final[path][~mask]):
+                raise RuntimeError(f"Pruned weights of {path} are not zero.")
+        written = {
+            "masks.npz": files.format_npz(masks),
+            "initial.npz": files.format_npz(initial),
+            "final.npz": files.format_npz(final),
+            "history.csv": files.format_csv(history),
+            METRICS: files.format_csv([metrics]),
+        } | {name: files.format_csv(rows) for name, rows in (tables or {}).items()}
+        if squared_gradients:
+            written["saliency.npz"] = files.format_npz(squared_gradients)
+        if next_masks:
+            written[contents.NEXT_MASKS] = contents.format_next_masks(masks, next_masks)
+        try:
+            self.check_is_there()
+            files.write_directory(self.round_path(round), written)
+            self._write_metrics()
+        except (InputError, OSError) as error:
+            gone = self._removed()  # since it was looked for
+            raise InputError(f"{gone or error} The rounds before are kept: free the space, or "
+                             "restore the directory, and launch again.") from None  # fmt: skip
+
+    def _write_metrics(self):
+        if rows := self.metrics():
+            files.write_text(self.path / METRICS, files.format_csv(rows).decode())

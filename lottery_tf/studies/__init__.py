@@ -1,1 +1,0 @@
-"""Studies: grids of runs, the papers' figures as data, and reports to read."""

@@ -1,0 +1,383 @@
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from lottery_tf.config import Config, command, constraints, methods
+from lottery_tf.errors import InputError
+from lottery_tf.runs.rundir import RunDir, differences
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def parse():
+    def parse(*arguments):
+        values = flags.FlagValues()
+        command.define_config_flags(values)
+        return command.parse_config(["imp", *map(str, arguments)], values)
+
+    return parse
+
+
+@pytest.fixture
+def flag_file(tmp_path):
+    path = tmp_path / "tiny.cfg"
+    path.write_text("# a comment\n\n--epochs=3\n--rounds=2\n// another\n--batch_size=16\n")
+    return path
+
+
+def test_the_command_line_wins_wherever_it_stands(parse, flag_file):
+    for arguments in (
+        ["--epochs=7", f"--flagfile={flag_file}"],
+        [f"--flagfile={flag_file}", "--epochs=7"],
+        ["--epochs", "7", "--flagfile", flag_file],
+    ):
+        config = parse(*arguments)
+        assert (config.epochs, config.rounds, config.batch_size) == (7, 2, 16)
+
+
+def test_a_nested_flag_file_is_looked_for_beside_the_including_one(parse, flag_file):
+    (flag_file.parent / "sub").mkdir()
+    outer = flag_file.parent / "sub" / "outer.cfg"
+    outer.write_text("--flagfile=../tiny.cfg\n--epochs=9\n")
+    config = parse(f"--flagfile={outer}")
+    assert (config.epochs, config.batch_size) == (9, 16)
+
+
+def test_a_flag_file_that_includes_itself_is_an_error(parse, flag_file):
+    flag_file.write_text("--flagfile=tiny.cfg\n")
+    with pytest.raises(InputError, match=r"tiny\.cfg includes itself"):
+        parse(f"--flagfile={flag_file}")
+
+
+def test_missing_flag_files_are_named(parse, flag_file):
+    with pytest.raises(InputError, match=r"nowhere\.cfg"):
+        parse("--flagfile=nowhere.cfg")
+    with pytest.raises(InputError, match=r"no flag file flags/no\.cfg here, nor .*in the package"):
+        parse("--flagfile=flags/no.cfg")
+    with pytest.raises(InputError, match=r"~nobody_here/my\.cfg"):  # pathlib cannot expand it
+        parse("--flagfile=~nobody_here/my.cfg")
+    flag_file.write_text("--flagfile=gone.cfg\n")
+    with pytest.raises(InputError, match=r"gone\.cfg, which .*tiny\.cfg includes"):
+        parse(f"--flagfile={flag_file}")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_a_flag_file_may_begin_with_a_mark_as_windows_writes_it(parse, flag_file, encoding):
+    flag_file.write_text("--epochs=3\n--run_dir=é\n", encoding)
+    outer = flag_file.parent / "outer.cfg"
+    outer.write_text("--flagfile=tiny.cfg\n--rounds=4\n", encoding)
+    config = parse(f"--flagfile={outer}")
+    assert (config.epochs, config.run_dir, config.rounds) == (3, "é", 4)
+
+
+def test_a_config_that_an_editor_saved_with_a_mark_is_read(tmp_path):
+    (tmp_path / "config.json").write_text(Config(epochs=7).to_json(), "utf-8-sig")
+    assert RunDir(tmp_path).config()["epochs"] == 7
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"--epochs=3\n\0\n", bytes(range(256))])
+def test_a_binary_flag_file_is_no_text(parse, flag_file, content):
+    flag_file.write_bytes(content)
+    with pytest.raises(InputError, match=r"tiny\.cfg is no text: expected a flag per line"):
+        parse(f"--flagfile={flag_file}")
+
+
+def test_run_dir_names_the_flag_file_and_the_experiment_flags_that_differ(parse, flag_file):
+    name = f"--flagfile={flag_file}"
+    assert parse(name).run_dir == "runs/tiny"
+    assert parse(name, "--epochs=3", "--data_dir=x", "--rounds=9").run_dir == "runs/tiny"
+    assert parse(name, "--reset=reinit").run_dir == "runs/tiny_reset=reinit"
+    changed = parse("--lr_drops=1,2", "--schedule=step", name, "--seed=1").run_dir
+    assert changed == "runs/tiny_seed=1_schedule=step_lr_drops=1+2"
+    assert parse().run_dir == "runs/defaults"
+    assert parse(name, "--run_dir=here").run_dir == "here"
+
+
+def test_flags_cfg_repeats_the_experiment(parse, tmp_path):
+    config = parse("--schedule=step", "--lr_drops=5,9", "--init_seed=4", "--weight_decay=1e-5")
+    path = tmp_path / "flags.cfg"
+    path.write_text(config.to_flags())
+    again = parse(f"--flagfile={path}", f"--run_dir={config.run_dir}")
+    assert again == config
+
+
+def test_config_json_has_every_flag_on_its_own_line():
+    text = Config(seed=3).to_json()
+    recorded = json.loads(text)
+    assert len(text.splitlines()) == len(recorded) + 2
+    assert (recorded["seed"], recorded["init_seed"], recorded["data_seed"]) == (3, 3, 3)
+    assert differences(recorded, Config(seed=3, run_dir="elsewhere"), how=False) == {}
+    other = Config(seed=3, epochs=9, data_dir="there")
+    assert differences(recorded, other, how=False) == {"epochs": (25, 9)}
+    assert differences(recorded, other, how=True) == {"data_dir": ("data", "there")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model=resnet99"], r"model.*lenet.*resnet99"),
+        (["--dataset=svhn"], r"dataset.*mnist.*svhn"),
+        (["--criterion=magic"], r"criterion.*magnitude.*magic"),
+        (["--reset=never"], r"reset.*init, rewind.*never"),
+        (["--prune_fraction=0"], r"prune_fraction.*above 0"),
+        (["--prune_fraction=1"], r"prune_fraction.*below 1"),
+        (["--prune_fraction=nan"], r"prune_fraction.*finite"),
+        (["--rounds=0"], r"rounds.*at least 1"),
+        (["--epochs=-1"], r"epochs.*at least 1"),
+        (["--learning_rate=inf"], r"learning_rate.*finite"),
+        (["--schedule=step", "--epochs=10", "--lr_drops=5,10"], r"lr_drops.*--lr_drops=4,8"),
+        (["--schedule=step"], r"lr_drops.*none.*--lr_drops=16,20"),
+        (["--schedule=step", "--epochs=1", "--lr_drops=5"], r"5\. Train longer, or use"),
+        (["--schedule=step", "--lr_drops=5,x"], r"lr_drops.*5,x"),
+        (["--seed=-1"], r"seed.*at least 0"),
+        (["rounds=3"], r"only flags.*rounds=3"),
+    ],
+)
+def test_bad_values_say_what_was_expected_and_what_came(parse, arguments, words):
+    with pytest.raises(InputError, match=re.compile(words, re.DOTALL)):
+        parse(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--momentum=0.9"], "momentum does nothing without --optimizer=momentum.*=adam"),
+        (["--lr_drops=5"], "lr_drops does nothing without --schedule=step"),
+        (["--lr_drop_factor=10"], "lr_drop_factor does nothing without --schedule=step"),
+        (["--weight_decay_mode=l2"], "weight_decay_mode does nothing without --weight_decay:"),
+        (["--weight_decay_on=all", "--weight_decay=0"], "Received: --weight_decay=0"),
+        (["--repel_from=2"], "repel_from does nothing without --repel:"),
+        (["--cpu_devices=2"], "cpu_devices does nothing without --strategy=mirrored"),
+        (["--shard_files", "--strategy=one_device"], "without --strategy=multi_worker or"),
+        (["--nosync_bn", "--strategy=one_device"], "sync_bn does nothing without"),
+        (["--nosync_bn"], "sync_bn does nothing to lenet.*names? bn_affine.*resnet20"),
+        (["--nobn_affine", "--model=conv4"], "bn_affine does nothing to conv4.*vgg19"),
+        (["--shortcut=identity"], "shortcut does nothing to lenet.*resnet18"),
+        (["--shortcut=identity", "--model=vgg16"], "shortcut does nothing to vgg16"),
+        (["--initializer=kaiming_normal", "--model=tests.networks:dropout"], "tests.networks:d"),
+        (["--seed=1", "--init_seed=2", "--data_seed=3"], "seed does nothing beside"),
+        (["--image_size=8", f"--data_dir={ROOT}/data"], "image_size expects images of varying"),
+        ([f"--dataset={ROOT}/data/digits", "--data_dir=data"], "data_dir does nothing without"),
+    ],
+)
+def test_a_flag_that_does_nothing_is_refused(parse, tmp_path, arguments, words):
+    with pytest.raises(InputError, match=re.compile(words, re.DOTALL)):
+        parse(*arguments)
+    # In a flag file it may be meant for another variant; and what was made may go on.
+    path = tmp_path / "file.cfg"
+    path.write_text("\n".join(arguments))
+    parse(f"--flagfile={path}")
+    (tmp_path / "config.json").touch()
+    parse(*arguments, f"--run_dir={tmp_path}")
+
+
+def test_flags_that_do_something_stand(parse):
+    parse("--optimizer=momentum", "--momentum=0.9", "--weight_decay=1", "--weight_decay_on=all")
+    parse("--repel=-1", "--repel_from=previous", "--model=vgg16", "--bn_affine", "--nosync_bn")
+    parse("--strategy=mirrored", "--cpu_devices=2", "--seed=1", "--init_seed=2")
+    parse("--model=tests.networks:momentum_of_its_own", "--momentum=0.5", "--nosync_bn")
+
+
+def test_the_tables_of_flags_name_flags():
+    names = {field.name for field in dataclasses.fields(Config)}
+    assert constraints.NEEDS.keys() | constraints.OF_NETWORK.keys() <= names
+    assert {needed for needed, _ in constraints.NEEDS.values()} <= names
+    for other, useless in methods.USELESS_BESIDE.items():
+        assert {other, *useless} <= names
+    for needed, values in constraints.NEEDS.values():
+        for value in values:  # a value that is no longer one would refuse the flag for ever
+            with_it = {"lr_drops": (1,), "rewind_to": "1ep", "density": 0.1, "rounds": 2}
+            dataclasses.replace(Config(), **with_it | {needed: value})
+
+
+def imp(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "lottery_tf.imp", *arguments], capture_output=True, text=True
+    )
+
+
+def test_the_command_reports_bad_input_in_one_line_and_fails():
+    for arguments, word in (
+        (["--rounds=0"], "rounds"),
+        (["--round=3"], "Unknown command line flag 'round'"),
+        (["--rounds=three"], "three"),
+        (["--flagfile=nowhere.cfg"], "nowhere.cfg"),
+    ):
+        result = imp(*arguments)
+        assert result.returncode == 1
+        assert result.stderr.startswith("Error: ")
+        assert word in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+COMMANDS = [f"tools.{path.stem}" for path in sorted((ROOT / "tools").glob("[a-z]*.py"))
+            if "command.run(" in path.read_text()]  # fmt: skip
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("module", ["lottery_tf.imp", *COMMANDS])
+def test_a_working_directory_that_was_deleted_is_one_line(module, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    script = f"cd {gone} && rmdir {gone} && exec {sys.executable} -m {module} --run_dir=x"
+    result = subprocess.run(
+        ["sh", "-c", script], env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"Error: Cannot work in {gone}: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_an_error_of_the_system_without_a_file_is_one_line(capsys):
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(SystemExit):
+        command._guarded(full)(None)
+    assert capsys.readouterr().err == "Error: No space left on device.\n"
+
+
+def test_help_shows_flags_with_choices_and_defaults():
+    text = imp("--help").stdout
+    for word in ("--prune_fraction", "default: '0.2'", "trained_signs", "lenet"):
+        assert word in text
+
+
+def test_modules_for_numpy_do_not_import_tensorflow():
+    script = (
+        "import sys, lottery_tf.pruning.top_k, lottery_tf.pruning.resets, lottery_tf.rundir;"
+        "import lottery_tf.config;"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+FLAG_FILES = sorted((ROOT / "flags").glob("*.cfg"))
+
+
+@pytest.mark.parametrize("path", FLAG_FILES, ids=lambda path: path.stem)
+def test_every_flag_file_parses_and_says_what_to_expect(parse, path):
+    config = parse(f"--flagfile={path}")
+    assert config.run_dir == f"runs/{path.stem}"
+    text = path.read_text()
+    assert text.startswith(f"# python -m lottery_tf.imp --flagfile=flags/{path.name}\n#")
+    assert re.search(r"Expect|Measured", text)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("lenet", (25, 60, "adam", 1.2e-3, "constant", (), "kaiming_uniform", 0)),
+        ("resnet20", (85, 128, "momentum", 0.1, "step", (56, 71), "kaiming_normal", 1e-5)),
+        ("conv4", (75, 128, "momentum", 0.01, "cosine", (), "kaiming_normal", 1e-5)),
+        ("resnet50", (90, 1024, "momentum", 0.4, "step", (30, 60, 80), "kaiming_normal", 1e-5)),
+    ],
+)
+def test_flag_files_hold_the_values_of_table_1(parse, name, row):
+    config = parse(f"--flagfile={ROOT}/flags/{name}.cfg")
+    found = (config.epochs, config.batch_size, config.optimizer, config.learning_rate,
+             config.schedule, config.lr_drops, config.initializer, config.weight_decay)  # fmt: skip
+    assert found == row
+    assert (config.rounds, config.prune_fraction, config.momentum) == (25, 0.2, 0.9)
+    assert not config.bn_affine
+
+
+def test_accumulate_steps_divide_the_batch(parse):
+    with pytest.raises(InputError, match="divisor of --batch_size=60"):
+        parse("--batch_size=60", "--accumulate_steps=7")
+
+
+# Values that nothing fills in: what is given stays, or is refused.
+GIVEN = {
+    "rounds": (1, 2, 25, 100),
+    "seed": (0, 7),
+    "init_seed": (0, 7),
+    "data_seed": (0, 7),
+    "densities": ((0.5,), (0.5, 0.2)),
+    "density": (0.1,),
+    "finetune_epochs": (1, 50),
+    "batch_size": (1, 64),
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+@pytest.mark.parametrize("beside", [{}, {"density": 0.1}, {"seed": 3}, {"masks_from": "runs/a"}])
+def test_a_config_changes_no_value_that_it_is_given(name, beside):
+    for value in GIVEN[name]:
+        values = beside | {name: value}
+        try:
+            config = Config(**values)
+        except InputError:
+            assert "density" in values
+            assert name in ("rounds", "densities")
+            continue
+        assert {flag: getattr(config, flag) for flag in values} == values
+
+
+def test_more_rounds_than_densities_are_refused():
+    with pytest.raises(InputError, match=r"--rounds.* 2,.*25"):
+        Config(rounds=25, density=0.1)
+    with pytest.raises(InputError, match=r"--rounds.* 3,.*4"):
+        Config(rounds=4, densities=(0.5, 0.2))
+    assert Config(rounds=2, densities=(0.5, 0.2)).rounds == 2
+    assert Config(rounds=25, density=0.1, masks_from="runs/a").rounds == 25
+
+
+def test_rounds_that_are_not_given_are_as_many_as_densities():
+    assert Config().rounds == 25
+    assert Config(density=0.1).rounds == 2
+    assert Config(densities=(0.5, 0.2)).rounds == 3
+    assert json.loads(Config().to_json())["rounds"] == 25
+
+
+def test_a_command_lowers_the_rounds_of_a_flag_file_and_says_so(parse, flag_file, capsys):
+    flag_file.write_text("--rounds=25\n")
+    assert parse(f"--flagfile={flag_file}", "--density=0.1").rounds == 2
+    assert "--rounds=25 is lowered to 2" in capsys.readouterr().err
+    assert parse("--rounds=25", "--densities=0.5,0.2").rounds == 3
+    assert "--rounds=25 is lowered to 3" in capsys.readouterr().err
+    assert parse(f"--flagfile={flag_file}", "--density=0.1", "--rounds=2").rounds == 2
+    assert parse("--density=0.1").rounds == 2
+    assert parse(f"--flagfile={flag_file}").rounds == 25
+    assert parse().rounds == 25
+    assert capsys.readouterr().err == ""
+
+
+def test_a_record_without_rounds_is_damaged(tmp_path):
+    values = json.loads(Config().to_json()) | {"rounds": None}
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    with pytest.raises(InputError, match="rounds"):
+        RunDir(tmp_path).config()
+
+
+def test_old_runs_keep_the_rounds_that_were_the_default_beside_densities(parse, tmp_path):
+    densities = [round(0.99**n, 4) for n in range(1, 31)]
+    arguments = [f"--densities={','.join(map(str, densities))}", f"--run_dir={tmp_path}"]
+    config = parse(*arguments)
+    assert config.rounds == 31
+    for recorded, expected in ((25, 25), (31, 31)):
+        text = dataclasses.replace(config, rounds=recorded).to_json()
+        (tmp_path / "config.json").write_text(text)
+        assert parse(*arguments).rounds == expected
+    (tmp_path / "config.json").write_text("damaged")
+    assert parse(*arguments).rounds == 31
+    assert parse(*arguments, "--rounds=28").rounds == 28
+
+
+@pytest.mark.parametrize(
+    ("arguments", "level"), [([], -2), (["--verbosity=1"], 1), (["-v=-1"], -1)]
+)
+def test_the_verbosity_is_the_users(arguments, level):
+    program = "from absl import logging\nfrom lottery_tf.config import command\n"
+    program += "command.run(lambda _: print(logging.get_verbosity()))"
+    result = subprocess.run(
+        [sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.stdout.split() == [str(level)], result.stderr

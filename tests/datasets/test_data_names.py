@@ -1,0 +1,231 @@
+"""Names in files of data never lead out of the directory that is written or read."""
+
+import io
+import json
+import os
+import pathlib
+import tarfile
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lottery_tf import datasets
+from lottery_tf.datasets import layout, listing, names, prepare
+from lottery_tf.errors import InputError
+from lottery_tf.runs import files
+from tests.parquet_files import encoded, save
+from tests.synthetic import features, shaded, write_dataset
+
+EVIL = ("../evil", "../../victim/evil", "/tmp/evil", "..", ".", "a/b", "a\\..\\b", "a\0b", "", " ",
+        "a\nb", "é" * 200)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EVIL)
+def test_names_that_lead_elsewhere_are_told_from_others(name):
+    assert not names.is_file_name(name)
+    assert names.is_file_name(f"own{len(name)}-test.tfrecord-00000-of-00001")
+
+
+def tree(top):
+    """All files below a directory."""
+    return {path for path in pathlib.Path(top).rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", ["../../victim/evil", "/tmp/x/evil", "..", "a\\b", "all", "ALL"])
+@pytest.mark.parametrize("keys", [("x_{}", "y_{}"), ("{}_images", "{}_labels")])
+def test_an_array_does_not_choose_where_it_is_written(tmp_path, name, keys):
+    images, labels = shaded(9)
+    given = {"x_train": images, "y_train": labels}
+    given |= {keys[0].format(name): images, keys[1].format(name): labels}
+    with zipfile.ZipFile(tmp_path / "file.npz", "w") as archive:  # NumPy would not write all names
+        for key, array in given.items():
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            archive.writestr(f"{key}.npy", buffer.getvalue())
+    before = tree(tmp_path)
+    options = {"data_dir": tmp_path / "a" / "data", "raw_dir": str(tmp_path / "file.npz")}
+    if keys[0].startswith("{") and name.lower() != "all":  # no name that MedMNIST gives: ignored
+        path = prepare.prepare(None, "arrays", name="own", **options)
+        assert tree(tmp_path) - before == tree(path)
+        return
+    with pytest.raises(InputError, match="expected a name of a split"):
+        prepare.prepare(None, "arrays", name="own", **options)
+    assert tree(tmp_path) == before
+
+
+def test_two_arrays_of_one_split_are_refused(tmp_path):
+    images, labels = shaded(9)
+    for further in (("x_val", "y_val", "x_valid", "y_valid"), ("X_train", "Y_train")):
+        given = {"x_train": images, "y_train": labels}
+        given |= {key: images if key[0] in "xX" else labels for key in further}
+        np.savez(tmp_path / "file.npz", **given)
+        with pytest.raises(InputError, match=r"two arrays of the (train|validation) split"):
+            prepare.prepare(None, "arrays", name="own", data_dir=tmp_path / "data",
+                            raw_dir=str(tmp_path / "file.npz"))  # fmt: skip
+
+
+@pytest.mark.parametrize("stem", ["x..-00000-of-00001", "all-00000-of-00001", "a b-0-of-1"])
+def test_a_parquet_file_does_not_choose_where_it_is_written(tmp_path, stem):
+    save(tmp_path / "hub" / "train.parquet", *shaded(9))
+    save(tmp_path / "hub" / f"{stem}.parquet", *shaded(9))
+    with pytest.raises(InputError, match=r"name of (its|a) split"):
+        prepare.prepare(None, "parquet", name="own", data_dir=tmp_path / "data",
+                        raw_dir=str(tmp_path / "hub"))  # fmt: skip
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../own", "a/b", "..", "/tmp/own", ".hidden", "own\n"])
+def test_a_name_of_a_dataset_stays_below_its_directory(tmp_path, name):
+    save(tmp_path / "train.parquet", *shaded(9))
+    with pytest.raises(InputError, match="--name"):
+        prepare.prepare(None, "parquet", name=name, data_dir=tmp_path / "data",
+                        raw_dir=str(tmp_path / "train.parquet"))  # fmt: skip
+    assert not (tmp_path / "data").exists()
+
+
+MEMBERS = ("../../evil/a.png", "/abs/cat/a.png", "cat/../../dog/a.png", "./cat/a.png")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_members_of_archives_are_never_written(tmp_path, kind):
+    raw = tmp_path / "a" / "raw"
+    raw.mkdir(parents=True)
+    picture = encoded(np.zeros((6, 5), np.uint8))
+    for split in ("train", "test"):
+        members = {name: picture for name in (*MEMBERS, "cat/b.png", "dog/c.png")}
+        if kind == "zip":
+            with zipfile.ZipFile(raw / f"{split}.zip", "w") as archive:
+                for name, content in members.items():
+                    archive.writestr(name, content)
+        else:
+            with tarfile.open(raw / f"{split}.tar", "w") as archive:
+                for name, content in members.items():
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    before = tree(tmp_path)
+    path = prepare.prepare("image_folder", "raw", name="own", data_dir=tmp_path / "a" / "data",
+                           raw_dir=str(raw))  # fmt: skip
+    assert tree(tmp_path) - before == tree(path)
+    assert not any(".." in name for name in listing.find(raw, "train")[0].images)
+
+
+@pytest.mark.parametrize("classes", [("..a", "dog"), ("a; b", "$(c)"), ("a%2f..", "b\\c")])
+def test_names_of_classes_are_only_names(tmp_path, classes):
+    for split in ("train", "test"):
+        for name in classes:
+            folder = tmp_path / "raw" / split / name
+            folder.mkdir(parents=True)
+            Image.new("L", (4, 4), len(name)).save(folder / "a.png")
+    hidden = classes[0].startswith(".")
+    before = tree(tmp_path)
+    options = {"name": "own", "data_dir": tmp_path / "data", "raw_dir": str(tmp_path / "raw")}
+    if hidden:
+        with pytest.raises(InputError, match="two or more classes"):
+            prepare.prepare("image_folder", "raw", **options)
+        return
+    path = prepare.prepare("image_folder", "raw", **options)
+    assert tree(tmp_path) - before == tree(path)
+    assert layout.read_class_names(path, "label") == sorted(classes)
+
+
+@pytest.mark.parametrize("where", ["split", "template", "dataset"])
+def test_dataset_info_does_not_name_files_elsewhere(tmp_path, config, where):
+    path = write_dataset(tmp_path / "data", shard_lengths=[20])
+    outside = tmp_path / "data" / "digits" / "train.tfrecord"
+    os.link(path / "digits-train.tfrecord-00000-of-00001", outside)
+    info = json.loads((path / "dataset_info.json").read_text())
+    if where == "split":
+        info["splits"][0] |= {"name": "../train", "filepathTemplate": "{SPLIT}.tfrecord"}
+    elif where == "template":
+        info["splits"][0]["filepathTemplate"] = "../{SPLIT}.tfrecord"
+    else:
+        info["name"] = ".."
+        info["splits"][0]["filepathTemplate"] = "{DATASET}/train.tfrecord"
+    (path / "dataset_info.json").write_text(json.dumps(info))
+    with pytest.raises(InputError, match=r"is not a dataset of images and labels.*Found"):
+        datasets.find(config(data_dir=str(tmp_path / "data")))
+
+
+def test_a_field_does_not_name_a_file_elsewhere(tmp_path):
+    (tmp_path / "secret.labels.txt").write_text("one\ntwo\n")
+    (tmp_path / "data").mkdir()
+    assert layout.read_class_names(tmp_path, "secret") == ["one", "two"]
+    assert layout.read_class_names(tmp_path / "data", "../secret") == []
+    assert layout.read_class_names(tmp_path / "data", str(tmp_path / "secret")) == []
+    assert layout.read_class_names(tmp_path / "data", "none") == []
+
+
+def test_checksums_do_not_name_files_elsewhere(tmp_path):
+    files.write_directory(tmp_path / "round_00", {"a.npz": b"content"})
+    assert files.names(tmp_path / "round_00") == ["a.npz"]
+    sums = tmp_path / "round_00" / files.SUMS
+    sums.write_text(sums.read_text().replace("a.npz", "../../a.npz"))
+    with pytest.raises(InputError, match=r"SHA256SUMS.*'\.\./\.\./a\.npz'"):
+        files.names(tmp_path / "round_00")
+
+
+OLD = "tensorflow_datasets.core.features"
+
+
+def old_features(classes, shape):
+    """What features.json said before version 4.4 of TensorFlow Datasets."""
+    image = {"shape": list(shape), "dtype": "uint8", "encoding_format": "png"}
+    label = {"type": f"{OLD}.class_label_feature.ClassLabel", "content": {"num_classes": classes}}
+    fields = {"image": {"type": f"{OLD}.image_feature.Image", "content": image}, "label": label}
+    fields["id"] = {"type": f"{OLD}.text_feature.Text", "content": {}}
+    return {"type": f"{OLD}.features_dict.FeaturesDict", "content": fields}
+
+
+@pytest.mark.parametrize("kind", ["plain", "proto", "text"])
+def test_features_of_older_versions_are_read(tmp_path, kind):
+    path = write_dataset(tmp_path / "data", shard_lengths=[20])
+    expected = layout.read_fields(path, "image", "label")
+    old = old_features(10, (8, 8, 1))
+    if kind != "plain":
+        content = features(10, (8, 8, 1))["featuresDict"]
+        old = {
+            "type": f"{OLD}.features_dict.FeaturesDict",
+            "proto_cls": "tensorflow_datasets.FeaturesDict",
+            "content": json.dumps(content) if kind == "text" else content,
+        }
+    (path / "features.json").write_text(json.dumps(old))
+    assert layout.read_fields(path, "image", "label") == expected
+    with pytest.raises(InputError, match="Found"):
+        layout.read_fields(path, "photo", "label")
+
+
+@pytest.mark.parametrize("change", ["varying", "tensor"])
+def test_shapes_and_tensors_of_older_versions(tmp_path, change):
+    old = old_features(3, (8, 8, 1))
+    if change == "varying":
+        old["content"]["image"]["content"]["shape"] = [None, None, 3]
+    else:
+        tensor = {"shape": [8, 8, 5], "dtype": "float32", "encoding": "zlib"}
+        old["content"]["image"] = {"type": f"{OLD}.tensor_feature.Tensor", "content": tensor}
+    (tmp_path / "features.json").write_text(json.dumps(old))
+    found = layout.read_fields(tmp_path, "image", "label")
+    assert found.classes == 3
+    if change == "varying":
+        assert (found.shape, found.encoding) == ((None, None, 3), "png")
+    else:
+        assert (found.kind, found.shape, found.dtype, found.encoding) == (
+            "Tensor", (8, 8, 5), "float32", "zlib",
+        )  # fmt: skip
+
+
+SHAPELESS = {"image": {"type": "Image", "content": {"shape": 3}}}
+
+
+@pytest.mark.parametrize("old", [
+    {"type": 3}, {"type": "x"}, {"type": "", "content": {}}, {"type": f"{OLD}.FeaturesDict"},
+    {"type": f"{OLD}.FeaturesDict", "content": {"image": 3}},
+    {"type": f"{OLD}.FeaturesDict", "proto_cls": "a", "content": "{"},
+    {"type": f"{OLD}.FeaturesDict", "content": SHAPELESS},
+])  # fmt: skip
+def test_nonsense_of_older_versions_is_one_line(tmp_path, old):
+    (tmp_path / "features.json").write_text(json.dumps(old))
+    with pytest.raises(InputError):
+        layout.read_fields(tmp_path, "image", "label")

@@ -1,0 +1,378 @@
+"""The papers' figures: what is drawn of runs that are there, and what is missing."""
+
+import dataclasses
+import itertools
+import math
+
+import pytest
+from tensorboard.backend.event_processing import event_accumulator
+
+from lottery_tf.analysis import instability, paths, stability
+from lottery_tf.analysis.cache import Cache, NotKnown
+from lottery_tf.analysis.reports import Output
+from lottery_tf.errors import InputError
+from lottery_tf.paper import figure_report, figures, thesis
+from lottery_tf.paper.figures import FIGURES
+from lottery_tf.paper.measures import Measures, round_at
+from lottery_tf.plots import panels
+from lottery_tf.runs.rundir import RunDir
+from tests.conftest import ROOT
+from tests.made_figures import (
+    SHAPES,
+    make_points,
+    part_of_figure_1,
+    read_csv,
+    set_accuracy,
+    study_in,
+)
+from tests.made_runs import make_run
+
+
+@pytest.fixture(autouse=True)
+def in_the_checkout(monkeypatch):
+    monkeypatch.chdir(ROOT)  # where flags/ is
+
+
+# What is drawn -------------------------------------------------------------------------------
+
+
+def fake_path(ends):
+    """A path with a bump in the middle, between ends that are not looked at."""
+    list(ends)
+    rows = []
+    for index in range(20):
+        error = 0.5 if index == 10 else 0.1
+        rows.append({"alpha": index / 19, "loss": error, "error": error, "collapsed": 0})
+    return rows
+
+
+def fake_stability(copies, finished_round, replicate):
+    about = {"round": finished_round.round, "density": 0.8, "replicate": replicate}
+    return [
+        about | {"mask": mask, "measure": measure, "l2": 2.0, "degrees": 30.0,
+                 "test_accuracy": 0.9, "collapsed": 0}
+        for mask in stability.MASKS for measure in stability.MEASURES
+    ]  # fmt: skip
+
+
+class NoCopies:
+    def of_round(self, round, seed):
+        return None, []
+
+
+@pytest.fixture
+def without_tensorflow(monkeypatch):
+    """Measures that would evaluate or train give made-up numbers; nothing is rendered."""
+    monkeypatch.setattr(paths, "evaluator", lambda *_, points, **__: evaluate_of(points))
+    monkeypatch.setattr(instability, "copies_when_needed", lambda *_: NoCopies)
+    monkeypatch.setattr(stability, "_train_and_compare", fake_stability)
+    drawn = []
+
+    def draw(output, path, picture):
+        picture.draw_without_rendering()
+        path.write_bytes((ROOT / "docs" / "lenet_accuracy.png").read_bytes())
+        drawn.append(picture)
+
+    monkeypatch.setattr(Output, "draw", draw)
+    return drawn
+
+
+def evaluate_of(points):
+    def evaluate(ends):
+        rows = fake_path(ends)
+        return [rows[min(index, 19)] | {"alpha": index / (points - 1)} for index in range(points)]
+
+    return evaluate
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_draws(name, tmp_path, without_tensorflow, monkeypatch):
+    figure = FIGURES[name]
+    near = tuple(0.8 ** (index) for index, _ in enumerate(figure.densities))
+    monkeypatch.setitem(FIGURES, name, dataclasses.replace(figure, densities=near))
+    study = study_in(tmp_path, f"{name}_small", "--grid=seed=0")
+    make_points(study.points[:3])
+    report = figure_report.draw(name, study, None, Measures())
+    (picture,) = without_tensorflow
+    text = picture.get_suptitle()
+    assert figure.shows in text
+    assert f"{study.points[0].config.model} on" in text
+    rows = read_csv(study.runs / "figures" / f"{name}_small.csv")
+    assert rows
+    assert report.drawn == len(study.points[:3])
+    assert len(report.missing) == len(study.points) - report.drawn
+
+
+def test_the_title_names_another_study_not_the_papers_figure(tmp_path, without_tensorflow):
+    study = study_in(tmp_path, "fig01_small", "--grid=seed=0")
+    make_points(study.points[:2])
+    study = dataclasses.replace(study, path=study.path.with_name("resets.cfg"))
+    figure_report.draw("fig01", study, None, Measures())
+    (picture,) = without_tensorflow
+    text = picture.get_suptitle()
+    assert text.startswith("resets.cfg, drawn as Fig. 1\n")
+
+
+@pytest.fixture
+def figure_1(tmp_path):
+    return part_of_figure_1(tmp_path)
+
+
+@pytest.mark.ci
+def test_plotted_points_are_means_with_min_and_max_over_seeds(figure_1):
+    report = figure_report.draw("fig01", figure_1, None, Measures())
+    rows = read_csv(figure_1.runs / "figures" / "fig01_small.csv")
+    ticket = [row for row in rows if (row["batch_size"], row["reset"]) == ("60", "init")]
+    assert [row["runs"] for row in ticket] == ["2"] * 3
+    values = [
+        tuple(float(row[f"test_accuracy{end}"]) for end in ("", "_min", "_max")) for row in ticket
+    ]
+    assert values == [pytest.approx(v) for v in [(0.9,) * 3, (0.85, 0.8, 0.9), (0.7,) * 3]]
+    assert [float(row["density"]) for row in ticket] == pytest.approx([1, 0.8, 0.64])
+    names = {path.name for path in report.written}
+    assert names == {"fig01_small.csv", "fig01_small.png", "fig01_small.pdf", "tensorboard"}
+    events = event_accumulator.EventAccumulator(str(figure_1.runs / "figures" / "tensorboard"))
+    events.Reload()
+    assert events.Tags()["tensors"] == ["figures/fig01_small"]
+
+
+@pytest.mark.ci
+def test_missing_and_unfinished_runs_are_listed_with_their_commands(figure_1):
+    report = figure_report.draw("fig01", figure_1, None, Measures())
+    lines = figure_report.describe(report, figure_1)
+    assert lines[0] == "Drawn from 5 of 8 runs."
+    assert "python -m tools.sweep --flagfile=" in lines[1]
+    unfinished, *missing = lines[2:]
+    assert "unfinished, 2 of 3 rounds: python -m lottery_tf.imp" in unfinished
+    assert "--batch_size=512" in unfinished
+    assert len(missing) == 3
+    for line, point in zip(missing, figure_1.points[5:], strict=True):
+        assert f"--run_dir={point.directory}" in line
+        assert f"--reset={point.config.reset} --seed={point.config.seed}" in line
+
+
+def test_panels_of_curves_have_one_scale_and_name_their_axes(figure_1, without_tensorflow):
+    figure_report.draw("fig01", figure_1, None, Measures())
+    (picture,) = without_tensorflow
+    shown = [axes for axes in picture.axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == ["batch 60", "batch 512"]
+    assert len({axes.get_ylim() for axes in shown}) == 1
+    assert len({axes.get_xlim() for axes in shown}) == 1
+    assert shown[0].get_xlim()[0] > shown[0].get_xlim()[1]  # from dense to sparse
+    assert (shown[0].get_xscale(), shown[0].get_xlabel()) == ("log", "density (%)")
+    assert picture.get_supylabel() == "test accuracy (%)"
+    (legend,) = picture.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["ticket", "reinit"]
+    assert [line[0].get_linestyle() for line in shown[0].containers] == ["-", "--"]
+
+
+@pytest.mark.parametrize(("letters", "entries"), [(3, 1), (3, 4), (38, 4), (120, 2)])
+def test_a_legend_lies_inside_the_picture(letters, entries):
+    rows = [{"density": density, "test_accuracy": density} for density in (1.0, 0.5)]
+    of_panel = {f"{entry}".rjust(letters, "m"): panels.Curve(rows) for entry in range(entries)}
+    picture = panels.curves({"": of_panel}, "test_accuracy", what="test accuracy")
+    picture.draw_without_rendering()
+    (legend,) = picture.legends
+    box = legend.get_window_extent()
+    assert len(legend.get_texts()) == entries
+    assert 0 <= box.x0 < box.x1 <= picture.bbox.width
+
+
+def test_a_collapsed_mean_lies_below_the_axis_and_is_written_there(figure_1, without_tensorflow):
+    set_accuracy(figure_1.points[2], [0.1, 0.9, 0.89])
+    set_accuracy(figure_1.points[3], [0.2, 0.9, 0.89])
+    figure_report.draw("fig01", figure_1, None, Measures())
+    axes = without_tensorflow[0].axes[0]
+    assert 0.5 < axes.get_ylim()[0] < 0.7
+    assert [text.get_text() for text in axes.texts] == ["15 ↓"]
+
+
+def test_titles_tell_how_many_seeds_are_in_a_figure(figure_1, without_tensorflow):
+    figure_report.draw("fig01", figure_1, None, Measures())
+    assert without_tensorflow[0].get_suptitle() == (
+        "Fig. 1: Influence of the batch size and warm-up on IMP\n"
+        "lenet on mnist; mean of 1 to 2 seeds, bars: min and max"
+    )
+
+
+@pytest.mark.ci
+def test_matrices_stand_side_by_side_on_one_scale(tmp_path, without_tensorflow):
+    study = study_in(tmp_path, "fig11_small", "--grid=warmup_epochs=0", "--grid=seed=0,1")
+    make_points(study.points[:8])
+    figure_report.draw("fig11", study, None, Measures())
+    (picture,) = without_tensorflow
+    shown = [axes for axes in picture.axes if axes.images]
+    assert [axes.get_title() for axes in shown] == ["batch 60", "batch 128", "", ""]
+    assert [axes.get_ylabel() for axes in shown] == ["ticket", "", "reinit", ""]
+    rows = read_csv(study.runs / "figures" / "fig11_small.csv")
+    top = max(float(row["euclidean"]) for row in rows)
+    assert {axes.images[0].get_clim() for axes in shown} == {(0, top)}
+    of_one = [row for row in rows if (row["batch_size"], row["reset"]) == ("60", "init")]
+    pairs = [(row["round"], row["to"]) for row in of_one]
+    assert pairs == list(itertools.combinations(["0", "1", "2", "init"], 2))
+    first = float(of_one[0]["euclidean"])
+    assert float(of_one[0]["euclidean_min"]) < first < float(of_one[0]["euclidean_max"])
+    assert [text.get_text() for text in shown[0].get_xticklabels()] == ["100", "80", "64", "init"]
+
+
+@pytest.mark.ci
+def test_barriers_and_paths_are_written_and_drawn(tmp_path, without_tensorflow):
+    study = study_in(tmp_path, "fig08_small")
+    make_points(study.points, rounds=4)
+    figure_report.draw("fig08", study, None, Measures())
+    rows, points = (read_csv(study.runs / "figures" / f"fig08_small{end}.csv")
+                    for end in ("", "_paths"))  # fmt: skip
+    assert [float(row["error_barrier"]) for row in rows] == pytest.approx([0.4] * 3)
+    assert len(points) == 3 * 20
+    left, right = without_tensorflow[0].axes
+    labels = [text.get_text() for text in left.get_legend().get_texts()]
+    assert labels == ["0 to 1, density 80.0%", "1 to 2, density 64.0%", "2 to 3, density 51.2%"]
+    assert right.get_ylabel() == "error barrier (points of %)"
+
+
+def test_the_density_of_a_histogram_is_that_of_its_round(tmp_path, without_tensorflow, monkeypatch):
+    figure = dataclasses.replace(FIGURES["fig19"], densities=(0.7,))
+    monkeypatch.setitem(FIGURES, "fig19", figure)
+    study = study_in(tmp_path, "fig19_small", "--grid=seed=0,1")
+    make_points(study.points)
+    figure_report.draw("fig19", study, None, Measures())
+    title = without_tensorflow[0].get_suptitle()
+    assert "after training round 2, density 64.0%" in title
+    rows = read_csv(study.runs / "figures" / "fig19_small.csv")
+    assert {(row["round"], row["density"]) for row in rows} == {("2", repr(0.8**2))}
+
+
+# What would have to be computed --------------------------------------------------------------
+
+
+def test_the_thesis_compares_ticket_and_reinit_of_one_seed(
+    tmp_path, without_tensorflow, monkeypatch
+):
+    figure = dataclasses.replace(FIGURES["thesis"], densities=(0.64,))
+    monkeypatch.setitem(FIGURES, "thesis", figure)
+    grids = ("--grid=batch_size=60,512", "--grid=warmup_epochs=0", "--grid=seed=0,1", "--rounds=3")
+    study = study_in(tmp_path, "thesis_small", *grids)
+    make_points(study.points[:5])  # batch 60, and a ticket of 512 without its reinit
+    for point in study.points[:4]:
+        ticket = point.config.reset == "init"
+        accuracy = (0.8 if ticket else 0.6) + (0.1 if ticket else 0.2) * point.config.seed
+        set_accuracy(point, [0.9, 0.5, accuracy])
+    figure_report.draw("thesis", study, None, Measures())
+    (row,) = read_csv(study.runs / "figures" / "thesis_small.csv")
+    assert [float(row[name]) for name in ("lead", "lead_min", "lead_max", "barrier")] == (
+        pytest.approx([0.15, 0.1, 0.2, 0.4])
+    )
+    assert (row["seeds"], row["round"], row["setting"]) == ("2", "2", "60")
+    assert float(row["lead_high"]) == pytest.approx(0.15 + 12.706 * 0.05, abs=1e-4)
+    for point in study.points[:4]:  # leads that agree: their deviation is that of one example
+        ticket = point.config.reset == "init"
+        set_accuracy(point, [0.9, 0.5, 0.8 if ticket else 0.6])
+        (point.directory / "data.json").write_text('{"test": {"examples": 100}}')
+    figure_report.draw("thesis", study, None, Measures())
+    (again,) = read_csv(study.runs / "figures" / "thesis_small.csv")
+    half = 12.706 * 0.01 / math.sqrt(12 * 2)
+    assert float(again["lead_high"]) == pytest.approx(0.2 + half, abs=1e-4)
+    runs = [RunDir(point.directory) for point in study.points[:2]]
+    nearby = [float(Measures().distances(run, "angular")[2, 1]) for run in runs]
+    assert float(row["distance"]) == pytest.approx(sum(nearby) / 2)
+    picture, _ = without_tensorflow
+    assert [axes.get_ylabel() for axes in picture.axes] == ["density 64.0%", "", ""]
+    assert [text.get_text() for text in picture.legends[0].get_texts()] == ["60"]
+
+
+def test_points_of_the_thesis_are_called_by_all_that_varies():
+    key = ("batch_size", 60), ("warmup_epochs", 2.0), ("learning_rate", 0.05)
+    assert thesis._call(key) == "60*, rate 0.05"
+    assert thesis._call((("batch_size", 60), ("warmup_epochs", 0.0))) == "60"
+    assert thesis._call((("repel", None), ("warmup_epochs", 1.0))) == "*"
+
+
+def test_what_is_trained_is_announced_and_with_draw_only_listed_instead(
+    tmp_path, without_tensorflow
+):
+    study = study_in(tmp_path, "fig02_small", "--grid=batch_size=60", "--grid=seed=0,1")
+    make_points(study.points, rounds=6)
+    said = []
+    idle = Measures(draw_only=True, say=said.append)
+    with pytest.raises(InputError, match=r"no instability to draw.\nNot computed"):
+        figure_report.draw("fig02", study, None, idle)
+    run = study.points[0].directory
+    assert idle.left_out[0] == (
+        "Not computed, with --draw_only: python -m tools.instability "
+        f"--run_dir={run} --at_rounds=0,5"
+    )
+    assert said == []
+    figure_report.draw("fig02", study, None, Measures(say=said.append))
+    assert "instability: 4 trainings in 2 runs" in said[0]  # of rounds 0 and 5
+    known = Measures(draw_only=True, say=said.append)
+    figure_report.draw("fig02", study, None, known)
+    assert (len(said), known.left_out) == (1, [])
+    rows = read_csv(study.runs / "figures" / "fig02_small.csv")
+    assert [row["round"] for row in rows] == ["0", "5"]
+    assert [float(row["instability"]) for row in rows] == pytest.approx([0.4, 0.4])
+
+
+def test_a_cache_that_only_knows_computes_nothing(tmp_path):
+    path = tmp_path / "cache.json"
+    with pytest.raises(NotKnown):
+        Cache(path, only_known=True).reuse([], "a", lambda: 1)
+    Cache(path).reuse([], "a", lambda: 1)
+    assert Cache(path, only_known=True).reuse([], "a", lambda: 2) == 1
+
+
+class Metrics:
+    def __init__(self, *densities):
+        self.densities = densities
+
+    def metrics(self):
+        return [{"round": r, "density": density} for r, density in enumerate(self.densities)]
+
+
+def test_the_round_at_a_density_is_the_nearest_one_and_of_two_the_denser():
+    fifths = Metrics(*(0.8**r for r in range(12)))
+    assert [round_at(fifths, 0.8**r) for r in (5, 10)] == [5, 10]
+    thirds = Metrics(*(round(266200 * 0.64**r) / 266200 for r in range(10)))
+    assert [round_at(thirds, 0.8**r) for r in (5, 10, 15)] == [2, 5, 7]
+    assert round_at(Metrics(1, 0.8, 0.64), 0.107) is None
+    assert round_at(Metrics(1, 0.1, 0.0), 0.107) == 1
+
+
+# Bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["0", "24", "fig1", "table2", ""])
+def test_a_figure_that_does_not_exist(text):
+    with pytest.raises(InputError, match=r"--figure: expected 1 to 23, table1, appendix_c.*Rec"):
+        figures.find(text)
+
+
+def test_figures_have_numbers_and_names():
+    assert [figures.find(text) for text in ("1", "01", "23", "table1")] == [
+        "fig01", "fig01", "fig23", "table1"
+    ]  # fmt: skip
+
+
+def test_a_directory_without_runs_and_one_with_others(tmp_path, config):
+    study = study_in(tmp_path)
+    with pytest.raises(InputError, match=r"none of the 60 runs .* There is no run .*tools\.sweep"):
+        figure_report.draw("fig01", study, None, Measures())
+    make_run(config(run_dir=str(study.runs / "another")), rounds=2, shapes=SHAPES)
+    with pytest.raises(InputError, match=r"none of the 60 runs .* others there, as another"):
+        figure_report.draw("fig01", study, None, Measures())
+
+
+def test_the_name_of_the_directory_chooses_the_small_study():
+    assert figure_report.study_of("fig08", None).path.name == "fig08.cfg"
+    small = figure_report.study_of("fig08", "elsewhere/mine_small/")
+    assert (small.path.name, str(small.runs)) == ("fig08_small.cfg", "elsewhere/mine_small")
+    other = figure_report.study_of("fig01", None, "flags/figures/fig08.cfg")
+    assert (other.path.name, other.runs.name) == ("fig08.cfg", "fig01")
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("name", ["fig01", "fig04", "fig05", "fig07", "table1"])
+def test_pictures_are_rendered(name, tmp_path):
+    study = study_in(tmp_path, f"{name}_small")
+    make_points(study.points[:8], rounds=11)
+    report = figure_report.draw(name, study, tmp_path / "out", Measures())
+    assert all(path.stat().st_size > 1000 for path in report.written if path.suffix != ".csv")

@@ -1,0 +1,238 @@
+"""What only shows (the terminal, TensorBoard) stops no training and costs no round."""
+
+import contextlib
+import errno
+import io
+import os
+import pathlib
+import resource
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorboard.backend.event_processing import event_accumulator
+
+from lottery_tf import imp
+from lottery_tf.plots import counting, events
+from lottery_tf.plots.summaries import Summaries
+from lottery_tf.runs.rundir import RunDir
+from lottery_tf.terminal import console, streams
+from tests.conftest import ROOT
+from tests.launching import arguments
+
+TINY = {"model": "tests.networks:linear", "epochs": 1, "rounds": 3, "jit_compile": "off"}
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def read(path):
+    found = event_accumulator.EventAccumulator(str(path))
+    found.Reload()
+    return found
+
+
+def rounds_of(path):
+    return [event.step for event in read(path / "tensorboard").Tensors("round/density (%)")]
+
+
+def refuse(*_, **__):
+    raise FULL
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    ("broken", "what"),
+    [
+        ("lottery_tf.plots.events.append", "TensorBoard's files"),
+        ("lottery_tf.plots.counting.histogram", "TensorBoard's files"),
+        ("lottery_tf.terminal.console.print_row", "the terminal"),
+        ("lottery_tf.terminal.console.ProgressBar", "the terminal"),
+        ("lottery_tf.terminal.console.ProgressBar.update", "the terminal"),
+    ],
+)
+def test_what_cannot_be_shown_is_said_once_and_costs_no_round(config, monkeypatch, broken, what):
+    monkeypatch.setattr(broken, refuse)
+    assert imp.main(config(**TINY)) == 0
+    run = RunDir(config().run_dir)
+    assert run.finished_rounds() == 3
+    log = (run.path / "log.txt").read_text()
+    assert log.count(f"Cannot write to {what}: ") == log.count("Cannot write") == 1
+    assert os.strerror(errno.ENOSPC) in log
+
+
+def test_a_line_that_cannot_be_said_is_in_the_log(config, monkeypatch):
+    monkeypatch.setattr(console, "say", refuse)
+    monkeypatch.setattr(events, "append", refuse)
+    assert imp.main(config(**TINY)) == 0
+    assert "Cannot write" in (pathlib.Path(config().run_dir) / "log.txt").read_text()
+
+
+@pytest.mark.ci
+def test_a_round_is_saved_before_it_is_shown(config, monkeypatch):
+    finished = []
+
+    def look(self, metrics, *_):
+        finished.append(RunDir(config().run_dir).finished_rounds() - metrics["round"])
+
+    monkeypatch.setattr(Summaries, "finish_round", look)
+    imp.main(config(**TINY))
+    assert finished == [1, 1, 1]
+
+
+@pytest.mark.ci
+def test_summaries_that_a_kill_or_a_full_disk_prevented_come_at_the_next_start(config, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(Summaries, "finish_round", refuse)
+        imp.main(config(**TINY | {"rounds": 2}))
+    run = RunDir(config().run_dir)
+    assert not list(run.path.glob("tensorboard/events.*"))
+    imp.main(config(**TINY))
+    assert rounds_of(run.path) == [0, 1, 2]
+    assert "surviving weights/all" in read(run.path / "tensorboard").Tags()["tensors"]
+
+
+def test_a_histogram_counts_the_survivors_as_tensorflow_did(tmp_path):
+    weights = np.random.default_rng(0).normal(size=(30, 40)).astype(np.float32)
+    mask = np.arange(1200).reshape(30, 40) % 3 > 0
+    final, masks = {"a": weights, "b": np.ones(2, np.float32)}, {"a": mask, "b": np.ones(2, bool)}
+    Summaries(tmp_path).finish_round({"round": 4, "density": 0.5}, final, masks)
+    writer = tf.summary.create_file_writer(str(tmp_path / "expected"))
+    with writer.as_default(step=4):
+        tf.summary.histogram("a", weights[mask], buckets=60)
+        tf.summary.histogram("b", final["b"], buckets=60)
+    writer.close()
+    ours, theirs = read(tmp_path / "tensorboard"), read(tmp_path / "expected")
+    for path in ("a", "b"):
+        (event,) = ours.Tensors(f"surviving weights/{path}")
+        found = tf.make_ndarray(event.tensor_proto)
+        expected = tf.make_ndarray(theirs.Tensors(path)[0].tensor_proto)
+        assert found[:, 2].sum() == expected[:, 2].sum() == masks[path].sum()
+        if path == "a":
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    metadata = ours.SummaryMetadata("surviving weights/a")
+    assert metadata.plugin_data == theirs.SummaryMetadata("a").plugin_data
+    (event,) = ours.Tensors("surviving weights/all")
+    assert tf.make_ndarray(event.tensor_proto)[:, 2].sum() == mask.sum() + 2
+
+
+def test_a_layer_without_weights_has_an_empty_histogram(tmp_path):
+    final, masks = {"a": np.zeros(5, np.float32)}, {"a": np.zeros(5, bool)}
+    Summaries(tmp_path).finish_round({"round": 0, "density": 0.0}, final, masks)
+    (event,) = read(tmp_path / "tensorboard").Tensors("surviving weights/a")
+    assert tf.make_ndarray(event.tensor_proto).shape == (0, 3)
+
+
+def test_histograms_take_no_memory_for_each_weight(tmp_path):
+    size = 8_000_000
+    final, masks = {"a": np.arange(size, dtype=np.float32)}, {"a": np.ones(size, bool)}
+    tracemalloc.start()
+    try:
+        Summaries(tmp_path).finish_round({"round": 0, "density": 1.0}, final, masks)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * size  # bytes
+
+
+def test_blocks_are_counted_as_a_whole():
+    values = np.random.default_rng(1).normal(size=1000).astype(np.float32)
+    blocks = [values[:1], values[1:400], values[:0], values[400:]]
+    counts, edges = counting.histogram(lambda: blocks, 7)
+    np.testing.assert_array_equal(counts, np.histogram(values.astype(float), edges)[0])
+    found = counting.describe(lambda: blocks)
+    assert found == pytest.approx({
+        "size": 1000, "mean_magnitude": np.abs(values.astype(float)).mean(),
+        "deviation": values.astype(float).std(), "largest": np.abs(values).max(),
+    })  # fmt: skip
+    assert set(counting.describe(lambda: []).values()) == {0}
+
+
+def test_events_are_added_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "events.out.tfevents.1"
+    events.append(path, [(0, events.scalar("a", 1.0))])
+    size = path.stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
+        with pytest.raises(OSError, match="too large"):
+            events.append(path, [(1, events.scalar("a", 2.0))])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.stat().st_size == size
+    events.append(path, [(2, events.scalar("a", 3.0))])
+    assert [event.step for event in read(tmp_path).Tensors("a")] == [0, 2]
+    with pytest.raises(OSError, match="No space"):
+        events.append(pathlib.Path("/dev/full"), [(0, events.scalar("a", 1.0))])
+
+
+class Raising(io.StringIO):
+    def write(self, text):
+        raise FULL
+
+
+def test_a_stream_that_fails_is_said_once(monkeypatch):
+    error = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", Raising())
+    monkeypatch.setattr(sys, "stderr", error)
+    with streams.steady():
+        console.print_header()
+        with streams.steady():  # a nested one changes nothing
+            print("another line")
+    assert error.getvalue().count("Cannot write to standard output: No space left") == 1
+    assert isinstance(sys.stdout, Raising)
+
+
+def test_a_line_that_the_encoding_lacks_is_written_with_escapes(monkeypatch):
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
+    with streams.steady():
+        print("näher")
+    assert written.getvalue() == b"n\\xe4her\n"
+
+
+SCRIPT = """
+import os, sys
+from lottery_tf.terminal import streams
+with streams.steady():
+    for _ in range(9):
+        print("a line " * 2000)
+        print("another", file=sys.stderr)
+    descriptor = os.open(os.devnull, os.O_RDONLY)
+    open(sys.argv[1], "w").write(str(descriptor))
+"""
+
+
+@pytest.mark.parametrize("how", [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full", "| head -c 1"])
+def test_streams_that_are_closed_full_or_gone(tmp_path, how):
+    command = f'set -o pipefail; "$0" -c "$1" "$2" {how}'
+    result = subprocess.run(
+        ["bash", "-c", command, sys.executable, SCRIPT, tmp_path / "done"],
+        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert int((tmp_path / "done").read_text()) > 2  # no file gets the number of a stream
+    warnings = [line for line in result.stderr.splitlines() if line.startswith("Cannot write")]
+    assert len(warnings) == ("/dev/full" in how or "head" in how)
+    assert "Exception" not in result.stderr
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("how", [">/dev/full 2>&1", ">&- 2>&-", "| head -1"])
+def test_a_run_ends_well_whatever_becomes_of_its_streams(tmp_path, how):
+    command = arguments(tmp_path / "run", epochs=1, rounds=3)
+    result = subprocess.run(
+        ["bash", "-c", f'set -o pipefail; "$@" {how}', "bash", *command],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert RunDir(tmp_path / "run").finished_rounds() == 3
+    assert rounds_of(tmp_path / "run") == [0, 1, 2]
+
+
+def test_steady_streams_are_put_back():
+    before = sys.stdout, sys.stderr
+    with contextlib.suppress(KeyError), streams.steady():
+        raise KeyError
+    assert (sys.stdout, sys.stderr) == before

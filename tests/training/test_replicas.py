@@ -1,0 +1,159 @@
+"""What replicas of one process share, and what each has of its own."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lottery_tf import datasets, imp, masking
+from lottery_tf.datasets import tfrecords
+from lottery_tf.errors import InputError
+from lottery_tf.pruning.streams import Noise
+from lottery_tf.training import feeds
+from lottery_tf.training.devices import connect
+from lottery_tf.training.training import Training
+from tests.conftest import ROOT
+
+
+def mirrored(config, **flags):
+    config = config(strategy="mirrored", cpu_devices=2, **flags)
+    engine, initialization = imp.prepare(config, datasets.find(config), connect(config))
+    return engine, initialization(0)
+
+
+def local_values(engine, variable):
+    return [
+        value.numpy()
+        for value in engine.cluster.strategy.experimental_local_results(variable.value)
+    ]
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("sync_bn", [True, False])
+def test_batch_norm_statistics(config, sync_bn):
+    flags = {"model": "tests.networks:batch_norm", "epochs": 1, "sync_bn": sync_bn}
+    engine, weights = mirrored(config, **flags)
+    trained, _ = engine.train(Training(weights, engine.dense_masks(), Noise(0, 0), last=1))
+    one_config = config(strategy="one_device", **flags)
+    one, _ = imp.prepare(one_config, datasets.find(one_config), connect(one_config))
+    expected, _ = one.train(Training(weights, one.dense_masks(), Noise(0, 0), last=1))
+    path = "bn/moving_variance"
+    variable = masking.variables(engine.network)[path]
+    assert np.array_equal(*local_values(engine, variable))
+    synchronous = np.allclose(trained[path], expected[path], rtol=1e-5)
+    assert synchronous == sync_bn
+    # The mean of the halves' variances lacks the variance between the halves' means.
+    assert sync_bn or (trained[path] < expected[path] + 1e-6).all()
+
+
+@pytest.mark.ci
+def test_replicas_drop_other_units(config):
+    engine, weights = mirrored(config, model="tests.networks:dropout", epochs=1)
+    masks = engine.dense_masks()
+    finals = [engine.train(Training(weights, masks, Noise(0, 0), last=5))[0] for _ in range(2)]
+    for path in finals[0]:
+        assert np.array_equal(finals[0][path], finals[1][path])
+    states = local_values(engine, engine._state.dropout[0])
+    assert not np.array_equal(*states)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mixed_precision", ["bfloat16", "float16"])
+def test_mixed_precision_on_two_replicas(config, mixed_precision):
+    engine, weights = mirrored(config, mixed_precision=mixed_precision, epochs=3)
+    _, history = engine.train(Training(weights, engine.dense_masks(), Noise(0, 0)))
+    assert history[-1]["test_accuracy"] > 0.9
+
+
+@pytest.mark.slow
+def test_accumulated_micro_batches_on_two_replicas(config):
+    flags = {"optimizer": "momentum", "learning_rate": 0.05, "weight_decay": 0.1, "epochs": 1}
+    finals = []
+    for accumulate_steps in (1, 4):
+        engine, weights = mirrored(config, accumulate_steps=accumulate_steps, **flags)
+        finals.append(
+            engine.train(Training(weights, engine.dense_masks(), Noise(0, 0), last=10))[0]
+        )
+    for path, whole in finals[0].items():
+        assert np.linalg.norm(finals[1][path] - whole) <= 1e-5 * np.linalg.norm(whole)
+
+
+@pytest.mark.ci
+def test_evaluation_is_exact_on_two_replicas(config, monkeypatch):
+    monkeypatch.setattr("lottery_tf.training.feeds.EVALUATION_BATCH", 7)  # does not divide by 2
+    engine, weights = mirrored(config)
+    masking.set_weights(engine.network, weights, engine.dense_masks())
+    images, labels = tfrecords.read(engine.directory, "test")
+    logits = engine.network(engine.normalise(images)).numpy()
+    assert engine.evaluate()[1] == np.mean(logits.argmax(-1) == labels)
+
+
+def test_workers_decode_the_rows_of_the_whole_between_them(config, sharded):
+    directory = datasets.find(config(data_dir=str(sharded)))
+    split = directory.splits["train"]
+
+    def batches(part, steps=(0, None)):
+        stream = tfrecords.stream(
+            directory, split, Noise(3, 1), epoch=2, window=16, batch_size=8, part=part, steps=steps
+        )
+        return [tuple(array.numpy() for array in batch) for batch in stream]
+
+    whole = batches((0, 1))
+    assert len(whole) == 6
+    for steps in ((0, None), (4, 6)):
+        halves = [batches((index, 2), steps) for index in (0, 1)]
+        for expected, *parts in zip(whole[steps[0] :], *halves, strict=True):
+            for arrays in zip(expected, *parts, strict=True):
+                assert np.array_equal(arrays[0], np.concatenate(arrays[1:]))
+
+
+def test_shard_files_gives_each_worker_its_own(config, sharded):
+    class TwoWorkers:
+        def __init__(self, worker):
+            self.worker, self.workers, self.replicas_here = worker, 2, 1
+            self.replica_here = 0
+
+    config = config(data_dir=str(sharded), batch_size=8, resident="off", shard_files=True)
+    directory = datasets.find(config)
+    for worker in (0, 1):
+        feed = feeds.Streamed(config, directory, TwoWorkers(worker))
+        assert feed.steps_per_epoch == 3  # the second one has 13 examples, 4 for each batch
+        batches = [labels.numpy() for _, labels, _ in feed.epoch(Noise(0, 0), 0, 0)]
+        assert [len(labels) for labels in batches] == [4] * 3
+        assert feed.split.shards == directory.splits["train"].shards[worker::2]
+    config = dataclasses.replace(config, data_dir=str(ROOT / "data"))
+    with pytest.raises(InputError, match=r"--shard_files expects.*2 workers. Found: 1"):
+        feeds.Streamed(config, datasets.find(config), TwoWorkers(0))
+    resident = dataclasses.replace(config, resident="auto")
+    with pytest.raises(InputError, match=r"--shard_files expects data that are streamed"):
+        feeds.make(resident, datasets.find(resident), TwoWorkers(0))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"batch_size": 33}, r"multiple of 2, as 32 or 34. Received: 33"),
+        ({"batch_size": 36, "accumulate_steps": 4}, r"multiple of 8, as 32 or 40. Received: 36"),
+        ({"jit_compile": "on"}, "--jit_compile=on expects one replica"),
+    ],
+)
+def test_what_several_replicas_cannot_do(config, flags, message):
+    with pytest.raises(InputError, match=message):
+        mirrored(config, **flags)
+
+
+def test_a_strategy_without_its_devices_says_what_to_do(config, monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(InputError, match="expects two or more workers in TF_CONFIG"):
+        connect(config(strategy="multi_worker"))
+    monkeypatch.setenv("TF_CONFIG", "{nonsense")
+    with pytest.raises(InputError, match="TF_CONFIG: expected JSON"):
+        connect(config(strategy="multi_worker"))
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: [
+        device for device in [tf.config.LogicalDevice("/device:CPU:0", "CPU")]
+        if kind == "CPU"
+    ])  # fmt: skip
+    monkeypatch.delenv("TF_CONFIG")
+    with pytest.raises(InputError, match=r"expects two or more devices.*--cpu_devices=2"):
+        connect(config(strategy="mirrored"))

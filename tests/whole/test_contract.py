@@ -1,0 +1,179 @@
+"""What every reset, criterion, network and masked layer keeps; the tables say which there are."""
+
+import itertools
+import signal
+
+import keras
+import numpy as np
+import pytest
+
+import lottery_tf
+from lottery_tf import imp, masking, pruning
+from lottery_tf.pruning.criteria import CRITERIA
+from lottery_tf.pruning.resets import RESETS
+from lottery_tf.runs.rundir import RunDir
+from lottery_tf.training import engine
+from lottery_tf.training.evaluation import Evaluator
+from tests.launching import npz_bytes
+from tests.networks import CELLS, LAYERS, TABLES
+
+FRACTION, ROUNDS = 0.3, 3
+NETWORKS = ("linear", "dropout", "batch_norm", "every_layer")
+
+
+def check_masks(masks, scope):
+    """Each mask lies in the one before it, and exactly the fraction of what lived is gone.
+
+    Args:
+        masks: {kernel path: bool array} of each round.
+    """
+    for before, after in itertools.pairwise(masks):
+        assert before.keys() == after.keys()
+        assert not any((after[path] & ~before[path]).any() for path in after)
+        groups = [list(before)] if scope == "global" else [[path] for path in before]
+        for paths in groups:
+            lived, lives = (
+                sum(int(mask[path].sum()) for path in paths) for mask in (before, after)
+            )
+            assert lived - lives == round(lived * 3 / 10), paths  # FRACTION; half to even
+
+
+def check_zeros(weights, masks):
+    """No pruned weight is revived, and others live."""
+    for path, mask in masks.items():
+        assert not weights[path][~mask].any(), path
+    assert any(weights[path][mask].any() for path, mask in masks.items())
+
+
+@pytest.fixture(scope="module")
+def engines():
+    """{network: (Engine, initialization)}: what has been compiled is used again."""
+    return {}
+
+
+@pytest.fixture
+def experiment(config, sharded, tmp_path, engines, monkeypatch):
+    """A function of the name of a run, and flags: its exit status, and its RunDir."""
+    made = imp.prepare
+
+    def prepare(config, directory, cluster):
+        if config.model not in engines:
+            engines[config.model] = made(config, directory, cluster)
+        engines[config.model][0].config = config
+        return engines[config.model]
+
+    monkeypatch.setattr(imp, "prepare", prepare)
+
+    def run(name, **flags):
+        tiny = {
+            "run_dir": str(tmp_path / name), "data_dir": str(sharded), "batch_size": 16,
+            "optimizer": "momentum", "learning_rate": 0.01, "prune_fraction": FRACTION,
+            "rounds": ROUNDS, "jit_compile": "off",
+        }  # fmt: skip
+        return imp.main(config(**(tiny | flags))), RunDir(tmp_path / name)
+
+    return run
+
+
+def combinations():
+    """(network, criterion, reset): those that differ from the usual in one thing run by default."""
+    usual = ("linear", "magnitude", "init")
+    for one in itertools.product(NETWORKS, CRITERIA, RESETS):
+        others = sum(a != b for a, b in zip(one, usual, strict=True))
+        marks = () if others < 2 else (pytest.mark.slow,)
+        yield pytest.param(
+            *one, marks=pytest.mark.ci if others == 1 and "every_layer" in one else marks
+        )
+
+
+@pytest.mark.parametrize(("network", "criterion", "reset"), combinations())
+def test_every_experiment_keeps_the_contract(network, criterion, reset, experiment, monkeypatch):
+    flags = {"model": f"tests.networks:{network}", "reset": reset, "criterion": criterion}
+    flags |= {"rewind_to": "3"} if reset == "rewind" else {}
+    status, whole = experiment("whole", **flags)
+    assert status == 0
+    masks = [whole.masks(round) for round in range(ROUNDS)]
+    check_masks(masks, "global")
+    for round in range(ROUNDS):
+        check_zeros(whole.initial(round), masks[round])
+        check_zeros(whole.final(round), masks[round])
+        start, end = whole.initial(round), whole.final(round)
+        moved = {path for path in masks[round] if (end[path] != start[path]).any()}
+        alive = {path for path, mask in masks[round].items() if mask.any()}
+        # A criterion may leave nothing of a layer, or nothing behind it that it could act on.
+        assert moved == alive if criterion == "magnitude" else moved and moved <= alive
+
+    # A signal ends it after the first of two epochs of round 1; then it goes on.
+    calls, evaluate = [], Evaluator.evaluate
+
+    def interrupt(self):
+        calls.append(self)
+        if len(calls) == 3:
+            signal.raise_signal(signal.SIGTERM)
+        return evaluate(self)
+
+    monkeypatch.setattr(Evaluator, "evaluate", interrupt)
+    status, parts = experiment("parts", **flags)
+    assert (status, parts.finished_rounds()) == (75, 1)
+    assert len(list(parts.path.glob("checkpoints/round_01_*"))) == 1
+    assert experiment("parts", **flags)[0] == 0
+    assert npz_bytes(parts.path) == npz_bytes(whole.path)
+
+
+def test_every_masked_layer_has_a_line():
+    assert {layer.__name__ for layer in masking.MASKED} == set(LAYERS) | CELLS | TABLES
+
+
+def layer_combinations():
+    """(layer, criterion, reset), as `combinations`; every layer runs with the usual two."""
+    for one in itertools.product(LAYERS, CRITERIA, RESETS):
+        others = sum(a != b for a, b in zip(one[1:], ("magnitude", "init"), strict=True))
+        usual = others == 0 or (others == 1 and one[0] == "Conv2D")
+        of_ci = usual and one[1] == "synflow"  # which rebuilds the network in float64
+        marks = pytest.mark.ci if of_ci else (pytest.mark.slow,)
+        yield pytest.param(*one, marks=() if usual and not of_ci else marks)
+
+
+@pytest.mark.parametrize(("layer", "criterion", "reset"), layer_combinations())
+def test_every_layer_keeps_the_contract_around_fit(layer, criterion, reset):
+    shape, options = LAYERS[layer]
+    images = np.random.default_rng(0).random((4, *shape)).astype(np.float32)
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input(shape), getattr(keras.layers, layer)(**options, name="layer")]
+    model = lottery_tf.masked(keras.Sequential(layers))
+    model.compile(keras.optimizers.Adam(0.1), "mean_squared_error", run_eagerly=True)
+    masks, options = [], {"reset": reset, "criterion": criterion, "scope": "layer"}
+    options["data"] = images, np.ones(model(images).shape, np.float32)
+    options |= {"rewind_to": 1} if reset == "rewind" else {}
+    for round in lottery_tf.rounds(model, ROUNDS, FRACTION, **options):
+        masks.append(masking.get_masks(model))
+        start = masking.get_weights(model)
+        check_zeros(start, masks[-1])
+        model.fit(*options["data"], verbose=0, callbacks=round.callbacks)
+        trained = masking.get_weights(model)
+        check_zeros(trained, masks[-1])
+        assert all((trained[path] != start[path]).any() for path in masks[-1])
+    assert pruning.density(masks[0]) == 1
+    check_masks(masks, "layer")
+    lottery_tf.prune(model, FRACTION)  # now the slots of Adam hold what would revive the pruned
+    model.train_on_batch(images, np.ones(model(images).shape))
+    check_zeros(masking.get_weights(model), masking.get_masks(model))
+
+
+@pytest.mark.parametrize(
+    ("repel", "compilations"), [(0.0, 1), pytest.param(2.0, 4, marks=pytest.mark.ci)]
+)
+def test_rounds_share_one_program_unless_they_are_repelled(
+    repel, compilations, config, sharded, monkeypatch
+):
+    """With repulsion the optima have other shapes in each round, so each compiles once."""
+    engines, dense_masks = [], engine.Engine.dense_masks
+    monkeypatch.setattr(
+        engine.Engine, "dense_masks", lambda self: engines.append(self) or dense_masks(self)
+    )
+    monkeypatch.setattr(engine, "PIECE_SECONDS", 1e-9)  # every step is a call
+    flags = {"model": "tests.networks:linear", "data_dir": str(sharded), "batch_size": 16}
+    imp.main(config(rounds=4, repel=repel, **flags))
+    (only,) = set(engines)
+    assert only._run_steps.experimental_get_tracing_count() == compilations

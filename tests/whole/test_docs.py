@@ -1,0 +1,80 @@
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from lottery_tf.runs.rundir import RunDir
+from tests.conftest import ROOT
+
+EXAMPLES = [
+    example
+    for name in ("own_models.md", "methods.md")
+    for example in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / name).read_text(), re.S)
+]
+
+
+def run(code, tmp_path):
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+
+
+def example(words):
+    """The one example that has these words."""
+    (found,) = (code for code in EXAMPLES if words in code)
+    return found
+
+
+def test_there_are_nine_examples():
+    assert len(EXAMPLES) == 9
+
+
+@pytest.mark.ci
+def test_the_example_around_fit(tmp_path):
+    result = run(example("pruned.keras"), tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = re.findall(r"^ +(\d+) +([\d.]+)%", result.stdout, re.M)
+    assert [row[0] for row in rows] == ["0", "1", "2", "3"]
+    densities = [float(row[1]) for row in rows]
+    assert densities == pytest.approx([100, 80, 64, 51.2], abs=0.3)
+    load = "import keras, lottery_tf.any_model; keras.models.load_model('pruned.keras')"
+    again = run(load, tmp_path)
+    assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.ci
+def test_the_example_of_recurrent_layers_and_embeddings(tmp_path):
+    result = run(example("keras.layers.LSTM"), tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = result.stdout.splitlines()
+    assert re.search(r"^ +2 +20\.00%", result.stdout, re.M)
+    assert rows[-1] == "the export differs by 0.0"
+
+
+@pytest.mark.ci
+def test_the_example_of_a_whole_run(tmp_path):
+    result = run(example("my_networks"), tmp_path)
+    assert result.returncode == 0, result.stderr
+    metrics = RunDir(tmp_path / "run").metrics()
+    assert len(metrics) == 3
+    assert metrics[0]["test_accuracy"] >= 0.8
+
+
+@pytest.mark.ci
+def test_the_example_of_a_transformer(tmp_path):
+    result = run(example("transformer.keras"), tmp_path)
+    assert result.returncode == 0, result.stderr
+    # What another process says of the file: a quarter is left, of each kernel more or less.
+    assert re.search(r"\n13 masks; density 0\.\d+ to [01]\.\d+\n$", result.stdout)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    "words", ["check_masked_layer", "assign_sub", "snip", "best_{round", "Net(32)"]
+)
+def test_the_examples_that_check_themselves(words, tmp_path):
+    result = run(example(words), tmp_path)
+    assert result.returncode == 0, result.stderr
