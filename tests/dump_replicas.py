@@ -19,17 +19,18 @@ def main(config):
     quiet.import_tensorflow()
     from lottery_tf import masking
     from lottery_tf.training.devices import connect
+    from lottery_tf.training.engine import Engine
 
     if "FLOAT64" in os.environ:
         compute_in_float64()
     cluster = connect(config)
-    engine, initialization = imp.prepare(config, directory, cluster)
+    engine = Engine(config, directory, cluster)
     run = RunDir(config.run_dir)
     if cluster.is_chief:
         with run.open(config):
-            imp.experiment(config, run, engine, initialization)
+            imp.experiment(config, run, engine)
     else:
-        imp.experiment(config, run, engine, initialization)
+        imp.experiment(config, run, engine)
     held = {f"weights/{path}": v for path, v in masking.variables(engine.network).items()}
     held |= {f"masks/{path}": k.mask for path, k in masking.kernels(engine.network).items()}
     for here in range(cluster.replicas_here):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lottery_tf.errors import InputError
+from lottery_tf.loop.observers import BarObserver
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Masks, Weights
 from lottery_tf.pruning.schedules import parse_step
@@ -16,7 +17,6 @@ from lottery_tf.runs.rounds import FinishedRound
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
 from lottery_tf.training import rewinding
-from lottery_tf.training.recorder import Bar
 from lottery_tf.training.resumable import train_or_continue
 from lottery_tf.training.training import Training
 
@@ -130,7 +130,7 @@ class Copies:
 
     def _train(self, path, training):
         weights, history = train_or_continue(
-            self.engine, training, path, Bar(path.name), self.stop_signal
+            self.engine, training, path, BarObserver(path.name), self.stop_signal
         )
         arrays, table = files.format_npz(weights), files.format_csv(history)
         files.write_directory(path / "trained", {"final.npz": arrays, "history.csv": table})

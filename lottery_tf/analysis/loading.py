@@ -43,10 +43,10 @@ def load(run_dir: str | os.PathLike, round: int, *, data_dir: str | None = None,
     (run,) = open_runs([run_dir])
     (round,) = select_rounds(run, [round])
     if model is not None:
-        from lottery_tf.loop import checks, keeping
+        from lottery_tf.loop import checks, model_store
 
         checks.check_built(model, "load")
-        keeping.place(run, round, model, keeping.names_in(run, model))
+        model_store.place(run, round, model)
         return model
     network, finished_round = network_of(run, data_dir=data_dir), FinishedRound(run.path, round)
     masking.set_weights(network, finished_round.final(), finished_round.masks())

@@ -67,7 +67,7 @@ class PathEvaluator:
 
     def _row(self, alpha, totals):
         loss, hits, examples, *answers = totals
-        collapses = collapse.of_answers(
+        collapses = collapse.of_predictions(
             hits / examples, max(answers) / examples, len(answers), examples
         )
         return {

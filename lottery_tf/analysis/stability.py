@@ -149,7 +149,7 @@ def _is_collapsed(copies, history):
     """Whether a training ended at chance, or with one class for all: older ones hide that."""
     directory, row = copies.engine.directory, history[-1]
     share, examples = row.get("test_largest_class", nan), directory.splits["test"].examples
-    return bool(collapse.of_answers(row["test_accuracy"], share, directory.classes, examples))
+    return bool(collapse.of_predictions(row["test_accuracy"], share, directory.classes, examples))
 
 
 def report_stability(runs: Runs, output: Output, *, at_rounds: Rounds, replicates: int, start: str,

@@ -7,13 +7,14 @@ import time
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import datasets, imp, masking, pruning
+from lottery_tf import datasets, masking, pruning
 from lottery_tf.benchmarks.turns import MOST_STEPS, steps_for, take_turns
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.repulsion import loss, optima
 from lottery_tf.repulsion.loss import to_devices
 from lottery_tf.terminal import console
 from lottery_tf.training.devices import connect
+from lottery_tf.training.engine import Engine
 
 
 def step_times(config, *, rounds, repeats, steps=None):
@@ -29,7 +30,8 @@ def step_times(config, *, rounds, repeats, steps=None):
         {round: {"without": [seconds], …: [seconds] of each of WAYS, "compile": seconds}}.
     """
     directory = datasets.find(config)
-    engine, initialization = imp.prepare(config, directory, connect(config))
+    engine = Engine(config, directory, connect(config))
+    initialization = engine.initialization
     data, rates = engine.feed.epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates)
     most, found = min(steps or MOST_STEPS, engine.steps_per_epoch), {}
 
@@ -107,7 +109,7 @@ def _instead(function):
 
 def held_bytes(config, *, rounds):
     """{round: (bytes of the values, bytes of the index, bytes of the dense prunable weights)}."""
-    _, initialization = imp.prepare(config, datasets.find(config), connect(config))
+    initialization = Engine(config, datasets.find(config), connect(config)).initialization
     start, found = initialization(0), {}
     for round in range(1, rounds):
         masks, held = _problem(config, start, round)

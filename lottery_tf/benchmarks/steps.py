@@ -20,6 +20,7 @@ from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
 from lottery_tf.training import optimizers
 from lottery_tf.training.devices import connect
+from lottery_tf.training.engine import Engine
 from lottery_tf.training.training import Training
 
 
@@ -39,7 +40,8 @@ def step_times(config, *, repeats, steps=None):
     """
     directory = datasets.find(config)
     once = dataclasses.replace(config, epochs=1, schedule="constant", warmup_epochs=0.0)
-    engine, initialization = imp.prepare(once, directory, connect(once))
+    engine = Engine(once, directory, connect(once))
+    initialization = engine.initialization
     console.say("compiling")
     trained = functools.partial(_engine, engine, initialization(0), engine.dense_masks())
     most = min(steps or MOST_STEPS, engine.steps)
@@ -110,14 +112,15 @@ def round_overhead(config):
     """The part of two rounds, all that the command does in them, that is not training steps."""
     with tempfile.TemporaryDirectory() as aside:
         config = dataclasses.replace(config, rounds=2, run_dir=str(pathlib.Path(aside) / "run"))
-        engine, initialization = imp.prepare(config, datasets.find(config), connect(config))
+        engine = Engine(config, datasets.find(config), connect(config))
+        initialization = engine.initialization
         # Compiling is paid once per run, so it is no part of a round.
         engine.train(Training(initialization(0), engine.dense_masks(), Noise(0, 0), last=1))
         engine.evaluate()
         run = RunDir(config.run_dir)
         with run.open(config):
             began = time.perf_counter()
-            imp.experiment(config, run, engine, initialization)
+            imp.experiment(config, run, engine)
             whole = time.perf_counter() - began
         return 1 - sum(row["train_seconds"] for row in run.metrics()) / whole
 

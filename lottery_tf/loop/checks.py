@@ -5,7 +5,7 @@ import math
 import numbers
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -13,8 +13,12 @@ from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.masking import choosing, keras_generators, keras_private, refusals
 from lottery_tf.pruning import Masks, Weights, criteria
-from lottery_tf.pruning.allocation import Amount
+from lottery_tf.pruning.allocation import SparsityTarget
+from lottery_tf.pruning.criteria import Criterion
 from lottery_tf.pruning.dead_units import died, dying
+
+if TYPE_CHECKING:
+    from lottery_tf.loop.scoring import Sample
 
 GRADIENTS = {"trained_gradient", "initial_gradient", "initial_hessian_gradient"}
 
@@ -33,7 +37,7 @@ def check_built(model: Any, of: str) -> None:
 
 
 def check_model(model: Any, of: str) -> None:
-    """Raises InputError if a model is none, has nothing to prune, or is not built there."""
+    """Raise InputError if a model is none, has nothing to prune, or is not built there."""
     check_built(model, of)
     prunable(model)
 
@@ -62,7 +66,7 @@ _TO_BUILD = "Call the model, or the parts of it that have a call(), on a batch b
 
 
 def prunable(model: keras.Model) -> Masks:
-    """{kernel path: bool array} of the kernels that are pruned: those that are not frozen.
+    """Return {kernel path: bool array} of the kernels that are pruned: those that are not frozen.
 
     Raises:
         InputError: there is none.
@@ -78,7 +82,7 @@ def prunable(model: keras.Model) -> Masks:
 
 
 def whole_number(least: int, *, below: float = math.inf, **values: Any) -> None:
-    """Raises InputError if a value is no whole number, or out of bounds."""
+    """Raise InputError if a value is no whole number, or out of bounds."""
     for name, value in values.items():
         is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if not is_whole or not least <= value < below:
@@ -86,9 +90,13 @@ def whole_number(least: int, *, below: float = math.inf, **values: Any) -> None:
             raise InputError(f"{name}: expected a whole number, {bounds}. Received: {value!r}")
 
 
-def where(scope: str, layer_fractions: Mapping[str, float] | None, keep_dense: Sequence[str],
-          min_layer_weights: int) -> dict[str, Any]:  # fmt: skip
-    """The arguments of `prune` and `rounds` that say where, as an Amount takes them."""
+def where(
+    scope: str,
+    layer_fractions: Mapping[str, float] | None,
+    keep_dense: Sequence[str],
+    min_layer_weights: int,
+) -> dict[str, Any]:
+    """Return the arguments of a SparsityTarget that say where to prune."""
     return {
         "scope": scope,
         "layer_fractions": {} if layer_fractions is None else layer_fractions,
@@ -97,17 +105,18 @@ def where(scope: str, layer_fractions: Mapping[str, float] | None, keep_dense: S
     }
 
 
-def make_amount(model: keras.Model, fraction: float | None, density: float | None,
-                where: Mapping[str, Any]) -> Amount:  # fmt: skip
-    """The Amount of a pruning; InputError if a value is wrong.
+def make_target(
+    model: keras.Model, fraction: float | None, density: float | None, where: Mapping[str, Any]
+) -> SparsityTarget:
+    """Return the SparsityTarget of a pruning; InputError if a value is wrong.
 
     Names may be those of nested models too, which Keras leaves out of the paths of their kernels.
 
     Args:
         model, fraction, density: as in `prune`.
-        where: what else an Amount takes.
+        where: what else a SparsityTarget takes.
     """
-    amount = Amount(fraction, density, **where)
+    amount = SparsityTarget(fraction, density, **where)
     fractions = {
         path: part
         for name, part in amount.layer_fractions.items()
@@ -120,27 +129,25 @@ def make_amount(model: keras.Model, fraction: float | None, density: float | Non
 
 
 def _kernels_of(model, name, of):
-    """The paths of the kernels in the layers of a name or pattern."""
+    """Return the paths of the kernels in the layers of a name or pattern."""
     pruned = prunable(model)
     among = [one for one in choosing.candidates(model) if one.variable.path in pruned]
     return [one.variable.path for one in choosing.chosen(name, among, of=of)]
 
 
-def check_evidence(model: keras.Model, criterion: Any, data: Any, iterations: Any) -> None:
-    """Raises InputError if a criterion is unknown, or what it needs is not there.
-
-    Args:
-        data: a Sample, or None.
-    """
+def check_scoring(
+    model: keras.Model, criterion: Criterion, sample: "Sample | None", iterations: int | None
+) -> None:
+    """Raise InputError if a criterion is unknown, or what it needs cannot be gathered."""
     if not isinstance(criterion, str) and not callable(criterion):
         raise InputError(
-            f"criterion: expected one of {list(criteria.CRITERIA)}, or a function of their "
-            f"evidence. Received: {criterion!r}"
+            f"criterion: expected one of {list(criteria.CRITERIA)}, or a function of the scoring "
+            f"inputs {', '.join(criteria.INPUTS)}. Received: {criterion!r}"
         )
     wanted = criteria.needs(criterion)
     if iterations is not None:
         whole_number(1, iterations=iterations)
-    if data is None and wanted & GRADIENTS:
+    if sample is None and wanted & GRADIENTS:
         raise InputError("criterion: it needs gradients: pass data=(inputs, labels).")
     if "initial_flow" in wanted:
         from lottery_tf.masking.gradients import Flow, in_float64
@@ -150,7 +157,7 @@ def check_evidence(model: keras.Model, criterion: Any, data: Any, iterations: An
 
 
 def check_named(criterion: Any) -> None:
-    """Raises InputError if a later call could not tell a criterion from another."""
+    """Raise InputError if a later call could not tell a criterion from another."""
     name = getattr(criterion, "__qualname__", "<lambda>")  # a functools.partial has none either
     if not isinstance(criterion, str) and name.endswith("<lambda>"):
         raise InputError(
@@ -173,14 +180,14 @@ class Coverage:
 
     @classmethod
     def of(cls, model: keras.Model) -> "Coverage":
-        """That of a model."""
+        """Return that of a model."""
         masks, sizes = prunable(model), cls.kernels_of(model)
         left_out = {path: size for path, size in sizes.items() if path not in masks}
         return cls(sum(mask.size for mask in masks.values()), left_out)
 
     @staticmethod
     def kernels_of(model: keras.Model) -> dict[str, int]:
-        """{path: weights} of the variables of rank 2 or more, but biases, and of masked ones."""
+        """Return {path: weights} of masked variables, and of others of rank 2 or more."""
         masked = masking.kernels(model)
         return {
             path: math.prod(variable.shape)
@@ -189,12 +196,12 @@ class Coverage:
         }
 
     def density(self, masks: Iterable[Any]) -> float:
-        """The part of the weights of all kernels that is alive under masks of the covered ones."""
+        """Return the density of all kernels under masks of the covered ones."""
         left_out = sum(self.left_out.values())
         return (sum(int(mask.sum()) for mask in masks) + left_out) / (self.covered + left_out)
 
     def warn_if_small(self, stacklevel: int) -> None:
-        """Warns where densities are of less than half of the weights."""
+        """Warn where densities are of less than half of the weights."""
         total = self.covered + sum(self.left_out.values())
         if 2 * self.covered < total:
             largest = sorted(self.left_out, key=lambda path: -self.left_out[path])[:3]
@@ -206,7 +213,7 @@ class Coverage:
 
 
 def warn_of_death(before: Masks, after: Masks, *, another: bool, stacklevel: int) -> None:
-    """Warns of the layers whose last weights a pruning took.
+    """Warn of the layers whose last weights a pruning took.
 
     Where `another` pruning follows, also of those of which it would leave nothing.
     """

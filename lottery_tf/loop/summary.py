@@ -24,7 +24,7 @@ COLUMNS = {
 
 
 def summary(model: keras.Model, *, show: bool = True) -> list[Row]:
-    """A row for each kernel of a masked model, and one of all, which it also prints.
+    """Return a row for each kernel of a masked model, and one of all, which it also prints.
 
     Args:
         model: a built model with masked layers.
@@ -70,7 +70,7 @@ def _state(kernel: Kernel, alive: int) -> str:
 
 
 def _oriented(kernel: Kernel) -> Array:
-    """A mask as (…, inputs, outputs), but for the kernels that `count_alive` knows otherwise."""
+    """Return a mask as (…, inputs, outputs), or as `count_alive` knows its kind of kernel."""
     mask = kernel.mask.numpy()
     if not isinstance(kernel.layer, keras.layers.EinsumDense):
         return mask

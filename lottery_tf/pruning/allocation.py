@@ -14,7 +14,7 @@ SCOPES = ("global", "layer", "erk")
 
 
 @dataclasses.dataclass(frozen=True)
-class Amount:
+class SparsityTarget:
     """How much is pruned, and where.
 
     Args:
@@ -84,14 +84,14 @@ class Group:
     left: int
 
     def after(self, part: float) -> int:
-        """The survivors after a part of the pruning, from 0 to 1: a geometric series."""
+        """Return the survivors after a part of the pruning, from 0 to 1: a geometric series."""
         if part == 1 or not self.alive:
             return self.left
         return round(self.alive * (self.left / self.alive) ** part)
 
 
-def allocate(amount: Amount, masks: Masks) -> list[Group]:
-    """The groups that a pruning competes in, with the exact numbers of their survivors.
+def allocate(amount: SparsityTarget, masks: Masks) -> list[Group]:
+    """Return the groups that a pruning competes in, with the exact numbers of their survivors.
 
     Of n survivors round-half-even(fraction * n) are removed; of N weights round-half-even(density *
     N) are left. No layer gets back what it has lost.
@@ -124,7 +124,7 @@ def allocate(amount: Amount, masks: Masks) -> list[Group]:
 
 
 def _left(amount, masks, total, dense):
-    """How many of the `total` weights that compete survive."""
+    """Return how many of the `total` weights that compete survive."""
     if amount.fraction is not None:
         return total - share(amount.fraction, total)
     left = share(amount.density, sum(mask.size for mask in masks.values())) - dense
@@ -150,7 +150,7 @@ def share(fraction: float, count: int) -> int:
 
 
 def matching(name: str, paths: Iterable[str]) -> list[str]:
-    """The kernel paths that a layer's name or pattern means; InputError if it means none."""
+    """Return the kernel paths that a layer's name or pattern means; InputError if it means none."""
     paths = list(paths)
     found = [path for path in paths if is_named(name, path)]
     if not found:
@@ -159,21 +159,21 @@ def matching(name: str, paths: Iterable[str]) -> list[str]:
 
 
 def is_named(name: str, path: str) -> bool:
-    """Whether a name means a kernel's path: a part of it, or a pattern of it or of its layers'."""
+    """Return whether a name means a kernel: part of its path, or a pattern of it or its layers'."""
     parts = path.split("/")
     paths = ["/".join(parts[:count]) for count in range(1, len(parts) + 1)]
     return name in parts or any(fnmatch.fnmatch(one, name) for one in [path, *paths])
 
 
 def _uniform(shapes):
-    """{path: number of weights}: survivors in proportion to it make equal densities."""
+    """Return {path: number of weights}; survivors in proportion to it make equal densities."""
     return {path: float(math.prod(shape)) for path, shape in shapes.items()}
 
 
 def _erk(shapes, left):
-    """{path: wished survivors} by the Erdős-Rényi kernel rule; a layer is dense at most."""
+    """Return {path: wished survivors} by the Erdős-Rényi kernel rule; a layer is dense at most."""
     sizes = _uniform(shapes)
-    full = set()
+    full: set[str] = set()
     while True:
         rest = left - sum(sizes[path] for path in full)
         free = {path: float(sum(shapes[path])) for path in shapes if path not in full}
@@ -185,7 +185,7 @@ def _erk(shapes, left):
 
 
 def _in_proportion(wish, alive, left):
-    """{path: survivors}, `left` in all: in proportion to a wish, none above what is alive."""
+    """Share `left` survivors in proportion to a wish, none above what is alive: {path: count}."""
     counts, free, rest = {}, dict(wish), left
     while True:
         scale = rest / sum(free.values()) if free else 0.0
@@ -202,3 +202,6 @@ def _in_proportion(wish, alive, left):
     for path in by_remainder[: left - sum(counts.values())]:
         counts[path] += 1
     return {path: counts[path] for path in wish}
+
+
+Amount = SparsityTarget

@@ -1,6 +1,6 @@
 """When a network has collapsed: it tells no classes apart, or cannot be pruned. NumPy only.
 
-A collapse is some words; those of a round stand in its row, divided by `SEPARATOR`.
+A collapse is a phrase. The row of a round holds its collapses, joined by `SEPARATOR`.
 """
 
 import math
@@ -16,18 +16,18 @@ NOT_PRUNABLE = "no weight left to prune"
 
 
 def chance(classes: int, examples: int) -> float:
-    """The accuracy up to which a network may be guessing: 1 / classes, and two standard errors."""
+    """Return the accuracy up to which a network may guess: 1 / classes + 2 standard errors."""
     part = 1 / classes
     return part + 2 * math.sqrt(part * (1 - part) / examples)
 
 
-def of_answers(accuracy: float, largest_class: float, classes: int, examples: int) -> list[str]:
-    """How the answers of a network on a split have collapsed; [] if they have not.
+def of_predictions(accuracy: float, largest_class: float, classes: int, examples: int) -> list[str]:
+    """Return how the predictions of a network on a split have collapsed; [] if they have not.
 
     Args:
         accuracy: of the network.
-        largest_class: the part of the examples that it gives its most frequent answer; NaN if that
-            is not known.
+        largest_class: the part of the examples that it gives its most frequent prediction; NaN
+            if that is not known.
         classes, examples: how many there are.
     """
     if accuracy == 1:  # of a split of one class
@@ -37,15 +37,15 @@ def of_answers(accuracy: float, largest_class: float, classes: int, examples: in
 
 
 def of_masks(masks: Masks) -> list[str]:
-    """The layers without a weight; [] without such."""
+    """Return the layers without a weight; [] without such."""
     return [f"no weights in {path}" for path, mask in masks.items() if not mask.any()]
 
 
 def of_pruning(masks: Masks, pruned: Masks) -> list[str]:
-    """Whether a pruning, of masks to `pruned`, removed nothing, as all that would follow."""
+    """Return [NOT_PRUNABLE] if a pruning of masks to `pruned` removed nothing, else []."""
     return [NOT_PRUNABLE] * (remaining(masks) == remaining(pruned))
 
 
 def parse(cell: Any) -> list[str]:
-    """The collapses that a cell of the column "collapse" holds; an empty cell, a NaN, has none."""
+    """Return the collapses that a cell of the column "collapse" names; an empty one is a NaN."""
     return cell.split(SEPARATOR) if isinstance(cell, str) else []

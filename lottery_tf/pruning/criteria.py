@@ -1,7 +1,7 @@
 """By which score weights are pruned. NumPy only.
 
-A criterion is a function of the evidence that its parameters name, for one kernel, each an array of
-its shape; it gives the scores, and the lowest are pruned:
+A criterion is a function of the scoring inputs that its parameters name. For one kernel, each is an
+array of its shape. It returns the scores, and the weights with the lowest are pruned:
 
     trained                   the weights at the end of the round; before training, its start
     initial                   the weights that the round started from
@@ -43,7 +43,7 @@ def movement(trained: Array, initial: Array) -> Array:
 
 
 def random(uniform: Array) -> Array:
-    """Nothing but chance: the control."""
+    """Random scores: the control."""
     return uniform
 
 
@@ -79,18 +79,17 @@ CRITERIA: dict[str, Callable[..., Array]] = {
     "synflow": synflow,
 }
 
-# Prunings by which a density is reached, each with new evidence, where it is not one.
+# Prunings by which a density is reached, each with new scores, where it is not one.
 ITERATIONS = {"synflow": 100}
 
-
 # What a criterion may be a function of.
-EVIDENCE = ("trained", "initial", "trained_gradient", "initial_gradient",
+INPUTS = ("trained", "initial", "trained_gradient", "initial_gradient",
             "initial_hessian_gradient", "initial_flow", "uniform")  # fmt: skip
 Criterion = str | Callable[..., Array]  # a key of CRITERIA, or a function like them
 
 
 def function_of(criterion: Criterion) -> Callable[..., Array]:
-    """The function that a criterion is.
+    """Return the function that a criterion is.
 
     Raises:
         InputError: an unknown criterion.
@@ -103,10 +102,10 @@ def function_of(criterion: Criterion) -> Callable[..., Array]:
 
 
 def needs(criterion: Criterion) -> set[str]:
-    """The names of the evidence that a criterion is a function of: its parameters without default.
+    """Return the names of a criterion's scoring inputs: its parameters without a default.
 
     Raises:
-        InputError: an unknown criterion, or a parameter that is no evidence.
+        InputError: an unknown criterion, or a parameter that is not a scoring input.
     """
     function = function_of(criterion)
     try:
@@ -114,16 +113,16 @@ def needs(criterion: Criterion) -> set[str]:
     except (TypeError, ValueError):  # of functions that are compiled
         parameters = []
     names = {one.name for one in parameters if one.default is inspect.Parameter.empty}
-    if not names or names - set(EVIDENCE):
+    if not names or names - set(INPUTS):
         raise InputError(
-            f"criterion: expected a function whose parameters are among {', '.join(EVIDENCE)}. "
+            f"criterion: expected a function whose parameters are among {', '.join(INPUTS)}. "
             f"Received: {name_of(criterion)}({', '.join(one.name for one in parameters)})"
         )
     return names
 
 
 def name_of(criterion: Criterion) -> str:
-    """A criterion's key, or module and name of the function that it is."""
+    """Return a criterion's key, or module and name of the function that it is."""
     if isinstance(criterion, str):
         return criterion
     name = getattr(criterion, "__qualname__", type(criterion).__qualname__)
@@ -131,35 +130,35 @@ def name_of(criterion: Criterion) -> str:
 
 
 def iterations(criterion: Criterion) -> int:
-    """The prunings by which a density is reached, unless the user says another number."""
+    """Return the prunings by which a density is reached, unless the user says another number."""
     return ITERATIONS.get(criterion, 1) if isinstance(criterion, str) else 1
 
 
 def scores(
-    criterion: Criterion, evidence: Mapping[str, Callable[[Masks], Weights]], masks: Masks
+    criterion: Criterion, inputs: Mapping[str, Callable[[Masks], Weights]], masks: Masks
 ) -> Weights:
-    """The score of every prunable weight.
+    """Return the score of every prunable weight.
 
     Args:
         criterion: a key of CRITERIA, or a function like them.
-        evidence: {name: a function of the masks that gives {path: array}}; what the criterion does
-            not name is not gathered.
+        inputs: {name: a function of the masks that returns {path: array}}; what the criterion does
+            not name is not computed.
         masks: {kernel path: bool array}.
 
     Returns:
         {kernel path: array of the kernel's shape}.
 
     Raises:
-        InputError: an unknown criterion, evidence that is not there, a weight that is not finite,
+        InputError: an unknown criterion, an input that is not there, a weight that is not finite,
             or scores of another shape, or that cannot be compared.
     """
     wanted = needs(criterion)
-    if missing := sorted(wanted - evidence.keys()):
+    if missing := sorted(wanted - inputs.keys()):
         raise InputError(
             f"criterion: {name_of(criterion)} needs {', '.join(missing)}, which is not there. "
-            f"Received: {', '.join(evidence)}"
+            f"Received: {', '.join(inputs)}"
         )
-    gathered = {name: evidence[name](masks) for name in wanted}
+    gathered = {name: inputs[name](masks) for name in wanted}
     found = {}
     for path in masks:
         arrays = {name: arrays[path] for name, arrays in gathered.items()}

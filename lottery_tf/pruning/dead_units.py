@@ -13,7 +13,7 @@ TRANSPOSED, DEPTHWISE = "transposed", "depthwise"
 
 
 def count_alive(mask: Array, kind: str = "", *, gates: int = 1) -> dict[str, int]:
-    """{remaining, outputs, dead_outputs, unused_inputs} of a kernel's mask.
+    """Return {remaining, outputs, dead_outputs, unused_inputs} of a kernel's mask.
 
     A dead output has no weight into it, an unused input none out of it. Kernels of dense and
     convolution layers are (…, inputs, outputs); tables of embeddings (tokens, outputs).
@@ -44,7 +44,7 @@ def kind_by_name(path: str) -> str:
 
 
 def gates(path: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
-    """How many gates the columns of a kernel are of: 4 in an LSTM, 1 where it is not recurrent.
+    """Return the number of gates in the columns of a kernel: 4 in an LSTM, 1 if not recurrent.
 
     Args:
         path: of the kernel.
@@ -59,7 +59,9 @@ def gates(path: str, shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 def layers(masks: Masks, previous: Masks | None = None, *,
            kinds: Mapping[str, str] = MappingProxyType({})) -> list[dict[str, Any]]:  # fmt: skip
-    """A row per layer: {layer, density, remaining, outputs, dead_outputs, unused_inputs, state}.
+    """Return a row per layer.
+
+    Its columns: layer, density, remaining, outputs, dead_outputs, unused_inputs, state.
 
     The state is "collapsed" without a weight, "collapsing" with fewer weights than outputs after
     another pruning like the last one, else "".
@@ -85,12 +87,12 @@ def layers(masks: Masks, previous: Masks | None = None, *,
 
 
 def died(masks: Masks, pruned: Masks) -> list[str]:
-    """The paths of the kernels whose last weights a pruning of masks to `pruned` took."""
+    """Return the paths of the kernels whose last weights a pruning of masks to `pruned` took."""
     return [path for path, mask in pruned.items() if masks[path].any() and not mask.any()]
 
 
 def dying(masks: Masks, pruned: Masks) -> list[str]:
-    """The paths of the kernels of which another pruning like the last one leaves nothing."""
+    """Return the paths of the kernels of which another pruning like the last one leaves nothing."""
     counts = {path: (int(masks[path].sum()), int(mask.sum())) for path, mask in pruned.items()}
     return [
         path

@@ -1,7 +1,7 @@
 """What a round starts from. NumPy only."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from lottery_tf.pruning.top_k import apply_masks
 
 
 @dataclasses.dataclass(frozen=True)
-class Sources:
+class RewindContext:
     """What a reset can draw on; the functions are not called where it is not used.
 
     Args:
@@ -19,7 +19,8 @@ class Sources:
         rewind_point: all variables of round 0 after `rewind_step` steps.
         rewind_step: step of the schedule, from 0.
         last_step: where the schedule ends.
-        generator: of the random numbers of the round.
+        generator: returns the random numbers of the round.
+        frozen: paths of kernels with a mask that do not train, and so are not shuffled.
     """
 
     initialization: Callable[[int], Weights]
@@ -28,62 +29,65 @@ class Sources:
     rewind_step: int
     last_step: int
     generator: Callable[[], np.random.Generator]
+    frozen: Collection[str] = ()
 
 
-def init(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
-    """The initialization of round 0 under the round's masks: the lottery ticket."""
-    return apply_masks(sources.initialization(0), masks), 0
+def init(context: RewindContext, masks: Masks, round: int) -> tuple[Weights, int]:
+    """Return the initialization of round 0 under the round's masks: the lottery ticket."""
+    return apply_masks(context.initialization(0), masks), 0
 
 
-def rewind(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
+def rewind(context: RewindContext, masks: Masks, round: int) -> tuple[Weights, int]:
     """Round 0 after k steps, BatchNorm's statistics too; the schedule goes on at k.
 
     Frankle et al. 2019, Algorithm 1; Frankle et al. 2020a.
     """
-    return apply_masks(sources.rewind_point(), masks), sources.rewind_step
+    return apply_masks(context.rewind_point(), masks), context.rewind_step
 
 
-def reinit(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
-    """A fresh initialization in every round, under the round's masks: the control."""
-    return apply_masks(sources.initialization(round), masks), 0
+def reinit(context: RewindContext, masks: Masks, round: int) -> tuple[Weights, int]:
+    """Return a fresh initialization in every round, under the round's masks: the control."""
+    return apply_masks(context.initialization(round), masks), 0
 
 
-def lr_rewind(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
-    """The trained weights, with the schedule from step k on (Renda et al. 2020)."""
-    return apply_masks(sources.trained(), masks), sources.rewind_step
+def lr_rewind(context: RewindContext, masks: Masks, round: int) -> tuple[Weights, int]:
+    """Return the trained weights, and step k of the schedule (Renda et al. 2020)."""
+    return apply_masks(context.trained(), masks), context.rewind_step
 
 
-def finetune(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
-    """The trained weights, after the end of the schedule, at its last rate (Renda et al. 2020)."""
-    return apply_masks(sources.trained(), masks), sources.last_step
+def finetune(context: RewindContext, masks: Masks, round: int) -> tuple[Weights, int]:
+    """Return the trained weights, and the end of the schedule (Renda et al. 2020)."""
+    return apply_masks(context.trained(), masks), context.last_step
 
 
-def signs(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
+def signs(context: RewindContext, masks: Masks, round: int) -> tuple[Weights, int]:
     """Fresh magnitudes in every round with the signs of W_0 (Zhou et al. 2019)."""
-    return _with_signs(sources, masks, round, sources.initialization(0)), 0
+    return _with_signs(context, masks, round, context.initialization(0)), 0
 
 
-def trained_signs(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
+def trained_signs(context: RewindContext, masks: Masks, round: int) -> tuple[Weights, int]:
     """Fresh magnitudes with the signs of the trained weights (Gadhikar & Burkholz 2024)."""
-    return _with_signs(sources, masks, round, sources.trained()), 0
+    return _with_signs(context, masks, round, context.trained()), 0
 
 
-def shuffle(sources: Sources, masks: Masks, round: int) -> tuple[Weights, int]:
-    """The surviving values of W_0, permuted inside each kernel (Frankle et al. 2020b)."""
-    weights, generator = apply_masks(sources.initialization(0), masks), sources.generator()
+def shuffle(context: RewindContext, masks: Masks, round: int) -> tuple[Weights, int]:
+    """Return the surviving values of W_0, permuted inside each kernel (Frankle et al. 2020b)."""
+    weights, generator = apply_masks(context.initialization(0), masks), context.generator()
     for path, mask in masks.items():
-        weights[path][mask] = generator.permutation(weights[path][mask])
+        values = generator.permutation(weights[path][mask])  # of frozen ones too: the same draws
+        if path not in context.frozen:
+            weights[path][mask] = values
     return weights, 0
 
 
-def _with_signs(sources, masks, round, signed):
-    fresh = sources.initialization(round)
+def _with_signs(context, masks, round, signed):
+    fresh = context.initialization(round)
     kernels = {path: np.copysign(fresh[path], signed[path]) for path in masks}
     return apply_masks(fresh | kernels, masks)
 
 
 # A reset gives (weights, zero where masked; the step of the schedule that the round starts at).
-RESETS: dict[str, Callable[[Sources, Masks, int], tuple[Weights, int]]] = {
+RESETS: dict[str, Callable[[RewindContext, Masks, int], tuple[Weights, int]]] = {
     "init": init,
     "rewind": rewind,
     "reinit": reinit,

@@ -9,7 +9,7 @@ from lottery_tf.pruning import Array
 
 
 def learning_rates(config: Any, steps_per_epoch: int) -> Array:
-    """The learning rate of each update of a round, counted from the schedule's step 0.
+    """Return the learning rate of each update of a round, counted from the schedule's step 0.
 
     Args:
         config: Config; its learning_rate, schedule, lr_drops (epochs), lr_drop_factor,
@@ -50,7 +50,7 @@ SCHEDULES = {"constant": constant, "step": step, "cosine": cosine}
 
 
 def parse_step(name: str, text: str, steps_per_epoch: int) -> int:
-    """The step that "500", or "4ep" for an epoch, means.
+    """Return the step that "500", or "4ep" for an epoch, means.
 
     Raises:
         InputError: the text is neither; `name` says what it is of.
@@ -62,7 +62,7 @@ def parse_step(name: str, text: str, steps_per_epoch: int) -> int:
 
 
 def check_drops(drops: tuple[int, ...], epochs: int) -> None:
-    """Raises InputError unless --schedule=step has drops, all within the epochs."""
+    """Raise InputError unless --schedule=step has drops, all within the epochs."""
     late = [epoch for epoch in drops if epoch >= epochs]
     if late or not drops:
         scaled = _scaled_drops(drops, epochs)
@@ -75,7 +75,7 @@ def check_drops(drops: tuple[int, ...], epochs: int) -> None:
 
 
 def _scaled_drops(drops, epochs):
-    """The drops at the same parts of the training, or none if it is too short."""
+    """Return the drops at the same parts of the training, or none if it is too short."""
     last = max(drops, default=0) * 6 / 5  # as 56, 71 of 85: the last drop at 5/6
     parts = [epoch / last for epoch in drops] or [2 / 3, 5 / 6]
     scaled = sorted({int(part * epochs) for part in parts})

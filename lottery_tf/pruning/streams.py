@@ -50,22 +50,22 @@ def stream(number: int, seed: int, *key: int) -> np.random.Generator:
 
 
 def initialization_seed(init_seed: int, round: int) -> int:
-    """The seed, below 2**32, of the fresh initialization of a round; of round 0, of W_0."""
+    """Return the seed, below 2**32, of the fresh initialization of a round; of round 0, of W_0."""
     return int(np.random.SeedSequence([init_seed, round]).generate_state(1)[0])
 
 
 def random_masks(init_seed: int, round: int, replicate: int) -> np.random.Generator:
-    """The generator of the random masks that a round's are compared with."""
+    """Return the generator of the random masks that a round's are compared with."""
     return np.random.default_rng([init_seed, round, replicate, RANDOM_MASKS])
 
 
 def uniform(init_seed: int, round: int, masks: Masks) -> Weights:
-    """{kernel path: random numbers in [0, 1), float64, of the mask's shape}."""
+    """Return {kernel path: random numbers in [0, 1), float64, of the mask's shape}."""
     return _uniform(stream(RANDOM_SCORES, init_seed, round), masks)
 
 
 def old_uniform(init_seed: int, round: int, masks: Masks) -> Weights:
-    """As `uniform`, in a run that was begun when these were the draws of the order of epoch 5."""
+    """Return `uniform` of a run begun when these were the draws of the order of epoch 5."""
     return _uniform(np.random.default_rng([init_seed, round, OLD_RANDOM_SCORES]), masks)
 
 
@@ -74,22 +74,22 @@ def _uniform(generator, masks):
 
 
 def shuffled_weights(init_seed: int, round: int) -> np.random.Generator:
-    """The generator of the order in which a round's start is shuffled."""
+    """Return the generator of the order in which a round's start is shuffled."""
     return np.random.default_rng([init_seed, round, SHUFFLED_WEIGHTS])
 
 
 def shuffled_masks(init_seed: int) -> np.random.Generator:
-    """The generator of the places that masks are shuffled to."""
+    """Return the generator of the places that masks are shuffled to."""
     return np.random.default_rng([init_seed, 0, SHUFFLED_MASKS])
 
 
 def held_out() -> np.random.Generator:
-    """The generator of what is held out of a training split, the same for every seed."""
+    """Return the generator of what is held out of a training split, the same for every seed."""
     return np.random.default_rng([0, 0, 0, HELD_OUT])
 
 
 def validation() -> np.random.Generator:
-    """The generator of the examples that --validation_fraction holds out, for every seed."""
+    """Return the generator of the examples that --validation_fraction holds out, for every seed."""
     return stream(VALIDATION, 0)
 
 
@@ -105,19 +105,19 @@ class Noise:
     worker: int = 0  # where each worker has an order of its own
 
     def order(self, epoch: int) -> np.random.Generator:
-        """The generator of the order of an epoch, which counts from 0."""
+        """Return the generator of the order of an epoch, which counts from 0."""
         return self._generator(epoch)
 
     def augmentation(self, epoch: int) -> np.random.Generator:
-        """The generator of the augmentation of an epoch."""
+        """Return the generator of the augmentation of an epoch."""
         return self._generator(epoch, AUGMENTATION)
 
     def dropout(self, first: int, layer: int) -> np.random.Generator:
-        """The generator of a dropout layer's state in a training from step `first`."""
+        """Return the generator of a dropout layer's state in a training from step `first`."""
         return self._generator(first, DROPOUT, layer)
 
     def of_worker(self, worker: int) -> "Noise":
-        """The noise of a worker that reads files of its own."""
+        """Return the noise of a worker that reads files of its own."""
         return dataclasses.replace(self, worker=worker)
 
     def _generator(self, *key: int) -> np.random.Generator:

@@ -8,7 +8,7 @@ import numpy as np
 
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import Array, Masks, Weights, criteria
-from lottery_tf.pruning.allocation import Amount, Group, allocate
+from lottery_tf.pruning.allocation import Group, SparsityTarget, allocate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,55 +25,56 @@ class Threshold:
 def prune(
     trained: Weights,
     masks: Masks,
-    amount: Amount | float,
+    target: SparsityTarget | float,
     *,
     criterion: criteria.Criterion = "magnitude",
     iterations: int | None = None,
-    **evidence: Callable[[Masks], Weights],
+    **inputs: Callable[[Masks], Weights],
 ) -> tuple[Masks, Threshold]:
-    """Removes exactly as many weights as an Amount says, those with the lowest scores.
+    """Remove exactly as many weights as a SparsityTarget says, those with the lowest scores.
 
     Ties go by flat index in the order of `masks`; a pruned weight never comes back.
 
     Args:
         trained: {path: array}, the weights as they are; others than those of `masks` are ignored.
         masks: {path: bool array} of the same shapes.
-        amount: Amount; a number is the fraction to remove of all survivors together.
+        target: SparsityTarget; a number is the fraction to remove of all survivors together.
         criterion: a key of criteria.CRITERIA, or a function like them.
-        iterations: prunings, each of which gathers the evidence anew under the masks so far; the
+        iterations: prunings, each of which computes the scores anew under the masks so far; the
             survivors fall as a geometric series. Default: criteria.ITERATIONS, or 1.
-        evidence: further evidence that criteria name: functions of the masks that give {path: array
-            of the kernel's shape}; what is not needed is not gathered.
+        inputs: further scoring inputs that criteria name: functions of the masks that return
+            {path: array of the kernel's shape}; what is not needed is not computed.
 
     Returns:
         New masks, and the Threshold of the last pruning.
 
     Raises:
-        InputError: an unknown criterion, evidence that is not there or finite; as `allocate`.
+        InputError: an unknown criterion, an input that is not there or finite; as `allocate`.
     """
     iterations = criteria.iterations(criterion) if iterations is None else iterations
     if iterations < 1:
         raise InputError(f"iterations: expected at least 1. Received: {iterations}")
-    amount = amount if isinstance(amount, Amount) else Amount(amount)
-    groups = allocate(amount, masks)
-    known = {"trained": lambda _: trained, **evidence}
+    target = target if isinstance(target, SparsityTarget) else SparsityTarget(target)
+    groups = allocate(target, masks)
+    known = {"trained": lambda _: trained, **inputs}
     for iteration in range(1, iterations + 1):
         scores = criteria.scores(criterion, known, masks)
         left = [group.after(iteration / iterations) for group in groups]
-        masks, threshold = keep_highest(scores, masks, groups, left, amount.min_layer_weights)
+        masks, threshold = keep_highest(scores, masks, groups, left, target.min_layer_weights)
     return masks, threshold
 
 
-def keep_highest(scores: Weights, masks: Masks, groups: list[Group], left: list[int],
-                 min_layer_weights: int = 0) -> tuple[Masks, Threshold]:  # fmt: skip
-    """(new masks, Threshold): of each group the weights with the highest scores survive.
+def keep_highest(
+    scores: Weights, masks: Masks, groups: list[Group], left: list[int], min_layer_weights: int = 0
+) -> tuple[Masks, Threshold]:
+    """Keep the weights with the highest scores of each group; return (new masks, Threshold).
 
     Args:
         scores: {path: array}.
         masks: {path: bool array}; those of no group stay as they are.
         groups: of the kernels that compete.
         left: survivors of each group.
-        min_layer_weights: as of Amount.
+        min_layer_weights: as of SparsityTarget.
 
     Raises:
         InputError: min_layer_weights leaves too few weights to prune.
@@ -104,12 +105,12 @@ def density(masks: Masks) -> float:
 
 
 def remaining(masks: Masks) -> int:
-    """The number of surviving weights."""
+    """Return the number of surviving weights."""
     return sum(int(np.count_nonzero(mask)) for mask in masks.values())
 
 
 def apply_masks(weights: Weights, masks: Masks) -> Weights:
-    """New weights, with 0 where a mask is False; variables without a mask are passed on."""
+    """Return new weights, with 0 where a mask is False; variables without a mask are passed on."""
     return {
         path: np.where(masks[path], array, np.zeros((), array.dtype)) if path in masks else array
         for path, array in weights.items()
@@ -117,7 +118,7 @@ def apply_masks(weights: Weights, masks: Masks) -> Weights:
 
 
 def _highest(scores: Array, count: int) -> Array:
-    """A bool array, True at the `count` highest scores; among equal ones, at the last."""
+    """Return a bool array, True at the `count` highest scores; among equal ones, at the last."""
     remove = max(scores.size - count, 0)
     keep = np.ones(scores.size, bool)
     if remove:

@@ -64,7 +64,7 @@ class Checkpoint:
 
     @classmethod
     def unpack(cls, packed: dict) -> "Checkpoint | None":
-        """The Checkpoint that `pack` was called on; None of an empty dict."""
+        """Return the Checkpoint that `pack` was called on; None of an empty dict."""
         if not packed:
             return None
         texts = {name: array.tobytes() for name, array in packed["texts"].items()}
@@ -72,7 +72,7 @@ class Checkpoint:
 
 
 def save(path: pathlib.Path, round: int, checkpoint: Checkpoint) -> None:
-    """Saves a checkpoint, and forgets all but the newest KEPT.
+    """Save a checkpoint, and forgets all but the newest KEPT.
 
     Args:
         path: the directory of the run, or of the copy.
@@ -97,7 +97,7 @@ def save(path: pathlib.Path, round: int, checkpoint: Checkpoint) -> None:
 
 
 def newest(path: pathlib.Path, round: int, report: Callable[[str], None]) -> Checkpoint | None:
-    """The newest good checkpoint of a round; None without.
+    """Return the newest good checkpoint of a round; None without.
 
     Args:
         path, round: as in `save`.
@@ -115,12 +115,12 @@ def newest(path: pathlib.Path, round: int, report: Callable[[str], None]) -> Che
 
 
 def forget(path: pathlib.Path) -> None:
-    """Removes all checkpoints: their training is finished."""
+    """Remove all checkpoints: their training is finished."""
     shutil.rmtree(path / "checkpoints", ignore_errors=True)
 
 
 def _format(progress: Progress) -> dict[str, bytes]:
-    """A Progress as {file name: bytes of CSV}."""
+    """Return a Progress as {file name: bytes of CSV}."""
     row = dataclasses.asdict(progress)
     history = row.pop("history")
     return dict(zip(TEXTS, (files.format_csv(history), files.format_csv([row])), strict=True))
@@ -132,7 +132,7 @@ def _parse(texts: dict[str, bytes]) -> Progress:
 
 
 def _by_step(path: pathlib.Path, round: int) -> list[pathlib.Path]:
-    """The checkpoints of a round, by step."""
+    """Return the checkpoints of a round, by step."""
     form = rf"round_{round:02d}_step_\d+"
     paths = (path / "checkpoints").glob("round_*")
     return sorted(path for path in paths if re.fullmatch(form, path.name))

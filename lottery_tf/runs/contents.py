@@ -20,7 +20,7 @@ NUMBERS = ("density", "threshold", "test_accuracy")  # of metrics.csv, which eve
 
 
 def parse_arrays(content: bytes, path: pathlib.Path) -> Weights:
-    """{variable path: array} of the bytes of a round's npz file, which `path` names.
+    """Return {variable path: array} of the bytes of a round's npz file, which `path` names.
 
     Raises:
         InputError: it holds no arrays, or not those that `check_layout` expects.
@@ -65,7 +65,7 @@ def parse_next_masks(content: bytes, masks: Masks) -> Masks:
 
 
 def check_layout(found: Layout, path: pathlib.Path) -> None:
-    """Raises InputError if a round's npz file does not hold masks, or weights of their shapes."""
+    """Raise InputError if a round's npz file does not hold masks, or weights of their shapes."""
     if path.name == MASKS:
         if not found or any(dtype.kind != "b" for _, dtype in found.values()):
             raise InputError("expected masks, of type bool.")
@@ -80,7 +80,7 @@ def check_layout(found: Layout, path: pathlib.Path) -> None:
 
 
 def read_layout(path: pathlib.Path) -> Layout:
-    """The Layout of an npz file, from its headers alone.
+    """Return the Layout of an npz file, from its headers alone.
 
     Raises:
         InputError: it is not there, or no npz file.
@@ -105,7 +105,7 @@ def shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
 
 
 def read_header(file: BinaryIO | Any) -> tuple[tuple[int, ...], np.dtype]:
-    """(shape, dtype) of an npy file that is open at its beginning."""
+    """Return (shape, dtype) of an npy file that is open at its beginning."""
     major, _ = np.lib.format.read_magic(file)
     of_version = {
         1: np.lib.format.read_array_header_1_0,
@@ -123,7 +123,7 @@ def read_header(file: BinaryIO | Any) -> tuple[tuple[int, ...], np.dtype]:
 
 
 def parse_metrics(content: bytes, round: int) -> Row:
-    """The only row of a round's metrics.csv.
+    """Return the only row of a round's metrics.csv.
 
     Raises:
         InputError: it is none, or of another round, or what is shown everywhere is no number.

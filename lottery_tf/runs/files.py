@@ -34,7 +34,7 @@ NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
 
 
 def write_directory(path: Path, contents: Mapping[str, bytes | Path]) -> None:
-    """Writes {file name: bytes} as a directory with a SHA256SUMS, all of it or nothing.
+    """Write {file name: bytes} as a directory with a SHA256SUMS, all of it or nothing.
 
     Of a file of another such directory its Path stands for the bytes: it becomes a hard link or,
     where that cannot be, a copy, and is checked against the other's SHA256SUMS.
@@ -62,7 +62,7 @@ def write_directory(path: Path, contents: Mapping[str, bytes | Path]) -> None:
 
 
 def _take(source, target):
-    """Links or copies a file; its digest, which is that of the SHA256SUMS beside the source."""
+    """Link or copies a file; its digest, which is that of the SHA256SUMS beside the source."""
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links
@@ -74,7 +74,7 @@ def _take(source, target):
 
 
 def names(path: Path) -> list[str]:
-    """The files of a directory with a SHA256SUMS, in its order.
+    """Return the files of a directory with a SHA256SUMS, in its order.
 
     Raises:
         InputError: it cannot be read.
@@ -90,7 +90,7 @@ def names(path: Path) -> list[str]:
 
 
 def read_checked(path: Path) -> bytes:
-    """The bytes of a file, checked against the SHA256SUMS beside it.
+    """Return the bytes of a file, checked against the SHA256SUMS beside it.
 
     Raises:
         InputError: the file or its checksum cannot be read, or do not match.
@@ -105,7 +105,7 @@ def read_checked(path: Path) -> bytes:
 
 
 def check(path: Path) -> None:
-    """Raises InputError as `read_checked`, without holding the file in memory."""
+    """Raise InputError as `read_checked`, without holding the file in memory."""
     try:
         with open(path, "rb") as file:
             state = _state(file)
@@ -116,19 +116,19 @@ def check(path: Path) -> None:
 
 
 def _state(file):
-    """What changes when an open file is written, or another one takes its place."""
+    """Return what changes when an open file is written, or another one takes its place."""
     found = os.fstat(file.fileno())
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _known(path, state):
-    """The digest that this process found of a file in this state; None if it did not."""
+    """Return the digest that this process found of a file in this state; None if it did not."""
     before, digest = _digests.get(path, (None, None))
     return digest if before == state else None
 
 
 def _keep(path, state, digest):
-    """Keeps the digest of a file, so that a process computes it once; the digest in hexadecimal.
+    """Keep the digest of a file, so that a process computes it once; the digest in hexadecimal.
 
     A file that was written just now is left out: times may be too coarse to show the next change.
     """
@@ -147,12 +147,12 @@ def _compare(path, digest):
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file as `write_bytes` does."""
+    """Write a text file as `write_bytes` does."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file under another name, then renames it: it is never seen half written.
+    """Write a file under another name, then renames it: it is never seen half written.
 
     Several processes may write the same file: it then holds what one of them wrote.
     """
@@ -169,13 +169,13 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def _aside(path, ending):
-    """A hidden name beside `path` that no other process or thread uses."""
+    """Return a hidden name beside `path` that no other process or thread uses."""
     # A name may have 255 bytes; a character of the old one has up to 4.
     return path.with_name(f".{path.name[:40]}.{os.getpid()}_{os.urandom(6).hex()}.{ending}")
 
 
 def remove_leftovers(directory: Path, *, held: bool = True) -> None:
-    """Removes what killed processes left half written in a directory.
+    """Remove what killed processes left half written in a directory.
 
     Directories in one that this process holds go at once. Anything else may be what a tool, which
     holds nothing, is writing: it goes when it is old.
@@ -189,7 +189,7 @@ def remove_leftovers(directory: Path, *, held: bool = True) -> None:
 
 
 def lock(file: IO, kind: int) -> bool:
-    """Locks an open file until it is closed; whether it could, or another process holds it.
+    """Lock an open file until it is closed; whether it could, or another process holds it.
 
     Args:
         file: the open file.
@@ -212,7 +212,7 @@ def lock(file: IO, kind: int) -> bool:
 
 @contextlib.contextmanager
 def hold(directory: Path) -> Iterator[None]:
-    """Waits until no other process holds a directory, and holds it.
+    """Wait until no other process holds a directory, and holds it.
 
     Where the file system has no locks, or the directory cannot be written, nothing is held.
     """
@@ -223,7 +223,7 @@ def hold(directory: Path) -> Iterator[None]:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes bytes, and waits until the disk has them."""
+    """Write bytes, and waits until the disk has them."""
     with open(path, "wb") as file:
         file.write(content)
         file.flush()
@@ -231,7 +231,7 @@ def write(path: Path, content: bytes) -> None:
 
 
 def sync(path: Path) -> None:
-    """Waits until the disk has a file, or the names in a directory."""
+    """Wait until the disk has a file, or the names in a directory."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -271,7 +271,7 @@ def is_left_over(name: str, shape: tuple[int, ...], dtype: np.dtype) -> bool:
 
 
 def parse_npz(content: bytes) -> dict[str, Array]:
-    """{path: array} of the bytes of an npz file; nothing in it is executed.
+    """Return {path: array} of the bytes of an npz file; nothing in it is executed.
 
     Raises:
         InputError: it is no npz file of arrays.
@@ -289,14 +289,14 @@ def parse_npz(content: bytes) -> dict[str, Array]:
 
 
 def format_npy(array: Array) -> bytes:
-    """An array as the bytes of an npy file."""
+    """Return an array as the bytes of an npy file."""
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, array, allow_pickle=False)
     return buffer.getvalue()
 
 
 def parse_npy(content: bytes) -> Array:
-    """The array of the bytes of an npy file; nothing in it is executed.
+    """Return the array of the bytes of an npy file; nothing in it is executed.
 
     Raises:
         InputError: it is no npy file.

@@ -11,7 +11,7 @@ NAME = "repel_runs.json"
 
 
 def rounds_of(run: RunDir, path: str) -> int:
-    """How many rounds of another run a run is repelled from: those that were there as it began.
+    """Return how many rounds of another run a run is repelled from: those it had as this began.
 
     So a round, a copy of it and a resumed one are repelled from the same optima, however far the
     other run has come since.
@@ -37,7 +37,7 @@ def rounds_of(run: RunDir, path: str) -> int:
 
 
 def record(run: RunDir, paths: Sequence[str]) -> bool:
-    """Writes repel_runs.json where there is something to write; whether it did.
+    """Write repel_runs.json where there is something to write; whether it did.
 
     Raises:
         InputError: as `rounds_of`.
@@ -50,7 +50,7 @@ def record(run: RunDir, paths: Sequence[str]) -> bool:
 
 
 def _recorded(run):
-    """{path of a run: number of its rounds}."""
+    """Return {path of a run: number of its rounds}."""
     path = run.path / NAME
     try:
         found = json.loads(path.read_text())

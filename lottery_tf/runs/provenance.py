@@ -12,7 +12,7 @@ Fingerprint = dict[str, Any]  # as datasets.fingerprint gives it
 
 
 def recorded(run: pathlib.Path) -> Fingerprint | None:
-    """The fingerprint of a run's data; None of a run whose version kept none.
+    """Return the fingerprint of a run's data; None of a run whose version kept none.
 
     Raises:
         InputError: the file is damaged.
@@ -34,7 +34,7 @@ def recorded(run: pathlib.Path) -> Fingerprint | None:
 
 
 def check(run: pathlib.Path, found: Fingerprint, where: pathlib.Path) -> None:
-    """Raises InputError if a run was trained on other data than those in `where`."""
+    """Raise InputError if a run was trained on other data than those in `where`."""
     before = recorded(run)
     if before is not None and before != found:
         raise InputError(
@@ -45,7 +45,7 @@ def check(run: pathlib.Path, found: Fingerprint, where: pathlib.Path) -> None:
 
 
 def check_same(first: pathlib.Path, second: pathlib.Path) -> None:
-    """Raises InputError if two runs, both with a record, were trained on different data."""
+    """Raise InputError if two runs, both with a record, were trained on different data."""
     one, other = recorded(first), recorded(second)
     if one is not None and other is not None and one != other:
         raise InputError(
@@ -55,7 +55,7 @@ def check_same(first: pathlib.Path, second: pathlib.Path) -> None:
 
 
 def record(run: pathlib.Path, found: Fingerprint) -> bool:
-    """Writes data.json where there is none; whether it did."""
+    """Write data.json where there is none; whether it did."""
     if recorded(run) is not None:
         return False
     files.write_text(run / DATA, json.dumps(found, indent=1) + "\n")
@@ -63,7 +63,7 @@ def record(run: pathlib.Path, found: Fingerprint) -> bool:
 
 
 def in_words(found: Any) -> str:
-    """A part of a fingerprint in a few words."""
+    """Return a part of a fingerprint in a few words."""
     if not isinstance(found, dict):
         return str(found)
     digest = str(found.get("sha256"))[:12]
@@ -71,6 +71,6 @@ def in_words(found: Any) -> str:
 
 
 def _difference(before, now, there="then", here="now"):
-    """Where two fingerprints differ first, in words."""
+    """Return where two fingerprints differ first, in words."""
     name = next(name for name in before | now if before.get(name) != now.get(name))
     return f"{name} {in_words(before.get(name))} {there}, {in_words(now.get(name))} {here}"

@@ -14,7 +14,7 @@ NAME = "rewind_points"
 
 
 def read(path: pathlib.Path, step: int) -> Weights | None:
-    """{variable path: array} of a run's rewind point; None if there is none.
+    """Return {variable path: array} of a run's rewind point; None if there is none.
 
     Args:
         path: the directory of the run.
@@ -29,12 +29,12 @@ def read(path: pathlib.Path, step: int) -> Weights | None:
 
 
 def exists(path: pathlib.Path, step: int) -> bool:
-    """Whether a run has the rewind point of a step; arguments as in `read`."""
+    """Return whether a run has the rewind point of a step; arguments as in `read`."""
     return _directory(path, step).exists()
 
 
 def save(path: pathlib.Path, step: int, weights: Weights) -> None:
-    """Stores a rewind point, if it is not there; arguments as in `read`.
+    """Store a rewind point, if it is not there; arguments as in `read`.
 
     Raises:
         InputError: the directory cannot be written.
@@ -45,13 +45,13 @@ def save(path: pathlib.Path, step: int, weights: Weights) -> None:
 
 
 def steps(path: pathlib.Path) -> list[int]:
-    """The steps of a run's rewind points."""
+    """Return the steps of a run's rewind points."""
     found = (path / NAME).glob("step_*")
     return sorted(int(part.name.removeprefix("step_")) for part in found)
 
 
 def forget(path: pathlib.Path, step: int | None = None) -> None:
-    """Removes the rewind point of a step, or all: they are trained again."""
+    """Remove the rewind point of a step, or all: they are trained again."""
     shutil.rmtree(path / NAME if step is None else _directory(path, step), ignore_errors=True)
 
 

@@ -34,15 +34,15 @@ class FinishedRound:
 
     @property
     def path(self) -> pathlib.Path:
-        """The round's directory."""
+        """Return the round's directory."""
         return RunDir(self.run).round_path(self.round)
 
     def file(self, which: str) -> pathlib.Path:
-        """The npz file of "masks", "initial" or "final"."""
+        """Return the npz file of "masks", "initial" or "final"."""
         return self.path / f"{which}.npz"
 
     def fingerprint(self) -> str:
-        """A hexadecimal number that changes when the round is trained again."""
+        """Return a hexadecimal number that changes when the round is trained again."""
         path = self.path / files.SUMS
         try:
             return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -50,7 +50,7 @@ class FinishedRound:
             raise InputError(f"Cannot read {path}: {error.strerror}.") from None
 
     def final(self) -> dict[str, np.ndarray]:
-        """{variable path: array}: where the round ended.
+        """Return {variable path: array}: where the round ended.
 
         Raises:
             InputError: the file is missing or damaged, or a weight is not finite.
@@ -62,15 +62,15 @@ class FinishedRound:
         return weights
 
     def masks(self) -> dict[str, np.ndarray]:
-        """{kernel path: bool array}: the masks that the round trained under."""
+        """Return {kernel path: bool array}: the masks that the round trained under."""
         return RunDir(self.run).masks(self.round)
 
     def shapes(self, which: str = "masks") -> dict[str, tuple[int, ...]]:
-        """{variable path: shape} of a file."""
+        """Return {variable path: shape} of a file."""
         return contents.shapes(self.file(which))
 
     def check_layout(self) -> None:
-        """Raises InputError if its files do not hold masks, and weights of their shapes."""
+        """Raise InputError if its files do not hold masks, and weights of their shapes."""
         for which in ARRAYS:
             try:
                 check_layout(read_layout(self.file(which)), self.file(which))
@@ -78,7 +78,7 @@ class FinishedRound:
                 raise InputError(f"{self.file(which)} is no file of a round: {error}") from None
 
     def blocks(self, which: str, path: str, size: int) -> Iterator[Array]:
-        """Yields the flat array of a variable in blocks; each takes the place of the last."""
+        """Yield the flat array of a variable in blocks; each takes the place of the last."""
         with zipfile.ZipFile(self.file(which)) as archive:
             member = archive.getinfo(f"{path}.npy")
         # Past zipfile, which would compute a checksum again: check_files did.
@@ -96,7 +96,7 @@ class FinishedRound:
                 left -= block.size
 
     def not_finite(self, which: str, path: str) -> InputError:
-        """The InputError for a weight that is not finite."""
+        """Return the InputError for a weight that is not finite."""
         return InputError(
             f"{self.file(which)} holds a weight of {path} that is not finite. Remove the round "
             "and all later ones to train them again."
@@ -104,12 +104,12 @@ class FinishedRound:
 
 
 def finished(run: RunDir) -> list[FinishedRound]:
-    """The finished rounds of a run."""
+    """Return the finished rounds of a run."""
     return [FinishedRound(run.path, round) for round in range(run.finished_rounds())]
 
 
 def check_files(rounds: Iterable["FinishedRound"]) -> None:
-    """Compares the files of FinishedRounds with their checksums, on all processors.
+    """Compare the files of FinishedRounds with their checksums, on all processors.
 
     Raises:
         InputError: a file is missing or damaged, is no file of a round, or has other kernels than
@@ -149,7 +149,7 @@ def damaged(rounds: Iterable["FinishedRound"]) -> list[str]:
 
 
 def _damage(of):
-    """What is wrong with the files of a round; "" if nothing is."""
+    """Return what is wrong with the files of a round; "" if nothing is."""
     try:
         for name in files.names(of.path):
             if name != METRICS:
@@ -161,7 +161,7 @@ def _damage(of):
 
 
 def _by_run(rounds):
-    """{run: numbers of its rounds, ascending}."""
+    """Return {run: numbers of its rounds, ascending}."""
     found: dict[pathlib.Path, set[int]] = {}
     for of in rounds:
         found.setdefault(of.run, set()).add(of.round)

@@ -33,7 +33,7 @@ class RunDir:
     # Opening a run -------------------------------------------------------------------------
 
     def check(self, config: Any) -> None:
-        """Raises InputError if `config` cannot run here; writes nothing."""
+        """Raise InputError if `config` cannot run here; write nothing."""
         for part in (self.path, *self.path.parents):
             if part.exists():
                 if not part.is_dir():
@@ -61,7 +61,7 @@ class RunDir:
             yield
 
     def _take(self, file, kind):
-        """Locks an open .lock; InputError if another process holds it."""
+        """Lock an open .lock; InputError if another process holds it."""
         if not files.lock(file, kind | fcntl.LOCK_NB):
             file.seek(0)
             raise InputError(
@@ -71,7 +71,7 @@ class RunDir:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the run against other processes; the kernel lets go of it when this one dies."""
+        """Hold the run against other processes; the kernel lets go of it when this one dies."""
         with open(self.path / ".lock", "a+") as file:
             self._take(file, fcntl.LOCK_EX)
             file.truncate(0)
@@ -81,7 +81,7 @@ class RunDir:
 
     @contextlib.contextmanager
     def open(self, config: Any) -> Iterator[int]:
-        """Makes the directory or continues it, locked; yields the number of finished rounds."""
+        """Make the directory or continues it, locked; yields the number of finished rounds."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -106,25 +106,25 @@ class RunDir:
             yield finished
 
     def check_is_there(self) -> None:
-        """Raises InputError if the directory was removed since it was opened."""
+        """Raise InputError if the directory was removed since it was opened."""
         if removed := self._removed():
             raise removed
 
     def _removed(self):
-        """The InputError that the directory is gone; None if it is there."""
+        """Return the InputError that the directory is gone; None if it is there."""
         if (self.path / "config.json").exists():
             return None
         return InputError(f"Cannot save into {self.path}: it was removed or renamed.")
 
     def log(self, line: str) -> None:
-        """Adds a line with the time to log.txt, where the disk lets it."""
+        """Add a line with the time to log.txt, where the disk lets it."""
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         log = self.path / "log.txt"  # a path in the line may hold what no encoding does
         with contextlib.suppress(OSError), open(log, "a", errors="backslashreplace") as file:
             file.write(f"{now} {line}\n")
 
     def refuse_other_flags(self, config: Any) -> None:
-        """Raises InputError if the run, which is there, was made with other experiment flags."""
+        """Raise InputError if the run, which is there, was made with other experiment flags."""
         recorded = self.config()
         other = differences(recorded, config, how=False)
         if recorded["rounds"] > config.rounds:
@@ -139,7 +139,7 @@ class RunDir:
     # Reading -------------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
-        """{flag: value} of config.json, and the defaults of flags that it does not know."""
+        """Return {flag: value} of config.json, and the defaults of flags that it does not know."""
         try:
             return record.read((path := self.path / "config.json").read_text("utf-8-sig"))
         except OSError as error:
@@ -148,7 +148,7 @@ class RunDir:
             raise InputError(f"{path} is damaged: {error}") from None
 
     def finished_rounds(self) -> int:
-        """The number of finished rounds; InputError if one is missing among them."""
+        """Return the number of finished rounds; InputError if one is missing among them."""
         rounds = []
         for path in self.path.glob("round_*"):
             if match := re.fullmatch(r"round_([0-9]+)", path.name):
@@ -205,15 +205,15 @@ class RunDir:
             earlier, before, layout = round, masks, after
 
     def round_path(self, round: int) -> pathlib.Path:
-        """The directory of a round."""
+        """Return the directory of a round."""
         return self.path / f"round_{round:02d}"
 
     def masks(self, round: int) -> Masks:
-        """{kernel path: bool array}: the masks that the round trained under."""
+        """Return {kernel path: bool array}: the masks that the round trained under."""
         return self._load(round, "masks.npz")
 
     def next_masks(self, round: int) -> Masks | None:
-        """{kernel path: bool array}: what the pruning after the round left.
+        """Return {kernel path: bool array}: what the pruning after the round left.
 
         None where the masks of the next round come from elsewhere, and of a round that an older
         version made.
@@ -230,31 +230,31 @@ class RunDir:
         )
 
     def initial(self, round: int) -> Weights:
-        """{variable path: float32 array}: where the round started; of round 0, W_0."""
+        """Return {variable path: float32 array}: where the round started; of round 0, W_0."""
         return self._load(round, "initial.npz")
 
     def final(self, round: int) -> Weights:
-        """{variable path: float32 array}: where the round ended."""
+        """Return {variable path: float32 array}: where the round ended."""
         return self._load(round, "final.npz")
 
     def history(self, round: int) -> list[Row]:
-        """One {column: number} per epoch of the round."""
+        """Return one {column: number} per epoch of the round."""
         return self._parse(round, "history.csv", files.parse_csv)
 
     def squared_gradients(self, round: int) -> Weights:
-        """{kernel path: float32 array}: mean squared gradients at the end of the round."""
+        """Return {kernel path: float32 array}: mean squared gradients at the end of the round."""
         return self._load(round, "saliency.npz")
 
     def table(self, round: int, name: str) -> list[Row]:
-        """One {column: number or text} per row of a further CSV file of the round."""
+        """Return one {column: number or text} per row of a further CSV file of the round."""
         return self._parse(round, name, files.parse_csv)
 
     def metrics(self) -> list[Row]:
-        """One {column: number} per finished round."""
+        """Return one {column: number} per finished round."""
         return [self.metrics_of(round) for round in range(self.finished_rounds())]
 
     def metrics_of(self, round: int) -> Row:
-        """The row of a finished round."""
+        """Return the row of a finished round."""
         return self._parse(round, METRICS, lambda content: contents.parse_metrics(content, round))
 
     def _load(self, round, name):
@@ -273,7 +273,7 @@ class RunDir:
             ) from None
 
     def _read(self, round, name):
-        """The bytes of a round's file, checked against SHA256SUMS."""
+        """Return the bytes of a round's file, checked against SHA256SUMS."""
         try:
             return files.read_checked(self.round_path(round) / name)
         except InputError as error:
@@ -291,7 +291,7 @@ class RunDir:
                    history: list[Row], metrics: Row, tables: dict[str, list[Row]] | None = None,
                    squared_gradients: Weights | None = None,
                    next_masks: Masks | None = None) -> None:  # fmt: skip
-        """Writes a finished round, all of it or nothing, and its row of metrics.csv.
+        """Write a finished round, all of it or nothing, and its row of metrics.csv.
 
         Args:
             masks, initial, final: {path: array} as in the readers above.

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from lottery_tf import datasets
 from lottery_tf.config.constraints import check_new
 from lottery_tf.errors import InputError
+from lottery_tf.loop.round_0 import check_other_runs
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.sweeps.grid import Point, Study
 from lottery_tf.sweeps.statement import refuse
-from lottery_tf.training.round_0 import check_other_runs
 
 
 def check(study: Study) -> None:

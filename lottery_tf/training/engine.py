@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -52,8 +52,10 @@ class Engine:
         checks.check_batch(config, directory, cluster)
         damage.check_first(directory)
         shape, classes = directory.input_shape, directory.classes
-        # The seed does not matter: train() is given the weights.
-        self.network = models.build(config, shape, classes, seed=0, strategy=cluster.strategy)
+        self.network = models.build(
+            config, shape, classes, seed=self._seed(0), strategy=cluster.strategy
+        )
+        self._first = masking.get_weights(self.network)
         if cluster.replicas > 1 and config.sync_bn:
             for layer in keras_private.flatten_layers(self.network):
                 if isinstance(layer, keras.layers.BatchNormalization):
@@ -84,6 +86,18 @@ class Engine:
             self.network, self.feed, self.normalise, self.cluster, jit_compile=jit
         )
 
+    def _seed(self, round: int) -> int:
+        return streams.initialization_seed(self.config.init_seed, round)
+
+    def initialization(self, round: int) -> Weights:
+        """Return {variable path: array}: the fresh weights of a round, a function of its seed."""
+        if not round:
+            return self._first
+        shape, classes = self.directory.input_shape, self.directory.classes
+        return masking.get_weights(
+            models.build(self.config, shape, classes, seed=self._seed(round))
+        )
+
     def dense_masks(self) -> Masks:
         """{kernel path: bool array}, True everywhere."""
         kernels = masking.kernels(self.network)
@@ -108,15 +122,21 @@ class Engine:
             self.cluster.strategy.run(self._one_step, args=(batch, rates[step], optima))
             step += 1
 
-    def train(self, training: Training, *, on_piece: Callable[[Progress], None] | None = None,
-              on_epoch: Callable[[Row], None] | None = None
-              ) -> tuple[Weights, list[Row]]:  # fmt: skip
-        """Trains with a fresh optimizer, or goes on from a checkpoint as if it had never stopped.
+    def train(
+        self,
+        training: Training,
+        *,
+        on_piece: Callable[[Progress], None] | None = None,
+        on_epoch: Callable[[Row], None] | None = None,
+        halts: Sequence[int] = (),
+    ) -> tuple[Weights, list[Row]]:
+        """Train with a fresh optimizer, or goes on from a checkpoint as if it had never stopped.
 
         Args:
             training: Training; all but its start are those of the checkpoint, if it has one.
             on_piece: called every few seconds with the Progress; what it raises ends the training.
             on_epoch: called with each row of the history.
+            halts: steps after which a piece ends, so that on_piece is called there.
 
         Returns:
             (weights, history): new {variable path: array}, and per finished epoch a dict of
@@ -130,7 +150,7 @@ class Engine:
         last = self.steps if training.last is None else training.last
         self._gradual = Gradual(self.config, training.density, self.steps_per_epoch, self.uniform)
         self._on_devices = to_devices(training.optima, self.cluster)
-        self.compile_seconds = 0.0
+        self.compile_seconds, self._halts = 0.0, halts
         if training.optima:
             self._seconds_per_step = None  # their shapes are new: the program is compiled again
         if isinstance(training.start, Checkpoint):
@@ -164,7 +184,7 @@ class Engine:
         steps = np.arange(base, base + self.steps_per_epoch)
         rates = tf.constant(self.rates[np.minimum(steps, self.steps - 1)])
         # Where something happens between two steps, a piece ends.
-        halts = [at - base for at in (self.rewind_step, *self._gradual.densities)]
+        halts = [at - base for at in (*self._halts, *self._gradual.densities)]
         data = self.feed.epoch(training.noise, epoch, step)
         while step < stop:
             piece = min(stop, step + self._piece_steps(), *(at for at in halts if at > step))

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -13,6 +13,9 @@ from lottery_tf.errors import InputError
 from lottery_tf.pruning import Masks, Weights, streams
 from lottery_tf.pruning.schedules import parse_step
 from lottery_tf.terminal import quiet
+
+if TYPE_CHECKING:
+    from lottery_tf.training.engine import Engine
 
 
 class Gradual:
@@ -42,7 +45,7 @@ class Gradual:
         self.densities = {} if density is None else schedule(config, density, steps_per_epoch)
 
     def prune(self, step: int, weights: Weights, masks: Masks, round: int) -> Masks:
-        """The masks from a step on; weights and masks are those before it."""
+        """Return the masks from a step on; weights and masks are those before it."""
         amount = self.config.amount(self.densities[step])
         uniform = functools.partial(self.uniform, self.config.init_seed, round)
         pruned, _ = pruning.prune(
@@ -51,8 +54,20 @@ class Gradual:
         return pruned
 
 
+def check_gradual(config: Config, engine: "Engine") -> None:
+    """Raise InputError if --prune_at=train has no schedule, or a rewound round starts behind it."""
+    for density in config.targets if config.prunes_at == "train" else ():
+        last = max(schedule(config, density, engine.steps_per_epoch))
+        if config.reset == "rewind" and engine.rewind_step > last:
+            raise InputError(
+                f"--rewind_to={config.rewind_to}: expected at most the step of the last gradual "
+                f"pruning, {last} (--prune_end), or nothing would be pruned. Received: "
+                f"{engine.rewind_step}"
+            )
+
+
 def schedule(config: Config, density: float, steps_per_epoch: int) -> dict[int, float]:
-    """{step: density to prune to before it}, by the pruning toolkit's own schedules.
+    """Return {step: density to prune to before it}, by the pruning toolkit's own schedules.
 
     tensorflow_model_optimization's PolynomialDecay or ConstantSparsity say when and how much; which
     weights go is decided by our exact top-k. A step that would remove nothing is left out.
@@ -83,12 +98,12 @@ def schedule(config: Config, density: float, steps_per_epoch: int) -> dict[int, 
             sparsity_at = schedules.ConstantSparsity(1 - density, begin, end, every)
         else:
             sparsity_at = schedules.PolynomialDecay(0.0, 1 - density, begin, end, 3, every)
-    turns = tf.range(steps)
-    due, sparsity = sparsity_at(turns)
-    due = tf.broadcast_to(due, turns.shape).numpy()
-    sparsity = tf.broadcast_to(sparsity, turns.shape).numpy().astype(float)
+    every_step = tf.range(steps)
+    due, sparsity = sparsity_at(every_step)
+    due = tf.broadcast_to(due, every_step.shape).numpy()
+    sparsity = tf.broadcast_to(sparsity, every_step.shape).numpy().astype(float)
     # The schedule computes in float32: no density lies below that of the end, which is exact.
-    found = {int(step): max(1 - float(sparsity[step]), density) for step in turns[due].numpy()}
+    found = {int(step): max(1 - float(sparsity[step]), density) for step in every_step[due].numpy()}
     last = max(found)
     return {step: left for step, left in found.items() if left < 1} | {last: density}
 

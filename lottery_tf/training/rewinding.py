@@ -2,21 +2,24 @@
 
 import contextlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from lottery_tf.loop.observers import BarObserver, NullObserver
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.repulsion.optima import optima_of
 from lottery_tf.runs import checkpoints, files, rewind_points
 from lottery_tf.runs.rundir import RunDir
-from lottery_tf.training.recorder import Bar, Silent
 from lottery_tf.training.resumable import train_or_continue
 from lottery_tf.training.training import Training, broadcast_training
 
+if TYPE_CHECKING:
+    from lottery_tf.training.engine import Engine
 
-def make_sure(engine: Any, run: RunDir, step: int, stop_signal: Callable[[], int]) -> None:
-    """Makes the rewind point that a run lacks, from the start and the noise of its round 0.
+
+def make_sure(engine: "Engine", run: RunDir, step: int, stop_signal: Callable[[], int]) -> None:
+    """Train to the rewind point that a run lacks, from the start and the noise of its round 0.
 
     It holds the bits that round 0 would have stored. Every worker calls this; the chief alone reads
     and writes the run, whose round 0 is finished.
@@ -33,7 +36,7 @@ def make_sure(engine: Any, run: RunDir, step: int, stop_signal: Callable[[], int
     cluster, config, masks = engine.cluster, engine.config, engine.dense_masks()
     noise = Noise(config.data_seed, 0)
 
-    def is_there():
+    def is_there() -> dict:
         return {"there": np.array(not step or rewind_points.exists(run.path, step))}
 
     if cluster.broadcast(is_there)["there"]:
@@ -43,8 +46,11 @@ def make_sure(engine: Any, run: RunDir, step: int, stop_signal: Callable[[], int
         lambda: Training(run.initial(0), masks, noise, optima_of(config, run, 0, masks), last=step),
         noise,
     )
+    assert training
     path = run.path / rewind_points.NAME
-    observer = Bar(f"round 0 up to step {step}, again") if cluster.is_chief else Silent()
+    observer = (
+        BarObserver(f"round 0 up to step {step}, again") if cluster.is_chief else NullObserver()
+    )
     with contextlib.ExitStack() as stack:
         if cluster.is_chief:
             path.mkdir(exist_ok=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from lottery_tf.pruning import Masks, Weights
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.repulsion.optima import Optima
 from lottery_tf.runs.checkpoints import Checkpoint
+
+if TYPE_CHECKING:
+    from lottery_tf.training.devices import Cluster
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Training:
 
     @property
     def weights(self) -> Weights:
-        """The start, where it is not a Checkpoint."""
+        """Return the start, where it is not a Checkpoint."""
         assert isinstance(self.start, dict), "A checkpoint tells nothing of the start."
         return self.start
 
@@ -55,7 +58,7 @@ class Training:
 
     @classmethod
     def unpack(cls, packed: dict, noise: Noise) -> "Training":
-        """The Training that `pack` was called on."""
+        """Return the Training that `pack` was called on."""
         optima = Optima.unpack(packed.get("optima", {}))
         last = int(packed["last"]) if "last" in packed else None
         density = float(packed["density"]) if "density" in packed else None
@@ -63,7 +66,7 @@ class Training:
         return cls(packed["start"], packed["masks"], noise, optima, first, last, density)
 
     def digest(self) -> str:
-        """A hexadecimal number of all of it."""
+        """Return a hexadecimal number of all of it."""
         sums = hashlib.sha256(repr((self.noise, self.first, self.last)).encode())
         optima = self.optima.pack() if self.optima else {}
         for arrays in (self.weights, self.masks, optima):
@@ -73,12 +76,20 @@ class Training:
         return sums.hexdigest()
 
 
-def broadcast_training(cluster: Any, function: Callable[[], Training], noise: Noise) -> Training:
-    """The Training that function() gives on the chief, on every worker.
+def broadcast_training(
+    cluster: "Cluster", function: Callable[[], Training | None] | None, noise: Noise
+) -> Training | None:
+    """Return the Training that function() returns on the chief, on every worker; or None.
 
     Args:
         cluster: devices.Cluster.
-        function: called on the chief alone.
+        function: called on the chief; None elsewhere.
         noise: of the training, which every worker knows.
     """
-    return Training.unpack(cluster.broadcast(lambda: function().pack()), noise)
+
+    def pack() -> dict:
+        training = function() if function else None
+        return training.pack() if training else {}
+
+    packed = cluster.broadcast(pack)
+    return Training.unpack(packed, noise) if packed else None

@@ -8,11 +8,11 @@ import pytest
 from lottery_tf.analysis.runs import check_replicates, open_runs
 from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.errors import InputError
+from lottery_tf.loop.round_0 import check_other_runs
 from lottery_tf.paper import figure_report, groups
 from lottery_tf.paper.measures import Measures
 from lottery_tf.reports import run_report, study_report
 from lottery_tf.runs.rundir import RunDir
-from lottery_tf.training.round_0 import check_other_runs
 from tests.made_figures import make_points, study_in
 from tests.made_runs import make_run
 from tests.reports.test_report import SHAPES, Balanced

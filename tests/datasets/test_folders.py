@@ -21,6 +21,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training.devices import connect
+from lottery_tf.training.engine import Engine
 from lottery_tf.training.training import Training
 from tests.conftest import ROOT
 
@@ -153,7 +154,8 @@ def test_resnet50_steps_at_224_pixels(config, large_images, tmp_path):
     flags = {"model": "resnet50", "shortcut": "projection", "dataset": "imagenet2012"}
     flags |= {"data_dir": str(tmp_path / "data"), "optimizer": "momentum", "batch_size": 4}
     settings = config(**flags, epochs=1)
-    engine, initialization = imp.prepare(settings, datasets.find(settings), connect(settings))
+    engine = Engine(settings, datasets.find(settings), connect(settings))
+    initialization = engine.initialization
     before = initialization(0)
     after, _ = engine.train(Training(before, engine.dense_masks(), Noise(0, 0), last=1))
     assert all((after[path] != before[path]).any() for path in engine.dense_masks())

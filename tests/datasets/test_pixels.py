@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from lottery_tf import datasets, imp
+from lottery_tf import datasets
 from lottery_tf.datasets import damage, tfrecords
 from lottery_tf.datasets.statistics import channel_statistics
 from lottery_tf.errors import InputError
@@ -85,7 +85,8 @@ def test_training_has_the_same_bits_in_memory_and_streamed(kind, tmp_path, confi
         settings = config(
             dataset=str(path), resident=resident, batch_size=8, epochs=1, augment="flip_crop"
         )
-        engine, initialization = imp.prepare(settings, datasets.find(settings), connect(settings))
+        engine = Engine(settings, datasets.find(settings), connect(settings))
+        initialization = engine.initialization
         training = Training(initialization(0), engine.dense_masks(), Noise(0, 0))
         weights[resident], _ = engine.train(training)
     assert all(np.isfinite(array).all() for array in weights["on"].values())

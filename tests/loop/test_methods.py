@@ -7,12 +7,14 @@ import pytest
 
 from lottery_tf import datasets, imp, pruning
 from lottery_tf.errors import InputError
+from lottery_tf.loop.pruning_rounds import shuffle_masks
 from lottery_tf.masking import optimizer_state
 from lottery_tf.pruning import resets, streams
 from lottery_tf.runs import rewind_points
 from lottery_tf.runs.rundir import RunDir
-from lottery_tf.training import engine, gradual, tickets
+from lottery_tf.training import engine, gradual
 from lottery_tf.training.devices import connect
+from lottery_tf.training.engine import Engine
 from lottery_tf.training.evaluation import Evaluator
 from lottery_tf.training.training import Training
 from tests.launching import npz_bytes
@@ -72,7 +74,8 @@ def test_a_rewound_round_starts_from_the_whole_state_of_round_0(
 
 def prepared(run, config):
     recorded = config().recorded(run.config(), run_dir=str(run.path))
-    made, initialization = imp.prepare(recorded, datasets.find(recorded), connect(recorded))
+    made = Engine(recorded, datasets.find(recorded), connect(recorded))
+    initialization = made.initialization
     return made, initialization(0)
 
 
@@ -217,14 +220,14 @@ def test_shuffled_masks_have_as_many_weights_and_lie_in_one_another(where):
     dense = {"a": np.ones((30, 10), bool), "b": np.ones((50,), bool)}
     first = {path: generator.random(mask.shape) < 0.5 for path, mask in dense.items()}
     second = {path: mask & (generator.random(mask.shape) < 0.5) for path, mask in first.items()}
-    one, two = (tickets.shuffle_masks(masks, where, 7) for masks in (first, second))
+    one, two = (shuffle_masks(masks, where, 7) for masks in (first, second))
     assert not any((two[path] & ~one[path]).any() for path in dense)
     for masks, shuffled in ((first, one), (second, two)):
         assert pruning.remaining(shuffled) == pruning.remaining(masks)
         counts = {path: mask.sum() == shuffled[path].sum() for path, mask in masks.items()}
         assert all(counts.values()) == (where == "layer")
         assert (shuffled["a"] != masks["a"]).any()
-    other = tickets.shuffle_masks(first, where, 8)
+    other = shuffle_masks(first, where, 8)
     assert (other["a"] != one["a"]).any()
 
 

@@ -14,8 +14,9 @@ from lottery_tf.errors import InputError
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.repulsion.optima import optima_of
 from lottery_tf.runs import other_runs, rewind_points
-from lottery_tf.training import gradual, squared_gradients, tickets
-from lottery_tf.training.evidence import Evidence
+from lottery_tf.training import gradual, squared_gradients
+from lottery_tf.training.chief import last_step
+from lottery_tf.training.network import EngineNetwork
 from lottery_tf.training.trainer import Trainer
 from tests.loop.test_methods import experiment, prepared, same
 from tests.synthetic import write_dataset
@@ -77,8 +78,8 @@ def test_short_rounds_do_not_go_with_everything(flags, words, config):
 class Connected:
     path = None
 
-    def metrics(self):
-        return [{"barrier": 0.0}] * 3
+    def metrics_of(self, round):
+        return {"barrier": 0.0}
 
     def log(self, line):
         pass
@@ -86,13 +87,8 @@ class Connected:
 
 @pytest.mark.parametrize(("first", "last"), [(0, 30), (20, 50), (25, 60), (95, None)])
 def test_a_short_round_ends_with_an_epoch_where_it_is_evaluated(first, last, config):
-    class Engine:
-        steps_per_epoch, steps = 10, 100
-
-    of = object.__new__(tickets.Tickets)
-    of.config = config(early_stop="connected", epochs=10, short_epochs=3)
-    of.engine, of.run = Engine(), Connected()
-    assert of._last(2, first) == last
+    flags = config(early_stop="connected", epochs=10, short_epochs=3)
+    assert last_step(flags, 100, 10, Connected(), 2, first) == last
 
 
 def test_no_gradual_density_lies_below_the_one_that_is_asked_for(config):
@@ -199,7 +195,7 @@ def test_scores_of_float16_are_computed_in_float32(experiment, config):
     _, run = experiment("run", rounds=1, mixed_precision="float16", model="tests.networks:dropout")
     made, weights = prepared(run, config)
     assert made.network.compute_dtype == "float16"
-    found = Evidence(made).gradients
+    found = EngineNetwork(made, None)._gradients
     assert found.model.compute_dtype == "float32"
     scores = found.hessian(weights, made.dense_masks())
     assert scores.keys() == made.dense_masks().keys()

@@ -15,7 +15,7 @@ from lottery_tf.export import exporting, ticket
 from lottery_tf.export.choices import Choices
 from lottery_tf.export.compaction import compact
 from lottery_tf.export.flops import multiply_adds
-from lottery_tf.loop.keeping import Keeper, metrics_of
+from lottery_tf.loop.rounds import Round, _metrics
 from lottery_tf.models.normalization import FusedBatchNormalization
 from lottery_tf.runs import rewind_points
 
@@ -108,7 +108,7 @@ def test_synflow_of_a_model_that_it_does_not_know_is_refused_at_the_call(inputs)
 
 def test_a_metric_does_not_take_the_place_of_a_column():
     history = [{"epoch": 1, "density": 7.0, "round": 9.0, "mine": 0.5, "seconds": 1.0}]
-    row = metrics_of(2, history, density=0.25, seconds=3.0)
+    row = _metrics(Round(2, 0.25), history, 3.0)
     assert (row["round"], row["density"], row["seconds"], row["mine"]) == (2, 0.25, 3.0, 0.5)
 
 
@@ -149,7 +149,6 @@ def test_the_rewind_point_is_of_the_turn_0_that_goes_on(tmp_path):
     again, _ = begin(tmp_path / "b")
     assert any((first[path] != again[path]).any() for path in first)
     assert round.index == 0
-    assert not Keeper.has_backup(types.SimpleNamespace(backups=lambda turn: tmp_path / "no"), 0)
 
 
 # Exports ---------------------------------------------------------------------------------------

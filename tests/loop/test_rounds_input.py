@@ -11,7 +11,7 @@ import tensorflow as tf
 import lottery_tf
 from lottery_tf import masking, pruning
 from lottery_tf.errors import InputError
-from lottery_tf.loop import watching
+from lottery_tf.loop import callbacks
 from lottery_tf.pruning import criteria, dead_units
 from lottery_tf.pruning.streams import uniform
 
@@ -158,7 +158,7 @@ def test_scores_that_are_none_are_refused(scores, words, model):
 
 
 def test_the_evidence_has_the_names_of_the_parameters_of_all_criteria():
-    assert set.union(*map(criteria.needs, criteria.CRITERIA)) == set(criteria.EVIDENCE)
+    assert set.union(*map(criteria.needs, criteria.CRITERIA)) == set(criteria.INPUTS)
 
 
 # Frozen layers, and layers that die ---------------------------------------------------------
@@ -247,7 +247,7 @@ def test_rounds_outside_of_the_scope_of_a_strategy():
 
 
 def test_a_rewind_point_of_a_fit_of_unknown_length_is_not_kept_at_a_wrong_step():
-    point = watching.RewindPoint(5, continues=True)
+    point = callbacks.RewindPoint(5, continues=True)
     point.set_params({"steps": None})
     point.on_epoch_begin(0)
     with pytest.raises(InputError, match=r"fit goes on with epoch 1, but .* steps_per_epoch"):

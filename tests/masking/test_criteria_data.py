@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 
 import lottery_tf
-from lottery_tf import masking
+from lottery_tf import masking, pruning
 from lottery_tf.errors import InputError
-from lottery_tf.loop import pruning
-from lottery_tf.loop.samples import BATCHES, Sample
+from lottery_tf.loop import scoring
+from lottery_tf.loop.scoring import BATCHES, Sample
 
 layers = keras.layers
 GENERATOR = np.random.default_rng(0)
@@ -37,7 +37,7 @@ def model(kind=keras.Model, loss=entropy, **options):
 
 def gradients(of, data, name="initial_gradient"):
     weights = masking.get_weights(of)
-    found = pruning._evidence(of, weights, weights, Sample(data), None)[name]
+    found = scoring.of_model(of, lambda: weights, weights, Sample(data))[name]
     return list(found(masking.get_masks(of)).values())
 
 
@@ -220,7 +220,7 @@ def test_inputs_alone_are_enough_for_an_own_loss(compiled):
         same(gradients(made, data), expected)
     for _ in lottery_tf.rounds(made, 2, 0.5, criterion="taylor", data=INPUTS):
         pass
-    assert pruning.pruning.density(masking.get_masks(made)) == pytest.approx(0.5, abs=0.02)
+    assert pruning.density(masking.get_masks(made)) == pytest.approx(0.5, abs=0.02)
 
 
 class WithoutCall(keras.Model):

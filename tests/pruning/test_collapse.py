@@ -1,6 +1,7 @@
 """A network that has collapsed is called so, and one that cannot be pruned ends its run."""
 
 import math
+import types
 
 import keras
 import numpy as np
@@ -12,12 +13,14 @@ from lottery_tf import datasets, imp, masking
 from lottery_tf.analysis import barriers, instability, stability
 from lottery_tf.analysis.path_evaluator import PathEvaluator
 from lottery_tf.config import Config
+from lottery_tf.loop.pruning_rounds import Plan, PruningRounds
 from lottery_tf.pruning import collapse
+from lottery_tf.pruning.allocation import SparsityTarget
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.pruning.top_k import prune
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training.devices import connect
-from lottery_tf.training.tickets import Tickets
+from lottery_tf.training.engine import Engine
 from lottery_tf.training.training import Training
 from tests import networks
 from tests.conftest import ROOT
@@ -44,7 +47,7 @@ def test_chance_is_that_of_a_guess():
     ],
 )
 def test_what_answers_tell(accuracy, largest_class, expected):
-    assert collapse.of_answers(accuracy, largest_class, 10, 10_000) == expected
+    assert collapse.of_predictions(accuracy, largest_class, 10, 10_000) == expected
 
 
 def test_what_masks_and_prunings_tell():
@@ -139,7 +142,8 @@ def test_rows_of_older_versions_are_read_beside_new_ones(config):
 def test_the_most_frequent_answer_is_counted_on_all_replicas(config, flags, monkeypatch):
     monkeypatch.setattr("lottery_tf.training.feeds.EVALUATION_BATCH", 7)
     config = config(**TINY | flags)
-    engine, initialization = imp.prepare(config, datasets.find(config), connect(config))
+    engine = Engine(config, datasets.find(config), connect(config))
+    initialization = engine.initialization
     weights = initialization(0)
     masking.set_weights(engine.network, weights, engine.dense_masks())
     images = next(iter(engine.feed.test_batches()))[0]
@@ -158,7 +162,8 @@ def test_the_most_frequent_answer_is_counted_on_all_replicas(config, flags, monk
 @pytest.mark.ci
 def test_points_of_a_path_are_collapsed_where_one_class_is_given_or_chance(config):
     config = config(**TINY | {"jit_compile": "off"})
-    engine, initialization = imp.prepare(config, datasets.find(config), connect(config))
+    engine = Engine(config, datasets.find(config), connect(config))
+    initialization = engine.initialization
     start = Training(initialization(0), engine.dense_masks(), Noise(0, 0))
     trained, _ = engine.train(start)
     nothing = {path: np.zeros_like(array) for path, array in trained.items()}
@@ -192,7 +197,7 @@ def test_a_layer_without_weights_is_collapsed_whatever_the_accuracy():
 def test_rounds_around_the_users_training_end_too():
     keras.utils.set_random_seed(0)
     model = lottery_tf.masked(networks.linear((1, 1, 2), 2))
-    with pytest.warns(UserWarning, match=r"after round 3.*0\.3 prunes nothing more of 1 weights"):
+    with pytest.warns(UserWarning, match=r"after round 3.*0\.3 removes nothing more of 1 weights"):
         turns = [turn.density for turn in lottery_tf.rounds(model, 10, 0.3)]
     assert turns == [1.0, 0.75, 0.5, 0.25]
 
@@ -207,11 +212,12 @@ def test_collapsed_rounds_do_not_count_as_connected(config):
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"),
-    [({}, True), ({"density": 0.5}, False), ({"prune_at": "init", "density": 0.5}, False)],
+    ("target", "expected"),
+    [(SparsityTarget(0.2), True), (SparsityTarget(density=0.5), False)],
 )
-def test_only_a_fraction_is_exhausted_not_densities(config, flags, expected):
-    tickets = Tickets.__new__(Tickets)
-    tickets.config = config(**flags)
-    masks = {"a/kernel": np.array([True, False])}
-    assert tickets.is_exhausted(masks, masks) == expected
+def test_only_a_fraction_is_exhausted_not_densities(target, expected):
+    masks = {"a": np.ones(3, bool)}
+    network = types.SimpleNamespace(prunable=lambda masks: masks)
+    rounds = PruningRounds(Plan(3, "init", lambda round: target), network, None, print)
+    assert rounds.is_exhausted(0, masks, masks) == expected
+    assert not rounds.is_exhausted(0, masks, {"a": np.array([True, True, False])})

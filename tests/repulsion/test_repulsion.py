@@ -14,6 +14,7 @@ from lottery_tf.repulsion import loss, optima
 from lottery_tf.runs.checkpoints import Checkpoint
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training.devices import connect
+from lottery_tf.training.engine import Engine
 from lottery_tf.training.training import Training
 
 SHAPES = {"a/kernel": (7, 5), "b/kernel": (3, 3, 2, 4), "c/kernel": (30,)}
@@ -248,7 +249,8 @@ def test_another_runs_optima_repel_too(config, tmp_path):
 def test_a_repelled_round_goes_on_from_its_middle_bit_for_bit(config, monkeypatch, flags):
     monkeypatch.setattr("lottery_tf.training.engine.PIECE_SECONDS", 1e-9)
     config = config(repel=2.0, epochs=2, **flags)
-    first, initialization = imp.prepare(config, datasets.find(config), connect(config))
+    first = Engine(config, datasets.find(config), connect(config))
+    initialization = first.initialization
     weights, masks = initialization(0), first.dense_masks()
     held = optima.on_mask([("round 0", initialization(1), None)], masks, scope="global")
     taken = []
@@ -261,7 +263,7 @@ def test_a_repelled_round_goes_on_from_its_middle_bit_for_bit(config, monkeypatc
     expected, history = first.train(training, on_piece=take)
     plain, _ = first.train(dataclasses.replace(training, optima=None))
     assert not np.array_equal(plain["logits/kernel"], expected["logits/kernel"])
-    again, _ = imp.prepare(config, datasets.find(config), connect(config))
+    again = Engine(config, datasets.find(config), connect(config))
     found, resumed = again.train(dataclasses.replace(training, start=taken[0]))
     for path in expected:
         assert np.array_equal(found[path], expected[path]), path

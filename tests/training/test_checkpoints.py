@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from lottery_tf import datasets, imp
+from lottery_tf import datasets
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.runs import checkpoints
 from lottery_tf.runs.checkpoints import Checkpoint, Progress
@@ -15,6 +15,7 @@ from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal.signals import Interrupted
 from lottery_tf.training import engine
 from lottery_tf.training.devices import connect
+from lottery_tf.training.engine import Engine
 from lottery_tf.training.training import Training
 from tests.launching import LONG, copy, found, launch, npz_bytes
 
@@ -36,7 +37,8 @@ WAYS = {
 
 
 def make(config):
-    trained, initialization = imp.prepare(config, datasets.find(config), connect(config))
+    trained = Engine(config, datasets.find(config), connect(config))
+    initialization = trained.initialization
     return trained, initialization(0)
 
 

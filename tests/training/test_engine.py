@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lottery_tf import datasets, imp, pruning
+from lottery_tf import datasets, pruning
 from lottery_tf.datasets import tfrecords
 from lottery_tf.datasets.order import visit_order
 from lottery_tf.errors import InputError
@@ -14,7 +14,8 @@ from lottery_tf.training.training import Training
 
 
 def make(config):
-    engine, initialization = imp.prepare(config, datasets.find(config), connect(config))
+    engine = Engine(config, datasets.find(config), connect(config))
+    initialization = engine.initialization
     return engine, initialization(0)
 
 

@@ -6,19 +6,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lottery_tf import datasets, imp, masking
+from lottery_tf import datasets, masking
 from lottery_tf.datasets import tfrecords
 from lottery_tf.errors import InputError
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.training import feeds
 from lottery_tf.training.devices import connect
+from lottery_tf.training.engine import Engine
 from lottery_tf.training.training import Training
 from tests.conftest import ROOT
 
 
 def mirrored(config, **flags):
     config = config(strategy="mirrored", cpu_devices=2, **flags)
-    engine, initialization = imp.prepare(config, datasets.find(config), connect(config))
+    engine = Engine(config, datasets.find(config), connect(config))
+    initialization = engine.initialization
     return engine, initialization(0)
 
 
@@ -36,7 +38,7 @@ def test_batch_norm_statistics(config, sync_bn):
     engine, weights = mirrored(config, **flags)
     trained, _ = engine.train(Training(weights, engine.dense_masks(), Noise(0, 0), last=1))
     one_config = config(strategy="one_device", **flags)
-    one, _ = imp.prepare(one_config, datasets.find(one_config), connect(one_config))
+    one = Engine(one_config, datasets.find(one_config), connect(one_config))
     expected, _ = one.train(Training(weights, one.dense_masks(), Noise(0, 0), last=1))
     path = "bn/moving_variance"
     variable = masking.variables(engine.network)[path]

@@ -15,6 +15,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training.devices import connect
+from lottery_tf.training.engine import Engine
 
 CONNECTED = {"early_stop": "connected", "epochs": 2, "short_epochs": 1, "batch_size": 16,
              "model": "tests.networks:linear", "jit_compile": "off"}  # fmt: skip
@@ -117,10 +118,8 @@ def test_a_run_of_an_older_version_goes_on_with_training_examples(config, sharde
 
 
 def test_squared_gradients_of_many_rounds_are_compiled_once(config, sharded, caplog):
-    made, _ = imp.prepare(
-        (flags := config(**{**CONNECTED, "early_stop": "none"}, data_dir=str(sharded))),
-        datasets.find(flags), connect(flags),
-    )  # fmt: skip
+    flags = config(**{**CONNECTED, "early_stop": "none"}, data_dir=str(sharded))
+    made = Engine(flags, datasets.find(flags), connect(flags))
     with caplog.at_level(logging.WARNING, "tensorflow"):
         tf.get_logger().propagate, before = True, tf.get_logger().propagate
         first = made.squared_gradients(Noise(0, 0))

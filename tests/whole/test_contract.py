@@ -47,22 +47,22 @@ def check_zeros(weights, masks):
 
 @pytest.fixture(scope="module")
 def engines():
-    """{network: (Engine, initialization)}: what has been compiled is used again."""
+    """{network: Engine}: what has been compiled is used again."""
     return {}
 
 
 @pytest.fixture
 def experiment(config, sharded, tmp_path, engines, monkeypatch):
     """A function of the name of a run, and flags: its exit status, and its RunDir."""
-    made = imp.prepare
+    made = engine.Engine
 
     def prepare(config, directory, cluster):
         if config.model not in engines:
             engines[config.model] = made(config, directory, cluster)
-        engines[config.model][0].config = config
+        engines[config.model].config = config
         return engines[config.model]
 
-    monkeypatch.setattr(imp, "prepare", prepare)
+    monkeypatch.setattr(engine, "Engine", prepare)
 
     def run(name, **flags):
         tiny = {

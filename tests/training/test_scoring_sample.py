@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lottery_tf.training import evidence, feeds
+from lottery_tf.training import feeds, network
 
 
 def sample(labels, classes, *, size=10, monkeypatch=None, limit=None):
@@ -22,10 +22,10 @@ def sample(labels, classes, *, size=10, monkeypatch=None, limit=None):
 
     feed = types.SimpleNamespace(train_batches=batches)
     directory = types.SimpleNamespace(classes=classes)
-    of = evidence.Evidence(types.SimpleNamespace(feed=feed, directory=directory, config=None))
+    of = network.EngineNetwork(types.SimpleNamespace(feed=feed, directory=directory), None)
     if limit:
-        monkeypatch.setattr(evidence, "EXAMPLES_READ", limit)
-        monkeypatch.setattr(evidence, "READ_PER_CLASS", 1)
+        monkeypatch.setattr(network, "EXAMPLES_READ", limit)
+        monkeypatch.setattr(network, "READ_PER_CLASS", 1)
     places, found = of._sample()
     return found.numpy(), places.numpy(), len(read)
 
@@ -58,18 +58,18 @@ def test_the_limit_grows_with_the_classes_and_small_splits_are_read_whole(monkey
     labels = np.concatenate([np.zeros(300, int), np.full(3, 1)])
     found, _, read = sample(labels, 2)
     assert (read, np.bincount(found).tolist()) == (303, [10, 3])
-    monkeypatch.setattr(evidence, "EXAMPLES_READ", 10)
+    monkeypatch.setattr(network, "EXAMPLES_READ", 10)
     _, _, read = sample(np.zeros(900, int), 3)
-    assert read == 3 * evidence.READ_PER_CLASS
+    assert read == 3 * network.READ_PER_CLASS
 
 
 def resident(labels, classes):
-    """An Evidence of a split with these labels in memory; its images are the places in it."""
+    """An EngineNetwork of a split with these labels in memory; its images are the places in it."""
     feed = object.__new__(feeds.Resident)
     feed.cluster = types.SimpleNamespace(local=lambda array: array)
     feed.train = (tf.range(len(labels)), tf.constant(labels, tf.int32))
     directory = types.SimpleNamespace(classes=classes)
-    return evidence.Evidence(types.SimpleNamespace(feed=feed, directory=directory, config=None))
+    return network.EngineNetwork(types.SimpleNamespace(feed=feed, directory=directory), None)
 
 
 def test_data_in_memory_give_the_sample_that_their_batches_give():
@@ -83,7 +83,7 @@ def test_data_in_memory_give_the_sample_that_their_batches_give():
 
 
 def test_a_class_at_the_end_of_data_in_memory_is_found(monkeypatch):
-    monkeypatch.setattr(evidence, "EXAMPLES_READ", 100)
+    monkeypatch.setattr(network, "EXAMPLES_READ", 100)
     _, found = resident(np.repeat([0, 1, 2], 500), 3)._sample()
     assert np.bincount(found).tolist() == [10, 10, 10]
 

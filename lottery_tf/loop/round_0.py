@@ -2,12 +2,12 @@
 
 import dataclasses
 import pathlib
-from typing import Any
 
 from lottery_tf.config import Config
 from lottery_tf.config.pruning import PruningFlags
 from lottery_tf.config.repulsion import RepulsionFlags
 from lottery_tf.errors import InputError
+from lottery_tf.loop.pruning_rounds import PruningRounds
 from lottery_tf.runs import provenance, rewind_points
 from lottery_tf.runs.rundir import RunDir, differences
 
@@ -17,7 +17,7 @@ LATER = {f.name for flags in (PruningFlags, RepulsionFlags) for f in dataclasses
 
 
 def check_other_runs(config: Config) -> None:
-    """Raises InputError if a run that a flag names is not one, or does not fit this one."""
+    """Raise InputError if a run that a flag names is not one, or does not fit this one."""
     if config.round_0_from and config.repel and config.repel_runs:
         raise InputError(
             "--round_0_from: round 0 of this run is repelled from --repel_runs, another run's is "
@@ -39,7 +39,7 @@ def check_other_runs(config: Config) -> None:
 
 
 def check_data(config: Config, data: provenance.Fingerprint, where: pathlib.Path) -> None:
-    """Raises InputError if a run that a flag names was trained on other data than this one.
+    """Raise InputError if a run that a flag names was trained on other data than this one.
 
     Args:
         config: Config.
@@ -51,7 +51,7 @@ def check_data(config: Config, data: provenance.Fingerprint, where: pathlib.Path
             provenance.check(RunDir(path).path, data, where)
 
 
-def _of_same_network(config, flag, path):
+def _of_same_network(config: Config, flag: str, path: str) -> RunDir:
     run = RunDir(path)
     theirs = run.config()
     for name in ("model", "dataset"):
@@ -63,7 +63,7 @@ def _of_same_network(config, flag, path):
     return run
 
 
-def _check_round_0(config):
+def _check_round_0(config: Config) -> None:
     path = config.round_0_from
     other = RunDir(path)
     differ = differences(other.config(), config, how=False)
@@ -81,13 +81,13 @@ def _check_round_0(config):
         raise InputError(f"--round_0_from={path}: expected a run with a finished round 0.")
 
 
-def take_round_0(config: Config, run: RunDir, tickets: Any) -> None:
-    """Saves the round 0 of --round_0_from as this run's, with its rewind points.
+def take_round_0(config: Config, run: RunDir, rounds: PruningRounds) -> None:
+    """Save the round 0 of --round_0_from as this run's, with its rewind points.
 
     Args:
         config: Config.
         run: an open RunDir without a round.
-        tickets: Tickets of the run: the threshold in the row is that of its own pruning.
+        rounds: PruningRounds of the run: the threshold in the row is that of its own pruning.
 
     Raises:
         InputError: the other round is damaged, or has no squared gradients where this run is
@@ -96,7 +96,7 @@ def take_round_0(config: Config, run: RunDir, tickets: Any) -> None:
     other = RunDir(config.round_0_from)
     masks, initial, final = other.masks(0), other.initial(0), other.final(0)
     weighted = config.repel and config.repel_weighting == "saliency"
-    after, threshold = tickets.prune_after(0, masks, lambda: initial, final)
+    after, threshold = rounds.prune(0, masks, lambda: initial, final)
     for step in rewind_points.steps(other.path):
         rewind_points.save(run.path, step, rewind_points.read(other.path, step) or {})
     row = other.metrics()[0] | {"threshold": threshold.removed, "smallest_kept": threshold.kept}
@@ -108,6 +108,6 @@ def take_round_0(config: Config, run: RunDir, tickets: Any) -> None:
         history=other.history(0),
         metrics=row,
         squared_gradients=other.squared_gradients(0) if weighted else None,
-        next_masks=after if config.prunes_after(0) else None,
+        next_masks=after,
     )
     run.log(f"round 0 was taken from {other.path}")

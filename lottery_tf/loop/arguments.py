@@ -1,4 +1,4 @@
-"""What `rounds` is asked for, checked as a whole before round 0 trains."""
+"""The arguments of `rounds`, checked as a whole before round 0 trains."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,10 @@ import numpy as np
 
 from lottery_tf import masking, pruning
 from lottery_tf.errors import InputError
-from lottery_tf.loop import checks, starting
-from lottery_tf.loop.pruning import check_gradients
-from lottery_tf.loop.samples import Sample
+from lottery_tf.loop import checks, scoring
+from lottery_tf.loop.initialization import FRESH, initialization
 from lottery_tf.pruning import streams
-from lottery_tf.pruning.allocation import Amount, allocate
+from lottery_tf.pruning.allocation import SparsityTarget, allocate
 from lottery_tf.pruning.criteria import Criterion
 from lottery_tf.pruning.resets import RESETS
 
@@ -21,8 +20,8 @@ TO_REWIND = ("rewind", "lr_rewind")
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """The arguments of `rounds`; `where` holds those of an Amount."""
+class Arguments:
+    """The arguments of `rounds`; `where` holds those of a SparsityTarget."""
 
     model: keras.Model
     rounds: int
@@ -33,19 +32,19 @@ class Plan:
     rewind_to: int
     seed: int
     criterion: Criterion
-    data: Sample | None
+    sample: scoring.Sample | None
     iterations: int | None
     where: Mapping[str, Any]
     first_density: float | None = None  # of round 0, where a directory has it
 
-    def check(self) -> list[Amount]:
-        """The Amount of the pruning after each turn.
+    def check(self) -> list[SparsityTarget]:
+        """Return the SparsityTarget of the pruning after each round.
 
-        There is one for each turn but the last; with a fraction, also for the last.
+        There is one for each round but the last; with a fraction, also for the last.
 
         Raises:
             InputError: a value is of the wrong type or out of bounds, a name is unknown, or
-                something that a later turn needs cannot be had.
+                something that a later round needs cannot be had.
         """
         checks.check_model(self.model, "rounds")
         checks.check_all_built(self.model)
@@ -53,18 +52,18 @@ class Plan:
         checks.whole_number(0, rewind_to=self.rewind_to)
         checks.whole_number(0, below=streams.SEEDS, seed=self.seed)
         self._check_reset()
-        checks.check_evidence(self.model, self.criterion, self.data, self.iterations)
-        check_gradients(self.model, self.criterion, self.data)
-        amounts, masks = self._amounts(), checks.prunable(self.model)
+        checks.check_scoring(self.model, self.criterion, self.sample, self.iterations)
+        scoring.check_gradients(self.model, self.criterion, self.sample)
+        targets, masks = self._targets(), checks.prunable(self.model)
         if self.first_density is not None:  # the masks of the model may be those of a later round
             masks = {path: np.ones_like(mask) for path, mask in masks.items()}
-        for amount in amounts:
-            allocate(amount, masks)  # knows the names of layers
-        if self.reset in starting.FRESH:
-            starting.initialization(self.model, masking.get_weights(self.model), self.seed, 1)
-        return amounts
+        for target in targets:
+            allocate(target, masks)  # knows the names of layers
+        if self.reset in FRESH:
+            initialization(self.model, masking.get_weights(self.model), self.seed, 1)
+        return targets
 
-    def _check_reset(self):
+    def _check_reset(self) -> None:
         if self.reset not in list(RESETS):  # whatever it is, without a hash
             raise InputError(
                 f"reset: expected one of {', '.join(RESETS)}. Received: {self.reset!r}"
@@ -77,39 +76,39 @@ class Plan:
                 f"reset={self.reset} does without. Leave one of them out."
             )
 
-    def _amounts(self):
-        densities = self.densities_of_turns()
+    def _targets(self) -> list[SparsityTarget]:
+        densities = self.densities_of_rounds()
         if not densities and self.fraction is None and self.rounds == 1:
             return []
         if not densities:
-            return [checks.make_amount(self.model, self.fraction, None, self.where)] * self.rounds
-        return [checks.make_amount(self.model, self.fraction, one, self.where) for one in densities]
+            return [checks.make_target(self.model, self.fraction, None, self.where)] * self.rounds
+        return [checks.make_target(self.model, self.fraction, one, self.where) for one in densities]
 
-    def densities_of_turns(self) -> list[float]:
-        """The densities of the turns after the first; [] where a fraction says how much."""
+    def densities_of_rounds(self) -> list[float]:
+        """Return the densities of the rounds after the first; [] where a fraction says how much."""
         if self.target_density is not None:
-            return self._geometric()
+            return self._geometric(self.target_density)
         densities = self.densities
         if isinstance(densities, str) or not hasattr(densities, "__len__"):
             raise InputError(f"densities: expected a list, as [0.5, 0.2]. Received: {densities!r}")
         densities = list(densities)
         if densities and len(densities) != self.rounds - 1:
             raise InputError(
-                f"densities: expected {self.rounds - 1}, one for each turn after the first. "
+                f"densities: expected {self.rounds - 1}, one for each round after the first. "
                 f"Received: {len(densities)}"
             )
         for one in densities:  # of the right kind, before they are compared
-            checks.make_amount(self.model, None, one, self.where)
+            checks.make_target(self.model, None, one, self.where)
         if sorted(set(densities), reverse=True) != densities:
             raise InputError(f"densities: expected numbers that fall. Received: {densities}")
         return densities
 
-    def _geometric(self):
-        """Densities that fall by the same part in each turn, to `target_density` in the last."""
-        target, first = self.target_density, self.first_density
+    def _geometric(self, target: float) -> list[float]:
+        """Return densities that fall by the same part in each round, to `target_density`."""
+        first = self.first_density
         if first is None:
             first = pruning.density(checks.prunable(self.model))
-        checks.make_amount(self.model, None, target, self.where)  # of the right kind
+        checks.make_target(self.model, None, target, self.where)  # of the right kind
         if self.fraction is not None or len(self.densities) or self.rounds < 2:
             raise InputError(
                 "target_density needs at least two rounds, and excludes fraction and densities."
@@ -119,5 +118,5 @@ class Plan:
                 f"target_density: expected less than the density {first:g} that {self.model.name} "
                 f"has. Received: {target}"
             )
-        turns = self.rounds - 1
-        return [first * (target / first) ** (turn / turns) for turn in range(1, turns)] + [target]
+        steps = self.rounds - 1
+        return [first * (target / first) ** (step / steps) for step in range(1, steps)] + [target]

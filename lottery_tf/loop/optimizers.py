@@ -1,0 +1,68 @@
+"""Optimizers that begin again in each round."""
+
+import contextlib
+from collections.abc import Sequence
+
+import keras
+
+from lottery_tf.masking import optimizer_state
+from lottery_tf.masking.optimizer_state import Optimizer
+
+
+class FreshOptimizers:
+    """Sets optimizers back to how they began: when `rounds` began, or before they first trained.
+
+    These are all that the model and its layers hold, and those inside of them.
+
+    Args:
+        model: a built model, compiled or not.
+        others: further optimizers, which the model does not hold.
+
+    Raises:
+        InputError: one has trained already, and cannot begin again.
+    """
+
+    def __init__(self, model: keras.Model, others: Sequence[Optimizer] = ()):
+        self.model, self.others = model, others
+        self._beginnings: dict[int, optimizer_state.Beginning] = {}  # {id of the optimizer: …}
+        self.remember()
+
+    def remember(self) -> None:
+        """Remember how the optimizers begin that are new, and forget those that are gone.
+
+        An optimizer that has trained already begins again at step 0, with the learning rate that it
+        has now.
+        """
+        with self._scope():
+            own = getattr(self.model, "optimizer", None)
+            if own is not None and not own.built:
+                own.build(self.model.trainable_variables)
+            held = [
+                optimizer
+                for outer in self._held().values()
+                for optimizer in optimizer_state.with_inner(outer)
+            ]
+            self._beginnings = {
+                id(one): self._beginnings.get(id(one)) or optimizer_state.Beginning(one)
+                for one in held
+            }
+
+    def renew(self) -> list[str]:
+        """Set every variable of the optimizers to its first value; return the optimizers' names."""
+        self.remember()
+        with self._scope():
+            for beginning in self._beginnings.values():
+                beginning.again()
+        return [f"{name} ({type(one).__name__})" for name, one in self._held().items()]
+
+    def _scope(self) -> contextlib.AbstractContextManager[None]:
+        # Variables that are made outside of the model's strategy do not go with it.
+        strategy = getattr(self.model, "distribute_strategy", None)
+        return strategy.scope() if strategy else contextlib.nullcontext()
+
+    def _held(self) -> dict[str, Optimizer]:
+        """Return {name: optimizer}, without those inside of others."""
+        held = optimizer_state.find(self.model)
+        known = {id(one) for one in held.values()}
+        given = {f"optimizers[{i}]": one for i, one in enumerate(self.others)}
+        return held | {name: one for name, one in given.items() if id(one) not in known}

@@ -1,0 +1,87 @@
+"""`prune`: one pruning of a model in place."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from lottery_tf import masking, pruning
+from lottery_tf.loop import checks, scoring
+from lottery_tf.masking import optimizer_state
+from lottery_tf.pruning import Weights, streams
+from lottery_tf.pruning.criteria import Criterion
+
+Data = Any  # what `fit` takes as x, or a tuple of its x, y and sample_weight; None without
+
+
+def prune(
+    model: keras.Model,
+    fraction: float | None = None,
+    *,
+    density: float | None = None,
+    criterion: Criterion = "magnitude",
+    data: Data = None,
+    iterations: int | None = None,
+    initial: Weights | None = None,
+    seed: int = 0,
+    scope: str = "global",
+    layer_fractions: Mapping[str, float] | None = None,
+    keep_dense: Sequence[str] = (),
+    min_layer_weights: int = 0,
+) -> float:
+    """Prune a masked model in place, on top of what is pruned already; return the density left.
+
+    Frozen layers stay. A warning names a layer that has lost its last weights, and tells what part
+    of all kernels is masked where that is less than half.
+
+    Args:
+        model: as `masked` returns it.
+        fraction, density: part of the survivors to remove; or of the prunable weights to leave.
+        criterion: a key of lottery_tf.pruning.criteria.CRITERIA, or a function like those.
+        data: for criteria that need gradients, about ten examples per class in any form that `fit`
+            takes: (inputs, labels), (inputs, labels, sample_weight), inputs alone, a
+            tf.data.Dataset, a PyDataset or a generator, with nested inputs and labels. Arrays are
+            used whole; of what comes in batches, the first 100 batches are read, once. The loss is
+            the one that `fit` minimizes, without the regularizers of weights; of a model that is
+            not compiled, the cross-entropy of class numbers. grasp expects logits.
+        iterations: prunings by which it is reached. Default: 100 for synflow, else 1.
+        initial: {variable path: array} before training. Default: the weights as they are.
+        seed: of the criterion "random".
+        scope: "global", scores compete over all layers; "layer", in each layer; "erk", in each, to
+            a density in proportion to (sum of its dimensions) / (product of them), at most 1.
+        layer_fractions: {layer: fraction} of layers with one of their own, under scope="layer".
+        keep_dense: names of layers that are not pruned.
+        min_layer_weights: weights that each layer keeps at least: those with its highest scores.
+
+    A layer is named by its name, that of a nested model, the path of its kernel, or a pattern of
+    such a path ("block_1*").
+
+    Raises:
+        InputError: a value out of bounds, a criterion that needs data without data, or data on
+            which the loss cannot be computed.
+    """
+    checks.check_model(model, "prune")
+    checks.whole_number(0, below=streams.SEEDS, seed=seed)
+    where = checks.where(scope, layer_fractions, keep_dense, min_layer_weights)
+    target = checks.make_target(model, fraction, density, where)
+    sample = None if data is None else scoring.Sample(data)
+    checks.check_scoring(model, criterion, sample, iterations)
+    checks.Coverage.of(model).warn_if_small(stacklevel=2)
+    masking.compile_with_masks(model)
+    start = initial or masking.get_weights(model)
+    before, trained = checks.prunable(model), masking.get_weights(model)
+    masks, _ = pruning.prune(
+        trained,
+        before,
+        target,
+        criterion=criterion,
+        iterations=iterations,
+        uniform=functools.partial(streams.uniform, seed, 0),
+        **scoring.of_model(model, lambda: start, trained, sample),
+    )
+    checks.warn_of_death(before, masks, another=False, stacklevel=2)
+    weights = pruning.apply_masks(trained, masks)
+    masking.set_weights(model, weights, masking.get_masks(model) | masks)
+    optimizer_state.forget_pruned(model)
+    return pruning.density(masks)

@@ -1,0 +1,186 @@
+"""The chief of a run: it goes through `PruningRounds` and tells every worker what to train."""
+
+from collections.abc import Callable
+
+from lottery_tf.config import Config
+from lottery_tf.errors import InputError
+from lottery_tf.loop.observers import RoundObserver
+from lottery_tf.loop.pruning_rounds import Plan, PruningRounds, Trained, check_targets
+from lottery_tf.loop.round_0 import take_round_0
+from lottery_tf.loop.store import RoundStore
+from lottery_tf.plots import Row
+from lottery_tf.pruning import Weights, collapse, streams
+from lottery_tf.pruning.allocation import SparsityTarget
+from lottery_tf.repulsion.optima import compare_with_optima, optima_of
+from lottery_tf.runs.rundir import RunDir
+from lottery_tf.training.engine import Engine
+from lottery_tf.training.gradual import check_gradual
+from lottery_tf.training.network import EngineNetwork
+from lottery_tf.training.training import Training
+
+LAST_EPOCH = (
+    "train_loss",
+    "train_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "test_largest_class",
+    "repel_loss",
+    "cosine_nearest",
+    "cosine_mean",
+)
+
+
+class Chief:
+    """What a run trains next, and what came of it.
+
+    Args:
+        config: Config.
+        run: an open RunDir.
+        engine: Engine.
+        measure: a function of (round, its trained weights) that returns further columns of the
+            round's row.
+
+    Raises:
+        InputError: a flag names a layer that the network does not have, a density cannot be
+            reached, or a file of the run or of --round_0_from is damaged.
+    """
+
+    def __init__(
+        self, config: Config, run: RunDir, engine: Engine, measure: Callable[[int, Weights], Row]
+    ):
+        self.config, self.run, self.engine, self.measure = config, run, engine, measure
+        self.store = RoundStore(run)
+        self.store.begin()
+        plan = plan_of(config, engine)
+        check_targets(plan, engine.dense_masks())
+        check_gradual(config, engine)
+        network = EngineNetwork(engine, self.store)
+        if config.round_0_from and not run.finished_rounds():
+            take_round_0(config, run, PruningRounds(plan, network, self.store, run.log))
+        self.observer = RoundObserver(
+            run, config.rounds, epochs=config.epochs, steps_per_epoch=engine.steps_per_epoch
+        )
+        self.observer.print_header()
+        for row in run.metrics():
+            self.observer.print_row(row)
+        self.rounds = iter(PruningRounds(plan, network, self.store, self.observer.report))
+
+    def next_training(self) -> Training | None:
+        """Return the Training of the next round; None after the last."""
+        config = self.config
+        self.round = round = next(self.rounds, None)
+        if round is None:
+            return None
+        return Training(
+            round.start,
+            round.masks,
+            streams.Noise(config.data_seed, round.number),
+            optima_of(config, self.run, round.number, round.masks),
+            round.first_step,
+            last_step(
+                config,
+                self.engine.steps,
+                self.engine.steps_per_epoch,
+                self.run,
+                round.number,
+                round.first_step,
+            ),
+            round.gradual,
+        )
+
+    def save_rewind_point(self, weights: Weights) -> None:
+        """Keep the weights that later rounds rewind to."""
+        try:
+            self.store.save_rewind_point(self.engine.rewind_step, weights)
+        except InputError as error:  # it can be trained again
+            self.observer.report(f"No rewind point at step {self.engine.rewind_step}: {error}")
+
+    def finish(
+        self,
+        training: Training,
+        weights: Weights,
+        history: list[Row],
+        squared_gradients: Weights | None,
+    ) -> None:
+        """Prune, save and show the round whose Training has ended; arguments as Engine.train's."""
+        assert self.round, "a training belongs to a round"
+        number, optima, last = self.round.number, training.optima, history[-1]
+        directory = self.engine.directory
+        metrics: Row = {"round": number, "density": 0.0, "threshold": 0.0}
+        metrics |= {name: last[name] for name in LAST_EPOCH if name in last}
+        metrics |= {
+            "seconds": 0.0,
+            "train_seconds": sum(row["train_seconds"] for row in history),
+            "compile_seconds": self.engine.compile_seconds,
+            "smallest_kept": 0.0,
+            "remaining": 0,
+        }
+        trained = Trained(
+            weights,
+            history,
+            metrics | self.measure(number, weights),
+            masks=self.engine.masks() if training.density is not None else None,
+            began=self.observer.began,
+            collapses=collapse.of_predictions(
+                last["test_accuracy"],
+                last["test_largest_class"],
+                directory.classes,
+                directory.splits["test"].examples,
+            ),
+            squared_gradients=squared_gradients,
+            tables={"repulsion.csv": compare_with_optima(weights, optima)} if optima else {},
+        )
+        row = self.round.finish(trained)
+        self.observer.finish_round(row, weights, self.round.masks)
+
+
+def plan_of(config: Config, engine: Engine) -> Plan:
+    """Return the Plan that the flags of a run state."""
+
+    def target(round: int) -> SparsityTarget | None:
+        if config.masks_from or (config.targets and round >= len(config.targets)):
+            return None
+        return config.amount(config.density_after(round))
+
+    return Plan(
+        config.rounds,
+        config.reset,
+        target,
+        config.criterion,
+        config.prune_iterations,
+        config.init_seed,
+        prune_at=config.prune_at,
+        masks_from=config.masks_from,
+        shuffle_masks=config.shuffle_masks,
+        rewind_step=engine.rewind_step,
+        last_step=engine.steps,
+    )
+
+
+def last_step(
+    config: Config, steps: int, steps_per_epoch: int, run: RunDir, round: int, first: int
+) -> int | None:
+    """Return the step that a round ends at; None: the end of the schedule.
+
+    After two rounds that are connected, --early_stop makes the next one short. A short round that
+    starts inside an epoch ends with one, too: there it is evaluated.
+
+    Args:
+        config: Config.
+        steps, steps_per_epoch: of the schedule.
+        run: RunDir.
+        round: number of the round.
+        first: the step that it starts at.
+    """
+    if config.early_stop == "connected" and round > 1:
+        barrier = run.metrics_of(round - 1)["barrier"]
+        short = (-(-first // steps_per_epoch) + config.short_epochs) * steps_per_epoch
+        if barrier < config.connected_error and short < steps:
+            run.log(
+                f"round {round} is short: rounds {round - 2} and {round - 1} are connected, with "
+                f"a barrier of {barrier:.2%}"
+            )
+            return short
+    if first >= steps:
+        return first + (config.finetune_epochs or config.epochs) * steps_per_epoch
+    return None
