@@ -1,6 +1,7 @@
 """Optimizers that begin again in each round."""
 
 import contextlib
+import warnings
 from collections.abc import Sequence
 
 import keras
@@ -25,13 +26,14 @@ class FreshOptimizers:
     def __init__(self, model: keras.Model, others: Sequence[Optimizer] = ()):
         self.model, self.others = model, others
         self._beginnings: dict[int, optimizer_state.Beginning] = {}  # {id of the optimizer: …}
+        self._is_known = False
         self.remember()
 
     def remember(self) -> None:
         """Remember how the optimizers begin that are new, and forget those that are gone.
 
-        An optimizer that has trained already begins again at step 0, with the learning rate that it
-        has now.
+        One that has trained already begins again at step 0, with the learning rate that it has now;
+        a warning says so where that was not known from the beginning.
         """
         with self._scope():
             own = getattr(self.model, "optimizer", None)
@@ -42,10 +44,20 @@ class FreshOptimizers:
                 for outer in self._held().values()
                 for optimizer in optimizer_state.with_inner(outer)
             ]
+            for one in held:
+                if self._is_known and id(one) not in self._beginnings and int(one.iterations):
+                    warnings.warn(
+                        f"{one.name} was compiled inside a round and has trained: it begins again "
+                        f"with the learning rate that it has now, {float(one.learning_rate):g}. "
+                        "Pass round.callbacks to fit, which remembers how it began, or compile the "
+                        "model before the rounds.",
+                        stacklevel=4,
+                    )
             self._beginnings = {
                 id(one): self._beginnings.get(id(one)) or optimizer_state.Beginning(one)
                 for one in held
             }
+            self._is_known = True
 
     def renew(self) -> list[str]:
         """Set every variable of the optimizers to its first value; return the optimizers' names."""

@@ -43,7 +43,8 @@ class Plan:
         criterion, iterations: as `pruning.prune` takes them.
         seed: of random scores and shuffled weights.
         prune_at: "round", after a round has trained; "init", before the next one trains, from the
-            dense weights that it would start from; "train", gradually while the next one trains.
+            dense weights that it would start from; "train", gradually while the next one trains;
+            "never", with the masks of another run.
         masks_from: a run whose masks are used in place of pruning.
         shuffle_masks: how the masks of `masks_from` are moved, as `shuffle_masks`.
         rewind_step, last_step: of the learning rate's schedule, from 0: where a rewound round
@@ -247,7 +248,7 @@ class PruningRounds:
             (masks, Threshold); (None, NaN) where nothing is pruned after this round.
         """
         target = self.plan.target(number)
-        if target is None or self.plan.prune_at != "round" or self.plan.masks_from:
+        if target is None or self.plan.prune_at != "round":
             return None, NOT_PRUNED
         return self._prune(target, number, masks, start, trained)
 

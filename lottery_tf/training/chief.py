@@ -149,7 +149,7 @@ def plan_of(config: Config, engine: Engine) -> Plan:
         config.criterion,
         config.prune_iterations,
         config.init_seed,
-        prune_at=config.prune_at,
+        prune_at=config.prunes_at,
         masks_from=config.masks_from,
         shuffle_masks=config.shuffle_masks,
         rewind_step=engine.rewind_step,

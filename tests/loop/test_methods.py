@@ -154,7 +154,7 @@ class TestStarts:
 
     def reset(self, name, round=3):
         drawn = {0: [1.0, 2.0, -3.0, -4.0, 5.0], 3: [-0.1, 0.2, 0.3, -0.4, -0.5]}
-        sources = resets.Sources(
+        sources = resets.RewindContext(
             lambda index: {"a": np.array(drawn[index]), "bias": np.array([float(index)])},
             trained=lambda: {"a": np.array([-7.0, 0.0, 7.0, -7.0, 7.0]), "bias": np.ones(1)},
             rewind_point=dict,

@@ -214,12 +214,30 @@ def test_a_model_compiled_inside_turn_0_has_a_fresh_optimizer_too(name):
             compiled(model, OPTIMIZERS[name]())
         elif name == "adam":
             assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
-        model.fit(*DATA, verbose=0, epochs=2, batch_size=4)
+        model.fit(*DATA, verbose=0, epochs=2, batch_size=4, callbacks=round.callbacks)
         iterations.append(int(model.optimizer.iterations))
         if name == "adam":
             model.optimizer.learning_rate = 0.5  # as a callback might
     assert iterations == [6, 6, 6]
-    assert "compile" not in vars(model)
+
+
+@pytest.mark.ci
+def test_an_optimizer_that_rounds_sees_only_when_it_has_trained_keeps_its_rate_with_a_warning():
+    model = network()
+
+    def train():
+        for round in lottery_tf.rounds(model, 3, 0.2):
+            if not round.index:
+                compiled(model, keras.optimizers.Adam(0.01))
+            else:
+                assert int(model.optimizer.iterations) == 0
+                assert float(model.optimizer.learning_rate) == pytest.approx(0.5)
+            model.fit(*DATA, verbose=0, epochs=2, batch_size=4)
+            model.optimizer.learning_rate = 0.5
+
+    with pytest.warns(UserWarning, match=r"round\.callbacks") as told:
+        train()
+    assert len(told) == 1
 
 
 @pytest.mark.ci

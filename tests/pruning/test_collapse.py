@@ -1,6 +1,7 @@
 """A network that has collapsed is called so, and one that cannot be pruned ends its run."""
 
 import math
+import re
 import types
 
 import keras
@@ -89,11 +90,8 @@ def test_a_run_that_cannot_be_pruned_ends_and_keeps_its_rounds(collapsed, capfd)
     assert remaining == [640, 64, 6, 1, 0]
     assert imp.main(config) == 0  # again
     assert len(run.metrics()) == 5
-    assert "The run ends after round 4" in capfd.readouterr().err
-    assert (
-        "--prune_fraction=0.9 prunes nothing more of 0 weights"
-        in (run.path / "log.txt").read_text()
-    )
+    assert "after round 4" in capfd.readouterr().err
+    assert re.search(r"after round 4\b.* 0\.9 .* 0 weights", (run.path / "log.txt").read_text())
 
 
 @pytest.mark.ci
