@@ -3,15 +3,13 @@
 python -m tools.make_flags_page
 """
 
-import dataclasses
-import inspect
 import pathlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
-from lottery_tf.config import Config, command
+from lottery_tf.config import SECTIONS, Config, command, sections
 from lottery_tf.config.constraints import NEEDS, OF_NETWORK
 from lottery_tf.config.fields import format_value, value_type
 from lottery_tf.config.paths import define_path
@@ -44,11 +42,9 @@ def main(_: object) -> None:
 def page() -> str:
     """The text of docs/flags.md."""
     parts = [TOP]
-    for room in reversed([kind for kind in Config.__mro__[1:] if dataclasses.is_dataclass(kind)]):
-        own = [field for field in dataclasses.fields(Config) if field.name in room.__annotations__]
-        title = inspect.getdoc(room).rstrip(".")
-        parts.append(f"### {title}\n\n{_table(['flag', 'values', 'default', ''])}")
-        parts[-1] += "".join(map(_line_of_field, own))
+    for first, fields in sections().items():
+        parts.append(f"### {SECTIONS[first]}\n\n{_table(['flag', 'values', 'default', ''])}")
+        parts[-1] += "".join(map(_line_of_field, fields))
     names = sorted(path.stem for path in TOOLS.glob("*.py") if path.stem not in NO_COMMANDS)
     with ThreadPoolExecutor() as pool:
         for name, help_page in zip(names, pool.map(_help, names), strict=True):

@@ -1,12 +1,11 @@
-"""The optimizers; one is a function of the Config here and one line in config.constraints."""
+"""The optimizers, by name: a function of the Config each, and a choice of --optimizer."""
 
-import pkgutil
+from collections.abc import Callable
 from typing import Any
 
 import keras
 
 from lottery_tf.config import Config
-from lottery_tf.config.constraints import OPTIMIZERS
 from lottery_tf.masking import keras_private
 
 
@@ -46,6 +45,12 @@ def momentum(config: Config) -> keras.optimizers.Optimizer:
     return Momentum(config.learning_rate, momentum=config.momentum)
 
 
+OPTIMIZERS: dict[str, Callable[[Config], keras.optimizers.Optimizer]] = {
+    "adam": adam,
+    "momentum": momentum,
+}
+
+
 def make(config: Config) -> keras.optimizers.Optimizer:
-    """A new optimizer of config.optimizer; the engine sets its rate before every step."""
-    return pkgutil.resolve_name(OPTIMIZERS[config.optimizer])(config)
+    """Return a new optimizer of config.optimizer; the engine sets its rate before every step."""
+    return OPTIMIZERS[config.optimizer](config)

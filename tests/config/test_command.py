@@ -8,7 +8,7 @@ import sys
 import pytest
 from absl import flags
 
-from lottery_tf.config import Config, command, constraints, methods
+from lottery_tf.config import Config, command, constraints
 from lottery_tf.errors import InputError
 from lottery_tf.runs.rundir import RunDir, differences
 from tests.conftest import ROOT
@@ -188,7 +188,7 @@ def test_the_tables_of_flags_name_flags():
     names = {field.name for field in dataclasses.fields(Config)}
     assert constraints.NEEDS.keys() | constraints.OF_NETWORK.keys() <= names
     assert {needed for needed, _ in constraints.NEEDS.values()} <= names
-    for other, useless in methods.USELESS_BESIDE.items():
+    for other, useless in constraints.USELESS_BESIDE.items():
         assert {other, *useless} <= names
     for needed, values in constraints.NEEDS.values():
         for value in values:  # a value that is no longer one would refuse the flag for ever
