@@ -163,8 +163,7 @@ def main(config: Config) -> int:
         provenance.check(run.path, data, directory.path)
         check_data(config, data, directory.path)
     quiet.import_tensorflow()
-    from lottery_tf.training.checks import check_same_data
-    from lottery_tf.training.devices import connect, own_process
+    from lottery_tf.training.devices import check_same_data, connect, own_process
 
     with own_process(config), (cluster := connect(config)).guard(), steady():
         if cluster.is_chief and not one_host:

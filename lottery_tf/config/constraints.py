@@ -18,6 +18,8 @@ from lottery_tf.terminal import quiet
 if TYPE_CHECKING:
     from lottery_tf.config import Config
 
+MOST_UPDATES = 2**28  # of a round: days of training; their learning rates take 5 GB to compute
+
 # A rule: when it is broken, and what to say then; {flag} stands for the flag's value.
 Rule = tuple[Callable[["Config"], object], str]
 
@@ -295,3 +297,52 @@ def parse_layer_fraction(text: str) -> tuple[str, float]:
             f"Received: {text}"
         )
     return layer, value
+
+
+# What holds once the data are known. No TensorFlow, so that a sweep can ask before it starts.
+
+
+def check_batch(config: "Config", examples: int, replicas: int = 1) -> None:
+    """Raise InputError if the batch does not fit the training examples or the replicas."""
+    batch_size, parts = config.batch_size, replicas * config.accumulate_steps
+    if batch_size > examples:
+        raise InputError(
+            f"--batch_size: expected at most {examples}, the examples of the training split of "
+            f"{config.dataset}. Received: {batch_size}"
+        )
+    if batch_size % parts:
+        below = batch_size // parts * parts
+        nearest = [size for size in (below, below + parts) if 0 < size <= examples]
+        each = f" in {config.accumulate_steps} parts each" * (config.accumulate_steps > 1)
+        raise InputError(
+            f"--batch_size is that of all {replicas} replicas{each}; expected a multiple of "
+            f"{parts}, as {' or '.join(map(str, nearest))}. Received: {batch_size}"
+        )
+
+
+def check_updates(config: "Config", steps_per_epoch: int) -> None:
+    """Raise InputError if a round has more updates than can be planned."""
+    for name in ("epochs", "finetune_epochs"):
+        updates = (getattr(config, name) or 0) * steps_per_epoch
+        if updates > MOST_UPDATES:
+            raise InputError(
+                f"--{name}={getattr(config, name)}: expected at most {MOST_UPDATES} updates in a "
+                f"round, so {MOST_UPDATES // steps_per_epoch} epochs of these data. Received: "
+                f"{updates} updates"
+            )
+
+
+def rewind_step(config: "Config", steps_per_epoch: int) -> int:
+    """Return the step of --rewind_to, 0 without.
+
+    Raises:
+        InputError: the step is not before the end of training.
+    """
+    step = parse_step("--rewind_to", config.rewind_to or "0", steps_per_epoch)
+    steps = config.epochs * steps_per_epoch
+    if step >= steps:
+        raise InputError(
+            f"--rewind_to={config.rewind_to}: expected a step before the end of training, {steps}. "
+            f"Received: {step}"
+        )
+    return step

@@ -13,7 +13,7 @@ from lottery_tf.runs import rewind_points
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training import engine, gradual, tickets
 from lottery_tf.training.devices import connect
-from lottery_tf.training.evaluation import Evaluator
+from lottery_tf.training.engine import Evaluator
 from lottery_tf.training.training import Training
 from tests.launching import npz_bytes
 
@@ -324,7 +324,7 @@ def test_a_gradual_training_compiles_once(experiment, config):
     made, weights = prepared(run, config)
     training = Training(weights, made.dense_masks(), streams.Noise(0, 1), density=0.25)
     made.train(training)
-    assert made._run_steps.experimental_get_tracing_count() == 1
+    assert made.run_steps.experimental_get_tracing_count() == 1
 
 
 def test_a_constant_schedule_prunes_at_its_begin(config):

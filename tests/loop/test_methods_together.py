@@ -14,7 +14,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.repulsion.optima import optima_of
 from lottery_tf.runs import other_runs, rewind_points
-from lottery_tf.training import gradual, squared_gradients, tickets
+from lottery_tf.training import engine, gradual, tickets
 from lottery_tf.training.evidence import Evidence
 from lottery_tf.training.trainer import Trainer
 from tests.loop.test_methods import experiment, prepared, same
@@ -208,12 +208,12 @@ def test_scores_of_float16_are_computed_in_float32(experiment, config):
 
 @pytest.mark.ci
 def test_squared_gradients_of_float16_are_those_of_float32(experiment, config, monkeypatch):
-    plain = squared_gradients.cross_entropy
+    plain = engine.cross_entropy
 
     def tiny(labels, logits):  # as of a network that is sure of its answers
         return 1e-9 * plain(labels, logits)
 
-    monkeypatch.setattr(squared_gradients, "cross_entropy", tiny)
+    monkeypatch.setattr(engine, "cross_entropy", tiny)
     found = []
     for mixed_precision in ("off", "float16"):
         flags = {"rounds": 1, "epochs": 1, "mixed_precision": mixed_precision}

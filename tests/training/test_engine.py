@@ -7,9 +7,8 @@ from lottery_tf.datasets import tfrecords
 from lottery_tf.datasets.order import visit_order
 from lottery_tf.errors import InputError
 from lottery_tf.pruning.streams import Noise
-from lottery_tf.training import checks
 from lottery_tf.training.devices import connect
-from lottery_tf.training.engine import Engine
+from lottery_tf.training.engine import Engine, remedies
 from lottery_tf.training.training import Training
 
 
@@ -79,7 +78,7 @@ def test_pieces_do_not_change_the_result_and_compile_once(config, monkeypatch):
             Training(weights, engine.dense_masks(), Noise(0, 0)),
             on_piece=lambda progress: pieces.append(progress.step),
         )
-        assert engine._run_steps.experimental_get_tracing_count() == 1
+        assert engine.run_steps.experimental_get_tracing_count() == 1
         assert pieces[-1] == engine.steps == 84
         return trained, len(pieces)
 
@@ -92,9 +91,9 @@ def test_pieces_do_not_change_the_result_and_compile_once(config, monkeypatch):
 def test_one_compiled_program_serves_all_bounds_of_a_piece(config):
     engine, _ = make(config())
     engine.trainer.reset_optimizer()
-    data, rates = engine.feed.epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates[:42])
+    data, rates = engine.feed.start_epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates[:42])
     programs = {
-        engine._run_steps.experimental_get_compiler_ir(
+        engine.run_steps.experimental_get_compiler_ir(
             data, rates, tf.constant(first), tf.constant(last), {}
         )(stage="hlo")
         for first, last in ((0, 1), (3, 42))
@@ -162,21 +161,21 @@ def test_a_loss_that_is_not_finite_names_round_epoch_and_step(config):
 
 def test_advice_against_a_loss_that_is_not_finite_fits_the_cause(config):
     plain, before = {"repelled": False, "updated": True}, {"repelled": False, "updated": False}
-    assert checks.remedies(config(), **plain) == [
+    assert remedies(config(), **plain) == [
         "lower --learning_rate=0.0012", "raise --warmup_epochs"
     ]  # fmt: skip
-    assert checks.remedies(config(warmup_epochs=1.0), **plain) == ["lower --learning_rate=0.0012"]
+    assert remedies(config(warmup_epochs=1.0), **plain) == ["lower --learning_rate=0.0012"]
     strong, usual = (
-        checks.remedies(config(repel=repel), repelled=True, updated=True) for repel in (1e30, 2.0)
+        remedies(config(repel=repel), repelled=True, updated=True) for repel in (1e30, 2.0)
     )
     assert strong[0] == "bring --repel=1e+30 nearer to 0"
     assert usual[-1] == "bring --repel=2 nearer to 0"
     decayed = config(weight_decay=1e4)
-    assert checks.remedies(decayed, **plain)[0] == "lower --weight_decay=10000"
-    assert checks.remedies(config(mixed_precision="float16"), **before) == [
+    assert remedies(decayed, **plain)[0] == "lower --weight_decay=10000"
+    assert remedies(config(mixed_precision="float16"), **before) == [
         "use --mixed_precision=bfloat16"
     ]
-    assert not any("learning_rate" in text for text in checks.remedies(config(), **before))
+    assert not any("learning_rate" in text for text in remedies(config(), **before))
 
 
 def test_a_batch_larger_than_the_split_is_an_error(config):
@@ -192,12 +191,12 @@ def test_dropout_is_part_of_the_noise(config, jit_compile):
         config(model="tests.networks:dropout", epochs=1, jit_compile=jit_compile)
     )
     masks = engine.dense_masks()
-    assert len(engine._state.dropout) == 1
+    assert len(engine.training_state.dropout) == 1
     finals = [
         engine.train(Training(weights, masks, noise))[0]
         for noise in (Noise(0, 0), Noise(0, 1), Noise(0, 0))
     ]
     assert_equal(finals[0], finals[2])
-    state = engine._state.dropout[0].numpy()
+    state = engine.training_state.dropout[0].numpy()
     engine.train(Training(weights, masks, Noise(0, 3), last=1))
-    assert not np.array_equal(engine._state.dropout[0].numpy(), state)
+    assert not np.array_equal(engine.training_state.dropout[0].numpy(), state)

@@ -8,8 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lottery_tf.errors import InputError
-from lottery_tf.training import devices, launchers
-from lottery_tf.training.workers import meet
+from lottery_tf.training import devices
 
 WORKERS = ["localhost:2222", "localhost:2223"]
 TASK = {"type": "worker", "index": 0}
@@ -48,9 +47,9 @@ def tf_config(cluster=None, task=TASK):
     ],
 )
 def test_tasks_are_counted(monkeypatch, text, tasks):
-    assert launchers.count_tasks(text) == tasks
+    assert devices.count_tasks(text) == tasks
     monkeypatch.setenv("TF_CONFIG", text)
-    found = launchers.resolver()
+    found = devices.find_workers()
     assert (found is not None) == (tasks > 1)
 
 
@@ -130,7 +129,7 @@ def test_a_mutated_tf_config_is_workers_or_one_line(text):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TF_CONFIG", text)
         try:
-            found = launchers.resolver()
+            found = devices.find_workers()
         except InputError as error:
             line = str(error)
         else:
@@ -145,10 +144,10 @@ def test_a_mutated_tf_config_is_workers_or_one_line(text):
 def test_a_slurm_step_names_the_workers(monkeypatch):
     for name, value in SLURM.items():
         monkeypatch.setenv(name, value)
-    found = launchers.resolver()
+    found = devices.find_workers()
     assert (found.cluster_spec().num_tasks("worker"), found.task_id) == (2, 1)
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
-    assert launchers.resolver() is None
+    assert devices.find_workers() is None
 
 
 @pytest.mark.parametrize(
@@ -184,4 +183,4 @@ def test_a_port_that_is_taken_is_named():
     with socket.create_server(("", 0)) as server:
         address = f"localhost:{server.getsockname()[1]}"
         with pytest.raises(InputError, match=rf"{address}: .* Expected a free port"):
-            meet([address, "localhost:1"], 0, 1.0)
+            devices.meet([address, "localhost:1"], 0, 1.0)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from lottery_tf.training.workers import _lost
+from lottery_tf.training.devices import describe_lost
 from tests import workers
 from tests.training.test_cluster import arguments, run
 
@@ -19,12 +19,12 @@ def test_a_worker_that_hangs_is_named_by_what_tensorflow_waited_for():
         socket.create_server(("localhost", ports[1])),
         socket.create_server(("localhost", ports[2])),
     ):
-        message = _lost(addresses, 0, "Deadline\nwaited for /job:worker/task:2 in vain")
+        message = describe_lost(addresses, 0, "Deadline\nwaited for /job:worker/task:2 in vain")
         assert message.startswith(f"Lost worker 2 ({addresses[2]}), which does not answer.")
         assert message.endswith("TensorFlow says: waited for /job:worker/task:2 in vain")
-        both = _lost(addresses, 0, "Deadline")
+        both = describe_lost(addresses, 0, "Deadline")
         assert f"worker 1 ({addresses[1]}) or worker 2 ({addresses[2]})" in both
-    gone = _lost(addresses, 0, "")
+    gone = describe_lost(addresses, 0)
     assert "which is not there" in gone
     assert "TensorFlow" not in gone
 

@@ -54,7 +54,7 @@ def test_replicas_drop_other_units(config):
     finals = [engine.train(Training(weights, masks, Noise(0, 0), last=5))[0] for _ in range(2)]
     for path in finals[0]:
         assert np.array_equal(finals[0][path], finals[1][path])
-    states = local_values(engine, engine._state.dropout[0])
+    states = local_values(engine, engine.training_state.dropout[0])
     assert not np.array_equal(*states)
 
 
@@ -119,7 +119,7 @@ def test_shard_files_gives_each_worker_its_own(config, sharded):
     for worker in (0, 1):
         feed = feeds.Streamed(config, directory, TwoWorkers(worker))
         assert feed.steps_per_epoch == 3  # the second one has 13 examples, 4 for each batch
-        batches = [labels.numpy() for _, labels, _ in feed.epoch(Noise(0, 0), 0, 0)]
+        batches = [labels.numpy() for _, labels, _ in feed.start_epoch(Noise(0, 0), 0, 0)]
         assert [len(labels) for labels in batches] == [4] * 3
         assert feed.split.shards == directory.splits["train"].shards[worker::2]
     config = dataclasses.replace(config, data_dir=str(ROOT / "data"))
