@@ -46,7 +46,7 @@ class Config:
         how=True,
         path=True,
     )
-    # Older versions recorded larger seeds, so check_new bounds them.
+    # Older versions recorded larger seeds, so only check_new bounds them.
     seed: int = flag(
         0, "Seed that --init_seed and --data_seed default to, below 2**32.", at_least=0
     )
@@ -55,7 +55,8 @@ class Config:
     )
     data_seed: int = flag(
         None,
-        "Seed of the SGD noise, the order of the data, below 2**32. Default: --seed.",
+        "Seed of the SGD noise (the order of the data, augmentation, dropout), below 2**32. "
+        "Default: --seed.",
         at_least=0,
     )
 
@@ -182,8 +183,8 @@ class Config:
     rounds: int = flag(
         None,
         "Rounds of training, the dense round 0 included; may grow. Default: 25, or with --density "
-        "or --densities one for each of them after round 0. There can be no more of these: a "
-        "command lowers a larger value and prints a note.",
+        "or --densities one for each of them after round 0; a command lowers a larger value to "
+        "that, and prints a note.",
         at_least=1,
         how=True,
     )
@@ -195,8 +196,8 @@ class Config:
     )
     scope: str = flag(
         "global",
-        "global: scores compete over all layers; layer: in each; erk: in each, whose densities are "
-        "in proportion to (sum of the kernel's dimensions) / (product of them).",
+        "global: scores compete over all layers; layer: in each layer; erk: in each layer, whose "
+        "density is in proportion to (sum of the kernel's dimensions) / (product of them).",
         choices=SCOPES,
     )
     reset: str = flag(
@@ -218,12 +219,12 @@ class Config:
     )
     round_0_from: str = flag(
         "",
-        "Run whose round 0 is taken, in place of training it: of the same flags, but for those of "
-        "pruning and resets.",
+        "Run whose round 0 is taken instead of training it; it must have the same flags, except "
+        "those of pruning and resets.",
         how=True,
     )
     masks_from: str = flag(
-        "", "Run whose masks are used, of the same round each, in place of pruning."
+        "", "Run whose masks are used instead of pruning, those of the same round in each."
     )
     shuffle_masks: str = flag(
         "none",
@@ -251,7 +252,7 @@ class Config:
     )
     prune_iterations: int | None = flag(
         None,
-        "Prunings by which each density is reached, with the evidence gathered anew before each. "
+        "Prunings in which each density is reached; scores are computed anew before each of them. "
         "Default: 100 for synflow, else 1.",
         at_least=1,
     )
@@ -262,7 +263,7 @@ class Config:
         (), "Layers that are not pruned, by name or pattern, as logits or block_1*."
     )
     min_layer_weights: int = flag(
-        0, "Weights that each layer keeps at least, against its collapse.", at_least=0
+        0, "Fewest weights that each layer keeps, so that no layer collapses.", at_least=0
     )
     prune_schedule: str = flag(
         "polynomial",
@@ -303,7 +304,7 @@ class Config:
         "auto",
         "Where to compute: on one device; mirrored on all GPUs of the machine (or on "
         "--cpu_devices); on the workers that TF_CONFIG or Slurm names. auto: the most of these "
-        "that there is.",
+        "that is available.",
         choices=("auto", "one_device", "mirrored", "multi_worker"),
         how=True,
     )
@@ -339,8 +340,8 @@ class Config:
     )
     deterministic: bool = flag(
         False,
-        "Let TensorFlow use deterministic operations alone: the same run again, on the same kind "
-        "of machine with as many devices, gives the same bits.",
+        "Use only deterministic operations of TensorFlow: a run that is repeated on the same kind "
+        "of machine, with as many devices, gives the same bits.",
         how=True,
     )
     jit_compile: str = flag(

@@ -57,7 +57,7 @@ def describe(environment: dict[str, str]) -> str:
 
 
 def record(run: RunDir) -> list[str]:
-    """Write environment.json of an open run; return a line for each change since the last launch."""
+    """Write environment.json of an open run; return a line per change since the last launch."""
     path, now = run.path / "environment.json", found()
     try:
         values = json.loads(path.read_text())

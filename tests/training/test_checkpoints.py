@@ -21,7 +21,9 @@ from tests.launching import LONG, copy, found, launch, npz_bytes
 WAYS = {
     "adam": {},
     "momentum, conv": {
-        "model": "tests.networks:batch_norm", "optimizer": "momentum", "schedule": "cosine",
+        "model": "tests.networks:batch_norm",
+        "optimizer": "momentum",
+        "schedule": "cosine",
         "weight_decay": 1e-4,
     },
     "streamed": {"resident": "off", "shuffle_window": 100},
@@ -29,10 +31,12 @@ WAYS = {
     "float16": {"mixed_precision": "float16", "optimizer": "momentum"},
     "mirrored": {"strategy": "mirrored", "cpu_devices": 2},
     "mirrored, streamed, dropout": {
-        "strategy": "mirrored", "cpu_devices": 2, "resident": "off",
+        "strategy": "mirrored",
+        "cpu_devices": 2,
+        "resident": "off",
         "model": "tests.networks:dropout",
     },
-}  # fmt: skip
+}
 
 
 def make(config):

@@ -132,8 +132,12 @@ def test_streamed_workers_equal_a_resident_device(tmp_path):
 
 @pytest.mark.slow
 def test_slurms_environment_makes_a_cluster(tmp_path):
-    slurm = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost",
-             "SLURM_STEP_TASKS_PER_NODE": "2", "SLURM_LOCALID": "0"}  # fmt: skip
+    slurm = {
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_TASKS_PER_NODE": "2",
+        "SLURM_LOCALID": "0",
+    }
     given = arguments(tmp_path / "run", "auto", rounds=1)
     processes = [
         subprocess.Popen(
