@@ -26,11 +26,10 @@ Inputs = tuple[tf.Tensor, ...]  # what the compiled step is given
 
 
 class Feed(Protocol):
-    """Where the engine's examples come from.
+    """Where the engine's examples come from: Resident or Streamed.
 
-    An epoch of training takes three steps: `start_epoch` decides the order of the examples,
-    `step_inputs` picks what one step is given, and inside the step, on each replica,
-    `replica_batch` makes the batch of it.
+    `start_epoch` decides the order of the examples, `step_inputs` picks what one step is given, and
+    `replica_batch` makes the batch of it, inside the compiled step on each replica.
 
     Attributes:
         split: the training split; of several workers with --shard_files, this worker's part.
@@ -165,16 +164,13 @@ class Resident:
     def replica_batch(
         self, images: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor, places: tf.Tensor
     ) -> Inputs:
-        """Return images (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of a replica."""
         places = _part(places, self.cluster.replica, self.cluster.replicas)
         return tuple(tf.gather(array, places) for array in (images, labels, draws))
 
     def train_batches(self) -> Batches:
-        """Yield the training split in order, in batches; the last one may be smaller."""
         yield from _cut(*map(self.cluster.local, self.train))
 
     def validation_batches(self) -> Batches:
-        """Yield what --validation_fraction holds out, in batches; the last one may be smaller."""
         yield from _cut(*self._validation)
 
     @functools.cached_property
@@ -182,11 +178,9 @@ class Resident:
         return tuple(map(tf.constant, tfrecords.read(self.directory, "validation")))
 
     def test_batches(self) -> Batches:
-        """Yield this worker's part of the test split in batches; the last one may be smaller."""
         yield from _cut(*self.test)
 
     def test_pieces(self) -> Batches:
-        """Yield this worker's part of the test split, in one piece."""
         yield self.test
 
     def check(self) -> None:
@@ -249,20 +243,16 @@ class Streamed:
         return next(epoch)
 
     def replica_batch(self, *batch: tf.Tensor) -> Inputs:
-        """Return images (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of a replica."""
         here = self.cluster.replicas_here
         return tuple(_part(array, self.cluster.replica_here, here) for array in batch)
 
     def train_batches(self) -> Batches:
-        """Yield the training split in order, in batches; the last one may be smaller."""
         return self._in_order("train", part=(0, 1))
 
     def validation_batches(self) -> Batches:
-        """Yield what --validation_fraction holds out, in batches; the last one may be smaller."""
         return self._in_order("validation", part=(0, 1))
 
     def test_batches(self) -> Batches:
-        """Yield this worker's part of the test split in batches; the last one may be smaller."""
         return self._in_order("test", part=(self.cluster.worker, self.cluster.workers))
 
     test_pieces = test_batches
@@ -273,6 +263,5 @@ class Streamed:
             yield from tfrecords.stream_in_order(self.directory, split, batch_size=batch, part=part)
 
     def check(self) -> None:
-        """Decode every image; raise InputError if a shard is damaged, and name it."""
         for split in ("train", "test"):
             damage.check(self.directory, split, decode=True)
