@@ -356,7 +356,10 @@ BAD = {
     "rising": ({"densities": (0.1, 0.2)}, "fall"),
     "no target": ({"prune_at": "init"}, "density"),
     "trained before": ({"prune_at": "init", "density": 0.1, "reset": "lr_rewind"}, "prune_at=init"),
-    "no training": ({"prune_at": "init", "density": 0.1, "criterion": "movement"}, "--criterion=movement"),
+    "no training": (
+        {"prune_at": "init", "density": 0.1, "criterion": "movement"},
+        "--criterion=movement",
+    ),
     "data in training": ({"prune_at": "train", "density": 0.1, "criterion": "snip"}, "magnitude"),
     "rarely": ({"prune_at": "train", "density": 0.1, "prune_frequency": 5}, "at most 4"),
     "repelled": ({"prune_at": "train", "density": 0.1, "repel": 2.0}, "repel"),
