@@ -124,8 +124,7 @@ def main(config: Config) -> int:
         provenance.check(run.path, data, directory.path)
         check_data(config, data, directory.path)
     quiet.import_tensorflow()
-    from lottery_tf.training.checks import check_same_data
-    from lottery_tf.training.devices import connect, own_process
+    from lottery_tf.training.devices import check_same_data, connect, own_process
     from lottery_tf.training.engine import Engine
 
     with own_process(config), (cluster := connect(config)).guard(), steady():

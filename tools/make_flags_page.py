@@ -4,14 +4,13 @@ python -m tools.make_flags_page
 """
 
 import dataclasses
-import inspect
 import pathlib
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
-from lottery_tf.config import Config, command
+from lottery_tf.config import SECTIONS, Config, command, sections
 from lottery_tf.config.constraints import NEEDS, OF_NETWORK
 from lottery_tf.config.fields import format_value, value_type
 from lottery_tf.config.paths import define_path
@@ -42,13 +41,11 @@ def main(_: object) -> None:
 
 
 def page() -> str:
-    """The text of docs/flags.md."""
+    """Return the text of docs/flags.md."""
     parts = [TOP]
-    for room in reversed([kind for kind in Config.__mro__[1:] if dataclasses.is_dataclass(kind)]):
-        own = [field for field in dataclasses.fields(Config) if field.name in room.__annotations__]
-        title = inspect.getdoc(room).rstrip(".")
-        parts.append(f"### {title}\n\n{_table(['flag', 'values', 'default', ''])}")
-        parts[-1] += "".join(map(_line_of_field, own))
+    for first, fields in sections().items():
+        parts.append(f"### {SECTIONS[first]}\n\n{_table(['flag', 'values', 'default', ''])}")
+        parts[-1] += "".join(map(_line_of_field, fields))
     names = sorted(path.stem for path in TOOLS.glob("*.py") if path.stem not in NO_COMMANDS)
     with ThreadPoolExecutor() as pool:
         for name, help_page in zip(names, pool.map(_help, names), strict=True):
@@ -56,11 +53,11 @@ def page() -> str:
     return "\n".join(parts)
 
 
-def _table(titles):
+def _table(titles: list[str]) -> str:
     return f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}\n"
 
 
-def _line_of_field(field):
+def _line_of_field(field: dataclasses.Field) -> str:
     limits = field.metadata
     values = KINDS[value_type(field)] if not limits["path"] else "path"
     if limits["choices"]:
@@ -78,36 +75,36 @@ def _line_of_field(field):
     return _line(f"`--{field.name}`{'*' * limits['how']}", values, default, text)
 
 
-def _line(*cells):
+def _line(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
 
 
-def _help(name):
-    """The XML of a command's flags."""
+def _help(name: str) -> ElementTree.Element:
+    """Return the XML of a command's flags."""
     arguments = [sys.executable, "-m", f"tools.{name}", "--helpxml"]
     text = subprocess.run(arguments, capture_output=True, text=True, cwd=TOOLS.parent).stdout
     return ElementTree.fromstring(text)
 
 
-def _section(name, help_page):
-    summary = help_page.findtext("usage").strip().split("\n\n")[0].replace("\n", " ")
-    own = {flag.findtext("name"): flag for flag in help_page.findall("flag") if _is_own(flag)}
+def _section(name: str, help_page: ElementTree.Element) -> str:
+    summary = help_page.findtext("usage", "").strip().split("\n\n")[0].replace("\n", " ")
+    own = {
+        flag.findtext("name", ""): flag
+        for flag in help_page.findall("flag")
+        if flag.findtext("key") == "yes"
+    }
     shared = [flag for flag in own if flag in Config.__dataclass_fields__]
     takes_all = len(shared) == len(Config.__dataclass_fields__)
     text = f"## `python -m tools.{name}`\n\n{summary}\n\n"
     if takes_all:
         text += "It takes the flags of an experiment, and these:\n\n"
     text += _table(["flag", "default", ""])
-    for flag, found in own.items():
+    for flag, element in own.items():
         if not (takes_all and flag in shared):
-            default = found.findtext("default")
-            default = "" if default in ("None", "", None) else f"`{default}`"
-            text += _line(f"`--{flag}`", default, found.findtext("meaning"))
+            default = element.findtext("default", "")
+            default = "" if default in ("None", "") else f"`{default}`"
+            text += _line(f"`--{flag}`", default, element.findtext("meaning", ""))
     return text
-
-
-def _is_own(flag):
-    return flag.findtext("key") == "yes"
 
 
 if __name__ == "__main__":

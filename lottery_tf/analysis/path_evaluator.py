@@ -11,7 +11,7 @@ from lottery_tf import masking
 from lottery_tf.masking import keras_private
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Weights, collapse
-from lottery_tf.training.trainer import count_answers, count_hits, cross_entropy
+from lottery_tf.training.trainer import count_correct, count_predictions, cross_entropy
 
 STATISTICS_EXAMPLES = 10_000
 
@@ -109,8 +109,8 @@ class PathEvaluator:
             logits, _ = self._call(alpha, ends, stats, images, training=False)
             logits = tf.cast(logits, tf.float32)
             loss = tf.reduce_sum(cross_entropy(labels, logits))
-            sums = tf.stack([loss, count_hits(labels, logits), count])
-            return tf.concat([sums, count_answers(logits)], 0)
+            sums = tf.stack([loss, count_correct(labels, logits), count])
+            return tf.concat([sums, count_predictions(logits)], 0)
 
         elements = (tf.constant(self.alphas), stats)
         return tf.map_fn(point, elements, parallel_iterations=1, fn_output_signature=tf.float32)

@@ -14,7 +14,6 @@ from lottery_tf.repulsion import loss, optima
 from lottery_tf.repulsion.loss import to_devices
 from lottery_tf.terminal import console
 from lottery_tf.training.devices import connect
-from lottery_tf.training.engine import Engine
 
 
 def step_times(config, *, rounds, repeats, steps=None):
@@ -32,7 +31,7 @@ def step_times(config, *, rounds, repeats, steps=None):
     directory = datasets.find(config)
     engine = Engine(config, directory, connect(config))
     initialization = engine.initialization
-    data, rates = engine.feed.epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates)
+    data, rates = engine.feed.start_epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates)
     most, found = min(steps or MOST_STEPS, engine.steps_per_epoch), {}
 
     def run(program, held, count):
@@ -62,10 +61,10 @@ def _compiled(engine, run, on_device):
     compiled = {}
     for name, way in WAYS.items():
         with _instead(way):  # while the step is traced
-            engine._compile()
-            seconds = run(engine._run_steps, on_device, 1)
-        compiled[name] = engine._run_steps, on_device
-    return {"without": (engine._run_steps, {})} | compiled, seconds
+            engine.compile()
+            seconds = run(engine.run_steps, on_device, 1)
+        compiled[name] = engine.run_steps, on_device
+    return {"without": (engine.run_steps, {})} | compiled, seconds
 
 
 def _stopping_after(part):

@@ -129,9 +129,9 @@ def _engine(engine, weights, masks, steps):
     """Seconds per step of the compiled program, run as one piece."""
     masking.set_weights(engine.network, weights, masks)
     engine.trainer.reset_optimizer()
-    data, rates = engine.feed.epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates)
+    data, rates = engine.feed.start_epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates)
     began = time.perf_counter()
-    engine._run_steps(data, rates, tf.constant(0), tf.constant(steps), {})
+    engine.run_steps(data, rates, tf.constant(0), tf.constant(steps), {})
     engine.trainer.totals.numpy()
     return (time.perf_counter() - began) / steps
 

@@ -18,7 +18,7 @@ from lottery_tf.errors import LOST, InputError, WorkerLost
 from lottery_tf.terminal import console, streams
 
 HELP = {"-h", "-help", "--help", "-helpfull", "--helpfull", "--helpshort", "--helpxml"}
-_DEFINE = {
+_DEFINE: dict[type, Callable] = {
     int: flags.DEFINE_integer,
     float: flags.DEFINE_float,
     str: flags.DEFINE_string,
@@ -27,15 +27,15 @@ _DEFINE = {
 
 
 def define_config_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
-    """Defines an absl flag for every field of Config, with its default, choices and help."""
+    """Define an absl flag for every field of Config, with its default, choices and help."""
     flags.disclaim_key_flags()  # --help lists them under the command that asked for them
     for field in dataclasses.fields(Config):
         choices = field.metadata["choices"]
         text = field.metadata["help"] + (f" One of: {', '.join(choices)}." if choices else "")
-        # absl repeats a bound in its own words, later than Config does; so Config checks alone.
+        # Config alone checks the limits: absl would do so earlier, in other words.
         several = isinstance(field.default, tuple)
-        default: Any = field.default
-        default = list(default) if several else default
+        default: Any = list(field.default) if isinstance(field.default, tuple) else field.default
+        define: Callable
         if field.metadata["path"]:
             define = paths.define_paths if several else paths.define_path
         else:
@@ -44,14 +44,11 @@ def define_config_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
 
 
 def parse_config(arguments: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> Config:
-    """The Config that a command line asks for, its default run_dir filled in.
+    """Return the Config that a command line asks for, its default run_dir filled in.
 
     Args:
         arguments: the command line, program first.
         flag_values: where define_config_flags defined the flags.
-
-    Returns:
-        The Config.
 
     Raises:
         InputError: a flag file or a value that is wrong, an argument that is not a flag, or a flag
@@ -64,7 +61,7 @@ def parse_config(arguments: list[str], flag_values: flags.FlagValues = flags.FLA
             f"--rounds={asked} is lowered to {config.rounds}: round 0, and one for each target of "
             "--density or --densities."
         )
-    # A run that is there is continued with the flags that it was made with.
+    # Existing runs resume with their original flags.
     if not (pathlib.Path(config.run_dir) / "config.json").exists():
         check_given(config, given)
     return config
@@ -73,7 +70,7 @@ def parse_config(arguments: list[str], flag_values: flags.FlagValues = flags.FLA
 def parse_given(
     arguments: list[str], flag_values: flags.FlagValues = flags.FLAGS
 ) -> tuple[Config, set[str]]:
-    """As `parse_config`, with the names of the flags that stand on the command line itself.
+    """Return what `parse_config` does, and the names of the flags on the command line itself.
 
     Those may do nothing. More rounds than --density or --densities have targets for are lowered:
     a flag file may be meant for another variant of the experiment.
@@ -83,7 +80,7 @@ def parse_given(
     flag_values([program, *from_files])
     before = _read_values(flag_values)
     in_files = {name: flag_values[name].present for name in before}
-    for name in flag_values:  # unparse_flags() would log a line for each point of a study
+    for name in flag_values:  # unparse_flags() would log a line for each point of a sweep
         flag_values[name].unparse()
     _refuse_arguments(flag_values([program, *from_files, *others]))
     values = _read_values(flag_values)
@@ -93,52 +90,53 @@ def parse_given(
             for field in dataclasses.fields(Config)
             if not field.metadata["how"] and values[field.name] != before[field.name]
         }
-        values["run_dir"] = _find_default_run_dir(names, changed)
+        # Where only a run of an older version is, its name has commas.
+        new, old = (default_run_dir(names, changed, comma=comma) for comma in "+,")
+        only_old = not _config_json(new).exists() and _config_json(old).exists()
+        values["run_dir"] = old if only_old else new
     given = {name for name in before if flag_values[name].present > in_files[name]}
     if (asked := values["rounds"]) is not None:
         most = Config(**values | {"rounds": None}).most_rounds
         values["rounds"] = min(asked, most or asked)
     config = Config(**values)
-    if asked is None and _recorded_rounds(config) == ROUNDS < config.rounds:
+    # Older versions recorded the default ROUNDS, however many --densities there are.
+    if asked is None and _recorded_rounds(config.run_dir) == ROUNDS < config.rounds:
         config = dataclasses.replace(config, rounds=ROUNDS)
     return config, given
 
 
-def _recorded_rounds(config):
-    """The rounds that config.json of the run says; None where it cannot be read.
+def _config_json(run_dir: str) -> pathlib.Path:
+    return pathlib.Path(run_dir) / "config.json"
 
-    Where nothing says how many, older versions recorded ROUNDS, however many --densities there are.
-    """
+
+def _recorded_rounds(run_dir: str) -> int | None:
+    """Return the rounds in config.json of a run; None where it cannot be read."""
     try:
-        return record.read((pathlib.Path(config.run_dir) / "config.json").read_text())["rounds"]
-    except (OSError, ValueError):  # who opens the run says what is wrong
+        return record.read(_config_json(run_dir).read_text())["rounds"]
+    except (OSError, ValueError):  # whoever opens the run reports what is wrong
         return None
 
 
-def _read_values(flag_values):
+def _read_values(flag_values: flags.FlagValues) -> dict[str, Any]:
     values = {}
     for field in dataclasses.fields(Config):
         value = flag_values[field.name].value
         if isinstance(field.default, tuple):
-            value = tuple(_parse_items(field, value))
+            try:
+                value = tuple(map(value_type(field), value))
+            except ValueError:
+                raise InputError(
+                    f"--{field.name}: expected {value_type(field).__name__}s separated by commas. "
+                    f"Received: {','.join(value)}"
+                ) from None
         values[field.name] = value
     return values
 
 
-def _parse_items(field, items):
-    try:
-        return [value_type(field)(item) for item in items]
-    except ValueError:
-        kind = value_type(field).__name__
-        raise InputError(
-            f"--{field.name}: expected {kind}s separated by commas. Received: {','.join(items)}"
-        ) from None
-
-
 def default_run_dir(flag_files: list[str], changed: dict[str, Any], *, comma: str = "+") -> str:
-    """runs/<flag files>, with _flag=value for each changed experiment flag.
+    """Return runs/<flag files>, with _flag=value for each changed experiment flag.
 
-    `comma` stands for a comma, which would part the name in two where a tool takes several runs.
+    `comma` stands for a comma, which would split the name where a tool takes several runs.
     """
     name = "+".join(pathlib.Path(name).stem for name in flag_files) or "defaults"
     for flag, value in changed.items():
@@ -147,41 +145,32 @@ def default_run_dir(flag_files: list[str], changed: dict[str, Any], *, comma: st
 
 
 def in_name(value: str) -> str:
-    """A flag's value as part of a directory's name, of which it must not make two."""
+    """Return a flag's value as a part of one directory's name, without slashes."""
     return re.sub("[^A-Za-z0-9.,:+-]", "-", value)
 
 
-def _find_default_run_dir(flag_files, changed):
-    """The default run_dir; where only an older version's, with commas, is a run, that one."""
-    new, old = (default_run_dir(flag_files, changed, comma=comma) for comma in "+,")
-    there = [path for path in (new, old) if (pathlib.Path(path) / "config.json").exists()]
-    return (there or [new])[0]
-
-
 def parse_flags(arguments: list[str]) -> None:
-    """Parses the flags of a tool into absl's FLAGS; arguments as in parse_config."""
+    """Parse the flags of a tool into absl's FLAGS; arguments as in parse_config."""
     program, *arguments = arguments
     from_files, others, _ = expand_flag_files(arguments)
     _refuse_arguments(flags.FLAGS([program, *from_files, *others]))
 
 
-def run(main: Callable, parse: Callable = parse_flags) -> None:
-    """Runs a command: main(parse(command line)); bad input is one line and exit status 1."""
+def _refuse_arguments(rest: list[str]) -> None:
+    if rest[1:]:
+        raise InputError(f"Expected only flags, as --rounds=3. Received: {' '.join(rest[1:])}")
 
-    def quiet(argument):
+
+def run(main: Callable, parse: Callable = parse_flags) -> None:
+    """Run a command: main(parse(command line)); bad input is one line and exit status 1."""
+
+    def quiet(argument: Any) -> Any:
         if not flags.FLAGS["verbosity"].present:
             # TensorFlow Datasets would log each file that it opens.
             logging.set_verbosity(logging.ERROR)
         return main(argument)
 
-    with streams.steady():
-        app.run(_guarded(quiet), flags_parser=_guarded(_helpful(parse)))
-
-
-def _helpful(parse):
-    """The parser of a command line, which takes -h too, and ends with status 0 after help."""
-
-    def call(arguments):
+    def parse_or_help(arguments: list[str]) -> Any:
         for argument in arguments:
             try:
                 argument.encode()
@@ -195,22 +184,25 @@ def _helpful(parse):
         except SystemExit:  # absl has printed the help, and would end with status 1
             sys.exit(0)
 
-    return call
+    with streams.steady():
+        app.run(_guarded(quiet), flags_parser=_guarded(parse_or_help))
 
 
-def _check_working_directory():
+def _check_working_directory() -> None:
     try:
         os.getcwd()
     except OSError as error:
         where = os.environ.get("PWD", "the current directory")
         raise InputError(
-            f"Cannot work in {where}: {error.strerror}. It was perhaps deleted: change into a "
-            "directory that is there."
+            f"Cannot work in {where}: {error.strerror}. Perhaps it was deleted: change into an "
+            "existing directory."
         ) from None
 
 
-def _guarded(function):
-    def call(argument):
+def _guarded(function: Callable) -> Callable:
+    """Return the function, whose expected errors end the process with one line and a status."""
+
+    def call(argument: Any) -> Any:
         try:
             return function(argument)
         except (InputError, flags.Error) as error:
@@ -230,8 +222,3 @@ def _guarded(function):
             sys.exit(130)
 
     return call
-
-
-def _refuse_arguments(rest):
-    if rest[1:]:
-        raise InputError(f"Expected only flags, as --rounds=3. Received: {' '.join(rest[1:])}")

@@ -1,27 +1,153 @@
-"""What the flags of a Config must be together, and which flags need another."""
+"""Which flags go together, and which do nothing without another. One table for each question."""
 
-import re
-from typing import Any
+import string
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from lottery_tf import datasets, models
 from lottery_tf.config.fields import format_value
-from lottery_tf.config.methods import USELESS_BESIDE, check_methods
 from lottery_tf.datasets import DATASETS, is_directory
 from lottery_tf.errors import InputError
 from lottery_tf.models import MODELS
-from lottery_tf.pruning.schedules import check_drops
+from lottery_tf.pruning.criteria import needs
+from lottery_tf.pruning.resets import ON_TRAINED
+from lottery_tf.pruning.schedules import check_drops, parse_step
 from lottery_tf.pruning.streams import SEEDS
 from lottery_tf.terminal import quiet
 
-# name: module:function of the Config. It stands here, as this room imports no framework.
-OPTIMIZERS = {
-    "adam": "lottery_tf.training.optimizers:adam",
-    "momentum": "lottery_tf.training.optimizers:momentum",
-}
+if TYPE_CHECKING:
+    from lottery_tf.config import Config
 
-# A flag that does nothing alone: the flag that it needs, and its values that will do; with none
-# of these, any but zero.
-NEEDS = {
+MOST_UPDATES = 2**28  # of a round: days of training; their learning rates take 5 GB to compute
+
+# A rule: when it is broken, and what to say then; {flag} stands for the flag's value.
+Rule = tuple[Callable[["Config"], object], str]
+
+# What holds for every Config.
+TOGETHER: tuple[Rule, ...] = (
+    (
+        lambda c: c.model not in MODELS and ":" not in c.model,
+        f"--model: expected one of {', '.join(MODELS)}, or package.module:function. Received: "
+        "{model}",
+    ),
+    (
+        lambda c: c.dataset not in DATASETS and not is_directory(c.dataset),
+        f"--dataset: expected one of {', '.join(DATASETS)}, or a directory with a "
+        "dataset_info.json. Received: {dataset}",
+    ),
+    (
+        lambda c: c.test_fraction and c.test_split,
+        "--test_fraction evaluates on a part of --train_split, --test_split on another split: "
+        "leave one of them out. Received: --test_fraction={test_fraction} "
+        "--test_split={test_split}",
+    ),
+    (
+        lambda c: (
+            c.repel_from not in ("all", "previous")
+            and not (c.repel_from.isascii() and c.repel_from.isdigit() and int(c.repel_from))
+        ),
+        "--repel_from: expected all, previous, or a positive number of rounds. Received: "
+        "{repel_from}",
+    ),
+    (
+        lambda c: c.batch_size % c.accumulate_steps,
+        "--accumulate_steps: expected a divisor of --batch_size={batch_size}. Received: "
+        "{accumulate_steps}",
+    ),
+    (
+        lambda c: c.reset == "rewind" and not c.rewind_to,
+        "--reset=rewind expects --rewind_to, as --rewind_to=500 or --rewind_to=4ep.",
+    ),
+    (
+        lambda c: c.layer_fractions and c.scope != "layer",
+        "--layer_fractions expects --scope=layer. Received: --scope={scope}",
+    ),
+    (
+        lambda c: c.layer_fractions and c.targets,
+        "--layer_fractions are parts of the surviving weights, so they do not go with --density "
+        "or --densities: leave one of them out.",
+    ),
+    (
+        lambda c: c.early_stop == "connected" and c.short_epochs >= c.epochs,
+        "--short_epochs: expected fewer than --epochs={epochs}. Received: {short_epochs}",
+    ),
+    (
+        lambda c: c.density is not None and c.densities,
+        "Expected --density or --densities, not both. Received: --density={density} "
+        "--densities={densities}",
+    ),
+    (
+        lambda c: list(c.densities) != sorted(set(c.densities), reverse=True),
+        "--densities: expected falling numbers, as 0.2,0.1,0.05. Received: {densities}",
+    ),
+    (
+        lambda c: c.most_rounds and c.rounds is not None and c.rounds > c.most_rounds,
+        "--rounds: expected at most {most_rounds}, round 0 and one for each target of --density "
+        "or --densities. Received: {rounds}. Leave it out, or give more --densities.",
+    ),
+    (
+        lambda c: c.prunes_at in ("init", "train") and not c.targets,
+        "--prune_at={prune_at} expects --density or --densities.",
+    ),
+    (
+        lambda c: c.prunes_at in ("init", "train") and c.reset in ON_TRAINED,
+        "--prune_at={prune_at} prunes dense weights, but --reset={reset} starts from the pruned "
+        "weights of the round before. Use another --reset, or --prune_at=round.",
+    ),
+    (
+        lambda c: c.prunes_at == "init" and needs(c.criterion) == {"initial", "trained"},
+        "--prune_at=init: --criterion={criterion} compares the weights before and after a "
+        "training, but here nothing has trained yet. Use --criterion=magnitude.",
+    ),
+    (
+        lambda c: c.prunes_at == "train" and not needs(c.criterion) <= {"trained", "uniform"},
+        "--prune_at=train expects a criterion of the current weights, as magnitude. Received: "
+        "--criterion={criterion}",
+    ),
+    (
+        lambda c: c.prunes_at == "train" and c.repel,
+        "--prune_at=train does not go with --repel: leave one of them out.",
+    ),
+    (
+        lambda c: c.prunes_at == "train" and c.prune_iterations,
+        "--prune_at=train does not go with --prune_iterations: leave one of them out.",
+    ),
+)
+
+# What holds for every new run; some runs of older versions break it, and still resume.
+NEW: tuple[Rule, ...] = (
+    *(
+        (
+            lambda c, name=name: getattr(c, name) >= SEEDS,
+            f"--{name}: expected a number below {SEEDS}. Received: {{{name}}}",
+        )
+        for name in ("seed", "init_seed", "data_seed")
+    ),
+    (
+        lambda c: c.warmup_epochs > c.epochs,
+        "--warmup_epochs: expected at most --epochs={epochs}, or the rate never rises to "
+        "--learning_rate. Received: {warmup_epochs}",
+    ),
+    (
+        lambda c: c.early_stop == "connected" and not c.validation_fraction,
+        "--early_stop=connected measures the barrier between two rounds on examples that are held "
+        "out of the training, where networks make errors: add --validation_fraction=0.1.",
+    ),
+    (
+        lambda c: c.early_stop == "connected" and c.prunes_at == "train",
+        "--early_stop=connected does not go with --prune_at=train: a short round would end before "
+        "it reaches its density. Leave one of them out.",
+    ),
+    (
+        lambda c: c.early_stop == "connected" and c.reset == "finetune",
+        "--early_stop=connected does nothing with --reset=finetune, whose rounds train for "
+        "--finetune_epochs: leave it out, and lower those.",
+    ),
+)
+
+# {a flag that does nothing alone: (the flag that it needs, the values of that which will do; none:
+# any but zero)}.
+NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "lr_drops": ("schedule", ("step",)),
     "lr_drop_factor": ("schedule", ("step",)),
     "momentum": ("optimizer", ("momentum",)),
@@ -48,7 +174,24 @@ NEEDS = {
     "short_epochs": ("early_stop", ("connected",)),
     "validation_fraction": ("early_stop", ("connected",)),
 }
-# A flag of the network: the parameter that a network which heeds it has.
+# {a flag: the flags that do nothing beside it}.
+USELESS_BESIDE = {
+    "masks_from": (
+        "criterion",
+        "prune_fraction",
+        "scope",
+        "density",
+        "densities",
+        "prune_at",
+        "prune_iterations",
+        "layer_fractions",
+        "keep_dense",
+        "min_layer_weights",
+    ),
+    "density": ("prune_fraction",),
+    "densities": ("prune_fraction",),
+}
+# {a flag of the network: the parameter of the network's function that shows that it is used}.
 OF_NETWORK = {
     "initializer": "initializer",
     "shortcut": "shortcut",
@@ -57,70 +200,33 @@ OF_NETWORK = {
 }
 
 
-def check_together(config: Any) -> None:
-    """Raises InputError if flags of a Config do not go together."""
-    if config.model not in MODELS and ":" not in config.model:
-        raise InputError(
-            f"--model: expected one of {', '.join(MODELS)}, or package.module:function. "
-            f"Received: {config.model}"
-        )
-    if config.dataset not in DATASETS and not is_directory(config.dataset):
-        raise InputError(
-            f"--dataset: expected one of {', '.join(DATASETS)}, or a directory with a "
-            f"dataset_info.json. Received: {config.dataset}"
-        )
-    if config.test_fraction and config.test_split:
-        raise InputError(
-            "--test_fraction evaluates on a part of --train_split, --test_split on another split: "
-            f"leave one of them out. Received: --test_fraction={config.test_fraction} "
-            f"--test_split={config.test_split}"
-        )
-    if config.repel_from not in ("all", "previous") and not (
-        re.fullmatch("[0-9]+", config.repel_from) and int(config.repel_from) > 0
-    ):
-        raise InputError(
-            "--repel_from: expected all, previous, or a positive number of rounds. Received: "
-            f"{config.repel_from}"
-        )
-    if config.batch_size % config.accumulate_steps:
-        raise InputError(
-            f"--accumulate_steps: expected a divisor of --batch_size={config.batch_size}. "
-            f"Received: {config.accumulate_steps}"
-        )
+def check_together(config: "Config") -> None:
+    """Raise InputError if flags of a Config do not go together."""
+    for name in ("rewind_to", "prune_begin", "prune_end"):
+        if text := getattr(config, name):
+            parse_step(f"--{name}", text, 1)
+    for text in config.layer_fractions:
+        parse_layer_fraction(text)
     if config.schedule == "step":
         check_drops(config.lr_drops, config.epochs)
-    check_methods(config)
+    _check(config, TOGETHER)
 
 
-def check_new(config: Any) -> None:
-    """Raises InputError for what no new run may do, though some of an older version did."""
-    for name in ("seed", "init_seed", "data_seed"):
-        if (seed := getattr(config, name)) >= SEEDS:
-            raise InputError(f"--{name}: expected a number below {SEEDS}. Received: {seed}")
-    if config.warmup_epochs > config.epochs:
-        raise InputError(
-            f"--warmup_epochs: expected at most --epochs={config.epochs}, or the rate never rises "
-            f"to --learning_rate. Received: {config.warmup_epochs}"
-        )
-    if config.early_stop == "connected" and not config.validation_fraction:
-        raise InputError(
-            "--early_stop=connected measures the barrier between two rounds on examples that are "
-            "held out of the training, where networks make errors: add --validation_fraction=0.1."
-        )
-    if config.early_stop == "connected" and config.prunes_at == "train":
-        raise InputError(
-            "--early_stop=connected does not go with --prune_at=train: a short round would end "
-            "before it has reached its density. Leave one of them out."
-        )
-    if config.early_stop == "connected" and config.reset == "finetune":
-        raise InputError(
-            "--early_stop=connected does nothing to --reset=finetune, whose rounds train for "
-            "--finetune_epochs: leave it out, and lower those."
-        )
+def check_new(config: "Config") -> None:
+    """Raise InputError if a new run may not have these flags; an older run may."""
+    _check(config, NEW)
 
 
-def check_given(config: Any, given: set[str]) -> None:
-    """Raises InputError if a flag that the command line gave would do nothing.
+def _check(config: "Config", rules: tuple[Rule, ...]) -> None:
+    for is_broken, message in rules:
+        if is_broken(config):
+            names = [name for _, name, _, _ in string.Formatter().parse(message) if name]
+            values = {name: format_value(getattr(config, name)) for name in names}
+            raise InputError(message.format(**values))
+
+
+def check_given(config: "Config", given: set[str]) -> None:
+    """Raise InputError if a flag that the command line gave would do nothing.
 
     Args:
         config: Config.
@@ -129,13 +235,13 @@ def check_given(config: Any, given: set[str]) -> None:
     """
     for name in given & NEEDS.keys():
         needed, values = NEEDS[name]
-        found = getattr(config, needed)
-        # A network of the user's own may name any flag.
-        if not (found in values if values else found) and name not in _of_users_own(config):
+        value = getattr(config, needed)
+        works = value in values if values else bool(value)
+        if not works and not (config.model not in MODELS and name in _parameters(config)):
             wanted = " or ".join(f"--{needed}={value}" for value in values) or f"--{needed}"
             raise InputError(
                 f"--{name} does nothing without {wanted}: add it, or leave --{name} out. "
-                f"Received: --{needed}={found}"
+                f"Received: --{needed}={value}"
             )
     for other, useless in USELESS_BESIDE.items():
         if getattr(config, other) and (both := sorted(given.intersection(useless))):
@@ -143,10 +249,11 @@ def check_given(config: Any, given: set[str]) -> None:
                 f"--{both[0]} does nothing beside --{other}={format_value(getattr(config, other))}:"
                 " leave one of them out."
             )
-    _check_network(config, given & OF_NETWORK.keys())
+    for name in given & OF_NETWORK.keys():
+        _check_network(config, name)
     if "seed" in given and config.seed not in (config.init_seed, config.data_seed):
         raise InputError(
-            "--seed does nothing beside --init_seed and --data_seed: leave it, or one of them, out."
+            "--seed does nothing beside --init_seed and --data_seed: leave one of the three out."
         )
     if "image_size" in given and datasets.find(config).one_size:
         raise InputError(
@@ -155,23 +262,87 @@ def check_given(config: Any, given: set[str]) -> None:
         )
 
 
-def _of_users_own(config):
-    return () if config.model in MODELS else _parameters(config)
+def _check_network(config: "Config", name: str) -> None:
+    """Raise InputError if the network does not use a flag."""
+    parameter = OF_NETWORK[name]
+    users_own = config.model not in MODELS
+    if parameter in _parameters(config) or (name == "sync_bn" and users_own):
+        return
+    able = [model for model in MODELS if parameter in models.parameters(model)]
+    raise InputError(
+        f"--{name} does nothing to {config.model}, whose function has no parameter {parameter}. "
+        f"Leave it out, or use --model={', '.join(able)}."
+    )
 
 
-def _parameters(config):
+def _parameters(config: "Config") -> set[str]:
     quiet.import_tensorflow()  # the network's module imports Keras
     return models.parameters(config.model)
 
 
-def _check_network(config, given):
-    """Raises InputError if the network does not heed a flag."""
-    for name in given:
-        parameter = OF_NETWORK[name]
-        if parameter in _parameters(config) or (name == "sync_bn" and config.model not in MODELS):
-            continue
-        able = [model for model in MODELS if parameter in models.parameters(model)]
+def parse_layer_fraction(text: str) -> tuple[str, float]:
+    """Return (layer, fraction) of "logits:0.1".
+
+    Raises:
+        InputError: the text does not have this form.
+    """
+    layer, _, fraction = text.rpartition(":")
+    try:
+        value = float(fraction)
+    except ValueError:
+        value = 0.0
+    if not layer or not 0 < value < 1:
         raise InputError(
-            f"--{name} does nothing to {config.model}, whose function does not name {parameter}. "
-            f"Leave it out, or use --model={', '.join(able)}."
+            "--layer_fractions: expected layers with fractions in (0, 1), as logits:0.1. "
+            f"Received: {text}"
         )
+    return layer, value
+
+
+# What holds once the data are known. No TensorFlow, so that a sweep can ask before it starts.
+
+
+def check_batch(config: "Config", examples: int, replicas: int = 1) -> None:
+    """Raise InputError if the batch does not fit the training examples or the replicas."""
+    batch_size, parts = config.batch_size, replicas * config.accumulate_steps
+    if batch_size > examples:
+        raise InputError(
+            f"--batch_size: expected at most {examples}, the examples of the training split of "
+            f"{config.dataset}. Received: {batch_size}"
+        )
+    if batch_size % parts:
+        below = batch_size // parts * parts
+        nearest = [size for size in (below, below + parts) if 0 < size <= examples]
+        each = f" in {config.accumulate_steps} parts each" * (config.accumulate_steps > 1)
+        raise InputError(
+            f"--batch_size is that of all {replicas} replicas{each}; expected a multiple of "
+            f"{parts}, as {' or '.join(map(str, nearest))}. Received: {batch_size}"
+        )
+
+
+def check_updates(config: "Config", steps_per_epoch: int) -> None:
+    """Raise InputError if a round has more updates than can be planned."""
+    for name in ("epochs", "finetune_epochs"):
+        updates = (getattr(config, name) or 0) * steps_per_epoch
+        if updates > MOST_UPDATES:
+            raise InputError(
+                f"--{name}={getattr(config, name)}: expected at most {MOST_UPDATES} updates in a "
+                f"round, so {MOST_UPDATES // steps_per_epoch} epochs of these data. Received: "
+                f"{updates} updates"
+            )
+
+
+def rewind_step(config: "Config", steps_per_epoch: int) -> int:
+    """Return the step of --rewind_to, 0 without.
+
+    Raises:
+        InputError: the step is not before the end of training.
+    """
+    step = parse_step("--rewind_to", config.rewind_to or "0", steps_per_epoch)
+    steps = config.epochs * steps_per_epoch
+    if step >= steps:
+        raise InputError(
+            f"--rewind_to={config.rewind_to}: expected a step before the end of training, {steps}. "
+            f"Received: {step}"
+        )
+    return step

@@ -12,10 +12,18 @@ from lottery_tf.errors import InputError
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def flag(default: Any, help: str, *, choices: tuple[str, ...] | None = None,
-         at_least: float | None = None, above: float | None = None,
-         below: float | None = None, how: bool = False, path: bool = False) -> Any:  # fmt: skip
-    """A field of Config.
+def flag(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    at_least: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    how: bool = False,
+    path: bool = False,
+) -> Any:
+    """Return a field of Config.
 
     `choices`, `at_least`, `above` and `below` bound the value; `how` marks a flag that says only
     how to run the experiment, and so may change between two launches of it; `path` marks one that
@@ -26,21 +34,21 @@ def flag(default: Any, help: str, *, choices: tuple[str, ...] | None = None,
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def format_value(value: Any) -> str:
-    """A field's value as it stands on a command line."""
+def format_value(value: object) -> str:
+    """Return a field's value as it stands on a command line."""
     if isinstance(value, tuple | list):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def value_type(field: dataclasses.Field) -> Any:
-    """The type of one value of a field: int, float, str or bool, without Optional and tuple."""
+def value_type(field: dataclasses.Field) -> type:
+    """Return the type of one value of a field, int, float, str or bool, without None and tuple."""
     inner = [kind for kind in typing.get_args(field.type) if kind not in (type(None), Ellipsis)]
-    return inner[0] if inner else field.type
+    return inner[0] if inner else typing.cast(type, field.type)
 
 
-def check_type(field: dataclasses.Field, value: Any) -> None:
-    """Raises InputError if a value, as JSON holds it, is not of a field's type."""
+def check_type(field: dataclasses.Field, value: object) -> None:
+    """Raise InputError if a value, as JSON holds it, does not have a field's type."""
     kind, several = value_type(field), isinstance(field.default, tuple)
     if value is None and field.default is None:
         return
@@ -51,7 +59,7 @@ def check_type(field: dataclasses.Field, value: Any) -> None:
     raise InputError(f"--{field.name}: expected {expected}. Received: {json.dumps(value):.60}")
 
 
-def _is(kind, value):
+def _is(kind: type, value: object) -> bool:
     if isinstance(value, bool) or kind is bool:
         return isinstance(value, bool) and kind is bool
     if kind is float and isinstance(value, int):
@@ -60,7 +68,7 @@ def _is(kind, value):
 
 
 def check(field: dataclasses.Field, value: Any) -> None:
-    """Raises InputError if a value is outside a field's limits."""
+    """Raise InputError if a value is outside a field's limits."""
     limits = field.metadata
     if value is None:
         return

@@ -12,10 +12,10 @@ Path = pathlib.Path
 
 
 def expand_flag_files(arguments: list[str]) -> tuple[list[str], list[str], list[str]]:
-    """Puts the flags of every --flagfile first, so that the command line wins wherever it stands.
+    """Put the flags of every --flagfile first, so that the command line always wins.
 
-    A --flagfile inside a flag file is looked for beside the including file; one of the command
-    line, flags/<name>, also in the package.
+    A --flagfile inside a flag file is searched beside the including file; flags/<name> on the
+    command line is also searched in the package.
 
     Args:
         arguments: the command line, without the program.
@@ -34,8 +34,9 @@ def expand_flag_files(arguments: list[str]) -> tuple[list[str], list[str], list[
 
 
 def named_flag_files(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """(the other arguments, paths of the flag files) of a command line, without the program."""
-    others, names = [], []
+    """Return (other arguments, paths of the flag files) of a command line without its program."""
+    others: list[str] = []
+    names: list[str] = []
     rest = iter(arguments)
     for argument in rest:
         if argument == "--":
@@ -50,7 +51,7 @@ def named_flag_files(arguments: list[str]) -> tuple[list[str], list[str]]:
 
 
 def find_flag_file(path: Path) -> Path:
-    """The path, or where there is no such file flags/<name> of the package."""
+    """Return the path, or flags/<name> of the package where there is no such file."""
     if path.exists() or path.parts[:1] != ("flags",):
         return path
     in_package = packaged("flags").joinpath(*path.parts[1:])
@@ -60,34 +61,34 @@ def find_flag_file(path: Path) -> Path:
 
 
 def read_flag_file(path: Path, including: tuple[Path, ...] = ()) -> list[str]:
-    """The flags of a file, those of the files that it includes in their places.
+    """Return the flags of a file; those of the files that it includes stand in their places.
 
     Args:
         path: the file.
         including: the files that include it, the outermost first.
 
     Raises:
-        InputError: a file that cannot be read, is no text, or includes itself.
+        InputError: a file cannot be read, is not text, or includes itself.
     """
     if path in including:
         raise InputError(f"The flag file {path} includes itself, through {including[-1]}.")
-    found = []
+    lines = []
     for line in read_lines(path, including):
         if inner := included(path, line):
-            found += read_flag_file(inner, (*including, path))
+            lines += read_flag_file(inner, (*including, path))
         else:
-            found.append(line)
-    return found
+            lines.append(line)
+    return lines
 
 
 def included(path: Path, line: str) -> Path | None:
-    """The flag file that a line of the flag file `path` includes; None of another line."""
+    """Return the flag file that a line of the flag file `path` includes; None of another line."""
     match = re.fullmatch(r"--?flagfile[= ](.*)", line)
     return path.parent / match[1].strip() if match else None
 
 
 def read_lines(path: Path, including: tuple[Path, ...] = ()) -> list[str]:
-    """The lines of one flag file, without comments; arguments as of `read_flag_file`."""
+    """Return the lines of one flag file, without comments; arguments as of `read_flag_file`."""
     asked_by = f", which {including[-1]} includes" if including else ""
     try:
         content = path.read_bytes()
@@ -100,7 +101,7 @@ def read_lines(path: Path, including: tuple[Path, ...] = ()) -> list[str]:
         text = "\0"
     if "\0" in text:
         raise InputError(
-            f"The flag file {path}{asked_by} is no text: expected a flag per line, as --rounds=3."
+            f"The flag file {path}{asked_by} is not text: expected a flag per line, as --rounds=3."
         )
     lines = map(str.strip, text.splitlines())
     return [line for line in lines if line and not line.startswith(("#", "//"))]

@@ -1,4 +1,4 @@
-"""Flags of paths: `~` is the home directory, and a list knows directories with commas."""
+"""Flags of paths: `~` is the home directory, and a list accepts directories with commas."""
 
 import os
 from typing import Any
@@ -14,11 +14,11 @@ class PathParser(flags.ArgumentParser):
     syntactic_help = "a path"
 
     def parse(self, argument: Any) -> str:
-        """The path, its ~ expanded."""
+        """Return the path, its ~ expanded."""
         return os.path.expanduser(super().parse(argument))
 
     def flag_type(self) -> str:
-        """What --help calls it."""
+        """Return what --help calls it."""
         return "path"
 
 
@@ -30,38 +30,38 @@ class PathListParser(flags.ListParser):
         self.syntactic_help = "a path, or several with commas"
 
     def parse(self, argument: Any) -> list[str]:
-        """The paths, as `split_paths` gives them."""
+        """Return the paths, as `split_paths` splits them."""
         return split_paths(argument) if isinstance(argument, str) else super().parse(argument)
 
 
 def split_paths(text: str) -> list[str]:
-    """The paths of a list with commas, ~ expanded; a directory that exists is one, with its commas.
+    """Return the paths of a list with commas, ~ expanded; an existing directory keeps its commas.
 
     Raises:
         ValueError: an empty path.
     """
     pieces, paths = text.split(",") if text else [], []
     while pieces:
-        beginnings = {n: _expand(pieces[:n]) for n in range(len(pieces), 1, -1)}
-        there = [n for n, path in beginnings.items() if os.path.isdir(path)]
-        count = there[0] if there else 1
-        paths.append(_expand(pieces[:count]))
+        beginnings = {n: _join(pieces[:n]) for n in range(len(pieces), 1, -1)}
+        existing = [n for n, path in beginnings.items() if os.path.isdir(path)]
+        count = existing[0] if existing else 1
+        paths.append(_join(pieces[:count]))
         if not paths[-1]:
             raise ValueError(f"expected paths with commas between them; one is empty in {text!r}")
         pieces = pieces[count:]
     return paths
 
 
-def _expand(pieces):
+def _join(pieces: list[str]) -> str:
     return os.path.expanduser(",".join(pieces).strip())
 
 
 def define_path(name: str, default: str | None, text: str, **options: Any) -> flags.FlagHolder:
-    """Defines a flag of a path; options as of absl's DEFINE."""
+    """Define a flag of a path; options as of absl's DEFINE."""
     return flags.DEFINE(PathParser(), name, default, text, **options)
 
 
 def define_paths(name: str, default: list[str], text: str, **options: Any) -> flags.FlagHolder:
-    """Defines a flag of paths with commas between them; options as of absl's DEFINE."""
+    """Define a flag of paths with commas between them; options as of absl's DEFINE."""
     serializer = flags.ListSerializer(",")
     return flags.DEFINE(PathListParser(), name, default, text, serializer=serializer, **options)

@@ -1,11 +1,8 @@
 """The round 0 of another run, and what other runs must be to be used. NumPy only."""
 
-import dataclasses
 import pathlib
 
-from lottery_tf.config import Config
-from lottery_tf.config.pruning import PruningFlags
-from lottery_tf.config.repulsion import RepulsionFlags
+from lottery_tf.config import Config, sections
 from lottery_tf.errors import InputError
 from lottery_tf.loop.pruning_rounds import PruningRounds
 from lottery_tf.runs import provenance, rewind_points
@@ -13,7 +10,7 @@ from lottery_tf.runs.rundir import RunDir, differences
 
 # What round 0, which is dense, starts from W_0 and is repelled from no round before, does not
 # depend on. (--repel_runs repels it; that is refused.)
-LATER = {f.name for flags in (PruningFlags, RepulsionFlags) for f in dataclasses.fields(flags)}
+LATER = {field.name for first in ("rounds", "repel") for field in sections()[first]}
 
 
 def check_other_runs(config: Config) -> None:

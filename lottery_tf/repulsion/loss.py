@@ -10,32 +10,46 @@ c_i = u_i . v / |v|:
 by an importance F_i, u_i . v becomes sum F_i u_i v, and |v|^2 sum F_i v^2.
 """
 
-from typing import Any
+from typing import Protocol
 
 import tensorflow as tf
 
+from lottery_tf.pruning import Array
 from lottery_tf.repulsion.optima import Optima
 
 Tensors = dict[str, tf.Tensor]  # {kernel path: tensor}
 Held = dict[str, Tensors]  # {kernel path: {part of the Optima: tensor}}
 
 
-def to_devices(optima: Optima | None, cluster: Any) -> Held:
-    """Optima on each device, as value_and_gradients takes them; {} of None."""
+class Devices(Protocol):
+    """What computes, as training.devices.Cluster."""
+
+    def copies(self, array: Array) -> tf.Tensor | tf.distribute.DistributedValues:
+        """Return the array on each device."""
+
+
+def to_devices(optima: Optima | None, cluster: Devices) -> Held:
+    """Return Optima on each device, as value_and_gradients takes them; {} of None."""
     if optima is None:
         return {}
     parts = ("index", "directions", "importance")
     arrays = {part: getattr(optima, part) for part in parts if getattr(optima, part)}
     return {
-        path: {part: cluster.copies(found[path]) for part, found in arrays.items()}
+        path: {part: cluster.copies(of_kernel[path]) for part, of_kernel in arrays.items()}
         for path in optima.index
     }
 
 
-def value_and_gradients(kernels: Tensors, optima: Held, *, strength: float, scope: str,
-                        onto: Tensors | None = None,
-                        factor: float = 1.0) -> tuple[tf.Tensor, Tensors]:  # fmt: skip
-    """J_r and its gradients.
+def value_and_gradients(
+    kernels: Tensors,
+    optima: Held,
+    *,
+    strength: float,
+    scope: str,
+    onto: Tensors | None = None,
+    factor: float = 1.0,
+) -> tuple[tf.Tensor, Tensors]:
+    """Return J_r and its gradients.
 
     Args:
         kernels: {path: float32 kernel}, zero where masked.
@@ -43,11 +57,11 @@ def value_and_gradients(kernels: Tensors, optima: Held, *, strength: float, scop
             float32 (k, s)}} of every prunable kernel, as optima.Optima holds them.
         strength: lambda_r; positive repels.
         scope: "global" or "layer".
-        onto: {path: gradient} to add factor * J_r's gradients to; zeros by default. Adding to the
-            survivors' places alone saves two passes over the kernels.
+        onto: {path: gradient} to add factor * J_r's gradients to; zeros by default. Adding at the
+            places of the surviving weights alone saves two passes over the kernels.
 
     Returns:
-        (J_r, {path: gradient}), with what they were added to.
+        (J_r, {path: gradient}); the gradients are the sums.
     """
     alive = gather(kernels, optima)
     dots, squares = products(alive, optima, scope=scope)
@@ -63,7 +77,7 @@ def value_and_gradients(kernels: Tensors, optima: Held, *, strength: float, scop
 
 
 def gather(kernels: Tensors, optima: Held) -> Tensors:
-    """{path: (s,)} surviving weights."""
+    """Return {path: (s,)}, the surviving weights."""
     return {
         path: tf.gather(tf.reshape(kernels[path], [-1]), held["index"])
         for path, held in optima.items()
@@ -71,8 +85,9 @@ def gather(kernels: Tensors, optima: Held) -> Tensors:
 
 
 def products(alive: Tensors, optima: Held, *, scope: str) -> tuple[Tensors, Tensors]:
-    """{path: (k,)} of the dot products with the optima, and of the squared norms, by the scope."""
-    dots, squares = {}, {}
+    """Return {path: (k,)} of the dot products with the optima, and of the squared norms."""
+    dots: Tensors = {}
+    squares: Tensors = {}
     for path, held in optima.items():
         directions, weights = held["directions"], alive[path]
         if "importance" in held:
@@ -88,9 +103,10 @@ def products(alive: Tensors, optima: Held, *, scope: str) -> tuple[Tensors, Tens
     return dots, squares
 
 
-def combine(alive: Tensors, optima: Held, dots: Tensors, squares: Tensors, *, strength: float,
-            scope: str) -> tuple[tf.Tensor, Tensors]:  # fmt: skip
-    """(J_r, {path: (s,) its gradients at the survivors})."""
+def combine(
+    alive: Tensors, optima: Held, dots: Tensors, squares: Tensors, *, strength: float, scope: str
+) -> tuple[tf.Tensor, Tensors]:
+    """Return (J_r, {path: (s,)}), the gradients at the surviving weights."""
     parts = len(optima) if scope == "layer" else 1
     compacted, mean_squares = {}, []
     for path, held in optima.items():
@@ -111,8 +127,8 @@ def combine(alive: Tensors, optima: Held, dots: Tensors, squares: Tensors, *, st
     return strength * tf.reduce_mean(tf.stack(mean_squares)), compacted
 
 
-def _weighted_sum(coefficients, rows):
-    """sum_i coefficients[i] * rows[i], unrolled: XLA fuses it; its transposed product is slow."""
+def _weighted_sum(coefficients: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Return sum_i coefficients[i] * rows[i], unrolled so that XLA fuses it; a product is slow."""
     total = coefficients[0] * rows[0]
     for index in range(1, rows.shape[0]):
         total += coefficients[index] * rows[index]

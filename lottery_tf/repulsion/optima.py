@@ -1,11 +1,11 @@
-"""The earlier optima that a round is repelled from, on the weights that are alive. NumPy only.
+"""The earlier optima that a round is repelled from, on the surviving weights. NumPy only.
 
-Maene et al. 2021, section 3, calls the memory of these a downside. Only the coordinates in the
-current mask matter, so r optima take r * 0.8^r of the dense size: at most 1.64 times it.
+Maene et al. 2021, section 3, call the memory that optima take a downside. Only the coordinates in
+the current mask matter, so r optima take r * 0.8^r of the dense size: at most 1.64 times it.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from lottery_tf.pruning import Array, Masks, Weights
 from lottery_tf.runs import other_runs
 from lottery_tf.runs.rundir import RunDir
 
-# In the packed form: the fields. The copies of earlier versions know the directions as units.
+# {name in the packed form, which names the directories of copies on disk: field}.
 PARTS = {"index": "index", "units": "directions", "norms": "norms", "importance": "importance"}
 
 
@@ -40,12 +40,12 @@ class Optima:
     importance: dict[str, Array]
 
     def bytes(self) -> tuple[int, int]:
-        """(bytes of the values, bytes of the index) that are held."""
+        """Return (bytes of the values, bytes of the index)."""
         values = [*self.directions.values(), *self.importance.values()]
         return sum(a.nbytes for a in values), sum(a.nbytes for a in self.index.values())
 
     def pack(self) -> dict[str, Array]:
-        """{name: array} of all of it: what other workers are sent, and copies are told apart by."""
+        """Return {name: array} of all of it, to send to other workers and to tell copies apart."""
         packed = {
             f"{part}:{path}": array
             for part, field in PARTS.items()
@@ -55,7 +55,7 @@ class Optima:
 
     @classmethod
     def unpack(cls, packed: dict[str, Array]) -> "Optima | None":
-        """The Optima that `pack` was called on; None of an empty dict."""
+        """Return the Optima that `pack` was called on; None of an empty dict."""
         if not packed:
             return None
         fields: dict[str, dict[str, Array]] = {field: {} for field in PARTS.values()}
@@ -69,19 +69,20 @@ class Optima:
 def on_mask(
     sources: Iterable[tuple[str, Weights, Weights | None]], masks: Masks, *, scope: str
 ) -> Optima:
-    """The Optima of some networks on a mask.
+    """Return the Optima of some networks on a mask.
 
     Args:
         sources: an iterable of (name, weights {path: array}, importance {kernel path: array} or
-            None); it is read one by one, so that one dense network is held at a time.
+            None); it is read one by one, so that memory holds one dense network at a time.
         masks: {kernel path: bool array}.
-        scope: "global": unit vectors over all kernels; "layer": in each.
-
-    Returns:
-        Optima; an optimum that is zero on the mask stays zero.
+        scope: "global": unit vectors over all kernels; "layer": in each. An optimum that is zero on
+            the mask stays zero.
     """
     index = {path: np.flatnonzero(mask).astype(np.int32) for path, mask in masks.items()}
-    names, rows, divisors, weightings = [], [], [], []
+    names: list[str] = []
+    rows: list[Weights] = []
+    divisors: list[dict[str, float]] = []
+    weightings: list[Weights] = []
     for name, weights, importance in sources:
         alive = {path: weights[path].ravel()[i].astype(np.float64) for path, i in index.items()}
         weighting = {p: importance[p].ravel()[i] for p, i in index.items()} if importance else {}
@@ -93,18 +94,17 @@ def on_mask(
         divisors.append(norms)
         weightings.append(weighting)
 
-    def stack(dicts):
+    def stack(dicts: Sequence[Mapping[str, Array | float]]) -> Weights:
         return {path: np.stack([arrays[path] for arrays in dicts]) for path in dicts[0]}
 
     return Optima(index, stack(rows), stack(divisors), tuple(names), stack(weightings))
 
 
 def repulsion_metrics(weights: Weights, optima: Optima, *, strength: float, scope: str) -> Row:
-    """What a row of the history says of the repulsion.
+    """Return the columns of the history that describe the repulsion.
 
-    Returns:
-        {repel_loss: J_r; cosine_nearest: the largest cosine to an optimum; cosine_mean}: of all
-        surviving weights as one vector, without importance, whatever J_r is made of.
+    They are repel_loss, J_r, and cosine_nearest and cosine_mean, the largest cosine to an optimum
+    and the mean: of all surviving weights as one vector, without importance, whatever J_r weighs.
     """
     dots, squares, plain_dots, plain_squares, own_squares = [], [], [], [], 0.0
     for path, index in optima.index.items():
@@ -130,7 +130,7 @@ def repulsion_metrics(weights: Weights, optima: Optima, *, strength: float, scop
 
 
 def optima_of(config: Config, run: RunDir, round: int, masks: Masks) -> Optima | None:
-    """The Optima that --repel_from and --repel_runs choose for a round; None if there are none.
+    """Return the Optima that --repel_from and --repel_runs choose for a round; None if none.
 
     Raises:
         InputError: another run does not fit this network, or has lost rounds.
@@ -145,7 +145,7 @@ def optima_of(config: Config, run: RunDir, round: int, masks: Masks) -> Optima |
         return None
     weighted = config.repel_weighting == "saliency"
 
-    def sources():
+    def sources() -> Iterator[tuple[str, Weights, Weights | None]]:
         for source, earlier in chosen:
             weights = source.final(earlier)
             check_shapes(source, earlier, weights, masks)
@@ -156,24 +156,24 @@ def optima_of(config: Config, run: RunDir, round: int, masks: Masks) -> Optima |
 
 
 def select_rounds(rounds: range, repel_from: str) -> range:
-    """Those of the rounds that --repel_from names: all, the previous one, or the last k."""
+    """Return the rounds that --repel_from names: all, the previous one, or the last k."""
     count = {"all": len(rounds), "previous": 1}.get(repel_from)
     count = int(repel_from) if count is None else count
     return rounds[max(0, len(rounds) - count) :]
 
 
 def check_shapes(source: RunDir, round: int, weights: Weights, masks: Masks) -> None:
-    """Raises InputError if a round's kernels are not those of this network."""
+    """Raise InputError if a round's kernels are not those of this network."""
     for path, mask in masks.items():
-        found = weights[path].shape if path in weights else "no such kernel"
-        if found != mask.shape:
+        found = str(weights[path].shape) if path in weights else "no such kernel"
+        if found != str(mask.shape):
             raise InputError(
                 f"{source.round_path(round)}: expected {path} of shape {mask.shape}. Found: {found}"
             )
 
 
 def compare_with_optima(weights: Weights, optima: Optima) -> list[Row]:
-    """How a trained network lies to each optimum, kernel by kernel: rows for a CSV.
+    """Compare a trained network with each optimum, kernel by kernel: the rows of a CSV.
 
     Args:
         weights: {path: array} of the network.
@@ -181,8 +181,8 @@ def compare_with_optima(weights: Weights, optima: Optima) -> list[Row]:
 
     Returns:
         A list of {optimum, kernel, cosine, sign_agreement, norm_share, norm_share_then}: over the
-        survivors of each kernel, and over all of them ("all"); norm_share is the kernel's part of
-        the squared norm, now and at the optimum.
+        surviving weights of each kernel, and over those of all kernels ("all"); norm_share is the
+        kernel's part of the squared norm, now and at the optimum.
     """
     rows = []
     for k, name in enumerate(optima.names):

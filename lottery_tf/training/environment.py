@@ -1,9 +1,10 @@
-"""What results depend on beside flags and data: versions, and variables of the environment."""
+"""Records what results depend on beside flags and data: versions and environment variables."""
 
 import json
 import os
 import platform
 import re
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,12 +19,12 @@ CHANGES_NUMBERS = re.compile(
     r"MKL|MLIR|NUM|ONEDNN|OVERRIDE|USE|XLA)|XLA|KERAS|NVIDIA_TF32|CUBLAS|CUDNN|NCCL|ONEDNN|DNNL|"
     r"MKL|OMP|OPENBLAS)_\w+"
 )
-# The first must be TensorFlow, and of what the second names the settings are set.
+# The program refuses other backends, and sets the settings that KERAS_HOME could hold.
 SETTLED = ("KERAS_BACKEND", "KERAS_HOME")
 
 
 def found() -> dict[str, str]:
-    """{what: its version or value}: of this process."""
+    """Return {name: version or value} of this process."""
     versions = {
         "Python": platform.python_version(),
         "TensorFlow": tf.__version__,
@@ -35,7 +36,7 @@ def found() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The processors and GPUs of this machine, in words."""
+    """Return the processors and GPUs of this machine, in words."""
     try:
         with open("/proc/cpuinfo", errors="replace") as file:
             models = re.findall(r"^model name\s*: *(.*)$", file.read(), re.MULTILINE)
@@ -48,7 +49,7 @@ def machine() -> str:
 
 
 def describe(environment: dict[str, str]) -> str:
-    """All of it in one line."""
+    """Return an environment in one line."""
     return ", ".join(
         f"{name}={value}" if "_" in name else f"{name} {value}"
         for name, value in environment.items()
@@ -56,9 +57,13 @@ def describe(environment: dict[str, str]) -> str:
 
 
 def record(run: RunDir) -> list[str]:
-    """Writes environment.json of an open run; a line for each difference from the launch before."""
+    """Write environment.json of an open run; return a line per change since the last launch."""
     path, now = run.path / "environment.json", found()
-    before = _read(path)
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError):  # no file, or a damaged one
+        values = {}
+    before: dict[str, Any] = values if isinstance(values, dict) else {}
     if before != now:
         files.write_text(path, json.dumps(now, indent=0) + "\n")
     if not before:  # a new run, or one of an older version
@@ -69,12 +74,3 @@ def record(run: RunDir) -> list[str]:
         for name in (before | now)
         if before.get(name) != now.get(name)
     ]
-
-
-def _read(path):
-    """What the file holds; nothing where it is not there or damaged."""
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}

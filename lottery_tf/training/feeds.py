@@ -4,6 +4,7 @@ import functools
 import math
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -21,10 +22,54 @@ EVALUATION_BATCH = 1000  # images of one size
 LARGE_EVALUATION_BATCH = 100
 RESIDENT_BYTES = 2e9
 Batches = Iterable[tuple[tf.Tensor, tf.Tensor]]  # images, uint8 or float32, and labels int32
+Inputs = tuple[tf.Tensor, ...]  # what the compiled step is given
 
 
-def make(config: Config, directory: datasets.PreparedDataset, cluster: Cluster) -> "Feed":
-    """The feed that config.resident asks for; "auto" decides by the size of the training split.
+class Feed(Protocol):
+    """Where the engine's examples come from: Resident or Streamed.
+
+    `start_epoch` decides the order of the examples, `step_inputs` picks what one step is given, and
+    `replica_batch` makes the batch of it, inside the compiled step on each replica.
+
+    Attributes:
+        split: the training split; of several workers with --shard_files, this worker's part.
+        steps_per_epoch: whole batches in the training split.
+        test_examples: examples in the whole test split.
+        compiled_as_loop: whether XLA compiles the loop over the steps, or single steps.
+    """
+
+    split: datasets.Split
+    steps_per_epoch: int
+    test_examples: int
+    compiled_as_loop: bool
+
+    def start_epoch(self, noise: Noise, epoch: int, first_step: int) -> Any:
+        """Return what `step_inputs` reads in an epoch that begins at `first_step`."""
+
+    def step_inputs(self, epoch: Any, step: int | tf.Tensor) -> Inputs:
+        """Return what `replica_batch` needs of a step."""
+
+    def replica_batch(self, *inputs: tf.Tensor) -> Inputs:
+        """Return images (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of a replica."""
+
+    def train_batches(self) -> Batches:
+        """Yield the training split in order, in batches; the last one may be smaller."""
+
+    def validation_batches(self) -> Batches:
+        """Yield what --validation_fraction holds out, in batches; the last one may be smaller."""
+
+    def test_batches(self) -> Batches:
+        """Yield this worker's part of the test split in batches; the last one may be smaller."""
+
+    def test_pieces(self) -> Batches:
+        """Yield this worker's part of the test split, in pieces as large as memory allows."""
+
+    def check(self) -> None:
+        """Raise InputError if a file is damaged, and name it."""
+
+
+def make(config: Config, directory: datasets.PreparedDataset, cluster: Cluster) -> Feed:
+    """Return the feed of --resident; "auto" decides by the size of the training split.
 
     Raises:
         InputError: a shard is damaged, or the images of a resident split vary in size.
@@ -37,17 +82,18 @@ def make(config: Config, directory: datasets.PreparedDataset, cluster: Cluster) 
     size = math.prod(directory.input_shape) * np.dtype(directory.pixels).itemsize
     size *= directory.splits["train"].examples
     fits = config.resident == "auto" and directory.one_size and size < RESIDENT_BYTES
-    kind: type[Feed] = Resident if fits or config.resident == "on" else Streamed
-    if config.shard_files and cluster.workers > 1 and kind is Resident:
+    if not (fits or config.resident == "on"):
+        return Streamed(config, directory, cluster)
+    if config.shard_files and cluster.workers > 1:
         raise InputError(
-            "--shard_files expects data that are streamed, but these are resident. Add "
-            "--resident=off, or leave it out."
+            "--shard_files expects streamed data, but the training split is kept in memory. Add "
+            "--resident=off, or leave --shard_files out."
         )
-    return kind(config, directory, cluster)
+    return Resident(config, directory, cluster)
 
 
 def normaliser(config: Config, directory: datasets.PreparedDataset) -> Callable:
-    """The function of images that gives (pixel / 255 - mean) / std, float32.
+    """Return the function of images that gives (pixel / 255 - mean) / std, float32.
 
     Pixels that are float32 are not divided by 255.
     """
@@ -57,8 +103,11 @@ def normaliser(config: Config, directory: datasets.PreparedDataset) -> Callable:
     return lambda images: (images - mean) / std
 
 
-def augment(config: Config, directory: datasets.PreparedDataset) -> Callable:
-    """The function of (images, draws) that augments whole batches on the device."""
+def augmenter(config: Config, directory: datasets.PreparedDataset) -> Callable:
+    """Return the function of (images, draws) that augments whole batches on the device.
+
+    Images of varying size were cropped when they were decoded; here they are only flipped.
+    """
     name = config.augment
     if name == "auto":
         known = datasets.DATASETS.get(config.dataset, datasets.USERS_OWN)
@@ -66,13 +115,13 @@ def augment(config: Config, directory: datasets.PreparedDataset) -> Callable:
     return pkgutil.resolve_name(datasets.AUGMENTATIONS[name])
 
 
-def _rows(array, index, count):
-    """The index-th of `count` equal parts of an array; all of it if there is one."""
+def _part(array: tf.Tensor, index: int | tf.Tensor, count: int) -> tf.Tensor:
+    """Return the index-th of `count` equal parts of an array; all of it if there is one."""
     size = array.shape[0] // count
     return array if count == 1 else array[index * size : (index + 1) * size]
 
 
-def _cut(images, labels):
+def _cut(images: tf.Tensor, labels: tf.Tensor) -> Batches:
     for start in range(0, len(labels), EVALUATION_BATCH):
         stop = start + EVALUATION_BATCH
         yield images[start:stop], labels[start:stop]
@@ -94,50 +143,48 @@ class Resident:
         self.test = tuple(tf.constant(a[part]) for a in tfrecords.read(directory, "test"))
         # each: uint8 or float32 (examples, h, w, c), int32 (examples,)
 
-    def epoch(self, noise: Noise, epoch: int, first_step: int) -> tuple:
-        """What `of_step` reads in an epoch: the split, and the examples and draws of every step."""
+    def start_epoch(self, noise: Noise, epoch: int, first_step: int) -> Inputs:
+        """Return the training split, the places of every step's examples, and their draws."""
         window, batch_size = self.config.shuffle_window, self.config.batch_size
         _, _, examples = visit_order(self.split.lengths, noise, epoch, window=window)
         steps = self.steps_per_epoch
-        order = examples[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
+        places = examples[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
         draws = augmentation.draw(noise, epoch, self.split.examples)
-        return *self.train, tf.constant(order), tf.constant(draws)
+        return *self.train, tf.constant(places), tf.constant(draws)
 
     @staticmethod
-    def of_step(epoch: tuple, step: int | tf.Tensor) -> tuple:
-        """What `of_replica` reads for a step, the same for every replica."""
-        images, labels, order, draws = epoch
-        return images, labels, draws, order[step]
+    def step_inputs(epoch: Inputs, step: int | tf.Tensor) -> Inputs:
+        """Return the training split with its draws, and the places of the step's examples in it.
 
-    def of_replica(
-        self, images: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor, order: tf.Tensor
-    ) -> tuple:
-        """Images (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of this replica."""
-        order = _rows(order, self.cluster.replica, self.cluster.replicas)
-        return tuple(tf.gather(array, order) for array in (images, labels, draws))
+        Each replica gathers its rows itself, so that no batch travels between devices.
+        """
+        images, labels, places, draws = epoch
+        return images, labels, draws, places[step]
+
+    def replica_batch(
+        self, images: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor, places: tf.Tensor
+    ) -> Inputs:
+        places = _part(places, self.cluster.replica, self.cluster.replicas)
+        return tuple(tf.gather(array, places) for array in (images, labels, draws))
 
     def train_batches(self) -> Batches:
-        """The training split in order, in batches; the last one may be smaller."""
         yield from _cut(*map(self.cluster.local, self.train))
 
     def validation_batches(self) -> Batches:
-        """What --validation_fraction holds out, in batches; the last one may be smaller."""
         yield from _cut(*self._validation)
 
     @functools.cached_property
-    def _validation(self):
+    def _validation(self) -> Inputs:
         return tuple(map(tf.constant, tfrecords.read(self.directory, "validation")))
 
-    def test_pieces(self) -> Batches:
-        """This worker's part of the test split, in one piece."""
-        yield self.test
-
     def test_batches(self) -> Batches:
-        """This worker's part of the test split in batches; the last one may be smaller."""
         yield from _cut(*self.test)
 
+    def test_pieces(self) -> Batches:
+        yield self.test
+
     def check(self) -> None:
-        """What is in memory was checked when it was read."""
+        """Do nothing: what is in memory was checked when it was read."""
 
 
 class Streamed:
@@ -149,44 +196,38 @@ class Streamed:
         self.config, self.directory, self.cluster = config, directory, cluster
         self.test_examples = directory.splits["test"].examples
         self.own_files = config.shard_files and cluster.workers > 1
-        batch_size = config.batch_size
-        self.batch_here = batch_size // cluster.workers
+        self.batch_here = config.batch_size // cluster.workers
+        self.split = directory.splits["train"]
+        self.steps_per_epoch = self.split.examples // config.batch_size
         if self.own_files:
-            parts = [self._files_of(worker) for worker in range(cluster.workers)]
+            shards = self.split.shards
+            if len(shards) < cluster.workers:
+                raise InputError(
+                    f"--shard_files expects at least one shard for each of {cluster.workers} "
+                    f"workers. Found: {len(shards)}. Leave it out: each worker then reads all."
+                )
+            parts = [datasets.Split(shards[w :: cluster.workers]) for w in range(cluster.workers)]
             self.split = parts[cluster.worker]
             self.steps_per_epoch = min(part.examples for part in parts) // self.batch_here
-        else:
-            self.split = directory.splits["train"]
-            self.steps_per_epoch = self.split.examples // batch_size
-        shards = [shard for split in directory.splits.values() for shard in split.shards]
-        small = sum(shard.path.stat().st_size for shard in shards) < RESIDENT_BYTES
-        for split in ("train", "test"):
+        files = [shard.path for split in directory.splits.values() for shard in split.shards]
+        small = sum(path.stat().st_size for path in files) < RESIDENT_BYTES
+        for name in ("train", "test"):
             if small:
-                damage.check(directory, split)
+                damage.check(directory, name)
             else:
-                damage.check_lengths(directory, split)
+                damage.check_lengths(directory, name)
 
-    def _files_of(self, worker):
-        """The part of the training split that --shard_files gives to a worker."""
-        shards = self.directory.splits["train"].shards
-        if len(shards) < self.cluster.workers:
-            raise InputError(
-                f"--shard_files expects a shard or more for each of {self.cluster.workers} "
-                f"workers. Found: {len(shards)}. Leave it out: each worker reads all of them then."
-            )
-        return datasets.Split(shards[worker :: self.cluster.workers])
-
-    def epoch(self, noise: Noise, epoch: int, first_step: int) -> Iterator:
-        """What `of_step` reads in an epoch: an iterator that begins at `first_step`."""
+    def start_epoch(self, noise: Noise, epoch: int, first_step: int) -> Iterator[Inputs]:
+        """Return an iterator over the batches of this worker, from `first_step` on."""
         # Of its own files a worker takes every row, in an order of its own.
-        key, worker, workers = noise, self.cluster.worker, self.cluster.workers
+        worker, workers = self.cluster.worker, self.cluster.workers
         if self.own_files:
-            key, worker, workers = noise.of_worker(worker), 0, 1
+            noise, worker, workers = noise.of_worker(worker), 0, 1
         return iter(
             tfrecords.stream(
                 self.directory,
                 self.split,
-                key,
+                noise,
                 epoch=epoch,
                 window=self.config.shuffle_window,
                 batch_size=self.batch_here * workers,
@@ -197,38 +238,30 @@ class Streamed:
         )
 
     @staticmethod
-    def of_step(epoch: Iterator, step: int | tf.Tensor) -> tuple:
-        """What `of_replica` reads for a step: the batch of this worker."""
+    def step_inputs(epoch: Iterator[Inputs], step: int | tf.Tensor) -> Inputs:
+        """Return the next batch of this worker; steps are read in their order."""
         return next(epoch)
 
-    def of_replica(self, *batch: tf.Tensor) -> tuple:
-        """Images (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of this replica."""
+    def replica_batch(self, *batch: tf.Tensor) -> Inputs:
         here = self.cluster.replicas_here
-        return tuple(_rows(array, self.cluster.replica_here, here) for array in batch)
+        return tuple(_part(array, self.cluster.replica_here, here) for array in batch)
 
     def train_batches(self) -> Batches:
-        """The training split in order, in batches; the last one may be smaller."""
         return self._in_order("train", part=(0, 1))
 
     def validation_batches(self) -> Batches:
-        """What --validation_fraction holds out, in batches; the last one may be smaller."""
         return self._in_order("validation", part=(0, 1))
 
     def test_batches(self) -> Batches:
-        """This worker's part of the test split in batches; the last one may be smaller."""
         return self._in_order("test", part=(self.cluster.worker, self.cluster.workers))
 
-    def _in_order(self, split, part):
+    test_pieces = test_batches
+
+    def _in_order(self, split: str, part: tuple[int, int]) -> Batches:
         batch = EVALUATION_BATCH if self.directory.one_size else LARGE_EVALUATION_BATCH
         with damage.naming_the_damaged(self.directory):
             yield from tfrecords.stream_in_order(self.directory, split, batch_size=batch, part=part)
 
-    test_pieces = test_batches
-
     def check(self) -> None:
-        """Decodes every image; raises InputError if a shard is damaged, and names it."""
         for split in ("train", "test"):
             damage.check(self.directory, split, decode=True)
-
-
-Feed = Resident | Streamed

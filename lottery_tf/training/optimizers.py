@@ -1,12 +1,12 @@
-"""The optimizers; one is a function of the Config here and one line in config.constraints."""
+"""The optimizers: one is a function of the Config, a line here, and a choice of --optimizer."""
 
-import pkgutil
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from lottery_tf.config import Config
-from lottery_tf.config.constraints import OPTIMIZERS
 from lottery_tf.masking import keras_private
 
 
@@ -18,7 +18,7 @@ class Momentum(keras.optimizers.Optimizer):
     """
 
     def __init__(
-        self, learning_rate: Any, *, momentum: float, name: str = "momentum", **kwargs: Any
+        self, learning_rate: float, *, momentum: float, name: str = "momentum", **kwargs: Any
     ):
         super().__init__(learning_rate, name=name, **kwargs)
         self.momentum = momentum
@@ -27,7 +27,9 @@ class Momentum(keras.optimizers.Optimizer):
         super().build(variables)
         self.velocities = self.add_optimizer_variables(variables, "velocity")
 
-    def update_step(self, gradient: Any, variable: keras.Variable, learning_rate: Any) -> None:
+    def update_step(
+        self, gradient: tf.Tensor, variable: keras.Variable, learning_rate: tf.Tensor
+    ) -> None:
         velocity = self.velocities[keras_private.slot_index(self, variable)]
         self.assign(velocity, self.momentum * velocity + gradient)
         self.assign_sub(variable, learning_rate * velocity)
@@ -37,15 +39,21 @@ class Momentum(keras.optimizers.Optimizer):
 
 
 def adam(config: Config) -> keras.optimizers.Optimizer:
-    """Adam as the papers use it."""
+    """Return Adam as the papers use it."""
     return keras.optimizers.Adam(config.learning_rate, epsilon=1e-8)
 
 
 def momentum(config: Config) -> keras.optimizers.Optimizer:
-    """SGD with momentum."""
+    """Return SGD with momentum."""
     return Momentum(config.learning_rate, momentum=config.momentum)
 
 
+OPTIMIZERS: dict[str, Callable[[Config], keras.optimizers.Optimizer]] = {
+    "adam": adam,
+    "momentum": momentum,
+}
+
+
 def make(config: Config) -> keras.optimizers.Optimizer:
-    """A new optimizer of config.optimizer; the engine sets its rate before every step."""
-    return pkgutil.resolve_name(OPTIMIZERS[config.optimizer])(config)
+    """Return a new optimizer of config.optimizer; the engine sets its rate before every step."""
+    return OPTIMIZERS[config.optimizer](config)

@@ -1,5 +1,7 @@
 """The step: loss, gradient, update."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -11,7 +13,8 @@ from lottery_tf.pruning import Array
 from lottery_tf.repulsion import loss
 from lottery_tf.training import optimizers
 
-TOTALS = ("loss", "hits", "examples", "first bad update")  # columns of Trainer.totals
+TOTALS = ("loss", "correct", "examples", "first bad update")  # columns of Trainer.totals
+Gradients = list[tf.Tensor | None]  # None: the loss does not depend on the variable
 
 
 class Trainer(keras.Model):
@@ -32,7 +35,7 @@ class Trainer(keras.Model):
         config: Config; its optimizer, weight decay, mixed_precision, accumulate_steps and repel.
 
     Attributes:
-        totals: float64 (replicas, len(TOTALS)), since it was last set to zero.
+        totals: float64 (replicas, len(TOTALS)), sums since they were last set to zero.
         optima: what `fit` is repelled from, as loss.value_and_gradients takes it; {} without.
     """
 
@@ -61,7 +64,7 @@ class Trainer(keras.Model):
         )
         self.built = True  # the network is
 
-    def _make_optimizer(self, config):
+    def _make_optimizer(self, config: Config) -> None:
         variables = self.network.trainable_variables
         optimizer = optimizers.make(config)
         kernels = masking.kernels(self.network)
@@ -80,11 +83,11 @@ class Trainer(keras.Model):
         self._first_values = optimizer_state.first_values(optimizer)
 
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Logits (batch, classes) of normalised images (batch, h, w, c)."""
+        """Return the logits (batch, classes) of normalised images (batch, h, w, c)."""
         return self.network(images, training=training)
 
     def train_step(self, data: tuple, optima: loss.Held | None = None) -> loss.Tensors:
-        """One update, added to `totals`.
+        """Make one update, and add its losses to `totals`.
 
         Args:
             data: (images float32 (batch, h, w, c), labels int32 (batch,)), of this replica.
@@ -112,44 +115,48 @@ class Trainer(keras.Model):
         return self._running_means()
 
     def test_step(self, data: tuple) -> loss.Tensors:
-        """The running means {"loss", "accuracy"} of an evaluation."""
+        """Return the running means {"loss", "accuracy"} of an evaluation."""
         images, labels = data
         logits = tf.cast(self(images, training=False), tf.float32)
         losses = tf.reduce_sum(cross_entropy(labels, logits))
-        self._count(tf.stack([losses, count_hits(labels, logits)]), labels)
+        self._count(tf.stack([losses, count_correct(labels, logits)]), labels)
         return self._running_means()
 
     def reset_metrics(self) -> None:
-        """Begins the running means again; Keras does so at the begin of an epoch."""
+        """Begin the running means again; Keras calls this at the beginning of an epoch."""
         super().reset_metrics()
         self.set_totals(0)
 
-    def _running_means(self):
-        loss, hits, examples, _ = tf.unstack(tf.reduce_sum(self.totals.value(), 0))
-        return {"loss": loss / examples, "accuracy": hits / examples}
+    def _running_means(self) -> loss.Tensors:
+        loss, correct, examples, _ = tf.unstack(tf.reduce_sum(self.totals.value(), 0))
+        return {"loss": loss / examples, "accuracy": correct / examples}
 
-    def _average_statistics(self):
-        """Sets the running statistics of BatchNorm to their mean over the replicas."""
+    def _average_statistics(self) -> None:
+        """Set the running statistics of BatchNorm to their mean over the replicas."""
         values = tf.concat([variable.value for variable in self.averaged], 0)  # one reduction
         means = tf.distribute.get_replica_context().all_reduce("MEAN", values)
         sizes = [variable.shape[0] for variable in self.averaged]
         for variable, mean in zip(self.averaged, tf.split(means, sizes), strict=True):
             variable.assign(mean)
 
-    def _count(self, sums, labels):
-        """Adds (sum of the losses, hits) of a batch to this replica's row of the totals."""
+    def _count(self, sums: tf.Tensor, labels: tf.Tensor) -> None:
+        """Add (sum of the losses, correct) of a batch to this replica's row of the totals."""
         replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        loss, hits = tf.unstack(tf.cast(sums, tf.float64))
+        loss, correct = tf.unstack(tf.cast(sums, tf.float64))
         # The first update whose loss was not finite, counted from 1; 0: none.
         bad = ~tf.math.is_finite(loss) & (self.totals[replica, 3] == 0)
         update = tf.cast(self.optimizer.iterations, tf.float64) + 1
         examples = tf.cast(tf.shape(labels)[0], tf.float64)
-        row = tf.stack([loss, hits, examples, tf.where(bad, update, 0)])
+        row = tf.stack([loss, correct, examples, tf.where(bad, update, 0)])
         mine = tf.range(_replicas())[:, tf.newaxis] == replica
         self.totals.assign_add(tf.where(mine, row, tf.zeros_like(row)))
 
-    def _gradients(self, images, labels):
-        """(Sum of the losses, hits) of a batch; gradients of its share in the global mean."""
+    def _gradients(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, Gradients]:
+        """Return (sum of the losses, correct), and the gradients of the batch's share of the mean.
+
+        The optimizer adds the gradients of the replicas up, so each one's share is a part of the
+        global mean.
+        """
         with tf.GradientTape() as tape:
             logits = tf.cast(self.network(images, training=True), tf.float32)
             losses = cross_entropy(labels, logits)  # (batch,)
@@ -157,16 +164,18 @@ class Trainer(keras.Model):
             if own := self.network.losses:  # of its regularizers, and what its layers add
                 mean += tf.add_n([tf.cast(value, tf.float32) for value in own])
             share = self._scaled(mean / _replicas())
-        sums = tf.stack([tf.reduce_sum(losses), count_hits(labels, logits)])
+        sums = tf.stack([tf.reduce_sum(losses), count_correct(labels, logits)])
         return sums, tape.gradient(share, self.network.trainable_variables)
 
-    def _accumulated_gradients(self, images, labels):
-        """`_gradients` of a batch in micro-batches, one after the other."""
+    def _accumulated_gradients(
+        self, images: tf.Tensor, labels: tf.Tensor
+    ) -> tuple[tf.Tensor, Gradients]:
+        """Return what `_gradients` does, computed in micro-batches, one after the other."""
         count = self.accumulate_steps
         images = tf.reshape(images, (count, -1, *images.shape[1:]))
         labels = tf.reshape(labels, (count, -1))
 
-        def add(index, sums, gradients):
+        def add(index: tf.Tensor, sums: tf.Tensor, gradients: Gradients) -> tuple:
             some_sums, some = self._gradients(images[index], labels[index])
             parts = [None if gradient is None else gradient / count for gradient in some]
             return index + 1, sums + some_sums, _add(gradients, parts)
@@ -177,32 +186,34 @@ class Trainer(keras.Model):
         )
         return sums, gradients
 
-    def _decay_gradients(self, variables):
-        """Gradients of the coupled L2."""
+    def _decay_gradients(self, variables: Sequence[keras.Variable]) -> Gradients:
+        """Return the gradients of the coupled L2."""
         with tf.GradientTape() as tape:
             value = self.l2 * tf.add_n([tf.nn.l2_loss(v.value) for v in self.l2_variables])
             share = self._scaled(value / _replicas())
         return tape.gradient(share, variables)
 
-    def _repelled(self, gradients, optima, variables):
-        """The gradients with those of J_r added."""
-        found = {v.path: gradient for v, gradient in zip(variables, gradients, strict=True)}
+    def _repelled(
+        self, gradients: Gradients, optima: loss.Held, variables: Sequence[keras.Variable]
+    ) -> Gradients:
+        """Return the gradients with those of J_r added."""
+        plain = {v.path: gradient for v, gradient in zip(variables, gradients, strict=True)}
         _, repelled = loss.value_and_gradients(
             {v.path: v.value for v in variables if v.path in optima},
             optima,
             strength=self.repel,
             scope=self.repel_scope,
-            onto=found,
+            onto=plain,
             factor=self._scaled(tf.constant(1 / _replicas())),
         )
-        return [repelled.get(v.path, found[v.path]) for v in variables]
+        return [repelled.get(v.path, plain[v.path]) for v in variables]
 
-    def _scaled(self, loss):
+    def _scaled(self, loss: tf.Tensor) -> tf.Tensor:
         scale = getattr(self.optimizer, "scale_loss", None)
         return scale(loss) if scale else loss
 
     def set_totals(self, totals: int | Array) -> None:
-        """Sets the totals to 0, or to those of an earlier training, on as many replicas or not."""
+        """Set the totals to 0, or to those of an earlier training on any number of replicas."""
         rows = np.zeros(self.totals.shape)
         if np.shape(totals) == rows.shape:
             rows[:] = totals
@@ -211,8 +222,8 @@ class Trainer(keras.Model):
         self._assign_totals(tf.constant(rows))
 
     @tf.function
-    def _assign_totals(self, rows):
-        def assign():
+    def _assign_totals(self, rows: tf.Tensor) -> None:
+        def assign() -> None:
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
             mine = tf.range(len(rows))[:, tf.newaxis] == replica
             self.totals.assign(tf.where(mine, rows, tf.zeros_like(rows)))
@@ -220,17 +231,16 @@ class Trainer(keras.Model):
         self.strategy.run(assign)
 
     def reset_optimizer(self) -> None:
-        """Forgets slots and iterations: a round starts with a fresh optimizer."""
+        """Forget slots and iterations: a round starts with a fresh optimizer."""
         optimizer_state.reset(self.optimizer, self._first_values)
 
 
-def _replicas():
-    # The optimizer adds the gradients of the replicas up.
+def _replicas() -> int:
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
-def _add(some, others):
-    """The sums of two lists of gradients; a gradient that is not there counts as zero."""
+def _add(some: Gradients, others: Gradients) -> Gradients:
+    """Return the sums of two lists of gradients; a missing gradient counts as zero."""
     return [
         one if other is None else other if one is None else one + other
         for one, other in zip(some, others, strict=True)
@@ -238,17 +248,17 @@ def _add(some, others):
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """The cross-entropy of each example, (batch,), of float32 logits."""
+    """Return the cross-entropy of each example, (batch,), of float32 logits."""
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
 
 
-def count_hits(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """How many examples are classified right, float32."""
-    hits = tf.argmax(logits, -1, output_type=labels.dtype) == labels
-    return tf.reduce_sum(tf.cast(hits, tf.float32))
+def count_correct(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Return how many examples are classified correctly, float32."""
+    correct = tf.argmax(logits, -1, output_type=labels.dtype) == labels
+    return tf.reduce_sum(tf.cast(correct, tf.float32))
 
 
-def count_answers(logits: tf.Tensor) -> tf.Tensor:
-    """How many examples are given each class, float32 (classes,)."""
-    answers = tf.argmax(logits, -1, output_type=tf.int32)
-    return tf.reduce_sum(tf.one_hot(answers, logits.shape[-1]), 0)
+def count_predictions(logits: tf.Tensor) -> tf.Tensor:
+    """Return how many examples are predicted to be of each class, float32 (classes,)."""
+    predictions = tf.argmax(logits, -1, output_type=tf.int32)
+    return tf.reduce_sum(tf.one_hot(predictions, logits.shape[-1]), 0)

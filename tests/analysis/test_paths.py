@@ -11,8 +11,7 @@ from lottery_tf.analysis.path_evaluator import PathEvaluator
 from lottery_tf.errors import InputError
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training.devices import connect
-from lottery_tf.training.engine import Engine
-from lottery_tf.training.evaluation import Evaluator
+from lottery_tf.training.engine import Engine, Evaluator
 from tests.made_runs import make_run
 
 

@@ -14,8 +14,7 @@ from lottery_tf.runs import rewind_points
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training import engine, gradual
 from lottery_tf.training.devices import connect
-from lottery_tf.training.engine import Engine
-from lottery_tf.training.evaluation import Evaluator
+from lottery_tf.training.engine import Engine, Evaluator
 from lottery_tf.training.training import Training
 from tests.launching import npz_bytes
 
@@ -327,7 +326,7 @@ def test_a_gradual_training_compiles_once(experiment, config):
     made, weights = prepared(run, config)
     training = Training(weights, made.dense_masks(), streams.Noise(0, 1), density=0.25)
     made.train(training)
-    assert made._run_steps.experimental_get_tracing_count() == 1
+    assert made.run_steps.experimental_get_tracing_count() == 1
 
 
 def test_a_constant_schedule_prunes_at_its_begin(config):
@@ -359,7 +358,10 @@ BAD = {
     "rising": ({"densities": (0.1, 0.2)}, "fall"),
     "no target": ({"prune_at": "init"}, "density"),
     "trained before": ({"prune_at": "init", "density": 0.1, "reset": "lr_rewind"}, "prune_at=init"),
-    "no training": ({"prune_at": "init", "density": 0.1, "criterion": "movement"}, "no training"),
+    "no training": (
+        {"prune_at": "init", "density": 0.1, "criterion": "movement"},
+        "--criterion=movement",
+    ),
     "data in training": ({"prune_at": "train", "density": 0.1, "criterion": "snip"}, "magnitude"),
     "rarely": ({"prune_at": "train", "density": 0.1, "prune_frequency": 5}, "at most 4"),
     "repelled": ({"prune_at": "train", "density": 0.1, "repel": 2.0}, "repel"),

@@ -72,8 +72,8 @@ def compute(weights, held, strength, scope, jit_compile):
     }
     kernels = {path: tf.constant(array) for path, array in weights.items()}
     call = tf.function(loss.value_and_gradients, jit_compile=jit_compile)
-    value, gradients = call(kernels, tf.nest.map_structure(tf.constant, arrays),
-                            strength=strength, scope=scope)  # fmt: skip
+    constants = tf.nest.map_structure(tf.constant, arrays)
+    value, gradients = call(kernels, constants, strength=strength, scope=scope)
     return float(value), {path: gradient.numpy() for path, gradient in gradients.items()}
 
 
@@ -284,16 +284,16 @@ def test_a_25_round_lenet_holds_at_most_1_7_times_its_weights(config):
 @pytest.mark.slow
 def test_bad_repulsion_is_named(config, tmp_path):
     for value in ("some", "0", "-1"):
-        with pytest.raises(InputError, match=r"--repel_from: expected all, previous, or"):
+        with pytest.raises(InputError, match=rf"--repel_from: .* {value}$"):
             config(repel_from=value)
-    with pytest.raises(InputError, match=r"--repel: expected a finite number"):
+    with pytest.raises(InputError, match=r"--repel: .* nan$"):
         config(repel=float("nan"))
-    with pytest.raises(InputError, match=r"nowhere is not a run"):
+    with pytest.raises(InputError, match="nowhere"):
         imp.main(config(repel=1.0, repel_runs=("nowhere",)))
     other = str(tmp_path / "other")
     imp.main(config(run_dir=other, rounds=1, epochs=1, model="tests.networks:dropout"))
     with pytest.raises(
-        InputError, match=r"--repel_runs=.*other: expected a run with --model=lenet"
+        InputError, match=r"--repel_runs=.*other: .*--model=lenet.* tests\.networks:dropout"
     ):
         imp.main(config(repel=1.0, repel_runs=(other,)))
 

@@ -14,7 +14,7 @@ from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.errors import InputError
 from lottery_tf.runs import provenance
 from lottery_tf.runs.rundir import RunDir
-from lottery_tf.training.checks import check_same_data
+from lottery_tf.training.devices import check_same_data
 from tests.made_runs import make_run
 from tests.synthetic import write_dataset
 

@@ -1,24 +1,25 @@
 """--validation_fraction, and the barrier of --early_stop=connected on what it holds out."""
 
 import json
-import logging
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from lottery_tf import datasets, imp
 from lottery_tf.analysis import path_evaluator
 from lottery_tf.config.constraints import check_given
 from lottery_tf.datasets import tfrecords
 from lottery_tf.errors import InputError
-from lottery_tf.pruning.streams import Noise
 from lottery_tf.runs.rundir import RunDir
-from lottery_tf.training.devices import connect
-from lottery_tf.training.engine import Engine
 
-CONNECTED = {"early_stop": "connected", "epochs": 2, "short_epochs": 1, "batch_size": 16,
-             "model": "tests.networks:linear", "jit_compile": "off"}  # fmt: skip
+CONNECTED = {
+    "early_stop": "connected",
+    "epochs": 2,
+    "short_epochs": 1,
+    "batch_size": 16,
+    "model": "tests.networks:linear",
+    "jit_compile": "off",
+}
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_it_parts_what_the_test_fraction_leaves_and_train_examples_come_last(spl
 
 @pytest.mark.parametrize("fraction", [0.001, 0.999])
 def test_a_part_without_examples_is_refused(splits, fraction):
-    with pytest.raises(InputError, match=f"--validation_fraction={fraction} of 50"):
+    with pytest.raises(InputError, match=f"--validation_fraction={fraction} .*50"):
         splits(validation_fraction=fraction)
 
 
@@ -81,8 +82,9 @@ def test_the_barrier_is_that_of_the_held_out_examples(resident, config, sharded,
         return evaluate(self, *ends)
 
     monkeypatch.setattr(path_evaluator.PathEvaluator, "evaluate", watched)
-    flags = config(**CONNECTED, data_dir=str(sharded), validation_fraction=0.4, rounds=4,
-                   resident=resident)  # fmt: skip
+    flags = config(
+        **CONNECTED, data_dir=str(sharded), validation_fraction=0.4, rounds=4, resident=resident
+    )
     assert imp.main(flags) == 0
     assert [one.split for one in made] == ["validation"] * 3
     assert len(set(map(id, made))) == 1  # compiled once for all rounds
@@ -115,17 +117,3 @@ def test_a_run_of_an_older_version_goes_on_with_training_examples(config, sharde
     monkeypatch.setattr(path_evaluator.PathEvaluator, "__init__", watched)
     assert imp.main(config(**flags, rounds=3)) == 0
     assert made == ["train"]
-
-
-def test_squared_gradients_of_many_rounds_are_compiled_once(config, sharded, caplog):
-    flags = config(**{**CONNECTED, "early_stop": "none"}, data_dir=str(sharded))
-    made = Engine(flags, datasets.find(flags), connect(flags))
-    with caplog.at_level(logging.WARNING, "tensorflow"):
-        tf.get_logger().propagate, before = True, tf.get_logger().propagate
-        first = made.squared_gradients(Noise(0, 0))
-        for _ in range(7):
-            again = made.squared_gradients(Noise(0, 0))
-        tf.get_logger().propagate = before
-    assert "retracing" not in caplog.text
-    assert made._squared_gradients._gradients.experimental_get_tracing_count() == 1
-    assert all(np.array_equal(first[path], again[path]) for path in first)

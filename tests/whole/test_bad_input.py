@@ -10,7 +10,6 @@ from lottery_tf.config import constraints
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import resets
 from lottery_tf.runs.rundir import RunDir
-from lottery_tf.training import checks
 from tests import networks
 from tests.whole.test_imp import npz_bytes
 
@@ -52,10 +51,10 @@ def test_numbers_beyond_all_use_are_refused_by_their_flag(config, flag):
 
 @pytest.mark.parametrize("flag", ["epochs", "finetune_epochs"])
 def test_more_updates_than_can_be_planned_are_refused(config, flag):
-    checks.check_updates(config(**{flag: 2**22}), 64)
+    constraints.check_updates(config(**{flag: 2**22}), 64)
     for epochs in (2**22 + 1, 2_000_000_000):
         with pytest.raises(InputError, match=f"--{flag}={epochs}: .*268435456 updates.*4194304"):
-            checks.check_updates(config(**{flag: epochs}), 64)
+            constraints.check_updates(config(**{flag: epochs}), 64)
 
 
 @pytest.mark.ci

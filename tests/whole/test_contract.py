@@ -13,7 +13,7 @@ from lottery_tf.pruning.criteria import CRITERIA
 from lottery_tf.pruning.resets import RESETS
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training import engine
-from lottery_tf.training.evaluation import Evaluator
+from lottery_tf.training.engine import Evaluator
 from tests.launching import npz_bytes
 from tests.networks import CELLS, LAYERS, TABLES
 
@@ -176,4 +176,4 @@ def test_rounds_share_one_program_unless_they_are_repelled(
     flags = {"model": "tests.networks:linear", "data_dir": str(sharded), "batch_size": 16}
     imp.main(config(rounds=4, repel=repel, **flags))
     (only,) = set(engines)
-    assert only._run_steps.experimental_get_tracing_count() == compilations
+    assert only.run_steps.experimental_get_tracing_count() == compilations

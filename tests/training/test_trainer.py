@@ -1,4 +1,6 @@
-"""The step against NumPy, on a network of one layer whose gradient can be written down."""
+"""The step against NumPy on one layer, whose gradient can be written down; then its variants."""
+
+import dataclasses
 
 import keras
 import numpy as np
@@ -8,7 +10,8 @@ import tensorflow as tf
 from lottery_tf import masking, models
 from lottery_tf.config import Config
 from lottery_tf.repulsion import optima
-from lottery_tf.training import trainer as training
+from lottery_tf.training import optimizers
+from lottery_tf.training.trainer import Trainer, cross_entropy
 
 RATE, DECAY = 0.1, 0.5
 
@@ -36,7 +39,7 @@ def gradients(weights, images, labels):
 def run(network, steps=3, **flags):
     """Weights after some steps of the trainer."""
     config = Config(learning_rate=RATE, **flags)
-    trainer = training.Trainer(network, config)
+    trainer = Trainer(network, config)
     for seed in range(steps):
         images, labels = batch(seed)
         trainer.train_step((tf.constant(images), tf.constant(labels)))
@@ -77,7 +80,7 @@ def test_momentum_is_pytorchs(network):
 
 def test_a_drop_of_the_rate_acts_at_once(network):
     before = masking.get_weights(network)
-    trainer = training.Trainer(network, Config(optimizer="momentum"))
+    trainer = Trainer(network, Config(optimizer="momentum"))
     for step, rate in enumerate([RATE, RATE / 10]):
         trainer.optimizer.learning_rate.assign(rate)
         images, labels = batch(step)
@@ -101,7 +104,7 @@ def test_adam_with_epsilon_1e_8(network):
     found = run(network, 3, optimizer="adam")
     # Adam divides by the gradient's size: 3 steps of RATE times its relative error, here 1e-5.
     assert_close(found, reference(before, 3, update), absolute=3e-6)
-    trainer = training.Trainer(network, Config(optimizer="adam"))
+    trainer = Trainer(network, Config(optimizer="adam"))
     assert trainer.optimizer.epsilon == 1e-8
 
 
@@ -136,7 +139,7 @@ def test_decoupled_decay_shrinks_weights_by_the_rate(network, decay_on):
 @pytest.mark.parametrize("mode", ["l2", "decoupled"])
 def test_masked_kernels_stay_zero_even_with_filled_slots(network, optimizer, mode):
     config = Config(optimizer=optimizer, weight_decay=DECAY, weight_decay_mode=mode)
-    trainer = training.Trainer(network, config)
+    trainer = Trainer(network, config)
 
     def step(seed):
         images, labels = batch(seed)
@@ -158,18 +161,18 @@ def test_masked_kernels_stay_zero_even_with_filled_slots(network, optimizer, mod
 def test_running_means_are_of_the_cross_entropy_alone(network):
     images, labels = batch(0)
     logits = network(images)
-    expected = float(tf.reduce_mean(training.cross_entropy(labels, logits)))
-    trainer = training.Trainer(network, Config(weight_decay=DECAY))
+    expected = float(tf.reduce_mean(cross_entropy(labels, logits)))
+    trainer = Trainer(network, Config(weight_decay=DECAY))
     trainer.train_step((tf.constant(images), tf.constant(labels)))
-    loss, hits, examples, bad = trainer.totals.numpy()[0]
+    loss, correct, examples, bad = trainer.totals.numpy()[0]
     assert loss / examples == pytest.approx(expected)
-    assert hits == np.sum(np.argmax(logits, -1) == labels)
+    assert correct == np.sum(np.argmax(logits, -1) == labels)
     assert (examples, bad) == (8, 0)
 
 
 def test_reset_optimizer_forgets_slots_and_iterations(network):
     before = masking.get_weights(network)
-    trainer = training.Trainer(network, Config(learning_rate=RATE, optimizer="adam"))
+    trainer = Trainer(network, Config(learning_rate=RATE, optimizer="adam"))
     results = []
     for _ in range(2):
         masking.set_weights(network, before, {"one/kernel": np.ones((4, 3), bool)})
@@ -194,7 +197,7 @@ def test_keras_fit_does_the_same_updates(repel):
     for fit in (False, True):
         network = models.build(config, (8, 8, 1), 10, seed=0)
         other = masking.get_weights(models.build(config, (8, 8, 1), 10, seed=1))
-        trainer = training.Trainer(network, config)
+        trainer = Trainer(network, config)
         if repel:
             held = optima.on_mask(
                 [("other", other, None)], masking.get_masks(network), scope="global"
@@ -217,8 +220,97 @@ def test_keras_fit_does_the_same_updates(repel):
                 for start in range(0, 64, 16):
                     some = slice(start, start + 16)
                     trainer.train_step((tf.constant(images[some]), tf.constant(labels[some])))
-            loss, hits, examples, _ = trainer.totals.numpy().sum(0)
+            loss, correct, examples, _ = trainer.totals.numpy().sum(0)
         ends.append(masking.get_weights(network))
     for path, array in ends[0].items():
         np.testing.assert_allclose(ends[1][path], array, rtol=0, atol=2e-6)
-    assert means == pytest.approx([loss / examples, hits / examples], rel=1e-5)
+    assert means == pytest.approx([loss / examples, correct / examples], rel=1e-5)
+
+
+def test_every_choice_of_the_optimizer_is_made():
+    (field,) = (field for field in dataclasses.fields(Config) if field.name == "optimizer")
+    assert set(field.metadata["choices"]) == set(optimizers.OPTIMIZERS)
+
+
+# Micro-batches, and 16 bits.
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("repel", [0.0, 2.0])
+def test_accumulated_micro_batches_equal_the_large_batch(repel):
+    """Ten steps of 4 x 32 against 128, L2 and repulsion counted once per update."""
+
+    def train(accumulate_steps):
+        keras.utils.clear_session()
+        network = models.build(Config(), (8, 8, 1), 10, seed=0)
+        others = masking.get_weights(models.build(Config(), (8, 8, 1), 10, seed=1))
+        trainer = Trainer(
+            network,
+            Config(
+                optimizer="momentum",
+                learning_rate=0.05,
+                weight_decay=0.1,
+                batch_size=128,
+                accumulate_steps=accumulate_steps,
+                repel=repel,
+            ),
+        )
+        optima = {
+            path: {
+                "index": tf.range(kernel.mask.shape.num_elements()),
+                "directions": tf.constant(others[path].reshape(1, -1)),
+            }
+            for path, kernel in masking.kernels(network).items()
+            if repel
+        }
+        step = tf.function(trainer.train_step)
+        generator = np.random.default_rng(0)
+        for _ in range(10):
+            images = generator.random((128, 8, 8, 1)).astype(np.float32)
+            labels = tf.constant(generator.integers(0, 10, 128))
+            step((tf.constant(images), labels), optima)
+        return masking.get_weights(network), trainer.totals.numpy()
+
+    (whole, whole_totals), (parts, parts_totals) = train(1), train(4)
+    start = masking.get_weights(models.build(Config(), (8, 8, 1), 10, seed=0))
+    for path in whole:
+        difference = np.linalg.norm(whole[path] - parts[path]) / np.linalg.norm(whole[path])
+        assert difference <= 1e-5, path
+        assert not np.array_equal(whole[path], start[path])
+    assert parts_totals == pytest.approx(whole_totals, rel=1e-5)
+
+
+@pytest.mark.parametrize("mixed_precision", ["bfloat16", "float16"])
+def test_mixed_precision_keeps_variables_in_float32(mixed_precision):
+    config = Config(mixed_precision=mixed_precision, optimizer="momentum", learning_rate=0.05)
+    network = models.build(config, (8, 8, 1), 10, seed=0)
+    assert network.compute_dtype == mixed_precision
+    before = masking.get_weights(network)
+    reference_network = models.build(Config(), (8, 8, 1), 10, seed=0)
+    generator = np.random.default_rng(0)
+    images = generator.random((64, 8, 8, 1)).astype(np.float32)
+    labels = generator.integers(0, 10, 64)
+    weights = []
+    plain = Config(optimizer="momentum", learning_rate=0.05)
+    for trained, settings in ((network, config), (reference_network, plain)):
+        trainer = Trainer(trained, settings)
+        for _ in range(3):
+            trainer.train_step((tf.constant(images), tf.constant(labels)))
+        weights.append(masking.get_weights(trained))
+    low, full = weights
+    for path in before:
+        assert low[path].dtype == np.float32
+        moved = np.linalg.norm(full[path] - before[path])
+        assert 0 < np.linalg.norm(low[path] - full[path]) < 0.05 * moved, path
+    assert network.dtype_policy != keras.config.dtype_policy()  # it is set back
+
+
+def test_float16_scales_the_loss_and_a_reset_restores_the_scale():
+    config = Config(mixed_precision="float16")
+    trainer = Trainer(models.build(config, (8, 8, 1), 10, seed=0), config)
+    scale = trainer.optimizer.dynamic_scale
+    first = float(scale.numpy())
+    assert first > 1
+    scale.assign(2.0)
+    trainer.reset_optimizer()
+    assert float(scale.numpy()) == first

@@ -1,0 +1,42 @@
+"""When weights are pruned, and to which density."""
+
+import pytest
+
+from lottery_tf.config import Config
+
+
+def test_a_fraction_is_pruned_after_every_round():
+    policy = Config(prune_fraction=0.3).policy
+    assert policy.most_rounds is None
+    assert [policy.prunes_after(round) for round in range(3)] == [True] * 3
+    assert policy.density_after(7) is None
+    assert (policy.amount().fraction, policy.amount().density) == (0.3, None)
+
+
+def test_densities_are_pruned_to_in_turn_and_then_nothing():
+    policy = Config(densities=(0.5, 0.2)).policy
+    assert policy.most_rounds == 3
+    assert [policy.prunes_after(round) for round in range(4)] == [True, True, False, False]
+    assert [policy.density_after(round) for round in range(2)] == [0.5, 0.2]
+    assert (policy.amount(0.5).fraction, policy.amount(0.5).density) == (None, 0.5)
+    assert Config(density=0.1).policy.targets == (0.1,)
+
+
+@pytest.mark.parametrize("when", ["init", "train"])
+def test_early_pruning_prunes_after_no_round(when):
+    policy = Config(prune_at=when, densities=(0.5, 0.2)).policy
+    assert policy.prunes_at == when
+    assert not any(policy.prunes_after(round) for round in range(3))
+
+
+def test_masks_of_another_run_are_never_pruned():
+    policy = Config(masks_from="runs/other", densities=(0.5, 0.2), rounds=9).policy
+    assert (policy.prunes_at, policy.targets, policy.most_rounds) == ("never", (), None)
+    assert not policy.prunes_after(0)
+
+
+def test_an_amount_says_where_as_the_flags_do():
+    flags = {"scope": "layer", "keep_dense": ("conv",), "min_layer_weights": 5}
+    amount = Config(layer_fractions=("logits:0.1", "a/b:0.25"), **flags).policy.amount()
+    assert amount.layer_fractions == {"logits": 0.1, "a/b": 0.25}
+    assert {name: getattr(amount, name) for name in flags} == flags
