@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 
-from lottery_tf.pruning.allocation import Amount
+from lottery_tf.pruning.allocation import SparsityTarget
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +15,7 @@ class MaskPolicy:
             while it trains; "never": the masks are those of another run.
         targets: the densities of the rounds after round 0; empty: each pruning removes `fraction`
             of the survivors.
-        fraction, scope, layer_fractions, keep_dense, min_layer_weights: as of Amount.
+        fraction, scope, layer_fractions, keep_dense, min_layer_weights: as of SparsityTarget.
     """
 
     prunes_at: str
@@ -36,13 +36,15 @@ class MaskPolicy:
         reached = bool(self.targets) and round >= len(self.targets)
         return self.prunes_at == "round" and not reached
 
-    def density_after(self, round: int) -> float | None:
-        """Return the density that the pruning after a round reaches; None: by the fraction."""
-        return self.targets[round] if self.targets else None
+    def target(self, round: int) -> SparsityTarget | None:
+        """Return the target of the pruning between a round and the next one; None without one."""
+        if self.prunes_at == "never" or (self.targets and round >= len(self.targets)):
+            return None
+        return self.to_density(self.targets[round] if self.targets else None)
 
-    def amount(self, density: float | None = None) -> Amount:
-        """Return the Amount of a pruning to a density, or without one of `fraction`."""
-        return Amount(
+    def to_density(self, density: float | None) -> SparsityTarget:
+        """Return the target of a pruning to a density; None: of one that removes `fraction`."""
+        return SparsityTarget(
             fraction=self.fraction if density is None else None,
             density=density,
             scope=self.scope,

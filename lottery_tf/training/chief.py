@@ -10,7 +10,6 @@ from lottery_tf.loop.round_0 import take_round_0
 from lottery_tf.loop.store import RoundStore
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Weights, collapse, streams
-from lottery_tf.pruning.allocation import SparsityTarget
 from lottery_tf.repulsion.optima import compare_with_optima, optima_of
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training.engine import Engine
@@ -137,19 +136,14 @@ class Chief:
 def plan_of(config: Config, engine: Engine) -> Plan:
     """Return the Plan that the flags of a run state."""
 
-    def target(round: int) -> SparsityTarget | None:
-        if config.masks_from or (config.targets and round >= len(config.targets)):
-            return None
-        return config.amount(config.density_after(round))
-
     return Plan(
         config.rounds,
         config.reset,
-        target,
+        config.policy.target,
         config.criterion,
         config.prune_iterations,
         config.init_seed,
-        prune_at=config.prunes_at,
+        prune_at=config.policy.prunes_at,
         masks_from=config.masks_from,
         shuffle_masks=config.shuffle_masks,
         rewind_step=engine.rewind_step,

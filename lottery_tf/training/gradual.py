@@ -46,17 +46,17 @@ class Gradual:
 
     def prune(self, step: int, weights: Weights, masks: Masks, round: int) -> Masks:
         """Return the masks from a step on; weights and masks are those before it."""
-        amount = self.config.amount(self.densities[step])
+        target = self.config.policy.to_density(self.densities[step])
         uniform = functools.partial(self.uniform, self.config.init_seed, round)
         pruned, _ = pruning.prune(
-            weights, masks, amount, criterion=self.config.criterion, uniform=uniform
+            weights, masks, target, criterion=self.config.criterion, uniform=uniform
         )
         return pruned
 
 
 def check_gradual(config: Config, engine: "Engine") -> None:
     """Raise InputError if --prune_at=train has no schedule, or a rewound round starts behind it."""
-    for density in config.targets if config.prunes_at == "train" else ():
+    for density in config.policy.targets if config.prunes_at == "train" else ():
         last = max(schedule(config, density, engine.steps_per_epoch))
         if config.reset == "rewind" and engine.rewind_step > last:
             raise InputError(

@@ -9,16 +9,16 @@ def test_a_fraction_is_pruned_after_every_round():
     policy = Config(prune_fraction=0.3).policy
     assert policy.most_rounds is None
     assert [policy.prunes_after(round) for round in range(3)] == [True] * 3
-    assert policy.density_after(7) is None
-    assert (policy.amount().fraction, policy.amount().density) == (0.3, None)
+    assert (policy.target(7).fraction, policy.target(7).density) == (0.3, None)
 
 
 def test_densities_are_pruned_to_in_turn_and_then_nothing():
     policy = Config(densities=(0.5, 0.2)).policy
     assert policy.most_rounds == 3
     assert [policy.prunes_after(round) for round in range(4)] == [True, True, False, False]
-    assert [policy.density_after(round) for round in range(2)] == [0.5, 0.2]
-    assert (policy.amount(0.5).fraction, policy.amount(0.5).density) == (None, 0.5)
+    assert [policy.target(round).density for round in range(2)] == [0.5, 0.2]
+    assert policy.target(2) is None
+    assert policy.target(0).fraction is None
     assert Config(density=0.1).policy.targets == (0.1,)
 
 
@@ -35,8 +35,8 @@ def test_masks_of_another_run_are_never_pruned():
     assert not policy.prunes_after(0)
 
 
-def test_an_amount_says_where_as_the_flags_do():
+def test_a_target_says_where_as_the_flags_do():
     flags = {"scope": "layer", "keep_dense": ("conv",), "min_layer_weights": 5}
-    amount = Config(layer_fractions=("logits:0.1", "a/b:0.25"), **flags).policy.amount()
-    assert amount.layer_fractions == {"logits": 0.1, "a/b": 0.25}
-    assert {name: getattr(amount, name) for name in flags} == flags
+    target = Config(layer_fractions=("logits:0.1", "a/b:0.25"), **flags).policy.target(0)
+    assert target.layer_fractions == {"logits": 0.1, "a/b": 0.25}
+    assert {name: getattr(target, name) for name in flags} == flags
