@@ -1,8 +1,8 @@
 """Copies of Keras models: the same layers with the same names, weights and state."""
 
 import contextlib
-import functools
 import tempfile
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -31,11 +31,8 @@ def copy(model: Any, weights: list[Array], *, plain: bool = False) -> Any:
         InputError: Keras cannot rebuild it as it is.
     """
     try:
-        with keras_private.uncompiled(model), keras_private.own_objects(), _can_be_saved(model):
-            new = _structure(model, plain)
-    except Exception as error:  # whatever Keras and the user's classes raise
-        if is_ours(error):
-            raise
+        new = rebuild(model, plain=plain)
+    except InputError as error:
         raise InputError(_why_not(model, plain, error)) from error
     _check_attributes(model, new)
     _check_layers(model, new, plain)
@@ -46,16 +43,17 @@ def copy(model: Any, weights: list[Array], *, plain: bool = False) -> Any:
     except Exception as error:  # whatever Keras and the user's classes raise
         if is_ours(error):
             raise
-        raise InputError(_why_not(model, plain, error)) from error
+        reason = f"{type(error).__name__}: {keras_private.cause(error)}"
+        raise InputError(_why_not(model, plain, reason)) from error
     copy_training(model, new, plain)
     return new
 
 
-def _why_not(model, plain, error):
+def _why_not(model: Any, plain: bool, reason: object) -> str:
     return (
         f"{model.name} cannot be copied: it is, or holds, a subclassed model or layer that "
         f"Keras cannot rebuild. {_way_out(plain)} Or give the class get_config and from_config. "
-        f"{type(error).__name__}: {keras_private.cause(error)}"
+        f"{reason}"
     )
 
 
@@ -96,32 +94,63 @@ def _way_out(plain):
     return _PLAIN if plain else _IN_PLACE
 
 
-def _structure(model, plain):
-    """A new model, its weights fresh."""
-    if type(model) is keras.Sequential or keras_private.is_functional(model):
-        # Rebuilding nested models as a whole gives variables the paths that finished runs have,
-        # but layers of their own to models that share some.
-        return keras.models.clone_model(
-            model,
-            clone_function=functools.partial(_rebuilt, plain=plain),
-            recursive=keras_private.shares_layers(model),
-        )
-    new = _rebuilt(model, plain)
-    if not new.built:
-        # Of the plain class: the copy need not be one that loads from a file.
-        kind: Any = getattr(model, "plain", type(model))
-        new.build_from_config(kind.get_build_config(model))
-    return new
+def rebuild(
+    model: Any,
+    change: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    *,
+    plain: bool = False,
+    same_class: bool = True,
+) -> Any:
+    """Return a new model of the same layers, whose weights are drawn anew. It is not compiled.
 
+    It has the variables of the model, in their order, if its classes rebuild all that they hold:
+    the caller compares them.
 
-def _rebuilt(layer, plain):
-    """A new layer of the same configuration."""
-    config, kind = layer.get_config(), type(layer)
-    if plain:
-        config, kind = plain_config(config), getattr(layer, "plain", kind)
-        for ours in ("masks_inside", LEFT_DENSE):
-            config.pop(ours, None)
-    return kind.from_config(config)
+    Args:
+        model: a built model, or a layer.
+        change: takes the configuration of a layer, and returns the one to make the new layer from.
+        plain: whether masked layers become the Keras layers that they mask.
+        same_class: whether a subclass of a functional or sequential model with a constructor of
+            its own is rebuilt by its own `from_config`. If not, the new model is a plain one that
+            computes the same.
+
+    Raises:
+        InputError: Keras cannot rebuild it; the message gives Keras's reason alone.
+    """
+
+    def new_layer(layer: Any) -> Any:
+        config, kind = layer.get_config(), type(layer)
+        if plain:
+            config, kind = plain_config(config), getattr(layer, "plain", kind)
+            for ours in ("masks_inside", LEFT_DENSE):
+                config.pop(ours, None)
+        return kind.from_config(change(config) if change else config)
+
+    if same_class:
+        as_clone = type(model) is keras.Sequential or keras_private.is_functional(model)
+    else:
+        as_clone = isinstance(model, keras.Sequential) or hasattr(model, "operations")
+    try:
+        with keras_private.uncompiled(model), keras_private.own_objects(), _can_be_saved(model):
+            if as_clone:
+                # Rebuilding nested models as a whole gives variables the paths that finished runs
+                # have, but layers of their own to models that share some.
+                return keras.models.clone_model(
+                    model,
+                    clone_function=new_layer,
+                    recursive=keras_private.shares_layers(model),
+                )
+            new = new_layer(model)
+            if not new.built:
+                # Of the plain class: the copy need not be one that loads from a file.
+                kind: Any = getattr(model, "plain", type(model))
+                if build_config := kind.get_build_config(model):
+                    new.build_from_config(build_config)
+            return new
+    except Exception as error:  # whatever Keras and the user's classes raise
+        if is_ours(error):
+            raise
+        raise InputError(f"{type(error).__name__}: {keras_private.cause(error)}") from error
 
 
 def copy_state(model: keras.Layer, new: keras.Layer) -> None:

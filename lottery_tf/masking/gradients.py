@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf.errors import InputError
-from lottery_tf.masking import keras_private, network
+from lottery_tf.masking import copying, keras_private, network
 from lottery_tf.masking.batches import Batch, examples_of
 from lottery_tf.pruning import Array, Masks, Weights
 
@@ -266,14 +266,11 @@ def in_float64(model: Any) -> Any:
     Raises:
         InputError: Keras cannot rebuild it.
     """
-
-    def rebuild(layer):
-        return type(layer).from_config(_with_float64(layer.get_config()) | {"dtype": "float64"})
-
     try:
-        with keras_private.uncompiled(model), keras_private.own_objects():
-            return keras.models.clone_model(model, clone_function=rebuild, recursive=True)
-    except (ValueError, TypeError, NotImplementedError) as error:
+        return copying.rebuild(
+            model, lambda config: _with_float64(config) | {"dtype": "float64"}, same_class=False
+        )
+    except InputError as error:
         raise InputError(
             f"criterion: synflow computes in float64, but {model.name} cannot be rebuilt so: "
             f"{error} Use another criterion, or a functional model."
