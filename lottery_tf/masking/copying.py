@@ -1,26 +1,35 @@
-"""Copies of Keras models: the same layers with the same names, weights and state."""
+"""Copies Keras models: rebuilds a model, copies its state, and compares the outputs of both."""
 
 import contextlib
+import functools
+import itertools
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from lottery_tf.errors import InputError, is_ours
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.inside import plain_config
-from lottery_tf.masking.masks import LEFT_DENSE, KeepMasked, Mask, Masked
+from lottery_tf.masking.layers import LEFT_DENSE, Masked, plain_config
+from lottery_tf.masking.mask_variable import KeepMasked, Mask
 from lottery_tf.pruning import Array
 
-# What training leaves in a model, and a copy does without; `rounds` sets compile meanwhile.
+# Attributes that training leaves in a model, and a copy does without.
 OF_TRAINING = {
-    "history", "optimizer", "stop_training", "stop_predicting", "stop_evaluating", "compile",
-}  # fmt: skip
+    "compile",  # set by `rounds` meanwhile
+    "history",
+    "optimizer",
+    "stop_evaluating",
+    "stop_predicting",
+    "stop_training",
+}
 
 
 def copy(model: Any, weights: list[Array], *, plain: bool = False) -> Any:
-    """A new model of the same layers, with a model's state. It is not compiled.
+    """Return a new model of the same layers, with the state of a model. It is not compiled.
 
     Args:
         model: a built keras.Model.
@@ -57,20 +66,20 @@ def _why_not(model: Any, plain: bool, reason: object) -> str:
     )
 
 
-def _check_layers(model, new, plain):
+def _check_layers(model: Any, new: Any, plain: bool) -> None:
     """Raise InputError if a copy has other layers, as where an attribute holds a model."""
-    old, found = (_computing(one) for one in (model, new))
-    if len(old) != len(found):
-        names = {layer.name for layer in found}
+    old, fresh = _computing(model), _computing(new)
+    if len(old) != len(fresh):
+        names = {layer.name for layer in fresh}
         missing = [layer.name for layer in old if layer.name not in names]
         raise InputError(
-            f"{model.name} cannot be copied: it has {len(old)} layers, its copy {len(found)}. "
+            f"{model.name} cannot be copied: it has {len(old)} layers, its copy {len(fresh)}. "
             f"Missing: {', '.join(missing) or 'none of these names'}. {_way_out(plain)}"
         )
 
 
 @contextlib.contextmanager
-def _can_be_saved(model):
+def _can_be_saved(model: Any) -> Iterator[None]:
     """While it is open, layers do not refuse to be saved: a copy does not come from a file."""
     problems = {
         layer: layer.saving_problem
@@ -90,7 +99,7 @@ _IN_PLACE = "lottery_tf.mask(model) masks the model itself, without a copy."
 _PLAIN = "lottery_tf.unmask(model) makes the model itself plain, without a copy."
 
 
-def _way_out(plain):
+def _way_out(plain: bool) -> str:
     return _PLAIN if plain else _IN_PLACE
 
 
@@ -154,7 +163,7 @@ def rebuild(
 
 
 def copy_state(model: keras.Layer, new: keras.Layer) -> None:
-    """Gives the layers of a copy what their own ways of saving keep outside of weights."""
+    """Give the layers of a copy the state that they save otherwise than as weights."""
     for old_layer, new_layer in zip(*map(_computing, (model, new)), strict=True):
         own_way = type(new_layer).load_own_variables is not keras.layers.Layer.load_own_variables
         if own_way and not isinstance(old_layer, Masked):  # as Normalization does
@@ -168,7 +177,7 @@ def copy_state(model: keras.Layer, new: keras.Layer) -> None:
 
 
 def copy_training(model: keras.Layer, new: keras.Layer, plain: bool) -> None:
-    """Give a copy what acts only in training and may be set after a layer is made.
+    """Give a copy the settings that act in training alone, and may be set after a layer is made.
 
     These are the `trainable` flags of all layers, nested models and variables, the regularizers
     and constraints of variables, and the state of random numbers with a seed of their own.
@@ -195,7 +204,7 @@ def copy_training(model: keras.Layer, new: keras.Layer, plain: bool) -> None:
             fresh.state.assign(old.state)
 
 
-def _copy_flags(layer, new):
+def _copy_flags(layer: keras.Layer, new: keras.Layer) -> None:
     """Set the `trainable` flags of a layer and of all that it holds, the outermost first."""
     new.trainable = layer.trainable
     inner = keras_private.inner_layers(layer), keras_private.inner_layers(new)
@@ -203,42 +212,210 @@ def _copy_flags(layer, new):
         _copy_flags(one, other)
 
 
-def _copy_constraint(old, fresh):
-    own = (
-        old.constraint.user_constraint if isinstance(old.constraint, KeepMasked) else old.constraint
-    )
+def _copy_constraint(old: keras.Variable, fresh: keras.Variable) -> None:
+    own = old.constraint
+    if isinstance(own, KeepMasked):
+        own = own.user_constraint
     if isinstance(fresh.constraint, KeepMasked):
         fresh.constraint.user_constraint = own
     else:
         fresh.constraint = own
 
 
-def _unmasked(variables):
+def _unmasked(variables: list[keras.Variable]) -> list[keras.Variable]:
     return [variable for variable in variables if not isinstance(variable, Mask)]
 
 
-def _seeded(layer):
-    """The generators of a layer whose user gave a seed: without one, copies draw their own."""
+def _seeded(layer: Any) -> list[keras.random.SeedGenerator]:
+    """Return the generators of a layer if it was given a seed; without one, copies draw anew."""
     return keras_private.seed_generators(layer) if getattr(layer, "seed", None) is not None else []
 
 
-def _computing(model):
-    """Its layers but inputs, which a model and one in it may share, and their copies do not."""
+def _computing(model: keras.Layer) -> list[Any]:
+    """Return the layers of a model but inputs, which copies do not share with nested models."""
     layers = keras_private.flatten_layers(model)
     return [layer for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
 
 
-def _check_attributes(model, new):
-    """InputError if the user's own class holds values that its copy does not have."""
+def _check_attributes(model: Any, new: Any) -> None:
+    """Raise InputError if the user's own class holds values that its copy does not have."""
     ignored = vars(keras.Model()).keys() | OF_TRAINING
-    found = vars(new)
+    copied = vars(new)
     for name, value in vars(model).items():
         if name.startswith("_") or name in ignored:
             continue
         is_plain = value is None or isinstance(value, bool | int | float | str)
-        if name not in found or (is_plain and found[name] != value):
+        if name not in copied or (is_plain and copied[name] != value):
             raise InputError(
                 f"{model.name} cannot be copied: its attribute {name} is {value!r}, that of its "
-                f"copy {found.get(name, 'not there')!r}. Let __init__ set it, and get_config and "
+                f"copy {copied.get(name, 'not there')!r}. Let __init__ set it, and get_config and "
                 f"from_config of {type(model).__name__} carry it."
             )
+
+
+EXAMPLES = 2
+SIZES = (8, 64, 224)  # of dimensions that the signature leaves open
+INTEGERS = (1000, 100, 10, 2)  # bounds; embeddings refuse numbers beyond their table
+LOOKUPS = (
+    keras.layers.StringLookup,
+    keras.layers.IntegerLookup,
+    keras.layers.TextVectorization,
+)
+_ADVICE = (
+    "the copy of {} computes otherwise than the model{}: on a random input it {}. A layer keeps "
+    "what its weights and its get_config do not hold: let them hold it, or change the model itself "
+    "by lottery_tf.{}(model)."
+)
+_MODES = {False: "", True: " in training"}
+
+
+def check_same(model: Any, copy: Any, of: str) -> None:
+    """Raise InputError if a copy computes otherwise than the model, at inference or in training.
+
+    Outputs are compared on one random input, and where the copy is to be trained the model's own
+    losses (of regularizers and `add_loss`) too. Both models start from the same random state. A
+    warning says where the model itself cannot be called so.
+
+    Args:
+        model: a built model.
+        copy: of the same layers and weights.
+        of: the function that made the copy, for messages.
+    """
+    for inputs in _inputs(model):
+        same = _is_repeatable(model, inputs, training=False)
+        if same is None:  # an input of another size or range may fit
+            continue
+        if not same:
+            break
+        _compare(model, copy, inputs, of, training=False)
+        if len(_seeds(model)) == len(_seeds(copy)) and _is_repeatable(model, inputs, training=True):
+            _compare(model, copy, inputs, of, training=True)
+        return
+    warnings.warn(
+        f"{of}: the copy of {model.name} was not compared with it: no random input gave the same "
+        "output twice. Compare the outputs of both on your data.",
+        stacklevel=3,
+    )
+
+
+def _compare(model: Any, copy: Any, inputs: Any, of: str, *, training: bool) -> None:
+    losses = training and of == "masked"  # pruned weights that were revived are zero in others
+    expected = _outputs(model, model, inputs, training=training, losses=losses)
+    try:
+        outputs = _outputs(copy, model, inputs, training=training, losses=losses)
+    except Exception as error:  # as where it lacks a vocabulary
+        advice = _ADVICE.format(model.name, _MODES[training], f"fails: {error}", _in_place(of))
+        raise InputError(f"{of}: {advice}") from error
+    difference = _difference(expected, outputs)
+    largest = max((np.abs(array).max(initial=0) for array in map(_numbers, expected)), default=0)
+    allowed = 1e-3 * max(float(largest), 1e-3)
+    if difference > allowed and training:
+        # BatchNorm over two examples magnifies rounding: so would it a change in the last digits.
+        nearby = keras.tree.map_structure(_nearby, inputs)
+        moved = _outputs(model, model, nearby, training=training, losses=losses)
+        allowed = max(allowed, _difference(expected, moved))
+    if difference > allowed:
+        fault = f"gives outputs{' and losses' * losses} that differ by {difference:.3g}"
+        advice = _ADVICE.format(model.name, _MODES[training], fault, _in_place(of))
+        raise InputError(f"{of}: {advice}")
+
+
+def _in_place(of: str) -> str:
+    return of.removesuffix("ed")  # masked: mask; unmasked: unmask
+
+
+def _is_repeatable(model: Any, inputs: Any, *, training: bool) -> bool | None:
+    """Return whether two calls of a model give the same outputs; None if it cannot be called so."""
+    try:
+        first, again = (_outputs(model, model, inputs, training=training) for _ in range(2))
+    except Exception:  # whatever Keras and the layers raise for an input that does not fit
+        return None
+    return _difference(first, again) == 0
+
+
+def _difference(some: list[Any], other: list[Any]) -> float:
+    """Return the largest difference of numbers; infinite where one of both is not a number."""
+    pairs = zip(map(_numbers, some), map(_numbers, other), strict=True)
+    unequal = [np.abs(a - b)[~((a == b) | (np.isnan(a) & np.isnan(b)))] for a, b in pairs]
+    return max((float(np.nan_to_num(x, nan=np.inf).max(initial=0)) for x in unequal), default=0.0)
+
+
+def _numbers(output: Any) -> Array:
+    return np.asarray(keras.ops.convert_to_numpy(output)).astype(np.float64)
+
+
+def _outputs(
+    model: Any, seeded: Any, inputs: Any, *, training: bool, losses: bool = False
+) -> list[Any]:
+    """Return the outputs of a call, and the sum of its losses; no state changes.
+
+    Random numbers are drawn as another model of the same layers, `seeded`, would draw them.
+    """
+    seeds = dict(zip(map(id, _seeds(model)), _seeds(seeded), strict=False))
+    mode = {"training": training} if keras_private.takes_training(model) else {}
+    outputs, _, *added = model.stateless_call(
+        [variable.value for variable in model.trainable_variables],
+        [seeds.get(id(variable), variable).value for variable in model.non_trainable_variables],
+        inputs,
+        return_losses=losses,
+        **mode,
+    )
+    total = [sum(map(keras.ops.sum, added[0]))] if losses and added[0] else []
+    return keras.tree.flatten(outputs) + total
+
+
+def _seeds(model: Any) -> list[keras.Variable]:
+    """Return the states of the random numbers in a model, in the order of its layers."""
+    layers = keras_private.flatten_layers(model)
+    return [one.state for layer in layers for one in keras_private.seed_generators(layer)]
+
+
+def _inputs(model: Any) -> Iterator[Any]:
+    """Yield random inputs of the structure that the model takes, one for each size and bound."""
+    signature = keras_private.signature(model)
+    if signature is None:
+        return
+    generator, (words, numbers) = np.random.default_rng(0), _vocabulary(model)
+    for size, bound in itertools.product(SIZES, INTEGERS):
+        draw = functools.partial(_random, generator, words, numbers, size, bound)
+        yield keras.tree.map_structure(draw, signature)
+
+
+def _random(
+    generator: np.random.Generator,
+    words: list[str],
+    numbers: list[int],
+    size: int,
+    bound: int,
+    tensor: keras.KerasTensor,
+) -> Any:
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    examples = tensor.shape[0] or EXAMPLES  # a stateful layer has a batch of its own size
+    shape = [examples, *(size if length is None else length for length in tensor.shape[1:])]
+    if dtype == "string":
+        return keras.ops.convert_to_tensor(generator.choice(words, shape).tolist(), dtype="string")
+    if "int" in dtype and numbers and bound == INTEGERS[0]:
+        array = generator.choice(numbers, shape)
+    elif "int" in dtype or dtype == "bool":
+        array = generator.integers(0, bound, shape)
+    else:
+        array = generator.standard_normal(shape)
+    return keras.ops.convert_to_tensor(array, dtype=dtype)
+
+
+def _nearby(array: Any) -> Any:
+    """Return an input whose numbers differ in their last digits."""
+    if "float" in keras.backend.standardize_dtype(array.dtype):
+        return array * keras.ops.cast(1 + 1e-5, array.dtype)
+    return array
+
+
+def _vocabulary(model: Any) -> tuple[list[str], list[int]]:
+    """Return the words and integers that the lookup layers know, and a word that they do not."""
+    words, numbers = ["unknown"], []
+    for layer in keras_private.flatten_layers(model):
+        if isinstance(layer, LOOKUPS):
+            vocabulary = layer.get_vocabulary()[:100]
+            words += [word for word in vocabulary if isinstance(word, str)]
+            numbers += [int(word) for word in vocabulary if not isinstance(word, str)]
+    return words, numbers

@@ -1,4 +1,4 @@
-"""Objects that cannot get masks, each with the way out that fits it."""
+"""Refuse objects that cannot get masks, each with the way out that fits it."""
 
 from typing import Any
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from lottery_tf import masking
-from lottery_tf.masking import inside
-from lottery_tf.testing import check_masked_layer, checks
-from lottery_tf.testing.case import Case
+from lottery_tf.masking import layers
+from lottery_tf.testing import Case, check_masked_layer, check_optimizer
 from tests.conftest import ROOT
 from tests.networks import CELLS, LAYERS, TABLES
 
@@ -46,7 +45,7 @@ OTHERS = {
 }  # fmt: skip
 KINDS = {
     kind.__name__: kind
-    for kind in (*masking.MASKED, *inside.COMPOSITE)
+    for kind in (*masking.MASKED, *layers.COMPOSITE)
     if kind.__module__.startswith("keras.") and kind.__name__ not in CELLS
 }
 ROWS = {name: (options, normal(*shape)) for name, (shape, options) in LAYERS.items()} | OTHERS
@@ -154,7 +153,7 @@ def test_every_optimizer_trains_every_layer_under_its_masks(name):
     for one in OPTIMIZERS:
         for averages in AVERAGES:
             keras.utils.clear_session(free_memory=False)
-            checks.check_optimizer(case(name), one, lambda: optimizer(one, averages))  # noqa: B023
+            check_optimizer(case(name), one, lambda: optimizer(one, averages))  # noqa: B023
 
 
 LOAD = """

@@ -7,7 +7,7 @@ import pytest
 import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking import comparing, keras_private, optimizer_state
+from lottery_tf.masking import copying, keras_private, optimizer_state
 
 
 @pytest.fixture(autouse=True)
@@ -148,9 +148,9 @@ def test_a_model_that_is_random_at_inference_is_not_compared():
 
 def test_a_difference_is_measured_also_where_there_are_no_numbers():
     nan = float("nan")
-    assert comparing._difference([[1.0, nan]], [[1.0, nan]]) == 0
-    assert comparing._difference([[1.0, 2.0]], [[1.5, 2.0]]) == 0.5
-    assert comparing._difference([[1.0]], [[nan]]) > 1e100
+    assert copying._difference([[1.0, nan]], [[1.0, nan]]) == 0
+    assert copying._difference([[1.0, 2.0]], [[1.5, 2.0]]) == 0.5
+    assert copying._difference([[1.0]], [[nan]]) > 1e100
 
 
 @keras.saving.register_keras_serializable("tests")

@@ -13,7 +13,8 @@ import tensorflow as tf
 import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking import comparing, layers, masks
+from lottery_tf.masking import copying, layers, mask_variable
+from lottery_tf.masking.mask_variable import KeepMasked
 from lottery_tf.testing import check_masked_layer
 from tests.conftest import ROOT
 
@@ -160,15 +161,19 @@ def straight_through(mask, kernel):
     return kernel + keras.ops.stop_gradient(kept - kernel)
 
 
-mask_as_it_is = masks.select
+mask_as_it_is = mask_variable.select
 
 
 # Faults of the package: what is changed, and the check that must find it.
 PLANTED = {
     "outputs": (layers, "select", lambda mask, kernel: 2 * mask_as_it_is(mask, kernel)),
     "gradients": (layers, "select", straight_through),
-    "the optimizer momentum": (masks.KeepMasked, "__call__", lambda self, kernel: kernel),
-    "saving and loading .keras": (masks.SavedMasks, "save_own_variables", lambda self, store: None),
+    "the optimizer momentum": (KeepMasked, "__call__", lambda self, kernel: kernel),
+    "saving and loading .keras": (
+        mask_variable.SavedMasks,
+        "save_own_variables",
+        lambda self, store: None,
+    ),
     "unmasked": (masking, "unmasked", lambda model: model),
 }
 
@@ -176,7 +181,7 @@ PLANTED = {
 @pytest.mark.ci
 @pytest.mark.parametrize("name", PLANTED)
 def test_each_check_finds_its_fault(name, monkeypatch):
-    monkeypatch.setattr(comparing, "check_same", lambda *_: None)  # it would see some
+    monkeypatch.setattr(copying, "check_same", lambda *_: None)  # it would see some
     monkeypatch.setattr(*PLANTED[name])
     with pytest.raises(AssertionError, match=f"^Dense, {re.escape(name)}: "):
         check_masked_layer(keras.layers.Dense, {"units": 3}, input_shape=(5,), policies=())
