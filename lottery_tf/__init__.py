@@ -48,11 +48,13 @@ def __getattr__(name: str) -> Any:
     # Attributes are imported when they are first used: the readers of run directories and the
     # tools on files need no Keras.
     if name in _MODULE_OF:
-        _register_layers()
-        return getattr(importlib.import_module(f"lottery_tf.{_MODULE_OF[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"lottery_tf.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(importlib.import_module(f"lottery_tf.{_MODULE_OF[name]}"), name)
+    elif name in _MODULES:
+        found = importlib.import_module(f"lottery_tf.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _register_layers()
+    return found
 
 
 def __dir__() -> list[str]:
@@ -60,14 +62,16 @@ def __dir__() -> list[str]:
 
 
 def _register_layers() -> None:
-    """Import the layers that saved models name: their modules register them with Keras."""
-    importlib.import_module("lottery_tf.masking")
-    if "tensorflow" in sys.modules:  # the layers of the experiments' networks compute with it
-        importlib.import_module("lottery_tf.models.layers")
+    """If Keras is imported, import the layers that saved models name, which registers them.
+
+    Keras imports no module that a file names but its own, so classes must be registered before
+    `load_model`. A program that imports Keras after this package, and loads a model before it uses
+    the package, gets Keras's error, which names the import that is missing.
+    """
+    if "keras" in sys.modules:
+        importlib.import_module("lottery_tf.masking")
+        if "tensorflow" in sys.modules:  # the layers of this package's own networks need it
+            importlib.import_module("lottery_tf.models.layers")
 
 
-# Keras imports no module that a file names but its own, so classes must be registered before
-# `load_model`. This module does not import Keras for that: a program that imports Keras later,
-# and then loads a model without using this package, gets Keras's error, which names the import.
-if "keras" in sys.modules:
-    _register_layers()
+_register_layers()

@@ -119,9 +119,7 @@ def test_a_copy_that_differs_is_refused():
         summed = keras.layers.Add()(parts) if len(parts) > 1 else parts[0]
         model = keras.Model(inputs, keras.layers.Dense(2)(scale(summed)))
         scale.factor = 2.0
-        with pytest.raises(
-            InputError, match=r"copy of functional.* computes otherwise.* differ by "
-        ):
+        with pytest.raises(InputError, match=r"^masked: .*functional.*lottery_tf\.mask\(model\)"):
             lottery_tf.masked(model)
         keras.utils.clear_session()
 
@@ -225,11 +223,11 @@ def test_a_functional_subclass_keeps_its_class_and_its_training(tmp_path):
 
 
 def test_a_functional_subclass_that_cannot_be_rebuilt_is_refused():
-    with pytest.raises(InputError, match=r"cannot be copied.*get_config and from_config"):
+    with pytest.raises(InputError, match=r"get_config.*from_config"):
         lottery_tf.masked(functional(Weighted, weight=0.3))
     model = functional(Steps)
     model.temperature = 2.0  # what __init__ does not know
-    with pytest.raises(InputError, match=r"its attribute temperature is 2.0.*'not there'"):
+    with pytest.raises(InputError, match=r"temperature.*2\.0.*get_config"):
         lottery_tf.masked(model)
 
 
@@ -353,7 +351,7 @@ def test_a_copy_that_trains_otherwise_is_refused(name):
     model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(2)])
     lottery_tf.masked(model)
     setattr(layer, name, 2.0)
-    with pytest.raises(InputError, match=r"in training.*lottery_tf\.mask\(model\)"):
+    with pytest.raises(InputError, match=r"training.*lottery_tf\.mask\(model\)"):
         lottery_tf.masked(model)
 
 
@@ -382,10 +380,10 @@ class FourAtOnce(keras.layers.Layer):
 
 def test_a_copy_that_was_not_compared_is_told():
     model = keras.Sequential([keras.Input((4,)), FourAtOnce(), keras.layers.Dense(2)])
-    with pytest.warns(UserWarning, match=r"masked: the copy of sequential"):
+    with pytest.warns(UserWarning, match=r"^masked: .*sequential"):
         copy = lottery_tf.masked(model)
     assert masking.kernels(copy)
-    with pytest.warns(UserWarning, match=r"unmasked: the copy of sequential"):
+    with pytest.warns(UserWarning, match=r"^unmasked: .*sequential"):
         lottery_tf.unmasked(copy)
 
 
@@ -395,7 +393,7 @@ def test_a_copy_that_is_not_compiled_is_told():
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     model.compile("adam", own_loss)
-    with pytest.warns(UserWarning, match=r"not compiled.*own_loss"):
+    with pytest.warns(UserWarning, match=r"compile.*own_loss"):
         copy = lottery_tf.masked(model)
     assert not copy.compiled
 
@@ -408,7 +406,7 @@ class OwnCompile(keras.Sequential):
 def test_a_copy_whose_class_compiles_in_its_own_way_is_told():
     model = OwnCompile([keras.Input((4,)), keras.layers.Dense(2)])
     model.compile("sgd")
-    with pytest.warns(UserWarning, match=r"not compiled.*compile\(\)"):
+    with pytest.warns(UserWarning, match=r"compile\(\)"):
         lottery_tf.masked(model)
 
 

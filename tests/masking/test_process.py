@@ -59,6 +59,7 @@ def state():
         "numpy errors": np.geterr(),
         "directory": os.getcwd(),
         "path": list(sys.path),
+        "finders": list(sys.meta_path),
     }  # fmt: skip
 
 

@@ -147,11 +147,11 @@ def test_weights_of_another_layer_are_refused(tmp_path):
         return keras.Sequential([keras.Input((6,)), *layers])
 
     model("first", "second").save_weights(tmp_path / "plain.weights.h5")
-    with pytest.raises(ValueError, match="In the place of second the file has the layer first"):
+    with pytest.raises(ValueError, match=r"second.*first"):
         lottery_tf.masked(model("second", "first")).load_weights(tmp_path / "plain.weights.h5")
     lottery_tf.masked(model("first", "second")).load_weights(tmp_path / "plain.weights.h5")
     masked = lottery_tf.masked(model("first", "second", "third"))
-    with pytest.raises(ValueError, match="third: the file holds no weights in its place"):
+    with pytest.raises(ValueError, match=r"^third: .*lottery_tf.masked"):
         masked.load_weights(tmp_path / "plain.weights.h5")
 
 
@@ -314,7 +314,7 @@ def test_saving_leaves_the_model_as_it_is(tmp_path):
 
 def test_masks_need_a_backend_that_holds_them(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(InputError, match=r"tensorflow and torch.*Received: jax.*KERAS_BACKEND"):
+    with pytest.raises(InputError, match=r"tensorflow.*torch.*Received: jax.*KERAS_BACKEND"):
         lottery_tf.masked(dense())
 
 
@@ -322,8 +322,8 @@ def test_what_is_no_built_masked_model_is_named():
     for function in (lottery_tf.prune, lottery_tf.masked, lottery_tf.unmasked):
         options = [0.5] if function is lottery_tf.prune else []
         for wrong in ("a string", None, 3, keras.Sequential):
-            with pytest.raises(InputError, match=r"xpected a.* Keras (3 )?model.* Received: "):
+            with pytest.raises(InputError, match=r"Keras.* Received: "):
                 function(wrong, *options)
     late = keras.Sequential([masking.MaskedDense(3, name="late")])
-    with pytest.raises(InputError, match=r"has no weights yet|not built: late"):
+    with pytest.raises(InputError, match="late"):
         lottery_tf.prune(late, 0.5)
