@@ -1,7 +1,6 @@
 """Copies Keras models: rebuilds a model, copies its state, and compares the outputs of both."""
 
 import contextlib
-import functools
 import itertools
 import tempfile
 import warnings
@@ -41,71 +40,26 @@ def copy(model: Any, weights: list[Array], *, plain: bool = False) -> Any:
     """
     try:
         new = rebuild(model, plain=plain)
-    except InputError as error:
-        raise InputError(_why_not(model, plain, error)) from error
-    _check_attributes(model, new)
-    _check_layers(model, new, plain)
-    try:
+        _check_rebuilt(model, new)
         copy_state(model, new)
         new.set_weights(weights)
         new.built = True  # Keras builds a subclassed model by a call alone; its layers are built
+        _copy_training(model, new)
     except Exception as error:  # whatever Keras and the user's classes raise
         if is_ours(error):
             raise
-        reason = f"{type(error).__name__}: {keras_private.cause(error)}"
-        raise InputError(_why_not(model, plain, reason)) from error
-    copy_training(model, new, plain)
-    return new
-
-
-def _why_not(model: Any, plain: bool, reason: object) -> str:
-    return (
-        f"{model.name} cannot be copied: it is, or holds, a subclassed model or layer that "
-        f"Keras cannot rebuild. {_way_out(plain)} Or give the class get_config and from_config. "
-        f"{reason}"
-    )
-
-
-def _check_layers(model: Any, new: Any, plain: bool) -> None:
-    """Raise InputError if a copy has other layers, as where an attribute holds a model."""
-    old, fresh = _computing(model), _computing(new)
-    if len(old) != len(fresh):
-        names = {layer.name for layer in fresh}
-        missing = [layer.name for layer in old if layer.name not in names]
-        raise InputError(
-            f"{model.name} cannot be copied: it has {len(old)} layers, its copy {len(fresh)}. "
-            f"Missing: {', '.join(missing) or 'none of these names'}. {_way_out(plain)}"
+        in_place = (
+            "lottery_tf.unmask(model) makes the model itself plain, without a copy."
+            if plain
+            else "lottery_tf.mask(model) masks the model itself, without a copy."
         )
-
-
-@contextlib.contextmanager
-def _can_be_saved(model: Any) -> Iterator[None]:
-    """While it is open, layers do not refuse to be saved: a copy does not come from a file."""
-    problems = {
-        layer: layer.saving_problem
-        for layer in keras_private.flatten_layers(model)
-        if getattr(layer, "saving_problem", "")
-    }
-    for layer in problems:
-        layer.saving_problem = ""
-    try:
-        yield
-    finally:
-        for layer, problem in problems.items():
-            layer.saving_problem = problem
-
-
-_IN_PLACE = "lottery_tf.mask(model) masks the model itself, without a copy."
-_PLAIN = "lottery_tf.unmask(model) makes the model itself plain, without a copy."
-
-
-def _way_out(plain: bool) -> str:
-    return _PLAIN if plain else _IN_PLACE
+        raise InputError(f"{model.name} cannot be copied: {_reason(error)} {in_place}") from error
+    return new
 
 
 def rebuild(
     model: Any,
-    change: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    change: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config,
     *,
     plain: bool = False,
     same_class: bool = True,
@@ -124,7 +78,7 @@ def rebuild(
             computes the same.
 
     Raises:
-        InputError: Keras cannot rebuild it; the message gives Keras's reason alone.
+        InputError: Keras cannot rebuild it.
     """
 
     def new_layer(layer: Any) -> Any:
@@ -133,7 +87,7 @@ def rebuild(
             config, kind = plain_config(config), getattr(layer, "plain", kind)
             for ours in ("masks_inside", LEFT_DENSE):
                 config.pop(ours, None)
-        return kind.from_config(change(config) if change else config)
+        return kind.from_config(change(config))
 
     if same_class:
         as_clone = type(model) is keras.Sequential or keras_private.is_functional(model)
@@ -159,7 +113,63 @@ def rebuild(
     except Exception as error:  # whatever Keras and the user's classes raise
         if is_ours(error):
             raise
-        raise InputError(f"{type(error).__name__}: {keras_private.cause(error)}") from error
+        raise InputError(
+            f"{model.name} is, or holds, a subclassed model or layer that Keras cannot rebuild. "
+            f"Give the class get_config and from_config. {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    return f"{type(error).__name__}: {keras_private.cause(error)}"
+
+
+@contextlib.contextmanager
+def _can_be_saved(model: Any) -> Iterator[None]:
+    """While it is open, layers do not refuse to be saved: a copy does not come from a file."""
+    problems = {
+        layer: layer.saving_problem
+        for layer in keras_private.flatten_layers(model)
+        if getattr(layer, "saving_problem", "")
+    }
+    for layer in problems:
+        layer.saving_problem = ""
+    try:
+        yield
+    finally:
+        for layer, problem in problems.items():
+            layer.saving_problem = problem
+
+
+def _computing(model: keras.Layer) -> list[Any]:
+    """Return the layers of a model but inputs, which copies do not share with nested models."""
+    layers = keras_private.flatten_layers(model)
+    return [layer for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
+
+
+def _check_rebuilt(model: Any, new: Any) -> None:
+    """Raise InputError if a new model lacks attributes or layers that a user's class holds."""
+    ignored = vars(keras.Model()).keys() | OF_TRAINING
+    copied = vars(new)
+    for name, value in vars(model).items():
+        if name.startswith("_") or name in ignored:
+            continue
+        is_plain = value is None or isinstance(value, bool | int | float | str)
+        if name not in copied or (is_plain and copied[name] != value):
+            raise InputError(
+                f"its attribute {name} is {value!r}, that of its copy "
+                f"{copied.get(name, 'not there')!r}. Let __init__ set it, and get_config and "
+                f"from_config of {type(model).__name__} carry it."
+            )
+    old, fresh = _computing(model), _computing(new)
+    if len(old) != len(fresh):
+        names = {layer.name for layer in fresh}
+        missing = [layer.name for layer in old if layer.name not in names]
+        raise InputError(
+            f"it has {len(old)} layers, its copy {len(fresh)}. Missing: "
+            f"{', '.join(missing) or 'none of these names'}."
+        )
 
 
 def copy_state(model: keras.Layer, new: keras.Layer) -> None:
@@ -176,7 +186,7 @@ def copy_state(model: keras.Layer, new: keras.Layer) -> None:
                 new_layer.load_assets(directory)
 
 
-def copy_training(model: keras.Layer, new: keras.Layer, plain: bool) -> None:
+def _copy_training(model: keras.Layer, new: keras.Layer) -> None:
     """Give a copy the settings that act in training alone, and may be set after a layer is made.
 
     These are the `trainable` flags of all layers, nested models and variables, the regularizers
@@ -185,72 +195,40 @@ def copy_training(model: keras.Layer, new: keras.Layer, plain: bool) -> None:
     Raises:
         InputError: a layer of the copy computes in another dtype, which is decided when it is made.
     """
-    _copy_flags(model, new)
+
+    def copy_flags(layer: Any, new: Any) -> None:  # the outermost first: it sets those inside
+        new.trainable = layer.trainable
+        inner = keras_private.inner_layers(layer), keras_private.inner_layers(new)
+        for one, other in zip(*inner, strict=True):
+            copy_flags(one, other)
+
+    copy_flags(model, new)
     for old_layer, new_layer in zip(*map(_computing, (model, new)), strict=True):
         if old_layer.dtype_policy != new_layer.dtype_policy:
             raise InputError(
-                f"{model.name} cannot be copied: its layer {old_layer.name} has the dtype policy "
-                f"{old_layer.dtype_policy.name}, that of its copy {new_layer.dtype_policy.name}. "
-                "Let get_config begin with super().get_config(), which holds the dtype. "
-                f"{_way_out(plain)}"
+                f"its layer {old_layer.name} has the dtype policy {old_layer.dtype_policy.name}, "
+                f"that of its copy {new_layer.dtype_policy.name}. Let get_config begin with "
+                "super().get_config(), which holds the dtype."
             )
         new_layer.autocast = old_layer.autocast
-        own = keras_private.layer_variables(old_layer), keras_private.layer_variables(new_layer)
-        for old, fresh in zip(*map(_unmasked, own), strict=True):
-            fresh.trainable = old.trainable
-            fresh.regularizer = old.regularizer
-            _copy_constraint(old, fresh)
-        for old, fresh in zip(*map(_seeded, (old_layer, new_layer)), strict=True):
-            fresh.state.assign(old.state)
-
-
-def _copy_flags(layer: keras.Layer, new: keras.Layer) -> None:
-    """Set the `trainable` flags of a layer and of all that it holds, the outermost first."""
-    new.trainable = layer.trainable
-    inner = keras_private.inner_layers(layer), keras_private.inner_layers(new)
-    for one, other in zip(*inner, strict=True):
-        _copy_flags(one, other)
-
-
-def _copy_constraint(old: keras.Variable, fresh: keras.Variable) -> None:
-    own = old.constraint
-    if isinstance(own, KeepMasked):
-        own = own.user_constraint
-    if isinstance(fresh.constraint, KeepMasked):
-        fresh.constraint.user_constraint = own
-    else:
-        fresh.constraint = own
-
-
-def _unmasked(variables: list[keras.Variable]) -> list[keras.Variable]:
-    return [variable for variable in variables if not isinstance(variable, Mask)]
-
-
-def _seeded(layer: Any) -> list[keras.random.SeedGenerator]:
-    """Return the generators of a layer if it was given a seed; without one, copies draw anew."""
-    return keras_private.seed_generators(layer) if getattr(layer, "seed", None) is not None else []
-
-
-def _computing(model: keras.Layer) -> list[Any]:
-    """Return the layers of a model but inputs, which copies do not share with nested models."""
-    layers = keras_private.flatten_layers(model)
-    return [layer for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
-
-
-def _check_attributes(model: Any, new: Any) -> None:
-    """Raise InputError if the user's own class holds values that its copy does not have."""
-    ignored = vars(keras.Model()).keys() | OF_TRAINING
-    copied = vars(new)
-    for name, value in vars(model).items():
-        if name.startswith("_") or name in ignored:
-            continue
-        is_plain = value is None or isinstance(value, bool | int | float | str)
-        if name not in copied or (is_plain and copied[name] != value):
-            raise InputError(
-                f"{model.name} cannot be copied: its attribute {name} is {value!r}, that of its "
-                f"copy {copied.get(name, 'not there')!r}. Let __init__ set it, and get_config and "
-                f"from_config of {type(model).__name__} carry it."
-            )
+        own, fresh = (
+            [v for v in keras_private.layer_variables(layer) if not isinstance(v, Mask)]
+            for layer in (old_layer, new_layer)
+        )
+        for old_variable, variable in zip(own, fresh, strict=True):
+            variable.trainable = old_variable.trainable
+            variable.regularizer = old_variable.regularizer
+            constraint = old_variable.constraint
+            if isinstance(constraint, KeepMasked):
+                constraint = constraint.user_constraint
+            if isinstance(variable.constraint, KeepMasked):
+                variable.constraint.user_constraint = constraint
+            else:
+                variable.constraint = constraint
+        if getattr(old_layer, "seed", None) is not None:  # without one, copies draw anew
+            generators = map(keras_private.seed_generators, (old_layer, new_layer))
+            for old_generator, generator in zip(*generators, strict=True):
+                generator.state.assign(old_generator.state)
 
 
 EXAMPLES = 2
@@ -261,12 +239,6 @@ LOOKUPS = (
     keras.layers.IntegerLookup,
     keras.layers.TextVectorization,
 )
-_ADVICE = (
-    "the copy of {} computes otherwise than the model{}: on a random input it {}. A layer keeps "
-    "what its weights and its get_config do not hold: let them hold it, or change the model itself "
-    "by lottery_tf.{}(model)."
-)
-_MODES = {False: "", True: " in training"}
 
 
 def check_same(model: Any, copy: Any, of: str) -> None:
@@ -299,29 +271,37 @@ def check_same(model: Any, copy: Any, of: str) -> None:
 
 
 def _compare(model: Any, copy: Any, inputs: Any, of: str, *, training: bool) -> None:
+    def fault(problem: str) -> InputError:
+        return InputError(
+            f"{of}: the copy of {model.name} computes otherwise than the model"
+            f"{' in training' * training}: on a random input it {problem}. A layer keeps what its "
+            "weights and its get_config do not hold: let them hold it, or change the model itself "
+            f"by lottery_tf.{of.removesuffix('ed')}(model)."
+        )
+
     losses = training and of == "masked"  # pruned weights that were revived are zero in others
     expected = _outputs(model, model, inputs, training=training, losses=losses)
     try:
         outputs = _outputs(copy, model, inputs, training=training, losses=losses)
     except Exception as error:  # as where it lacks a vocabulary
-        advice = _ADVICE.format(model.name, _MODES[training], f"fails: {error}", _in_place(of))
-        raise InputError(f"{of}: {advice}") from error
+        raise fault(f"fails: {error}") from error
     difference = _difference(expected, outputs)
     largest = max((np.abs(array).max(initial=0) for array in map(_numbers, expected)), default=0)
     allowed = 1e-3 * max(float(largest), 1e-3)
     if difference > allowed and training:
         # BatchNorm over two examples magnifies rounding: so would it a change in the last digits.
-        nearby = keras.tree.map_structure(_nearby, inputs)
+        nearby = keras.tree.map_structure(
+            lambda array: (
+                array * keras.ops.cast(1 + 1e-5, array.dtype)
+                if "float" in keras.backend.standardize_dtype(array.dtype)
+                else array
+            ),
+            inputs,
+        )
         moved = _outputs(model, model, nearby, training=training, losses=losses)
         allowed = max(allowed, _difference(expected, moved))
     if difference > allowed:
-        fault = f"gives outputs{' and losses' * losses} that differ by {difference:.3g}"
-        advice = _ADVICE.format(model.name, _MODES[training], fault, _in_place(of))
-        raise InputError(f"{of}: {advice}")
-
-
-def _in_place(of: str) -> str:
-    return of.removesuffix("ed")  # masked: mask; unmasked: unmask
+        raise fault(f"gives outputs{' and losses' * losses} that differ by {difference:.3g}")
 
 
 def _is_repeatable(model: Any, inputs: Any, *, training: bool) -> bool | None:
@@ -375,47 +355,27 @@ def _inputs(model: Any) -> Iterator[Any]:
     signature = keras_private.signature(model)
     if signature is None:
         return
-    generator, (words, numbers) = np.random.default_rng(0), _vocabulary(model)
-    for size, bound in itertools.product(SIZES, INTEGERS):
-        draw = functools.partial(_random, generator, words, numbers, size, bound)
-        yield keras.tree.map_structure(draw, signature)
-
-
-def _random(
-    generator: np.random.Generator,
-    words: list[str],
-    numbers: list[int],
-    size: int,
-    bound: int,
-    tensor: keras.KerasTensor,
-) -> Any:
-    dtype = keras.backend.standardize_dtype(tensor.dtype)
-    examples = tensor.shape[0] or EXAMPLES  # a stateful layer has a batch of its own size
-    shape = [examples, *(size if length is None else length for length in tensor.shape[1:])]
-    if dtype == "string":
-        return keras.ops.convert_to_tensor(generator.choice(words, shape).tolist(), dtype="string")
-    if "int" in dtype and numbers and bound == INTEGERS[0]:
-        array = generator.choice(numbers, shape)
-    elif "int" in dtype or dtype == "bool":
-        array = generator.integers(0, bound, shape)
-    else:
-        array = generator.standard_normal(shape)
-    return keras.ops.convert_to_tensor(array, dtype=dtype)
-
-
-def _nearby(array: Any) -> Any:
-    """Return an input whose numbers differ in their last digits."""
-    if "float" in keras.backend.standardize_dtype(array.dtype):
-        return array * keras.ops.cast(1 + 1e-5, array.dtype)
-    return array
-
-
-def _vocabulary(model: Any) -> tuple[list[str], list[int]]:
-    """Return the words and integers that the lookup layers know, and a word that they do not."""
-    words, numbers = ["unknown"], []
+    generator = np.random.default_rng(0)
+    words, numbers = ["unknown"], []  # what the lookup layers know, and a word that they do not
     for layer in keras_private.flatten_layers(model):
         if isinstance(layer, LOOKUPS):
             vocabulary = layer.get_vocabulary()[:100]
             words += [word for word in vocabulary if isinstance(word, str)]
             numbers += [int(word) for word in vocabulary if not isinstance(word, str)]
-    return words, numbers
+
+    def draw(tensor: keras.KerasTensor, size: int, bound: int) -> Any:
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+        shape = [EXAMPLES, *(size if length is None else length for length in tensor.shape[1:])]
+        array: Any
+        if dtype == "string":
+            array = generator.choice(words, shape).tolist()
+        elif "int" in dtype and numbers and bound == INTEGERS[0]:
+            array = generator.choice(numbers, shape)
+        elif "int" in dtype or dtype == "bool":
+            array = generator.integers(0, bound, shape)
+        else:
+            array = generator.standard_normal(shape)
+        return keras.ops.convert_to_tensor(array, dtype=dtype)
+
+    for size, bound in itertools.product(SIZES, INTEGERS):
+        yield keras.tree.map_structure(lambda one: draw(one, size, bound), signature)  # noqa: B023

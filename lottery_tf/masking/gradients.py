@@ -17,6 +17,9 @@ from lottery_tf.masking import copying, keras_private, network
 from lottery_tf.masking.batches import Batch, examples_of
 from lottery_tf.pruning import Array, Masks, Weights
 
+Kernels = list[tf.Tensor]  # the values of the kernels, in the order of `network.kernels`
+Others = dict[str, tf.Tensor]  # {path: value} of all other variables
+
 TEMPERATURE = 200.0  # Wang et al. 2020 divide the logits by it
 
 
@@ -135,13 +138,8 @@ class Gradients:
         return {path: total.astype(weights[path].dtype) for path, total in totals.items()}
 
     def _gradients_of_batch(
-        self,
-        kernels: list[tf.Tensor],
-        others: dict[str, tf.Tensor],
-        batch: Batch,
-        temperature: tf.Tensor,
-        training: bool,
-    ) -> list[tf.Tensor]:
+        self, kernels: Kernels, others: Others, batch: Batch, temperature: Any, training: bool
+    ) -> Kernels:
         with tf.GradientTape() as tape:
             tape.watch(kernels)
             values = dict(zip(network.kernels(self.model), kernels, strict=True)) | others
@@ -150,13 +148,8 @@ class Gradients:
         return list(map(tf.convert_to_tensor, gradients))  # those of tables are sparse
 
     def _products_of_batch(
-        self,
-        kernels: list[tf.Tensor],
-        others: dict[str, tf.Tensor],
-        batch: Batch,
-        temperature: tf.Tensor,
-        gradients: list[tf.Tensor],
-    ) -> list[tf.Tensor]:
+        self, kernels: Kernels, others: Others, batch: Batch, temperature: Any, gradients: Kernels
+    ) -> Kernels:
         with tf.GradientTape() as tape:
             tape.watch(kernels)
             own = self._gradients_of_batch(kernels, others, batch, temperature, True)
@@ -200,9 +193,7 @@ class Hessian:
 
         return LinearOperator((count, count), matvec=multiply, dtype=np.float64)
 
-    def _multiply(
-        self, vector: Array, point: list[tf.Tensor], values: dict[str, tf.Tensor], alive: Array
-    ) -> Array:
+    def _multiply(self, vector: Array, point: Kernels, values: Others, alive: Array) -> Array:
         flat = np.zeros(alive.size)
         flat[alive] = vector
         ends = np.cumsum([int(np.prod(value.shape)) for value in point])
@@ -219,12 +210,7 @@ class Hessian:
         return total[alive]
 
     def _product_of_batch(
-        self,
-        point: list[tf.Tensor],
-        values: dict[str, tf.Tensor],
-        parts: list[tf.Tensor],
-        inputs: tf.Tensor,
-        labels: tf.Tensor,
+        self, point: Kernels, values: Others, parts: Kernels, inputs: tf.Tensor, labels: tf.Tensor
     ) -> tf.Tensor:
         """Return H v as one vector: the gradient of the product of the gradient and v."""
         with tf.GradientTape() as outer:
@@ -281,9 +267,7 @@ class Flow:
             for path, derivative in zip(masks, self._derive(kernels, others), strict=True)
         }
 
-    def _derivatives(
-        self, kernels: list[tf.Tensor], others: dict[str, tf.Tensor]
-    ) -> list[tf.Tensor]:
+    def _derivatives(self, kernels: Kernels, others: Others) -> Kernels:
         ones = tf.ones((1, *self.model.input_shape[1:]), kernels[0].dtype)
         with tf.GradientTape() as tape:
             tape.watch(kernels)
@@ -293,7 +277,7 @@ class Flow:
         return tape.gradient(flow, kernels, unconnected_gradients="zero")
 
 
-def values_of(model: Any, weights: Weights, masks: Masks) -> tuple[list, dict[str, Any]]:
+def values_of(model: Any, weights: Weights, masks: Masks) -> tuple[Kernels, Others]:
     """Return ([kernel], {variable path: tensor} of all other variables, masks among them)."""
     kernels = network.kernels(model)
     types = {v.path: keras.backend.standardize_dtype(v.dtype) for v in model.variables}
