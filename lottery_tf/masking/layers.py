@@ -141,7 +141,8 @@ class Masked(SaysWhatLoadsIt):
             arrays = {str(index): array for index, array in enumerate(own)}
         masks = {id(kernel.variable): kernel.mask for kernel in self.kernels}
         for name, array in arrays.items():
-            if mask := masks.get(id(array)):
+            mask = masks.get(id(array))
+            if mask is not None:
                 weights = array.numpy()
                 array = np.where(mask.numpy(), weights, weights.dtype.type(0))
             store[name] = array

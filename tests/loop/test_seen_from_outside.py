@@ -171,8 +171,11 @@ def test_what_is_new_or_was_set_back_starts_without_a_warning():
         train(model := network(), lottery_tf.rounds(model, 3, 0.5, verbose=0))
 
 
-AMOUNTS = {"fraction": {"fraction": 0.5}, "target_density": {"target_density": 0.1},
-           "densities": {"densities": [0.5, 0.2]}}  # fmt: skip
+AMOUNTS = {
+    "fraction": {"fraction": 0.5},
+    "target_density": {"target_density": 0.1},
+    "densities": {"densities": [0.5, 0.2]},
+}
 
 
 @pytest.mark.ci

@@ -40,8 +40,20 @@ def model():
     return keras.Model(inputs, layers.Dense(2, name="head")(features))
 
 
-ALL = ["conv", "dense_1", "dense_2", "query", "key", "value", "attention_output", "up", "down",
-       "kernel", "recurrent_kernel", "head"]  # fmt: skip
+ALL = [
+    "conv",
+    "dense_1",
+    "dense_2",
+    "query",
+    "key",
+    "value",
+    "attention_output",
+    "up",
+    "down",
+    "kernel",
+    "recurrent_kernel",
+    "head",
+]
 
 
 def named(model):
@@ -61,15 +73,17 @@ CHOICES = {
     "a pattern of layers": ({"exclude": "*dense_*"}, without("dense_1", "dense_2")),
     "a pattern of kernels": ({"exclude": "*/recurrent_kernel"}, without("recurrent_kernel")),
     "a layer of attention": ({"exclude": ["query", "key"]}, without("query", "key")),
-    "all of attention": ({"exclude": "attention"}, without("query", "key", "value",
-                                                           "attention_output")),
+    "all of attention": (
+        {"exclude": "attention"},
+        without("query", "key", "value", "attention_output"),
+    ),
     "in a layer of the user's own": ({"exclude": "block/up"}, without("up")),
     "all of it": ({"exclude": Block}, without("up", "down")),
     "a class": ({"include": layers.Dense}, ["dense_1", "dense_2", "down", "head", "up"]),
     "a function": ({"include": lambda one: one.name == "lstm"}, ["kernel", "recurrent_kernel"]),
     "a list": ({"include": ["head", layers.Conv1D]}, ["conv", "head"]),
     "both": ({"include": ["encoder", "head"], "exclude": "*_1"}, ["dense_2", "head"]),
-}  # fmt: skip
+}
 SHORT = {"a pattern of kernels", "a layer of attention", "in a layer of the user's own", "both"}
 
 

@@ -28,7 +28,8 @@ TOKENS = np.arange(24).reshape(4, 6) % 7
 # and the data.
 OTHERS = {
     "MultiHeadAttention": (
-        {"num_heads": 2, "key_dim": 3}, {"query": normal(4, 5), "value": normal(3, 5)}
+        {"num_heads": 2, "key_dim": 3},
+        {"query": normal(4, 5), "value": normal(3, 5)},
     ),
     "GroupedQueryAttention": (
         {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2},
@@ -42,7 +43,7 @@ OTHERS = {
     "ConvLSTM1D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 2)),
     "ConvLSTM2D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 4, 2)),
     "ConvLSTM3D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 4, 4, 2)),
-}  # fmt: skip
+}
 KINDS = {
     kind.__name__: kind
     for kind in (*masking.MASKED, *layers.COMPOSITE)
@@ -54,11 +55,22 @@ USUAL = {"Dense", "Embedding", "Conv2D", "SeparableConv1D"}
 NAMES = [pytest.param(name, marks=() if name in USUAL else pytest.mark.ci) for name in ROWS]
 
 OPTIMIZERS = {
-    "Adadelta": {}, "Adafactor": {}, "Adagrad": {}, "Adam": {"amsgrad": True, "weight_decay": 0.1},
-    "AdamW": {}, "Adamax": {}, "Ftrl": {"l2_regularization_strength": 0.1}, "Lamb": {}, "Lion": {},
-    "LossScaleOptimizer": {}, "Muon": {}, "Nadam": {}, "RMSprop": {"momentum": 0.9},
-    "ScheduleFreeAdamW": {}, "SGD": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
-}  # fmt: skip
+    "Adadelta": {},
+    "Adafactor": {},
+    "Adagrad": {},
+    "Adam": {"amsgrad": True, "weight_decay": 0.1},
+    "AdamW": {},
+    "Adamax": {},
+    "Ftrl": {"l2_regularization_strength": 0.1},
+    "Lamb": {},
+    "Lion": {},
+    "LossScaleOptimizer": {},
+    "Muon": {},
+    "Nadam": {},
+    "RMSprop": {"momentum": 0.9},
+    "ScheduleFreeAdamW": {},
+    "SGD": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+}
 AVERAGES = {"plain": {}, "averaged": {"use_ema": True, "ema_overwrite_frequency": 3}}
 
 

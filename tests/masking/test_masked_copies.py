@@ -125,8 +125,14 @@ def test_a_copy_that_differs_is_refused():
 
 
 def test_dropout_and_noise_do_not_make_a_difference():
-    model = keras.Sequential([keras.Input((4,)), keras.layers.GaussianNoise(1.0),
-                              keras.layers.Dropout(0.5), keras.layers.Dense(3)])  # fmt: skip
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.GaussianNoise(1.0),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(3),
+        ]
+    )
     check(model, features(6, 4))
 
 

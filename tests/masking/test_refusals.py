@@ -53,6 +53,7 @@ def test_keras_2_models_are_told_how_to_convert_and_the_way_works(tmp_path):
         ("model.keras", "load_model"),
         (keras.Model, "Received: .*Model"),
         (3, "Received: 3"),
+        (None, "Received: None"),
     ],
 )
 def test_what_is_no_model_is_named_with_the_way_to_one(function, given, way):
@@ -60,6 +61,11 @@ def test_what_is_no_model_is_named_with_the_way_to_one(function, given, way):
         way = "lottery_tf.masked"  # it takes layers, and this one has no masks
     with pytest.raises(InputError, match=way):
         FUNCTIONS[function](given)
+
+
+def test_a_layer_without_weights_is_named():
+    with pytest.raises(InputError, match="late"):
+        lottery_tf.prune(keras.Sequential([masking.MaskedDense(3, name="late")]), 0.5)
 
 
 @pytest.mark.ci

@@ -151,7 +151,7 @@ def test_weights_of_another_layer_are_refused(tmp_path):
         lottery_tf.masked(model("second", "first")).load_weights(tmp_path / "plain.weights.h5")
     lottery_tf.masked(model("first", "second")).load_weights(tmp_path / "plain.weights.h5")
     masked = lottery_tf.masked(model("first", "second", "third"))
-    with pytest.raises(ValueError, match=r"^third: .*lottery_tf.masked"):
+    with pytest.raises(ValueError, match=r"third: .*lottery_tf\.masked"):
         masked.load_weights(tmp_path / "plain.weights.h5")
 
 
@@ -203,9 +203,14 @@ def test_low_rank_adaptation_of_masked_layers_is_saved_and_loaded(network, tmp_p
     model = dense()
     if network == "convolution":
         model = keras.Sequential(
-            [keras.Input((6,)), keras.layers.Reshape((6, 1)), keras.layers.Conv1D(4, 2),
-             keras.layers.Flatten(), keras.layers.Dense(3)]
-        )  # fmt: skip
+            [
+                keras.Input((6,)),
+                keras.layers.Reshape((6, 1)),
+                keras.layers.Conv1D(4, 2),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3),
+            ]
+        )
     masked = pruned(model)
     adapted = next(x for x in masked.layers if hasattr(x, "enable_lora"))
     adapted.enable_lora(2)
@@ -297,33 +302,7 @@ print("done")
     assert found.stdout == "done\n", found.stderr
 
 
-def test_saving_leaves_the_model_as_it_is(tmp_path):
-    model = pruned(dense())
-    for kernel in masking.kernels(model).values():
-        kernel.variable.assign_add(np.ones(kernel.variable.shape))  # in pruned places, too
-    before = [array.copy() for array in model.get_weights()]
-    model.save(tmp_path / "model.keras")
-    model.save_weights(tmp_path / "model.weights.h5")
-    assert all(map(np.array_equal, model.get_weights(), before))
-    lottery_tf.apply_masks(model)
-    assert same(model, keras.models.load_model(tmp_path / "model.keras"))
-    other = lottery_tf.masked(dense())
-    other.load_weights(tmp_path / "model.weights.h5")
-    assert same(model, other)
-
-
 def test_masks_need_a_backend_that_holds_them(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     with pytest.raises(InputError, match=r"tensorflow.*torch.*Received: jax.*KERAS_BACKEND"):
         lottery_tf.masked(dense())
-
-
-def test_what_is_no_built_masked_model_is_named():
-    for function in (lottery_tf.prune, lottery_tf.masked, lottery_tf.unmasked):
-        options = [0.5] if function is lottery_tf.prune else []
-        for wrong in ("a string", None, 3, keras.Sequential):
-            with pytest.raises(InputError, match=r"Keras.* Received: "):
-                function(wrong, *options)
-    late = keras.Sequential([masking.MaskedDense(3, name="late")])
-    with pytest.raises(InputError, match="late"):
-        lottery_tf.prune(late, 0.5)

@@ -77,8 +77,9 @@ def test_a_layer_that_holds_layers_passes():
     from tests.masking.test_user_layers import TransformerBlock
 
     names = ["kernel"] * 6
-    check_masked_layer(TransformerBlock, {"width": 4, "heads": 2}, input_shape=(5, 4),
-                       kernels=names)  # fmt: skip
+    check_masked_layer(
+        TransformerBlock, {"width": 4, "heads": 2}, input_shape=(5, 4), kernels=names
+    )
 
 
 class KeepsTheVariable(Gated):
