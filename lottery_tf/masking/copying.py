@@ -27,7 +27,7 @@ OF_TRAINING = {
 }
 
 
-def copy(model: Any, weights: list[Array], *, plain: bool = False) -> Any:
+def copy(model: keras.Model, weights: list[Array], *, plain: bool = False) -> keras.Model:
     """Return a new model of the same layers, with the state of a model. It is not compiled.
 
     Args:
@@ -58,12 +58,12 @@ def copy(model: Any, weights: list[Array], *, plain: bool = False) -> Any:
 
 
 def rebuild(
-    model: Any,
+    model: keras.Model,
     change: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config,
     *,
     plain: bool = False,
     same_class: bool = True,
-) -> Any:
+) -> keras.Model:
     """Return a new model of the same layers, whose weights are drawn anew. It is not compiled.
 
     It has the variables of the model, in their order, if its classes rebuild all that they hold:
@@ -81,7 +81,7 @@ def rebuild(
         InputError: Keras cannot rebuild it.
     """
 
-    def new_layer(layer: Any) -> Any:
+    def new_layer(layer: keras.Layer) -> keras.Layer:
         config, kind = layer.get_config(), type(layer)
         if plain:
             config, kind = plain_config(config), getattr(layer, "plain", kind)
@@ -126,7 +126,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _can_be_saved(model: Any) -> Iterator[None]:
+def _can_be_saved(model: keras.Model) -> Iterator[None]:
     """While it is open, layers do not refuse to be saved: a copy does not come from a file."""
     problems = {
         layer: layer.saving_problem
@@ -142,13 +142,13 @@ def _can_be_saved(model: Any) -> Iterator[None]:
             layer.saving_problem = problem
 
 
-def _computing(model: keras.Layer) -> list[Any]:
+def _computing(model: keras.Layer) -> list[keras.Layer]:
     """Return the layers of a model but inputs, which copies do not share with nested models."""
     layers = keras_private.flatten_layers(model)
     return [layer for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
 
 
-def _check_rebuilt(model: Any, new: Any) -> None:
+def _check_rebuilt(model: keras.Model, new: keras.Model) -> None:
     """Raise InputError if a new model lacks attributes or layers that a user's class holds."""
     ignored = vars(keras.Model()).keys() | OF_TRAINING
     copied = vars(new)
@@ -196,8 +196,10 @@ def _copy_training(model: keras.Layer, new: keras.Layer) -> None:
         InputError: a layer of the copy computes in another dtype, which is decided when it is made.
     """
 
-    def copy_flags(layer: Any, new: Any) -> None:  # the outermost first: it sets those inside
-        new.trainable = layer.trainable
+    def copy_flags(
+        layer: keras.Layer, new: keras.Layer
+    ) -> None:  # the outermost first: it sets those inside
+        new.trainable = layer.trainable  # the outermost first: it sets those inside, too
         inner = keras_private.inner_layers(layer), keras_private.inner_layers(new)
         for one, other in zip(*inner, strict=True):
             copy_flags(one, other)
@@ -241,7 +243,7 @@ LOOKUPS = (
 )
 
 
-def check_same(model: Any, copy: Any, of: str) -> None:
+def check_same(model: keras.Model, copy: keras.Model, of: str) -> None:
     """Raise InputError if a copy computes otherwise than the model, at inference or in training.
 
     Outputs are compared on one random input, and where the copy is to be trained the model's own
@@ -270,7 +272,9 @@ def check_same(model: Any, copy: Any, of: str) -> None:
     )
 
 
-def _compare(model: Any, copy: Any, inputs: Any, of: str, *, training: bool) -> None:
+def _compare(
+    model: keras.Model, copy: keras.Model, inputs: Any, of: str, *, training: bool
+) -> None:
     def fault(problem: str) -> InputError:
         return InputError(
             f"{of}: the copy of {model.name} computes otherwise than the model"
@@ -304,7 +308,7 @@ def _compare(model: Any, copy: Any, inputs: Any, of: str, *, training: bool) -> 
         raise fault(f"gives outputs{' and losses' * losses} that differ by {difference:.3g}")
 
 
-def _is_repeatable(model: Any, inputs: Any, *, training: bool) -> bool | None:
+def _is_repeatable(model: keras.Model, inputs: Any, *, training: bool) -> bool | None:
     """Return whether two calls of a model give the same outputs; None if it cannot be called so."""
     try:
         first, again = (_outputs(model, model, inputs, training=training) for _ in range(2))
@@ -325,7 +329,7 @@ def _numbers(output: Any) -> Array:
 
 
 def _outputs(
-    model: Any, seeded: Any, inputs: Any, *, training: bool, losses: bool = False
+    model: keras.Model, seeded: keras.Model, inputs: Any, *, training: bool, losses: bool = False
 ) -> list[Any]:
     """Return the outputs of a call, and the sum of its losses; no state changes.
 
@@ -344,13 +348,13 @@ def _outputs(
     return keras.tree.flatten(outputs) + total
 
 
-def _seeds(model: Any) -> list[keras.Variable]:
+def _seeds(model: keras.Model) -> list[keras.Variable]:
     """Return the states of the random numbers in a model, in the order of its layers."""
     layers = keras_private.flatten_layers(model)
     return [one.state for layer in layers for one in keras_private.seed_generators(layer)]
 
 
-def _inputs(model: Any) -> Iterator[Any]:
+def _inputs(model: keras.Model) -> Iterator[Any]:
     """Yield random inputs of the structure that the model takes, one for each size and bound."""
     signature = keras_private.signature(model)
     if signature is None:

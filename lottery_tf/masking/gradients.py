@@ -29,7 +29,7 @@ def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def loss_of_class_numbers(
-    model: Any, values: dict[str, Any], batch: Batch, temperature: tf.Tensor, training: bool
+    model: keras.Model, values: dict[str, Any], batch: Batch, temperature: tf.Tensor, training: bool
 ) -> tf.Tensor:
     """Return the mean cross-entropy of a batch; the arguments are those of `loss_of_fit`."""
     inputs, labels, weights = batch
@@ -40,7 +40,7 @@ def loss_of_class_numbers(
 
 
 def loss_of_fit(
-    model: Any, values: dict[str, Any], batch: Batch, temperature: tf.Tensor, training: bool
+    model: keras.Model, values: dict[str, Any], batch: Batch, temperature: tf.Tensor, training: bool
 ) -> tf.Tensor:
     """Return the loss of a batch that `fit` minimizes, without the regularizers of the weights.
 
@@ -102,7 +102,11 @@ class Gradients:
     """
 
     def __init__(
-        self, model: Any, batches: list[Batch], *, loss: Callable[..., Any] = loss_of_class_numbers
+        self,
+        model: keras.Model,
+        batches: list[Batch],
+        *,
+        loss: Callable[..., Any] = loss_of_class_numbers,
     ):
         self.model, self.batches, self.loss = model, batches, loss
         self._gradients = traced(self._gradients_of_batch)
@@ -172,7 +176,7 @@ class Hessian:
         batch_size: examples at once; the sum over all is exact.
     """
 
-    def __init__(self, model: Any, inputs: Any, labels: Any, *, batch_size: int = 500):
+    def __init__(self, model: keras.Model, inputs: Any, labels: Any, *, batch_size: int = 500):
         self.model, self.inputs, self.labels = model, inputs, labels
         self.batch_size = batch_size
         self.paths = [variable.path for variable in model.trainable_variables]
@@ -240,7 +244,7 @@ class Flow:
         InputError: it has several inputs or outputs, or an input whose size varies.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: keras.Model):
         inputs, outputs = (list(getattr(model, of, None) or []) for of in ("inputs", "outputs"))
         if not len(inputs) == len(outputs) == 1 or None in inputs[0].shape[1:]:
             shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs) or "nothing known"
@@ -277,7 +281,7 @@ class Flow:
         return tape.gradient(flow, kernels, unconnected_gradients="zero")
 
 
-def values_of(model: Any, weights: Weights, masks: Masks) -> tuple[Kernels, Others]:
+def values_of(model: keras.Model, weights: Weights, masks: Masks) -> tuple[Kernels, Others]:
     """Return ([kernel], {variable path: tensor} of all other variables, masks among them)."""
     kernels = network.kernels(model)
     types = {v.path: keras.backend.standardize_dtype(v.dtype) for v in model.variables}
@@ -291,7 +295,9 @@ def values_of(model: Any, weights: Weights, masks: Masks) -> tuple[Kernels, Othe
     return tensors, {path: tf.constant(array, types[path]) for path, array in others.items()}
 
 
-def call_with(model: Any, values: dict[str, Any], inputs: Any, *, training: bool) -> tf.Tensor:
+def call_with(
+    model: keras.Model, values: dict[str, Any], inputs: Any, *, training: bool
+) -> tf.Tensor:
     """Return the logits of a model whose variables have other values, {path: tensor}."""
     with _unsynchronised(model):
         logits, _ = model.stateless_call(
@@ -308,7 +314,7 @@ def _in_full_precision(logits: tf.Tensor) -> tf.Tensor:
 
 
 @contextlib.contextmanager
-def _without_regularizers(model: Any) -> Iterator[None]:
+def _without_regularizers(model: keras.Model) -> Iterator[None]:
     """While it is open, the losses of a model have no terms of its weights alone."""
     regularizers = [(variable, variable.regularizer) for variable in model.trainable_variables]
     for variable, _ in regularizers:
@@ -321,7 +327,7 @@ def _without_regularizers(model: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _unsynchronised(model: Any) -> Iterator[None]:
+def _unsynchronised(model: keras.Model) -> Iterator[None]:
     """While it is open, BatchNorm takes the statistics of this process's batch alone."""
     norms = [
         layer
@@ -337,7 +343,7 @@ def _unsynchronised(model: Any) -> Iterator[None]:
             layer.synchronized = True
 
 
-def in_float64(model: Any) -> Any:
+def in_float64(model: keras.Model) -> keras.Model:
     """Return a copy of a model that computes in float64; its weights are new.
 
     Raises:

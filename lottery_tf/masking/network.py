@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -46,7 +47,7 @@ def kernels(network: Any) -> dict[str, Kernel]:
     return {kernel.variable.path: kernel for kernel in found}
 
 
-def kernel_kinds(network: Any) -> dict[str, str]:
+def kernel_kinds(network: keras.Layer) -> dict[str, str]:
     """Return {path: kind} of the kernels of transposed and depthwise convolutions.
 
     The kinds are those that `count_alive` knows.
@@ -66,7 +67,7 @@ def kernel_kinds(network: Any) -> dict[str, str]:
     }
 
 
-def variables(network: Any) -> dict[str, Any]:
+def variables(network: keras.Layer) -> dict[str, keras.Variable]:
     """Return {path: Keras variable} of a network without its masks, as the files of a round."""
     masks = {id(kernel.mask) for kernel in kernels(network).values()}
     found = [variable for variable in network.weights if id(variable) not in masks]
@@ -75,7 +76,7 @@ def variables(network: Any) -> dict[str, Any]:
     return {variable.path: variable for variable in found}
 
 
-def name_apart(network: Any) -> None:
+def name_apart(network: keras.Layer) -> None:
     """Give variables that share a path, as in nested models, the names of all layers around them.
 
     Variables with a path of their own keep it.
@@ -92,23 +93,23 @@ def name_apart(network: Any) -> None:
             used.add(free)
 
 
-def get_weights(network: Any) -> Weights:
+def get_weights(network: keras.Layer) -> Weights:
     """Return {path: array} of every variable but the masks."""
     return {path: variable.numpy() for path, variable in variables(network).items()}
 
 
-def get_masks(network: Any) -> Masks:
+def get_masks(network: keras.Layer) -> Masks:
     """Return {kernel path: bool array}."""
     return {path: kernel.mask.numpy() for path, kernel in kernels(network).items()}
 
 
-def compile_with_masks(network: Any) -> None:
+def compile_with_masks(network: keras.Layer) -> None:
     """Let a model compile its functions anew if it compiled them before it had its masks."""
     masks = [kernel.mask for kernel in kernels(network).values()]
     keras_private.forget_functions_without(network, masks)
 
 
-def holding(network: Any, name: str) -> contextlib.AbstractContextManager[None]:
+def holding(network: keras.Layer, name: str) -> contextlib.AbstractContextManager[None]:
     """Return a context in which Keras's `set_weights` and `load_weights` leave the masks alone.
 
     Args:
@@ -122,7 +123,7 @@ def holding(network: Any, name: str) -> contextlib.AbstractContextManager[None]:
     return MaskLock(kernels(network), name).open()
 
 
-def apply_masks(network: Any) -> None:
+def apply_masks(network: keras.Layer) -> None:
     """Set the pruned weights of a network to zero, in place.
 
     Call it after training that writes kernels past Keras's optimizers, as by `kernel.assign_sub`.
@@ -133,13 +134,13 @@ def apply_masks(network: Any) -> None:
     zero_pruned(kernels(network).values())
 
 
-def set_weights(network: Any, weights: Weights, masks: Masks) -> None:
+def set_weights(network: keras.Layer, weights: Weights, masks: Masks) -> None:
     """Assign weights {path: array} and masks {kernel path: bool array} to a network.
 
     Raises:
         InputError: one is missing, or has another shape.
     """
-    pairs: tuple[tuple[Weights | Masks, dict[str, Any]], ...] = (
+    pairs: tuple[tuple[Weights | Masks, Mapping[str, Any]], ...] = (
         (weights, variables(network)),
         (masks, kernels(network)),
     )
