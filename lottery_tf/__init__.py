@@ -1,17 +1,16 @@
-"""Lottery tickets by iterative magnitude pruning, in Keras 3 on TensorFlow.
+"""Find lottery tickets by iterative magnitude pruning, in Keras 3 on TensorFlow.
 
 For any Keras model: masked(model) or mask(model), prune(model, fraction), rounds(model, rounds,
-fraction), unmasked(model) or unmask(model), apply_masks(model), summary(model). Of a finished run:
-load(run_dir, round).
+fraction), unmasked(model) or unmask(model), apply_masks(model), summary(model). For a finished
+run: load(run_dir, round).
 
 Modules: lottery_tf.masking, masks and masked layers; lottery_tf.rundir, the reader of a run
-directory; lottery_tf.testing, a test of a masked layer of your own; lottery_tf.errors.
+directory; lottery_tf.testing, a test for a masked layer of your own; lottery_tf.errors.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
-
-from lottery_tf import keras_hook
 
 if TYPE_CHECKING:
     from lottery_tf.analysis.loading import load
@@ -31,7 +30,7 @@ __all__ = [
     "unmasked",
 ]
 
-_ROOMS = {
+_MODULE_OF = {
     "apply_masks": "masking",
     "load": "analysis.loading",
     "mask": "masking",
@@ -46,16 +45,33 @@ _MODULES = ("errors", "masking", "rundir", "testing")
 
 
 def __getattr__(name: str) -> Any:
-    # Only who asks for these needs Keras: method, rundir and the tools on files do without.
-    if name in _ROOMS:
-        return getattr(importlib.import_module(f"lottery_tf.{_ROOMS[name]}"), name)
-    if name in _MODULES:
-        return importlib.import_module(f"lottery_tf.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # Attributes are imported when they are first used: the readers of run directories and the
+    # tools on files need no Keras.
+    if name in _MODULE_OF:
+        found = getattr(importlib.import_module(f"lottery_tf.{_MODULE_OF[name]}"), name)
+    elif name in _MODULES:
+        found = importlib.import_module(f"lottery_tf.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    _register_layers()
+    return found
 
 
 def __dir__() -> list[str]:
     return sorted({*__all__, *_MODULES, *(name for name in globals() if name.startswith("__"))})
 
 
-keras_hook.install()
+def _register_layers() -> None:
+    """If Keras is imported, import the layers that saved models name, which registers them.
+
+    Keras imports no module that a file names but its own, so classes must be registered before
+    `load_model`. A program that imports Keras after this package, and loads a model before it uses
+    the package, gets Keras's error, which names the import that is missing.
+    """
+    if "keras" in sys.modules:
+        importlib.import_module("lottery_tf.masking")
+        if "tensorflow" in sys.modules:  # the layers of this package's own networks need it
+            importlib.import_module("lottery_tf.models.layers")
+
+
+_register_layers()

@@ -146,9 +146,9 @@ def fits() -> list[Row]:
 
 def masked_steps() -> list[Row]:
     quiet.import_tensorflow()
-    from lottery_tf.benchmarks import masks
+    from lottery_tf.benchmarks import fits
 
-    times = masks.step_times(steps=STEPS.value, repeats=REPEATS.value)
+    times = fits.step_times(steps=STEPS.value, repeats=REPEATS.value)
     return report(times, unit="ms/step", scale=1000)
 
 

@@ -96,7 +96,7 @@ def _of_run(run, at_rounds, examples, cache, hessian):
 
 def _hessian(run, examples, computing):
     engine = loading.engine_of(run, **computing)  # it imports TensorFlow, without its messages
-    from lottery_tf.masking.hessian import Hessian
+    from lottery_tf.masking.gradients import Hessian
 
     images, labels = [], []
     for some, numbers in engine.feed.train_batches():

@@ -1,4 +1,4 @@
-"""What all distances between the rounds of a large network cost beside reading its files."""
+"""Compare the time of all distances between the rounds of a large network with reading alone."""
 
 import concurrent.futures
 import multiprocessing
@@ -6,11 +6,13 @@ import pathlib
 import resource
 import tempfile
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
 from lottery_tf.analysis import products
 from lottery_tf.benchmarks.turns import take_turns
+from lottery_tf.pruning import Masks, Weights
 from lottery_tf.runs import files
 from lottery_tf.runs.rounds import FinishedRound, check_files
 from lottery_tf.terminal import console
@@ -22,8 +24,8 @@ SHAPES: dict[str, tuple[int, ...]] = {
 SHAPES |= {"logits/kernel": (2048, 930)}
 
 
-def distance_times(*, rounds, repeats):
-    """Seconds of reading and of measuring, taking turns, and the memory of measuring.
+def distance_times(*, rounds: int, repeats: int) -> tuple[dict[str, list[float]], int]:
+    """Return the seconds of reading and of measuring, by turns, and the memory of measuring.
 
     Args:
         rounds: of random weights under random masks of density 0.8^r, written first.
@@ -41,18 +43,19 @@ def distance_times(*, rounds, repeats):
             _write(network)
         ways = {
             "distances": lambda: _in_new_process(networks),
-            "reading alone": lambda: _read(networks),
+            "reading alone": lambda: (_read(networks), 0),
         }
-        found = take_turns(ways, repeats=repeats, what=f"distances, {repeats} times")
-    times = {"distances": [seconds for seconds, _ in found["distances"]]}
-    peak = max(peak for _, peak in found["distances"])
-    return times | {"reading alone": found["reading alone"]}, peak
+        measured = take_turns(ways, repeats=repeats, what=f"distances, {repeats} times")
+    times = {way: [seconds for seconds, _ in values] for way, values in measured.items()}
+    return times, max(peak for _, peak in measured["distances"])
 
 
-def _write(network):
+def _write(network: FinishedRound) -> None:
     generator = np.random.default_rng(network.round)
-    masks = {p: generator.random(s, np.float32) < 0.8**network.round for p, s in SHAPES.items()}
-    arrays = {"masks.npz": masks}
+    masks: Masks = {
+        p: generator.random(s, np.float32) < 0.8**network.round for p, s in SHAPES.items()
+    }
+    arrays: dict[str, Weights] = {"masks.npz": masks}
     for name in ("initial.npz", "final.npz"):
         arrays[name] = {
             path: generator.standard_normal(shape, np.float32) * masks[path]
@@ -62,8 +65,8 @@ def _write(network):
     files.write_directory(network.path, contents)
 
 
-def _read(networks):
-    """Seconds of reading every file."""
+def _read(networks: Sequence[FinishedRound]) -> float:
+    """Read every file; return the seconds."""
     began = time.perf_counter()
     for network in networks:
         for which in ("masks", "initial", "final"):
@@ -73,14 +76,14 @@ def _read(networks):
     return time.perf_counter() - began
 
 
-def _in_new_process(networks):
+def _in_new_process(networks: Sequence[FinishedRound]) -> tuple[float, int]:
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
         return pool.submit(_measure, networks).result()
 
 
-def _measure(networks):
-    """(Seconds of checking and measuring, peak bytes of this process)."""
+def _measure(networks: Sequence[FinishedRound]) -> tuple[float, int]:
+    """Check and measure rounds; return the seconds and the peak bytes of this process."""
     began = time.perf_counter()
     check_files(networks)
     products.products_of_rounds(networks, networks)

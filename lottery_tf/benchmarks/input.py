@@ -1,4 +1,4 @@
-"""What streaming costs beside the bare decoding of the same images."""
+"""Compare streaming from shards with the bare decoding of the same images."""
 
 import itertools
 import resource
@@ -8,19 +8,20 @@ import tensorflow as tf
 
 from lottery_tf import datasets
 from lottery_tf.benchmarks.turns import take_turns
-from lottery_tf.datasets import augmentation, tfrecords
+from lottery_tf.config import Config
+from lottery_tf.datasets import PreparedDataset, augmentation, tfrecords
 from lottery_tf.errors import InputError
 from lottery_tf.pruning.streams import Noise
 
 
-def input_rates(config, *, images, repeats):
-    """Images per second of the training stream and of decoding alone, taking turns.
+def input_rates(config: Config, *, images: int, repeats: int) -> tuple[dict[str, list[float]], int]:
+    """Return the images per second of the training stream and of decoding alone, by turns.
 
     The first epoch of the stream warms up; the memory that it took is measured before the images
     of the bare decoding are loaded.
 
     Args:
-        config: Config, of a dataset whose images vary in size.
+        config: of a dataset whose images vary in size.
         images: how many to read per repeat, rounded down to whole batches.
         repeats: how often each way is measured, after one warm-up.
 
@@ -43,7 +44,7 @@ def input_rates(config, *, images, repeats):
     return take_turns(ways, repeats=repeats, what=what), peak
 
 
-def _stream(config, directory, noise, batches):
+def _stream(config: Config, directory: PreparedDataset, noise: Noise, batches: int) -> float:
     stream = tfrecords.stream(
         directory,
         directory.splits["train"],
@@ -55,7 +56,7 @@ def _stream(config, directory, noise, batches):
     return _rate(stream, batches, config.batch_size)
 
 
-def _bare(config, directory, batches):
+def _bare(config: Config, directory: PreparedDataset, batches: int) -> float:
     shards, parse = directory.splits["train"].shards, tfrecords.parser(directory)
     records = tf.data.TFRecordDataset([str(shard.path) for shard in shards])
     count = batches * config.batch_size
@@ -64,18 +65,18 @@ def _bare(config, directory, batches):
         raise InputError(f"Expected JPEG images alone. {directory.path} has others.")
     draws = augmentation.draw(Noise(config.data_seed, 0), 0, count)
 
-    def decode(jpeg, draws):
+    def decode(jpeg: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         part = tf.image.decode_and_crop_jpeg(jpeg, augmentation.random_window(jpeg, draws))
         return tf.reduce_max(part)  # the parts differ in size, so they make no batch
 
     decoded = tf.data.Dataset.from_tensor_slices((jpegs, draws)).cache()
     for _ in decoded:
         pass
-    return _rate(decoded.map(decode, tf.data.AUTOTUNE).batch(config.batch_size), batches,
-                 config.batch_size)  # fmt: skip
+    parts = decoded.map(decode, tf.data.AUTOTUNE).batch(config.batch_size)
+    return _rate(parts, batches, config.batch_size)
 
 
-def _rate(dataset, batches, batch_size):
+def _rate(dataset: tf.data.Dataset, batches: int, batch_size: int) -> float:
     began = time.perf_counter()
     for _ in itertools.islice(dataset, batches):
         pass

@@ -1,26 +1,33 @@
-"""What the repellent loss costs: time of a step, and bytes held, at the rounds of a run."""
+"""Measure the repellent loss at the rounds of a run: time of a step, and bytes of the optima."""
 
 import contextlib
 import functools
 import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from lottery_tf import datasets, masking, pruning
 from lottery_tf.benchmarks.turns import MOST_STEPS, steps_for, take_turns
+from lottery_tf.config import Config
+from lottery_tf.pruning import Masks, Weights
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.repulsion import loss, optima
 from lottery_tf.repulsion.loss import to_devices
 from lottery_tf.terminal import console
 from lottery_tf.training.devices import connect
+from lottery_tf.training.engine import Engine
 
 
-def step_times(config, *, rounds, repeats, steps=None):
-    """Seconds of a step with and without repulsion, under the same masks, taking turns.
+def step_times(
+    config: Config, *, rounds: Sequence[int], repeats: int, steps: int | None = None
+) -> dict[int, dict[str, Any]]:
+    """Return the seconds of a step with and without repulsion, under the same masks, by turns.
 
     Args:
-        config: Config; its repel is the strength.
+        config: of the run; its repel is the strength.
         rounds: round r has r optima and random masks of density (1 - prune_fraction)^r.
         repeats: how often each is measured, after one warm-up.
         steps: steps per repeat; by default as many as take about half a second.
@@ -32,9 +39,10 @@ def step_times(config, *, rounds, repeats, steps=None):
     engine = Engine(config, directory, connect(config))
     initialization = engine.initialization
     data, rates = engine.feed.start_epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates)
-    most, found = min(steps or MOST_STEPS, engine.steps_per_epoch), {}
+    most = min(steps or MOST_STEPS, engine.steps_per_epoch)
+    times: dict[int, dict[str, Any]] = {}
 
-    def run(program, held, count):
+    def run(program: Callable, held: Any, count: int) -> float:
         began = time.perf_counter()
         program(data, rates, tf.constant(0), tf.constant(count), held)
         engine.trainer.totals.numpy()
@@ -52,13 +60,16 @@ def step_times(config, *, rounds, repeats, steps=None):
         count = most if steps else steps_for(ways["without"], most=most, seconds=0.5)
         turns = {name: functools.partial(way, count) for name, way in ways.items()}
         what = f"round {round}, {count} steps at a time, {repeats} times"
-        found[round] = take_turns(turns, repeats=repeats, what=what) | {"compile": seconds}
-    return found
+        times[round] = {**take_turns(turns, repeats=repeats, what=what), "compile": seconds}
+    return times
 
 
-def _compiled(engine, run, on_device):
-    """({way: (program, its optima)}, seconds of compiling the last one)."""
-    compiled = {}
+def _compiled(
+    engine: Engine, run: Callable[..., float], on_device: Any
+) -> tuple[dict[str, tuple[Callable, Any]], float]:
+    """Return ({way: (program, its optima)}, seconds of compiling the last one)."""
+    compiled: dict[str, tuple[Callable, Any]] = {}
+    seconds = 0.0
     for name, way in WAYS.items():
         with _instead(way):  # while the step is traced
             engine.compile()
@@ -67,10 +78,12 @@ def _compiled(engine, run, on_device):
     return {"without": (engine.run_steps, {})} | compiled, seconds
 
 
-def _stopping_after(part):
-    """value_and_gradients that goes as far as a part, and uses what it has for nothing."""
+def _stopping_after(part: str) -> Callable:
+    """Return a value_and_gradients that stops after a part, and adds zero times its result."""
 
-    def value_and_gradients(kernels, optima, *, strength, scope, onto, factor):
+    def value_and_gradients(
+        kernels: Any, optima: Any, *, strength: Any, scope: Any, onto: Any, factor: Any
+    ) -> tuple[Any, dict[str, Any]]:
         alive = loss.gather(kernels, optima)
         used = list(alive.values())
         if part != "gather":
@@ -86,8 +99,8 @@ def _stopping_after(part):
     return value_and_gradients
 
 
-# What a step does of the repulsion, each with what comes before it; "with" is all of it, the
-# scattering onto the gradients included.
+# The parts of the repulsion in a step, each with those before it. "with" is all of it, including
+# the scattering onto the gradients.
 WAYS = {
     "gather": _stopping_after("gather"),
     "products": _stopping_after("products"),
@@ -97,7 +110,7 @@ WAYS = {
 
 
 @contextlib.contextmanager
-def _instead(function):
+def _instead(function: Callable) -> Iterator[None]:
     before = loss.value_and_gradients
     loss.value_and_gradients = function
     try:
@@ -106,27 +119,27 @@ def _instead(function):
         loss.value_and_gradients = before
 
 
-def held_bytes(config, *, rounds):
-    """{round: (bytes of the values, bytes of the index, bytes of the dense prunable weights)}."""
-    initialization = Engine(config, datasets.find(config), connect(config)).initialization
-    start, found = initialization(0), {}
+def held_bytes(config: Config, *, rounds: int) -> dict[int, tuple[int, int, int]]:
+    """Return {round: (bytes of the values, of the index, of the dense prunable weights)}."""
+    start = Engine(config, datasets.find(config), connect(config)).initialization(0)
+    sizes: dict[int, tuple[int, int, int]] = {}
     for round in range(1, rounds):
         masks, held = _problem(config, start, round)
-        found[round] = (*held.bytes(), sum(4 * mask.size for mask in masks.values()))
-    return found
+        sizes[round] = (*held.bytes(), sum(4 * mask.size for mask in masks.values()))
+    return sizes
 
 
-def _problem(config, weights, round):
-    """Random masks of a round's density, and Optima of as many random networks."""
+def _problem(config: Config, weights: Weights, round: int) -> tuple[Masks, Any]:
+    """Return random masks of a round's density, and Optima of as many random networks."""
     generator = np.random.default_rng(round)
     masks = {path: np.ones(weights[path].shape, bool) for path in weights if "kernel" in path}
     for _ in range(round):
-        noise = {p: np.float32(generator.standard_normal(m.shape)) * m for p, m in masks.items()}
+        noise = {p: generator.standard_normal(m.shape).astype("f4") * m for p, m in masks.items()}
         masks, _ = pruning.prune(noise, masks, config.prune_fraction)
     sources = (
         (
             f"round {index}",
-            {p: np.float32(generator.standard_normal(m.shape)) for p, m in masks.items()},
+            {p: generator.standard_normal(m.shape).astype("f4") for p, m in masks.items()},
             None,
         )
         for index in range(round)

@@ -1,10 +1,11 @@
-"""What the engine's step costs beside plain Keras and beside its matrix products alone."""
+"""Compare the engine's step with plain Keras and with its matrix products alone."""
 
 import dataclasses
 import functools
 import pathlib
 import tempfile
 import time
+from collections.abc import Callable
 from unittest import mock
 
 import keras
@@ -13,8 +14,10 @@ import tensorflow as tf
 
 from lottery_tf import datasets, imp, masking, models
 from lottery_tf.benchmarks.turns import MOST_STEPS, steps_for, take_turns
-from lottery_tf.datasets import tfrecords
+from lottery_tf.config import Config
+from lottery_tf.datasets import PreparedDataset, tfrecords
 from lottery_tf.datasets.statistics import channel_statistics, scaled
+from lottery_tf.pruning import Masks, Weights
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
@@ -24,11 +27,11 @@ from lottery_tf.training.engine import Engine
 from lottery_tf.training.training import Training
 
 
-def step_times(config, *, repeats, steps=None):
-    """Seconds of one training step, side by side in one process, the ways taking turns.
+def step_times(config: Config, *, repeats: int, steps: int | None = None) -> dict[str, list[float]]:
+    """Return the seconds of one training step of each way, measured in one process by turns.
 
     Args:
-        config: Config.
+        config: of the network, its data and its training.
         repeats: how often each way is measured, after one warm-up.
         steps: training steps per repeat, at most those of an epoch; by default as many as take
             the engine about two seconds.
@@ -49,7 +52,7 @@ def step_times(config, *, repeats, steps=None):
     shapes = product_shapes(engine.network, config.batch_size)
     flops = sum(2 * m * k * n for m, k, n in shapes)
     products = functools.partial(_products, shapes)
-    ways = {
+    ways: dict[str, Callable[[], float]] = {
         "engine": lambda: trained(steps),
         "keras fit": keras_fit(config, directory, steps),
         "matrix products": functools.partial(products, steps_for(products, most=100, seconds=0.5)),
@@ -60,13 +63,13 @@ def step_times(config, *, repeats, steps=None):
     return take_turns(ways, repeats=repeats, what=what)
 
 
-def product_shapes(network, batch_size):
-    """(m, k, n) of each matrix product of a step: of kernels forward, to weights, to inputs.
+def product_shapes(network: keras.Model, batch_size: int) -> list[tuple[int, int, int]]:
+    """Return (m, k, n) of each matrix product of a step: of kernels forward, to weights, to inputs.
 
     A convolution counts as the product of its patches with its kernel; the first layer needs no
     gradient of its input.
     """
-    shapes = []
+    shapes: list[tuple[int, int, int]] = []
     for kernel in masking.kernels(network).values():
         *window, outputs = kernel.mask.shape
         rows = batch_size * int(np.prod(kernel.layer.output.shape[1:-1]))
@@ -77,8 +80,8 @@ def product_shapes(network, batch_size):
     return shapes
 
 
-def keras_fit(config, directory, steps):
-    """A function that runs plain Keras `fit` of the same network, with Keras's own BatchNorm."""
+def keras_fit(config: Config, directory: PreparedDataset, steps: int) -> Callable[[], float]:
+    """Return a function that runs Keras's `fit` of the same network, with Keras's own BatchNorm."""
     own = "lottery_tf.models.layers.FusedBatchNormalization"
     with mock.patch(own, keras.layers.BatchNormalization):
         network = models.build(config, directory.input_shape, directory.classes, seed=0)
@@ -93,7 +96,7 @@ def keras_fit(config, directory, steps):
     images = (scaled(images[:used]) - mean) / std
     labels = labels[:used]
 
-    def measure():
+    def measure() -> float:
         began = time.perf_counter()
         network.fit(images, labels, batch_size=config.batch_size, verbose=0)
         return (time.perf_counter() - began) / steps
@@ -101,15 +104,15 @@ def keras_fit(config, directory, steps):
     return measure
 
 
-def seconds_of_rounds(config, step_seconds):
-    """Seconds that the two rounds of `round_overhead` take, about, without their compilation."""
+def seconds_of_rounds(config: Config, step_seconds: float) -> float:
+    """Estimate the seconds of the two rounds of `round_overhead`, without compilation."""
     splits = datasets.find(config).splits
     train, test = (splits[name].examples / config.batch_size for name in ("train", "test"))
     return 2 * config.epochs * (train + test / 2) * step_seconds  # half: no backward pass
 
 
-def round_overhead(config):
-    """The part of two rounds, all that the command does in them, that is not training steps."""
+def round_overhead(config: Config) -> float:
+    """Run two rounds as the command does; return the part of them that is not training steps."""
     with tempfile.TemporaryDirectory() as aside:
         config = dataclasses.replace(config, rounds=2, run_dir=str(pathlib.Path(aside) / "run"))
         engine = Engine(config, datasets.find(config), connect(config))
@@ -125,8 +128,8 @@ def round_overhead(config):
         return 1 - sum(row["train_seconds"] for row in run.metrics()) / whole
 
 
-def _engine(engine, weights, masks, steps):
-    """Seconds per step of the compiled program, run as one piece."""
+def _engine(engine: Engine, weights: Weights, masks: Masks, steps: int) -> float:
+    """Run the compiled program as one piece; return the seconds of a step."""
     masking.set_weights(engine.network, weights, masks)
     engine.trainer.reset_optimizer()
     data, rates = engine.feed.start_epoch(Noise(0, 0), 0, 0), tf.constant(engine.rates)
@@ -137,15 +140,18 @@ def _engine(engine, weights, masks, steps):
 
 
 @functools.cache
-def _matrices(shapes):
+def _matrices(shapes: tuple[tuple[int, int, int], ...]) -> list[tuple[np.ndarray, np.ndarray]]:
     generator = np.random.default_rng(0)
     return [
-        tuple(generator.standard_normal(shape, np.float32) for shape in ((m, k), (k, n)))
+        (
+            generator.standard_normal((m, k), np.float32),
+            generator.standard_normal((k, n), np.float32),
+        )
         for m, k, n in shapes
     ]
 
 
-def _products(shapes, times):
+def _products(shapes: list[tuple[int, int, int]], times: int) -> float:
     matrices = _matrices(tuple(shapes))
     began = time.perf_counter()
     for _ in range(times):
@@ -154,8 +160,8 @@ def _products(shapes, times):
     return (time.perf_counter() - began) / times
 
 
-def _large_product_rate(size=2048):
-    """Floating-point operations per second of a large matrix product."""
+def _large_product_rate(size: int = 2048) -> float:
+    """Return the floating-point operations per second of a large matrix product."""
     ((left, right),) = _matrices(((size, size, size),))
     began = time.perf_counter()
     left @ right

@@ -1,4 +1,4 @@
-"""What pinning gains: runs at once, each on a core of its own, beside one that has them all."""
+"""Compare runs at once, each pinned to a core, with one run at a time on all cores."""
 
 import concurrent.futures
 import dataclasses
@@ -8,9 +8,11 @@ import os
 import pathlib
 import statistics
 import tempfile
+from collections.abc import Iterator
 
 from lottery_tf import datasets
 from lottery_tf.benchmarks.turns import take_turns
+from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.sweeps.attempts import Job, attempt
@@ -18,11 +20,11 @@ from lottery_tf.sweeps.attempts import Job, attempt
 EPOCHS = 8  # of each run; the first compiles, and is left out
 
 
-def step_rates(config, *, repeats):
-    """Training steps per second of all runs together, as tools.sweep makes them, in turns.
+def step_rates(config: Config, *, repeats: int) -> dict[str, list[float]]:
+    """Return the training steps per second of all runs together, as tools.sweep runs them.
 
     Args:
-        config: Config; of its training, EPOCHS of round 0 at a constant rate are run.
+        config: of the training; EPOCHS of round 0 run, at a constant rate.
         repeats: how often each way is measured, after one warm-up.
 
     Returns:
@@ -30,13 +32,14 @@ def step_rates(config, *, repeats):
         "<n> at once", each pinned to a core. Of each run it is that of its median epoch.
 
     Raises:
-        InputError: there is one core alone, or a run fails.
+        InputError: there is only one core, or a run fails.
     """
     cores = len(os.sched_getaffinity(0))
     if cores < 2:
         raise InputError("--what=sweep expects two cores or more, to compare. Found: 1")
-    short = {"rounds": 1, "epochs": EPOCHS, "schedule": "constant", "warmup_epochs": 0.0}
-    config = dataclasses.replace(config, **short)
+    config = dataclasses.replace(
+        config, rounds=1, epochs=EPOCHS, schedule="constant", warmup_epochs=0.0
+    )
     with tempfile.TemporaryDirectory() as aside:
         place = pathlib.Path(aside)
         (place / "flags.cfg").write_text(config.to_flags())
@@ -50,8 +53,10 @@ def step_rates(config, *, repeats):
         return take_turns(ways, repeats=repeats, what=what)
 
 
-def _rate(config, place, names, runs, *, pinned):
-    """Steps per second of some new runs together, which go on at once."""
+def _rate(
+    config: Config, place: pathlib.Path, names: Iterator[str], runs: int, *, pinned: int
+) -> float:
+    """Run some new runs at once; return the steps per second of all together."""
     jobs = [_job(config, place, next(names), pinned) for _ in range(runs)]
     with concurrent.futures.ThreadPoolExecutor(runs) as pool:
         statuses = list(pool.map(attempt, jobs))
@@ -66,7 +71,7 @@ def _rate(config, place, names, runs, *, pinned):
     )
 
 
-def _job(config, place, name, pinned):
+def _job(config: Config, place: pathlib.Path, name: str, pinned: int) -> Job:
     run_dir, data_dir = place / name, pathlib.Path(config.data_dir).absolute()
     flags = (f"--flagfile={place / 'flags.cfg'}", f"--data_dir={data_dir}", f"--run_dir={run_dir}")
     return Job(

@@ -1,46 +1,52 @@
-"""Ways that are measured by turns, and how much of each is worth it."""
+"""Measure several ways to do a thing, by turns, each for as long as is worth it."""
 
 import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from lottery_tf.terminal import console
+
+Value = TypeVar("Value")
 
 MOST_STEPS = 1000
 PIECE_SECONDS = 2.0  # of one way in one repeat: far above a clock's and a scheduler's noise
 
 
-def take_turns(ways, *, repeats, what):
-    """What each way gives in each repeat, after one repeat that warms up; shows how far it is.
+def take_turns(
+    ways: Mapping[str, Callable[[], Value]], *, repeats: int, what: str
+) -> dict[str, list[Value]]:
+    """Return the value of each way in each repeat, after one repeat that warms up; show progress.
 
     Args:
         ways: {name: function without arguments}.
         repeats: how often each is measured.
-        what: what the user is told is measured.
+        what: names the measurement for the user.
 
     Returns:
         {name: [value of each repeat]}.
     """
-    found = {name: [] for name in ways}
+    values: dict[str, list[Value]] = {name: [] for name in ways}
     with console.progress((repeats + 1) * len(ways), what) as bar:
         for repeat in range(repeats + 1):
             began = time.perf_counter()
             for name, measure in ways.items():
                 value = measure()
                 if repeat:
-                    found[name].append(value)
+                    values[name].append(value)
                 bar.update(1)
             left = (repeats - repeat) * (time.perf_counter() - began)
             if repeat == 1 and left > 1:
                 console.say(f"{what}: {left:.0f} s to go")
-    return found
+    return values
 
 
-def steps_for(measure, *, most, seconds=PIECE_SECONDS):
-    """How many steps take about so long, at least one.
+def steps_for(measure: Callable[[int], float], *, most: int, seconds: float = PIECE_SECONDS) -> int:
+    """Return how many steps take about this time, at least one.
 
     Args:
-        measure: of a number of steps -> seconds of one of them.
-        most: steps, at most.
-        seconds: that they are to take.
+        measure: takes a number of steps, runs them, and returns the seconds of one of them.
+        most: the largest number of steps.
+        seconds: the time that they should take.
     """
     measure(1)  # compiles
     return max(1, min(most, int(seconds / measure(min(3, most)))))

@@ -1,52 +1,64 @@
 """Masks beside the kernels of Keras layers, and the weights and masks of a network."""
 
-from lottery_tf.masking.inside import (
-    MaskedConvLSTM1D,
-    MaskedConvLSTM2D,
-    MaskedConvLSTM3D,
-    MaskedGroupQueryAttention,
-    MaskedGRU,
-    MaskedInside,
-    MaskedLSTM,
-    MaskedMultiHeadAttention,
-    MaskedSimpleRNN,
-    mask_inside,
-)
-from lottery_tf.masking.layers import (
-    MASKED,
-    MaskedConv1D,
-    MaskedConv1DTranspose,
-    MaskedConv2D,
-    MaskedConv2DTranspose,
-    MaskedConv3D,
-    MaskedConv3DTranspose,
-    MaskedDense,
-    MaskedDepthwiseConv1D,
-    MaskedDepthwiseConv2D,
-    MaskedEinsumDense,
-    MaskedEmbedding,
-    MaskedGRUCell,
-    MaskedLSTMCell,
-    MaskedReversibleEmbedding,
-    MaskedSeparableConv1D,
-    MaskedSeparableConv2D,
-    MaskedSimpleRNNCell,
-    masked_layer,
-)
-from lottery_tf.masking.masks import KeepMasked, Kernel, Mask, Masked, check_masked
-from lottery_tf.masking.model import left_dense, mask, masked
-from lottery_tf.masking.network import (
-    apply_masks,
-    compile_with_masks,
-    get_masks,
-    get_weights,
-    holding,
-    kernel_kinds,
-    kernels,
-    set_weights,
-    variables,
-)
-from lottery_tf.masking.plain import unmask, unmasked
+import importlib.metadata
+
+from lottery_tf.errors import InputError
+
+try:
+    from lottery_tf.masking.layers import (
+        MASKED,
+        Masked,
+        MaskedConv1D,
+        MaskedConv1DTranspose,
+        MaskedConv2D,
+        MaskedConv2DTranspose,
+        MaskedConv3D,
+        MaskedConv3DTranspose,
+        MaskedConvLSTM1D,
+        MaskedConvLSTM2D,
+        MaskedConvLSTM3D,
+        MaskedDense,
+        MaskedDepthwiseConv1D,
+        MaskedDepthwiseConv2D,
+        MaskedEinsumDense,
+        MaskedEmbedding,
+        MaskedGroupQueryAttention,
+        MaskedGRU,
+        MaskedGRUCell,
+        MaskedInside,
+        MaskedLSTM,
+        MaskedLSTMCell,
+        MaskedMultiHeadAttention,
+        MaskedReversibleEmbedding,
+        MaskedSeparableConv1D,
+        MaskedSeparableConv2D,
+        MaskedSimpleRNN,
+        MaskedSimpleRNNCell,
+        mask_inside,
+        masked_layer,
+    )
+    from lottery_tf.masking.mask_variable import KeepMasked, Kernel, Mask, check_masked
+    from lottery_tf.masking.model import left_dense, mask, masked, unmask, unmasked
+    from lottery_tf.masking.network import (
+        apply_masks,
+        compile_with_masks,
+        get_masks,
+        get_weights,
+        holding,
+        kernel_kinds,
+        kernels,
+        set_weights,
+        variables,
+    )
+except (AttributeError, ImportError) as error:
+    # All uses of Keras's private names are in this package: another Keras may lack one.
+    lacking = getattr(getattr(error, "obj", None), "__name__", "") or getattr(error, "name", "")
+    if not str(lacking).startswith("keras."):
+        raise
+    raise InputError(
+        f"keras {importlib.metadata.version('keras')} lacks what this package needs: {error}. "
+        "Install another version of keras, or of this package."
+    ) from error
 
 __all__ = [
     "MASKED",

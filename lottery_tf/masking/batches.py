@@ -1,4 +1,4 @@
-"""Batches of what a loss is computed on: inputs, labels and sample weights."""
+"""Cut inputs, labels and sample weights into the batches that a loss is computed on."""
 
 from typing import Any
 
@@ -8,8 +8,9 @@ BATCH_SIZE = 500  # examples of arrays that are computed at once
 Batch = tuple[Any, Any, Any]  # inputs, labels and sample weights: arrays, structures, or None
 
 
-def in_batches(inputs: Any, labels: Any, weights: Any = None, size: int = BATCH_SIZE
-               ) -> list[Batch]:  # fmt: skip
+def in_batches(
+    inputs: Any, labels: Any, weights: Any = None, size: int = BATCH_SIZE
+) -> list[Batch]:
     """Cut structures of arrays into batches of `size` examples; the last one may be smaller."""
     arrays = inputs, labels, weights
     examples = examples_of(arrays)

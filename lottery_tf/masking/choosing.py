@@ -1,4 +1,4 @@
-"""Which kernels of a model are meant by names, patterns, classes and predicates of layers."""
+"""Find the kernels that names, patterns, classes and functions of layers choose."""
 
 import dataclasses
 import difflib
@@ -9,8 +9,7 @@ import keras
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.layers import masked_class
-from lottery_tf.masking.masks import Masked
+from lottery_tf.masking.layers import Masked, masked_class
 from lottery_tf.pruning.allocation import is_named
 
 Choice = str | type | Callable[[keras.Layer], bool] | Iterable[Any]  # or a list of these
@@ -36,31 +35,35 @@ class Candidate:
 
     @property
     def paths(self) -> list[str]:
-        """Its path, and those by the names of all that hold it."""
+        """Its path, and those by the names of the layers that hold it."""
         held = ["/".join(layer.name for layer in chain) for chain in self.holders]
         return [self.variable.path, *(f"{path}/{self.variable.name}" for path in held)]
 
     @property
     def key(self) -> tuple[int, str]:
-        """What tells it from the others."""
+        """Tells it from the others."""
         return id(self.layer), self.name
 
     @property
     def has_mask(self) -> bool:
-        """Whether a mask lies beside it."""
         return isinstance(self.layer, Masked) and self.name not in self.layer.left_dense
 
     @property
     def around(self) -> list[keras.Layer]:
-        """Its layer and all that hold it."""
+        """Its layer and the layers that hold it."""
         return [layer for chain in self.holders for layer in chain]
 
 
 def candidates(model: keras.Layer) -> list[Candidate]:
-    """The kernels of a built model that masks can lie beside, in the order of `kernels`."""
+    """Return the kernels of a built model that can have masks, in the order of `kernels`."""
     holders: dict[int, list[tuple[keras.Layer, ...]]] = {}
-    for chain in _chains(model, ()):
-        holders.setdefault(id(chain[-1]), []).append(chain)
+
+    def visit(layer: keras.Layer, above: tuple[keras.Layer, ...]) -> None:
+        for inner in keras_private.inner_layers(layer):
+            holders.setdefault(id(inner), []).append((*above, inner))
+            visit(inner, (*above, inner))
+
+    visit(model, ())
     found = []
     for layer in keras_private.layers_of_runs(model):  # their order is kept in saved models
         kind = type(layer) if isinstance(layer, Masked) else masked_class(layer)
@@ -72,37 +75,26 @@ def candidates(model: keras.Layer) -> list[Candidate]:
     return found
 
 
-def _chains(layer, above):
-    for inner in keras_private.inner_layers(layer):
-        yield (*above, inner)
-        yield from _chains(inner, (*above, inner))
-
-
 def chosen(choice: Any, among: list[Candidate], *, of: str) -> list[Candidate]:
-    """Those of some candidates that a choice means.
+    """Return those of some candidates that are chosen.
 
     Args:
         choice: the name of a layer or a nested model, a pattern of its path or a kernel's, a class,
-            a function of a layer that says whether it is meant, a layer, or a list of these.
+            a function of a layer that says whether it is chosen, a layer, or a list of these.
         among: the candidates.
         of: the argument, for errors.
 
     Raises:
-        InputError: it is of another type, or a name or class that means none.
+        InputError: it is of another type, or a name or class that chooses none.
     """
-    meant: set[tuple[int, str]] = set()
-    for one in _listed(choice):
-        means = _test(one, of)
-        hits = {candidate.key for candidate in among if means(candidate)}
+    keys: set[tuple[int, str]] = set()
+    for one in _flat(choice):
+        chooses = _test(one, of)
+        hits = {candidate.key for candidate in among if chooses(candidate)}
         if not hits and isinstance(one, str | type | keras.Layer):
             raise InputError(_unknown(one, among, of))
-        meant |= hits
-    return [candidate for candidate in among if candidate.key in meant]
-
-
-def listed(some: Iterable[Candidate]) -> str:
-    """The paths of some candidates, for an error."""
-    return shortened(candidate.variable.path for candidate in some)
+        keys |= hits
+    return [candidate for candidate in among if candidate.key in keys]
 
 
 def shortened(names: Iterable[str]) -> str:
@@ -112,16 +104,16 @@ def shortened(names: Iterable[str]) -> str:
     return f"{', '.join(names[:SHOWN])}{rest}"
 
 
-def _listed(choice: Any) -> Iterator[Any]:
+def _flat(choice: Any) -> Iterator[Any]:
     if isinstance(choice, list | tuple | set | frozenset):
         for one in choice:
-            yield from _listed(one)
+            yield from _flat(one)
     else:
         yield choice
 
 
 def _test(one: Any, of: str) -> Callable[[Candidate], bool]:
-    """Whether a single choice means a candidate."""
+    """Return the function that says whether a single choice chooses a candidate."""
     if isinstance(one, str):
         return lambda candidate: any(is_named(one, path) for path in candidate.paths)
     if isinstance(one, type):
@@ -136,16 +128,15 @@ def _test(one: Any, of: str) -> Callable[[Candidate], bool]:
     )
 
 
-def _unknown(one, among, of):
+def _unknown(one: Any, among: list[Candidate], of: str) -> str:
     if isinstance(one, str):
-        parts = [
-            part for candidate in among for path in candidate.paths for part in path.split("/")
-        ]
-        names = difflib.get_close_matches(one, list(dict.fromkeys(parts)), 5)
-        known = names or [candidate.variable.path for candidate in among]
-        said = f"{of}: There is no layer {one} whose kernels can be pruned. "
+        paths = [path for candidate in among for path in candidate.paths]
+        parts = dict.fromkeys(part for path in paths for part in path.split("/"))
+        near = difflib.get_close_matches(one, list(parts), 5)
+        known = near or [candidate.variable.path for candidate in among]
+        problem = f"There is no layer {one} whose kernels can be pruned"
     else:
         name = one.__name__ if isinstance(one, type) else one.name
         known = [type(layer).__name__ for candidate in among for layer in candidate.around]
-        said = f"{of}: There is no layer of {name} whose kernels can be pruned. "
-    return f"{said}Those that could be meant: {shortened(known)}."
+        problem = f"There is no layer of {name} whose kernels can be pruned"
+    return f"{of}: {problem}. Choose from: {shortened(known)}."

@@ -1,26 +1,34 @@
-"""Copies of Keras models: the same layers with the same names, weights and state."""
+"""Copies Keras models: rebuilds a model, copies its state, and compares the outputs of both."""
 
 import contextlib
-import functools
+import itertools
 import tempfile
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
+import numpy as np
 
 from lottery_tf.errors import InputError, is_ours
 from lottery_tf.masking import keras_private
-from lottery_tf.masking.inside import plain_config
-from lottery_tf.masking.masks import LEFT_DENSE, KeepMasked, Mask, Masked
+from lottery_tf.masking.layers import LEFT_DENSE, Masked, plain_config
+from lottery_tf.masking.mask_variable import KeepMasked, Mask
 from lottery_tf.pruning import Array
 
-# What training leaves in a model, and a copy does without; `rounds` sets compile meanwhile.
+# Attributes that training leaves in a model, and a copy does without.
 OF_TRAINING = {
-    "history", "optimizer", "stop_training", "stop_predicting", "stop_evaluating", "compile",
-}  # fmt: skip
+    "compile",  # set by `rounds` meanwhile
+    "history",
+    "optimizer",
+    "stop_evaluating",
+    "stop_predicting",
+    "stop_training",
+}
 
 
-def copy(model: Any, weights: list[Array], *, plain: bool = False) -> Any:
-    """A new model of the same layers, with a model's state. It is not compiled.
+def copy(model: keras.Model, weights: list[Array], *, plain: bool = False) -> keras.Model:
+    """Return a new model of the same layers, with the state of a model. It is not compiled.
 
     Args:
         model: a built keras.Model.
@@ -31,48 +39,94 @@ def copy(model: Any, weights: list[Array], *, plain: bool = False) -> Any:
         InputError: Keras cannot rebuild it as it is.
     """
     try:
-        with keras_private.uncompiled(model), keras_private.own_objects(), _can_be_saved(model):
-            new = _structure(model, plain)
-    except Exception as error:  # whatever Keras and the user's classes raise
-        if is_ours(error):
-            raise
-        raise InputError(_why_not(model, plain, error)) from error
-    _check_attributes(model, new)
-    _check_layers(model, new, plain)
-    try:
+        new = rebuild(model, plain=plain)
+        _check_rebuilt(model, new)
         copy_state(model, new)
         new.set_weights(weights)
         new.built = True  # Keras builds a subclassed model by a call alone; its layers are built
+        _copy_training(model, new)
     except Exception as error:  # whatever Keras and the user's classes raise
         if is_ours(error):
             raise
-        raise InputError(_why_not(model, plain, error)) from error
-    copy_training(model, new, plain)
+        in_place = (
+            "lottery_tf.unmask(model) makes the model itself plain, without a copy."
+            if plain
+            else "lottery_tf.mask(model) masks the model itself, without a copy."
+        )
+        raise InputError(f"{model.name} cannot be copied: {_reason(error)} {in_place}") from error
     return new
 
 
-def _why_not(model, plain, error):
-    return (
-        f"{model.name} cannot be copied: it is, or holds, a subclassed model or layer that "
-        f"Keras cannot rebuild. {_way_out(plain)} Or give the class get_config and from_config. "
-        f"{type(error).__name__}: {keras_private.cause(error)}"
-    )
+def rebuild(
+    model: keras.Model,
+    change: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config,
+    *,
+    plain: bool = False,
+    same_class: bool = True,
+) -> keras.Model:
+    """Return a new model of the same layers, whose weights are drawn anew. It is not compiled.
 
+    It has the variables of the model, in their order, if its classes rebuild all that they hold:
+    the caller compares them.
 
-def _check_layers(model, new, plain):
-    """Raise InputError if a copy has other layers, as where an attribute holds a model."""
-    old, found = (_computing(one) for one in (model, new))
-    if len(old) != len(found):
-        names = {layer.name for layer in found}
-        missing = [layer.name for layer in old if layer.name not in names]
+    Args:
+        model: a built model, or a layer.
+        change: takes the configuration of a layer, and returns the one to make the new layer from.
+        plain: whether masked layers become the Keras layers that they mask.
+        same_class: whether a subclass of a functional or sequential model with a constructor of
+            its own is rebuilt by its own `from_config`. If not, the new model is a plain one that
+            computes the same.
+
+    Raises:
+        InputError: Keras cannot rebuild it.
+    """
+
+    def new_layer(layer: keras.Layer) -> keras.Layer:
+        config, kind = layer.get_config(), type(layer)
+        if plain:
+            config, kind = plain_config(config), getattr(layer, "plain", kind)
+            for ours in ("masks_inside", LEFT_DENSE):
+                config.pop(ours, None)
+        return kind.from_config(change(config))
+
+    if same_class:
+        as_clone = type(model) is keras.Sequential or keras_private.is_functional(model)
+    else:
+        as_clone = isinstance(model, keras.Sequential) or hasattr(model, "operations")
+    try:
+        with keras_private.uncompiled(model), keras_private.own_objects(), _can_be_saved(model):
+            if as_clone:
+                # Rebuilding nested models as a whole gives variables the paths that finished runs
+                # have, but layers of their own to models that share some.
+                return keras.models.clone_model(
+                    model,
+                    clone_function=new_layer,
+                    recursive=keras_private.shares_layers(model),
+                )
+            new = new_layer(model)
+            if not new.built:
+                # Of the plain class: the copy need not be one that loads from a file.
+                kind: Any = getattr(model, "plain", type(model))
+                if build_config := kind.get_build_config(model):
+                    new.build_from_config(build_config)
+            return new
+    except Exception as error:  # whatever Keras and the user's classes raise
+        if is_ours(error):
+            raise
         raise InputError(
-            f"{model.name} cannot be copied: it has {len(old)} layers, its copy {len(found)}. "
-            f"Missing: {', '.join(missing) or 'none of these names'}. {_way_out(plain)}"
-        )
+            f"{model.name} is, or holds, a subclassed model or layer that Keras cannot rebuild. "
+            f"Give the class get_config and from_config. {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, InputError):
+        return str(error)
+    return f"{type(error).__name__}: {keras_private.cause(error)}"
 
 
 @contextlib.contextmanager
-def _can_be_saved(model):
+def _can_be_saved(model: keras.Model) -> Iterator[None]:
     """While it is open, layers do not refuse to be saved: a copy does not come from a file."""
     problems = {
         layer: layer.saving_problem
@@ -88,44 +142,38 @@ def _can_be_saved(model):
             layer.saving_problem = problem
 
 
-_IN_PLACE = "lottery_tf.mask(model) masks the model itself, without a copy."
-_PLAIN = "lottery_tf.unmask(model) makes the model itself plain, without a copy."
+def _computing(model: keras.Layer) -> list[keras.Layer]:
+    """Return the layers of a model but inputs, which copies do not share with nested models."""
+    layers = keras_private.flatten_layers(model)
+    return [layer for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
 
 
-def _way_out(plain):
-    return _PLAIN if plain else _IN_PLACE
-
-
-def _structure(model, plain):
-    """A new model, its weights fresh."""
-    if type(model) is keras.Sequential or keras_private.is_functional(model):
-        # Rebuilding nested models as a whole gives variables the paths that finished runs have,
-        # but layers of their own to models that share some.
-        return keras.models.clone_model(
-            model,
-            clone_function=functools.partial(_rebuilt, plain=plain),
-            recursive=keras_private.shares_layers(model),
+def _check_rebuilt(model: keras.Model, new: keras.Model) -> None:
+    """Raise InputError if a new model lacks attributes or layers that a user's class holds."""
+    ignored = vars(keras.Model()).keys() | OF_TRAINING
+    copied = vars(new)
+    for name, value in vars(model).items():
+        if name.startswith("_") or name in ignored:
+            continue
+        is_plain = value is None or isinstance(value, bool | int | float | str)
+        if name not in copied or (is_plain and copied[name] != value):
+            raise InputError(
+                f"its attribute {name} is {value!r}, that of its copy "
+                f"{copied.get(name, 'not there')!r}. Let __init__ set it, and get_config and "
+                f"from_config of {type(model).__name__} carry it."
+            )
+    old, fresh = _computing(model), _computing(new)
+    if len(old) != len(fresh):
+        names = {layer.name for layer in fresh}
+        missing = [layer.name for layer in old if layer.name not in names]
+        raise InputError(
+            f"it has {len(old)} layers, its copy {len(fresh)}. Missing: "
+            f"{', '.join(missing) or 'none of these names'}."
         )
-    new = _rebuilt(model, plain)
-    if not new.built:
-        # Of the plain class: the copy need not be one that loads from a file.
-        kind: Any = getattr(model, "plain", type(model))
-        new.build_from_config(kind.get_build_config(model))
-    return new
-
-
-def _rebuilt(layer, plain):
-    """A new layer of the same configuration."""
-    config, kind = layer.get_config(), type(layer)
-    if plain:
-        config, kind = plain_config(config), getattr(layer, "plain", kind)
-        for ours in ("masks_inside", LEFT_DENSE):
-            config.pop(ours, None)
-    return kind.from_config(config)
 
 
 def copy_state(model: keras.Layer, new: keras.Layer) -> None:
-    """Gives the layers of a copy what their own ways of saving keep outside of weights."""
+    """Give the layers of a copy the state that they save otherwise than as weights."""
     for old_layer, new_layer in zip(*map(_computing, (model, new)), strict=True):
         own_way = type(new_layer).load_own_variables is not keras.layers.Layer.load_own_variables
         if own_way and not isinstance(old_layer, Masked):  # as Normalization does
@@ -138,8 +186,8 @@ def copy_state(model: keras.Layer, new: keras.Layer) -> None:
                 new_layer.load_assets(directory)
 
 
-def copy_training(model: keras.Layer, new: keras.Layer, plain: bool) -> None:
-    """Give a copy what acts only in training and may be set after a layer is made.
+def _copy_training(model: keras.Layer, new: keras.Layer) -> None:
+    """Give a copy the settings that act in training alone, and may be set after a layer is made.
 
     These are the `trainable` flags of all layers, nested models and variables, the regularizers
     and constraints of variables, and the state of random numbers with a seed of their own.
@@ -147,69 +195,191 @@ def copy_training(model: keras.Layer, new: keras.Layer, plain: bool) -> None:
     Raises:
         InputError: a layer of the copy computes in another dtype, which is decided when it is made.
     """
-    _copy_flags(model, new)
+
+    def copy_flags(
+        layer: keras.Layer, new: keras.Layer
+    ) -> None:  # the outermost first: it sets those inside
+        new.trainable = layer.trainable  # the outermost first: it sets those inside, too
+        inner = keras_private.inner_layers(layer), keras_private.inner_layers(new)
+        for one, other in zip(*inner, strict=True):
+            copy_flags(one, other)
+
+    copy_flags(model, new)
     for old_layer, new_layer in zip(*map(_computing, (model, new)), strict=True):
         if old_layer.dtype_policy != new_layer.dtype_policy:
             raise InputError(
-                f"{model.name} cannot be copied: its layer {old_layer.name} has the dtype policy "
-                f"{old_layer.dtype_policy.name}, that of its copy {new_layer.dtype_policy.name}. "
-                "Let get_config begin with super().get_config(), which holds the dtype. "
-                f"{_way_out(plain)}"
+                f"its layer {old_layer.name} has the dtype policy {old_layer.dtype_policy.name}, "
+                f"that of its copy {new_layer.dtype_policy.name}. Let get_config begin with "
+                "super().get_config(), which holds the dtype."
             )
         new_layer.autocast = old_layer.autocast
-        own = keras_private.layer_variables(old_layer), keras_private.layer_variables(new_layer)
-        for old, fresh in zip(*map(_unmasked, own), strict=True):
-            fresh.trainable = old.trainable
-            fresh.regularizer = old.regularizer
-            _copy_constraint(old, fresh)
-        for old, fresh in zip(*map(_seeded, (old_layer, new_layer)), strict=True):
-            fresh.state.assign(old.state)
+        own, fresh = (
+            [v for v in keras_private.layer_variables(layer) if not isinstance(v, Mask)]
+            for layer in (old_layer, new_layer)
+        )
+        for old_variable, variable in zip(own, fresh, strict=True):
+            variable.trainable = old_variable.trainable
+            variable.regularizer = old_variable.regularizer
+            constraint = old_variable.constraint
+            if isinstance(constraint, KeepMasked):
+                constraint = constraint.user_constraint
+            if isinstance(variable.constraint, KeepMasked):
+                variable.constraint.user_constraint = constraint
+            else:
+                variable.constraint = constraint
+        if getattr(old_layer, "seed", None) is not None:  # without one, copies draw anew
+            generators = map(keras_private.seed_generators, (old_layer, new_layer))
+            for old_generator, generator in zip(*generators, strict=True):
+                generator.state.assign(old_generator.state)
 
 
-def _copy_flags(layer, new):
-    """Set the `trainable` flags of a layer and of all that it holds, the outermost first."""
-    new.trainable = layer.trainable
-    inner = keras_private.inner_layers(layer), keras_private.inner_layers(new)
-    for one, other in zip(*inner, strict=True):
-        _copy_flags(one, other)
+EXAMPLES = 2
+SIZES = (8, 64, 224)  # of dimensions that the signature leaves open
+INTEGERS = (1000, 100, 10, 2)  # bounds; embeddings refuse numbers beyond their table
+LOOKUPS = (
+    keras.layers.StringLookup,
+    keras.layers.IntegerLookup,
+    keras.layers.TextVectorization,
+)
 
 
-def _copy_constraint(old, fresh):
-    own = (
-        old.constraint.user_constraint if isinstance(old.constraint, KeepMasked) else old.constraint
-    )
-    if isinstance(fresh.constraint, KeepMasked):
-        fresh.constraint.user_constraint = own
-    else:
-        fresh.constraint = own
+def check_same(model: keras.Model, copy: keras.Model, of: str) -> None:
+    """Raise InputError if a copy computes otherwise than the model, at inference or in training.
 
+    Outputs are compared on one random input, and where the copy is to be trained the model's own
+    losses (of regularizers and `add_loss`) too. Both models start from the same random state. A
+    warning says where the model itself cannot be called so.
 
-def _unmasked(variables):
-    return [variable for variable in variables if not isinstance(variable, Mask)]
-
-
-def _seeded(layer):
-    """The generators of a layer whose user gave a seed: without one, copies draw their own."""
-    return keras_private.seed_generators(layer) if getattr(layer, "seed", None) is not None else []
-
-
-def _computing(model):
-    """Its layers but inputs, which a model and one in it may share, and their copies do not."""
-    layers = keras_private.flatten_layers(model)
-    return [layer for layer in layers if not isinstance(layer, keras.layers.InputLayer)]
-
-
-def _check_attributes(model, new):
-    """InputError if the user's own class holds values that its copy does not have."""
-    ignored = vars(keras.Model()).keys() | OF_TRAINING
-    found = vars(new)
-    for name, value in vars(model).items():
-        if name.startswith("_") or name in ignored:
+    Args:
+        model: a built model.
+        copy: of the same layers and weights.
+        of: the function that made the copy, for messages.
+    """
+    for inputs in _inputs(model):
+        same = _is_repeatable(model, inputs, training=False)
+        if same is None:  # an input of another size or range may fit
             continue
-        is_plain = value is None or isinstance(value, bool | int | float | str)
-        if name not in found or (is_plain and found[name] != value):
-            raise InputError(
-                f"{model.name} cannot be copied: its attribute {name} is {value!r}, that of its "
-                f"copy {found.get(name, 'not there')!r}. Let __init__ set it, and get_config and "
-                f"from_config of {type(model).__name__} carry it."
-            )
+        if not same:
+            break
+        _compare(model, copy, inputs, of, training=False)
+        if len(_seeds(model)) == len(_seeds(copy)) and _is_repeatable(model, inputs, training=True):
+            _compare(model, copy, inputs, of, training=True)
+        return
+    warnings.warn(
+        f"{of}: the copy of {model.name} was not compared with it: no random input gave the same "
+        "output twice. Compare the outputs of both on your data.",
+        stacklevel=3,
+    )
+
+
+def _compare(
+    model: keras.Model, copy: keras.Model, inputs: Any, of: str, *, training: bool
+) -> None:
+    def fault(problem: str) -> InputError:
+        return InputError(
+            f"{of}: the copy of {model.name} computes otherwise than the model"
+            f"{' in training' * training}: on a random input it {problem}. A layer keeps what its "
+            "weights and its get_config do not hold: let them hold it, or change the model itself "
+            f"by lottery_tf.{of.removesuffix('ed')}(model)."
+        )
+
+    losses = training and of == "masked"  # pruned weights that were revived are zero in others
+    expected = _outputs(model, model, inputs, training=training, losses=losses)
+    try:
+        outputs = _outputs(copy, model, inputs, training=training, losses=losses)
+    except Exception as error:  # as where it lacks a vocabulary
+        raise fault(f"fails: {error}") from error
+    difference = _difference(expected, outputs)
+    largest = max((np.abs(array).max(initial=0) for array in map(_numbers, expected)), default=0)
+    allowed = 1e-3 * max(float(largest), 1e-3)
+    if difference > allowed and training:
+        # BatchNorm over two examples magnifies rounding: so would it a change in the last digits.
+        nearby = keras.tree.map_structure(
+            lambda array: (
+                array * keras.ops.cast(1 + 1e-5, array.dtype)
+                if "float" in keras.backend.standardize_dtype(array.dtype)
+                else array
+            ),
+            inputs,
+        )
+        moved = _outputs(model, model, nearby, training=training, losses=losses)
+        allowed = max(allowed, _difference(expected, moved))
+    if difference > allowed:
+        raise fault(f"gives outputs{' and losses' * losses} that differ by {difference:.3g}")
+
+
+def _is_repeatable(model: keras.Model, inputs: Any, *, training: bool) -> bool | None:
+    """Return whether two calls of a model give the same outputs; None if it cannot be called so."""
+    try:
+        first, again = (_outputs(model, model, inputs, training=training) for _ in range(2))
+    except Exception:  # whatever Keras and the layers raise for an input that does not fit
+        return None
+    return _difference(first, again) == 0
+
+
+def _difference(some: list[Any], other: list[Any]) -> float:
+    """Return the largest difference of numbers; infinite where one of both is not a number."""
+    pairs = zip(map(_numbers, some), map(_numbers, other), strict=True)
+    unequal = [np.abs(a - b)[~((a == b) | (np.isnan(a) & np.isnan(b)))] for a, b in pairs]
+    return max((float(np.nan_to_num(x, nan=np.inf).max(initial=0)) for x in unequal), default=0.0)
+
+
+def _numbers(output: Any) -> Array:
+    return np.asarray(keras.ops.convert_to_numpy(output)).astype(np.float64)
+
+
+def _outputs(
+    model: keras.Model, seeded: keras.Model, inputs: Any, *, training: bool, losses: bool = False
+) -> list[Any]:
+    """Return the outputs of a call, and the sum of its losses; no state changes.
+
+    Random numbers are drawn as another model of the same layers, `seeded`, would draw them.
+    """
+    seeds = dict(zip(map(id, _seeds(model)), _seeds(seeded), strict=False))
+    mode = {"training": training} if keras_private.takes_training(model) else {}
+    outputs, _, *added = model.stateless_call(
+        [variable.value for variable in model.trainable_variables],
+        [seeds.get(id(variable), variable).value for variable in model.non_trainable_variables],
+        inputs,
+        return_losses=losses,
+        **mode,
+    )
+    total = [sum(map(keras.ops.sum, added[0]))] if losses and added[0] else []
+    return keras.tree.flatten(outputs) + total
+
+
+def _seeds(model: keras.Model) -> list[keras.Variable]:
+    """Return the states of the random numbers in a model, in the order of its layers."""
+    layers = keras_private.flatten_layers(model)
+    return [one.state for layer in layers for one in keras_private.seed_generators(layer)]
+
+
+def _inputs(model: keras.Model) -> Iterator[Any]:
+    """Yield random inputs of the structure that the model takes, one for each size and bound."""
+    signature = keras_private.signature(model)
+    if signature is None:
+        return
+    generator = np.random.default_rng(0)
+    words, numbers = ["unknown"], []  # what the lookup layers know, and a word that they do not
+    for layer in keras_private.flatten_layers(model):
+        if isinstance(layer, LOOKUPS):
+            vocabulary = layer.get_vocabulary()[:100]
+            words += [word for word in vocabulary if isinstance(word, str)]
+            numbers += [int(word) for word in vocabulary if not isinstance(word, str)]
+
+    def draw(tensor: keras.KerasTensor, size: int, bound: int) -> Any:
+        dtype = keras.backend.standardize_dtype(tensor.dtype)
+        shape = [EXAMPLES, *(size if length is None else length for length in tensor.shape[1:])]
+        array: Any
+        if dtype == "string":
+            array = generator.choice(words, shape).tolist()
+        elif "int" in dtype and numbers and bound == INTEGERS[0]:
+            array = generator.choice(numbers, shape)
+        elif "int" in dtype or dtype == "bool":
+            array = generator.integers(0, bound, shape)
+        else:
+            array = generator.standard_normal(shape)
+        return keras.ops.convert_to_tensor(array, dtype=dtype)
+
+    for size, bound in itertools.product(SIZES, INTEGERS):
+        yield keras.tree.map_structure(lambda one: draw(one, size, bound), signature)  # noqa: B023

@@ -1,6 +1,6 @@
-"""Gradients, Hessian products and the flow of a masked network, for criteria. Imports TensorFlow.
+"""Compute gradients, Hessian products and the flow of a masked network. Imports TensorFlow.
 
-They are computed as functions of weights that are passed in: the network does not change.
+They are functions of weights that are passed in: the network does not change.
 """
 
 import contextlib
@@ -10,22 +10,27 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy.sparse.linalg import LinearOperator
 
 from lottery_tf.errors import InputError
-from lottery_tf.masking import keras_private, network
+from lottery_tf.masking import copying, keras_private, network
 from lottery_tf.masking.batches import Batch, examples_of
 from lottery_tf.pruning import Array, Masks, Weights
+
+Kernels = list[tf.Tensor]  # the values of the kernels, in the order of `network.kernels`
+Others = dict[str, tf.Tensor]  # {path: value} of all other variables
 
 TEMPERATURE = 200.0  # Wang et al. 2020 divide the logits by it
 
 
 def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """The mean cross-entropy of class numbers."""
+    """Return the mean cross-entropy of class numbers."""
     return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
 
 
-def loss_of_class_numbers(model: Any, values: dict[str, Any], batch: Batch, temperature: tf.Tensor,
-                          training: bool) -> tf.Tensor:  # fmt: skip
+def loss_of_class_numbers(
+    model: keras.Model, values: dict[str, Any], batch: Batch, temperature: tf.Tensor, training: bool
+) -> tf.Tensor:
     """Return the mean cross-entropy of a batch; the arguments are those of `loss_of_fit`."""
     inputs, labels, weights = batch
     if weights is not None:
@@ -34,8 +39,9 @@ def loss_of_class_numbers(model: Any, values: dict[str, Any], batch: Batch, temp
     return cross_entropy(labels, logits / tf.cast(temperature, logits.dtype))
 
 
-def loss_of_fit(model: Any, values: dict[str, Any], batch: Batch, temperature: tf.Tensor,
-                training: bool) -> tf.Tensor:  # fmt: skip
+def loss_of_fit(
+    model: keras.Model, values: dict[str, Any], batch: Batch, temperature: tf.Tensor, training: bool
+) -> tf.Tensor:
     """Return the loss of a batch that `fit` minimizes, without the regularizers of the weights.
 
     It is what the model's `compute_loss` returns: the compiled losses with their weights, the
@@ -53,7 +59,7 @@ def loss_of_fit(model: Any, values: dict[str, Any], batch: Batch, temperature: t
     inputs, labels, weights = batch
     mapping = [(variable, values[variable.path]) for variable in model.variables]
 
-    def scaled(output):
+    def scaled(output: tf.Tensor) -> tf.Tensor:
         if not output.dtype.is_floating:
             return output
         logits = _in_full_precision(output)
@@ -79,30 +85,35 @@ def traced(function: Callable) -> Callable:
     """
     compiled = tf.function(function, autograph=False)  # as the step of `fit`
 
-    def call(*arguments):
+    def call(*arguments: Any) -> Any:
         return compiled.get_concrete_function(*arguments)(*arguments)
 
     return call
 
 
 class Gradients:
-    """Gradients and Hessian products of a mean loss.
+    """Computes gradients and Hessian products of a mean loss, for criteria.
 
     Args:
         model: a built keras.Model with masked layers.
-        batches: [Batch] of the sample; the sums over all examples are exact, but where a batch is
+        batches: of the sample. The sums over all examples are exact, except where a batch is
             normalised by itself.
         loss: as `loss_of_fit`, the mean over the examples of a batch.
     """
 
-    def __init__(self, model: Any, batches: list[Batch], *,
-                 loss: Callable[..., Any] = loss_of_class_numbers):  # fmt: skip
+    def __init__(
+        self,
+        model: keras.Model,
+        batches: list[Batch],
+        *,
+        loss: Callable[..., Any] = loss_of_class_numbers,
+    ):
         self.model, self.batches, self.loss = model, batches, loss
         self._gradients = traced(self._gradients_of_batch)
         self._products = traced(self._products_of_batch)
 
     def mean(self, weights: Weights, masks: Masks, *, training: bool) -> Weights:
-        """{kernel path: gradient of the mean loss}, zero where masked.
+        """Return {kernel path: gradient of the mean loss}, zero where masked.
 
         Args:
             weights: {variable path: array}.
@@ -112,12 +123,14 @@ class Gradients:
         return self._total(self._gradients, weights, masks, 1.0, training)
 
     def hessian(self, weights: Weights, masks: Masks) -> Weights:
-        """{kernel path: H g}, of logits divided by TEMPERATURE (Wang et al. 2020, section 4)."""
+        """Return {kernel path: H g} (Wang et al. 2020, section 4, with TEMPERATURE)."""
         gradients = self._total(self._gradients, weights, masks, TEMPERATURE, True)
         fixed = [tf.constant(array) for array in gradients.values()]
         return self._total(self._products, weights, masks, TEMPERATURE, fixed)
 
-    def _total(self, function, weights, masks, temperature, *more):
+    def _total(
+        self, function: Callable, weights: Weights, masks: Masks, temperature: float, *more: Any
+    ) -> Weights:
         kernels, others = values_of(self.model, weights, masks)
         sizes = [examples_of(batch) for batch in self.batches]
         totals = {path: np.zeros(m.shape) for path, m in masks.items()}
@@ -128,32 +141,100 @@ class Gradients:
                 totals[path] += part.numpy().astype(np.float64) * (size / sum(sizes))
         return {path: total.astype(weights[path].dtype) for path, total in totals.items()}
 
-    def _gradients_of_batch(self, kernels, others, batch, temperature, training):
+    def _gradients_of_batch(
+        self, kernels: Kernels, others: Others, batch: Batch, temperature: Any, training: bool
+    ) -> Kernels:
         with tf.GradientTape() as tape:
             tape.watch(kernels)
             values = dict(zip(network.kernels(self.model), kernels, strict=True)) | others
             loss = self.loss(self.model, values, batch, temperature, training)
         gradients = tape.gradient(loss, kernels, unconnected_gradients="zero")
-        return [
-            tf.convert_to_tensor(gradient) for gradient in gradients
-        ]  # those of tables are sparse
+        return list(map(tf.convert_to_tensor, gradients))  # those of tables are sparse
 
-    def _products_of_batch(self, kernels, others, batch, temperature, gradients):
+    def _products_of_batch(
+        self, kernels: Kernels, others: Others, batch: Batch, temperature: Any, gradients: Kernels
+    ) -> Kernels:
         with tf.GradientTape() as tape:
             tape.watch(kernels)
             own = self._gradients_of_batch(kernels, others, batch, temperature, True)
             dots = [tf.reduce_sum(a * b) for a, b in zip(own, gradients, strict=True)]
             dot = tf.add_n(dots)
         products = tape.gradient(dot, kernels, unconnected_gradients="zero")
-        return [tf.convert_to_tensor(product) for product in products]
+        return list(map(tf.convert_to_tensor, products))
 
 
-def _tensor(array):
+class Hessian:
+    """Computes products with the Hessian of the mean cross-entropy of a sample, at inference.
+
+    The Hessian is that of the trainable weights that survive: kernels under their masks, biases,
+    scales and offsets. BatchNorm takes its running statistics.
+
+    Args:
+        model: a built keras.Model with masked layers, inputs -> logits; it does not change.
+        inputs: (examples, …), as the model takes them.
+        labels: (examples,) class numbers.
+        batch_size: examples at once; the sum over all is exact.
+    """
+
+    def __init__(self, model: keras.Model, inputs: Any, labels: Any, *, batch_size: int = 500):
+        self.model, self.inputs, self.labels = model, inputs, labels
+        self.batch_size = batch_size
+        self.paths = [variable.path for variable in model.trainable_variables]
+        self._product = traced(self._product_of_batch)
+
+    def at(self, weights: Weights, masks: Masks) -> LinearOperator:
+        """Return the Hessian at some weights, (surviving, surviving), in the order of the model."""
+        kernels, values = values_of(self.model, weights, masks)
+        values |= dict(zip(masks, kernels, strict=True))
+        point = [values.pop(path) for path in self.paths]
+        shapes = {path: value.shape for path, value in zip(self.paths, point, strict=True)}
+        masked = [masks.get(path, np.ones(shape, bool)) for path, shape in shapes.items()]
+        alive = np.concatenate([mask.ravel() for mask in masked])
+        count = int(alive.sum())
+
+        def multiply(vector: Array) -> Array:
+            return self._multiply(vector.ravel(), point, values, alive)
+
+        return LinearOperator((count, count), matvec=multiply, dtype=np.float64)
+
+    def _multiply(self, vector: Array, point: Kernels, values: Others, alive: Array) -> Array:
+        flat = np.zeros(alive.size)
+        flat[alive] = vector
+        ends = np.cumsum([int(np.prod(value.shape)) for value in point])
+        parts = [
+            tf.constant(part.reshape(value.shape), value.dtype)
+            for part, value in zip(np.split(flat, ends[:-1]), point, strict=True)
+        ]
+        examples, total = len(self.labels), np.zeros(alive.size)
+        for first in range(0, examples, self.batch_size):
+            rows = slice(first, first + self.batch_size)
+            inputs, labels = map(tf.convert_to_tensor, (self.inputs[rows], self.labels[rows]))
+            product = self._product(point, values, parts, inputs, labels).numpy()
+            total += product.astype(np.float64) * (int(labels.shape[0]) / examples)
+        return total[alive]
+
+    def _product_of_batch(
+        self, point: Kernels, values: Others, parts: Kernels, inputs: tf.Tensor, labels: tf.Tensor
+    ) -> tf.Tensor:
+        """Return H v as one vector: the gradient of the product of the gradient and v."""
+        with tf.GradientTape() as outer:
+            outer.watch(point)
+            with tf.GradientTape() as inner:
+                inner.watch(point)
+                known = values | dict(zip(self.paths, point, strict=True))
+                loss = cross_entropy(labels, call_with(self.model, known, inputs, training=False))
+            gradients = inner.gradient(loss, point, unconnected_gradients="zero")
+            dot = tf.add_n([tf.reduce_sum(a * b) for a, b in zip(gradients, parts, strict=True)])
+        products = outer.gradient(dot, point, unconnected_gradients="zero")
+        return tf.concat([tf.reshape(product, [-1]) for product in products], 0)
+
+
+def _tensor(array: Any) -> Any:
     return array if array is None or tf.is_tensor(array) else tf.convert_to_tensor(array)
 
 
 class Flow:
-    """The synaptic flow (Tanaka et al. 2020): R, the sum of the outputs for an input of ones.
+    """Computes the synaptic flow (Tanaka et al. 2020): R, the sum of outputs for an input of ones.
 
     Args:
         model: a built keras.Model of masked layers that compute in float64; of BatchNorm the
@@ -163,7 +244,7 @@ class Flow:
         InputError: it has several inputs or outputs, or an input whose size varies.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: keras.Model):
         inputs, outputs = (list(getattr(model, of, None) or []) for of in ("inputs", "outputs"))
         if not len(inputs) == len(outputs) == 1 or None in inputs[0].shape[1:]:
             shapes = ", ".join(str(tuple(tensor.shape)) for tensor in inputs) or "nothing known"
@@ -178,7 +259,7 @@ class Flow:
         self._derive = traced(self._derivatives)
 
     def of(self, weights: Weights, masks: Masks) -> Weights:
-        """{kernel path: dR / d|w|}, float64, at the absolute values of the trainable weights."""
+        """Return {kernel path: dR / d|w|}, float64, at the absolute values of trainable weights."""
         trainable = {variable.path for variable in self.model.trainable_variables}
         values = {
             path: np.abs(weights[path]) if path in trainable else array
@@ -190,7 +271,7 @@ class Flow:
             for path, derivative in zip(masks, self._derive(kernels, others), strict=True)
         }
 
-    def _derivatives(self, kernels, others):
+    def _derivatives(self, kernels: Kernels, others: Others) -> Kernels:
         ones = tf.ones((1, *self.model.input_shape[1:]), kernels[0].dtype)
         with tf.GradientTape() as tape:
             tape.watch(kernels)
@@ -200,22 +281,24 @@ class Flow:
         return tape.gradient(flow, kernels, unconnected_gradients="zero")
 
 
-def values_of(model: Any, weights: Weights, masks: Masks) -> tuple[list, dict[str, Any]]:
-    """([kernel], {variable path: tensor} of all other variables, masks among them)."""
-    held = network.kernels(model)
+def values_of(model: keras.Model, weights: Weights, masks: Masks) -> tuple[Kernels, Others]:
+    """Return ([kernel], {variable path: tensor} of all other variables, masks among them)."""
+    kernels = network.kernels(model)
     types = {v.path: keras.backend.standardize_dtype(v.dtype) for v in model.variables}
-    others: dict[str, Array] = {held[path].mask.path: mask for path, mask in masks.items()}
+    others: dict[str, Array] = {kernels[path].mask.path: mask for path, mask in masks.items()}
     for variable in model.variables:
-        if variable.path not in held and variable.path not in others:
+        if variable.path not in kernels and variable.path not in others:
             # Dropout's state is no part of a round; a fixed one gives the same masks each time.
             fixed = np.zeros(variable.shape, np.uint32)
             others[variable.path] = weights.get(variable.path, fixed)
-    kernels = [tf.constant(weights[path], types[path]) for path in masks]
-    return kernels, {path: tf.constant(array, types[path]) for path, array in others.items()}
+    tensors = [tf.constant(weights[path], types[path]) for path in masks]
+    return tensors, {path: tf.constant(array, types[path]) for path, array in others.items()}
 
 
-def call_with(model: Any, values: dict[str, Any], inputs: Any, *, training: bool) -> tf.Tensor:
-    """The logits of a model whose variables have other values, {path: tensor}."""
+def call_with(
+    model: keras.Model, values: dict[str, Any], inputs: Any, *, training: bool
+) -> tf.Tensor:
+    """Return the logits of a model whose variables have other values, {path: tensor}."""
     with _unsynchronised(model):
         logits, _ = model.stateless_call(
             [values[variable.path] for variable in model.trainable_variables],
@@ -226,13 +309,13 @@ def call_with(model: Any, values: dict[str, Any], inputs: Any, *, training: bool
     return _in_full_precision(logits)
 
 
-def _in_full_precision(logits):
+def _in_full_precision(logits: tf.Tensor) -> tf.Tensor:
     return tf.cast(logits, tf.float64 if logits.dtype == tf.float64 else tf.float32)
 
 
 @contextlib.contextmanager
-def _without_regularizers(model: Any) -> Iterator[None]:
-    """While it is open, the losses of a model have no part that is of its weights alone."""
+def _without_regularizers(model: keras.Model) -> Iterator[None]:
+    """While it is open, the losses of a model have no terms of its weights alone."""
     regularizers = [(variable, variable.regularizer) for variable in model.trainable_variables]
     for variable, _ in regularizers:
         variable.regularizer = None
@@ -244,8 +327,8 @@ def _without_regularizers(model: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _unsynchronised(model):
-    """While it is open, BatchNorm looks at the batch of this process alone."""
+def _unsynchronised(model: keras.Model) -> Iterator[None]:
+    """While it is open, BatchNorm takes the statistics of this process's batch alone."""
     norms = [
         layer
         for layer in keras_private.flatten_layers(model)
@@ -260,28 +343,25 @@ def _unsynchronised(model):
             layer.synchronized = True
 
 
-def in_float64(model: Any) -> Any:
-    """A copy of a functional or sequential model that computes in float64; its weights are new.
+def in_float64(model: keras.Model) -> keras.Model:
+    """Return a copy of a model that computes in float64; its weights are new.
 
     Raises:
         InputError: Keras cannot rebuild it.
     """
-
-    def rebuild(layer):
-        return type(layer).from_config(_with_float64(layer.get_config()) | {"dtype": "float64"})
-
     try:
-        with keras_private.uncompiled(model), keras_private.own_objects():
-            return keras.models.clone_model(model, clone_function=rebuild, recursive=True)
-    except (ValueError, TypeError, NotImplementedError) as error:
+        return copying.rebuild(
+            model, lambda config: _with_float64(config) | {"dtype": "float64"}, same_class=False
+        )
+    except InputError as error:
         raise InputError(
             f"criterion: synflow computes in float64, but {model.name} cannot be rebuilt so: "
             f"{error} Use another criterion, or a functional model."
         ) from error
 
 
-def _with_float64(config):
-    """A configuration in which layers inside a layer, as cells in a wrapper, are float64, too."""
+def _with_float64(config: Any) -> Any:
+    """Return a configuration in which layers inside a layer, as cells in a wrapper, are float64."""
     if isinstance(config, list | tuple):
         return type(config)(map(_with_float64, config))
     if not isinstance(config, dict):

@@ -1,7 +1,7 @@
-"""The state that Keras and its backends keep for the whole process, behind private names.
+"""Keep the state of the process that Keras and its backends have behind private names.
 
-It is what building a layer reads and changes: the random generators, the counters of automatic
-names, and the dtype policy. Tried with Keras 3.15 and TensorFlow 2.21.
+It is the state that building a layer reads and changes: the random generators, the counters of
+automatic names, and the dtype policy. Tried with Keras 3.15 and TensorFlow 2.21.
 """
 
 import collections
@@ -32,10 +32,10 @@ OF_TENSORFLOW = ("_seed", "_rng")  # TensorFlow has the second only after a firs
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """On leaving, set the process-wide state back to what it was on entering.
+    """While it is open, changes of the process-wide state are undone at its end.
 
-    That is the generators of Python, NumPy, Keras and the backend, Keras's counters of automatic
-    names, and its dtype policy. Inside, everything starts from the state of the process.
+    The state is the generators of Python, NumPy, Keras and the backend, Keras's counters of
+    automatic names, and its dtype policy. Inside, everything starts from the state of the process.
     """
     python, of_numpy = random.getstate(), np.random.get_state()
     held = {name: global_state.get_global_attribute(name) for name in KEPT}
@@ -55,8 +55,9 @@ def kept() -> Iterator[None]:
                 generator.state.assign(drawn)
 
 
-def from_seed(seed: int, make: Callable[[], Made], *, policy: str | None = None,
-              anew: bool = False) -> Made:  # fmt: skip
+def from_seed(
+    seed: int, make: Callable[[], Made], *, policy: str | None = None, anew: bool = False
+) -> Made:
     """Return make(), with every draw that has no seed of its own a function of `seed`.
 
     The state of the process stays as it is: see `kept`.
@@ -83,8 +84,8 @@ def from_seed(seed: int, make: Callable[[], Made], *, policy: str | None = None,
     return made
 
 
-def _set_seed(seed, *, clear):
-    """Seed everything as keras.utils.set_random_seed does; return the state of TensorFlow's."""
+def _set_seed(seed: int, *, clear: bool) -> Any:
+    """Seed everything as keras.utils.set_random_seed does; return the state of TensorFlow."""
     global_state.set_global_attribute(rng_utils.GLOBAL_RANDOM_SEED, seed)
     global_state.set_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR, None)
     random.seed(seed)
@@ -101,7 +102,7 @@ def _set_seed(seed, *, clear):
 
 
 def _tensorflow_context() -> Any:
-    """TensorFlow's eager context; None where no one has imported TensorFlow."""
+    """Return TensorFlow's eager context; None where no one has imported TensorFlow."""
     if "tensorflow" not in sys.modules:
         return None
     from tensorflow.python.eager import context
@@ -109,13 +110,13 @@ def _tensorflow_context() -> Any:
     return context.context()
 
 
-def _tensorflow_state():
+def _tensorflow_state() -> Any:
     context = _tensorflow_context()
     return context and context._rng.getstate()
 
 
 @contextlib.contextmanager
-def _kept_in_tensorflow():
+def _kept_in_tensorflow() -> Iterator[None]:
     context = _tensorflow_context()
     held = {name: getattr(context, name) for name in OF_TENSORFLOW if hasattr(context, name)}
     state = held["_rng"].getstate() if "_rng" in held else None
@@ -132,7 +133,7 @@ def _kept_in_tensorflow():
 
 
 @contextlib.contextmanager
-def _kept_in_torch():
+def _kept_in_torch() -> Iterator[None]:
     if keras.backend.backend() != "torch":
         yield
         return

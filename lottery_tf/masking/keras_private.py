@@ -1,4 +1,4 @@
-"""Every use of a name that Keras keeps to itself; a new version of Keras is checked here.
+"""Every use of Keras's private names, but those of `keras_generators`: check a new Keras here.
 
 Tried with Keras 3.15.
 """
@@ -42,13 +42,13 @@ class AfterBuild:
 
 
 def class_name(layer_class: type) -> dict[str, Any]:
-    """{"module", "class_name", "registered_name"} by which Keras finds a class again."""
+    """Return {"module", "class_name", "registered_name"}, by which Keras finds a class again."""
     config = serialization_lib.serialize_with_public_class(layer_class)
     return {name: value for name, value in config.items() if name != "config"}
 
 
 def find_class(name: dict[str, Any], custom_objects: dict | None = None) -> type:
-    """The class of such a name.
+    """Return the class of such a name.
 
     Raises:
         TypeError: Keras does not know it.
@@ -64,10 +64,10 @@ def find_class(name: dict[str, Any], custom_objects: dict | None = None) -> type
 
 
 def names_its_layers(layer: keras.Layer) -> bool:
-    """Whether the configuration of a layer that holds layers has those of all that it holds.
+    """Return whether the configuration of a layer holds those of all layers in it.
 
-    Functional and sequential models, and the wrappers of Keras; but SpectralNormalization takes
-    the variable of a layer that it builds.
+    It does for functional and sequential models, and for the wrappers of Keras; but
+    SpectralNormalization takes the variable of a layer that it builds.
     """
     kind = type(layer)
     if isinstance(layer, Functional):
@@ -79,12 +79,12 @@ def names_its_layers(layer: keras.Layer) -> bool:
 
 
 def is_functional(model: keras.Layer) -> bool:
-    """Whether it is a functional model, or of a subclass that takes inputs and outputs alone."""
+    """Return whether a model is functional, or of a subclass with a functional constructor."""
     return isinstance(model, Functional) and names_its_layers(model)
 
 
 def shares_layers(model: keras.Layer) -> bool:
-    """Whether two of its (nested) models hold the same layer."""
+    """Return whether two nested models of a model hold the same layer."""
     models = [m for m in flatten_layers(model) if isinstance(m, Functional | keras.Sequential)]
     layers = [layer for m in models for layer in m.layers]
     # A classifier on a backbone's own inputs shares those alone, which a copy need not keep.
@@ -93,7 +93,7 @@ def shares_layers(model: keras.Layer) -> bool:
 
 
 def as_loaded(model: keras.Model) -> keras.Model:
-    """A new model as Keras rebuilds it from a file, where the user's classes are known."""
+    """Return a new model as Keras rebuilds it from a file, where the user's classes are known."""
     kinds = [getattr(layer, "plain", type(layer)) for layer in flatten_layers(model)]
     with serialization_lib.ObjectSharingScope():
         config = serialization_lib.serialize_keras_object(model)
@@ -104,33 +104,33 @@ def as_loaded(model: keras.Model) -> keras.Model:
 
 
 def cause(error: BaseException) -> str:
-    """What an error of Keras says at its end, without the configurations that it went through."""
+    """Return the end of an error of Keras, without the configurations that it went through."""
     paragraphs = [part.strip() for part in str(error).split("Exception encountered:")]
     return paragraphs[-1].split("\n\n")[0].replace("\n", " ")
 
 
 def own_objects() -> contextlib.AbstractContextManager[Any]:
-    """While it is open, Lambda layers can be rebuilt: they are the caller's own."""
+    """Return a context in which Lambda layers can be rebuilt: they are the caller's own."""
     return serialization_lib.SafeModeScope(safe_mode=False)
 
 
 def layer_variables(layer: keras.Layer) -> list[keras.Variable]:
-    """The variables that a layer made itself, those of layers in it left out."""
+    """Return the variables that a layer made itself, without those of layers in it."""
     return layer._trainable_variables + layer._non_trainable_variables
 
 
 def seed_generators(layer: keras.Layer) -> list[keras.random.SeedGenerator]:
-    """The generators of random numbers that a layer made itself."""
+    """Return the generators of random numbers that a layer made itself."""
     return list(layer._seed_generators)
 
 
 def takes_training(layer: keras.Layer) -> bool:
-    """Whether the `call` of a layer or model has a `training` argument."""
+    """Return whether the `call` of a layer or model has a `training` argument."""
     return layer._call_has_training_arg
 
 
 def signature(model: keras.Model) -> Any:
-    """The structure of KerasTensors that a model takes, or None if that is not known."""
+    """Return the structure of KerasTensors that a model takes, or None if that is not known."""
     functional = getattr(model, "_functional", model)  # a sequential model holds a functional one
     if isinstance(functional, Functional):
         return functional.input
@@ -150,7 +150,7 @@ def flatten_layers(model: keras.Layer, *, include_self: bool = True) -> list[ker
     """
     found: dict[int, keras.Layer] = {}
 
-    def visit(layer):
+    def visit(layer: keras.Layer) -> None:
         if id(layer) not in found:
             found[id(layer)] = layer
             for inner in layer._layers:
@@ -170,7 +170,7 @@ def layers_of_runs(model: keras.Layer) -> list[keras.Layer]:
 
 
 def add_weights(layer: keras.Layer, add: Callable[[], None]) -> None:
-    """Calls add() while a layer that is built may get further weights, as for LoRA in Keras."""
+    """Call add() while a built layer may get further weights, as Keras does for LoRA."""
     locked = layer._tracker.locked
     layer._tracker.unlock()
     add()
@@ -188,12 +188,12 @@ def add_variable(layer: keras.Layer, kind: type[keras.Variable], **options: Any)
 
 
 def stored_variable(layer: keras.Layer, name: str) -> keras.Variable:
-    """The variable of a kernel: Dense and Conv keep it as _kernel, behind a property."""
+    """Return the variable of a kernel: Dense and Conv keep it as _kernel, behind a property."""
     return layer.__dict__.get(f"_{name}", layer.__dict__.get(name))
 
 
 def saved_arrays(store: Any, layer: keras.Layer) -> dict[str, Any]:
-    """What a store of a file holds of a masked layer, or of the plain one in its place.
+    """Return what a store of a file holds for a masked layer, or for the plain one in its place.
 
     Keras names the place after the class and the number of the layer: layers/masked_dense_1.
 
@@ -214,18 +214,18 @@ def saved_arrays(store: Any, layer: keras.Layer) -> dict[str, Any]:
 
 
 def first_path(variable: keras.Variable) -> str:
-    """The path that Keras gave a variable; the slots of optimizers are named after it."""
+    """Return the path that Keras gave a variable; the slots of optimizers are named after it."""
     return getattr(variable, "_first_path", variable.path)
 
 
 def set_path(variable: keras.Variable, path: str) -> None:
-    """Gives a variable another path."""
+    """Give a variable another path."""
     variable._first_path = first_path(variable)
     variable._path = path
 
 
 def held_paths(model: keras.Layer, path: str = "") -> dict[int, str]:
-    """{id(variable): names of the layers that hold it, from the outermost on, and its own}."""
+    """Return {id(variable): names of the layers that hold it, the outermost first, and its own}."""
     found: dict[int, str] = {}
     for layer in getattr(model, "layers", model._layers):
         inner = f"{path}{layer.name}/"
@@ -236,12 +236,12 @@ def held_paths(model: keras.Layer, path: str = "") -> dict[int, str]:
 
 
 def inner_layers(layer: keras.Layer) -> list[keras.Layer]:
-    """The layers that a layer holds itself."""
+    """Return the layers that a layer holds itself, without inputs."""
     return [one for one in layer._layers if not isinstance(one, keras.layers.InputLayer)]
 
 
 def slot_index(optimizer: keras.Optimizer, variable: keras.Variable) -> int:
-    """The place of a variable's slot in the lists that add_optimizer_variables gives."""
+    """Return the place of a variable's slot in the lists that add_optimizer_variables gives."""
     return optimizer._get_variable_index(variable)
 
 
@@ -272,28 +272,37 @@ def built_anew(
     twin, made = object.__new__(type(optimizer)), list(before)
     tracker = type(optimizer._tracker)({"variables": (is_variable, made)})
     tracker.stored_ids["variables"].update(map(id, before))
-    for name, value in vars(optimizer).items():
-        if name.startswith("_self_"):  # TensorFlow's, which it makes anew
-            continue
-        if isinstance(value, TrackedList | TrackedDict):
-            value = type(value)(value)  # of all that is added to it, as the twin's tracker has it
-            value.tracker = tracker
-        elif isinstance(value, list | dict | set):
-            value = copy.copy(value)
-        vars(twin)[name] = value
-    vars(twin).update(_variables=made, _tracker=tracker, built=False)
+    stand_ins: dict[int, Any] = {}  # {id(inner optimizer): one like it that is never built}
     for one in inner:
-        vars(one)["build"] = lambda variables: None
-    try:
-        twin.build(built_with(optimizer))
-    finally:
-        for one in inner:
-            del vars(one)["build"]
+        stand_ins[id(one)] = object.__new__(type(one))
+        vars(stand_ins[id(one)]).update(vars(one), build=lambda variables: None)
+
+    def of_twin(value: Any) -> Any:
+        """Return a value as the twin holds it: collections are its own."""
+        if isinstance(value, TrackedList | TrackedDict):
+            own = type(value)(value)  # without a tracker nothing is tracked
+            own.tracker = tracker
+        elif isinstance(value, list | dict | set):
+            own = copy.copy(value)
+        else:
+            return stand_ins.get(id(value), value)
+        if isinstance(own, list):
+            list.__setitem__(own, slice(None), list(map(of_twin, own)))
+        elif isinstance(own, dict):
+            for key, item in value.items():
+                dict.__setitem__(own, key, of_twin(item))
+        return own
+
+    for name, value in vars(optimizer).items():
+        if not name.startswith("_self_"):  # TensorFlow's, which it makes anew
+            vars(twin)[name] = of_twin(value)
+    vars(twin).update(_variables=made, _tracker=tracker, built=False)
+    twin.build(built_with(optimizer))
     return made[len(before) :]
 
 
 def nodes(network: keras.Model) -> list:
-    """The calls of layers in a functional model, in the order of their execution.
+    """Return the calls of layers in a functional model, in the order of their execution.
 
     Raises:
         InputError: the network is not functional.
@@ -308,12 +317,12 @@ def nodes(network: keras.Model) -> list:
 
 
 def calls(layer: keras.Layer) -> int:
-    """How often a layer is called in functional models."""
+    """Return how often a layer is called in functional models."""
     return len(layer._inbound_nodes)
 
 
 def functional(model: keras.Layer) -> keras.Model | None:
-    """The graph that a model runs: itself, or what a built Sequential made; None if it has none.
+    """Return the graph that a model runs: itself, or that of a built Sequential; None without one.
 
     A subclass that computes otherwise in `call` has none.
     """
@@ -324,20 +333,20 @@ def functional(model: keras.Layer) -> keras.Model | None:
 
 
 def structures(network: keras.Model) -> tuple[Any, Any]:
-    """The inputs and outputs of a functional model as they are nested."""
+    """Return the inputs and outputs of a functional model as they are nested."""
     return network._inputs_struct, network._outputs_struct
 
 
 def rename(tensor: keras.KerasTensor, name: str) -> None:
-    """Names the operation that gives a tensor: those of keras.ops take no name."""
+    """Name the operation that gives a tensor: those of keras.ops take no name."""
     tensor._keras_history.operation.name = name
 
 
 def projections(attention: keras.Layer) -> dict[str, keras.Layer]:
-    """{name: layer} of the dense layers inside a MultiHeadAttention or GroupQueryAttention."""
+    """Return {name: layer} of the dense layers in a MultiHeadAttention or GroupQueryAttention."""
     names = ("query", "key", "value", "gate", "output")
-    found = {name: getattr(attention, f"_{name}_dense", None) for name in names}
-    return {name: layer for name, layer in found.items() if layer is not None}
+    layers = {name: getattr(attention, f"_{name}_dense", None) for name in names}
+    return {name: layer for name, layer in layers.items() if layer is not None}
 
 
 @contextlib.contextmanager
@@ -350,18 +359,19 @@ def uncompiled(model: keras.Model) -> Iterator[None]:
         model.compiled = compiled
 
 
+# {model: the ids of the masks that its functions were compiled with}
 _FUNCTIONS_OF: weakref.WeakKeyDictionary[keras.Layer, frozenset[int]] = weakref.WeakKeyDictionary()
 
 
 def forget_functions_without(model: keras.Model, masks: Iterable[Any]) -> None:
-    """Let a model compile its functions anew where they may not know all of its masks.
+    """Let a model compile its functions anew if it may have compiled them without these masks.
 
-    `mask` cannot know the models that hold the one that it masks, and may have compiled it before.
+    `mask` cannot know the models that hold the model it masks, which may be compiled already.
     """
-    known = frozenset(map(id, masks))
-    if _FUNCTIONS_OF.get(model) != known:
+    ids = frozenset(map(id, masks))
+    if _FUNCTIONS_OF.get(model) != ids:
         forget_functions(flatten_layers(model))
-        _FUNCTIONS_OF[model] = known
+        _FUNCTIONS_OF[model] = ids
 
 
 def forget_functions(layers: list[keras.Layer]) -> None:
@@ -382,8 +392,9 @@ def forward(model: keras.Model, inputs: Any, *, training: bool) -> Any:
     return model(inputs, training=training) if model._call_has_training_arg else model(inputs)
 
 
-def compute_loss(model: keras.Model, inputs: Any, labels: Any, outputs: Any, weights: Any,
-                 training: bool) -> Any:  # fmt: skip
+def compute_loss(
+    model: keras.Model, inputs: Any, labels: Any, outputs: Any, weights: Any, training: bool
+) -> Any:
     """Return the loss of a batch as the step of `fit` asks a model for it."""
     return model._compute_loss(
         x=inputs, y=labels, y_pred=outputs, sample_weight=weights, training=training
@@ -425,8 +436,8 @@ def numpy_batches(inputs: Any, labels: Any, weights: Any, *, size: int) -> Itera
 
 
 def begin_at_epoch_0(model: keras.Model) -> None:
-    """Lets the next fit of a model begin at its first epoch.
+    """Let the next `fit` of a model begin at its first epoch.
 
-    BackupAndRestore sets where its fit goes on; Keras keeps that for all later fits.
+    BackupAndRestore sets the epoch at which its `fit` resumes; Keras keeps it for all later ones.
     """
     model._initial_epoch = None

@@ -1,14 +1,12 @@
-"""Masks for Keras 3 models: in place, or in a copy."""
+"""Put masks on Keras 3 models and take them off again, in place or in a copy."""
 
 import warnings
-from typing import Any
 
 import keras
 
 from lottery_tf.errors import InputError, is_ours
 from lottery_tf.masking import (
     choosing,
-    comparing,
     copying,
     keras_generators,
     keras_private,
@@ -16,18 +14,25 @@ from lottery_tf.masking import (
     refusals,
 )
 from lottery_tf.masking.choosing import Choice
-from lottery_tf.masking.inside import Composite, MaskedInside, mask_inside, places
-from lottery_tf.masking.layers import MASKED
-from lottery_tf.masking.masks import Masked
+from lottery_tf.masking.layers import (
+    MASKED,
+    Composite,
+    Masked,
+    MaskedInside,
+    mask_inside,
+    places,
+    unmask_inside,
+)
 
 
-def mask(model: keras.Model, *, include: Choice | None = None,
-         exclude: Choice | None = None) -> keras.Model:  # fmt: skip
+def mask(
+    model: keras.Model, *, include: Choice | None = None, exclude: Choice | None = None
+) -> keras.Model:
     """Put masks beside the kernels of a model, in place; nothing is pruned yet. Return the model.
 
     The classes of its layers become their masked subclasses, so the masks hold wherever the layers
     are used: in models without `call`, and in other models that share them. Weights, names and
-    outputs stay. What masks mean for layers, and how they are chosen, is as in `masked`.
+    outputs stay. `masked` says what masks do in layers, and how layers are chosen.
 
     A model whose class Keras cannot rebuild is masked too. Its `save_weights` and `load_weights`
     keep the masks; a `.keras` file of it is refused when it is saved.
@@ -38,7 +43,7 @@ def mask(model: keras.Model, *, include: Choice | None = None,
         exclude: layers to leave dense; it wins over `include`.
 
     Raises:
-        InputError: no layer is built, or there is nothing to prune; a name or class means no
+        InputError: no layer is built, or there is nothing to prune; a name or class chooses no
             layer, or a layer to exclude has masks already.
     """
     refusals.check(model, "mask")
@@ -56,14 +61,15 @@ def mask(model: keras.Model, *, include: Choice | None = None,
     return model
 
 
-def masked(model: keras.Model, *, include: Choice | None = None,
-           exclude: Choice | None = None) -> keras.Model:  # fmt: skip
+def masked(
+    model: keras.Model, *, include: Choice | None = None, exclude: Choice | None = None
+) -> keras.Model:
     """Return a copy of a model with masked layers, its weights kept, and nothing pruned yet.
 
     Dense, EinsumDense, Conv, their transposes, DepthwiseConv, SeparableConv, Embedding and
     recurrent layers become masked, also in nested models, wrappers, attention, and layers of the
     user's own. The masks hold under `fit`, and are saved and loaded with the model. A warning names
-    what stays dense: frozen layers, and trainable weights that masks do not know.
+    the weights that stay dense: those of frozen layers, and of layers that masks do not know.
 
     Layers are chosen by name (also of a nested model), by pattern (of the path of a layer or a
     kernel, as "encoder/*" or "*/recurrent_kernel"), by class, by a function `layer -> bool`, or by
@@ -80,7 +86,7 @@ def masked(model: keras.Model, *, include: Choice | None = None,
 
     Raises:
         InputError: the model is not built, cannot be copied, or has nothing to prune; a name or
-            class means no layer, or a layer to exclude has masks already.
+            class chooses no layer, or a layer to exclude has masks already.
     """
     refusals.check(model, "masked")
     if not model.built:
@@ -92,19 +98,66 @@ def masked(model: keras.Model, *, include: Choice | None = None,
     with keras_generators.kept():
         copy = copying.copy(model, model.get_weights())
         _put_masks(copy, left)
-        comparing.check_same(model, copy, "masked")
+        copying.check_same(model, copy, "masked")
         _compile(model, copy)
     _warn(copy, frozen, chosen=include is not None)
     return copy
 
 
-def _put_masks(model, left):
-    mask_inside(model, left)
-    network.variables(model)  # nothing to prune, or two variables of one path, are errors
+def unmasked(model: keras.Model) -> keras.Model:
+    """Return a copy of a masked model with plain Keras layers, whose pruned weights are zeros.
+
+    Its layers have the names of the model's, and its weights their order. Layers that the model
+    shares are shared. It is not compiled, and Keras's `quantize`, `export` and `enable_lora` work
+    on it; training it revives pruned weights.
+
+    Args:
+        model: as `masked` or `load` returns it.
+
+    Raises:
+        InputError: the model has no masks, or cannot be copied.
+    """
+    refusals.check(model, "unmasked")
+    if not model.built:
+        raise InputError(f"unmasked: expected a built Keras model. Received: {model!r}")
+    weights, masks = network.get_weights(model), network.get_masks(model)
+    arrays = [array * masks[path] if path in masks else array for path, array in weights.items()]
+    with keras_generators.kept():
+        try:
+            plain = copying.copy(model, arrays, plain=True)
+        except InputError as error:
+            raise InputError(f"unmasked: {error}{refusals.about_lora(model)}") from error
+        network.name_apart(plain)
+        copying.check_same(model, plain, "unmasked")
+    return plain
+
+
+def unmask(model: keras.Model) -> keras.Model:
+    """Take the masks off a model, in place: it has plain Keras layers again. Return the model.
+
+    Pruned weights are zeros, and training revives them. It undoes `mask`, for models that
+    `unmasked` cannot copy.
+
+    Args:
+        model: as `mask`, `masked` or `load` returns it.
+
+    Raises:
+        InputError: the model has no masks.
+    """
+    network.kernels(model)  # raises if there is none
+    layers = keras_private.flatten_layers(model)
+    unmask_inside(model)
+    keras_private.forget_functions(layers)
+    return model
+
+
+def _put_masks(model: keras.Model, left_dense: list[str]) -> None:
+    mask_inside(model, left_dense)
+    network.variables(model)  # raises if there is nothing to prune
     _note_saving(model)
 
 
-def _note_saving(model):
+def _note_saving(model: keras.Model) -> None:
     """Let the layers that would lose their masks in a `.keras` file refuse to be saved in one."""
     own = [
         layer
@@ -112,52 +165,58 @@ def _note_saving(model):
         if isinstance(layer, MaskedInside) or (isinstance(layer, Composite) and layer.left_dense)
     ]
     if not own:
-        return  # Keras's layers and ours are known to keep them
+        return  # Keras's layers, and ours, keep them
     expected = [kernel.variable.shape for kernel in network.kernels(model).values()]
     try:
         with warnings.catch_warnings(), keras_generators.kept():
             warnings.simplefilter("ignore")  # loading tells them again
             loaded = network.kernels(keras_private.as_loaded(model))
-        found: Any = [kernel.variable.shape for kernel in loaded.values()]
+        shapes = [kernel.variable.shape for kernel in loaded.values()]
+        received = str(len(shapes))
     except Exception as error:  # whatever Keras and the user's classes raise
         if is_ours(error):
             raise
-        found = keras_private.cause(error)
-    if found != expected:
+        shapes, received = [], keras_private.cause(error)
+    if shapes != expected:
         names = ", ".join(sorted({layer.plain.__name__ for layer in own}))
         for layer in own:
             layer.saving_problem = (
                 f"{model.name} cannot be saved as a whole: loading would not give it its masks, "
-                f"which lie inside {names}: expected {len(expected)} masks. Received: "
-                f"{found if isinstance(found, str) else len(found)}. Use save_weights and "
-                "load_weights, which keep the masks. Or let from_config make cls(**config), and "
-                "build or call make the same layers each time."
+                f"which lie inside {names}: expected {len(expected)} masks. Received: {received}. "
+                "Use save_weights and load_weights, which keep the masks. Or let from_config make "
+                "cls(**config), and build or call make the same layers each time."
             )
 
 
-def _warn(copy, frozen, *, chosen):
-    """Names the frozen layers without masks and, where nothing was chosen, what cannot have any."""
+def _warn(model: keras.Model, frozen: list[str], *, chosen: bool) -> None:
+    """Name the frozen layers without masks and, unless layers were chosen, other dense weights."""
     if frozen:
         warnings.warn(
-            f"Frozen layers of {copy.name} get no masks: {', '.join(frozen)}. To prune them, name "
+            f"Frozen layers of {model.name} get no masks: {', '.join(frozen)}. To prune them, name "
             "them in include=, and set trainable = True.",
             stacklevel=3,
         )
-    known = {one.variable.path for one in choosing.candidates(copy)}
-    dense = [] if chosen else [path for path in left_dense(copy) if path not in known]
+    candidates = {one.variable.path for one in choosing.candidates(model)}
+    dense = [] if chosen else [path for path in left_dense(model) if path not in candidates]
     if dense:
-        warnings.warn(f"Left dense in {copy.name}: {', '.join(dense)}", stacklevel=3)
+        warnings.warn(f"Left dense in {model.name}: {', '.join(dense)}", stacklevel=3)
 
 
-def _left_out(model, include, exclude, *, of):
-    """(places of the kernels that get no mask, paths of those among them that are frozen)."""
+def _left_out(
+    model: keras.Model, include: Choice | None, exclude: Choice | None, *, of: str
+) -> tuple[list[str], list[str]]:
+    """Return (places of the kernels that get no mask, paths of those among them that are frozen).
+
+    Raises:
+        InputError: the choice is wrong, or leaves nothing to mask.
+    """
     every = choosing.candidates(model)
     trained = {id(variable) for variable in model.trainable_variables}
     wanted = [one for one in every if id(one.variable) in trained or isinstance(one.layer, Masked)]
     if include is not None:
         wanted = choosing.chosen(include, every, of="include")
-    out = [] if exclude is None else choosing.chosen(exclude, every, of="exclude")
-    keys = {one.key for one in wanted} - {one.key for one in out}
+    excluded = [] if exclude is None else choosing.chosen(exclude, every, of="exclude")
+    keys = {one.key for one in wanted} - {one.key for one in excluded}
     left = [one for one in every if one.key not in keys]
     if has_masks := [one.variable.path for one in left if one.has_mask]:
         raise InputError(
@@ -168,9 +227,9 @@ def _left_out(model, include, exclude, *, of):
         raise InputError(
             f"{of}: include= and exclude= leave nothing to prune in {model.name}. Kernels that "
             f"could have masks, if include= names them and exclude= does not: "
-            f"{choosing.listed(every)}."
+            f"{choosing.shortened(one.variable.path for one in every)}."
         )
-    named = {one.key for one in out}
+    named = {one.key for one in excluded}
     frozen = [
         one.variable.path
         for one in left
@@ -180,8 +239,8 @@ def _left_out(model, include, exclude, *, of):
     return [f"{place}/{one.name}" for one in left for place in where[id(one.layer)]], frozen
 
 
-def _compile(model, copy):
-    """Compile a copy as the model is; a warning says where Keras cannot rebuild what that needs."""
+def _compile(model: keras.Model, copy: keras.Model) -> None:
+    """Compile a copy as the model is, or warn that Keras cannot rebuild what that needs."""
     if not model.compiled:
         return
     try:
@@ -204,7 +263,7 @@ def _compile(model, copy):
 
 
 def left_dense(model: keras.Model) -> list[str]:
-    """Paths of the trainable variables of rank 2 or more, but biases, that have no mask."""
+    """Return the paths of trainable variables without a mask, of rank 2 or more, but biases."""
     kernels = network.kernels(model)
     return [
         variable.path

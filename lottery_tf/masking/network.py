@@ -1,26 +1,28 @@
-"""The weights and masks of a network, a keras.Model, as {path: array}."""
+"""Get and set the weights and masks of a network, a keras.Model, as {path: array}."""
 
 import contextlib
 import itertools
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private, refusals
-from lottery_tf.masking.masks import Hold, Kernel, Masked, check_masked, zero_pruned
+from lottery_tf.masking.layers import Masked
+from lottery_tf.masking.mask_variable import Kernel, MaskLock, check_masked, zero_pruned
 from lottery_tf.pruning import Masks, Weights
 from lottery_tf.pruning.dead_units import DEPTHWISE, TRANSPOSED
 
 
 def kernels(network: Any) -> dict[str, Kernel]:
-    """{path: Kernel} of the prunable weights of a network.
+    """Return {path: Kernel} of the prunable weights of a network.
 
     The order is that of `keras_private.layers_of_runs`: those of a nested model come backwards.
 
     Raises:
-        InputError: there is none, it is not built, or no network.
+        InputError: there is none, or the network is not built, or is no Keras model.
     """
     if not isinstance(network, keras.Layer):
         raise InputError(
@@ -45,8 +47,10 @@ def kernels(network: Any) -> dict[str, Kernel]:
     return {kernel.variable.path: kernel for kernel in found}
 
 
-def kernel_kinds(network: Any) -> dict[str, str]:
-    """{path: kind} of the kernels of transposed and depthwise convolutions, as `count_alive` knows.
+def kernel_kinds(network: keras.Layer) -> dict[str, str]:
+    """Return {path: kind} of the kernels of transposed and depthwise convolutions.
+
+    The kinds are those that `count_alive` knows.
 
     Raises:
         InputError: as of `kernels`.
@@ -63,8 +67,8 @@ def kernel_kinds(network: Any) -> dict[str, str]:
     }
 
 
-def variables(network: Any) -> dict[str, Any]:
-    """{path: Keras variable} of a network without its masks: what a round's files hold."""
+def variables(network: keras.Layer) -> dict[str, keras.Variable]:
+    """Return {path: Keras variable} of a network without its masks, as the files of a round."""
     masks = {id(kernel.mask) for kernel in kernels(network).values()}
     found = [variable for variable in network.weights if id(variable) not in masks]
     if len({variable.path for variable in found}) < len(found):
@@ -72,10 +76,10 @@ def variables(network: Any) -> dict[str, Any]:
     return {variable.path: variable for variable in found}
 
 
-def name_apart(network: Any) -> None:
-    """Gives variables of one path the names of all layers that hold them, as nested models may.
+def name_apart(network: keras.Layer) -> None:
+    """Give variables that share a path, as in nested models, the names of all layers around them.
 
-    Variables whose path no other has keep it.
+    Variables with a path of their own keep it.
     """
     paths = Counter(variable.path for variable in network.weights)
     several = {path for path, count in paths.items() if count > 1}
@@ -89,40 +93,40 @@ def name_apart(network: Any) -> None:
             used.add(free)
 
 
-def get_weights(network: Any) -> Weights:
-    """{path: array} of every variable but the masks."""
+def get_weights(network: keras.Layer) -> Weights:
+    """Return {path: array} of every variable but the masks."""
     return {path: variable.numpy() for path, variable in variables(network).items()}
 
 
-def get_masks(network: Any) -> Masks:
-    """{kernel path: bool array}."""
+def get_masks(network: keras.Layer) -> Masks:
+    """Return {kernel path: bool array}."""
     return {path: kernel.mask.numpy() for path, kernel in kernels(network).items()}
 
 
-def compile_with_masks(network: Any) -> None:
-    """Let a model that was compiled before its masks were put beside its kernels compile anew."""
+def compile_with_masks(network: keras.Layer) -> None:
+    """Let a model compile its functions anew if it compiled them before it had its masks."""
     masks = [kernel.mask for kernel in kernels(network).values()]
     keras_private.forget_functions_without(network, masks)
 
 
-def holding(network: Any, name: str) -> contextlib.AbstractContextManager[None]:
-    """While it is open, `set_weights` and `load_weights` of Keras leave the masks as they are.
+def holding(network: keras.Layer, name: str) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which Keras's `set_weights` and `load_weights` leave the masks alone.
 
     Args:
         network: a model with masked layers.
-        name: what is trained meanwhile, for messages.
+        name: the round that trains in this context, for messages.
 
     Raises:
-        InputError: as it closes, the masks were changed in another way, or the weights are those
-            of another round.
+        InputError: at the end, the masks were changed in another way, or the weights are those of
+            another round.
     """
-    return Hold(kernels(network), name).open()
+    return MaskLock(kernels(network), name).open()
 
 
-def apply_masks(network: Any) -> None:
-    """Sets the pruned weights of a network to zero, in place.
+def apply_masks(network: keras.Layer) -> None:
+    """Set the pruned weights of a network to zero, in place.
 
-    For training that writes kernels past Keras's optimizers, as by `kernel.assign_sub`.
+    Call it after training that writes kernels past Keras's optimizers, as by `kernel.assign_sub`.
 
     Raises:
         InputError: the network has no masks.
@@ -130,24 +134,24 @@ def apply_masks(network: Any) -> None:
     zero_pruned(kernels(network).values())
 
 
-def set_weights(network: Any, weights: Weights, masks: Masks) -> None:
-    """Assigns weights {path: array} and masks {kernel path: bool array} to a network.
+def set_weights(network: keras.Layer, weights: Weights, masks: Masks) -> None:
+    """Assign weights {path: array} and masks {kernel path: bool array} to a network.
 
     Raises:
-        InputError: one is not there, or has another shape.
+        InputError: one is missing, or has another shape.
     """
-    pairs: tuple[tuple[Weights | Masks, dict[str, Any]], ...] = (
+    pairs: tuple[tuple[Weights | Masks, Mapping[str, Any]], ...] = (
         (weights, variables(network)),
         (masks, kernels(network)),
     )
     for arrays, of_network in pairs:
         for path, holder in of_network.items():
             expected = tuple(getattr(holder, "mask", holder).shape)
-            found = arrays[path].shape if path in arrays else "none"
-            if found != expected:
+            received = arrays[path].shape if path in arrays else "none"
+            if received != expected:
                 raise InputError(
                     f"These weights are not of this network: expected {path} of shape {expected}. "
-                    f"Found: {found}."
+                    f"Found: {received}."
                 )
     for path, variable in variables(network).items():
         variable.assign(weights[path])

@@ -1,4 +1,4 @@
-"""The optimizers of a model, and how each of them began."""
+"""Find the optimizers of a model, reset them, and clear their slots of pruned weights."""
 
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -106,10 +106,10 @@ class Beginning:
         for variable in others[len(made) :]:  # made after the first step
             variable.assign(_zeros(variable))
 
-    def _built_anew(self):
+    def _built_anew(self) -> list[keras.Variable]:
         return keras_private.built_anew(self.optimizer, with_inner(self.optimizer)[1:])
 
-    def _values(self, constructed):
+    def _values(self, constructed: list[keras.Variable]) -> list[np.ndarray]:
         values = [variable.numpy() for variable in constructed]
         steps = [v for v in constructed if v.name == ITERATION]
         others = [v.name for v in constructed if v.name not in (ITERATION, RATE)]
@@ -120,7 +120,7 @@ class Beginning:
             for variable, value in zip(constructed, values, strict=True)
         ]
 
-    def _constructed_anew(self, others):
+    def _constructed_anew(self, others: list[str]) -> list[keras.Variable]:
         kind = type(self.optimizer)
         try:
             return keras_private.own_variables(kind.from_config(self.optimizer.get_config()))
@@ -132,32 +132,32 @@ class Beginning:
             ) from error
 
 
-def _zeros(variable):
+def _zeros(variable: keras.Variable) -> np.ndarray:
     return np.zeros(variable.shape, keras.backend.standardize_dtype(variable.dtype))
 
 
 def first_values(optimizer: Optimizer) -> dict[int, np.ndarray]:
-    """{index: value} of those variables of a new, built optimizer that do not begin at zero.
+    """Return {index: value} of the variables of a new, built optimizer that do not begin at zero.
 
-    As the learning rate, the scale of a float16 loss, and the accumulators of Adagrad.
+    These are the learning rate, the scale of a float16 loss, the accumulators of Adagrad.
     """
     values = {index: variable.numpy() for index, variable in enumerate(optimizer.variables)}
     return {index: value for index, value in values.items() if np.any(value)}
 
 
 def reset(optimizer: Optimizer, first: dict[int, np.ndarray]) -> None:
-    """Sets every variable of an optimizer to its first value, or zero: slots, iterations, rate."""
+    """Set every variable of an optimizer to its first value, or to zero."""
     for index, variable in enumerate(optimizer.variables):
         value = first.get(index)
         variable.assign(_zeros(variable) if value is None else value)
 
 
 def clear_pruned(optimizer: Optimizer, variables: Sequence[keras.Variable], masks: Masks) -> None:
-    """Sets the slots of pruned weights to zero: momenta, second moments, averages of weights.
+    """Set the slots of pruned weights to zero: momenta, second moments, averages of weights.
 
     Args:
         optimizer: a built optimizer.
-        variables: those that it was built with.
+        variables: the variables that it was built with.
         masks: {kernel path: bool array}.
     """
     # Keras names a slot after its variable: <path with _ for />_<slot>. Variables that had one
@@ -179,9 +179,9 @@ def clear_pruned(optimizer: Optimizer, variables: Sequence[keras.Variable], mask
 
 
 def forget_pruned(model: keras.Model) -> None:
-    """Clears what the optimizers of a model, if they are built, keep of pruned weights.
+    """Clear the slots of pruned weights in all built optimizers of a model.
 
-    Without it, averages of weights (`use_ema`) and momenta would still hold them.
+    Otherwise averages of weights (`use_ema`) and momenta would still hold them.
     """
     for optimizer in find(model).values():
         if optimizer.built:

@@ -1,4 +1,4 @@
-"""Objects that cannot get masks, each with the way out that fits it."""
+"""Refuse objects that cannot get masks, each with the way out that fits it."""
 
 from typing import Any
 
@@ -41,7 +41,9 @@ def check_maskable(model: keras.Model, of: str) -> None:
     layers = keras_private.flatten_layers(model)
     if choosing.candidates(model) or not all(layer.built for layer in layers):
         return  # layers that are built by their first call get their masks then
-    kinds = {type(one).__name__ for one in layers if one.weights and not one._layers}
+    kinds = {
+        type(one).__name__ for one in layers if one.weights and not keras_private.inner_layers(one)
+    }
     held = ", ".join(sorted(kinds)) or "none"
     raise InputError(
         f"{of}: {model.name} has no kernel that can be masked. The layers that have weights: "

@@ -1,13 +1,9 @@
 """Imports TensorFlow without the lines that it writes to standard error on the way."""
 
 import contextlib
-import importlib.metadata
 import os
-import pathlib
 import sys
 import tempfile
-import traceback
-import types
 from collections.abc import Iterator
 
 from lottery_tf.errors import InputError
@@ -41,37 +37,12 @@ def import_tensorflow() -> None:
             import tensorflow
 
             tensorflow.config.list_physical_devices("GPU")  # looks for drivers, and says so
-    except (AttributeError, ImportError, ValueError) as error:
-        if lacking := _what_lacks(error):
-            version = importlib.metadata.version(lacking)
-            raise InputError(
-                f"{lacking} {version} lacks what this package needs: {error}. Install another "
-                f"version of {lacking}, or of this package."
-            ) from error
-        if isinstance(error, ImportError) or _is_ours(error):
-            raise
+    except (AttributeError, ValueError) as error:
         raise InputError(
             f"Keras cannot be imported, perhaps for its settings in keras.json (in KERAS_HOME, or "
             f"~/.keras) or in variables KERAS_*: {error}"
         ) from None
     _settle(is_new)
-
-
-def _what_lacks(error):
-    """Return the package, keras or tensorflow, that lacks a name which this one asks it for."""
-    if isinstance(error, ValueError) or not _is_ours(error):
-        return None
-    of = getattr(error, "obj", None)  # what lacks an attribute
-    name = of.__name__ if isinstance(of, types.ModuleType) else error.name or ""
-    package = name.partition(".")[0]
-    return package if package in ("keras", "tensorflow") else None
-
-
-def _is_ours(error):
-    """Whether an error came up in a module of this package, which importing Keras imports too."""
-    package, of_import = pathlib.Path(__file__).parent.parent, ("quiet.py", "keras_hook.py")
-    files = [pathlib.Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
-    return any(package in file.parents and file.name not in of_import for file in files)
 
 
 @contextlib.contextmanager

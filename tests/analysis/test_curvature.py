@@ -10,8 +10,7 @@ from lottery_tf.analysis import curvature, loading
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.reports import Output
 from lottery_tf.errors import InputError
-from lottery_tf.masking.gradients import in_float64
-from lottery_tf.masking.hessian import Hessian
+from lottery_tf.masking.gradients import Hessian, in_float64
 from lottery_tf.runs.rundir import RunDir
 
 LABELS = np.array([0, 1, 2, 1])

@@ -128,7 +128,7 @@ def test_it_can_be_silent(verbose, capsys):
 
 @pytest.mark.parametrize("verbose", [-1, "yes", None, 0.5])
 def test_verbose_is_checked(verbose):
-    with pytest.raises(InputError, match="verbose: expected"):
+    with pytest.raises(InputError, match=r"^verbose: "):
         lottery_tf.rounds(network(), 2, 0.5, verbose=verbose)
 
 
@@ -143,7 +143,7 @@ def test_a_round_is_shown_in_one_line():
 def test_a_second_call_on_a_trained_model_says_what_it_starts_from():
     model = network()
     train(model, lottery_tf.rounds(model, 3, 0.5, verbose=0))
-    with pytest.warns(UserWarning, match=r"net has been through rounds.*25\.00%.*set_weights"):
+    with pytest.warns(UserWarning, match=r"^rounds: net .*25\.00%.*set_weights"):
         again = lottery_tf.rounds(model, 3, 0.5, verbose=0)
     assert next(again).density == 0.25
 
@@ -154,7 +154,7 @@ def test_a_call_that_was_stopped_in_round_0_is_said_too():
     with warnings.catch_warnings(action="error"):
         next(lottery_tf.rounds(model, 3, 0.5, verbose=0))  # nothing has trained
     model.fit(*DATA, verbose=0)
-    with pytest.warns(UserWarning, match=r"through rounds.*100\.00%"):
+    with pytest.warns(UserWarning, match=r"^rounds: net .*100\.00%"):
         lottery_tf.rounds(model, 3, 0.5, verbose=0)
 
 
@@ -171,8 +171,11 @@ def test_what_is_new_or_was_set_back_starts_without_a_warning():
         train(model := network(), lottery_tf.rounds(model, 3, 0.5, verbose=0))
 
 
-AMOUNTS = {"fraction": {"fraction": 0.5}, "target_density": {"target_density": 0.1},
-           "densities": {"densities": [0.5, 0.2]}}  # fmt: skip
+AMOUNTS = {
+    "fraction": {"fraction": 0.5},
+    "target_density": {"target_density": 0.1},
+    "densities": {"densities": [0.5, 0.2]},
+}
 
 
 @pytest.mark.ci
@@ -208,7 +211,7 @@ def test_a_directory_of_rounds_is_loaded_into_the_users_model(tmp_path):
         np.testing.assert_array_equal(masking.get_masks(again)[path], mask)
     layers = [keras.Input((4,)), keras.layers.Dense(7), keras.layers.Dense(3)]
     other = lottery_tf.masked(keras.Sequential(layers))
-    with pytest.raises(InputError, match="another model"):
+    with pytest.raises(InputError, match=r"^directory: "):
         lottery_tf.load(tmp_path, 1, model=other)
-    with pytest.raises(InputError, match="load: expected a Keras"):
+    with pytest.raises(InputError, match=r"^load: .*net"):
         lottery_tf.load(tmp_path, 1, model="net")

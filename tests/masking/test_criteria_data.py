@@ -166,8 +166,9 @@ def test_several_outputs_have_losses_with_weights(named):
     made = lottery_tf.masked(keras.Model(inputs, {"p": p, "q": q} if named else [p, q]))
     labels, losses, weights = [LABELS, INPUTS[:, :1]], [entropy(), "mse"], [1.0, 0.3]
     if named:
-        labels, losses, weights = (dict(zip("pq", part, strict=True)) for part in
-                                   (labels, losses, weights))  # fmt: skip
+        labels, losses, weights = (
+            dict(zip("pq", part, strict=True)) for part in (labels, losses, weights)
+        )
     made.compile("adam", losses, loss_weights=weights)
 
     def loss():

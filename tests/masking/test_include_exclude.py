@@ -1,7 +1,5 @@
 """lottery_tf.masked(include=, exclude=): which layers get masks, also after saving and loading."""
 
-import re
-
 import keras
 import numpy as np
 import pytest
@@ -42,8 +40,20 @@ def model():
     return keras.Model(inputs, layers.Dense(2, name="head")(features))
 
 
-ALL = ["conv", "dense_1", "dense_2", "query", "key", "value", "attention_output", "up", "down",
-       "kernel", "recurrent_kernel", "head"]  # fmt: skip
+ALL = [
+    "conv",
+    "dense_1",
+    "dense_2",
+    "query",
+    "key",
+    "value",
+    "attention_output",
+    "up",
+    "down",
+    "kernel",
+    "recurrent_kernel",
+    "head",
+]
 
 
 def named(model):
@@ -63,15 +73,17 @@ CHOICES = {
     "a pattern of layers": ({"exclude": "*dense_*"}, without("dense_1", "dense_2")),
     "a pattern of kernels": ({"exclude": "*/recurrent_kernel"}, without("recurrent_kernel")),
     "a layer of attention": ({"exclude": ["query", "key"]}, without("query", "key")),
-    "all of attention": ({"exclude": "attention"}, without("query", "key", "value",
-                                                           "attention_output")),
+    "all of attention": (
+        {"exclude": "attention"},
+        without("query", "key", "value", "attention_output"),
+    ),
     "in a layer of the user's own": ({"exclude": "block/up"}, without("up")),
     "all of it": ({"exclude": Block}, without("up", "down")),
     "a class": ({"include": layers.Dense}, ["dense_1", "dense_2", "down", "head", "up"]),
     "a function": ({"include": lambda one: one.name == "lstm"}, ["kernel", "recurrent_kernel"]),
     "a list": ({"include": ["head", layers.Conv1D]}, ["conv", "head"]),
     "both": ({"include": ["encoder", "head"], "exclude": "*_1"}, ["dense_2", "head"]),
-}  # fmt: skip
+}
 SHORT = {"a pattern of kernels", "a layer of attention", "in a layer of the user's own", "both"}
 
 
@@ -104,20 +116,20 @@ def test_what_is_left_out_is_a_plain_layer(model):
 @pytest.mark.ci
 def test_frozen_layers_get_no_masks_unless_they_are_named(model):
     model.get_layer("conv").trainable = False
-    with pytest.warns(UserWarning, match=r"Frozen layers of functional.*: conv/kernel\."):
+    with pytest.warns(UserWarning, match=r"functional.*: conv/kernel\..*include="):
         masked = lottery_tf.masked(model)
     assert named(masked) == without("conv")
     assert named(lottery_tf.masked(model, include="*", exclude="block")) == without("up", "down")
 
 
 WRONG = {
-    "an unknown name": ({"exclude": "haed"}, "There is no layer haed.*could be meant: head"),
-    "an unknown pattern": ({"include": "x*"}, r"no layer x\*.*could be meant: conv/kernel, "),
-    "an unknown class": ({"include": layers.Conv3D}, "no layer of Conv3D.*Conv1D, Sequential"),
-    "a number": ({"exclude": 3}, "exclude: expected the name.*Received: 3"),
-    "None in a list": ({"include": ["head", None]}, "include: expected the name.*Received: None"),
-    "nothing": ({"include": lambda one: False}, "leave nothing to prune.*conv/kernel"),
-    "all": ({"exclude": "*"}, "leave nothing to prune"),
+    "an unknown name": ({"exclude": "haed"}, "exclude: .*haed.* head"),
+    "an unknown pattern": ({"include": "x*"}, r"include: .*x\*.* conv/kernel, "),
+    "an unknown class": ({"include": layers.Conv3D}, "include: .*Conv3D.*Conv1D, Sequential"),
+    "a number": ({"exclude": 3}, "exclude: .*Received: 3"),
+    "None in a list": ({"include": ["head", None]}, "include: .*Received: None"),
+    "nothing": ({"include": lambda one: False}, "include=.*exclude=.*conv/kernel"),
+    "all": ({"exclude": "*"}, "include=.*exclude=.*conv/kernel"),
 }
 
 
@@ -131,7 +143,7 @@ def test_a_wrong_choice_is_refused(name, model):
 @pytest.mark.ci
 def test_what_has_masks_is_not_left_out(model):
     masked = lottery_tf.masked(model)
-    with pytest.raises(InputError, match=re.escape("cannot be left dense: head/kernel.")):
+    with pytest.raises(InputError, match=r"head/kernel\..*unmasked\(model\)"):
         lottery_tf.masked(masked, exclude="head")
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 
 from lottery_tf import masking
-from lottery_tf.masking import inside
-from lottery_tf.testing import check_masked_layer, checks
-from lottery_tf.testing.case import Case
+from lottery_tf.masking import layers
+from lottery_tf.testing import Case, check_masked_layer, check_optimizer
 from tests.conftest import ROOT
 from tests.networks import CELLS, LAYERS, TABLES
 
@@ -29,7 +28,8 @@ TOKENS = np.arange(24).reshape(4, 6) % 7
 # and the data.
 OTHERS = {
     "MultiHeadAttention": (
-        {"num_heads": 2, "key_dim": 3}, {"query": normal(4, 5), "value": normal(3, 5)}
+        {"num_heads": 2, "key_dim": 3},
+        {"query": normal(4, 5), "value": normal(3, 5)},
     ),
     "GroupedQueryAttention": (
         {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2},
@@ -43,10 +43,10 @@ OTHERS = {
     "ConvLSTM1D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 2)),
     "ConvLSTM2D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 4, 2)),
     "ConvLSTM3D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 4, 4, 2)),
-}  # fmt: skip
+}
 KINDS = {
     kind.__name__: kind
-    for kind in (*masking.MASKED, *inside.COMPOSITE)
+    for kind in (*masking.MASKED, *layers.COMPOSITE)
     if kind.__module__.startswith("keras.") and kind.__name__ not in CELLS
 }
 ROWS = {name: (options, normal(*shape)) for name, (shape, options) in LAYERS.items()} | OTHERS
@@ -55,11 +55,22 @@ USUAL = {"Dense", "Embedding", "Conv2D", "SeparableConv1D"}
 NAMES = [pytest.param(name, marks=() if name in USUAL else pytest.mark.ci) for name in ROWS]
 
 OPTIMIZERS = {
-    "Adadelta": {}, "Adafactor": {}, "Adagrad": {}, "Adam": {"amsgrad": True, "weight_decay": 0.1},
-    "AdamW": {}, "Adamax": {}, "Ftrl": {"l2_regularization_strength": 0.1}, "Lamb": {}, "Lion": {},
-    "LossScaleOptimizer": {}, "Muon": {}, "Nadam": {}, "RMSprop": {"momentum": 0.9},
-    "ScheduleFreeAdamW": {}, "SGD": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
-}  # fmt: skip
+    "Adadelta": {},
+    "Adafactor": {},
+    "Adagrad": {},
+    "Adam": {"amsgrad": True, "weight_decay": 0.1},
+    "AdamW": {},
+    "Adamax": {},
+    "Ftrl": {"l2_regularization_strength": 0.1},
+    "Lamb": {},
+    "Lion": {},
+    "LossScaleOptimizer": {},
+    "Muon": {},
+    "Nadam": {},
+    "RMSprop": {"momentum": 0.9},
+    "ScheduleFreeAdamW": {},
+    "SGD": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+}
 AVERAGES = {"plain": {}, "averaged": {"use_ema": True, "ema_overwrite_frequency": 3}}
 
 
@@ -154,7 +165,7 @@ def test_every_optimizer_trains_every_layer_under_its_masks(name):
     for one in OPTIMIZERS:
         for averages in AVERAGES:
             keras.utils.clear_session(free_memory=False)
-            checks.check_optimizer(case(name), one, lambda: optimizer(one, averages))  # noqa: B023
+            check_optimizer(case(name), one, lambda: optimizer(one, averages))  # noqa: B023
 
 
 LOAD = """

@@ -151,7 +151,7 @@ def check_plain(unmasked, plain, outputs):
     pairs = zip(gradients, unmasked.trainable_variables, strict=True)
     keras.optimizers.SGD(0.1).apply_gradients([pair for pair in pairs if pair[0] is not None])
     assert sum(int((w == 0).sum()) for w in unmasked.get_weights() if w.ndim > 1) < zeros
-    with pytest.raises(InputError, match="nothing to prune"):
+    with pytest.raises(InputError, match=r"lottery_tf\.masked\(model\)"):
         lottery_tf.unmask(unmasked)
 
 
@@ -245,5 +245,5 @@ def test_what_cannot_be_masked_is_named():
         lottery_tf.mask(3)
     with pytest.raises(InputError, match="later"):
         lottery_tf.mask(keras.Sequential([keras.layers.Dense(3, name="later")]))
-    with pytest.raises(InputError, match="has no kernel"):
+    with pytest.raises(InputError, match="masked_layer"):
         lottery_tf.mask(keras.Sequential([keras.Input((3,)), keras.layers.ReLU()]))

@@ -7,7 +7,7 @@ import pytest
 import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking import comparing, keras_private, optimizer_state
+from lottery_tf.masking import copying, keras_private, optimizer_state
 
 
 @pytest.fixture(autouse=True)
@@ -119,16 +119,20 @@ def test_a_copy_that_differs_is_refused():
         summed = keras.layers.Add()(parts) if len(parts) > 1 else parts[0]
         model = keras.Model(inputs, keras.layers.Dense(2)(scale(summed)))
         scale.factor = 2.0
-        with pytest.raises(
-            InputError, match=r"copy of functional.* computes otherwise.* differ by "
-        ):
+        with pytest.raises(InputError, match=r"^masked: .*functional.*lottery_tf\.mask\(model\)"):
             lottery_tf.masked(model)
         keras.utils.clear_session()
 
 
 def test_dropout_and_noise_do_not_make_a_difference():
-    model = keras.Sequential([keras.Input((4,)), keras.layers.GaussianNoise(1.0),
-                              keras.layers.Dropout(0.5), keras.layers.Dense(3)])  # fmt: skip
+    model = keras.Sequential(
+        [
+            keras.Input((4,)),
+            keras.layers.GaussianNoise(1.0),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(3),
+        ]
+    )
     check(model, features(6, 4))
 
 
@@ -148,9 +152,9 @@ def test_a_model_that_is_random_at_inference_is_not_compared():
 
 def test_a_difference_is_measured_also_where_there_are_no_numbers():
     nan = float("nan")
-    assert comparing._difference([[1.0, nan]], [[1.0, nan]]) == 0
-    assert comparing._difference([[1.0, 2.0]], [[1.5, 2.0]]) == 0.5
-    assert comparing._difference([[1.0]], [[nan]]) > 1e100
+    assert copying._difference([[1.0, nan]], [[1.0, nan]]) == 0
+    assert copying._difference([[1.0, 2.0]], [[1.5, 2.0]]) == 0.5
+    assert copying._difference([[1.0]], [[nan]]) > 1e100
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -225,11 +229,11 @@ def test_a_functional_subclass_keeps_its_class_and_its_training(tmp_path):
 
 
 def test_a_functional_subclass_that_cannot_be_rebuilt_is_refused():
-    with pytest.raises(InputError, match=r"cannot be copied.*get_config and from_config"):
+    with pytest.raises(InputError, match=r"get_config.*from_config"):
         lottery_tf.masked(functional(Weighted, weight=0.3))
     model = functional(Steps)
     model.temperature = 2.0  # what __init__ does not know
-    with pytest.raises(InputError, match=r"its attribute temperature is 2.0.*'not there'"):
+    with pytest.raises(InputError, match=r"temperature.*2\.0.*get_config"):
         lottery_tf.masked(model)
 
 
@@ -353,7 +357,7 @@ def test_a_copy_that_trains_otherwise_is_refused(name):
     model = keras.Sequential([keras.Input((4,)), layer, keras.layers.Dense(2)])
     lottery_tf.masked(model)
     setattr(layer, name, 2.0)
-    with pytest.raises(InputError, match=r"in training.*lottery_tf\.mask\(model\)"):
+    with pytest.raises(InputError, match=r"training.*lottery_tf\.mask\(model\)"):
         lottery_tf.masked(model)
 
 
@@ -382,10 +386,10 @@ class FourAtOnce(keras.layers.Layer):
 
 def test_a_copy_that_was_not_compared_is_told():
     model = keras.Sequential([keras.Input((4,)), FourAtOnce(), keras.layers.Dense(2)])
-    with pytest.warns(UserWarning, match=r"masked: the copy of sequential"):
+    with pytest.warns(UserWarning, match=r"^masked: .*sequential"):
         copy = lottery_tf.masked(model)
     assert masking.kernels(copy)
-    with pytest.warns(UserWarning, match=r"unmasked: the copy of sequential"):
+    with pytest.warns(UserWarning, match=r"^unmasked: .*sequential"):
         lottery_tf.unmasked(copy)
 
 
@@ -395,7 +399,7 @@ def test_a_copy_that_is_not_compiled_is_told():
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     model.compile("adam", own_loss)
-    with pytest.warns(UserWarning, match=r"not compiled.*own_loss"):
+    with pytest.warns(UserWarning, match=r"compile.*own_loss"):
         copy = lottery_tf.masked(model)
     assert not copy.compiled
 
@@ -408,7 +412,7 @@ class OwnCompile(keras.Sequential):
 def test_a_copy_whose_class_compiles_in_its_own_way_is_told():
     model = OwnCompile([keras.Input((4,)), keras.layers.Dense(2)])
     model.compile("sgd")
-    with pytest.warns(UserWarning, match=r"not compiled.*compile\(\)"):
+    with pytest.warns(UserWarning, match=r"compile\(\)"):
         lottery_tf.masked(model)
 
 

@@ -47,11 +47,19 @@ def state():
         "tensorflow generator": now._rng.getstate() if hasattr(now, "_rng") else None,
         "names": dict(global_state.get_global_attribute("object_name_uids") or {}),
         "policy": keras.config.dtype_policy().name,
-        "settings": (keras.config.floatx(), keras.config.epsilon(),
-                     keras.config.image_data_format(), keras.config.backend()),
+        "settings": (
+            keras.config.floatx(),
+            keras.config.epsilon(),
+            keras.config.image_data_format(),
+            keras.config.backend(),
+        ),
         "deterministic": tf_config.is_op_determinism_enabled(),
-        "eager": (tf.executing_eagerly(), tf.config.functions_run_eagerly(),
-                  tf.config.optimizer.get_jit(), tf.config.get_soft_device_placement()),
+        "eager": (
+            tf.executing_eagerly(),
+            tf.config.functions_run_eagerly(),
+            tf.config.optimizer.get_jit(),
+            tf.config.get_soft_device_placement(),
+        ),
         "strategy": id(tf.distribute.get_strategy()),
         "environment": dict(os.environ),
         "warnings": list(warnings.filters),
@@ -59,7 +67,8 @@ def state():
         "numpy errors": np.geterr(),
         "directory": os.getcwd(),
         "path": list(sys.path),
-    }  # fmt: skip
+        "finders": list(sys.meta_path),
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -203,8 +212,15 @@ def test_after_two_loads_come_other_draws(config):
     found = []
     for _ in range(2):
         lottery_tf.load(run.path, 0)
-        found.append((random.random(), np.random.random(), float(tf.random.uniform(())),
-                      float(keras.random.normal(())), keras.layers.Dense(1).name))  # fmt: skip
+        found.append(
+            (
+                random.random(),
+                np.random.random(),
+                float(tf.random.uniform(())),
+                float(keras.random.normal(())),
+                keras.layers.Dense(1).name,
+            )
+        )
     assert all(first != second for first, second in zip(*found, strict=True))
 
 

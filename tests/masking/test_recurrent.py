@@ -36,14 +36,18 @@ LAYERS = {
     ),
     "stacked": (stacked, (4, 2), [(3, 9), (3, 9), (2, 12), (3, 12)]),
     "TimeDistributed": (
-        lambda: layers.TimeDistributed(layers.SimpleRNN(3)), (2, 4, 2), [(2, 3), (3, 3)]
+        lambda: layers.TimeDistributed(layers.SimpleRNN(3)),
+        (2, 4, 2),
+        [(2, 3), (3, 3)],
     ),
     "ConvLSTM1D": (lambda: layers.ConvLSTM1D(2, 2), (3, 4, 1), [(2, 1, 8), (2, 2, 8)]),
     "ConvLSTM2D": (lambda: layers.ConvLSTM2D(2, 2), (2, 3, 3, 1), [(2, 2, 1, 8), (2, 2, 2, 8)]),
     "ConvLSTM3D": (
-        lambda: layers.ConvLSTM3D(2, 2), (2, 2, 2, 2, 1), [(2, 2, 2, 1, 8), (2, 2, 2, 2, 8)]
+        lambda: layers.ConvLSTM3D(2, 2),
+        (2, 2, 2, 2, 1),
+        [(2, 2, 2, 1, 8), (2, 2, 2, 2, 8)],
     ),
-}  # fmt: skip
+}
 
 
 def outputs(model, inputs):
@@ -86,8 +90,9 @@ def test_a_recurrent_layer_computes_saves_and_loads_under_its_masks(name, tmp_pa
     assert not np.allclose(expected, outputs(model, inputs))
     revive(masked)
     assert np.array_equal(outputs(masked, inputs), expected)
-    found = dict(zip((v.path for v in masked.trainable_variables), gradients(masked, inputs),
-                     strict=True))  # fmt: skip
+    found = dict(
+        zip((v.path for v in masked.trainable_variables), gradients(masked, inputs), strict=True)
+    )
     assert not any(found[p].numpy()[~m].any() for p, m in masking.get_masks(masked).items())
 
     masked.save(tmp_path / "model.keras")

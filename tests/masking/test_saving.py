@@ -12,7 +12,7 @@ import pytest
 import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking import masks, optimizer_state
+from lottery_tf.masking import layers, mask_variable, optimizer_state
 from lottery_tf.models.normalization import FusedBatchNormalization
 from tests.conftest import ROOT
 from tests.networks import every_layer
@@ -72,6 +72,7 @@ def test_averages_of_weights_do_not_revive_the_pruned(way, tmp_path):
     expected = model.predict(inputs(), verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
+    lottery_tf.apply_masks(model)  # averages lie in the place of pruned weights
     assert same(model, loaded)
     assert np.allclose(loaded.predict(inputs(), verbose=0), expected, atol=1e-6)
     if way == "swap":
@@ -146,11 +147,11 @@ def test_weights_of_another_layer_are_refused(tmp_path):
         return keras.Sequential([keras.Input((6,)), *layers])
 
     model("first", "second").save_weights(tmp_path / "plain.weights.h5")
-    with pytest.raises(ValueError, match="In the place of second the file has the layer first"):
+    with pytest.raises(ValueError, match=r"second.*first"):
         lottery_tf.masked(model("second", "first")).load_weights(tmp_path / "plain.weights.h5")
     lottery_tf.masked(model("first", "second")).load_weights(tmp_path / "plain.weights.h5")
     masked = lottery_tf.masked(model("first", "second", "third"))
-    with pytest.raises(ValueError, match="third: the file holds no weights in its place"):
+    with pytest.raises(ValueError, match=r"third: .*lottery_tf\.masked"):
         masked.load_weights(tmp_path / "plain.weights.h5")
 
 
@@ -159,13 +160,13 @@ def as_earlier_versions_saved(monkeypatch):
     """Masks of bools among the weights of a layer, or beside them where it saves its own way."""
 
     def save_own_variables(self, store):
-        super(masks.Masked, self).save_own_variables(store)
+        super(layers.Masked, self).save_own_variables(store)
         for kernel in self.kernels if self.saves_kernels_alone else ():
             store[kernel.mask.name] = kernel.mask
 
     with monkeypatch.context() as patch:
-        patch.setattr(masks.Masked, "save_own_variables", save_own_variables)
-        patch.setattr(masks.SavedMasks, "save_own_variables", lambda self, store: None)
+        patch.setattr(layers.Masked, "save_own_variables", save_own_variables)
+        patch.setattr(mask_variable.SavedMasks, "save_own_variables", lambda self, store: None)
         yield
 
 
@@ -202,9 +203,14 @@ def test_low_rank_adaptation_of_masked_layers_is_saved_and_loaded(network, tmp_p
     model = dense()
     if network == "convolution":
         model = keras.Sequential(
-            [keras.Input((6,)), keras.layers.Reshape((6, 1)), keras.layers.Conv1D(4, 2),
-             keras.layers.Flatten(), keras.layers.Dense(3)]
-        )  # fmt: skip
+            [
+                keras.Input((6,)),
+                keras.layers.Reshape((6, 1)),
+                keras.layers.Conv1D(4, 2),
+                keras.layers.Flatten(),
+                keras.layers.Dense(3),
+            ]
+        )
     masked = pruned(model)
     adapted = next(x for x in masked.layers if hasattr(x, "enable_lora"))
     adapted.enable_lora(2)
@@ -237,18 +243,16 @@ def saved(tmp_path_factory):
 
 
 IMPORTS = {
-    "lottery_tf_first": "import lottery_tf, keras",
     "keras_first": "import keras, lottery_tf",
-    "tensorflow_first": "import tensorflow, lottery_tf, keras",
     "from_the_package": "from lottery_tf import masked; import keras",
-    "a_room_first": "import lottery_tf.masking, keras",
-    "late": "import lottery_tf.rundir; exec('import keras')",
+    "a_used_attribute": "import lottery_tf, keras; lottery_tf.unmasked",
+    "the_modules_themselves": "import lottery_tf.models.layers, keras",
 }
 
 
 @pytest.mark.ci
 @pytest.mark.parametrize("imports", IMPORTS)
-def test_another_process_loads_after_import_lottery_tf_in_any_order(imports, saved):
+def test_another_process_loads_a_model_after_importing_the_package(imports, saved):
     load = "keras.models.load_model('model.keras').layers"
     code = f"{IMPORTS[imports]}; print([type(layer).__name__ for layer in {load}])"
     found = run(code, saved)
@@ -256,43 +260,49 @@ def test_another_process_loads_after_import_lottery_tf_in_any_order(imports, sav
 
 
 @pytest.mark.ci
-def test_keras_alone_says_what_to_import(tmp_path):
+@pytest.mark.parametrize("imports", ["import keras", "import lottery_tf, keras"])
+def test_the_error_of_keras_names_the_import_that_is_missing(imports, tmp_path):
     pruned(dense()).save(tmp_path / "model.keras")
-    without = run("import keras; keras.models.load_model('model.keras')", tmp_path)
-    assert "'before load_model': 'import lottery_tf'" in without.stderr.rstrip()[-400:]
+    load = "keras.models.load_model('model.keras')"
+    without = run(f"{imports}; {load}", tmp_path)
+    assert "'before load_model': 'import lottery_tf.masking'" in without.stderr.rstrip()[-400:]
+    found = run(f"{imports}; import lottery_tf.masking; {load}", tmp_path)
+    assert found.returncode == 0, found.stderr
 
 
-HOOK = """
-import sys, types, importlib.abc, importlib.machinery
-import lottery_tf
-assert not {"keras", "tensorflow", "lottery_tf.masking"} & sys.modules.keys()
-lottery_tf.keras_hook.THEN.clear()
-lottery_tf.keras_hook.THEN |= {"first": "second"}
-lottery_tf.keras_hook.NEEDS["second"] = "first"
-import first
-print(first.loaded, sorted({"first", "second"} & sys.modules.keys()))
+STATE = """
+import random, sys
+import numpy as np
+def state():
+    keras = sys.modules.get("keras")
+    found = [list(sys.meta_path), list(sys.path_hooks), random.getstate()]
+    found += [[str(part) for part in np.random.get_state()]]
+    if keras:
+        from keras.src.backend.common import global_state
+        from keras.src.random import seed_generator
+        generator = seed_generator.global_seed_generator()
+        found += [id(generator), generator.state.numpy().tolist(), keras.config.dtype_policy().name]
+        found += [dict(global_state.get_global_attribute("object_name_uids") or {})]
+        found += [keras.config.floatx(), keras.config.epsilon(), keras.config.image_data_format()]
+    return found
 """
 
 
-def test_a_module_is_followed_by_another_when_it_is_imported(tmp_path):
-    (tmp_path / "first.py").write_text("import sys; loaded = 'second' not in sys.modules")
-    (tmp_path / "second.py").write_text("from first import loaded")
-    found = run(HOOK, tmp_path)
-    assert found.stdout == "True ['first', 'second']\n", found.stderr
+@pytest.mark.parametrize("imports", ["", pytest.param("import keras", marks=pytest.mark.ci)])
+def test_importing_the_package_changes_nothing_in_the_process(imports):
+    code = f"""{imports}{STATE}
+before, modules = state(), set(sys.modules)
+import lottery_tf
+assert state() == before
+added = {{name.partition(".")[0] for name in set(sys.modules) - modules}}
+assert "keras" in modules or not {{"keras", "tensorflow"}} & added
+print("done")
+"""
+    found = run(code, ROOT)
+    assert found.stdout == "done\n", found.stderr
 
 
 def test_masks_need_a_backend_that_holds_them(monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(InputError, match=r"tensorflow and torch.*Received: jax.*KERAS_BACKEND"):
+    with pytest.raises(InputError, match=r"tensorflow.*torch.*Received: jax.*KERAS_BACKEND"):
         lottery_tf.masked(dense())
-
-
-def test_what_is_no_built_masked_model_is_named():
-    for function in (lottery_tf.prune, lottery_tf.masked, lottery_tf.unmasked):
-        options = [0.5] if function is lottery_tf.prune else []
-        for wrong in ("a string", None, 3, keras.Sequential):
-            with pytest.raises(InputError, match=r"xpected a.* Keras (3 )?model.* Received: "):
-                function(wrong, *options)
-    late = keras.Sequential([masking.MaskedDense(3, name="late")])
-    with pytest.raises(InputError, match=r"has no weights yet|not built: late"):
-        lottery_tf.prune(late, 0.5)

@@ -136,7 +136,7 @@ def test_int8_keeps_the_zeros_and_export_and_lora_work(tmp_path):
 
 def test_what_cannot_be_unmasked_is_named():
     dense = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    with pytest.raises(InputError, match="nothing to prune"):
+    with pytest.raises(InputError, match=r"lottery_tf\.masked\(model\)"):
         lottery_tf.unmasked(dense)
-    with pytest.raises(InputError, match="Keras 3 model"):
+    with pytest.raises(InputError, match=r"^unmasked: .*a string"):
         lottery_tf.unmasked("a string")

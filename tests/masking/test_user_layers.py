@@ -149,14 +149,12 @@ MODELS = {
     "own_wrapper": (lambda: with_head(Residual(keras.layers.Dense(4))), 2),
     "timed": (lambda: with_head(keras.layers.TimeDistributed(Built(6))), 2),
     "in_nested_models": (nested_blocks, 4 + 2 + 1 + 1),
-    "spectral": (
-        lambda: with_head(keras.layers.SpectralNormalization(keras.layers.Dense(6))), 2
-    ),
+    "spectral": (lambda: with_head(keras.layers.SpectralNormalization(keras.layers.Dense(6))), 2),
     "subclassed_model": (subclassed, 4 + 2 + 1),
     "backbone": (lambda: Backbone(4, 1), 1 + 4 + 2),
     "classifier": (classifier, 1 + 4 + 2 + 1),
     "with_backbone": (lambda: with_head(Backbone(4, 1)), 1 + 4 + 2 + 1),
-}  # fmt: skip
+}
 
 
 def inputs():

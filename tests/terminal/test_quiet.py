@@ -123,13 +123,7 @@ LACKING = {
 @pytest.mark.ci
 @pytest.mark.parametrize("name", LACKING)
 def test_a_keras_that_lacks_what_is_needed_is_named(name):
-    script = (
-        "import sys, keras\n"
-        f"{LACKING[name]}\n"
-        "sys.modules['keras_of_test'] = sys.modules.pop('keras')\n"
-        "from lottery_tf.terminal import quiet\n"
-        "quiet.import_tensorflow()\n"
-    )
+    script = f"import keras\n{LACKING[name]}\nimport lottery_tf.masking\n"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, cwd=ROOT
@@ -138,14 +132,3 @@ def test_a_keras_that_lacks_what_is_needed_is_named(name):
     assert "InputError: keras 3." in last
     assert name in last
     assert "keras.json" not in last
-
-
-@pytest.mark.parametrize("kind", [AttributeError, ValueError, ImportError])
-def test_our_own_errors_are_not_blamed_on_the_settings(kind, monkeypatch):
-    def fail():
-        raise kind("ours")
-
-    monkeypatch.setattr(quiet, "_is_ours", lambda error: True)
-    monkeypatch.setattr(quiet, "hold_back_stderr", fail)
-    with pytest.raises(kind, match="ours"):
-        quiet.import_tensorflow()
