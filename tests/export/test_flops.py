@@ -131,19 +131,20 @@ def test_what_is_not_known_is_named():
     own = Own(name="own")
     counts, unknown = chain((6, 4), own, layers.Dense(2, name="dense"))
     assert list(counts) == ["dense"]
-    assert unknown == {"own": "Own is not known here"}
+    assert list(unknown) == ["own"]
+    assert "Own" in unknown["own"]
     _, unknown = chain((6, 4), layers.TimeDistributed(Own(), name="each"))
-    assert unknown == {"each": "what TimeDistributed holds is not known here"}
+    assert list(unknown) == ["each"]
     _, unknown = chain((6, 4), layers.RNN(Cell(), name="rnn"))
-    assert unknown == {"rnn": "what RNN holds is not known here"}
+    assert list(unknown) == ["rnn"]
     counts, unknown = chain((6, 4), layers.TimeDistributed(layers.ReLU(), name="each"))
     assert (counts["each"].dense, unknown) == (0, {})
     _, unknown = chain((None, 4), layers.Dense(2, name="dense"))
-    assert unknown == {"dense": "its input has a length that varies"}
+    assert list(unknown) == ["dense"]
     one = keras.Input((3, 3))
     product = keras.ops.matmul(one, one)
     _, unknown = multiply_adds(keras.Model(one, product))
-    assert list(unknown.values()) == ["Matmul is not known here"]
+    assert ["Matmul" in why for why in unknown.values()] == [True]
 
 
 def test_a_model_without_a_graph_is_refused():
@@ -151,7 +152,7 @@ def test_a_model_without_a_graph_is_refused():
         def call(self, inputs):
             return inputs
 
-    with pytest.raises(InputError, match="functional or sequential Keras model"):
+    with pytest.raises(InputError, match="Received: Own"):
         multiply_adds(Own())
-    with pytest.raises(InputError, match=r"give a Sequential a keras\.Input"):
+    with pytest.raises(InputError, match=r"keras\.Input.* Received: Sequential"):
         multiply_adds(keras.Sequential([layers.Dense(3)]))
