@@ -68,7 +68,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
     )
 
 
-def load(directory: str) -> "Call":
+def load(directory: str) -> Call:
     """Return the signature of the file. It runs alone, where this package cannot be imported."""
     try:
         from ai_edge_litert.interpreter import Interpreter

@@ -44,7 +44,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
     converted.check("onnx", network, directory, inputs, tolerance=TOLERANCE)
 
 
-def load(directory: str) -> "Call":
+def load(directory: str) -> Call:
     """Return the session's function. It runs alone, where this package cannot be imported."""
     import onnxruntime
 

@@ -10,7 +10,7 @@ import statistics
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ def load(source: str, directory: str, names: Sequence[str]) -> Call:
             does not give are left out.
     """
     defined: dict[str, Any] = {}
-    exec(source, defined)
+    exec(f"from __future__ import annotations\n{source}", defined)  # its annotations name more
     loaded = defined["load"](directory)
     if not hasattr(loaded, "predict_on_batch"):
         return loaded
@@ -98,8 +98,7 @@ def main(
 
 
 if __name__ == "__main__":
-    hidden: Mapping[str, None] = {"lottery_tf": None}  # its import fails
-    sys.modules.update(hidden)  # type: ignore[arg-type]
+    sys.modules["lottery_tf"] = None  # type: ignore[assignment]  # its import fails
     try:
         main(**json.loads(sys.argv[1]))
     except Exception as error:

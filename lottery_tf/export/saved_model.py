@@ -47,7 +47,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
         shutil.rmtree(aside)
 
 
-def load(directory: str) -> "Call":
+def load(directory: str) -> Call:
     """Return the signature. It runs alone, where this package cannot be imported."""
     import tensorflow as tf
 

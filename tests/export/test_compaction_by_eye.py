@@ -34,8 +34,9 @@ def dense(kernel, bias, **options):
     """A Dense layer with these weights, once it is built."""
     kernel, bias = np.array(kernel, float), np.array(bias, float)
     start = keras.initializers.Constant
-    return layers.Dense(len(bias), kernel_initializer=start(kernel), bias_initializer=start(bias),
-                        **options)  # fmt: skip
+    return layers.Dense(
+        len(bias), kernel_initializer=start(kernel), bias_initializer=start(bias), **options
+    )
 
 
 def weights_of(model, name):
@@ -94,10 +95,13 @@ def conv(kernel, bias=None, **options):
     kernel = np.array(kernel, float)
     start = keras.initializers.Constant
     return layers.Conv2D(
-        kernel.shape[-1], kernel.shape[:2], kernel_initializer=start(kernel),
-        use_bias=bias is not None, bias_initializer=start(0 if bias is None else np.array(bias)),
+        kernel.shape[-1],
+        kernel.shape[:2],
+        kernel_initializer=start(kernel),
+        use_bias=bias is not None,
+        bias_initializer=start(0 if bias is None else np.array(bias)),
         **options,
-    )  # fmt: skip
+    )
 
 
 def test_constants_at_borders_are_taken_over_by_one_of_them():
@@ -120,16 +124,26 @@ def test_constants_without_borders_go_into_the_bias(padded):
     kernel = np.zeros((3, 3, 1, 3))
     kernel[..., 0] = 1
     between = [layers.ZeroPadding2D(1)] if padded else []
-    model = chain((7, 7, 1), conv(kernel, [0, 1, 2], name="a"), *between,
-                  conv(np.ones((3, 3, 3, 1)), name="b"))  # fmt: skip
+    model = chain(
+        (7, 7, 1),
+        conv(kernel, [0, 1, 2], name="a"),
+        *between,
+        conv(np.ones((3, 3, 3, 1)), name="b"),
+    )
     _, report = compacted(model)
     assert report.layers["a"].units == (3, 2 if padded else 1)
 
 
 def test_batch_norm_is_folded_and_its_dead_channels_with_it():
     norm = layers.BatchNormalization(name="norm")
-    model = chain((5, 5, 1), conv(np.ones((3, 3, 1, 2)), name="a"), norm, layers.ReLU(),
-                  layers.GlobalAveragePooling2D(), dense([[1], [1]], [0], name="b"))  # fmt: skip
+    model = chain(
+        (5, 5, 1),
+        conv(np.ones((3, 3, 1, 2)), name="a"),
+        norm,
+        layers.ReLU(),
+        layers.GlobalAveragePooling2D(),
+        dense([[1], [1]], [0], name="b"),
+    )
     norm.set_weights([np.array([2.0, 0]), np.array([1.0, 3]), np.array([4.0, 5]), np.ones(2)])
     smaller, report = compacted(model)
     assert list(report.removed) == ["norm"]
@@ -179,8 +193,12 @@ def test_flattened_features_keep_their_order():
     """Channel 1 of 3 has no weights out at any pixel."""
     kernel = np.random.default_rng(0).normal(size=(2, 2, 3, 4))
     kernel[:, :, 1] = 0
-    model = chain((4, 4, 1), layers.Conv2D(3, 3, name="a"), layers.Flatten(),
-                  dense(kernel.reshape(12, 4), np.zeros(4), name="b"))  # fmt: skip
+    model = chain(
+        (4, 4, 1),
+        layers.Conv2D(3, 3, name="a"),
+        layers.Flatten(),
+        dense(kernel.reshape(12, 4), np.zeros(4), name="b"),
+    )
     smaller, _ = compacted(model)
     np.testing.assert_allclose(
         smaller.get_layer("b").kernel, kernel[:, :, [0, 2]].reshape(8, 4), rtol=1e-6
@@ -238,8 +256,9 @@ def test_models_in_models_with_several_inputs_and_outputs():
     for name in before:
         np.testing.assert_allclose(before[name], after[name], rtol=1e-5)
     assert [(tensor.name, tensor.dtype, tensor.shape) for tensor in smaller.inputs] == [
-        ("one", "float32", (None, 4)), ("two", "float64", (None, 3)),
-    ]  # fmt: skip
+        ("one", "float32", (None, 4)),
+        ("two", "float64", (None, 3)),
+    ]
     assert report.layers["same"].units == (4, 2)
 
 
@@ -305,9 +324,13 @@ def test_masks_of_time_steps_are_kept():
     kernel = np.zeros((100, 300))
     kernel[:5, :] = 1
     features = dense(kernel, np.ones(300), name="hidden")(features)
-    model = keras.Model(steps, [
-        layers.Dense(2)(layers.GlobalAveragePooling1D()(features)), layers.LSTM(3)(features),
-    ])  # fmt: skip
+    model = keras.Model(
+        steps,
+        [
+            layers.Dense(2)(layers.GlobalAveragePooling1D()(features)),
+            layers.LSTM(3)(features),
+        ],
+    )
     compacted(model, np.array([[1, 2, 0, 0, 0], [3, 4, 5, 6, 7]]))
 
 

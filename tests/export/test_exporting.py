@@ -251,6 +251,15 @@ def test_where_nothing_can_be_written_is_said_first():
 def test_what_is_not_counted_is_said(capsys):
     counts = {"written": 8, "alive": 4, "dense": 8, "not_counted": {"own": "Own is not known here"}}
     size = {"export": 10, "export_gzip": 5, "entropy_bound": 4, "dense": 20, "dense_gzip": 9}
-    report.show({"model": "mine", "format": "npz", "layers": [], "bytes": size, "products": counts,
-                  "milliseconds": {}, "largest_difference": 0.0})  # fmt: skip
+    report.show(
+        {
+            "model": "mine",
+            "format": "npz",
+            "layers": [],
+            "bytes": size,
+            "products": counts,
+            "milliseconds": {},
+            "largest_difference": 0.0,
+        }
+    )
     assert re.search("own .*: Own is not known here", capsys.readouterr().out)

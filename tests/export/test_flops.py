@@ -55,16 +55,21 @@ HAND = {  # layer: (input, weights, multiply-adds)
     "lstm": (layers.LSTM(3), (6, 4), 4 * (12 + 9), 6 * 4 * (12 + 9)),
     "both ways": (layers.Bidirectional(layers.LSTM(3)), (6, 4), 8 * 21, 6 * 8 * 21),
     "stacked": (
-        layers.RNN([layers.GRUCell(3), layers.SimpleRNNCell(2)]), (6, 4), 63 + 10, 6 * (63 + 10)
+        layers.RNN([layers.GRUCell(3), layers.SimpleRNNCell(2)]),
+        (6, 4),
+        63 + 10,
+        6 * (63 + 10),
     ),
     "convlstm": (layers.ConvLSTM2D(2, 3), (4, 5, 5, 3), 8 * 9 * 5, 4 * 9 * 8 * 9 * 5),
     "convlstm of all steps": (
-        layers.ConvLSTM2D(2, 3, padding="same", return_sequences=True), (4, 5, 5, 3),
-        8 * 9 * 5, 4 * 25 * 8 * 9 * 5,
+        layers.ConvLSTM2D(2, 3, padding="same", return_sequences=True),
+        (4, 5, 5, 3),
+        8 * 9 * 5,
+        4 * 25 * 8 * 9 * 5,
     ),
     "in each step": (layers.TimeDistributed(layers.Conv1D(2, 3)), (4, 10, 4), 24, 4 * 8 * 24),
     "einsum with dots": (layers.EinsumDense("...x,xy->...y", 5), (6, 3), 15, 6 * 15),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HAND)

@@ -133,10 +133,14 @@ def require(name):
 @pytest.mark.parametrize(
     "make",
     [
-        dense, convolutions, two_inputs, by_name, sequential,
+        dense,
+        convolutions,
+        two_inputs,
+        by_name,
+        sequential,
         pytest.param(transformer, marks=pytest.mark.ci),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("name", OTHERS)
 def test_an_export_gives_what_the_model_gives(name, make, tmp_path, in_process):
     require(name)
@@ -364,10 +368,14 @@ def test_numpy_alone_runs_the_network_as_the_readme_says(make, tmp_path, monkeyp
 @pytest.mark.ci
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("conv4", {}), ("resnet20", {"shortcut": "identity", "bn_affine": False}),
-     ("resnet20", {"shortcut": "projection", "bn_affine": True}),
-     ("resnet18", {"shortcut": "projection", "bn_affine": True}), ("vgg16", {"bn_affine": True})],
-)  # fmt: skip
+    [
+        ("conv4", {}),
+        ("resnet20", {"shortcut": "identity", "bn_affine": False}),
+        ("resnet20", {"shortcut": "projection", "bn_affine": True}),
+        ("resnet18", {"shortcut": "projection", "bn_affine": True}),
+        ("vgg16", {"bn_affine": True}),
+    ],
+)
 def test_the_shipped_networks_are_written_in_numpy_whole(name, options, tmp_path, monkeypatch):
     make = pkgutil.resolve_name(MODELS[name])
 
@@ -401,8 +409,11 @@ def test_the_readme_lists_the_layers_as_they_are_executed(tmp_path):
     assert "scale 0.0125" in by_kind["Rescaling"]
     assert "activation linear" in by_kind["Dense"]
     assert "epsilon" in by_kind["BatchNormalization"]
-    assert all(reads in {"images", *(row[0] for row in rows[:place])}
-               for place, row in enumerate(rows) for reads in row[2].split(", "))  # fmt: skip
+    assert all(
+        reads in {"images", *(row[0] for row in rows[:place])}
+        for place, row in enumerate(rows)
+        for reads in row[2].split(", ")
+    )
 
 
 def test_layers_that_the_readme_does_not_write_in_numpy_are_named(tmp_path):

@@ -189,7 +189,7 @@ class Reshaped(Channelwise):
         return config | {"target_shape": (*self.places, channels)}
 
 
-class Normalization(Channelwise):
+class BatchNorm(Channelwise):
     """BatchNorm as it is in inference: scale * x + offset for each channel."""
 
     def __init__(self, graph: Graph, call: Call):
@@ -241,7 +241,7 @@ class Merge(Step):
         return super().build(dataclasses.replace(kept, tensors=[kept.tensors]))
 
 
-class Concatenate(Merge):
+class Concatenation(Merge):
     """Channels of several tensors one behind the other."""
 
     def __init__(self, graph: Graph, call: Call):
@@ -256,7 +256,7 @@ class Concatenate(Merge):
         return Constants(np.concatenate([one.everywhere() for one in inputs]))
 
 
-class PadChannels(Step):
+class PaddedChannels(Step):
     """Channels of zeros behind those of the input: the shortcut without weights (option A)."""
 
     def __init__(self, graph: Graph, call: Call):
@@ -281,33 +281,28 @@ class Weighted(Step):
     """A layer with a kernel and a bias, to which a BatchNorm behind it can be folded.
 
     Attributes:
-        kernel: float64, outputs last.
+        kernel: float64 (taps, …, outputs).
         bias: float64 (outputs,); zeros if there is none.
-        taps: the spatial shape of the kernel.
+        even: whether all places see the same taps: no padding.
         activation: of constants (outputs,), float64.
         linear: whether the activation does nothing.
 
     Args:
         graph, call: as of Step.
+        kernel: (taps, …, outputs).
         part: what to build, if it is a part of the layer: of a separable convolution.
     """
 
-    kernel: Array
-    bias: Array
-    taps: tuple[int, ...]
-
-    def __init__(self, graph: Graph, call: Call, part: Part | None):
+    def __init__(self, graph: Graph, call: Call, kernel: Array, part: Part | None):
         super().__init__(graph, call)
-        own = type(call.layer), new_config(call.layer, call.name)
-        self.layer_class, self.config = part or own
-        self.activation = call.layer.activation
+        layer = call.layer
+        self.layer_class, self.config = part or (type(layer), new_config(layer, call.name))
+        self.kernel, outputs = kernel.astype(float), kernel.shape[-1]
+        bias = np.zeros(outputs) if layer.bias is None else keras.ops.convert_to_numpy(layer.bias)
+        self.bias = bias.astype(float)
+        self.even = len(kernel) == 1 or self.config.get("padding") == "valid"
+        self.activation = layer.activation
         self.linear = self.activation in (None, keras.activations.linear)
-
-    def read_bias(self) -> Array:
-        """Return the bias of the layer."""
-        bias = self.call.layer.bias
-        outputs = self.kernel.shape[-1]
-        return np.zeros(outputs) if bias is None else keras.ops.convert_to_numpy(bias).astype(float)
 
     def scale(self, scale: Array, offset: Array) -> None:
         """Make the outputs scale * output + offset, as a BatchNorm behind it does."""
@@ -327,18 +322,15 @@ class Linear(Weighted):
 
     Attributes:
         kernel: (taps, inputs, outputs).
-        even: whether all places see the same taps: no padding.
+        taps: the spatial shape of the kernel.
         whole: whether the activation mixes outputs, so that all are needed.
     """
 
     def __init__(self, graph: Graph, call: Call, kernel: Array, part: Part | None = None):
-        super().__init__(graph, call, part)
-        self.taps, self.transposed = kernel.shape[:-2], self.layer_class in TRANSPOSED
+        self.taps, self.transposed = kernel.shape[:-2], type(call.layer) in TRANSPOSED
         kernel = np.swapaxes(kernel, -1, -2) if self.transposed else kernel
-        self.kernel = kernel.reshape(-1, *kernel.shape[-2:]).astype(float)
-        self.bias = self.read_bias()
-        unpadded = len(self.kernel) == 1 or self.config.get("padding") == "valid"
-        self.even = unpadded and not self.transposed
+        super().__init__(graph, call, kernel.reshape(-1, *kernel.shape[-2:]), part)
+        self.even = self.even and not self.transposed
         self.whole = not is_elementwise(self.activation)
 
     def links(self) -> Array:
@@ -415,18 +407,15 @@ class Depthwise(Weighted):
 
     Attributes:
         kernel: (taps, inputs * multiplier).
+        taps: the spatial shape of the kernel.
     """
 
     def __init__(self, graph: Graph, call: Call, kernel: Array, part: Part | None = None):
-        super().__init__(graph, call, part)
         *self.taps, _, self.multiplier = kernel.shape
-        self.kernel = kernel.reshape(math.prod(self.taps), -1).astype(float)
-        if part is None:
-            self.bias = self.read_bias()
-        else:  # the bias and the activation are the pointwise part's
+        super().__init__(graph, call, kernel.reshape(math.prod(self.taps), -1), part)
+        if part:  # the bias and the activation are the pointwise part's
             self.bias = np.zeros(self.kernel.shape[1])
             self.activation, self.linear = None, True
-        self.even = len(self.kernel) == 1 or self.config["padding"] == "valid"
         self.sources = [np.arange(self.channels) // self.multiplier]
 
     def constants(self, inputs: list[Constants]) -> Constants:

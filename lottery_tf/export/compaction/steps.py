@@ -8,13 +8,13 @@ import numpy as np
 from lottery_tf.export.compaction.layers import (
     MERGED,
     TRANSPOSED,
+    BatchNorm,
     Channelwise,
-    Concatenate,
+    Concatenation,
     Depthwise,
     Linear,
     Merge,
-    Normalization,
-    PadChannels,
+    PaddedChannels,
     Reshaped,
     Step,
     Unchanged,
@@ -23,7 +23,7 @@ from lottery_tf.export.compaction.layers import (
     new_config,
 )
 from lottery_tf.export.graph import Call, Graph, Slot
-from lottery_tf.models import layers as own_layers
+from lottery_tf.models.layers import PadChannels
 from lottery_tf.models.normalization import FusedBatchNormalization
 from lottery_tf.pruning import Array
 
@@ -95,10 +95,10 @@ STEPS: dict[type, Callable[[Graph, Call], Step]] = {
         (layers.DepthwiseConv1D, layers.DepthwiseConv2D),
         lambda graph, call: Depthwise(graph, call, _kernel(call.layer)),
     ),
-    **dict.fromkeys((layers.BatchNormalization, FusedBatchNormalization), Normalization),
+    **dict.fromkeys((layers.BatchNormalization, FusedBatchNormalization), BatchNorm),
     **dict.fromkeys(MERGED, Merge),
-    layers.Concatenate: Concatenate,
-    own_layers.PadChannels: PadChannels,
+    layers.Concatenate: Concatenation,
+    PadChannels: PaddedChannels,
     # They give a constant image back as it came: averages leave the padding out.
     **{
         getattr(layers, f"{name}{n}D"): Channelwise
@@ -148,7 +148,7 @@ def steps_of(graph: Graph) -> tuple[list[Step], dict[str, str]]:
     for step in steps:
         source, out = makers.get(step.call.inputs[0]), step.call.outputs[0]
         if (
-            isinstance(step, Normalization)
+            isinstance(step, BatchNorm)
             and isinstance(source, Weighted)
             and source.linear
             and graph.consumers(step.call.inputs[0]) == 1
