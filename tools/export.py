@@ -10,10 +10,9 @@ from absl import flags
 from lottery_tf.config import command
 from lottery_tf.config.paths import define_path
 from lottery_tf.errors import InputError
-from lottery_tf.export import reports
-from lottery_tf.export.choices import Choices, check
-from lottery_tf.export.formats import FORMATS
-from lottery_tf.export.options import QUANTIZE as TYPES
+from lottery_tf.export import report
+from lottery_tf.export.formats import FORMATS, Choices, check
+from lottery_tf.export.formats import QUANTIZE as TYPES
 from lottery_tf.terminal import quiet
 
 from . import shared
@@ -57,7 +56,7 @@ shared.define("run_dir", "data_dir", about={"run_dir": "Run directory."})
 
 def main(_: object) -> None:
     if INFO.value:
-        return reports.show(reports.read(pathlib.Path(INFO.value)))
+        return report.show(report.read(pathlib.Path(INFO.value)))
     runs = flags.FLAGS.run_dir
     if not OUT.value or len(runs) + bool(MODEL.value) != 1:
         raise InputError(
@@ -80,7 +79,7 @@ def main(_: object) -> None:
             runs[0], ROUND.value, tolerance=TOLERANCE.value, examples=EXAMPLES.value,
             **shared.values("data_dir"),
         )  # fmt: skip
-    reports.show(exporting.export(found, out, choices))
+    report.show(exporting.export(found, out, choices))
     print(f"Wrote {out}")
 
 

@@ -1,17 +1,17 @@
-"""Arrays as bytes near their entropy: written by NumPy, read inside a TensorFlow graph.
+"""Codes arrays as bytes near their entropy: written by NumPy, read inside a TensorFlow graph.
 
-A pruned kernel is its survivors and their places. The survivors' bytes are sorted by significance
-(all first bytes, all second bytes, …), as the exponents of floats are alike and their last bits
-are not. The places are gaps of a byte each, or a bitmap. Every part is deflated, and inflated at
-load by `tf.io.decode_compressed`, so that nothing but TensorFlow is needed.
+A pruned kernel is stored as its survivors and their places. The survivors' bytes are sorted by
+significance (all first bytes, all second bytes, …), because the exponents of floats are alike and
+their last bits are not. The places are gaps of a byte each, or a bitmap. Every part is deflated,
+and inflated at load by `tf.io.decode_compressed`, so that nothing but TensorFlow is needed.
 """
 
 import dataclasses
 import math
 import zlib
-from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from lottery_tf.pruning import Array
 
@@ -35,12 +35,12 @@ class Coded:
 
     @property
     def bytes(self) -> int:
-        """The size of all parts."""
+        """The size of all parts together."""
         return sum(map(len, self.parts))
 
 
 def encode(array: Array) -> Coded:
-    """The shortest of the codes of an array; what is not stored is zero.
+    """Return the shortest code of an array; what is not stored is zero.
 
     Args:
         array: of any shape, of floats, integers or bools. Negative zeros among pruned weights
@@ -54,7 +54,7 @@ def encode(array: Array) -> Coded:
 
 
 def encode_sparse(array: Array) -> Coded:
-    """The shorter of the codes of an array that store its nonzero elements and their places."""
+    """Return the shorter code of an array's nonzero elements and their places."""
     flat = np.ascontiguousarray(array).reshape(-1)
     places = np.flatnonzero(flat)
     codes = (
@@ -64,7 +64,8 @@ def encode_sparse(array: Array) -> Coded:
     return min(codes, key=lambda coded: coded.bytes)
 
 
-def _coded(array, places, elements, where=None):
+def _coded(array: Array, places: str, elements: Array, where: Array | None = None) -> Coded:
+    """Return elements, sorted by the significance of their bytes, and places as zlib streams."""
     planes = elements.view(np.uint8).reshape(len(elements), array.dtype.itemsize).T
     parts = [planes] if where is None else [planes, where]
     deflated = tuple(zlib.compress(np.ascontiguousarray(part).tobytes(), 9) for part in parts)
@@ -72,21 +73,21 @@ def _coded(array, places, elements, where=None):
 
 
 def gaps(places: Array) -> Array:
-    """The gaps before ascending places, a byte each: how many elements are left out.
+    """Return the gaps before ascending places, a byte each: how many elements are left out.
 
-    Of a gap of LONGEST_GAP or more, a byte of LONGEST_GAP stands for that many, and the next ones
+    In a gap of LONGEST_GAP or more, a byte of LONGEST_GAP stands for that many, and the next bytes
     for the rest.
     """
     left_out = np.diff(places, prepend=-1) - 1
     longest, rest = np.divmod(left_out, LONGEST_GAP)
     ends = np.cumsum(longest + 1) - 1  # where the rest of each gap stands
-    found = np.full(int(ends[-1]) + 1 if len(ends) else 0, LONGEST_GAP, np.uint8)
-    found[ends] = rest
-    return found
+    codes = np.full(int(ends[-1]) + 1 if len(ends) else 0, LONGEST_GAP, np.uint8)
+    codes[ends] = rest
+    return codes
 
 
 def entropy_bound(count: int, size: int, itemsize: int = 4) -> float:
-    """Bytes of `count` survivors of `size` weights, and of their places at best.
+    """Return the bytes of `count` survivors of `size` weights, and of their places at best.
 
     The elements count itemsize bytes each, the places size * H(density) / 8, H in bits.
     """
@@ -95,16 +96,14 @@ def entropy_bound(count: int, size: int, itemsize: int = 4) -> float:
     return count * itemsize + size * -sum(p * math.log2(p) for p in odds) / 8
 
 
-def decode(places: str, dtype: str, parts: Any, shape: Any) -> Any:
-    """The array that was coded, as a tensor, in a graph or eagerly.
+def decode(places: str, dtype: str, parts: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """Return the array that was coded, in a graph or eagerly.
 
     Args:
         places, dtype: as in Coded.
         parts: string tensor (1 or 2,), its parts.
         shape: int64 tensor, of the array.
     """
-    import tensorflow as tf
-
     elements = _elements(parts[0], tf.dtypes.as_dtype(dtype))
     if places == "all":
         return tf.reshape(elements, shape)
@@ -113,10 +112,8 @@ def decode(places: str, dtype: str, parts: Any, shape: Any) -> Any:
     return tf.reshape(flat, shape)
 
 
-def decode_places(places: str, part: Any) -> Any:
-    """The places of the stored elements in the flat array, int64 (count,), from their part."""
-    import tensorflow as tf
-
+def decode_places(places: str, part: tf.Tensor) -> tf.Tensor:
+    """Return the places of the stored elements in the flat array, int64 (count,)."""
     codes = _inflate(part)
     if places == "gaps":
         codes = tf.cast(codes, tf.int64)
@@ -127,9 +124,8 @@ def decode_places(places: str, part: Any) -> Any:
     return tf.where(tf.reshape(bits, [-1]) > 0)[:, 0]
 
 
-def _elements(part, dtype):
-    import tensorflow as tf
-
+def _elements(part: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """Return the stored elements, (count,)."""
     planes = _inflate(part)
     if dtype == tf.bool:
         return planes > 0
@@ -141,7 +137,6 @@ def _elements(part, dtype):
     return tf.bitcast(tf.stack(by_plane, axis=1), dtype)
 
 
-def _inflate(part):
-    import tensorflow as tf
-
+def _inflate(part: tf.Tensor) -> tf.Tensor:
+    """Return the bytes of a zlib stream, uint8."""
     return tf.io.decode_raw(tf.io.decode_compressed(part, "ZLIB"), tf.uint8)

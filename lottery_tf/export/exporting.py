@@ -1,146 +1,117 @@
 """Writes a ticket in a format, compares what was written with the masked model, and measures it."""
 
 import dataclasses
+import gzip
 import json
+import math
 import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import keras
 import numpy as np
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.export import formats, fresh, measuring
-from lottery_tf.export.choices import Choices
-from lottery_tf.export.options import Options
-from lottery_tf.export.reports import REPORT
+from lottery_tf.export import coding, flops, formats, fresh, signatures, sparse_products
+from lottery_tf.export.compaction import compact
+from lottery_tf.export.formats import FORMATS, Choices, Options
+from lottery_tf.export.report import REPORT
 from lottery_tf.export.ticket import Ticket
 from lottery_tf.masking import keras_generators
 from lottery_tf.plots import Row
+from lottery_tf.pruning import Array
 from lottery_tf.runs import files
 
-TOLERANCE = 1e-4  # of the largest output, or of 1: how far an output may be from the masked model's
-LOSSY = {"float16": 1e-2, "int8": None}  # None: what counts is the accuracy
-INT8_POINTS = 0.005  # of the examples, that int8 may answer otherwise
+# The largest difference of an output from the masked model's, as a part of its largest value or of
+# 1. With int8, predictions count.
+TOLERANCE = {"none": 1e-4, "float16": 1e-2, "int8": math.inf}
+INT8_POINTS = 0.005  # of the accuracy, that int8 may lose
+BATCHES = (1, 128)  # whose calls are timed
 
 
 def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
-    """Writes a ticket into a directory that is seen whole or not at all.
+    """Write a ticket into a directory that is seen whole or not at all.
 
     Returns:
         The report, which is `export.json` in the directory too.
 
     Raises:
         InputError: what was written does not run, or gives other outputs than the masked model;
-            the directory is not there then.
+            the directory is not written then.
     """
-    with keras_generators.kept():
+    with keras_generators.kept(), _directory_beside(out) as aside:
         keras.config.set_dtype_policy("float32")  # of the layers around the network
-        return _export(ticket, out, choices)
-
-
-def _export(ticket, out, choices):
-    ticket = _of_size(ticket, choices.format)
-    report: dict[str, Any] = {"format": choices.format, **ticket.provenance}
-    plain, model, parts = _prepared(ticket, choices)
-    report |= parts
-    options = _options(ticket, choices)
-    expected = reference(ticket)
-    with _aside(out) as aside:
+        if not FORMATS[choices.format].crops:
+            ticket = ticket.of_one_size()
+        report: Row = {"format": choices.format, **ticket.provenance}
+        plain = compacted = masking.unmasked(ticket.masked)
+        if choices.compact:
+            compacted, done = compact(plain)
+            report["compaction"] = done.as_dict()
+        model = compacted
+        if choices.sparse_matmul == "auto":
+            model, report["sparse_products"] = sparse_products.replace(
+                compacted, choices.batch_size
+            )
+        expected = reference(ticket)
+        options = _options(ticket, choices)
+        as_dense = dataclasses.replace(options, dense=True, quantize="none")
         written, dense = aside / "export", aside / "dense"
-        for directory, of, how in (
-            (written, _raw(ticket, model), options),
-            (dense, _raw(ticket, masking.unmasked(ticket.masked)), _as_dense(options)),
-        ):
+        for directory, network, how in ((written, model, options), (dense, plain, as_dense)):
             directory.mkdir()
-            formats.write(choices.format, of, directory, how)
+            formats.write(choices.format, ticket.taking_raw(network), directory, how)
         report |= _compare(ticket, written, choices, expected)
-        report |= measuring.of(ticket, plain, written, dense, choices.format)
+        report["layers"] = layers(ticket.masked)
+        report["bytes"] = sizes(ticket.masked, written, dense)
+        report["products"] = products(plain, compacted)
+        report["milliseconds"] = milliseconds(ticket, written, dense, choices.format)
         (written / REPORT).write_text(json.dumps(report, indent=1) + "\n")
         _put(written, out)
     return report
 
 
-def _of_size(ticket, format):
-    """The ticket whose raw images have the network's size, if the format cannot crop them."""
-    images = ticket.images
-    if not (images and images.any_size) or format == "saved_model":
-        return ticket
-    test, calibration = (
-        {"images": images.cropped(inputs["images"])} for inputs in (ticket.test, ticket.calibration)
-    )
-    images = dataclasses.replace(images, any_size=False)
-    return dataclasses.replace(ticket, images=images, test=test, calibration=calibration)
-
-
-def _prepared(ticket, choices):
-    """(the plain network, the same with sparse products, what was done to it)."""
-    plain, report = masking.unmasked(ticket.masked), {}
-    if choices.compact:
-        from lottery_tf.export.compaction import compact
-
-        plain, done = compact(plain)
-        report["compaction"] = done.as_dict()
-    if choices.sparse_matmul == "auto":
-        from lottery_tf.export import sparse_products
-
-        model, report["sparse_products"] = sparse_products.replace(plain, choices.batch_size)
-        return plain, model, report
-    return plain, plain, report
-
-
-def _raw(ticket, plain):
-    return ticket.images.before(plain) if ticket.images else plain
-
-
-def _options(ticket, choices):
-    """The Options of a format's function."""
+def _options(ticket: Ticket, choices: Choices) -> Options:
+    """Return what the format's function gets beside the model."""
     assets = {"provenance.json": json.dumps(ticket.provenance, indent=1) + "\n"}
     if ticket.classes:
         assets["classes.txt"] = "".join(f"{name}\n" for name in ticket.classes)
     return Options(
         quantize=choices.quantize,
         dense=choices.dense,
-        calibration=lambda: ticket.calibration,
+        calibration=ticket.calibration,
         assets=assets,
         images=ticket.images is not None,
         crop_to=ticket.images.shape[0] if ticket.images and ticket.images.any_size else 0,
     )
 
 
-def _as_dense(options):
-    return dataclasses.replace(options, dense=True, quantize="none")
-
-
-def reference(ticket: Ticket) -> dict[str, Any]:
-    """{output: array} of the masked model for the ticket's test inputs."""
-    from lottery_tf.export import signatures
-
-    model = ticket.masked
+def reference(ticket: Ticket) -> dict[str, Array]:
+    """Return {output: array} of the masked model for the ticket's test inputs."""
+    model, parts = ticket.masked, []
     names = signatures.input_names(model)
-    count, found = len(next(iter(ticket.test.values()))), []
-    for start in range(0, count, 500):
+    for start in range(0, len(next(iter(ticket.test.values()))), 500):
         rows = {name: array[start : start + 500] for name, array in ticket.test.items()}
         if ticket.images:
-            rows = dict(zip(names, [ticket.images.normalised(rows["images"])], strict=True))
-        given = model(signatures.packed(model, rows), training=False)
-        outputs = signatures.outputs(model, given, of_run=ticket.images is not None)
-        found.append({name: np.asarray(tensor) for name, tensor in outputs.items()})
-    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+            rows = {names[0]: ticket.images.normalised(rows["images"])}
+        tensors = model(signatures.packed(model, rows), training=False)
+        outputs = signatures.outputs(model, tensors, of_run=ticket.images is not None)
+        parts.append({name: np.asarray(tensor) for name, tensor in outputs.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _compare(ticket, directory, choices, expected):
-    """What the export gives in a fresh process, against the masked model; as rows of the report."""
-    found = fresh.run(choices.format, directory, ticket.test)
-    allowed = LOSSY.get(choices.quantize, TOLERANCE)
+def _compare(
+    ticket: Ticket, directory: pathlib.Path, choices: Choices, expected: dict[str, Array]
+) -> Row:
+    """Compare an export, in a fresh process, with the masked model; return rows of the report."""
+    found = fresh.run(choices.format, directory, ticket.test, list(expected))
+    allowed = TOLERANCE[choices.quantize]
     report: Row = {"compared_examples": len(next(iter(ticket.test.values())))}
     worst = 0.0
     for name, array in expected.items():
-        if name == "probabilities" and choices.format in fresh.LOGITS_ALONE:
+        if name == "probabilities" and FORMATS[choices.format].keras:
             continue
         if name not in found:
             raise InputError(f"The export does not give {name}: {', '.join(found)}.")
@@ -149,16 +120,14 @@ def _compare(ticket, directory, choices, expected):
         worst = float(np.maximum(worst, difference))  # NaN stays
     report["largest_difference"] = worst
     if ticket.labels is not None:
-        answers = {"before": expected["logits"], "after": found["logits"]}
-        for name, logits in answers.items():
-            report[f"accuracy_{name}"] = float((logits.argmax(-1) == ticket.labels).mean())
-        report["other_predictions"] = int(
-            (expected["logits"].argmax(-1) != found["logits"].argmax(-1)).sum()
-        )
+        before, after = (outputs["logits"].argmax(-1) for outputs in (expected, found))
+        report["accuracy_before"] = float((before == ticket.labels).mean())
+        report["accuracy_after"] = float((after == ticket.labels).mean())
+        report["other_predictions"] = int((before != after).sum())
         lost = report["accuracy_before"] - report["accuracy_after"]
-        if allowed is None and lost > INT8_POINTS:
+        if choices.quantize == "int8" and lost > INT8_POINTS:
             raise InputError(f"The export loses {lost:.2%} of accuracy by {choices.quantize}.")
-    if not np.isfinite(worst) or (allowed is not None and worst > allowed):
+    if not (np.isfinite(worst) and worst <= allowed):
         raise InputError(
             f"The export gives other outputs than the masked model: {worst:.2g} of the largest, "
             f"expected at most {allowed:.2g}. Nothing was written."
@@ -166,9 +135,65 @@ def _compare(ticket, directory, choices, expected):
     return report
 
 
+def layers(network: keras.Model) -> list[Row]:
+    """Return a row for each prunable weight of a masked network: path, weights, alive, density."""
+    return [
+        {
+            "path": path,
+            "weights": mask.size,
+            "alive": int(mask.sum()),
+            "density": float(mask.mean()),
+        }
+        for path, mask in masking.get_masks(network).items()
+    ]
+
+
+def sizes(network: keras.Model, written: pathlib.Path, dense: pathlib.Path) -> Row:
+    """Return the bytes of an export and of a dense one, whole and deflated, and a lower bound.
+
+    The bound counts the entropy of survivors and their places in pruned kernels, and other
+    variables whole.
+    """
+    masks, bound = masking.get_masks(network), 0.0
+    for path, array in masking.get_weights(network).items():
+        alive = int(masks[path].sum()) if path in masks else array.size
+        bound += coding.entropy_bound(alive, array.size, array.dtype.itemsize)
+    row: Row = {"entropy_bound": round(bound)}
+    for name, directory in (("export", written), ("dense", dense)):
+        contents = [path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()]
+        row[name] = sum(map(len, contents))
+        row[f"{name}_gzip"] = len(gzip.compress(b"".join(contents), 9, mtime=0))
+    weights = written / "assets" / "weights.bin"
+    if weights.exists():
+        row["weights"] = weights.stat().st_size
+    return row
+
+
+def products(plain: keras.Model, written: keras.Model) -> Row:
+    """Return multiply-adds for one example: of all weights, of those alive, and of the export."""
+    (before, unknown), (after, _) = map(flops.multiply_adds, (plain, written))
+    of_all = flops.total(before)
+    row: Row = {
+        "dense": of_all.dense,
+        "alive": of_all.sparse,
+        "written": flops.total(after).dense,
+    }
+    return row | ({"not_counted": unknown} if unknown else {})
+
+
+def milliseconds(ticket: Ticket, written: pathlib.Path, dense: pathlib.Path, format: str) -> Row:
+    """Return {batch size: {"export", "dense"}}: median times of a call, measured in turns."""
+    row: Row = {}
+    for batch in BATCHES:
+        inputs = {name: np.resize(a, (batch, *a.shape[1:])) for name, a in ticket.test.items()}
+        export, of_dense = fresh.time(format, [written, dense], inputs)
+        row[str(batch)] = {"export": export, "dense": of_dense}
+    return row
+
+
 @contextmanager
-def _aside(out: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A directory beside `out`, of the same file system; removed in the end."""
+def _directory_beside(out: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Make a directory beside `out`, on the same file system, and remove it in the end."""
     out.absolute().parent.mkdir(parents=True, exist_ok=True)
     path = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
     try:
@@ -177,8 +202,8 @@ def _aside(out: pathlib.Path) -> Iterator[pathlib.Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _put(written, out):
-    """Renames what was written; of an export that it replaces, nothing stays."""
+def _put(written: pathlib.Path, out: pathlib.Path) -> None:
+    """Rename what was written; an export that it replaces is removed with the directory aside."""
     for path in (*written.rglob("*"), written):
         files.sync(path)
     try:

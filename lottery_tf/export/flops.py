@@ -1,18 +1,17 @@
-"""Multiply-adds of a network for one example: dense, and of the nonzero weights alone.
+"""Counts the multiply-adds of a network for one example: all, and of nonzero weights alone.
 
-A convolution counts all of its taps also at the borders, and a bias, an activation or a
-normalisation nothing, as the papers count.
+As in the papers, a convolution has all of its taps also at the borders, and a bias, an activation
+or a normalisation counts nothing.
 """
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
 
-from lottery_tf.export.graph import Call, Graph, graph_of
+from lottery_tf.export.graph import Call, Shape, graph_of
 from lottery_tf.masking import keras_private
 
 layers = keras.layers
@@ -34,15 +33,17 @@ class Count:
     sparse: int = 0
 
     def __add__(self, other: "Count") -> "Count":
-        return Count(*(a + b for a, b in zip(self.values(), other.values(), strict=True)))
-
-    def values(self) -> tuple[int, ...]:
-        """All four."""
-        return dataclasses.astuple(self)
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Count(*(a + b for a, b in pairs))
 
 
-def multiply_adds(model: Any) -> tuple[dict[str, Count], dict[str, str]]:
-    """({layer: Count}, {layer: why it is not counted}) of a plain Keras model.
+# A function of (call, shapes of its inputs, shape of its first output), without the batch; None: it
+# holds what is not known here.
+Counter = Callable[[Call, list[Shape], Shape], Count | None]
+
+
+def multiply_adds(model: keras.Model) -> tuple[dict[str, Count], dict[str, str]]:
+    """Return {layer: Count}, and {layer: why it is not counted}, of a plain Keras model.
 
     Args:
         model: functional or sequential, built; nested models are looked into.
@@ -50,26 +51,18 @@ def multiply_adds(model: Any) -> tuple[dict[str, Count], dict[str, str]]:
     Raises:
         InputError: it is another kind of model.
     """
-    return multiply_adds_of(graph_of(model))
-
-
-def total(counts: dict[str, Count]) -> Count:
-    """The sum over layers."""
-    return sum(counts.values(), Count())
-
-
-def multiply_adds_of(graph: Graph) -> tuple[dict[str, Count], dict[str, str]]:
-    """As multiply_adds, of a Graph."""
+    graph = graph_of(model)
     counts: dict[str, Count] = {}
     unknown: dict[str, str] = {}
     for call in graph.calls:
+        inputs, output = [graph.shapes[i] for i in call.inputs], graph.shapes[call.outputs[0]]
         counter = _counter(call)
         if counter is None:
             if reason := _not_counted(call):
                 unknown[call.name] = reason
             continue
         try:
-            count = counter(call, *_shapes(graph, call))
+            count = counter(call, inputs, output)
         except TypeError:  # a product with None
             unknown[call.name] = "its input has a length that varies"
             continue
@@ -83,71 +76,72 @@ def multiply_adds_of(graph: Graph) -> tuple[dict[str, Count], dict[str, str]]:
     return counts, unknown
 
 
-def _shapes(graph, call):
-    """The shapes of a call's inputs and of its first output, without the batch."""
-    return [graph.shapes[i] for i in call.inputs], graph.shapes[call.outputs[0]]
+def total(counts: dict[str, Count]) -> Count:
+    """Return the sum over layers."""
+    return sum(counts.values(), Count())
 
 
-def _of(kernel, times):
-    """The Count of a kernel each of whose weights is used so many times."""
-    nonzero = int(np.count_nonzero(kernel))
-    return Count(kernel.size, nonzero, kernel.size * times, nonzero * times)
+def _of(kernel: keras.Variable, times: int) -> Count:
+    """Return the Count of a kernel each of whose weights is used so many times."""
+    array = keras.ops.convert_to_numpy(kernel)
+    nonzero = int(np.count_nonzero(array))
+    return Count(array.size, nonzero, array.size * times, nonzero * times)
 
 
-def _dense(call, inputs, output):
-    return _of(keras.ops.convert_to_numpy(call.layer.kernel), math.prod(output[:-1]))
+def _dense(call: Call, inputs: list[Shape], output: Shape) -> Count:
+    return _of(call.layer.kernel, math.prod(output[:-1]))
 
 
-def _einsum(call, inputs, output):
-    """Each weight is used once for each combination of the letters that it does not have."""
+def _einsum(call: Call, inputs: list[Shape], output: Shape) -> Count:
+    """Count each weight once for each combination of the letters that it does not have."""
     left, result = call.layer.equation.replace(" ", "").split("->")
     features, weights = left.split(",")
     # Keras leaves lengths out of the output's shape that the input's has.
     sizes = _letters(result, output) | _letters(features, inputs[0])
     free = {letter for letter in features + result if letter not in weights + "."}
-    kernel = keras.ops.convert_to_numpy(call.layer.kernel)
-    return _of(kernel, math.prod(sizes[letter] for letter in free) * sizes.get("...", 1))
+    return _of(call.layer.kernel, math.prod(sizes[one] for one in free) * sizes.get("...", 1))
 
 
-def _letters(term, shape):
-    """{letter: size} of an einsum's term, the batch 1; under "..." the product of the others."""
+def _letters(term: str, shape: Shape) -> dict[str, int]:
+    """Return {letter: size} of an einsum's term; under "..." the product of the others.
+
+    The batch counts as 1.
+    """
     first, dots, last = term.partition("...")
-    if not dots:
-        return dict(zip(term, (1, *shape), strict=True))
     shape = (1, *shape)
+    if not dots:
+        return dict(zip(term, shape, strict=True))
     middle = math.prod(shape[len(first) : len(shape) - len(last)])
     sizes = dict(zip(first, shape, strict=False)) | {"...": middle}
     return sizes | dict(zip(reversed(last), reversed(shape), strict=False))
 
 
-def _conv(call, inputs, output):
-    return _of(keras.ops.convert_to_numpy(call.layer.kernel), _places(call.layer, output))
+def _convolution(call: Call, inputs: list[Shape], output: Shape) -> Count:
+    return _of(call.layer.kernel, _places(call.layer, output))
 
 
-def _transposed(call, inputs, output):
-    return _of(keras.ops.convert_to_numpy(call.layer.kernel), _places(call.layer, inputs[0]))
+def _transposed(call: Call, inputs: list[Shape], output: Shape) -> Count:
+    return _of(call.layer.kernel, _places(call.layer, inputs[0]))
 
 
-def _separable(call, inputs, output):
-    kernels = (call.layer.depthwise_kernel, call.layer.pointwise_kernel)
+def _separable(call: Call, inputs: list[Shape], output: Shape) -> Count:
     times = _places(call.layer, output)
-    return sum((_of(keras.ops.convert_to_numpy(k), times) for k in kernels), Count())
+    return _of(call.layer.depthwise_kernel, times) + _of(call.layer.pointwise_kernel, times)
 
 
-def _places(layer, shape):
-    """The pixels of an image of this shape."""
+def _places(layer: keras.Layer, shape: Shape) -> int:
+    """Return the number of pixels of an image of this shape."""
     return math.prod(shape[1:] if layer.data_format == "channels_first" else shape[:-1])
 
 
-def _attention(call, inputs, output):
-    """The projections, and the products of queries with keys and of weights with values."""
+def _attention(call: Call, inputs: list[Shape], output: Shape) -> Count:
+    """Count the projections, and the products of queries with keys and of weights with values."""
     query, value = (math.prod(shape[:-1]) for shape in inputs[:2])
     axes = getattr(call.layer, "_attention_axes", None) or range(1, len(inputs[1]))
     attended = math.prod(inputs[1][axis - 1] for axis in axes)
     count, sizes = Count(), {}
     for name, layer in keras_private.projections(call.layer).items():
-        times = value if name in ("key", "value") else query
-        count += _of(keras.ops.convert_to_numpy(layer.kernel), times)
+        count += _of(layer.kernel, value if name in ("key", "value") else query)
         sizes[name] = layer.kernel.shape
     heads = sizes["query"][1]
     # A projection's kernel is (features, heads, size); the output's first axis are the heads.
@@ -155,38 +149,36 @@ def _attention(call, inputs, output):
     return count + Count(0, 0, *[query * attended * per_pair] * 2)
 
 
-def _plain_attention(call, inputs, output):
+def _plain_attention(call: Call, inputs: list[Shape], output: Shape) -> Count:
     (query, size), (value, width) = inputs[0], inputs[1]
     return Count(0, 0, *[query * value * (size + width)] * 2)
 
 
-def _recurrent(call, inputs, output):
-    """Every weight of the cells is used once in each step of the sequence."""
+def _recurrent(call: Call, inputs: list[Shape], output: Shape) -> Count | None:
+    """Count every weight of the cells once in each step of the sequence."""
     cells = _cells(call.layer)
     if not all(isinstance(cell, CELLS) for cell in cells):
         return None
     kernels = [kernel for cell in cells for kernel in (cell.kernel, cell.recurrent_kernel)]
-    steps = inputs[0][0]
-    return sum((_of(keras.ops.convert_to_numpy(k), steps) for k in kernels), Count())
+    return sum((_of(kernel, inputs[0][0]) for kernel in kernels), Count())
 
 
-def _cells(layer):
-    """The cells of a recurrent layer, of both directions, of all that are stacked."""
+def _cells(layer: keras.Layer) -> list[keras.Layer]:
+    """Return the cells of a recurrent layer, of both directions, of all that are stacked."""
     if isinstance(layer, layers.Bidirectional):
         return [*_cells(layer.forward_layer), *_cells(layer.backward_layer)]
     return getattr(layer.cell, "cells", [layer.cell])
 
 
-def _conv_recurrent(call, inputs, output):
-    """As `_recurrent`, at each place; what comes back is padded to the size of the output."""
+def _conv_recurrent(call: Call, inputs: list[Shape], output: Shape) -> Count:
+    """Count as `_recurrent`, at each pixel of the output, to whose size the state is padded."""
     shape = output[1:] if call.layer.return_sequences else output
     cell, times = call.layer.cell, inputs[0][0] * _places(call.layer, shape)
-    kernels = (cell.kernel, cell.recurrent_kernel)
-    return sum((_of(keras.ops.convert_to_numpy(k), times) for k in kernels), Count())
+    return _of(cell.kernel, times) + _of(cell.recurrent_kernel, times)
 
 
-def _in_each_step(call, inputs, output):
-    """What the layer inside multiplies, in each step of a sequence."""
+def _in_each_step(call: Call, inputs: list[Shape], output: Shape) -> Count | None:
+    """Count what the layer inside multiplies, in each step of a sequence."""
     inside = dataclasses.replace(call, layer=call.layer.layer)
     counter = _counter(inside)
     count = counter and counter(inside, [shape[1:] for shape in inputs], output[1:])
@@ -197,17 +189,17 @@ def _in_each_step(call, inputs, output):
 
 
 CELLS = (layers.SimpleRNNCell, layers.GRUCell, layers.LSTMCell)
-COUNTERS: dict[type, Callable[[Call, list[tuple], tuple], Count | None]] = {
+COUNTERS: dict[type, Counter] = {
     layers.Dense: _dense,
     layers.EinsumDense: _einsum,
-    layers.Conv1D: _conv,
-    layers.Conv2D: _conv,
-    layers.Conv3D: _conv,
+    layers.Conv1D: _convolution,
+    layers.Conv2D: _convolution,
+    layers.Conv3D: _convolution,
     layers.Conv1DTranspose: _transposed,
     layers.Conv2DTranspose: _transposed,
     layers.Conv3DTranspose: _transposed,
-    layers.DepthwiseConv1D: _conv,
-    layers.DepthwiseConv2D: _conv,
+    layers.DepthwiseConv1D: _convolution,
+    layers.DepthwiseConv2D: _convolution,
     layers.SeparableConv1D: _separable,
     layers.SeparableConv2D: _separable,
     layers.MultiHeadAttention: _attention,
@@ -228,17 +220,15 @@ COUNTERS: dict[type, Callable[[Call, list[tuple], tuple], Count | None]] = {
 PRODUCTS = {"Matmul", "Dot", "Einsum", "Tensordot", "Conv", "DepthwiseConv", "SeparableConv"}
 
 
-def _counter(call):
-    """How a call's multiply-adds are counted, also of a masked subclass; None if not known."""
+def _counter(call: Call) -> Counter | None:
+    """Return how a call's multiply-adds are counted, also a masked subclass's; None if unknown."""
     return next((COUNTERS[c] for c in type(call.layer).__mro__ if c in COUNTERS), None)
 
 
-def _not_counted(call):
-    """Why a call that is not counted may multiply; None if it surely has no products."""
+def _not_counted(call: Call) -> str | None:
+    """Return why a call that is not counted may multiply; None if it surely has no products."""
     layer, kind = call.layer, type(call.layer).__name__
-    kernels = [w for w in getattr(layer, "weights", ()) if len(w.shape) >= 2]
     if isinstance(layer, layers.Embedding):  # a lookup
         return None
-    if kernels or kind in PRODUCTS:
-        return f"{kind} is not known here"
-    return None
+    kernels = [w for w in getattr(layer, "weights", ()) if len(w.shape) >= 2]
+    return f"{kind} is not known here" if kernels or kind in PRODUCTS else None

@@ -1,73 +1,170 @@
-"""The formats of an export, by name; a format is one function in one file and one line here.
+"""The formats of an export, and the options that each of them takes.
 
-This module imports no framework: a format can be checked before TensorFlow is loaded.
+A format is one file with two functions, `write` and `load`, and one line in FORMATS. This module
+imports no framework: choices are checked before TensorFlow is loaded.
 """
 
+import dataclasses
+import importlib
 import importlib.util
+import os
 import pathlib
-import pkgutil
-from typing import Any
+import types
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from lottery_tf.errors import InputError
-from lottery_tf.export.options import QUANTIZE, Options
+from lottery_tf.export.report import REPORT
+from lottery_tf.pruning import Array
 
-# name: module:function of (model, an empty directory, Options), which writes the model there.
+if TYPE_CHECKING:
+    import keras
+
+QUANTIZE = ("none", "float16", "int8")
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """What a format can do.
+
+    Args:
+        module: of this package. Its `write(model, directory, options)` writes a plain Keras model,
+            zeros where it is pruned, into an empty directory. Its `load(directory)` returns a
+            function {input: array} -> {output: array}, or a Keras model; it runs alone in a
+            process that cannot import this package (see fresh.py).
+        needs: the packages, of the extra with the format's name, that it cannot do without.
+        quantizes: whether --quantize changes the type of its weights.
+        sparse: whether it leaves pruned weights out, unless --dense.
+        crops: whether it crops images of any size; otherwise it takes images of one size.
+        keras: whether it is the Keras model itself: a run's network gives no probabilities then.
+    """
+
+    module: str
+    needs: tuple[str, ...] = ()
+    quantizes: bool = False
+    sparse: bool = False
+    crops: bool = False
+    keras: bool = False
+
+    def load_module(self) -> types.ModuleType:
+        """Import the module that writes and loads the format."""
+        return importlib.import_module(f"lottery_tf.export.{self.module}")
+
+
 FORMATS = {
-    "saved_model": "lottery_tf.export.saved_model:write",
-    "keras": "lottery_tf.export.keras_file:write",
-    "litert": "lottery_tf.export.lite:write",
-    "npz": "lottery_tf.export.npz:write",
-    "onnx": "lottery_tf.export.onnx_file:write",
+    "saved_model": Format("saved_model", sparse=True, crops=True),
+    "keras": Format("keras_file", keras=True),
+    "litert": Format("lite", sparse=True, quantizes=True),
+    "npz": Format("npz", sparse=True, keras=True),
+    "onnx": Format("onnx_file", needs=("onnx", "tf2onnx", "onnxruntime")),
 }
-# The packages of an extra of the same name, without which a format cannot be written.
-NEEDS = {"onnx": ("onnx", "tf2onnx", "onnxruntime")}
-# What quantizes, and what stores zeros or leaves them out.
-QUANTIZES = ("litert",)
-STORES_SPARSELY = ("saved_model", "litert", "npz")
+SPARSE_MATMUL = ["saved_model"]  # the formats whose runtime has sparse products
 
 
-def check_available(name: str, options: Options) -> None:
-    """Whether a format can be written with these options, before any work.
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """How a user wants a ticket to be written.
+
+    Args:
+        format: a key of FORMATS.
+        compact: whether to remove units and channels that nothing depends on.
+        sparse_matmul: "off", or "auto": dense layers as sparse products where those are faster.
+        quantize: one of QUANTIZE: the type of stored weights; int8 is that of activations, too.
+        dense: whether to store every weight, also those that are pruned.
+        batch_size: the number of examples that a sparse product is timed with.
+    """
+
+    format: str = "saved_model"
+    compact: bool = False
+    sparse_matmul: str = "off"
+    quantize: str = "none"
+    dense: bool = False
+    batch_size: int = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the `write` of a format gets beside the model.
+
+    Args:
+        quantize, dense: as in Choices.
+        calibration: the raw inputs to calibrate int8 on, {input: (examples, …)}; empty if none.
+        assets: {file name: text} to go with the model.
+        images: whether the model takes raw `images` and gives logits, as a run's network does.
+        crop_to: the height and width that images of any size are cropped to; 0 if they have one.
+    """
+
+    quantize: str = "none"
+    dense: bool = False
+    calibration: Mapping[str, Array] = dataclasses.field(default_factory=dict)
+    assets: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    images: bool = False
+    crop_to: int = 0
+
+
+def check(out: pathlib.Path, choices: Choices, *, overwrite: bool) -> None:
+    """Check that an export can be written, before anything is loaded.
+
+    Raises:
+        InputError: a choice does nothing with the format, a package is missing, or the directory
+            cannot be written.
+    """
+    check_choices(choices)
+    if out.exists() and not overwrite:
+        raise InputError(f"--out={out} exists. Name another directory, or add --overwrite.")
+    if out.exists() and not (out / REPORT).exists():
+        raise InputError(
+            f"--out={out}: --overwrite replaces only an export, a directory with {REPORT}. Name "
+            "another directory."
+        )
+    parent = out.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise InputError(f"--out={out}: cannot write into {parent}. Name another directory.")
+
+
+def check_choices(choices: Choices) -> None:
+    """Check that a format takes these choices and that its packages are installed.
 
     Raises:
         InputError: there is no such format, it does not take an option, or a package is missing.
     """
-    if name not in FORMATS:
+    name, format = choices.format, FORMATS.get(choices.format)
+    if format is None:
         raise InputError(f"--format: expected one of {', '.join(FORMATS)}. Received: {name}")
-    if options.quantize not in QUANTIZE:
-        expected = ", ".join(QUANTIZE)
-        raise InputError(f"--quantize: expected one of {expected}. Received: {options.quantize}")
-    if options.quantize != "none" and name not in QUANTIZES:
+    if choices.quantize not in QUANTIZE:
         raise InputError(
-            f"--quantize={options.quantize} would do nothing with --format={name}: expected "
-            f"--format={' or '.join(QUANTIZES)}."
+            f"--quantize: expected one of {', '.join(QUANTIZE)}. Received: {choices.quantize}"
         )
-    if options.dense and name not in STORES_SPARSELY:
-        raise InputError(
-            f"--dense would do nothing with --format={name}: expected "
-            f"--format={' or '.join(STORES_SPARSELY)}."
-        )
-    missing = [package for package in NEEDS.get(name, ()) if not _is_installed(package)]
+    quantizing = [other for other, of in FORMATS.items() if of.quantizes]
+    sparse = [other for other, of in FORMATS.items() if of.sparse]
+    for flag, is_set, able in (
+        (f"--quantize={choices.quantize}", choices.quantize != "none", quantizing),
+        ("--dense", choices.dense, sparse),
+        (f"--sparse_matmul={choices.sparse_matmul}", choices.sparse_matmul != "off", SPARSE_MATMUL),
+    ):
+        if is_set and name not in able:
+            raise InputError(
+                f"{flag} expects --format={' or '.join(able)}. Received: --format={name}"
+            )
+    missing = [package for package in format.needs if not importlib.util.find_spec(package)]
     if missing:
         raise InputError(
             f"--format={name} needs {', '.join(missing)}: pip install 'lottery_tf[{name}]'"
         )
 
 
-def _is_installed(package):
-    return importlib.util.find_spec(package) is not None
-
-
-def write(name: str, model: Any, directory: pathlib.Path, options: Options) -> None:
-    """Writes a model in a format.
+def write(name: str, model: "keras.Model", directory: pathlib.Path, options: Options) -> None:
+    """Write a built plain Keras model, zeros where it is pruned, in a format.
 
     Args:
         name: a key of FORMATS.
-        model: a built plain Keras model, zeros where it is pruned.
+        model: a functional or sequential model.
         directory: an empty directory.
-        options: Options.
+        options: Options; their assets are written beside the model.
 
     Raises:
         InputError: the format cannot hold this model with these options.
     """
-    pkgutil.resolve_name(FORMATS[name])(model, directory, options)
+    FORMATS[name].load_module().write(model, directory, options)

@@ -1,5 +1,6 @@
-"""Runs exports in a fresh process that cannot import this package."""
+"""Runs exports in a fresh process that cannot import this package; runner.py is its program."""
 
+import inspect
 import json
 import os
 import pathlib
@@ -13,75 +14,88 @@ import numpy as np
 
 from lottery_tf.errors import InputError
 from lottery_tf.export import runner
+from lottery_tf.export.formats import FORMATS
 from lottery_tf.pruning import Array
 from lottery_tf.runs import files
 
-# Formats that hold the Keras model as it is: of a run's network they give no probabilities.
-LOGITS_ALONE = ("keras", "npz")
 
+def run(
+    name: str, directory: pathlib.Path, inputs: Mapping[str, Array], outputs: Sequence[str] = ()
+) -> dict[str, Array]:
+    """Return the outputs of an export, {output: (examples, …)}.
 
-def run(name: str, directory: pathlib.Path, inputs: Mapping[str, Array],
-        batch_size: int = 256) -> dict[str, Array]:  # fmt: skip
-    """What an export gives: {output: (examples, …)}.
-
-    A runtime that ends its process, as XNNPACK may, ends that one and not this.
+    A runtime that ends its process, as XNNPACK may, does not end this one.
 
     Args:
-        name: a key of formats.FORMATS.
+        name: a key of FORMATS.
         directory: of the export.
         inputs: {input: (examples, …)}, in the order of the model's inputs.
-        batch_size: examples at a time.
+        outputs: names of the outputs in order, for formats that are a Keras model.
 
     Raises:
-        InputError: the export does not load or run; tells what the process said last.
+        InputError: the export does not load or run; the message has the process's last words.
     """
     with tempfile.TemporaryDirectory() as place:
-        given, found = _save(place, inputs), os.path.join(place, "outputs.npz")
-        _start("run", name, os.path.abspath(directory), given, found, str(batch_size))
+        found = os.path.join(place, "outputs.npz")
+        _start(name, [directory], inputs, place, outputs, found)
         with np.load(found, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored}
 
 
-def time(name: str, directories: Sequence[pathlib.Path],
-         inputs: Mapping[str, Array]) -> list[float]:  # fmt: skip
-    """Median milliseconds of a call of each of some exports, measured in turns in one process.
+def time(
+    name: str, directories: Sequence[pathlib.Path], inputs: Mapping[str, Array]
+) -> list[float]:
+    """Return the median milliseconds of a call of each export, measured in turns in one process.
 
     Args:
-        name: a key of formats.FORMATS.
+        name: a key of FORMATS.
         directories: of the exports.
         inputs: those of one call, {input: (batch, …)}.
 
     Raises:
-        InputError: an export does not load or run; tells what the process said last.
+        InputError: an export does not load or run; the message has the process's last words.
     """
     with tempfile.TemporaryDirectory() as place:
-        paths = map(os.path.abspath, directories)
-        return json.loads(_start("time", name, _save(place, inputs), *paths).splitlines()[-1])
+        return json.loads(_start(name, directories, inputs, place).splitlines()[-1])
 
 
-def _save(place, inputs):
-    path = os.path.join(place, "inputs.npz")
-    pathlib.Path(path).write_bytes(files.format_npz(inputs))
-    return path
+def source_of_load(name: str) -> str:
+    """Return the code of the function that loads a format, to run where it stands alone."""
+    return inspect.getsource(FORMATS[name].load_module().load)
 
 
-def _start(verb, name, *arguments):
-    """What the process printed."""
-    # -P: the files beside the script are no modules.
+def _start(
+    name: str,
+    directories: Sequence[pathlib.Path],
+    inputs: Mapping[str, Array],
+    place: str,
+    outputs: Sequence[str] = (),
+    found: str = "",
+) -> str:
+    """Run runner.main in a process and return what it printed."""
+    given = os.path.join(place, "inputs.npz")
+    pathlib.Path(given).write_bytes(files.format_npz(inputs))
+    arguments = {
+        "source": source_of_load(name),
+        "directories": [os.path.abspath(directory) for directory in directories],
+        "inputs": given,
+        "names": list(outputs),
+        "found": found,
+    }
     process = subprocess.run(
-        [sys.executable, "-P", runner.__file__, verb, name, *arguments],
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
+        # -P: the files beside the script are no modules.
+        [sys.executable, "-P", runner.__file__, json.dumps(arguments)],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
         env=os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"},
-    )  # fmt: skip
+    )
     if process.returncode:
-        raise InputError(f"The {name} export fails in a fresh process: {_last_words(process)}")
+        lines = [line.strip() for line in process.stderr.splitlines() if line.strip()]
+        words = lines[-1] if lines else f"it exited with {process.returncode}"
+        if process.returncode < 0:
+            ended = signal.Signals(-process.returncode).name
+            words = f"it was ended by {ended}, after: {' / '.join(lines[-3:])}"
+        raise InputError(f"The {name} export fails in a fresh process: {words}")
     return process.stdout
-
-
-def _last_words(process):
-    """What a process said last, and how it ended unless it told why, in one line."""
-    lines = [line.strip() for line in process.stderr.splitlines() if line.strip()]
-    if process.returncode < 0:
-        ended = f"it was ended by {signal.Signals(-process.returncode).name}"
-        return f"{ended}, after: {' / '.join(lines[-3:])}"
-    return lines[-1] if lines else f"it exited with {process.returncode}"

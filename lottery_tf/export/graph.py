@@ -1,14 +1,17 @@
-"""A functional model as a flat list of calls: nested models inlined, tensors numbered."""
+"""Turns a functional model into a flat list of calls, nested models inlined, tensors numbered."""
 
 import collections
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
+
+Shape = tuple  # of a tensor, without the batch; None is a length that varies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Call:
     kwargs: dict[str, Any]
     shared: bool = False
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether the layer has variables; an operation has none."""
+        return bool(getattr(self.layer, "weights", ()))
+
 
 @dataclasses.dataclass
 class Graph:
@@ -46,29 +54,37 @@ class Graph:
     Attributes:
         model: the functional keras.Model.
         calls: nested models have been replaced by what they call.
-        shapes: of each tensor, without the batch; None is a length that varies.
+        shapes: of each tensor.
         inputs, outputs: numbers of the model's tensors.
     """
 
-    model: Any
+    model: keras.Model
     calls: list[Call]
-    shapes: list[tuple]
+    shapes: list[Shape]
     inputs: list[int]
     outputs: list[int]
 
     def channels(self, tensor: int) -> int:
-        """The length of a tensor's last axis; 0 if it has none, or one that varies."""
+        """Return the length of a tensor's last axis; 0 if it has none, or one that varies."""
         shape = self.shapes[tensor]
         return shape[-1] or 0 if shape else 0
 
     def consumers(self, tensor: int) -> int:
-        """How often a tensor is used, by calls and as an output."""
+        """Return how often a tensor is used, by calls and as an output."""
         calls = sum(call.inputs.count(tensor) for call in self.calls)
         return calls + self.outputs.count(tensor)
 
+    def number(self, numbers: dict[int, int], tensors: Sequence[keras.KerasTensor]) -> list[int]:
+        """Return the numbers of tensors; new ones are added to {id of the tensor: number}."""
+        for tensor in tensors:
+            if id(tensor) not in numbers:
+                numbers[id(tensor)] = len(self.shapes)
+                self.shapes.append(tuple(tensor.shape[1:]))
+        return [numbers[id(tensor)] for tensor in tensors]
 
-def graph_of(model: Any) -> Graph:
-    """The Graph of a model.
+
+def graph_of(model: keras.Model) -> Graph:
+    """Return the Graph of a model.
 
     Raises:
         InputError: it is not a built functional or sequential Keras model.
@@ -82,32 +98,23 @@ def graph_of(model: Any) -> Graph:
         )
     graph = Graph(functional, [], [], [], [])
     numbers: dict[int, int] = {}
-    for tensor in functional.inputs:
-        graph.inputs.append(_number(graph, numbers, tensor))
+    graph.inputs += graph.number(numbers, functional.inputs)
     _inline(graph, numbers, functional, "")
     graph.outputs += [numbers[id(tensor)] for tensor in functional.outputs]
     _name(graph)
     return graph
 
 
-def _number(graph, numbers, tensor):
-    """The number of a tensor; a new one if it has none."""
-    if id(tensor) not in numbers:
-        numbers[id(tensor)] = len(graph.shapes)
-        graph.shapes.append(tuple(tensor.shape[1:]))
-    return numbers[id(tensor)]
-
-
-def _inline(graph, numbers, functional, prefix):
-    """Adds the calls of a functional model whose inputs are numbered, and numbers its outputs."""
+def _inline(graph: Graph, numbers: dict[int, int], functional: keras.Model, prefix: str) -> None:
+    """Add the calls of a functional model whose inputs are numbered, and number its outputs."""
     for node in keras_private.nodes(functional):
         if node.is_input:
             continue
         inputs = [numbers[id(tensor)] for tensor in node.input_tensors]
         name, inner = node.operation.name, _nested(node)
         if inner is None:
-            outputs = [_number(graph, numbers, tensor) for tensor in node.outputs]
             args, kwargs = _slots(node)
+            outputs = graph.number(numbers, node.outputs)
             graph.calls.append(Call(prefix + name, node.operation, inputs, outputs, args, kwargs))
             continue
         # A model that is called twice has the same inner tensors each time: numbers of its own.
@@ -117,50 +124,47 @@ def _inline(graph, numbers, functional, prefix):
             numbers[id(tensor)] = own[id(result)]
 
 
-def _nested(node):
-    """The functional model that a node calls in a way that can be inlined, or None."""
-    inner = (
-        keras_private.functional(node.operation)
-        if isinstance(node.operation, keras.Model)
-        else None
-    )
+def _nested(node: Any) -> keras.Model | None:
+    """Return the functional model that a node calls in a way that can be inlined, or None."""
+    model = node.operation
+    inner = keras_private.functional(model) if isinstance(model, keras.Model) else None
     options = any(value is not None for value in node.arguments.kwargs.values())
     if inner is None or options or len(inner.inputs) != len(node.input_tensors):
         return None
     return inner
 
 
-def _slots(node):
-    """The arguments of a node, with a Slot in the place of each tensor."""
+def _slots(node: Any) -> tuple[tuple, dict[str, Any]]:
+    """Return the arguments of a node, with a Slot in the place of each tensor."""
     places = iter(range(len(node.input_tensors)))
 
-    def slot(argument):
+    def slot(argument: object) -> object:
         return Slot(next(places)) if isinstance(argument, keras.KerasTensor) else argument
 
     return keras.tree.map_structure(slot, (node.arguments.args, node.arguments.kwargs))
 
 
-def _name(graph):
-    """Marks shared layers, and gives inner layers their own names where these are unique."""
+def _name(graph: Graph) -> None:
+    """Mark shared layers, and give calls unique names.
+
+    Layers of nested models get their own names where these are unique. A layer with weights has
+    one name in all of its calls; one without is built anew in each, under a name of its own.
+    """
     times = collections.Counter(id(call.layer) for call in graph.calls)
+    taken = {tensor.name for tensor in graph.model.inputs}
     of_layer: dict[int, str] = {}
-    inputs = {tensor.name for tensor in graph.model.inputs}
     for call in graph.calls:
         call.shared = times[id(call.layer)] > 1
         if id(call.layer) not in of_layer:
-            taken = inputs | set(of_layer.values())
-            names = [call.layer.name, call.name, *(f"{call.name}_{n}" for n in range(2, 100))]
+            numbered = (f"{call.name}_{index}" for index in itertools.count(2))
+            names = itertools.chain([call.layer.name, call.name], numbered)
             of_layer[id(call.layer)] = next(name for name in names if name not in taken)
+            taken.add(of_layer[id(call.layer)])
         call.name = of_layer[id(call.layer)]
-    _name_calls(graph.calls, inputs | set(of_layer.values()))
-
-
-def _name_calls(calls, taken):
-    """Gives further calls of a layer without weights names of their own: each is built alone."""
     seen: set[str] = set()
-    for call in calls:
-        if call.name in seen and not getattr(call.layer, "weights", ()):
-            names = (f"{call.name}_{index}" for index in itertools.count(2))
-            call.name = next(name for name in names if name not in taken)
+    for call in graph.calls:
+        if call.name in seen and not call.has_weights:
+            numbered = (f"{call.name}_{index}" for index in itertools.count(2))
+            call.name = next(name for name in numbered if name not in taken)
             taken.add(call.name)
         seen.add(call.name)

@@ -2,35 +2,42 @@
 
 import json
 import pathlib
+from collections.abc import Iterator
 
 import keras
 
 from lottery_tf.errors import InputError
 from lottery_tf.export import signatures
-from lottery_tf.export.options import Options
-from lottery_tf.export.served import write_assets
+from lottery_tf.export.formats import Options
 from lottery_tf.masking import keras_private
 from lottery_tf.models.layers import PadChannels
 from lottery_tf.models.normalization import FusedBatchNormalization
 
 
 def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None:
-    """Writes model.keras: the model, whose output is called `logits` if it is a run's network.
+    """Write model.keras: the model, whose output is called `logits` if it is a run's network.
 
     Args:
         model: a plain Keras model.
         directory: where to write.
-        options: Options; their assets lie beside the file.
+        options: Options; their assets are written beside the file.
 
     Raises:
         InputError: a layer is this package's, and Keras has none like it.
     """
     of_keras(model, options).save(directory / "model.keras")
-    write_assets(directory, options)
+    signatures.write_assets(directory, options)
+
+
+def load(directory: str) -> keras.Model:
+    """Return the model. It runs alone, where this package cannot be imported."""
+    import keras
+
+    return keras.models.load_model(f"{directory}/model.keras", compile=False)
 
 
 def of_keras(model: keras.Model, options: Options) -> keras.Model:
-    """A model with Keras's own layers where this package's were, and all others as they are.
+    """Return a model with Keras's own layers in place of this package's, and all others kept.
 
     Raises:
         InputError: a layer is this package's, and Keras has none like it.
@@ -52,7 +59,8 @@ def of_keras(model: keras.Model, options: Options) -> keras.Model:
     return model
 
 
-def _plain(layer):
+def _plain(layer: keras.Layer) -> keras.Layer:
+    """Return a layer of Keras that computes the same."""
     config = layer.get_config()
     if isinstance(layer, FusedBatchNormalization):
         return keras.layers.BatchNormalization.from_config(config)
@@ -65,13 +73,13 @@ def _plain(layer):
     return type(layer).from_config(config)
 
 
-def _registered_here(config):
-    """The registered names of this package's in a model's configuration."""
+def _registered_here(config: object) -> Iterator[str]:
+    """Yield the names registered by this package in a model's configuration."""
     if isinstance(config, dict):
         name = config.get("registered_name")
         if isinstance(name, str) and name.startswith("lottery_tf>"):
             yield name.removeprefix("lottery_tf>")
-    values = config.values() if isinstance(config, dict) else config
-    if isinstance(config, dict | list):
-        for value in values:
+        config = list(config.values())
+    if isinstance(config, list):
+        for value in config:
             yield from _registered_here(value)

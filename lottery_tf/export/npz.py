@@ -8,10 +8,10 @@ import keras
 import numpy as np
 
 from lottery_tf.export import numpy_recipe
-from lottery_tf.export.graph import graph_of
+from lottery_tf.export.formats import Options
+from lottery_tf.export.graph import Call, graph_of
 from lottery_tf.export.keras_file import of_keras
-from lottery_tf.export.options import Options
-from lottery_tf.export.served import write_assets
+from lottery_tf.export.signatures import write_assets
 from lottery_tf.pruning import Array
 from lottery_tf.runs import files
 
@@ -64,7 +64,7 @@ Kernels multiply from the right: that of a dense layer is (inputs, outputs), tha
 
 
 def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None:
-    """Writes weights.npz, model.json and a README.md that tells how to read them.
+    """Write weights.npz, model.json and a README.md that tells how to read them.
 
     Args:
         model: a plain Keras model.
@@ -86,8 +86,29 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
     write_assets(directory, options)
 
 
+def load(directory: str) -> keras.Model:
+    """Return the model. It runs alone, where this package cannot be imported."""
+    import keras
+    import numpy as np
+
+    with open(f"{directory}/model.json", encoding="utf-8") as file:
+        model = keras.models.model_from_json(file.read())
+    arrays = []
+    with np.load(f"{directory}/weights.npz", allow_pickle=False) as stored:
+        for name in stored["names"].tolist():
+            if name in stored:
+                arrays.append(stored[name])
+                continue
+            values, shape = stored[f"{name}.values"], stored[f"{name}.shape"]
+            flat = np.zeros(np.prod(shape), values.dtype)
+            flat[stored[f"{name}.indices"]] = values
+            arrays.append(flat.reshape(shape))
+    model.set_weights(arrays)
+    return model
+
+
 def coded(name: str, array: Array) -> dict[str, Array]:
-    """An array by name, as values, indices and shape where these are fewer bytes.
+    """Return an array by name, as values, indices and shape where these are fewer bytes.
 
     The indices are of the flat array, ascending, in the smallest unsigned type.
     """
@@ -101,13 +122,13 @@ def coded(name: str, array: Array) -> dict[str, Array]:
     return {f"{name}.{part}": of_part for part, of_part in parts.items()}
 
 
-def _unique(names):
-    """The names; of some that are equal, all but the first are numbered."""
-    found: list[str] = []
+def _unique(names: list[str]) -> list[str]:
+    """Return the names; of some that are equal, all but the first are numbered."""
+    unique: list[str] = []
     for name in names:
         numbered = (f"{name}_{number}" for number in itertools.count(1))
-        found.append(next(n for n in itertools.chain([name], numbered) if n not in found))
-    return found
+        unique.append(next(n for n in itertools.chain([name], numbered) if n not in unique))
+    return unique
 
 
 RECIPE = """\
@@ -126,40 +147,45 @@ their settings.
 """
 
 
-def _readme(model, weights):
+def _readme(model: keras.Model, weights: dict[str, Array]) -> str:
+    """Return the text of README.md."""
     sides = [f"- takes `{tensor.name}`, {_described(tensor)}" for tensor in model.inputs]
     sides += [f"- gives {_described(tensor)}" for tensor in model.outputs]
     graph = graph_of(model)
     variables = [id(variable) for variable in model.weights]
     recipe = numpy_recipe.of(graph, dict(zip(variables, weights, strict=True)))
-    inputs = ", ".join(f'"{tensor.name}": {tensor.name}' for tensor in model.inputs)
-    names = dict(zip(graph.inputs, (tensor.name for tensor in model.inputs), strict=True))
-    names |= {number: call.name for call in graph.calls for number in call.outputs}
-    layers = [_line_of(call, [names[number] for number in call.inputs]) for call in graph.calls]
     if recipe.code:
+        inputs = ", ".join(f'"{tensor.name}": {tensor.name}' for tensor in model.inputs)
         run = RECIPE.format(inputs=inputs, code=recipe.code)
     else:
         unknown = ", ".join(f"{name} ({kind})" for name, kind in recipe.unknown.items())
         run = NO_RECIPE.format(unknown=unknown)
+    names = dict(zip(graph.inputs, (tensor.name for tensor in model.inputs), strict=True))
+    names |= {number: call.name for call in graph.calls for number in call.outputs}
+    layers = [_layer_row(call, [names[number] for number in call.inputs]) for call in graph.calls]
     rows = [
         f"| {name} | {' x '.join(map(str, array.shape))} | {array.dtype} | "
         f"{np.count_nonzero(array)} |"
         for name, array in weights.items()
     ]
     return README.format(
-        name=model.name, signature="\n".join(sides), layers="\n".join(layers),
-        weights="\n".join(rows), recipe=run,
-    )  # fmt: skip
+        name=model.name,
+        signature="\n".join(sides),
+        layers="\n".join(layers),
+        weights="\n".join(rows),
+        recipe=run,
+    )
 
 
-def _line_of(call, reads):
-    """The row of a layer in the table of layers."""
-    cells = call.name, type(call.layer).__name__, ", ".join(reads)
+def _layer_row(call: Call, reads: list[str]) -> str:
+    """Return the row of a layer in the table of layers."""
     size = sum(math.prod(weight.shape) for weight in getattr(call.layer, "weights", ()))
     settings = numpy_recipe.settings(call.layer).replace("|", "/")
-    return f"| {' | '.join([*cells, settings, str(size)])} |"
+    cells = [call.name, type(call.layer).__name__, ", ".join(reads), settings, str(size)]
+    return f"| {' | '.join(cells)} |"
 
 
-def _described(tensor):
+def _described(tensor: keras.KerasTensor) -> str:
+    """Return the type and shape of a tensor, as "float32 any x 28 x 28"."""
     lengths = ["any" if length is None else str(length) for length in tensor.shape]
     return f"{tensor.dtype} {' x '.join(lengths)}"

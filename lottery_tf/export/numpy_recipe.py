@@ -1,16 +1,16 @@
-"""A network as lines of NumPy: what the README of an npz export tells its reader to run."""
+"""Writes a network as lines of NumPy, which the README of an npz export tells its reader to run."""
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
-from lottery_tf.export.graph import Graph
+from lottery_tf.export.graph import Call, Graph
 
 layers = keras.layers
-Line = Callable[[Any, list[str], list[str]], str | None]  # (layer, inputs, weights) -> expression
+Names = list[str]  # of arrays, as expressions
+Line = Callable[[keras.Layer, Names, Names], str | None]  # (layer, inputs, weights) -> expression
 
 SAME = '''\
 def padded(x, sizes, strides, value=0.0):
@@ -88,8 +88,8 @@ def of(graph: Graph, names: Mapping[int, str]) -> Recipe:
             name, count = f"{call.name} {count}", count + 1
         for place, number in enumerate(call.outputs):
             tensors[number] = f"x[{f'{name} output {place}' if place else name!r}]"
-        weights = [f"arrays[{names[id(one)]!r}]" for one in getattr(call.layer, "weights", ())
-                   if id(one) in names]  # fmt: skip
+        variables = getattr(call.layer, "weights", ())
+        weights = [f"arrays[{names[id(one)]!r}]" for one in variables if id(one) in names]
         expression = _expression(call, given, weights)
         if expression is None:
             unknown[call.name] = type(call.layer).__name__
@@ -106,81 +106,84 @@ def of(graph: Graph, names: Mapping[int, str]) -> Recipe:
     return Recipe("\n\n".join([*helpers, run]), {})
 
 
-def settings(layer: Any) -> str:
+def settings(layer: keras.Layer) -> str:
     """Return how a layer computes, from its configuration: "units 300, activation relu"."""
     try:
         config = layer.get_config()
     except (AttributeError, NotImplementedError):  # operations of keras.ops have none
         return ""
-    shown = {
-        name: value.get("class_name", value) if isinstance(value, dict) else value
-        for name, value in config.items()
-        if name not in NOT_SHOWN and value is not None
-        and not name.endswith(("_initializer", "_regularizer", "_constraint"))
-    }  # fmt: skip
-    return ", ".join(f"{name} {_json(value)}" for name, value in shown.items())
+    shown = []
+    for name, value in config.items():
+        starts = name.endswith(("_initializer", "_regularizer", "_constraint"))
+        if name in NOT_SHOWN or value is None or starts:
+            continue
+        if isinstance(value, dict):
+            value = value.get("class_name", value)
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        shown.append(f"{name} {text}")
+    return ", ".join(shown)
 
 
-def _json(value):
-    return value if isinstance(value, str) else json.dumps(value, default=str)
-
-
-def _expression(call, given, weights):
+def _expression(call: Call, given: Names, weights: Names) -> str | None:
+    """Return the expression of a call, or None where it has no line."""
     line = LINES.get(type(call.layer))
     options = [value for value in call.kwargs.values() if value is not None]
-    simple = len(call.outputs) == 1 and not options and not getattr(call.layer, "lora_enabled", 0)
-    return line(call.layer, given, weights) if line and simple else None
+    lora = getattr(call.layer, "lora_enabled", False)
+    if line is None or len(call.outputs) != 1 or options or lora:
+        return None
+    return line(call.layer, given, weights)
 
 
-def _activated(activation, expression):
+def _activated(activation: Callable, expression: str) -> str | None:
+    """Return an expression behind an activation."""
     form = ACTIVATIONS.get(getattr(activation, "__name__", ""))
     return form and form.format(expression)
 
 
-def _sum_of_weights(layer, product, weights):
-    """A product, with the bias and the activation of its layer."""
+def _with_bias(layer: keras.Layer, product: str, weights: Names) -> str | None:
+    """Return a product with the bias and the activation of its layer."""
     return _activated(layer.activation, f"{product} + {weights[1]}" if layer.use_bias else product)
 
 
-def _dense(layer, given, weights):
-    return _sum_of_weights(layer, f"{given[0]} @ {weights[0]}", weights)
+def _dense(layer: keras.Layer, given: Names, weights: Names) -> str | None:
+    return _with_bias(layer, f"{given[0]} @ {weights[0]}", weights)
 
 
-def _seen(layer, given, sizes, strides, border="0.0"):
-    """The windows of a convolution or a pooling."""
-    image = given[0]
+def _windows(layer: keras.Layer, image: str, sizes: Sequence[int], border: str = "0.0") -> str:
+    """Return the windows of a convolution or a pooling."""
+    step = f"{tuple(sizes)}, {tuple(layer.strides)}"
     if layer.padding == "same":
-        image = f"padded({image}, {tuple(sizes)}, {tuple(strides)}, {border})"
-    return f"windows({image}, {tuple(sizes)}, {tuple(strides)})"
+        image = f"padded({image}, {step}, {border})"
+    return f"windows({image}, {step})"
 
 
-def _convolution(axes):
-    def line(layer, given, weights):
+def _convolution(axes: str) -> Line:
+    def line(layer: keras.Layer, given: Names, weights: Names) -> str | None:
         plain = layer.data_format == "channels_last" and getattr(layer, "groups", 1) == 1
         if not plain or any(rate != 1 for rate in layer.dilation_rate):
             return None
-        seen = _seen(layer, given, layer.kernel_size, layer.strides)
+        seen = _windows(layer, given[0], layer.kernel_size)
         product = f"np.einsum({axes!r}, {seen}, {weights[0]}, optimize=True)"
         if axes.endswith("m"):  # depthwise: (…, channels in, multiplier)
             product = f"merged({product})"
-        return _sum_of_weights(layer, product, weights)
+        return _with_bias(layer, product, weights)
 
     return line
 
 
-def _pooling(reduce, border=None):
-    def line(layer, given, weights):
+def _pooling(reduce: str, border: str | None = None) -> Line:
+    def line(layer: keras.Layer, given: Names, weights: Names) -> str | None:
         one = all(size == 1 for size in layer.pool_size)
         averaged_borders = layer.padding == "same" and not (border or one)
         if layer.data_format != "channels_last" or averaged_borders:
             return None
-        seen = _seen(layer, given, layer.pool_size, layer.strides, border or "0.0")
+        seen = _windows(layer, given[0], layer.pool_size, border or "0.0")
         return f"{seen}.{reduce}((4, 5))"
 
     return line
 
 
-def _batch_normalization(layer, given, weights):
+def _batch_normalization(layer: keras.Layer, given: Names, weights: Names) -> str | None:
     if layer.axis not in (-1, layer.input_spec.ndim - 1):
         return None
     *affine, mean, variance = weights
@@ -190,38 +193,34 @@ def _batch_normalization(layer, given, weights):
     return f"{scaled} + {affine[-1]}" if layer.center else scaled
 
 
-def _relu(layer, given, weights):
+def _relu(layer: keras.Layer, given: Names, weights: Names) -> str | None:
     plain = layer.max_value is None and not layer.negative_slope and not layer.threshold
     return f"np.maximum({given[0]}, 0)" if plain else None
 
 
-def _rescaling(layer, given, weights):
+def _rescaling(layer: keras.Layer, given: Names, weights: Names) -> str | None:
     scale, offset = (json.dumps(value) for value in (layer.scale, layer.offset))
     image = f"np.asarray({given[0]}, np.float32)"
     return f"{image} * np.float32({scale}) + np.float32({offset})"
 
 
-def _zero_padding(layer, given, weights):
+def _zero_padding(layer: keras.Layer, given: Names, weights: Names) -> str | None:
     borders = ", ".join(str(tuple(ends)) for ends in layer.padding)
     return f"np.pad({given[0]}, [(0, 0), {borders}, (0, 0)])"
 
 
-def _global_pooling(reduce, axes):
-    def line(layer, given, weights):
+def _global_pooling(reduce: str, axes: str) -> Line:
+    def line(layer: keras.Layer, given: Names, weights: Names) -> str | None:
         last = layer.data_format == "channels_last"
         return f"{given[0]}.{reduce}({axes}, keepdims={layer.keepdims})" if last else None
 
     return line
 
 
-def _same(layer, given, weights):
-    return given[0]
-
-
 LINES: dict[type, Line] = {
-    layers.Identity: _same,
-    layers.Dropout: _same,
-    layers.SpatialDropout2D: _same,
+    layers.Identity: lambda layer, given, weights: given[0],
+    layers.Dropout: lambda layer, given, weights: given[0],
+    layers.SpatialDropout2D: lambda layer, given, weights: given[0],
     layers.Rescaling: _rescaling,
     layers.Flatten: lambda layer, given, weights: f"{given[0]}.reshape(len({given[0]}), -1)",
     layers.Reshape: lambda layer, given, weights: (

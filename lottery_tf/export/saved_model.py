@@ -1,4 +1,4 @@
-"""A TensorFlow SavedModel whose pruned weights are stored sparsely, and made dense once, at load.
+"""A TensorFlow SavedModel whose pruned weights are stored sparsely and made dense once, at load.
 
 TensorFlow alone serves it: what decodes the weights is part of its graph. They lie in an asset,
 `weights.bin`; each array is a captured resource whose initializer reads its part of that file.
@@ -15,20 +15,22 @@ import tensorflow as tf
 
 from lottery_tf.datasets import augmentation
 from lottery_tf.export import coding, signatures
-from lottery_tf.export.options import Options
+from lottery_tf.export.formats import Options
+from lottery_tf.export.runner import Call
 from lottery_tf.export.sparse_products import SparseDense
 from lottery_tf.masking import keras_private
 
+Value = Callable[[], tf.Tensor]  # returns the value of a variable
 WEIGHTS = "weights.bin"
 # Smaller arrays are constants of the graph, with which the loader computes as far as it can.
 CONSTANT = 1024
 
 
 def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None:
-    """Writes a SavedModel with the signature `serving_default`.
+    """Write a SavedModel with the signature `serving_default`.
 
-    Of a run's network it takes `images` and gives `logits` and `probabilities`; of any other, what
-    its inputs and outputs are called.
+    A run's network takes `images` and gives `logits` and `probabilities`; any other model has the
+    names of its inputs and outputs.
 
     Args:
         model: a plain functional or sequential Keras model.
@@ -45,15 +47,30 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
         shutil.rmtree(aside)
 
 
-def _served(model, aside, options):
-    """The tf.Module to save; its assets are written into a directory."""
+def load(directory: str) -> Call:
+    """Return the signature. It runs alone, where this package cannot be imported."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(directory)
+    serve = loaded.signatures["serving_default"]
+
+    # The function does not keep what it reads: `loaded` does.
+    def call(inputs, loaded=loaded):
+        given = {name: tf.constant(array) for name, array in inputs.items()}
+        return {name: tensor.numpy() for name, tensor in serve(**given).items()}
+
+    return call
+
+
+def _served(model: keras.Model, aside: pathlib.Path, options: Options) -> tf.Module:
+    """Return the tf.Module to save; its assets are written into a directory."""
     module = tf.Module()
     for name, text in options.assets.items():
         (aside / name).write_text(text)
     module.resources = []
     if options.dense:
         module.variables_of_model = model.variables
-        values = [lambda variable=variable: variable.value for variable in model.variables]
+        values: list[Value] = [functools.partial(getattr, one, "value") for one in model.variables]
     else:
         values, module.resources = _stored(model, aside / WEIGHTS)
     module.files = {path.name: tf.saved_model.Asset(str(path)) for path in aside.iterdir()}
@@ -66,18 +83,18 @@ def _served(model, aside, options):
     return module
 
 
-def _stored(model, path):
-    """([function that gives the value of a variable], [Resource]); writes the asset."""
-    places = {id(layer.indices): layer for layer in keras_private.flatten_layers(model)
-              if isinstance(layer, SparseDense)}  # fmt: skip
-    values: list[Callable] = []
+def _stored(model: keras.Model, path: pathlib.Path) -> tuple[list[Value], list["Resource"]]:
+    """Write the asset; return the function that gives each variable's value, and the resources."""
+    layers = keras_private.flatten_layers(model)
+    sparse = {id(layer.indices): layer for layer in layers if isinstance(layer, SparseDense)}
+    values: list[Value] = []
     resources, blob = [], b""
     for variable in model.variables:
-        array, sparse = variable.numpy(), places.get(id(variable))
-        if array.size < CONSTANT and not sparse:
+        array, layer = variable.numpy(), sparse.get(id(variable))
+        if array.size < CONSTANT and not layer:
             values.append(functools.partial(tf.constant, array))
             continue
-        coded = coding.encode_sparse(sparse.mask()) if sparse else coding.encode(array)
+        coded = coding.encode_sparse(layer.mask()) if layer else coding.encode(array)
         resources.append(Resource(coded, len(blob), array.shape))
         values.append(resources[-1].value)
         blob += b"".join(coded.parts)
@@ -89,7 +106,7 @@ def _stored(model, path):
 
 
 class Resource(tf.saved_model.experimental.TrackableResource):
-    """An array that whoever loads the SavedModel decodes once.
+    """An array that is decoded once by whoever loads the SavedModel.
 
     Args:
         coded: coding.Coded.
@@ -108,30 +125,30 @@ class Resource(tf.saved_model.experimental.TrackableResource):
         self.offsets = [offset + sum(self.sizes[:index]) for index in range(len(self.sizes))]
 
     def begin(self, asset: tf.saved_model.Asset) -> None:
-        """Makes it in this process, from the asset that holds it: saving asks for that."""
+        """Make it in this process, from the asset that holds it: saving asks for that."""
         self.asset = asset
         self._initialize()
 
-    def _create_resource(self):
+    def _create_resource(self) -> tf.Tensor:
         return tf.raw_ops.VarHandleOp(dtype=self.dtype, shape=self.shape, shared_name=self.name)
 
-    def _initialize(self):
+    def _initialize(self) -> None:
         blob = tf.io.read_file(self.asset.asset_path)
         parts = tf.strings.substr(blob, self.offsets, self.sizes)
         value = _decoder(self.places, self.stored, self.indices)(parts, self.stored_shape)
         tf.raw_ops.AssignVariableOp(resource=self.resource_handle, value=value)
 
     def value(self) -> tf.Tensor:
-        """The array."""
+        """Return the array."""
         value = tf.raw_ops.ReadVariableOp(resource=self.resource_handle, dtype=self.dtype)
         return tf.ensure_shape(value, self.shape)
 
 
 @functools.cache
-def _decoder(places, dtype, indices):
-    """One function for all resources of a kind: its graph is stored once."""
+def _decoder(places: str, dtype: str, indices: bool) -> Callable:
+    """Return one function for all resources of a kind: its graph is stored once."""
 
-    def decode(parts, shape):
+    def decode(parts: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
         if indices:
             where = coding.decode_places(places, parts[1])
             return tf.stack([where // shape[1], where % shape[1]], 1)
@@ -141,8 +158,8 @@ def _decoder(places, dtype, indices):
     return tf.function(decode, input_signature=signature)
 
 
-def _signature(model, values, options):
-    """The tf.function that serves a model with these values of its variables."""
+def _signature(model: keras.Model, values: list[Value], options: Options) -> Callable:
+    """Return the tf.function that serves a model with these values of its variables."""
     specs = {
         name: tf.TensorSpec(tensor.shape, tensor.dtype, name)
         for name, tensor in zip(signatures.input_names(model), model.inputs, strict=True)
@@ -151,7 +168,7 @@ def _signature(model, values, options):
         (name, spec), *_ = specs.items()
         specs[name] = tf.TensorSpec((None, None, None, spec.shape[-1]), spec.dtype, name)
 
-    def serve(**inputs):
+    def serve(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         if options.crop_to:
             (images,) = inputs.values()
             # All images of a batch have one size.

@@ -1,11 +1,14 @@
-"""What an export takes and gives: names, shapes and types."""
+"""What an export takes and gives: the names of inputs and outputs, and the files beside it."""
 
+import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
 from lottery_tf.errors import InputError
+from lottery_tf.export.formats import Options
 from lottery_tf.pruning import Array
 
 ANY = 8  # stands for a length that a model leaves open
@@ -13,7 +16,7 @@ TOKENS = 2  # integer inputs are drawn below it: any embedding and vocabulary ha
 
 
 def input_names(model: keras.Model) -> list[str]:
-    """The names of a model's inputs, in its order.
+    """Return the names of a model's inputs, in its order.
 
     Raises:
         InputError: the model is not functional or sequential, so nothing says what it takes.
@@ -26,8 +29,8 @@ def input_names(model: keras.Model) -> list[str]:
     return [tensor.name for tensor in model.inputs]
 
 
-def packed(model: keras.Model, inputs: dict[str, Any]) -> Any:
-    """{name: tensor} in the structure that a model takes."""
+def packed(model: keras.Model, inputs: Mapping[str, Any]) -> Any:
+    """Return {name: tensor} in the structure that a model takes."""
     flat = [inputs[name] for name in input_names(model)]
     # A sequential model has one input, and knows no structure before it is called.
     if isinstance(model, keras.Sequential):
@@ -35,44 +38,43 @@ def packed(model: keras.Model, inputs: dict[str, Any]) -> Any:
     return keras.tree.pack_sequence_as(model.input, flat)
 
 
-def outputs(model: keras.Model, found: Any, *, of_run: bool) -> dict[str, Any]:
-    """{name: tensor} of what a model gives, in a TensorFlow graph.
+def outputs(model: keras.Model, tensors: Any, *, of_run: bool) -> dict[str, Any]:
+    """Return {name: tensor} of what a model gives.
 
     Args:
-        of_run: whether it is a run's network: logits, float32, and probabilities.
+        model: the model.
+        tensors: what a call of it returned.
+        of_run: whether it is a run's network, which gives logits, float32, and probabilities.
     """
-    import tensorflow as tf
-
+    flat = keras.tree.flatten(tensors)
     if of_run:
-        logits = tf.cast(found, tf.float32)
-        return {"logits": logits, "probabilities": tf.nn.softmax(logits)}
-    flat = keras.tree.flatten(found)
+        logits = keras.ops.cast(flat[0], "float32")
+        return {"logits": logits, "probabilities": keras.ops.softmax(logits)}
     return dict(zip(output_names(model), flat, strict=True))
 
 
 def output_names(model: keras.Model) -> list[str]:
-    """The names of a model's outputs: the keys of a dictionary, or those of the last layers."""
-    structure = model.outputs[0] if isinstance(model, keras.Sequential) else model.output
-    names = sorted(structure) if isinstance(structure, dict) else _layer_names(model)
+    """Return the names of a model's outputs: the keys of a dictionary, or the last layers'."""
+    if isinstance(model, keras.Sequential):
+        structure, names = model.outputs[0], [model.layers[-1].name]
+    else:
+        structure, names = model.output, list(model.output_names)
+    if isinstance(structure, dict):
+        names = sorted(structure)
     count = len(keras.tree.flatten(structure))
     if len(set(names)) == len(names) == count:
         return names
     return [f"output_{index}" for index in range(count)]
 
 
-def _layer_names(model):
-    if isinstance(model, keras.Sequential):
-        return [model.layers[-1].name]
-    return list(model.output_names)
-
-
 def random_inputs(model: keras.Model, examples: int) -> dict[str, Array]:
-    """{name: array (examples, …)} of the types that a model takes, drawn at random.
+    """Draw {name: array (examples, …)} of the types that a model takes.
 
     Raises:
-        InputError: an input of text, which nothing can be drawn for.
+        InputError: an input is text, which nothing can be drawn for.
     """
-    generator, found = np.random.default_rng(0), {}
+    generator = np.random.default_rng(0)
+    drawn: dict[str, Array] = {}
     for name, tensor in zip(input_names(model), model.inputs, strict=True):
         shape = (examples, *(length or ANY for length in tensor.shape[1:]))
         dtype = keras.backend.standardize_dtype(tensor.dtype)
@@ -80,7 +82,24 @@ def random_inputs(model: keras.Model, examples: int) -> dict[str, Array]:
             raise InputError(f"Name an .npz of arrays by --inputs: {name} takes text.")
         if "int" in dtype or dtype == "bool":
             highest = 256 if dtype == "uint8" else TOKENS
-            found[name] = generator.integers(0, highest, shape).astype(dtype)
+            drawn[name] = generator.integers(0, highest, shape).astype(dtype)
         else:
-            found[name] = generator.standard_normal(shape).astype(np.float32)
-    return found
+            drawn[name] = generator.standard_normal(shape).astype(np.float32)
+    return drawn
+
+
+def served(model: keras.Model, options: Options) -> keras.Model:
+    """Return a Keras model of the same weights, from a list of named inputs to named outputs."""
+    inputs = {
+        name: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=name)
+        for name, tensor in zip(input_names(model), model.inputs, strict=True)
+    }
+    given = model(packed(model, inputs), training=False)
+    named = outputs(model, given, of_run=options.images)
+    return keras.Model(list(inputs.values()), named, name=model.name)
+
+
+def write_assets(directory: pathlib.Path, options: Options) -> None:
+    """Write the texts of Options beside a model."""
+    for name, text in options.assets.items():
+        (directory / name).write_text(text, "utf-8")

@@ -1,7 +1,8 @@
-"""Dense layers as products with sparse matrices, where those win on this machine."""
+"""Replaces dense layers by products with sparse matrices, where those win on this machine."""
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,7 +17,7 @@ WINS = 0.95  # of the time of the dense product, at most
 
 
 class SparseDense(keras.layers.Layer):
-    """keras.layers.Dense for inputs of rank 2 whose kernel is (indices, values).
+    """A Dense layer for inputs of rank 2 whose kernel is stored as (indices, values).
 
     Args:
         kernel: float array (inputs, units), zero where pruned.
@@ -24,29 +25,27 @@ class SparseDense(keras.layers.Layer):
         activation: of the layer that it stands for.
     """
 
-    def __init__(self, kernel: Array, bias: Array | None, activation: Any, **options: Any):
+    def __init__(self, kernel: Array, bias: Array | None, activation: Callable, **options: Any):
         super().__init__(trainable=False, **options)
         self.kernel_shape, self.activation = kernel.shape, activation
         where = np.argwhere(kernel)
-        self.indices = self.add_weight(
-            name="indices", shape=where.shape, dtype="int64", initializer=lambda *_, **__: where
+        self.indices = self._stored("indices", where, dtype="int64")
+        self.values = self._stored("values", kernel[kernel != 0])
+        self.bias = None if bias is None else self._stored("bias", bias)
+
+    def _stored(self, name: str, array: Array, dtype: str | None = None) -> keras.Variable:
+        """Add a weight that starts as an array."""
+        return self.add_weight(
+            name=name, shape=array.shape, dtype=dtype, initializer=lambda *_, **__: array
         )
-        self.values = self.add_weight(
-            name="values", shape=(len(where),), initializer=lambda *_, **__: kernel[kernel != 0]
-        )
-        self.bias = None
-        if bias is not None:
-            self.bias = self.add_weight(
-                name="bias", shape=bias.shape, initializer=lambda *_, **__: bias
-            )
 
     def mask(self) -> Array:
-        """Bool array of the kernel's shape: where the nonzero elements are."""
+        """Return where the nonzero elements are: bool, of the kernel's shape."""
         mask = np.zeros(self.kernel_shape, bool)
         mask[tuple(self.indices.numpy().T)] = True
         return mask
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         kernel = tf.SparseTensor(self.indices.value, self.values.value, self.kernel_shape)
         # (units, inputs) of the sparse kernel by (inputs, batch)
         outputs = tf.transpose(
@@ -61,53 +60,67 @@ class SparseDense(keras.layers.Layer):
 
 
 def replace(model: keras.Model, batch_size: int) -> tuple[keras.Model, list[Row]]:
-    """A model whose Dense layers are sparse products where that is faster, and what was measured.
+    """Return a model whose Dense layers are sparse products where that is faster, and the times.
 
     Args:
         model: a plain functional or sequential model whose pruned weights are zeros.
-        batch_size: of the inputs that the product is measured with.
+        batch_size: of the inputs that the products are timed with.
 
     Returns:
         The model, the same one if no sparse product wins; and a row for each Dense layer that has
         pruned weights and float32 inputs of rank 2: layer, density, milliseconds of either product,
         and whether the sparse one is used.
     """
-    rows, chosen = [], set()
+    rows: list[Row] = []
+    sparse: dict[str, SparseDense] = {}
     for layer in model.layers:
         if type(layer) is not keras.layers.Dense or len(layer.input.shape) != 2:
             continue
-        kernel = layer.get_weights()[0]
+        kernel, *bias = layer.get_weights()
         if kernel.all() or layer.compute_dtype != "float32":
             continue
-        dense, sparse = _milliseconds([layer, _sparse(layer)], kernel.shape[0], batch_size)
-        if sparse < WINS * dense:
-            chosen.add(layer.name)
-        rows.append({
-            "layer": layer.name, "density": np.count_nonzero(kernel) / kernel.size,
-            "dense_ms": dense, "sparse_ms": sparse, "sparse": layer.name in chosen,
-        })  # fmt: skip
-    if not chosen:
-        return model, rows
+        other = SparseDense(kernel, bias[0] if bias else None, layer.activation, name=layer.name)
+        dense_ms, sparse_ms = _milliseconds([layer, other], kernel.shape[0], batch_size)
+        wins = sparse_ms < WINS * dense_ms
+        if wins:
+            sparse[layer.name] = other
+        rows.append(
+            {
+                "layer": layer.name,
+                "density": np.count_nonzero(kernel) / kernel.size,
+                "dense_ms": dense_ms,
+                "sparse_ms": sparse_ms,
+                "sparse": wins,
+            }
+        )
+    if sparse:  # the other layers are the model's own
+        model = keras.models.clone_model(
+            model, clone_function=lambda layer: sparse.get(layer.name, layer)
+        )
+    return model, rows
 
-    # The other layers are the model's own.
-    return keras.models.clone_model(
-        model, clone_function=lambda layer: _sparse(layer) if layer.name in chosen else layer
-    ), rows
 
+def _milliseconds(layers: list[keras.Layer], width: int, batch_size: int) -> list[float]:
+    """Return the median times of layers on a batch, measured in turns.
 
-def _sparse(layer):
-    kernel, *bias = layer.get_weights()
-    return SparseDense(kernel, bias[0] if bias else None, layer.activation, name=layer.name)
-
-
-def _milliseconds(layers, width, batch_size):
-    """The median times of layers on a batch, measured in turns.
-
-    The products are repeated inside a graph: a call of it takes longer than a small product.
+    Each product is repeated inside a graph, because a call of the graph takes longer than a small
+    product.
     """
+
+    def repeated(layer: keras.Layer) -> Callable[[tf.Tensor], tf.Tensor]:
+        @tf.function
+        def call(inputs: tf.Tensor) -> tf.Tensor:
+            total = tf.zeros(())
+            for index in tf.range(CALLS):
+                # The inputs change, so that no product is left out.
+                total += tf.reduce_sum(layer(inputs * tf.cast(index + 1, tf.float32)))
+            return total
+
+        return call
+
     inputs = tf.random.stateless_normal((batch_size, width), (0, 0))
-    calls = [_repeated(layer) for layer in layers]
-    times = [[] for _ in layers]
+    calls = [repeated(layer) for layer in layers]
+    times: list[list[float]] = [[] for _ in layers]
     for call in calls:
         call(inputs)
     for _ in range(REPEATS):
@@ -116,18 +129,3 @@ def _milliseconds(layers, width, batch_size):
             call(inputs).numpy()
             of_call.append((time.perf_counter() - start) / CALLS)
     return [1000 * statistics.median(of_call) for of_call in times]
-
-
-def _repeated(layer):
-    """A function of inputs that computes the layer CALLS times."""
-
-    @tf.function
-    def call(inputs):
-        total = tf.zeros(())
-        for index in tf.range(CALLS):
-            # The inputs change, so that no product is left out.
-            outputs = layer(inputs * tf.cast(index + 1, tf.float32))
-            total += tf.reduce_sum(outputs)
-        return total
-
-    return call

@@ -1,7 +1,4 @@
-"""What is exported: a finished round of a run or a masked model of the user's own, and its data.
-
-Imports no TensorFlow before a network is asked for.
-"""
+"""What is exported: a finished round of a run or a masked model of the user's own, and its data."""
 
 import dataclasses
 import json
@@ -11,23 +8,96 @@ import pathlib
 import zipfile
 from typing import Any
 
+import keras
 import numpy as np
+import tensorflow as tf
 
-from lottery_tf import __version__, datasets
+from lottery_tf import __version__, datasets, masking
 from lottery_tf.analysis import loading, statistics
 from lottery_tf.analysis.runs import open_runs
+from lottery_tf.config import Config
+from lottery_tf.datasets import PreparedDataset, tfrecords
+from lottery_tf.datasets.augmentation import centre_crop
 from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.datasets.layout import read_class_names
+from lottery_tf.datasets.statistics import channel_statistics
 from lottery_tf.errors import InputError
-from lottery_tf.export.raw_images import RawImages
+from lottery_tf.export import signatures
 from lottery_tf.pruning import Array
 from lottery_tf.runs import provenance
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import quiet
 
-EXAMPLES = 1_000  # at least so many of the test split are compared, where it has them
+EXAMPLES = 1_000  # that an export is compared on, if the test split has so many
 CALIBRATION = 500
+LARGER = 1.5  # raw images of any size are tried in this multiple of the network's
 Inputs = dict[str, Array]  # {name of an input: (examples, …)}
+
+
+@dataclasses.dataclass(frozen=True)
+class RawImages:
+    """How raw images, as a dataset stores them, become the normalized inputs of a network.
+
+    Args:
+        shape: (height, width, channels) of an input.
+        dtype: of raw pixels: "uint8", "uint16" or "float32".
+        mean, std: per channel, of pixels in 0 … 1 (of float32, of the pixels as they are).
+        any_size: whether raw images of any size are cropped in the centre, as evaluation does.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: str
+    mean: Array
+    std: Array
+    any_size: bool
+
+    @classmethod
+    def of(cls, config: Config, directory: PreparedDataset) -> "RawImages":
+        """Return those of a run's data."""
+        mean, std = channel_statistics(config, directory)
+        dtype = directory.fields.dtype
+        return cls(directory.input_shape, dtype, mean, std, not directory.one_size)
+
+    @property
+    def white(self) -> int:
+        """The pixel value that counts as 1."""
+        return {"uint8": 255, "uint16": 65535}.get(self.dtype, 1)
+
+    def read(self, directory: PreparedDataset, split: str, count: int) -> tuple[Array, Array]:
+        """Read the first raw images of a split and their labels; of one size, if theirs vary."""
+        size = int(LARGER * self.shape[0]) if self.any_size else 0
+        parts: list[tuple[Array, Array]] = []
+        for part in tfrecords.stream_raw(directory, split, size=size):
+            parts.append(part)
+            if sum(len(labels) for _, labels in parts) >= count:
+                break
+        images, labels = (np.concatenate(arrays)[:count] for arrays in zip(*parts, strict=True))
+        return images, labels
+
+    def normalised(self, raw: Array) -> Array:
+        """Return the inputs of a network for raw images, as in training and evaluation."""
+        pixels = self.cropped(raw).astype(np.float32) / np.float32(self.white)
+        return (pixels - self.mean) / self.std
+
+    def cropped(self, raw: Array) -> Array:
+        """Crop raw images to the network's size, as evaluation does."""
+        if not self.any_size:
+            return raw
+        size, channels = self.shape[0], self.shape[2]
+        # In a graph that does not know the size, as evaluation: a division of a known size rounds
+        # otherwise, and moves the window.
+        spec = tf.TensorSpec((None, None, channels), raw.dtype)
+        crop = tf.function(lambda image: centre_crop(image, size, channels), input_signature=[spec])
+        return np.stack([crop(image) for image in raw])
+
+    def before(self, network: keras.Model) -> keras.Model:
+        """Return a model that takes raw images of the network's size and gives its outputs."""
+        raw = keras.Input(self.shape, dtype=self.dtype, name="images")
+        std = self.std.astype(np.float64)
+        scaled = keras.layers.Rescaling(
+            (1 / (std * self.white)).tolist(), (-self.mean / std).tolist(), name="normalise"
+        )(raw)
+        return keras.Model(raw, network(scaled), name=network.name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +109,11 @@ class Ticket:
         images: how raw images become its inputs; None: it takes what the export takes.
         test, calibration: raw inputs.
         labels: of `test`, int (examples,), or None.
-        classes: their names; none of a model of the user's own.
+        classes: their names; none for a model of the user's own.
         provenance: where it comes from, for JSON.
     """
 
-    masked: Any
+    masked: keras.Model
     images: RawImages | None
     test: Inputs
     calibration: Inputs
@@ -51,27 +121,57 @@ class Ticket:
     classes: tuple[str, ...]
     provenance: dict[str, Any]
 
+    def of_one_size(self) -> "Ticket":
+        """Return the ticket with raw images of the network's size, for formats that cannot crop."""
+        images = self.images
+        if not (images and images.any_size):
+            return self
+        return dataclasses.replace(
+            self,
+            images=dataclasses.replace(images, any_size=False),
+            test={"images": images.cropped(self.test["images"])},
+            calibration={"images": images.cropped(self.calibration["images"])},
+        )
 
-def of_run(run_dir: str | os.PathLike, round: str, *, data_dir: str | None = None,
-           tolerance: float | None = None, examples: int = EXAMPLES) -> Ticket:  # fmt: skip
-    """The ticket of a finished round.
+    def taking_raw(self, network: keras.Model) -> keras.Model:
+        """Return a plain network that takes the raw inputs of the ticket."""
+        return self.images.before(network) if self.images else network
+
+
+def of_run(
+    run_dir: str | os.PathLike,
+    round: str,
+    *,
+    data_dir: str | None = None,
+    tolerance: float | None = None,
+    examples: int = EXAMPLES,
+) -> Ticket:
+    """Return the ticket of a finished round.
 
     Args:
         run_dir: path of the run.
         round: its number, or "best", as `best_round`.
         data_dir: directory of the prepared datasets; by default that of the run.
         tolerance: as of `best_round`.
-        examples: of the test split to compare an export on.
+        examples: the number of the test split's examples to compare an export on.
 
     Raises:
         InputError: there is no such run, round or dataset, the data are others than the run was
             trained on, or a file is damaged.
     """
     (run,) = open_runs([run_dir])
+    count = run.finished_rounds()
+    chosen = {}
     if round == "best":
-        number, chosen = best_round(run, tolerance)
+        number, words = best_round(run, tolerance)
+        chosen = {"chosen": words}
+    elif round.isdecimal() and int(round) < count:
+        number = int(round)
     else:
-        number, chosen = _finished(run, round), ""
+        raise InputError(
+            f"--round: expected best, or a finished round of {run.path}, 0 to {count - 1}. "
+            f"Received: {round}"
+        )
     config = loading.config_of(run, data_dir=data_dir)
     directory = datasets.find(config)
     if provenance.recorded(run.path):
@@ -81,26 +181,31 @@ def of_run(run_dir: str | os.PathLike, round: str, *, data_dir: str | None = Non
     test, labels = images.read(directory, "test", examples)
     calibration, _ = images.read(directory, "train", CALIBRATION)
     row = run.metrics()[number]
+    try:  # a run of rounds in the user's own program records no environment
+        environment = json.loads((run.path / "environment.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        environment = None
+    names = read_class_names(directory.path, directory.fields.label_key)
+    if len(names) != directory.classes:
+        names = list(map(str, range(directory.classes)))
     return Ticket(
-        masked, images, {"images": test}, {"images": calibration}, labels, class_names(directory),
+        masked,
+        images,
+        {"images": test},
+        {"images": calibration},
+        labels,
+        tuple(names),
         {
-            "run": run.path.name, "round": number, "density": row["density"],
-            **({"chosen": chosen} if chosen else {}),
-            "test_accuracy": row["test_accuracy"], "flags": run.config(),
-            "trained_with": _environment(run), "exported_with": versions(),
+            "run": run.path.name,
+            "round": number,
+            "density": row["density"],
+            **chosen,
+            "test_accuracy": row["test_accuracy"],
+            "flags": run.config(),
+            "trained_with": environment,
+            "exported_with": _versions(),
         },
-    )  # fmt: skip
-
-
-def _finished(run, round):
-    """The number of a finished round."""
-    count = run.finished_rounds()
-    if not (str(round).isdecimal() and int(round) < count):
-        raise InputError(
-            f"--round: expected best, or a finished round of {run.path}, 0 to {count - 1}. "
-            f"Received: {round}"
-        )
-    return int(round)
+    )
 
 
 def best_round(run: RunDir, tolerance: float | None = None) -> tuple[int, str]:
@@ -110,9 +215,9 @@ def best_round(run: RunDir, tolerance: float | None = None) -> tuple[int, str]:
     network matches, it is the dense one.
 
     Args:
-        run: with the rounds.
-        tolerance: part of the examples that it may lose; by default one standard deviation of an
-            accuracy on them.
+        run: the run.
+        tolerance: the part of the examples that it may lose; by default one standard deviation of
+            an accuracy on them.
 
     Raises:
         InputError: a tolerance below 0, or there is no dense network with an accuracy to match.
@@ -136,57 +241,43 @@ def best_round(run: RunDir, tolerance: float | None = None) -> tuple[int, str]:
     )
     if best is dense:
         words = f"the dense one, as no pruned network is {words.removeprefix('the sparsest ')}"
-    return best["round"], f"{words}; chosen by {_chosen_on(run)}"
-
-
-def _chosen_on(run):
-    """What a choice by the accuracies of a run saw, in words."""
     config = run.config()
     split, part = config.get("test_split"), config.get("test_fraction")
     which = f"the split {split}" if split else "the test split"
     if part:
         which = f"the part of the training split that was held out, --test_fraction={part:g}"
-    return (
-        f"accuracy on {which}, so its accuracy there is optimistic; evaluate the export on "
-        "examples that chose nothing"
+    return best["round"], (
+        f"{words}; chosen by accuracy on {which}, so its accuracy there is optimistic; evaluate "
+        "the export on examples that chose nothing"
     )
 
 
-def of_file(path: str | os.PathLike, *, inputs: str | None = None,
-            examples: int = EXAMPLES) -> Ticket:  # fmt: skip
-    """The ticket of a masked model that was saved as a .keras file.
+def of_file(path: str | os.PathLike, *, inputs: str | None = None) -> Ticket:
+    """Return the ticket of a masked model that was saved as a .keras file.
 
     Args:
         path: of the file.
         inputs: an .npz of arrays by the names of the model's inputs, with which the export is
-            compared; by default drawn at random.
-        examples: to draw.
+            compared; by default EXAMPLES are drawn at random.
 
     Raises:
         InputError: the file is no Keras model, it is not functional or sequential, has no masks,
             or `inputs` do not fit in name, shape or number.
     """
-    quiet.import_tensorflow()
-    import keras
-
-    from lottery_tf import masking
-    from lottery_tf.export import signatures
-
+    quiet.import_tensorflow()  # refuses a Keras with another backend or other settings
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # whatever Keras raises for a file that it does not know
         reason, *_ = [*str(error).splitlines(), type(error).__name__]
         raise InputError(f"--model={path}: cannot load it: {reason}") from error
-    masking.kernels(model)  # without masks it is none of this package
-    test = _arrays(inputs, model) if inputs else signatures.random_inputs(model, examples)
-    found = {"model": pathlib.Path(path).name, "exported_with": versions()}
-    return Ticket(model, None, test, test, None, (), found)
+    masking.kernels(model)  # raises if there are no masks
+    test = _arrays(inputs, model) if inputs else signatures.random_inputs(model, EXAMPLES)
+    origin = {"model": pathlib.Path(path).name, "exported_with": _versions()}
+    return Ticket(model, None, test, test, None, (), origin)
 
 
-def _arrays(path, model):
-    """{name: array} of an .npz with the names and shapes of a model's inputs, in their order."""
-    from lottery_tf.export import signatures
-
+def _arrays(path: str | os.PathLike, model: keras.Model) -> Inputs:
+    """Read {name: array} with the names and shapes of a model's inputs from an .npz."""
     names = signatures.input_names(model)
     try:
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -198,12 +289,15 @@ def _arrays(path, model):
             f"--inputs={path}: expected arrays called {', '.join(names)}. Found: "
             f"{', '.join(arrays) or 'none'}"
         )
-    shapes = {name: (None, *of.shape[1:]) for name, of in zip(names, model.inputs, strict=True)}
-    for name, shape in shapes.items():
-        if not _fits(arrays[name].shape, shape):
+    for name, tensor in zip(names, model.inputs, strict=True):
+        shape, expected = arrays[name].shape, (None, *tensor.shape[1:])
+        lengths = zip(shape, expected, strict=False)
+        if len(shape) != len(expected) or any(
+            length != wanted if wanted is not None else length == 0 for length, wanted in lengths
+        ):
             raise InputError(
-                f"--inputs={path}: expected {name} of shape {shape}, examples first. Found: "
-                f"{arrays[name].shape}"
+                f"--inputs={path}: expected {name} of shape {expected}, examples first. Found: "
+                f"{shape}"
             )
     counts = {name: len(arrays[name]) for name in names}
     if len(set(counts.values())) > 1:
@@ -211,32 +305,6 @@ def _arrays(path, model):
     return {name: arrays[name] for name in names}  # in the model's order
 
 
-def _fits(shape, wanted):
-    """Whether an array's shape is that of some examples: None stands for any length but 0."""
-    return len(shape) == len(wanted) and all(
-        length == most if most is not None else length > 0
-        for length, most in zip(shape, wanted, strict=True)
-    )
-
-
-def class_names(directory: datasets.PreparedDataset) -> tuple[str, ...]:
-    """The names of a dataset's classes; their numbers, where it has no names."""
-    names = read_class_names(directory.path, directory.fields.label_key)
-    numbers = tuple(map(str, range(directory.classes)))
-    return tuple(names) if len(names) == directory.classes else numbers
-
-
-def versions() -> dict[str, str]:
-    """{package: version} of what exports."""
-    import keras
-    import tensorflow as tf
-
+def _versions() -> dict[str, str]:
+    """Return {package: version} of what exports."""
     return {"lottery_tf": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
-
-
-def _environment(run):
-    """What the run says of where it was trained, if it does."""
-    try:
-        return json.loads((run.path / "environment.json").read_text("utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from lottery_tf.errors import InputError
 from lottery_tf.export.compaction import compact
 
 layers = keras.layers
@@ -33,8 +34,9 @@ def dense(kernel, bias, **options):
     """A Dense layer with these weights, once it is built."""
     kernel, bias = np.array(kernel, float), np.array(bias, float)
     start = keras.initializers.Constant
-    return layers.Dense(len(bias), kernel_initializer=start(kernel), bias_initializer=start(bias),
-                        **options)  # fmt: skip
+    return layers.Dense(
+        len(bias), kernel_initializer=start(kernel), bias_initializer=start(bias), **options
+    )
 
 
 def weights_of(model, name):
@@ -48,8 +50,9 @@ def test_a_unit_without_outgoing_weights_goes():
     assert weights_of(smaller, "b") == [[[1]], [7]]
     assert report.layers["a"].units == (2, 1)
     assert report.total("products") == (6, 3)
-    assert report.lines()[0] == "compacted: multiply-adds 6 -> 3, weights 6 -> 3"
-    assert "units 2 -> 1" in report.as_dict()["lines"][1]
+    assert report.layers["a"].weights == report.layers["a"].products == (4, 2)
+    assert "6 -> 3" in report.lines()[0]
+    assert "2 -> 1" in report.as_dict()["lines"][1]
 
 
 def test_a_unit_without_incoming_weights_goes_into_the_next_bias():
@@ -92,10 +95,13 @@ def conv(kernel, bias=None, **options):
     kernel = np.array(kernel, float)
     start = keras.initializers.Constant
     return layers.Conv2D(
-        kernel.shape[-1], kernel.shape[:2], kernel_initializer=start(kernel),
-        use_bias=bias is not None, bias_initializer=start(0 if bias is None else np.array(bias)),
+        kernel.shape[-1],
+        kernel.shape[:2],
+        kernel_initializer=start(kernel),
+        use_bias=bias is not None,
+        bias_initializer=start(0 if bias is None else np.array(bias)),
         **options,
-    )  # fmt: skip
+    )
 
 
 def test_constants_at_borders_are_taken_over_by_one_of_them():
@@ -118,19 +124,29 @@ def test_constants_without_borders_go_into_the_bias(padded):
     kernel = np.zeros((3, 3, 1, 3))
     kernel[..., 0] = 1
     between = [layers.ZeroPadding2D(1)] if padded else []
-    model = chain((7, 7, 1), conv(kernel, [0, 1, 2], name="a"), *between,
-                  conv(np.ones((3, 3, 3, 1)), name="b"))  # fmt: skip
+    model = chain(
+        (7, 7, 1),
+        conv(kernel, [0, 1, 2], name="a"),
+        *between,
+        conv(np.ones((3, 3, 3, 1)), name="b"),
+    )
     _, report = compacted(model)
     assert report.layers["a"].units == (3, 2 if padded else 1)
 
 
 def test_batch_norm_is_folded_and_its_dead_channels_with_it():
     norm = layers.BatchNormalization(name="norm")
-    model = chain((5, 5, 1), conv(np.ones((3, 3, 1, 2)), name="a"), norm, layers.ReLU(),
-                  layers.GlobalAveragePooling2D(), dense([[1], [1]], [0], name="b"))  # fmt: skip
+    model = chain(
+        (5, 5, 1),
+        conv(np.ones((3, 3, 1, 2)), name="a"),
+        norm,
+        layers.ReLU(),
+        layers.GlobalAveragePooling2D(),
+        dense([[1], [1]], [0], name="b"),
+    )
     norm.set_weights([np.array([2.0, 0]), np.array([1.0, 3]), np.array([4.0, 5]), np.ones(2)])
     smaller, report = compacted(model)
-    assert report.removed == {"norm": "folded into a"}
+    assert list(report.removed) == ["norm"]
     assert report.layers["a"].units == (2, 1)  # the second channel is 3, for all images
     assert weights_of(smaller, "b")[1] == [3]
     np.testing.assert_allclose(smaller.get_layer("a").bias, [1 - 2 * 4], rtol=1e-3)
@@ -177,8 +193,12 @@ def test_flattened_features_keep_their_order():
     """Channel 1 of 3 has no weights out at any pixel."""
     kernel = np.random.default_rng(0).normal(size=(2, 2, 3, 4))
     kernel[:, :, 1] = 0
-    model = chain((4, 4, 1), layers.Conv2D(3, 3, name="a"), layers.Flatten(),
-                  dense(kernel.reshape(12, 4), np.zeros(4), name="b"))  # fmt: skip
+    model = chain(
+        (4, 4, 1),
+        layers.Conv2D(3, 3, name="a"),
+        layers.Flatten(),
+        dense(kernel.reshape(12, 4), np.zeros(4), name="b"),
+    )
     smaller, _ = compacted(model)
     np.testing.assert_allclose(
         smaller.get_layer("b").kernel, kernel[:, :, [0, 2]].reshape(8, 4), rtol=1e-6
@@ -236,8 +256,9 @@ def test_models_in_models_with_several_inputs_and_outputs():
     for name in before:
         np.testing.assert_allclose(before[name], after[name], rtol=1e-5)
     assert [(tensor.name, tensor.dtype, tensor.shape) for tensor in smaller.inputs] == [
-        ("one", "float32", (None, 4)), ("two", "float64", (None, 3)),
-    ]  # fmt: skip
+        ("one", "float32", (None, 4)),
+        ("two", "float64", (None, 3)),
+    ]
     assert report.layers["same"].units == (4, 2)
 
 
@@ -249,3 +270,104 @@ def test_a_compacted_model_is_saved_and_loaded(tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     inputs = np.ones((2, 100), "float32")
     np.testing.assert_array_equal(loaded(inputs), smaller(inputs))
+
+
+# What is left as it is, and layers that are called more than once ------------------------------
+
+
+def two_calls():
+    one = keras.Input((3,))
+    shared = layers.Dense(3, name="shared")
+    return keras.Model(one, layers.Dense(2)(shared(shared(one))))
+
+
+def test_a_shared_layer_is_left_and_stays_shared():
+    smaller, report = compacted(two_calls())
+    assert list(report.left) == ["shared"]
+    assert len(smaller.weights) == 4
+
+
+def test_a_layer_without_weights_is_compacted_wherever_it_is_called():
+    act, add, flat = layers.ReLU(name="act"), layers.Add(name="add"), layers.Flatten(name="flat")
+    one = keras.Input((3,), name="one")
+    wide = act(dense(np.eye(3, 6), np.zeros(6), name="a")(flat(one)))
+    third = act(dense(np.eye(6, 4), np.zeros(4), name="act_2")(flat(wide)))
+    both = add([third, act(dense(np.eye(3, 4), np.zeros(4), name="c")(one))])
+    both = add([both, third])
+    smaller, report = compacted(keras.Model(one, dense(np.eye(4, 2), np.zeros(2))(both)))
+    assert [report.layers[name].units for name in ("a", "act_2", "c")] == [(6, 2), (4, 2), (4, 2)]
+    assert not report.left
+    names = [layer.name for layer in smaller.layers]
+    assert {"act", "act_2", "act_3", "act_4", "add", "add_2"} <= set(names)
+    assert len(set(names)) == len(names)
+
+
+def test_a_batch_norm_that_renormalizes_is_left():
+    norm = layers.BatchNormalization(renorm=True, name="norm")
+    smaller, report = compacted(chain((3,), layers.Dense(4), norm, layers.Dense(2)))
+    assert list(report.left) == ["norm"]
+    assert len(smaller.get_layer("norm").get_weights()) == len(norm.get_weights())
+
+
+def test_dropout_that_is_called_as_in_training_stays():
+    one = keras.Input((3,))
+    model = keras.Model(one, layers.Dense(2)(layers.Dropout(0.5, name="drop")(one, training=True)))
+    smaller, report = compact(model)
+    assert list(report.left) == ["drop"]
+    assert smaller.get_layer("drop")
+
+
+def test_masks_of_time_steps_are_kept():
+    """The mean leaves padded steps out, also behind a layer few of whose inputs have weights."""
+    steps = keras.Input((5,), dtype="int32", name="steps")
+    features = layers.Embedding(9, 100, mask_zero=True)(steps)
+    kernel = np.zeros((100, 300))
+    kernel[:5, :] = 1
+    features = dense(kernel, np.ones(300), name="hidden")(features)
+    model = keras.Model(
+        steps,
+        [
+            layers.Dense(2)(layers.GlobalAveragePooling1D()(features)),
+            layers.LSTM(3)(features),
+        ],
+    )
+    compacted(model, np.array([[1, 2, 0, 0, 0], [3, 4, 5, 6, 7]]))
+
+
+@keras.saving.register_keras_serializable(package="tests")
+class Doubled(layers.Layer):
+    def call(self, inputs):
+        return inputs * 2
+
+
+def test_layers_that_are_not_known_are_left_and_named():
+    attention = layers.MultiHeadAttention(2, 3, name="attention")
+    image = keras.Input((4, 6))
+    features = layers.LayerNormalization(name="norm")(layers.Dense(6, name="a")(image))
+    features = layers.Add()([features, attention(features, features)])
+    features = Doubled(name="twice")(features)
+    features = keras.ops.mean(features, axis=1)
+    _, report = compacted(keras.Model(image, layers.Dense(2)(features)))
+    assert {"attention", "twice", "norm", "mean"} <= report.left.keys()
+    assert "Doubled" in report.left["twice"]
+
+
+def test_preprocessing_keeps_what_it_learned():
+    normalization = layers.Normalization()
+    normalization.adapt(np.arange(12.0).reshape(4, 3))
+    compacted(chain((3,), normalization, layers.Dense(2)))
+
+
+def test_what_cannot_be_rebuilt_is_an_error_in_one_line():
+    class Own(layers.Layer):
+        def __init__(self, size):
+            super().__init__()
+            self.size = size
+
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(InputError, match=r"\bOwn\b.* get_config and from_config"):
+        compact(chain((3,), Own(3), layers.Dense(2)))
+    with pytest.raises(InputError, match="Received: Dense"):
+        compact(layers.Dense(3))

@@ -55,16 +55,21 @@ HAND = {  # layer: (input, weights, multiply-adds)
     "lstm": (layers.LSTM(3), (6, 4), 4 * (12 + 9), 6 * 4 * (12 + 9)),
     "both ways": (layers.Bidirectional(layers.LSTM(3)), (6, 4), 8 * 21, 6 * 8 * 21),
     "stacked": (
-        layers.RNN([layers.GRUCell(3), layers.SimpleRNNCell(2)]), (6, 4), 63 + 10, 6 * (63 + 10)
+        layers.RNN([layers.GRUCell(3), layers.SimpleRNNCell(2)]),
+        (6, 4),
+        63 + 10,
+        6 * (63 + 10),
     ),
     "convlstm": (layers.ConvLSTM2D(2, 3), (4, 5, 5, 3), 8 * 9 * 5, 4 * 9 * 8 * 9 * 5),
     "convlstm of all steps": (
-        layers.ConvLSTM2D(2, 3, padding="same", return_sequences=True), (4, 5, 5, 3),
-        8 * 9 * 5, 4 * 25 * 8 * 9 * 5,
+        layers.ConvLSTM2D(2, 3, padding="same", return_sequences=True),
+        (4, 5, 5, 3),
+        8 * 9 * 5,
+        4 * 25 * 8 * 9 * 5,
     ),
     "in each step": (layers.TimeDistributed(layers.Conv1D(2, 3)), (4, 10, 4), 24, 4 * 8 * 24),
     "einsum with dots": (layers.EinsumDense("...x,xy->...y", 5), (6, 3), 15, 6 * 15),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", HAND)
@@ -131,19 +136,20 @@ def test_what_is_not_known_is_named():
     own = Own(name="own")
     counts, unknown = chain((6, 4), own, layers.Dense(2, name="dense"))
     assert list(counts) == ["dense"]
-    assert unknown == {"own": "Own is not known here"}
+    assert list(unknown) == ["own"]
+    assert "Own" in unknown["own"]
     _, unknown = chain((6, 4), layers.TimeDistributed(Own(), name="each"))
-    assert unknown == {"each": "what TimeDistributed holds is not known here"}
+    assert list(unknown) == ["each"]
     _, unknown = chain((6, 4), layers.RNN(Cell(), name="rnn"))
-    assert unknown == {"rnn": "what RNN holds is not known here"}
+    assert list(unknown) == ["rnn"]
     counts, unknown = chain((6, 4), layers.TimeDistributed(layers.ReLU(), name="each"))
     assert (counts["each"].dense, unknown) == (0, {})
     _, unknown = chain((None, 4), layers.Dense(2, name="dense"))
-    assert unknown == {"dense": "its input has a length that varies"}
+    assert list(unknown) == ["dense"]
     one = keras.Input((3, 3))
     product = keras.ops.matmul(one, one)
     _, unknown = multiply_adds(keras.Model(one, product))
-    assert list(unknown.values()) == ["Matmul is not known here"]
+    assert ["Matmul" in why for why in unknown.values()] == [True]
 
 
 def test_a_model_without_a_graph_is_refused():
@@ -151,7 +157,7 @@ def test_a_model_without_a_graph_is_refused():
         def call(self, inputs):
             return inputs
 
-    with pytest.raises(InputError, match="functional or sequential Keras model"):
+    with pytest.raises(InputError, match="Received: Own"):
         multiply_adds(Own())
-    with pytest.raises(InputError, match=r"give a Sequential a keras\.Input"):
+    with pytest.raises(InputError, match=r"keras\.Input.* Received: Sequential"):
         multiply_adds(keras.Sequential([layers.Dense(3)]))

@@ -12,9 +12,9 @@ import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.export import exporting, ticket
-from lottery_tf.export.choices import Choices
 from lottery_tf.export.compaction import compact
 from lottery_tf.export.flops import multiply_adds
+from lottery_tf.export.formats import Choices
 from lottery_tf.loop.rounds import Round, _metrics
 from lottery_tf.models.normalization import FusedBatchNormalization
 from lottery_tf.runs import rewind_points

@@ -185,5 +185,5 @@ def test_layers_without_presets_get_no_such_method():
 def test_low_rank_adaptation_that_a_copy_would_lose_is_named(tmp_path):
     model = lottery_tf.masked(Backbone(16))
     model.layers[1].enable_lora(2)
-    with pytest.raises(InputError, match=r"unmasked.*LoRA.*before enable_lora"):
+    with pytest.raises(InputError, match=r"unmasked.*LoRA.*enable_lora"):
         lottery_tf.unmasked(model)

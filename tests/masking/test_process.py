@@ -23,7 +23,7 @@ import lottery_tf.testing
 from lottery_tf import datasets, imp, masking, models
 from lottery_tf.analysis import barriers
 from lottery_tf.export import exporting, ticket
-from lottery_tf.export.choices import Choices
+from lottery_tf.export.formats import Choices
 from lottery_tf.pruning.resets import RESETS
 from lottery_tf.training.devices import connect
 from lottery_tf.training.engine import Engine

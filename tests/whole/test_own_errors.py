@@ -15,7 +15,7 @@ from lottery_tf import masking, models
 from lottery_tf.datasets import arrays, image_files, raw
 from lottery_tf.errors import InputError
 from lottery_tf.export import lite, onnx_file, ticket
-from lottery_tf.export.options import Options
+from lottery_tf.export.formats import Options
 from lottery_tf.runs import contents, files
 from tests.conftest import ROOT
 

@@ -1,11 +1,11 @@
-"""The report of an export in the terminal. Stdlib only."""
+"""Reads and prints the report of an export. It imports no framework."""
 
 import json
 import pathlib
-from typing import Any
+from collections.abc import Iterator
 
 from lottery_tf.errors import InputError
-from lottery_tf.plots import tables
+from lottery_tf.plots import Row, tables
 
 REPORT = "export.json"
 LAYERS = {
@@ -23,8 +23,8 @@ SPARSE = {
 }
 
 
-def read(directory: pathlib.Path) -> dict[str, Any]:
-    """The report of an export that is there.
+def read(directory: pathlib.Path) -> Row:
+    """Read the report of an export.
 
     Raises:
         InputError: there is none, or it is damaged.
@@ -41,10 +41,9 @@ def read(directory: pathlib.Path) -> dict[str, Any]:
     raise InputError(f"--info={directory}: {path} is damaged. Export the ticket again.")
 
 
-def show(report: dict[str, Any]) -> None:
-    """Prints what was exported, its size, products, times and accuracy."""
-    of_run = "run" in report
-    name = f"{report['run']}, round {report['round']}" if of_run else report["model"]
+def show(report: Row) -> None:
+    """Print what was exported, its size, multiply-adds, times and accuracy."""
+    name = f"{report['run']}, round {report['round']}" if "run" in report else report["model"]
     print(f"{name}, as {report['format']}")
     if chosen := report.get("chosen"):
         print(f"round {report['round']} is {chosen}")
@@ -57,7 +56,8 @@ def show(report: dict[str, Any]) -> None:
         print(line)
 
 
-def _lines(report):
+def _lines(report: Row) -> Iterator[str]:
+    """Yield the lines below the tables."""
     size, count = report["bytes"], report["products"]
     weights = f", weights.bin {size['weights']:,}" if "weights" in size else ""
     yield (
@@ -79,6 +79,6 @@ def _lines(report):
     if "accuracy_before" in report:
         yield (
             f"accuracy: {report['accuracy_after']:.2%}; masked {report['accuracy_before']:.2%}; "
-            f"{report['other_predictions']} of {report['compared_examples']:,} answers differ"
+            f"{report['other_predictions']} of {report['compared_examples']:,} predictions differ"
         )
     yield f"largest difference of an output: {report['largest_difference']:.1e}"

@@ -1,0 +1,234 @@
+"""Finds the channels of a network that stay, and builds the smaller network of them."""
+
+import dataclasses
+from typing import Any
+
+import keras
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from lottery_tf.export.compaction.layers import Constants, Kept, Linear, Step, Unchanged
+from lottery_tf.export.compaction.steps import steps_of
+from lottery_tf.export.flops import Count, multiply_adds
+from lottery_tf.export.graph import Graph, graph_of
+from lottery_tf.masking import keras_private
+from lottery_tf.pruning import Array
+
+Change = tuple[int, int]  # before and after
+
+
+@dataclasses.dataclass
+class LayerChange:
+    """What a compaction did to a layer.
+
+    Attributes:
+        units: output channels.
+        weights, nonzero: of its kernels.
+        products: multiply-adds for one example with all weights; those of its nonzero weights are
+            `sparse`.
+    """
+
+    units: Change
+    weights: Change
+    nonzero: Change
+    products: Change
+    sparse: Change
+
+
+@dataclasses.dataclass
+class Report:
+    """What a compaction did.
+
+    Attributes:
+        layers: {name: LayerChange} of the layers with kernels, in their order. A separable
+            convolution is split; its first part is called <name>_depthwise.
+        removed: {layer that went: why}, as a BatchNorm that was folded.
+        left: {layer that was left as it is: why}.
+        not_counted: {layer whose multiply-adds are not known: why}.
+    """
+
+    layers: dict[str, LayerChange]
+    removed: dict[str, str]
+    left: dict[str, str]
+    not_counted: dict[str, str]
+
+    def total(self, field: str) -> Change:
+        """Return the sum over layers of a field of LayerChange."""
+        pairs = [getattr(layer, field) for layer in self.layers.values()]
+        return sum(before for before, _ in pairs), sum(after for _, after in pairs)
+
+    def lines(self) -> list[str]:
+        """Return the report for people."""
+        products, weights = self.total("products"), self.total("weights")
+        lines = [f"compacted: multiply-adds {_arrow(products)}, weights {_arrow(weights)}"]
+        lines += [
+            f"  {name}: units {_arrow(layer.units)}, weights {_arrow(layer.weights)}, "
+            f"multiply-adds {_arrow(layer.products)}"
+            for name, layer in self.layers.items()
+            if layer.weights[0] != layer.weights[1]
+        ]
+        lines += [f"  {name}: {why}" for name, why in self.removed.items()]
+        lines += [f"  {name} is left as it is: {why}" for name, why in self.left.items()]
+        return lines + [f"  {name} is not counted: {why}" for name, why in self.not_counted.items()]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for a JSON file, and its lines."""
+        return dataclasses.asdict(self) | {"lines": self.lines()}
+
+
+def _arrow(change: Change) -> str:
+    return f"{change[0]:,} -> {change[1]:,}"
+
+
+def compact(model: keras.Model) -> tuple[keras.Model, Report]:
+    """Return a smaller functional model with the same inputs and outputs, and what was done.
+
+    Units and channels without effect are removed, constant ones folded into the biases behind
+    them, BatchNorm into what it normalises, and what does nothing in inference left out. Outputs
+    are equal up to rounding in inference; gradients and training are not. The model's inputs stay
+    as they are; where few of a layer's inputs have weights, those are gathered.
+
+    Args:
+        model: a plain Keras model, functional or sequential, built, whose pruned weights are
+            zeros. It is not changed.
+
+    Raises:
+        InputError: it is another kind of model.
+    """
+    before, not_counted = multiply_adds(model)
+    graph = graph_of(model)
+    units = {call.name: graph.channels(call.outputs[0]) for call in graph.calls}
+    steps, removed = steps_of(graph)
+    constants = constants_of(graph, steps)
+    kept = kept_channels(graph, steps, constants)
+
+    inputs, outputs = keras_private.structures(graph.model)
+    inputs = keras.tree.map_structure(_new_input, inputs)
+    tensors = dict(zip(graph.inputs, keras.tree.flatten(inputs), strict=True))
+    made: dict[int, keras.Layer] = {}
+    for step in steps:
+        read, (out, *_) = step.call.inputs, step.call.outputs
+        given = [tensors[tensor] for tensor in read]
+        if isinstance(step, Unchanged):
+            results = keras.tree.flatten(step.rebuild(given, made))
+            tensors |= dict(zip(step.call.outputs, results, strict=True))
+        else:
+            of_inputs = [kept[tensor] for tensor in read], [constants[tensor] for tensor in read]
+            tensors[out] = step.build(Kept(given, of_inputs[0], kept[out], of_inputs[1]))
+    results = keras.tree.pack_sequence_as(outputs, [tensors[tensor] for tensor in graph.outputs])
+    smaller = keras.Model(inputs, results, name=model.name)
+
+    after, _ = multiply_adds(smaller)
+    small = graph_of(smaller)
+    units_after = {call.name: small.channels(call.outputs[0]) for call in small.calls}
+    changes = {}
+    for name in dict.fromkeys([*before, *after]):
+        one, other = before.get(name, Count()), after.get(name, Count())
+        changes[name] = LayerChange(
+            units=(units.get(name, 0), units_after.get(name, 0)),
+            weights=(one.weights, other.weights),
+            nonzero=(one.nonzero, other.nonzero),
+            products=(one.dense, other.dense),
+            sparse=(one.sparse, other.sparse),
+        )
+    left = {step.call.name: step.reason for step in steps if isinstance(step, Unchanged)}
+    return smaller, Report(changes, removed, left, not_counted)
+
+
+def _new_input(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """Return a new input of the same name, shape and dtype."""
+    return keras.Input(
+        batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name, sparse=tensor.sparse
+    )
+
+
+def constants_of(graph: Graph, steps: list[Step]) -> dict[int, Constants]:
+    """Return {tensor: Constants}, carried forward from layers without incoming weights."""
+    constants = {tensor: Constants.none(graph.channels(tensor)) for tensor in graph.inputs}
+    for step in steps:
+        if isinstance(step, Unchanged):
+            for tensor in step.call.outputs:
+                constants[tensor] = Constants.none(graph.channels(tensor))
+        else:
+            inputs = [constants[tensor] for tensor in step.call.inputs]
+            constants[step.call.outputs[0]] = step.constants(inputs)
+    return constants
+
+
+class Channels:
+    """The channels of all tensors, in groups that are kept or removed together.
+
+    A layer without a kernel ties its output channels to those of its inputs.
+
+    Attributes:
+        groups: {tensor: int (channels,)}: the group of each channel.
+        kept: bool (groups,).
+    """
+
+    def __init__(self, graph: Graph, steps: list[Step]):
+        tensors = sorted({*graph.inputs, *(t for step in steps for t in step.call.outputs)})
+        starts = dict(zip(tensors, np.cumsum([0, *map(graph.channels, tensors)]), strict=False))
+        count = sum(map(graph.channels, tensors))
+        ties: list[Array] = [np.zeros((2, 0), int)]
+        for step in steps:
+            for tensor, source in zip(step.call.inputs, step.sources, strict=False):
+                tied = np.flatnonzero(source >= 0)
+                ties.append(
+                    np.stack([starts[tensor] + source[tied], starts[step.call.outputs[0]] + tied])
+                )
+        one, other = np.concatenate(ties, axis=1)
+        edges = coo_array((np.ones(len(one)), (one, other)), shape=(count, count))
+        number, labels = connected_components(edges, directed=False)
+        self.groups = {t: labels[starts[t] : starts[t] + graph.channels(t)] for t in tensors}
+        self.kept = np.zeros(number, bool)
+
+    def of_tensor(self, tensor: int) -> Array:
+        """Return which channels of a tensor are kept: bool (channels,)."""
+        return self.kept[self.groups[tensor]]
+
+    def keep(self, tensor: int, channels: Array | slice = slice(None)) -> None:
+        """Keep some channels of a tensor, and all that are tied to them."""
+        self.kept[self.groups[tensor][channels]] = True
+
+
+def kept_channels(
+    graph: Graph, steps: list[Step], constants: dict[int, Constants]
+) -> dict[int, Array]:
+    """Return {tensor: the numbers of the channels that stay}, the fewest with equal outputs.
+
+    It begins with the inputs and outputs of the model and of layers that are left as they are, and
+    adds what those that stay depend on, until nothing is added: so what only serves itself goes.
+    """
+    channels = Channels(graph, steps)
+    for tensor in graph.inputs + graph.outputs:
+        channels.keep(tensor)
+    for step in steps:
+        if isinstance(step, Unchanged):
+            for tensor in step.call.inputs + step.call.outputs:
+                channels.keep(tensor)
+        elif isinstance(step, Linear) and step.whole:
+            channels.keep(step.call.outputs[0])
+    linear = [(step, step.links()) for step in steps if isinstance(step, Linear)]
+    before = -1
+    while before < channels.kept.sum():
+        before = channels.kept.sum()
+        for step, links in reversed(linear):
+            _keep_read(channels, step, links, constants[step.call.inputs[0]])
+        for tensor, groups in channels.groups.items():
+            if len(groups) and not channels.of_tensor(tensor).any():  # no layer has no units
+                known = ~np.isnan(constants[tensor].values)
+                channels.keep(tensor, np.array([np.argmax(known)]))
+    return {tensor: np.flatnonzero(channels.of_tensor(tensor)) for tensor in channels.groups}
+
+
+def _keep_read(channels: Channels, step: Linear, links: Array, constants: Constants) -> None:
+    """Keep the inputs that the kept outputs of a layer with a kernel depend on."""
+    tensor, known = step.call.inputs[0], ~np.isnan(constants.values)
+    read = links[:, channels.of_tensor(step.call.outputs[0])].any(1)
+    channels.keep(tensor, read & ~known)
+    at_borders = known & ~step.foldable(constants)
+    if (read & at_borders).any() and not channels.of_tensor(tensor)[at_borders].any():
+        # One constant channel stands for all of them where padding cuts constants off.
+        sizes = np.where(read & at_borders, np.abs(constants.values), 0)
+        channels.keep(tensor, np.array([np.argmax(sizes)]))

@@ -1,0 +1,445 @@
+"""What compaction knows of each kind of layer: how its channels depend on its inputs' channels.
+
+A channel is an index of a tensor's last axis. Each call of a layer is a Step, which says
+
+    sources         which input channel an output channel is made of (-1: none), for each input;
+                    empty if all outputs depend on all inputs
+    constants(…)    which output channels are the same for all examples
+    build(…)        the layer for the channels that are kept
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from lottery_tf.errors import InputError
+from lottery_tf.export.graph import Call, Graph, Slot
+from lottery_tf.masking import copying, keras_private
+from lottery_tf.pruning import Array
+
+layers = keras.layers
+Config = dict[str, Any]  # of a layer, as Keras has it
+Part = tuple[type[keras.Layer], Config]  # the class of a layer and its configuration
+
+# Activations that mix the units of a layer; all others are functions of one unit.
+MIXING = {"softmax", "log_softmax", "sparsemax", "glu"}
+ELEMENTWISE = {
+    function
+    for name, function in vars(keras.activations).items()
+    if callable(function) and name not in MIXING | {"get", "serialize", "deserialize"}
+}
+TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+
+# Gathering a number takes as long as this many multiply-adds of a dense layer, and of a convolution
+# with several taps, whose multiply-adds are faster (measured: TensorFlow 2.21, two CPU cores).
+GATHER_DENSE, GATHER_CONV = 256, 600
+
+
+@dataclasses.dataclass
+class Constants:
+    """The channels of a tensor that are the same for all examples.
+
+    Attributes:
+        values: float64 (channels,), NaN where a channel depends on the example or the place.
+        bordered: the values hold inside, with zeros around, as ZeroPadding leaves them.
+    """
+
+    values: Array
+    bordered: bool = False
+
+    @classmethod
+    def none(cls, channels: int) -> "Constants":
+        """Return those of a tensor all of whose channels may depend on the example."""
+        return cls(np.full(channels, np.nan))
+
+    def everywhere(self) -> Array:
+        """Return the constants that hold at all places; NaN for the others."""
+        if not self.bordered:
+            return self.values
+        return np.where(self.values == 0, 0.0, np.nan)
+
+
+@dataclasses.dataclass
+class Kept:
+    """What a step is built from in the smaller network.
+
+    Attributes:
+        tensors: KerasTensors of the kept channels of the inputs.
+        inputs: the numbers of those channels, for each input.
+        outputs: the numbers of the output's kept channels.
+        constants: of the inputs, all channels.
+    """
+
+    tensors: list[keras.KerasTensor]
+    inputs: list[Array]
+    outputs: Array
+    constants: list[Constants]
+
+
+class Step:
+    """A call of a layer with one output.
+
+    Attributes:
+        call: the Call.
+        channels: of its output.
+        sources: see the module.
+    """
+
+    def __init__(self, graph: Graph, call: Call):
+        self.call, self.channels = call, graph.channels(call.outputs[0])
+        self.sources: list[Array] = []
+
+    def constants(self, inputs: list[Constants]) -> Constants:
+        """Return the constants of the output, from those of the inputs."""
+        raise NotImplementedError
+
+    def build(self, kept: Kept) -> keras.KerasTensor:
+        """Return the output of the layer for the channels that are kept."""
+        config = self.resized(new_config(self.call.layer, self.call.name), len(kept.outputs))
+        return type(self.call.layer).from_config(config)(*kept.tensors)
+
+    def resized(self, config: Config, channels: int) -> Config:
+        """Return the configuration of a layer without weights, for so many output channels."""
+        return config
+
+
+class Unchanged(Step):
+    """A call that stays as it is: all of its inputs are needed, all of its outputs are kept."""
+
+    def __init__(self, graph: Graph, call: Call, reason: str):
+        super().__init__(graph, call)
+        self.reason = reason
+
+    def rebuild(self, tensors: Sequence[keras.KerasTensor], made: dict[int, keras.Layer]) -> Any:
+        """Call the layer as it is on new tensors, and return its outputs.
+
+        Args:
+            tensors: its inputs.
+            made: {id of an original layer: its copy}, to which new ones are added; a shared layer
+                is copied once.
+
+        Raises:
+            InputError: the layer cannot be rebuilt.
+        """
+        layer, name = self.call.layer, self.call.name
+        args, kwargs = keras.tree.map_structure(
+            lambda argument: tensors[argument.index] if isinstance(argument, Slot) else argument,
+            (self.call.args, self.call.kwargs),
+        )
+        if not isinstance(layer, layers.Layer):  # an operation of keras.ops has no state
+            return layer(*args, **kwargs)
+        if id(layer) in made:
+            return made[id(layer)](*args, **kwargs)
+        try:
+            copy = made[id(layer)] = type(layer).from_config(layer.get_config() | {"name": name})
+            outputs = copy(*args, **kwargs)
+            copying.copy_state(layer, copy)
+            copy.set_weights(layer.get_weights())
+        except Exception as error:  # whatever Keras and the user's class raise
+            raise InputError(
+                f"The layer {name}, a {type(layer).__name__}, cannot be rebuilt. Give it "
+                f"get_config and from_config. {type(error).__name__}: {error}"
+            ) from error
+        return outputs
+
+
+class Channelwise(Step):
+    """A call each of whose output channels is a function of one input channel.
+
+    Args:
+        graph, call: as of Step.
+        function: what constants become: a function of arrays (channels,).
+        borders: whether zeros are put around.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        call: Call,
+        function: Callable[[Array], Array] = lambda values: values,
+        *,
+        borders: bool = False,
+    ):
+        super().__init__(graph, call)
+        self.sources = [np.arange(self.channels)]
+        self.function, self.borders = function, borders
+
+    def constants(self, inputs: list[Constants]) -> Constants:
+        values = inputs[0].everywhere()[self.sources[0]]
+        known = ~np.isnan(values)
+        function = self.function(np.where(known, values, 0))
+        return Constants(np.where(known, function, np.nan), self.borders)
+
+
+class Reshaped(Channelwise):
+    """Flatten and Reshape: channels come back in their order, several times over."""
+
+    def __init__(self, graph: Graph, call: Call):
+        super().__init__(graph, call)
+        self.sources = [np.arange(self.channels) % graph.channels(call.inputs[0])]
+        self.places = graph.shapes[call.outputs[0]][:-1]
+
+    def resized(self, config: Config, channels: int) -> Config:
+        if isinstance(self.call.layer, layers.Flatten):
+            return config
+        return config | {"target_shape": (*self.places, channels)}
+
+
+class BatchNorm(Channelwise):
+    """BatchNorm as it is in inference: scale * x + offset for each channel."""
+
+    def __init__(self, graph: Graph, call: Call):
+        layer = call.layer
+        self.arrays = {
+            name: keras.ops.convert_to_numpy(variable)
+            for name in ("gamma", "beta", "moving_mean", "moving_variance")
+            if (variable := getattr(layer, name, None)) is not None
+        }
+        mean, variance = (self.arrays[f"moving_{m}"].astype(float) for m in ("mean", "variance"))
+        self.scale = self.arrays.get("gamma", 1.0) / np.sqrt(variance + layer.epsilon)
+        self.offset = self.arrays.get("beta", 0.0) - mean * self.scale
+        super().__init__(graph, call, lambda values: values * self.scale + self.offset)
+
+    def constants(self, inputs: list[Constants]) -> Constants:
+        values = super().constants(inputs).values
+        return Constants(np.where(self.scale == 0, self.offset, values))
+
+    def build(self, kept: Kept) -> keras.KerasTensor:
+        config = new_config(self.call.layer, self.call.name)
+        normalize = layers.BatchNormalization.from_config(config)
+        output = normalize(kept.tensors[0])
+        normalize.set_weights([array[kept.outputs] for array in self.arrays.values()])
+        return output
+
+
+MERGED: dict[type, Callable[[Array], Array]] = {  # of constants (inputs, channels)
+    layers.Add: lambda inputs: inputs.sum(0),
+    layers.Subtract: lambda inputs: inputs[0] - inputs[1],
+    layers.Average: lambda inputs: inputs.mean(0),
+    layers.Maximum: lambda inputs: inputs.max(0),
+    layers.Minimum: lambda inputs: inputs.min(0),
+    # A product with zero is zero, whatever the other factors are.
+    layers.Multiply: lambda inputs: np.where((inputs == 0).any(0), 0.0, inputs.prod(0)),
+}
+
+
+class Merge(Step):
+    """Add and its like: each output channel is a function of the same channel of all inputs."""
+
+    def __init__(self, graph: Graph, call: Call):
+        super().__init__(graph, call)
+        self.sources = [np.arange(self.channels)] * len(call.inputs)
+
+    def constants(self, inputs: list[Constants]) -> Constants:
+        return Constants(MERGED[type(self.call.layer)](np.stack([i.everywhere() for i in inputs])))
+
+    def build(self, kept: Kept) -> keras.KerasTensor:
+        return super().build(dataclasses.replace(kept, tensors=[kept.tensors]))
+
+
+class Concatenation(Merge):
+    """Channels of several tensors one behind the other."""
+
+    def __init__(self, graph: Graph, call: Call):
+        super().__init__(graph, call)
+        sizes, out = list(map(graph.channels, call.inputs)), np.arange(self.channels)
+        self.sources = [
+            np.where((out >= end - size) & (out < end), out - (end - size), -1)
+            for size, end in zip(sizes, np.cumsum(sizes), strict=True)
+        ]
+
+    def constants(self, inputs: list[Constants]) -> Constants:
+        return Constants(np.concatenate([one.everywhere() for one in inputs]))
+
+
+class PaddedChannels(Step):
+    """Channels of zeros behind those of the input: the shortcut without weights (option A)."""
+
+    def __init__(self, graph: Graph, call: Call):
+        super().__init__(graph, call)
+        out, size = np.arange(self.channels), graph.channels(call.inputs[0])
+        self.sources = [np.where(out < size, out, -1)]
+
+    def constants(self, inputs: list[Constants]) -> Constants:
+        zeros = np.zeros(self.channels - len(inputs[0].values))
+        return Constants(np.concatenate([inputs[0].everywhere(), zeros]))
+
+    def build(self, kept: Kept) -> keras.KerasTensor:
+        (tensor,), added = kept.tensors, len(kept.outputs) - len(kept.inputs[0])
+        if not added:
+            return tensor
+        padded = keras.ops.pad(tensor, [*[(0, 0)] * (len(tensor.shape) - 1), (0, added)])
+        keras_private.rename(padded, self.call.name)
+        return padded
+
+
+class Weighted(Step):
+    """A layer with a kernel and a bias, to which a BatchNorm behind it can be folded.
+
+    Attributes:
+        kernel: float64 (taps, …, outputs).
+        bias: float64 (outputs,); zeros if there is none.
+        even: whether all places see the same taps: no padding.
+        activation: of constants (outputs,), float64.
+        linear: whether the activation does nothing.
+
+    Args:
+        graph, call: as of Step.
+        kernel: (taps, …, outputs).
+        part: what to build, if it is a part of the layer: of a separable convolution.
+    """
+
+    def __init__(self, graph: Graph, call: Call, kernel: Array, part: Part | None):
+        super().__init__(graph, call)
+        layer = call.layer
+        self.layer_class, self.config = part or (type(layer), new_config(layer, call.name))
+        self.kernel, outputs = kernel.astype(float), kernel.shape[-1]
+        bias = np.zeros(outputs) if layer.bias is None else keras.ops.convert_to_numpy(layer.bias)
+        self.bias = bias.astype(float)
+        self.even = len(kernel) == 1 or self.config.get("padding") == "valid"
+        self.activation = layer.activation
+        self.linear = self.activation in (None, keras.activations.linear)
+
+    def scale(self, scale: Array, offset: Array) -> None:
+        """Make the outputs scale * output + offset, as a BatchNorm behind it does."""
+        self.kernel = self.kernel * scale
+        self.bias = self.bias * scale + offset
+
+    def activated(self, values: Array) -> Array:
+        """Return the activation of constants, computed as the layer does; float64."""
+        if self.activation is None:
+            return values
+        tensor = keras.ops.convert_to_tensor(values, dtype=self.call.layer.compute_dtype)
+        return keras.ops.convert_to_numpy(self.activation(tensor)).astype(float)
+
+
+class Linear(Weighted):
+    """A layer each of whose outputs is a sum over the inputs: Dense, convolutions, their like.
+
+    Attributes:
+        kernel: (taps, inputs, outputs).
+        taps: the spatial shape of the kernel.
+        whole: whether the activation mixes outputs, so that all are needed.
+    """
+
+    def __init__(self, graph: Graph, call: Call, kernel: Array, part: Part | None = None):
+        self.taps, self.transposed = kernel.shape[:-2], type(call.layer) in TRANSPOSED
+        kernel = np.swapaxes(kernel, -1, -2) if self.transposed else kernel
+        super().__init__(graph, call, kernel.reshape(-1, *kernel.shape[-2:]), part)
+        self.even = self.even and not self.transposed
+        self.whole = not is_elementwise(self.activation)
+
+    def links(self) -> Array:
+        """Return which outputs have a weight from which inputs: bool (inputs, outputs)."""
+        return (self.kernel != 0).any(0)
+
+    def foldable(self, constants: Constants) -> Array:
+        """Return which inputs are constants that a bias can replace: bool (inputs,)."""
+        known = ~np.isnan(constants.values)
+        return known if self.even and not constants.bordered else known & (constants.values == 0)
+
+    def constants(self, inputs: list[Constants]) -> Constants:
+        if self.whole:
+            return Constants.none(self.channels)
+        foldable = self.foldable(inputs[0])
+        depends = self.links()[~foldable].any(0)
+        values = self.bias + np.where(foldable, inputs[0].values, 0) @ self.kernel.sum(0)
+        values = self.activated(values)
+        return Constants(np.where(depends | ~np.isfinite(values), np.nan, values))
+
+    def build(self, kept: Kept) -> keras.KerasTensor:
+        kernel, bias = self._folded(kept.inputs[0], kept.outputs, kept.constants[0])
+        tensor, kernel = self._gathered(kept.tensors[0], kernel)
+        biased = self.call.layer.bias is not None or bool(bias.any())
+        if self.layer_class is layers.EinsumDense:
+            shape = np.ravel(self.config["output_shape"]).tolist()
+            axes = self.config["equation"][-1] if biased else None
+            sizes = {"output_shape": (*shape[:-1], len(bias)), "bias_axes": axes}
+        else:
+            size = "units" if self.layer_class is layers.Dense else "filters"
+            sizes = {size: len(bias), "use_bias": biased}
+        layer = self.layer_class.from_config(self.config | sizes)
+        output = layer(tensor)
+        kernel = kernel.reshape(*self.taps, *kernel.shape[1:])
+        kernel = np.swapaxes(kernel, -1, -2) if self.transposed else kernel
+        layer.set_weights([kernel, bias] if biased else [kernel])
+        return output
+
+    def _folded(self, kept: Array, outputs: Array, constants: Constants) -> tuple[Array, Array]:
+        """Return the kernel and bias for the kept channels, with the removed constants in them."""
+        removed = np.setdiff1d(np.arange(self.kernel.shape[1]), kept)
+        kernel, bias = self.kernel[:, :, outputs], self.bias[outputs]
+        lost, kernel = kernel[:, removed], kernel[:, kept]
+        values = np.nan_to_num(constants.values[removed])
+        if self.even and not constants.bordered:
+            return kernel, bias + values @ lost.sum(0)
+        values[~lost.any((0, 2))] = 0
+        if values.any():
+            # A border sees less of a constant than the inside, which no bias can say: another
+            # constant channel, which is kept for it, takes the weights over.
+            candidates = np.nan_to_num(constants.values[kept])
+            keeper = np.argmax(np.abs(candidates))
+            kernel[:, keeper] += np.einsum("i,tio->to", values / candidates[keeper], lost)
+        return kernel, bias
+
+    def _gathered(
+        self, tensor: keras.KerasTensor, kernel: Array
+    ) -> tuple[keras.KerasTensor, Array]:
+        """Return the inputs that have weights, and their kernel, if choosing them saves time."""
+        used = np.flatnonzero(kernel.any((0, 2)))
+        taps, count, outputs = kernel.shape
+        strides = math.prod(np.ravel(self.config.get("strides", 1)).tolist())
+        saved = (count - len(used)) * taps * outputs / (1 if self.transposed else strides)
+        cost = len(used) * (GATHER_DENSE if taps == 1 else GATHER_CONV)
+        if not len(used) or saved <= cost:
+            return tensor, kernel
+        taken = keras.ops.take(tensor, used.tolist(), axis=-1)
+        keras_private.rename(taken, f"{self.call.name}_used_inputs")
+        return taken, kernel[:, used]
+
+
+class Depthwise(Weighted):
+    """A convolution of each channel by itself, with `multiplier` outputs side by side.
+
+    Attributes:
+        kernel: (taps, inputs * multiplier).
+        taps: the spatial shape of the kernel.
+    """
+
+    def __init__(self, graph: Graph, call: Call, kernel: Array, part: Part | None = None):
+        *self.taps, _, self.multiplier = kernel.shape
+        super().__init__(graph, call, kernel.reshape(math.prod(self.taps), -1), part)
+        if part:  # the bias and the activation are the pointwise part's
+            self.bias = np.zeros(self.kernel.shape[1])
+            self.activation, self.linear = None, True
+        self.sources = [np.arange(self.channels) // self.multiplier]
+
+    def constants(self, inputs: list[Constants]) -> Constants:
+        values = inputs[0].everywhere()[self.sources[0]]
+        same = (values == 0) | ~self.kernel.any(0) | (self.even & ~np.isnan(values))
+        values = self.activated(self.bias + np.nan_to_num(values) * self.kernel.sum(0))
+        return Constants(np.where(same & np.isfinite(values), values, np.nan))
+
+    def build(self, kept: Kept) -> keras.KerasTensor:
+        bias = self.bias[kept.outputs]
+        biased = bool(self.config["use_bias"] or bias.any())
+        layer = self.layer_class.from_config(self.config | {"use_bias": biased})
+        output = layer(kept.tensors[0])
+        kernel = self.kernel[:, kept.outputs].reshape(*self.taps, -1, self.multiplier)
+        layer.set_weights([kernel, bias] if biased else [kernel])
+        return output
+
+
+def is_elementwise(activation: Callable | None) -> bool:
+    """Return whether an activation is known to compute each unit by itself."""
+    return activation is None or activation in ELEMENTWISE
+
+
+def new_config(layer: keras.Layer, name: str) -> Config:
+    """Return the configuration of a layer for a new one, which begins with zeros."""
+    config = layer.get_config() | {"name": name}
+    return config | {key: "zeros" for key in config if key.endswith("_initializer")}
