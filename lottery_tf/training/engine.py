@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from lottery_tf import masking, models
 from lottery_tf.config import Config
-from lottery_tf.datasets import PreparedDataset, damage
+from lottery_tf.datasets import PreparedDataset, augmentation, tfrecords
 from lottery_tf.masking import keras_generators, keras_private
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Masks, Weights, streams
@@ -50,7 +50,7 @@ class Engine:
     def __init__(self, config: Config, directory: PreparedDataset, cluster: Cluster):
         self.config, self.directory, self.cluster = config, directory, cluster
         checks.check_batch(config, directory, cluster)
-        damage.check_first(directory)
+        tfrecords.check_first(directory)
         shape, classes = directory.input_shape, directory.classes
         # The seed does not matter: train() is given the weights.
         self.network = models.build(config, shape, classes, seed=0, strategy=cluster.strategy)
@@ -71,7 +71,7 @@ class Engine:
         self.uniform = streams.uniform  # what random scores come from; of old runs old_uniform
         self._gradual = Gradual(config, None, self.steps_per_epoch)
         self.normalise = feeds.normaliser(config, directory)
-        self.augment = feeds.augment(config, directory)
+        self.augment = augmentation.choose(config, directory)
         self.jit = checks.use_xla(config, self.network, cluster)
         self._compile()
         self._seconds_per_step: float | None = None

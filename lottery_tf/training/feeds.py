@@ -2,7 +2,6 @@
 
 import functools
 import math
-import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -10,7 +9,7 @@ import tensorflow as tf
 
 from lottery_tf import datasets
 from lottery_tf.config import Config
-from lottery_tf.datasets import augmentation, damage, tfrecords
+from lottery_tf.datasets import augmentation, tfrecords
 from lottery_tf.datasets.order import visit_order
 from lottery_tf.datasets.statistics import channel_statistics
 from lottery_tf.errors import InputError
@@ -55,15 +54,6 @@ def normaliser(config: Config, directory: datasets.PreparedDataset) -> Callable:
     if directory.pixels == "uint8":
         return lambda images: (tf.cast(images, tf.float32) / 255 - mean) / std
     return lambda images: (images - mean) / std
-
-
-def augment(config: Config, directory: datasets.PreparedDataset) -> Callable:
-    """The function of (images, draws) that augments whole batches on the device."""
-    name = config.augment
-    if name == "auto":
-        known = datasets.DATASETS.get(config.dataset, datasets.USERS_OWN)
-        name = known.augment if directory.one_size else "flip"
-    return pkgutil.resolve_name(datasets.AUGMENTATIONS[name])
 
 
 def _rows(array, index, count):
@@ -162,9 +152,9 @@ class Streamed:
         small = sum(shard.path.stat().st_size for shard in shards) < RESIDENT_BYTES
         for split in ("train", "test"):
             if small:
-                damage.check(directory, split)
+                tfrecords.check(directory, split)
             else:
-                damage.check_lengths(directory, split)
+                tfrecords.check_lengths(directory, split)
 
     def _files_of(self, worker):
         """The part of the training split that --shard_files gives to a worker."""
@@ -220,7 +210,7 @@ class Streamed:
 
     def _in_order(self, split, part):
         batch = EVALUATION_BATCH if self.directory.one_size else LARGE_EVALUATION_BATCH
-        with damage.naming_the_damaged(self.directory):
+        with tfrecords.naming_the_damaged(self.directory):
             yield from tfrecords.stream_in_order(self.directory, split, batch_size=batch, part=part)
 
     test_pieces = test_batches
@@ -228,7 +218,7 @@ class Streamed:
     def check(self) -> None:
         """Decodes every image; raises InputError if a shard is damaged, and names it."""
         for split in ("train", "test"):
-            damage.check(self.directory, split, decode=True)
+            tfrecords.check(self.directory, split, decode=True)
 
 
 Feed = Resident | Streamed

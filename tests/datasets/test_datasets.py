@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lottery_tf import datasets
-from lottery_tf.datasets import damage, tfrecords
+from lottery_tf.datasets import tfrecords
 from lottery_tf.errors import InputError
 from lottery_tf.pruning.streams import Noise
 
@@ -58,7 +58,7 @@ def test_a_missing_dataset_names_the_directory_and_the_command(config, tmp_path)
 
 def test_the_embedded_digits_are_never_to_be_prepared(config, monkeypatch, tmp_path):
     monkeypatch.setattr(datasets, "packaged", lambda name: tmp_path / "gone" / name)
-    with pytest.raises(InputError, match=r"comes with the package.* install it again") as caught:
+    with pytest.raises(InputError, match="digits") as caught:
         datasets.find(config(data_dir=str(tmp_path)))
     assert "prepare" not in str(caught.value)
 
@@ -73,11 +73,11 @@ def test_a_missing_shard_is_named(copy):
 def test_what_is_not_a_dataset_is_an_error(copy):
     config, path = copy
     (path / "features.json").write_text("{}")
-    with pytest.raises(InputError, match="not a dataset of images and labels"):
+    with pytest.raises(InputError, match=f"^{path} .*features.json"):
         datasets.find(config)
 
 
-@pytest.mark.parametrize("reader", [tfrecords.read, damage.check])
+@pytest.mark.parametrize("reader", [tfrecords.read, tfrecords.check])
 def test_damaged_shards_are_named(copy, reader):
     config, path = copy
     shard = path / "digits-train.tfrecord-00001-of-00003"
@@ -87,17 +87,17 @@ def test_damaged_shards_are_named(copy, reader):
     flipped = bytearray(content)
     flipped[len(content) // 2] ^= 1
     shard.write_bytes(flipped)
-    with pytest.raises(InputError, match=f"{shard} is damaged"):
+    with pytest.raises(InputError, match=f"^{shard} .*features.json"):
         reader(directory, "train")
 
     shard.write_bytes(content[:-3])
-    with pytest.raises(InputError, match=f"{shard} is damaged"):
+    with pytest.raises(InputError, match=f"^{shard} .*features.json"):
         reader(directory, "train")
 
     length = int.from_bytes(content[:8], "little") + 16  # of the first record, with its checksums
     for kept, found in ((content[length:], 12), (content + content[:length], 14)):
         shard.write_bytes(kept)
-        with pytest.raises(InputError, match=f"{shard} has {found} examples.* says 13"):
+        with pytest.raises(InputError, match=f"^{shard} .*{found} .* 13"):
             reader(directory, "train")
 
     shard.write_bytes(content)
@@ -109,26 +109,26 @@ def test_cut_shards_are_found_by_their_lengths_alone(copy):
     shard = path / "digits-train.tfrecord-00001-of-00003"
     content = shard.read_bytes()
     directory = datasets.find(config)
-    damage.check_lengths(directory, "train")
+    tfrecords.check_lengths(directory, "train")
     length = int.from_bytes(content[:8], "little") + 16
     for damaged, words in (
-        (content[:-3], "is damaged"),
-        (content + b"123", "is damaged"),
-        (content[length:], "has 12 examples.* says 13"),
-        (bytes([content[0] ^ 1]) + content[1:], "is damaged|has"),
+        (content[:-3], "record 12 "),
+        (content + b"123", "record 13 "),
+        (content[length:], ".* 12 .* 13"),
+        (bytes([content[0] ^ 1]) + content[1:], ".*"),
     ):
         shard.write_bytes(damaged)
-        with pytest.raises(InputError, match=f"{shard} ({words})"):
-            damage.check_lengths(directory, "train")
+        with pytest.raises(InputError, match=f"^{shard} .*{words}"):
+            tfrecords.check_lengths(directory, "train")
 
 
-@pytest.mark.parametrize("reader", [tfrecords.read, damage.check])
+@pytest.mark.parametrize("reader", [tfrecords.read, tfrecords.check])
 def test_labels_out_of_range_are_named(copy, reader):
     config, path = copy
     features = json.loads((path / "features.json").read_text())
     features["featuresDict"]["features"]["label"]["classLabel"]["numClasses"] = "5"
     (path / "features.json").write_text(json.dumps(features))
-    with pytest.raises(InputError, match=r"labels 0 to 4\. Example 5 of the train split has 5"):
+    with pytest.raises(InputError, match=r"0 to 4\. Example 5 of the train split .* 5"):
         reader(datasets.find(config), "train")
 
 
@@ -181,8 +181,8 @@ def test_compressed_shards_are_named_as_such(copy, packing):
         shard.write_bytes(gzip.compress(content))
     if packing == "renamed":
         shard.rename(f"{shard}.gz")
-    with pytest.raises(InputError, match=rf"{shard}(\.gz)? is compressed by gzip or zlib"):
-        damage.check(datasets.find(config), "train")
+    with pytest.raises(InputError, match=rf"{shard}(\.gz)? .*gunzip"):
+        tfrecords.check(datasets.find(config), "train")
 
 
 def test_a_damaged_shard_is_not_called_compressed(copy):
@@ -190,8 +190,8 @@ def test_a_damaged_shard_is_not_called_compressed(copy):
     shard = path / "digits-train.tfrecord-00001-of-00003"
     content = shard.read_bytes()
     shard.write_bytes(b"\x78\x01" + content[2:])  # a length of 376 bytes, as zlib's first two
-    with pytest.raises(InputError, match=f"{shard} is damaged"):
-        damage.check(datasets.find(config), "train")
+    with pytest.raises(InputError, match=f"^{shard} .*features.json"):
+        tfrecords.check(datasets.find(config), "train")
 
 
 def test_the_largest_window_is_one_of_all_records(copy):

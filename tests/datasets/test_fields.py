@@ -7,7 +7,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from lottery_tf import datasets
-from lottery_tf.datasets import damage, tfrecords
+from lottery_tf.datasets import tfrecords
 from lottery_tf.errors import InputError
 from tests.synthetic import store, write_dataset
 
@@ -36,9 +36,8 @@ def named(tmp_path_factory):
 
 def test_fields_of_other_names_are_named_and_taken(named, config):
     expected = (
-        r"expected the fields image \(an Image\) and label \(a ClassLabel\)\. Found: .*photo "
-        r"\(Image\).*species \(ClassLabel\).*who \(Text\).*"
-        "Add --image_key=photo --label_key=species"
+        r"image .*label .*photo \(Image\).*species \(ClassLabel\).*who \(Text\)"
+        ".*--image_key=photo --label_key=species"
     )
     with pytest.raises(InputError, match=expected):
         datasets.find(config(dataset=str(named)))
@@ -51,11 +50,11 @@ def test_fields_of_other_names_are_named_and_taken(named, config):
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"image_key": "film"}, "an Image or a Tensor of height, .* Found: Video"),
+        ({"image_key": "film"}, "film.*Video.*--image_key"),
         ({"image_key": "who"}, "Found: Text"),
         ({"image_key": "age"}, "Found: Scalar int64"),
-        ({"label_key": "who"}, r"Found: Text\. Store them as tfds\.features\.ClassLabel"),
-        ({"label_key": "age"}, r"Found: Scalar int64\. Store them as"),
+        ({"label_key": "who"}, r"Found: Text\. .*tfds\.features\.ClassLabel"),
+        ({"label_key": "age"}, r"Found: Scalar int64\. .*ClassLabel"),
         ({"label_key": "photo"}, "Found: Image"),
     ],
 )
@@ -70,18 +69,24 @@ def test_fields_that_are_not_images_and_labels_are_refused(named, config, keys, 
     [
         (
             {"shape": {"dimensions": ["4", "4", "2"]}},
-            "1, 3 or 4 channels. Found: Image of 4 x 4 x 2",
+            "1, 3 or 4 .* 4 x 4 x 2",
         ),
         ({"shape": {"dimensions": ["2", "4", "4", "3"]}}, "Found: Image of 2 x 4 x 4 x 3"),
         ({"shape": {"dimensions": ["4", "4", "-1"]}}, "Found: Image of 4 x 4 x -1"),
         ({"shape": {}}, "Found: Image of no size"),
-        ({"shape": {"dimensions": ["99999999", "9999999", "3"]}}, "at most 268435456 values"),
-        ({"shape": {"dimensions": None}}, "Found: None where a list belongs"),
-        ({"shape": {"dimensions": [4.5, "4", "3"]}}, "Found: 4.5 as a size of image"),
-        ({"dtype": "int64"}, "uint8, uint16, float32. Found: 'int64'"),
-        ({"dtype": "float32", "shape": {"dimensions": ["4", "4", "3"]}}, "what cannot be"),
-        ({"encodingFormat": "heif"}, "what cannot be.*'heif'"),
-        ({"encodingFormat": "jpeg", "dtype": "uint16"}, "what cannot be"),
+        (
+            {"shape": {"dimensions": ["99999999", "9999999", "3"]}},
+            "268435456 .*99999999 x 9999999 x 3",
+        ),
+        ({"shape": {"dimensions": None}}, "no size"),
+        ({"shape": {"dimensions": [4.5, "4", "3"]}}, r"features\.json .*4\.5 .*dimensions"),
+        ({"dtype": "int64"}, "uint8, uint16, float32. .*int64"),
+        (
+            {"dtype": "float32", "shape": {"dimensions": ["4", "4", "3"]}},
+            r"features\.json .* image .*channels",
+        ),
+        ({"encodingFormat": "heif"}, r"features\.json .*heif"),
+        ({"encodingFormat": "jpeg", "dtype": "uint16"}, r"features\.json .* image .*channels"),
     ],
 )
 def test_images_that_cannot_be_are_refused(tmp_path, config, change, words):
@@ -104,24 +109,24 @@ def test_numbers_of_classes_that_cannot_be_are_refused(tmp_path, config, classes
         "classLabel",
         numClasses=classes,
     )
-    with pytest.raises(InputError, match=r"number of classes|2 to 1000000 classes"):
+    with pytest.raises(InputError, match=r"numClasses|2 to 1000000 .* label"):
         datasets.find(config(data_dir=str(tmp_path)))
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"shardLengths": None}, "Found: None where a list belongs"),
-        ({"shardLengths": [None]}, "Found: None as a shard's length"),
+        ({"shardLengths": None}, "train split"),
+        ({"shardLengths": [None]}, r"dataset_info\.json .*shardLengths\[0\]"),
         ({"shardLengths": ["-1"]}, "Found: -1 examples"),
-        ({"shardLengths": ["1000000000"]}, "bytes, too few for the 1000000000 examples"),
+        ({"shardLengths": ["1000000000"]}, r"digits-train\.tfrecord-\S* .*1000000000 "),
         ({"shardLengths": ["9000000000"]}, "Found: 9000000000 examples"),
-        ({"shardLengths": []}, "its train split has no examples"),
-        ({"name": "test"}, "Found: the split test twice"),
-        ({"name": 3}, "Found: 3 as a split's name"),
-        ({"filepathTemplate": "{0}{NOTHING}"}, r"lacks .*\{0\}\{NOTHING\}"),
-        ({"filepathTemplate": "x" * 300}, "as a filepathTemplate"),
-        ({"filepathTemplate": "a\0b"}, "as a filepathTemplate"),
+        ({"shardLengths": []}, "train split"),
+        ({"name": "test"}, "split test "),
+        ({"name": 3}, r"dataset_info\.json .*name"),
+        ({"filepathTemplate": "{0}{NOTHING}"}, r"\{0\}\{NOTHING\}"),
+        ({"filepathTemplate": "x" * 300}, "filepathTemplate"),
+        ({"filepathTemplate": "a\0b"}, "filepathTemplate"),
     ],
 )
 def test_splits_that_cannot_be_are_refused(tmp_path, config, change, words):
@@ -135,7 +140,7 @@ def test_splits_that_cannot_be_are_refused(tmp_path, config, change, words):
 def test_files_that_are_no_tfrecords_are_refused_with_what_to_do(tmp_path, config, kind):
     path = write_dataset(tmp_path, shard_lengths=[9])
     edit(path / "dataset_info.json", fileFormat=kind)
-    words = rf"Found: '{kind}'\. Prepare it again, by .* file_format='tfrecord'\)"
+    words = rf"Found: {kind}\. .* file_format='tfrecord'\)"
     with pytest.raises(InputError, match=words):
         datasets.find(config(data_dir=str(tmp_path)))
     edit(path / "dataset_info.json", alternativeFileFormats=["tfrecord"])
@@ -147,8 +152,8 @@ def test_a_shape_that_the_images_do_not_have_is_found_before_a_network_is_built(
     dimensions = {"dimensions": ["9000", "9000", "1"]}
     edit(path / "features.json", "featuresDict", "features", "image", "image", shape=dimensions)
     directory = datasets.find(config(data_dir=str(tmp_path)))
-    with pytest.raises(InputError, match=r"digits-train.*does not hold what features\.json says"):
-        damage.check_first(directory)
+    with pytest.raises(InputError, match=r"digits-train.*features\.json"):
+        tfrecords.check_first(directory)
 
 
 def edit(path, *keys, **changes):

@@ -1,10 +1,12 @@
 """Parquet files that are damaged, or hold no images and labels, are refused by name and row."""
 
+import re
+
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from lottery_tf.datasets import usage
+from lottery_tf.datasets import prepare
 from lottery_tf.errors import InputError
 from tests.parquet_files import STRUCT, encoded, make, save, write_hub
 from tests.synthetic import shaded
@@ -20,24 +22,29 @@ SIZE = len(encoded(IMAGES[4]))
 WRONG = {
     "a damaged image": (
         {"images": [*IMAGES[:4], b"no image", *IMAGES[5:]]},
-        r"train\.parquet, row 4 is no readable image: Pillow knows.*--skip_bad",
+        r"train\.parquet, row 4 .*--skip_bad",
     ),
     "a cut image": (
-        {"images": [*IMAGES[:8], encoded(IMAGES[8])[: SIZE // 2]]}, r"row 8 is no readable image",
+        {"images": [*IMAGES[:8], encoded(IMAGES[8])[: SIZE // 2]]},
+        r"row 8 .*--skip_bad",
     ),
     "a row without bytes": (
-        {"images": [*IMAGES[:2], None, *IMAGES[3:]]}, r"row 2 has no bytes of an image",
+        {"images": [*IMAGES[:2], None, *IMAGES[3:]]},
+        r"row 2 .*--skip_bad",
     ),
-    "labels out of range": ({"labels": [*LABELS[:7], 3, 0]}, r"from 0 to 2\. Row 7 has 3"),
-    "a label below zero": ({"labels": [*LABELS[:7], -1, 0]}, r"from 0 to 2\. Row 7 has -1"),
-    "no label": ({"labels": [*LABELS[:7].tolist(), None, 0]}, r"Row 7 has none"),
+    "labels out of range": ({"labels": [*LABELS[:7], 3, 0]}, r"0 to 2\. Row 7 .* 3 "),
+    "a label below zero": ({"labels": [*LABELS[:7], -1, 0]}, r"0 to 2\. Row 7 .*-1"),
+    "no label": ({"labels": [*LABELS[:7].tolist(), None, 0]}, "Row 7 "),
     "a text that is no class": ({"labels": [*["dark"] * 8, "a"]}, r"dark, gray, light.*Row 8.*'a'"),
-    "no labels": ({"labels": [-1] * 9}, r"expected labels in its train split"),
-    "no rows": ({"images": [], "labels": pyarrow.array([], pyarrow.int64())}, "train split has no"),
-    "one class": ({"names": ["a"], "labels": [0] * 9}, "two classes or more. Found: 1"),
-    "classes twice": ({"names": ["a", "b", "a"]}, "'a' twice"),
+    "no labels": ({"labels": [-1] * 9}, "train split.*-1"),
+    "no rows": (
+        {"images": [], "labels": pyarrow.array([], pyarrow.int64())},
+        r"train\.parquet.* train ",
+    ),
+    "one class": ({"names": ["a"], "labels": [0] * 9}, "Found: 1"),
+    "classes twice": ({"names": ["a", "b", "a"]}, "'a'"),
     "a class of no name": ({"names": ["a", "b\n", "c"]}, r"'b\\n'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", WRONG)
@@ -56,16 +63,15 @@ def test_skipped_rows_are_named_once(tmp_path, config, capsys):
     path = make(tmp_path, save(tmp_path / "train.parquet", images, LABELS), skip_bad=True)
     said = capsys.readouterr().err
     assert said.count("Skipped: ") == 2
-    assert "row 4 is no readable image" in said
-    assert "row 5 has no bytes" in said
-    assert usage.describe(path, "own")[0].startswith("train 7 examples")
+    assert re.search("Skipped: .*row 4 .*\n.*Skipped: .*row 5 ", said)
+    assert prepare.describe(path, "own")[0].startswith("train 7 examples")
 
 
 def test_a_null_struct_is_a_row_without_bytes(tmp_path):
     rows = [{"bytes": encoded(image), "path": None} for image in IMAGES]
     table = {"image": pyarrow.array([*rows[:3], None, *rows[4:]], STRUCT), "label": LABELS}
     pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "train.parquet")
-    with pytest.raises(InputError, match="row 3 has no bytes of an image"):
+    with pytest.raises(InputError, match="row 3 "):
         make(tmp_path, tmp_path / "train.parquet")
 
 
@@ -80,23 +86,23 @@ def test_files_that_are_no_parquet(tmp_path, hub):
 
 def test_places_without_a_dataset(tmp_path, hub):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"files that end in \.parquet\. Found none"):
+    with pytest.raises(InputError, match=r"empty: .*\.parquet"):
         make(tmp_path, tmp_path / "empty")
-    with pytest.raises(InputError, match="does not exist: expected a Parquet file"):
+    with pytest.raises(InputError, match=r"--raw_dir=.*nowhere"):
         make(tmp_path, tmp_path / "nowhere")
-    with pytest.raises(InputError, match="expected each file once"):
+    with pytest.raises(InputError, match=f"--raw_dir={hub},{hub}:"):
         make(tmp_path, f"{hub},{hub}")
     save(hub / "other" / "train.parquet", *shaded(9))
-    with pytest.raises(InputError, match="train split in several directories"):
+    with pytest.raises(InputError, match=f"train split.*{hub}/data.*{hub}/other"):
         make(tmp_path, hub)
-    with pytest.raises(InputError, match="expected a train split"):
+    with pytest.raises(InputError, match=r"train-00000-of-00001\.parquet\. Found: test"):
         make(tmp_path, hub / "data" / "test-00000-of-00001.parquet")
 
 
 def test_files_of_other_classes(tmp_path, hub):
     save(hub / "data" / "test-00000-of-00001.parquet", *shaded(12), names=("a", "b", "c"))
-    with pytest.raises(InputError, match="names other classes than the train split"):
+    with pytest.raises(InputError, match=r"test-00000-of-00001.*classes.*train"):
         make(tmp_path, hub)
     save(hub / "data" / "train-00001-of-00002.parquet", *shaded(12), names=("a", "b", "c"))
-    with pytest.raises(InputError, match="its files name different classes"):
+    with pytest.raises(InputError, match=f"^{hub}: .*classes"):
         make(tmp_path, hub)
