@@ -17,7 +17,7 @@ SETTINGS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow and Keras; what they write to standard error is shown if they fail.
+    """Import TensorFlow and Keras; show what they write to standard error only if they fail.
 
     A Keras that is imported here gets the SETTINGS, whatever the user's keras.json says. The
     environment of the process stays as it is.
@@ -42,7 +42,7 @@ def import_tensorflow() -> None:
 
             tensorflow.config.list_physical_devices("GPU")  # looks for drivers, and says so
     except (AttributeError, ImportError, ValueError) as error:
-        if lacking := _what_lacks(error):
+        if lacking := _incomplete(error):
             version = importlib.metadata.version(lacking)
             raise InputError(
                 f"{lacking} {version} lacks what this package needs: {error}. Install another "
@@ -57,18 +57,18 @@ def import_tensorflow() -> None:
     _settle(is_new)
 
 
-def _what_lacks(error):
+def _incomplete(error: AttributeError | ImportError | ValueError) -> str | None:
     """Return the package, keras or tensorflow, that lacks a name which this one asks it for."""
     if isinstance(error, ValueError) or not _is_ours(error):
         return None
-    of = getattr(error, "obj", None)  # what lacks an attribute
-    name = of.__name__ if isinstance(of, types.ModuleType) else error.name or ""
+    module = getattr(error, "obj", None)  # what lacks an attribute
+    name = module.__name__ if isinstance(module, types.ModuleType) else error.name or ""
     package = name.partition(".")[0]
     return package if package in ("keras", "tensorflow") else None
 
 
-def _is_ours(error):
-    """Whether an error came up in a module of this package, which importing Keras imports too."""
+def _is_ours(error: Exception) -> bool:
+    """Return whether an error arose in this package, which importing Keras imports too."""
     package, of_import = pathlib.Path(__file__).parent.parent, ("quiet.py", "keras_hook.py")
     files = [pathlib.Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
     return any(package in file.parents and file.name not in of_import for file in files)
@@ -76,7 +76,7 @@ def _is_ours(error):
 
 @contextlib.contextmanager
 def environment_kept(name: str) -> Iterator[None]:
-    """Set a variable of the environment back afterwards: packages set some when imported."""
+    """Restore a variable of the environment afterwards: packages set some when imported."""
     before = os.environ.get(name)
     try:
         yield
@@ -87,8 +87,8 @@ def environment_kept(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _environment():
-    """While it is open, variables of the environment that imports read have usable values."""
+def _environment() -> Iterator[None]:
+    """Give the variables of the environment that imports read usable values for a while."""
     # The backend wins over that of the user's keras.json.
     wanted = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
     set_here = {name: value for name, value in wanted.items() if name not in os.environ}
@@ -100,7 +100,8 @@ def _environment():
             os.environ.pop(name, None)
 
 
-def _settle(is_new):
+def _settle(is_new: bool) -> None:
+    """Set SETTINGS in a new Keras; raise InputError if the process set others."""
     import keras
 
     for name, value in SETTINGS.items():
@@ -116,7 +117,7 @@ def _settle(is_new):
 
 @contextlib.contextmanager
 def hold_back_stderr() -> Iterator[None]:
-    """Keeps file descriptor 2 in a file: TensorFlow's C++ code writes past sys.stderr."""
+    """Hold back what is written to file descriptor 2: TensorFlow's C++ code bypasses sys.stderr."""
     try:
         sys.stderr.flush()
         saved, aside = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115
