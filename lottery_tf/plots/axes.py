@@ -24,7 +24,7 @@ ENDS = ("min", "max")  # of replicates: the ends of the columns beside that of t
 
 
 def grid_of(
-    down: int, across: int, width: float, height: float, **sharing: Any
+    down: int, across: int, width: float, height: float, **sharing: str
 ) -> tuple[Figure, np.ndarray]:
     """Return a figure of some inches, and its axes (down, across)."""
     figure = Figure(figsize=(width, height), layout="constrained")

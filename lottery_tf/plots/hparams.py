@@ -5,7 +5,6 @@ TensorBoard's own functions for it need TensorFlow.
 
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -27,7 +26,7 @@ STATUS = {
 
 
 def write_run(
-    directory: pathlib.Path, flags: Mapping[str, Any], results: Mapping[str, float], state: str
+    directory: pathlib.Path, flags: Mapping[str, object], results: Mapping[str, float], state: str
 ) -> None:
     """Write a run's flags and results into its event files, in place of what they had of them.
 
@@ -52,7 +51,7 @@ def write_run(
 
 
 def write_study(
-    directory: pathlib.Path, flags: Mapping[str, Iterable[Any]], results: Iterable[str]
+    directory: pathlib.Path, flags: Mapping[str, Iterable[object]], results: Iterable[str]
 ) -> None:
     """Write which flags and results the page shows, into a directory of its own.
 
@@ -74,7 +73,7 @@ def write_study(
     events.replace(directory, SUFFIX, [(0, summary)])
 
 
-def plain(value: Any) -> bool | float | str:
+def plain(value: object) -> bool | float | str:
     """Return a flag's value as the page knows it: a truth, a number, or words."""
     if isinstance(value, bool | int | float):
         return value if isinstance(value, bool) else float(value)

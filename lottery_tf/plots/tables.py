@@ -3,7 +3,6 @@
 import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from lottery_tf.plots import Columns, Row
 
@@ -50,6 +49,6 @@ def below_here(path: pathlib.Path) -> pathlib.Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def show_options(options: Mapping[str, Any]) -> None:
+def show_options(options: Mapping[str, object]) -> None:
     """Print what results depend on, below their table."""
     print("(" + ", ".join(f"{name}: {value}" for name, value in options.items()) + ")")

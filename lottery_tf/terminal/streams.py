@@ -27,8 +27,9 @@ class Steady:
         name: "stdout" or "stderr".
     """
 
-    def __init__(self, stream: Any, name: str):
-        self._stream, self._name = stream, name
+    def __init__(self, stream: TextIO | Nowhere, name: str):
+        self._stream: TextIO | Nowhere = stream
+        self._name = name
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

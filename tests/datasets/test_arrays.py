@@ -1,6 +1,5 @@
 """Datasets from an npz file of arrays, as Keras names them."""
 
-import shlex
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ from lottery_tf.datasets import prepare, tfrecords
 from lottery_tf.errors import InputError
 from lottery_tf.runs.rundir import RunDir
 from tests.conftest import ROOT
+from tests.datasets.conftest import flags_said
 from tests.synthetic import shaded
 
 
@@ -91,7 +91,7 @@ def test_the_command_that_is_said_trains_on_arrays(tmp_path, config, test):
     save(tmp_path, **({} if test else {"x_test": None, "y_test": None}))
     path = make(tmp_path)
     lines = prepare.describe(path, "own")
-    words = shlex.split(lines[-1])[6:]
+    words = flags_said(path, "own")
     assert words == [f"--dataset={tmp_path / 'data' / 'own'}"] + (
         [] if test else ["--test_fraction=0.1"]
     )

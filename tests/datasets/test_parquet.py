@@ -1,6 +1,6 @@
 """Datasets from Parquet files of encoded images and labels, as the Hugging Face hub has them."""
 
-import shlex
+import re
 
 import numpy as np
 import pyarrow
@@ -11,7 +11,8 @@ from lottery_tf import datasets, imp
 from lottery_tf.datasets import prepare, tfrecords
 from lottery_tf.errors import InputError
 from lottery_tf.runs.rundir import RunDir
-from tests.parquet_files import encoded, make, save, write_hub
+from tests.datasets.conftest import flags_said
+from tests.parquet_files import STRUCT, encoded, make, save, write_hub
 from tests.synthetic import shaded
 
 
@@ -46,7 +47,7 @@ def test_the_files_of_the_hub_become_a_dataset(tmp_path, hub, config):
 @pytest.mark.ci
 def test_the_command_that_is_said_trains_on_it(tmp_path, hub, config):
     path = make(tmp_path, hub)
-    words = shlex.split(prepare.describe(path, "own")[-1])[6:]
+    words = flags_said(path, "own")
     assert words == [f"--dataset={tmp_path / 'data' / 'own'}"]
     settings = config(dataset=str(path.parent), rounds=2, epochs=6, batch_size=9)
     imp.main(settings)
@@ -277,3 +278,99 @@ def test_splits_are_known_by_further_names(tmp_path):
     save(tmp_path / "hub" / "testing-00000-of-00001.parquet", *shaded(12))
     line = prepare.describe(make(tmp_path, tmp_path / "hub"), "own")[0]
     assert line.startswith("train 45, test 12 examples")
+
+
+IMAGES, LABELS = shaded(9)
+ROW = 7  # the one that is wrong
+CUT = encoded(IMAGES[ROW])[: len(encoded(IMAGES[ROW])) // 2]
+
+
+def but(values, value, row=ROW):
+    """These values, with another one in a row."""
+    return [*values[:row], value, *values[row + 1 :]]
+
+
+WRONG = {
+    "a damaged image": (
+        {"images": but(IMAGES, b"no image")},
+        rf"train\.parquet, row {ROW} .*--skip_bad",
+    ),
+    "a cut image": ({"images": but(IMAGES, CUT)}, rf"row {ROW} .*--skip_bad"),
+    "a row without bytes": ({"images": but(IMAGES, None)}, rf"row {ROW} .*--skip_bad"),
+    "labels out of range": ({"labels": but(LABELS, 3)}, rf"0 to 2\. Row {ROW} .* 3 "),
+    "a label below zero": ({"labels": but(LABELS, -1)}, rf"0 to 2\. Row {ROW} .*-1"),
+    "no label": ({"labels": but(LABELS.tolist(), None)}, f"Row {ROW} "),
+    "a text that is no class": (
+        {"labels": but(["dark"] * 9, "a")},
+        rf"dark, gray, light.*Row {ROW} .*'a'",
+    ),
+    "no labels": ({"labels": [-1] * 9}, "train split.*-1"),
+    "no rows": (
+        {"images": [], "labels": pyarrow.array([], pyarrow.int64())},
+        r"train\.parquet.* train ",
+    ),
+    "one class": ({"names": ["a"], "labels": [0] * 9}, "Found: 1"),
+    "classes twice": ({"names": ["a", "b", "a"]}, "'a'"),
+    "a class of no name": ({"names": ["a", "b\n", "c"]}, r"'b\\n'"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_rows_are_refused_by_name_and_leave_nothing(tmp_path, kind):
+    changes, words = WRONG[kind]
+    rows = {"images": list(IMAGES), "labels": LABELS} | changes
+    file = save(tmp_path / "train.parquet", **rows)
+    with pytest.raises(InputError, match=words) as error:
+        make(tmp_path, file)
+    assert "\n" not in str(error.value)
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_skipped_rows_are_named_once(tmp_path, config, capsys):
+    images = but(but(IMAGES, b"no image"), None, row=ROW + 1)
+    path = make(tmp_path, save(tmp_path / "train.parquet", images, LABELS), skip_bad=True)
+    said = capsys.readouterr().err
+    assert said.count("Skipped: ") == 2
+    assert re.search(f"Skipped: .*row {ROW} .*\n.*Skipped: .*row {ROW + 1} ", said)
+    assert prepare.describe(path, "own")[0].startswith("train 7 examples")
+
+
+def test_a_null_struct_is_a_row_without_bytes(tmp_path):
+    rows = [{"bytes": encoded(image), "path": None} for image in IMAGES]
+    table = {"image": pyarrow.array(but(rows, None), STRUCT), "label": LABELS}
+    pyarrow.parquet.write_table(pyarrow.table(table), tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=f"row {ROW} "):
+        make(tmp_path, tmp_path / "train.parquet")
+
+
+def test_files_that_are_no_parquet(tmp_path, hub):
+    content = (hub / "data" / "train-00000-of-00002.parquet").read_bytes()
+    for wrong in (b"", b"text", content[:-20], content[:30] + bytes(60) + content[90:]):
+        (tmp_path / "train.parquet").write_bytes(wrong)
+        with pytest.raises(InputError, match=r"train\.parquet") as error:
+            make(tmp_path, tmp_path / "train.parquet")
+        assert "\n" not in str(error.value)
+
+
+def test_places_without_a_dataset(tmp_path, hub):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match=r"empty: .*\.parquet"):
+        make(tmp_path, tmp_path / "empty")
+    with pytest.raises(InputError, match=r"--raw_dir=.*nowhere"):
+        make(tmp_path, tmp_path / "nowhere")
+    with pytest.raises(InputError, match=f"--raw_dir={hub},{hub}:"):
+        make(tmp_path, f"{hub},{hub}")
+    save(hub / "other" / "train.parquet", *shaded(9))
+    with pytest.raises(InputError, match=f"train split.*{hub}/data.*{hub}/other"):
+        make(tmp_path, hub)
+    with pytest.raises(InputError, match=r"train-00000-of-00001\.parquet\. Found: test"):
+        make(tmp_path, hub / "data" / "test-00000-of-00001.parquet")
+
+
+def test_files_of_other_classes(tmp_path, hub):
+    save(hub / "data" / "test-00000-of-00001.parquet", *shaded(12), names=("a", "b", "c"))
+    with pytest.raises(InputError, match=r"test-00000-of-00001.*classes.*train"):
+        make(tmp_path, hub)
+    save(hub / "data" / "train-00001-of-00002.parquet", *shaded(12), names=("a", "b", "c"))
+    with pytest.raises(InputError, match=f"^{hub}: .*classes"):
+        make(tmp_path, hub)

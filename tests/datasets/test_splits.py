@@ -8,8 +8,7 @@ from lottery_tf.datasets import tfrecords
 from lottery_tf.datasets.splits import hold_out
 from lottery_tf.errors import InputError
 from lottery_tf.pruning.streams import Noise
-from tests.datasets.test_fields import IMAGE, LABEL, numbered
-from tests.synthetic import store
+from tests.synthetic import IMAGE, LABEL, numbered, store
 
 
 @pytest.fixture(scope="module")

@@ -83,10 +83,6 @@ def test_the_distance_picture_has_its_own_scale_and_values_where_rounds_are_few(
     assert not figures.matrix(np.zeros((13, 13)), many, None, what="", title="").axes[0].texts
 
 
-def test_the_angle_of_an_angular_distance_is_told():
-    assert "1 is 90 degrees" in distances.LABELS["angular"]
-
-
 def test_tensorboard_has_percent_where_parts_are_meant(config):
     assert unit_of("density") == unit_of("error_barrier") == (" (%)", 100)
     assert unit_of("threshold") == unit_of("loss_barrier") == ("", 1)

@@ -17,7 +17,7 @@ from lottery_tf.datasets import folders, layout, names, prepare
 from lottery_tf.errors import InputError
 from lottery_tf.runs import files
 from tests.parquet_files import encoded, save
-from tests.synthetic import features, shaded, write_dataset
+from tests.synthetic import shaded, write_dataset
 
 EVIL = (
     "../evil",
@@ -190,76 +190,3 @@ def test_checksums_do_not_name_files_elsewhere(tmp_path):
     sums.write_text(sums.read_text().replace("a.npz", "../../a.npz"))
     with pytest.raises(InputError, match=r"SHA256SUMS.*'\.\./\.\./a\.npz'"):
         files.names(tmp_path / "round_00")
-
-
-OLD = "tensorflow_datasets.core.features"
-
-
-def old_features(classes, shape):
-    """What features.json said before version 4.4 of TensorFlow Datasets."""
-    image = {"shape": list(shape), "dtype": "uint8", "encoding_format": "png"}
-    label = {"type": f"{OLD}.class_label_feature.ClassLabel", "content": {"num_classes": classes}}
-    fields = {"image": {"type": f"{OLD}.image_feature.Image", "content": image}, "label": label}
-    fields["id"] = {"type": f"{OLD}.text_feature.Text", "content": {}}
-    return {"type": f"{OLD}.features_dict.FeaturesDict", "content": fields}
-
-
-@pytest.mark.parametrize("kind", ["plain", "proto", "text"])
-def test_features_of_older_versions_are_read(tmp_path, kind):
-    path = write_dataset(tmp_path / "data", shard_lengths=[20])
-    expected = layout.read_fields(path, "image", "label")
-    old = old_features(10, (8, 8, 1))
-    if kind != "plain":
-        content = features(10, (8, 8, 1))["featuresDict"]
-        old = {
-            "type": f"{OLD}.features_dict.FeaturesDict",
-            "proto_cls": "tensorflow_datasets.FeaturesDict",
-            "content": json.dumps(content) if kind == "text" else content,
-        }
-    (path / "features.json").write_text(json.dumps(old))
-    assert layout.read_fields(path, "image", "label") == expected
-    with pytest.raises(InputError, match=r"photo .*--image_key=image"):
-        layout.read_fields(path, "photo", "label")
-
-
-@pytest.mark.parametrize("change", ["varying", "tensor"])
-def test_shapes_and_tensors_of_older_versions(tmp_path, change):
-    old = old_features(3, (8, 8, 1))
-    if change == "varying":
-        old["content"]["image"]["content"]["shape"] = [None, None, 3]
-    else:
-        tensor = {"shape": [8, 8, 5], "dtype": "float32", "encoding": "zlib"}
-        old["content"]["image"] = {"type": f"{OLD}.tensor_feature.Tensor", "content": tensor}
-    (tmp_path / "features.json").write_text(json.dumps(old))
-    found = layout.read_fields(tmp_path, "image", "label")
-    assert found.classes == 3
-    if change == "varying":
-        assert (found.shape, found.encoding) == ((None, None, 3), "png")
-    else:
-        assert (found.kind, found.shape, found.dtype, found.encoding) == (
-            "Tensor",
-            (8, 8, 5),
-            "float32",
-            "zlib",
-        )
-
-
-SHAPELESS = {"image": {"type": "Image", "content": {"shape": 3}}}
-
-
-@pytest.mark.parametrize(
-    "old",
-    [
-        {"type": 3},
-        {"type": "x"},
-        {"type": "", "content": {}},
-        {"type": f"{OLD}.FeaturesDict"},
-        {"type": f"{OLD}.FeaturesDict", "content": {"image": 3}},
-        {"type": f"{OLD}.FeaturesDict", "proto_cls": "a", "content": "{"},
-        {"type": f"{OLD}.FeaturesDict", "content": SHAPELESS},
-    ],
-)
-def test_nonsense_of_older_versions_is_one_line(tmp_path, old):
-    (tmp_path / "features.json").write_text(json.dumps(old))
-    with pytest.raises(InputError):
-        layout.read_fields(tmp_path, "image", "label")

@@ -1,6 +1,5 @@
 """Any image classification of TensorFlow Datasets, by its name."""
 
-import shlex
 import types
 
 import numpy as np
@@ -11,6 +10,7 @@ from lottery_tf import datasets, imp
 from lottery_tf.datasets import download, prepare
 from lottery_tf.errors import InputError
 from lottery_tf.runs.rundir import RunDir
+from tests.datasets.conftest import flags_said
 from tests.synthetic import write_dataset
 
 
@@ -94,13 +94,13 @@ def test_a_dataset_of_tfds_is_prepared_and_says_how_to_train_on_it(tmp_path, nam
     assert lines[0] == f"{counts} examples; images 6 x 5 x 1 uint8; 3 classes: dark, gray, light."
     assert lines[1] == "Other labels, for --label_key: half."
     keys = ["--image_key=photo", "--label_key=shade"]
-    assert shlex.split(lines[-1])[6:] == [f"--dataset={tmp_path / full}", *flags, *keys]
+    assert flags_said(path, full) == [f"--dataset={tmp_path / full}", *flags, *keys]
 
 
 @pytest.mark.ci
 def test_the_command_that_is_said_trains_on_it(tmp_path, config):
     path = prepare.prepare("lottery_shades/bare", "tfds", data_dir=tmp_path)
-    words = shlex.split(prepare.describe(path, "lottery_shades/bare")[-1])[6:]
+    words = flags_said(path, "lottery_shades/bare")
     flags = dict(word.removeprefix("--").split("=") for word in words)
     flags["test_fraction"] = float(flags["test_fraction"])
     settings = config(**flags, rounds=2, epochs=4, batch_size=8)
@@ -194,7 +194,7 @@ def test_tensors_to_be_classified_are_images():
 
 def test_a_known_dataset_is_trained_on_by_its_name(tmp_path, config):
     path = write_dataset(tmp_path / "data", shard_lengths=[20], name="mnist", shape=(28, 28, 1))
-    words = shlex.split(prepare.describe(path, "mnist")[-1])[6:]
+    words = flags_said(path, "mnist")
     assert words == ["--dataset=mnist", f"--data_dir={tmp_path / 'data'}"]
     flags = dict(word.removeprefix("--").split("=") for word in words)
     assert datasets.find(config(**flags)).path == path

@@ -7,18 +7,9 @@ import pytest
 import tensorflow_datasets as tfds
 
 from lottery_tf import datasets
-from lottery_tf.datasets import tfrecords
+from lottery_tf.datasets import layout, tfrecords
 from lottery_tf.errors import InputError
-from tests.synthetic import store, write_dataset
-
-IMAGE = tfds.features.Image(shape=(4, 4, 1))
-LABEL = tfds.features.ClassLabel(num_classes=3)
-
-
-def numbered(count, first=0, image="image", label="label", **others):
-    """Examples whose pixels are their number."""
-    numbers = range(first, first + count)
-    return [{image: np.full((4, 4, 1), n, np.uint8), label: n % 3, **others} for n in numbers]
+from tests.synthetic import IMAGE, LABEL, features, numbered, store, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +155,76 @@ def edit(path, *keys, **changes):
         value = value[key]
     value.update(changes)
     path.write_text(json.dumps(content))
+
+
+OLD = "tensorflow_datasets.core.features"
+
+
+def old_features(classes, shape):
+    """What features.json said before version 4.4 of TensorFlow Datasets."""
+    image = {"shape": list(shape), "dtype": "uint8", "encoding_format": "png"}
+    label = {"type": f"{OLD}.class_label_feature.ClassLabel", "content": {"num_classes": classes}}
+    fields = {"image": {"type": f"{OLD}.image_feature.Image", "content": image}, "label": label}
+    fields["id"] = {"type": f"{OLD}.text_feature.Text", "content": {}}
+    return {"type": f"{OLD}.features_dict.FeaturesDict", "content": fields}
+
+
+@pytest.mark.parametrize("kind", ["plain", "proto", "text"])
+def test_features_of_older_versions_are_read(tmp_path, kind):
+    path = write_dataset(tmp_path / "data", shard_lengths=[20])
+    expected = layout.read_fields(path, "image", "label")
+    old = old_features(10, (8, 8, 1))
+    if kind != "plain":
+        content = features(10, (8, 8, 1))["featuresDict"]
+        old = {
+            "type": f"{OLD}.features_dict.FeaturesDict",
+            "proto_cls": "tensorflow_datasets.FeaturesDict",
+            "content": json.dumps(content) if kind == "text" else content,
+        }
+    (path / "features.json").write_text(json.dumps(old))
+    assert layout.read_fields(path, "image", "label") == expected
+    with pytest.raises(InputError, match=r"photo .*--image_key=image"):
+        layout.read_fields(path, "photo", "label")
+
+
+@pytest.mark.parametrize("change", ["varying", "tensor"])
+def test_shapes_and_tensors_of_older_versions(tmp_path, change):
+    old = old_features(3, (8, 8, 1))
+    if change == "varying":
+        old["content"]["image"]["content"]["shape"] = [None, None, 3]
+    else:
+        tensor = {"shape": [8, 8, 5], "dtype": "float32", "encoding": "zlib"}
+        old["content"]["image"] = {"type": f"{OLD}.tensor_feature.Tensor", "content": tensor}
+    (tmp_path / "features.json").write_text(json.dumps(old))
+    found = layout.read_fields(tmp_path, "image", "label")
+    assert found.classes == 3
+    if change == "varying":
+        assert (found.shape, found.encoding) == ((None, None, 3), "png")
+    else:
+        assert (found.kind, found.shape, found.dtype, found.encoding) == (
+            "Tensor",
+            (8, 8, 5),
+            "float32",
+            "zlib",
+        )
+
+
+SHAPELESS = {"image": {"type": "Image", "content": {"shape": 3}}}
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        {"type": 3},
+        {"type": "x"},
+        {"type": "", "content": {}},
+        {"type": f"{OLD}.FeaturesDict"},
+        {"type": f"{OLD}.FeaturesDict", "content": {"image": 3}},
+        {"type": f"{OLD}.FeaturesDict", "proto_cls": "a", "content": "{"},
+        {"type": f"{OLD}.FeaturesDict", "content": SHAPELESS},
+    ],
+)
+def test_nonsense_of_older_versions_is_one_line(tmp_path, old):
+    (tmp_path / "features.json").write_text(json.dumps(old))
+    with pytest.raises(InputError):
+        layout.read_fields(tmp_path, "image", "label")
