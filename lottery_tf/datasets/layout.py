@@ -172,18 +172,19 @@ def _message(file: pathlib.Path) -> Any:
         content = _of_today(json.loads(file.read_text(encoding="utf-8")))
         return json_format.ParseDict(content, empty, ignore_unknown_fields=True)
     except OSError as error:
-        found = f"no {file.name} that can be read ({error.strerror})"
+        raise nonsense(file.parent, f"no {file.name} that can be read ({error.strerror})") from None
     except (
-        json_format.Error,
         ValueError,
         LookupError,
-        RecursionError,
         TypeError,
         AttributeError,
+        RecursionError,
+        json_format.Error,
     ) as error:
         reason = " ".join(str(error).encode("ascii", "replace").decode().split())
-        found = f"a {file.name} that makes no sense ({reason[:300]})"
-    raise nonsense(file.parent, found)
+        raise nonsense(
+            file.parent, f"a {file.name} that makes no sense ({reason[:300]})"
+        ) from error
 
 
 def _of_today(content: Any) -> Any:
