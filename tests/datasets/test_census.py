@@ -1,4 +1,4 @@
-"""Classes without images, images that are there twice, and names of classes that look the same."""
+"""Classes without images, images that a dataset holds twice, and classes that look the same."""
 
 import unicodedata
 
