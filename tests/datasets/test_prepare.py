@@ -294,7 +294,7 @@ def test_overwriting_replaces_a_prepared_dataset_and_nothing_else(tmp_path, smal
 def test_skipping_does_not_hide_swapped_splits(tmp_path, small_mnist):
     write_mnist(tmp_path / "raw")
     damage_swapped_splits(tmp_path / "raw")
-    with pytest.raises(InputError, match=r"30 examples in the train split.*20"):
+    with pytest.raises(InputError, match=r"20 examples in the test split.*30"):
         prepare.prepare("mnist", "raw", data_dir=tmp_path, raw_dir=tmp_path / "raw", skip_bad=True)
 
 

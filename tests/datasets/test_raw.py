@@ -74,7 +74,7 @@ def test_cifar_archives_that_are_damaged_or_dangerous_are_refused(tmp_path):
         (np.zeros((2, 3072), np.uint8), np.array([0, 10]), "0 to 9 in train"),
         (np.zeros((2, 3072), np.uint8), np.array([0]), r"\(2, 3072\) for 1 "),
         (np.zeros((1, 6144), np.uint8), np.array([0, 1]), r"\(1, 6144\) for 2 "),
-        (np.zeros((0, 3072), np.uint8), np.zeros(0, int), "data_batch_1 .* 0 "),
+        (np.zeros((0, 3072), np.uint8), np.zeros(0, int), "data_batch_1 "),
     ],
 )
 def test_cifar_pixels_and_labels_that_are_none_are_refused(tmp_path, images, labels, words):
