@@ -10,6 +10,9 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+IMAGE = tfds.features.Image(shape=(4, 4, 1))
+LABEL = tfds.features.ClassLabel(num_classes=3)
+
 
 def write_dataset(data_dir, *, shard_lengths, name="digits", classes=10, shape=(8, 8, 1)):
     """A dataset of random images with the given training shards, and 25 test images.
@@ -119,3 +122,9 @@ def shaded(count):
     labels = np.random.default_rng(count).permutation(np.arange(count) % 3)
     noise = np.random.default_rng(count + 1).integers(0, 40, (count, 6, 5))
     return (90 * labels[:, None, None] + noise).clip(0, 255).astype(np.uint8), labels
+
+
+def numbered(count, first=0, image="image", label="label", **others):
+    """Examples whose pixels are their number."""
+    numbers = range(first, first + count)
+    return [{image: np.full((4, 4, 1), n, np.uint8), label: n % 3, **others} for n in numbers]

@@ -58,8 +58,7 @@ flags.DEFINE_bool("overwrite", False, "Replace a dataset that exists.")
 
 def main(_: object) -> None:
     quiet.import_tensorflow()
-    from lottery_tf.datasets.prepare import prepare
-    from lottery_tf.datasets.usage import describe
+    from lottery_tf.datasets.prepare import describe, prepare
 
     options = shared.values(
         "data_dir",

@@ -22,7 +22,7 @@ from lottery_tf.analysis.runs import (
     select_rounds,
 )
 from lottery_tf.analysis.stability import check_resets, random_masks
-from lottery_tf.plots import Row, curves
+from lottery_tf.plots import Row, figures
 from lottery_tf.pruning import streams
 from lottery_tf.pruning.top_k import apply_masks, density
 from lottery_tf.runs.rounds import FinishedRound
@@ -114,7 +114,7 @@ def report_cyclic(runs: Runs, output: Output, *, at_rounds: Rounds, cycles: int 
             by_mask = {f"{mask} mask": of for (mask,), of in group(of_round, ("mask",)).items()}
             line = of_round[0]["imp_accuracy"], f"IMP after {round + 1} trainings"
             about = f"{title}, density {of_round[0]['density']:.2%}"
-            figure = curves.against_cycles(by_mask, line=line, title=about)
+            figure = figures.against_cycles(by_mask, line=line, title=about)
             pictures[f"cyclic/round_{round:02d}"] = (round, f"_round_{round:02d}", figure)
             logged |= {
                 f"cyclic/round_{round:02d} {mask}": (

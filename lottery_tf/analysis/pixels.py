@@ -30,7 +30,7 @@ from lottery_tf.analysis.runs import (
     select_common_rounds,
 )
 from lottery_tf.errors import InputError
-from lottery_tf.plots import Row, figures, images
+from lottery_tf.plots import Row, figures
 from lottery_tf.pruning import Array
 from lottery_tf.runs.rounds import check_files, finished
 from lottery_tf.runs.rundir import RunDir
@@ -193,7 +193,7 @@ def _draw_counts(runs, layers, rounds):
         counts = [weights_per_pixel(run.masks(r), shape) for r in rounds]
         panels[label] = list(zip(_titles(run, rounds), counts, strict=True))
     title = "surviving weights of each pixel, by density (each on its own scale, from none)"
-    return images.grid(panels, title=title)
+    return figures.images(panels, title=title)
 
 
 def _draw_units(run, path, shape, rounds, label):
@@ -207,4 +207,4 @@ def _draw_units(run, path, shape, rounds, label):
         ]
         for unit in units
     }
-    return images.grid(panels, title=f"weights of units, by density: {label}", signed=True)
+    return figures.images(panels, title=f"weights of units, by density: {label}", signed=True)

@@ -9,7 +9,7 @@ from typing import Any
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.runs import Runs
 from lottery_tf.errors import InputError
-from lottery_tf.plots import Row, units
+from lottery_tf.plots import Row, unit_of
 from lottery_tf.runs import files
 from lottery_tf.runs.rundir import RunDir
 
@@ -136,7 +136,7 @@ def publish(findings: Findings, path: pathlib.Path, output: Output, *,
 
         directory, scalars = log_to.path / "tensorboard", {}
         for tag, (column, points) in findings.curves.items():
-            unit, factor = units.of(column)
+            unit, factor = unit_of(column)
             scalars[tag + unit] = [(step, factor * value) for step, value in points]
         events.write(directory, findings.name, scalars=scalars, images=images)
         output.written.append(directory)

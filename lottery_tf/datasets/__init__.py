@@ -5,13 +5,12 @@ This module imports no framework: a name can be checked before TensorFlow is loa
 
 import dataclasses
 import pathlib
-from typing import Any
 
 from lottery_tf.datasets.layout import Fields, read_fields, read_splits
-from lottery_tf.datasets.splits import Split, choose
+from lottery_tf.datasets.splits import DataFlags, Split, choose
 from lottery_tf.errors import InputError
 
-# name: module:function of (images of one size, draws), run on the device on whole batches.
+# name: module:function of (images of one size, draws); datasets.augmentation says when it runs.
 AUGMENTATIONS = {
     "none": "lottery_tf.datasets.augmentation:none",
     "flip": "lottery_tf.datasets.augmentation:flip",
@@ -24,7 +23,7 @@ class Dataset:
     """How the images of a dataset become inputs: augmented, then (pixel / 255 - mean) / std.
 
     Args:
-        mean, std: per channel; None: of the first training images (see statistics).
+        mean, std: per channel; None: those of the first training images (see statistics).
         augment: a key of AUGMENTATIONS.
         evaluation: the split that stands for "test" where there is one of this name; the test
             split of ImageNet has no labels.
@@ -51,7 +50,7 @@ EMBEDDED = "digits"  # comes with the package
 
 
 def packaged(name: str) -> pathlib.Path:
-    """A directory that comes with the package: inside it in a wheel, beside it in a checkout."""
+    """Return a directory that comes with the package: inside a wheel, beside it in a checkout."""
     package = pathlib.Path(__file__).parent.parent
     inside = package / name
     return inside if inside.is_dir() else package.parent / name
@@ -80,6 +79,7 @@ class PreparedDataset:
 
     @property
     def classes(self) -> int:
+        """The number of classes."""
         return self.fields.classes
 
     @property
@@ -94,50 +94,51 @@ class PreparedDataset:
 
 
 def is_directory(dataset: str) -> bool:
-    """Whether a --dataset is a directory of the user's."""
+    """Return whether a --dataset is a directory of the user's."""
     return bool(_infos(pathlib.Path(dataset)))
 
 
-def _infos(path):
+def _infos(path: pathlib.Path) -> list[pathlib.Path]:
     return sorted([*path.glob("dataset_info.json"), *path.glob("*/dataset_info.json")])
 
 
-def find(config: Any) -> PreparedDataset:
-    """The PreparedDataset of config.dataset, below config.data_dir if it is a name.
+def find(flags: DataFlags) -> PreparedDataset:
+    """Return the PreparedDataset of --dataset, below --data_dir if it is a name.
 
     The embedded digits are found wherever the package is. Reads two JSON files.
 
     Raises:
-        InputError: there is no such dataset, not the files that it says it has, or it is not of
+        InputError: there is no such dataset, it lacks files that it says it has, or it is not of
             images and labels.
     """
-    named = config.dataset in DATASETS
-    looked_in = pathlib.Path(config.data_dir if named else ".") / config.dataset
+    is_named = flags.dataset in DATASETS
+    looked_in = pathlib.Path(flags.data_dir if is_named else ".") / flags.dataset
     infos = _infos(looked_in)
-    if not infos and config.dataset == EMBEDDED:
+    if not infos and flags.dataset == EMBEDDED:
         infos = _infos(packaged("data") / EMBEDDED)
     if not infos:
-        raise InputError(f"There is no dataset {config.dataset} in {looked_in}. {_advice(config)}")
+        raise InputError(f"There is no dataset {flags.dataset} in {looked_in}. {_advice(flags)}")
     if len(infos) > 1:
-        found = ", ".join(str(info.parent) for info in infos)
-        raise InputError(f"Expected one version of {config.dataset}. Found: {found}")
-    path, known = infos[0].parent, DATASETS.get(config.dataset, USERS_OWN)
-    splits = choose(path, read_splits(path), config, known.evaluation)
-    fields = read_fields(path, config.image_key, config.label_key)
-    size = config.image_size
+        versions = ", ".join(str(info.parent) for info in infos)
+        raise InputError(f"Expected one version of {flags.dataset}. Found: {versions}")
+    path = infos[0].parent
+    evaluation = DATASETS.get(flags.dataset, USERS_OWN).evaluation
+    splits = choose(path, read_splits(path), flags, evaluation)
+    fields = read_fields(path, flags.image_key, flags.label_key)
+    size = flags.image_size
     height, width, channels = fields.shape
     input_shape = (height, width, channels) if height and width else (size, size, channels)
     return PreparedDataset(path, splits, fields, input_shape)
 
 
-def _advice(config):
-    """How to come by a dataset that is not there."""
-    if config.dataset == EMBEDDED:
+def _advice(flags: DataFlags) -> str:
+    """Return how to come by a dataset that is missing."""
+    if flags.dataset == EMBEDDED:
         return "It comes with the package, whose data directory is gone: install it again."
-    if config.dataset not in DATASETS:
+    if flags.dataset not in DATASETS:
         return "Expected a directory with a dataset_info.json."
     return (
         "Prepare it with lottery-prepare-data, or in a checkout\n"
-        f"  python -m tools.prepare_data --dataset={config.dataset} --source=tfds "
-        f"--data_dir={config.data_dir}"
+        f"  python -m tools.prepare_data --dataset={flags.dataset} --source=tfds "
+        f"--data_dir={flags.data_dir}"
     )

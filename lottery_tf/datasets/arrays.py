@@ -4,11 +4,11 @@ import dataclasses
 import pathlib
 import re
 import zipfile
+from typing import Any
 
 import numpy as np
 
 from lottery_tf.datasets import raw
-from lottery_tf.datasets.json_files import brief
 from lottery_tf.datasets.labels import (
     KNOWN,
     check_classes,
@@ -16,7 +16,7 @@ from lottery_tf.datasets.labels import (
     count_numbers,
     default_classes,
 )
-from lottery_tf.datasets.names import check_split, split_of
+from lottery_tf.datasets.names import brief, check_split, split_of
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import Array
 from lottery_tf.terminal import console
@@ -26,7 +26,7 @@ PIXELS = ("uint8", "uint16", "float32")
 
 
 def read(path: pathlib.Path, *, known: str | None = None, skip_bad: bool = False) -> raw.Sources:
-    """The splits x_train and y_train, x_test and y_test, …; the array `classes` names the labels.
+    """Read the splits x_train and y_train, x_test and y_test, …; `classes` names the labels.
 
     The names that MedMNIST gives, train_images and train_labels, mean the same.
 
@@ -37,19 +37,16 @@ def read(path: pathlib.Path, *, known: str | None = None, skip_bad: bool = False
         skip_bad: leave out images of which pixels are not finite.
 
     Raises:
-        InputError: the file, or an array in it, is not there or not like that.
+        InputError: the file, or an array in it, is missing or not like that.
     """
     arrays = _load(path)
     pairs = _pairs(path, arrays)
     first = pairs["train"]
     for pair in pairs.values():
-        if (pair.images.shape[1:], pair.images.dtype) != (
-            first.images.shape[1:],
-            first.images.dtype,
-        ):
+        mine, others = (f"{p.images.shape[1:]} {p.images.dtype}" for p in (pair, first))
+        if mine != others:
             raise InputError(
-                f"{path}: {pair.x} has images {pair.images.shape[1:]} {pair.images.dtype}, "
-                f"{first.x} {first.images.shape[1:]} {first.images.dtype}. Expected the same."
+                f"{path}: {pair.x} has images {mine}, {first.x} {others}. Expected the same."
             )
     classes, labels = _classes(path, arrays, known, pairs)
     sources = {}
@@ -71,9 +68,9 @@ class _Pair:
     labels: Array
 
 
-def _pairs(path, arrays):
-    """{split: _Pair}."""
-    found: dict[str, dict[str, str]] = {}
+def _pairs(path: pathlib.Path, arrays: dict[str, Array]) -> dict[str, _Pair]:
+    """Return {split: its arrays}."""
+    found: dict[str, dict[str, str]] = {}  # {split: {"x" | "y": key}}
     others = []
     for key in arrays:
         kind, split = _meaning(key)
@@ -96,8 +93,8 @@ def _pairs(path, arrays):
     return {split: _pair(path, arrays, split, keys) for split, keys in found.items()}
 
 
-def _meaning(key):
-    """("x" or "y", the split) of the name of an array; of another name ("", "")."""
+def _meaning(key: str) -> tuple[str, str]:
+    """Return ("x" or "y", the split) of the name of an array; of another name ("", "")."""
     if found := re.fullmatch(r"([xy])_(.+)", key, re.IGNORECASE | re.DOTALL):
         return found[1].lower(), split_of(found[2])
     if found := re.fullmatch(r"(\w+)_(images|labels)", key, re.IGNORECASE):  # as MedMNIST
@@ -105,8 +102,8 @@ def _meaning(key):
     return "", ""
 
 
-def _load(path):
-    """{name: array} of an npz file."""
+def _load(path: pathlib.Path) -> dict[str, Array]:
+    """Return {name: array} of an npz file."""
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
         raise InputError(f"--raw_dir={path} {what}: expected an npz file, as numpy.savez writes.")
@@ -130,8 +127,8 @@ def _load(path):
         ) from error
 
 
-def _kind(path):
-    """What a file is that has another ending, and how else it can be read."""
+def _kind(path: pathlib.Path) -> str:
+    """Return what a file is that has another ending, and how else it can be read."""
     ending = path.suffix.lower()
     if ending in (".npz", ".npy", ""):
         return ""
@@ -139,7 +136,7 @@ def _kind(path):
     return f", and its ending is {ending}{other}"
 
 
-def _member(path, file, key):
+def _member(path: pathlib.Path, file: Any, key: str) -> Array:
     try:
         array = file[key]
     except ValueError as error:
@@ -154,7 +151,7 @@ def _member(path, file, key):
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _pair(path, arrays, split, keys):
+def _pair(path: pathlib.Path, arrays: dict[str, Array], split: str, keys: dict[str, str]) -> _Pair:
     for kind in "xy":
         if kind not in keys:
             raise InputError(f"{path} lacks {kind}_{split}. Found: {', '.join(map(brief, arrays))}")
@@ -168,7 +165,8 @@ def _pair(path, arrays, split, keys):
     return _Pair(x, y, images, labels)
 
 
-def _images(what, images):
+def _images(what: str, images: Array) -> Array:
+    """Return images (n, h, w, channels); raise InputError if the array cannot be images."""
     if images.dtype.name not in PIXELS:
         raise InputError(
             f"{what}: expected pixels of {', '.join(PIXELS)}. Found: {images.dtype.name}. Save "
@@ -188,7 +186,8 @@ def _images(what, images):
     return images[..., np.newaxis] if len(shape) == 3 else images
 
 
-def _labels(what, labels):
+def _labels(what: str, labels: Array) -> Array:
+    """Return labels (n,); raise InputError if the array cannot be labels."""
     if labels.ndim == 2 and labels.shape[1] > 1:
         if not (np.count_nonzero(labels, axis=1) == 1).all():
             raise InputError(
@@ -211,8 +210,10 @@ def _labels(what, labels):
     return labels.reshape(-1)
 
 
-def _classes(path, arrays, known, pairs):
-    """(the names of the classes, {split: labels})."""
+def _classes(
+    path: pathlib.Path, arrays: dict[str, Array], known: str | None, pairs: dict[str, _Pair]
+) -> tuple[tuple[str, ...], dict[str, Array]]:
+    """Return the names of the classes, and {split: labels}."""
     labels, train = {split: pair.labels for split, pair in pairs.items()}, pairs["train"]
     if "classes" in arrays:
         names = arrays["classes"]
@@ -222,18 +223,16 @@ def _classes(path, arrays, known, pairs):
                 f"{names.shape} {names.dtype.name}"
             )
         classes = check_classes(f"{path}: classes", tuple(map(str, names)), known)
-    elif known in KNOWN:
-        classes = KNOWN[known]
     else:
-        classes = ()
+        classes = KNOWN.get(known or "", ())
     count = len(classes) or count_numbers(f"{path}: {train.y}", train.labels)
     for pair in pairs.values():
         check_labels(f"{path}: {pair.y}", pair.labels, count)
     return (classes, labels) if classes else default_classes(f"{path}: {train.y}", labels)
 
 
-def _finite(what, images, skip_bad):
-    """The index of the images of which all pixels are finite."""
+def _finite(what: str, images: Array, skip_bad: bool) -> slice | Array:
+    """Return the index of the images of which all pixels are finite."""
     if images.dtype != np.float32:
         return slice(None)
     finite = np.array([np.isfinite(image).all() for image in images])
@@ -250,8 +249,8 @@ def _finite(what, images, skip_bad):
     return finite if bad else slice(None)
 
 
-def _source(what, images, labels, classes):
-    """The Source of a split; images that come class by class are mixed."""
+def _source(what: str, images: Array, labels: Array, classes: tuple[str, ...]) -> raw.Source:
+    """Return the Source of a split; images that come class by class are mixed."""
     if len(labels) < 3 or (np.diff(labels.astype(np.int64)) < 0).any():
         return raw.of_arrays(images, labels, classes)
     console.say(f"{what} goes class by class: the images are stored in a mixed order.")

@@ -1,21 +1,64 @@
-"""Augmentation as a function of random integers that are drawn for each example beforehand."""
+"""Augmentation as a function of random integers that are drawn for each example beforehand.
+
+What --augment does depends on the images:
+
+- Images of one size pass the function of AUGMENTATIONS that it names (`choose`), on the device, a
+  whole batch at a time, inside the compiled step. "auto" means the dataset's usual one.
+- Images of varying size are first cut to --image_size, one at a time, while they are decoded
+  (`to_one_size`): a random part, or with --augment=none and in evaluation the centre. Then they
+  pass the function too; "auto" means `flip`.
+"""
+
+import pkgutil
+from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
+from lottery_tf.datasets import AUGMENTATIONS, DATASETS, USERS_OWN, PreparedDataset
 from lottery_tf.pruning import Array
 from lottery_tf.pruning.streams import Noise
 
 DRAWS = 2  # random integers in [0, 2**31) per example and epoch
 
 
+class AugmentFlags(Protocol):
+    """The flags that choose the augmentation; a Config has them."""
+
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def augment(self) -> str: ...
+
+
+def choose(flags: AugmentFlags, directory: PreparedDataset) -> Callable:
+    """Return the function of (images of one size, draws) that --augment asks for."""
+    name = flags.augment
+    if name == "auto":
+        usual = DATASETS.get(flags.dataset, USERS_OWN).augment
+        name = usual if directory.one_size else "flip"
+    return pkgutil.resolve_name(AUGMENTATIONS[name])
+
+
 def draw(noise: Noise, epoch: int, examples: int) -> Array:
-    """The draws of every example in an epoch: int32 (examples, DRAWS)."""
+    """Return the draws of every example in an epoch: int32 (examples, DRAWS)."""
     return noise.augmentation(epoch).integers(0, 2**31, (examples, DRAWS), np.int32)
 
 
+def none(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """Return the images as they are."""
+    return images
+
+
+def flip(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """Flip half of the images."""
+    flipped = draws[:, 0] % 2 == 1
+    return tf.where(flipped[:, tf.newaxis, tf.newaxis, tf.newaxis], images[:, :, ::-1], images)
+
+
 def flip_crop(images: tf.Tensor, draws: tf.Tensor, *, padding: int = 4) -> tf.Tensor:
-    """Flips half of the images, and crops them after padding with zeros, as is usual on CIFAR.
+    """Flip half of the images, and crop them after padding with zeros, as is usual on CIFAR.
 
     Args:
         images: uint8 or float32 (batch, height, width, channels).
@@ -40,37 +83,50 @@ def flip_crop(images: tf.Tensor, draws: tf.Tensor, *, padding: int = 4) -> tf.Te
     return tf.gather(taken, columns, axis=2, batch_dims=1)
 
 
-def none(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """The images as they are."""
-    return images
-
-
-def flip(images: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Flips half of the images."""
-    flipped = draws[:, 0] % 2 == 1
-    return tf.where(flipped[:, tf.newaxis, tf.newaxis, tf.newaxis], images[:, :, ::-1], images)
-
-
-def resized_crop(image: tf.Tensor, draws: tf.Tensor, size: int, channels: int = 3) -> tf.Tensor:
-    """A random part of an image, resized; `flip` comes later, on the device.
-
-    The part's area is uniform in 8 to 100% of the image, its logarithmic aspect ratio in 3/4 to
-    4/3, as in PyTorch (TensorFlow's own sampling prefers small parts). Of a JPEG it decodes only
-    the part.
+def to_one_size(
+    image: tf.Tensor, draws: tf.Tensor | None, size: int, channels: int, *, jpeg: bool = False
+) -> tf.Tensor:
+    """Cut an image of any size to size x size: a random part, or without draws the centre.
 
     Args:
-        image: a scalar string, a JPEG; or uint8 or float32 (h, w, channels).
-        draws: int32 (DRAWS,).
+        image: a scalar string, the bytes of a file; or uint8 or float32 (h, w, channels).
+        draws: int32 (DRAWS,), or None.
         size: height and width of the result.
+        jpeg: whether the bytes are known to be a JPEG; else it is looked at, which takes 15% of
+            the speed.
 
     Returns:
         uint8, or float32 of such an image, (size, size, channels).
+    """
+
+    def cut(image: tf.Tensor) -> tf.Tensor:
+        if draws is None:
+            return centre_crop(image, size, channels)
+        return resized_crop(image, draws, size, channels)
+
+    def cut_whole() -> tf.Tensor:
+        whole = tf.image.decode_image(image, channels, expand_animations=False)
+        return cut(tf.ensure_shape(whole, (None, None, channels)))
+
+    if image.dtype != tf.string or jpeg:
+        return cut(image)
+    # Of a JPEG of one or three channels a part can be decoded alone.
+    partly = tf.io.is_jpeg(image) if channels in (1, 3) else tf.constant(False)
+    return tf.cond(partly, lambda: cut(image), cut_whole)
+
+
+def resized_crop(image: tf.Tensor, draws: tf.Tensor, size: int, channels: int = 3) -> tf.Tensor:
+    """Cut a random part out of an image and resize it; `flip` comes later, on the device.
+
+    The part's area is uniform in 8 to 100% of the image, its logarithmic aspect ratio in 3/4 to
+    4/3, as in PyTorch (TensorFlow's own sampling prefers small parts). Of a JPEG only the part is
+    decoded. Arguments and result as in `to_one_size`; bytes are of a JPEG.
     """
     return _crop(image, random_window(image, draws), size, channels)
 
 
 def random_window(image: tf.Tensor, draws: tf.Tensor, tries: int = 10) -> tf.Tensor:
-    """(top, left, height, width) of the first of `tries` random parts that lies in the image."""
+    """Return (top, left, height, width) of the first of `tries` random parts inside the image."""
     height, width = _size(image)
     uniform = tf.random.stateless_uniform((2, tries), seed=draws)
     place_if_fits = tf.random.stateless_uniform((2,), seed=draws + 1)
@@ -92,9 +148,9 @@ def random_window(image: tf.Tensor, draws: tf.Tensor, tries: int = 10) -> tf.Ten
 def centre_crop(
     image: tf.Tensor, size: int, channels: int = 3, *, resize: float = 256 / 224
 ) -> tf.Tensor:
-    """The middle of an image: its shorter side counts resize * size, of which size is taken.
+    """Cut out the middle of an image: its shorter side counts resize * size, of which size stays.
 
-    Of a JPEG it decodes only the middle. Arguments and result as in `resized_crop`; or a batch of
+    Of a JPEG only the middle is decoded. Arguments and result as in `resized_crop`; or a batch of
     arrays of one size, (batch, h, w, channels).
     """
     height, width = _size(image)
@@ -104,14 +160,14 @@ def centre_crop(
     return _crop(image, window, size, channels)
 
 
-def _size(image):
-    """(height, width) of a JPEG, an array, or a batch of them."""
+def _size(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return (height, width) of a JPEG, an array, or a batch of them."""
     shape = tf.image.extract_jpeg_shape(image) if image.dtype == tf.string else tf.shape(image)
     return tf.unstack(shape[-3:-1])
 
 
-def _crop(image, window, size, channels):
-    """The window of a JPEG or an array, resized."""
+def _crop(image: tf.Tensor, window: tf.Tensor, size: int, channels: int) -> tf.Tensor:
+    """Return the window of a JPEG or an array, resized."""
     if image.dtype == tf.string:
         part = tf.image.decode_and_crop_jpeg(image, window, channels=channels)
     else:

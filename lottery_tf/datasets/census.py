@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import hashlib
-import pathlib
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
@@ -25,10 +24,13 @@ class Pairs:
     first: list[str] = dataclasses.field(default_factory=list)
 
     def add(self, pair: str) -> None:
-        """Counts a pair."""
+        """Count a pair."""
         self.count += 1
         if self.count <= SHOWN:
             self.first.append(pair)
+
+    def __str__(self) -> str:
+        return "; ".join(self.first) + ("; …" if self.count > SHOWN else "")
 
 
 class Census:
@@ -67,7 +69,7 @@ class Census:
             self.in_two_splits[split].add(pair)
 
     def tell(self, what: str) -> None:
-        """Tell which classes have no images, and which images are there more than once."""
+        """Tell which classes have no images, and which images the dataset holds twice."""
         for split, counts in self.counts.items():
             empty = [name for label, name in enumerate(self.classes) if not counts[label]]
             if empty:
@@ -80,40 +82,34 @@ class Census:
                 f"{what}: equal images were not searched for, as there are more than {MOST:,} "
                 "examples."
             )
-        if self.in_two_classes.count:
-            console.say(
-                f"{what}: {_images(self.in_two_classes)} in more than one class: "
-                f"{_some(self.in_two_classes)}."
-            )
+        if (pairs := self.in_two_classes).count:
+            console.say(f"{what}: {_images(pairs.count)} in more than one class: {pairs}.")
         for split, pairs in self.in_two_splits.items():
             console.say(
-                f"{what}: {_images(pairs)} in the {split} split and in another one too, so the "
-                f"accuracy on one counts images of the other: {_some(pairs)}."
+                f"{what}: {_images(pairs.count)} in the {split} split and in another one too, so "
+                f"the accuracy on one counts images of the other: {pairs}."
             )
 
 
-def _images(pairs):
-    return "1 image is" if pairs.count == 1 else f"{pairs.count} images are"
-
-
-def _some(pairs):
-    return "; ".join(pairs.first) + ("; …" if pairs.count > SHOWN else "")
+def _images(count: int) -> str:
+    return "1 image is" if count == 1 else f"{count} images are"
 
 
 def of_records(splits: dict[str, Split], fields: Fields, classes: Sequence[str]) -> Census:
-    """Return the Census of a dataset that is prepared, from the records as they are stored."""
+    """Return the Census of a prepared dataset, from the records as they are stored."""
     census = Census(classes, sum(split.examples for split in splits.values()))
     for name, split in splits.items():
-        paths = [shard.path for shard in split.shards]
-        records = console.progress(_records(paths, fields), f"reading {name}")
+        records = console.progress(_records(split, fields), f"reading {name}")
         for place, (image, label) in enumerate(records):
             content = image.SerializeToString() if census.searches else b""
             census.add(name, f"example {place}", content, label)
     return census
 
 
-def _records(paths: list[pathlib.Path], fields: Fields) -> Iterator[tuple[tf.train.Feature, int]]:
-    for record in tf.data.TFRecordDataset([str(path) for path in paths]).as_numpy_iterator():
+def _records(split: Split, fields: Fields) -> Iterator[tuple[tf.train.Feature, int]]:
+    """Yield (image as stored, label) of each example."""
+    paths = [str(shard.path) for shard in split.shards]
+    for record in tf.data.TFRecordDataset(paths).as_numpy_iterator():
         feature = tf.train.Example.FromString(record).features.feature
         image, label = feature[fields.image_key], feature[fields.label_key].int64_list.value
         yield image, label[0] if label else -1

@@ -1,6 +1,7 @@
-"""What tells one dataset from another: the content of its files, wherever they lie. Stdlib only."""
+"""Tells one dataset from another by the content of its files, wherever they lie. Stdlib only."""
 
 import hashlib
+import pathlib
 from typing import Any
 
 from lottery_tf.datasets import PreparedDataset
@@ -11,7 +12,7 @@ BLOCKS = 4096  # read of a dataset: all of one below 256 MB, under a second
 
 
 def fingerprint(directory: PreparedDataset) -> dict[str, Any]:
-    """What the splits of a dataset hold, for JSON.
+    """Return what tells the splits of a dataset from others, for JSON.
 
     Of each split the examples and bytes in its files, and a SHA-256 of the size of each file and of
     blocks spread evenly over it; of up to 256 MB all is read. A change within a large file that
@@ -40,8 +41,8 @@ def fingerprint(directory: PreparedDataset) -> dict[str, Any]:
     return found
 
 
-def _sample(path, blocks):
-    """(bytes of a file, a digest of its size and of so many blocks of it)."""
+def _sample(path: pathlib.Path, blocks: int) -> tuple[int, bytes]:
+    """Return the size of a file, and a digest of it and of so many blocks of the file."""
     with open(path, "rb", buffering=0) as file:
         size = file.seek(0, 2)
         digest = hashlib.sha256(size.to_bytes(8, "little"))

@@ -1,28 +1,48 @@
-"""Reads images by class: folders, or tar archives of them, for a training and a test split."""
+"""Reads images by class: folders, or archives of them, for a training and a test split."""
 
+import collections
+import lzma
+import os
 import pathlib
+import tarfile
 import unicodedata
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 
-from lottery_tf.datasets import image_files, listing
-from lottery_tf.datasets.encoded import Split, one_size
+from lottery_tf.datasets import image_files
+from lottery_tf.datasets.image_files import WHITE, Reading, some
 from lottery_tf.datasets.labels import check_looks
-from lottery_tf.datasets.raw import Source, Sources
+from lottery_tf.datasets.raw import Sources
 from lottery_tf.errors import InputError
 from lottery_tf.terminal import console
 
+# The folders of a split, or archives, by their names in any case; the first that exists is read.
+SPLITS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing", "val", "valid", "validation"),
+}
+PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, EOFError, zlib.error)
+MANY_CLASSES = 20  # beyond, a line names only the smallest and the largest
 
-def image_folders(directory: pathlib.Path, *, size: tuple[int, int] | None = None, small: int = 0,
-                  skip_bad: bool = False, upright: bool = True, white: int = image_files.WHITE,
-                  untested: bool = False) -> Sources:  # fmt: skip
-    """The splits <train>/<class>/<image> and <test | val>/<class>/<image>, or archives of them.
+
+def image_folders(
+    directory: pathlib.Path,
+    *,
+    size: tuple[int, int] | None = None,
+    small: int = 0,
+    skip_bad: bool = False,
+    upright: bool = True,
+    white: int = WHITE,
+    untested: bool = False,
+) -> Sources:
+    """Read the splits <train>/<class>/<image> and <test | val>/<class>/<image>, or their archives.
 
     Args:
         directory: holds the folders, or archives such as train.tar.gz.
-        size: (height, width) that every image must have, to be decoded; None keeps the bytes of
-            the files, where they are JPEG in gray or RGB.
-        small: decode images that all have one size, of at most so many pixels a side.
-        skip_bad: leave an unreadable image out rather than stop at it.
-        upright, white: as in image_files.read.
+        size, small: as in image_files.sources.
+        skip_bad, upright, white: as in image_files.Reading.
         untested: whether there may be no test split; then <class>/<image> is a training split too.
 
     Returns:
@@ -33,65 +53,243 @@ def image_folders(directory: pathlib.Path, *, size: tuple[int, int] | None = Non
         InputError: a split is missing, there are fewer than two classes or one without images,
             the splits' classes differ, or an image is unreadable or of another size; names it.
     """
-    found = _listings(directory, untested)
-    _check_classes(directory, **found)
-    reading = {"upright": upright, "white": white}
-    classes = tuple(found["train"].classes)
-    splits = {
-        split: Split(images, classes, size=size, skip_bad=skip_bad, reading=reading)
-        for split, images in found.items()
-    }
-    if small and (one := one_size(splits.values(), small)):
-        for each in splits.values():
-            each.size = one
-    return {
-        name: Source(len(split.listing.images), split.examples, classes)
-        for name, split in splits.items()
-    }
+    listings = _listings(directory, untested)
+    _check_classes(directory, **listings)
+    classes = tuple(listings["train"].classes)
+    reading = Reading(upright, white, skip_bad)
+    return image_files.sources({**listings}, classes, reading, size=size, small=small)
 
 
-def _listings(directory, untested):
-    """{split: Listing} of its images; says what is in each, and what is not read."""
-    there = [split for split in listing.SPLITS if listing.places(directory, split)]
-    if not there and untested:
-        found = {"train": listing.of_folder(directory)}
-        _check_whole(directory, found["train"])
-        _tell(found["train"])
-        return found
-    found = {}
-    for split in there if there == ["train"] and untested else listing.SPLITS:
-        found[split], others = listing.find(directory, split)
-        _tell(found[split])
+class Folder:
+    """The images of a split in a folder or an archive, by class.
+
+    Args:
+        place: the folder, or archive, of the split.
+        paths: of all files in it, with slashes.
+        outer: what the paths of all images begin with, before the folder of the class.
+
+    Attributes:
+        images: {name: class}, in order of the names, which are paths without `outer`. A class is
+            the first folder of a name; what lies in folders below it belongs to it too.
+        ignored: {reason: names}.
+        empty: the folders of classes in which there is no image.
+    """
+
+    def __init__(self, place: pathlib.Path, paths: Iterable[str], outer: str = ""):
+        self.place, self.outer = place, outer
+        self.images: dict[str, str] = {}
+        self.ignored: dict[str, list[str]] = collections.defaultdict(list)
+        folders, endings = set(), image_files.endings()
+        for name in sorted(path.removeprefix(outer) for path in paths):
+            folder, _, file = name.rpartition("/")
+            ending = pathlib.PurePosixPath(file).suffix.lower()
+            if is_hidden(name):
+                self.ignored["hidden"].append(name)
+                continue
+            if folder:
+                folders.add(name.split("/")[0])
+            if file and ending not in endings:
+                reason = f"with the ending {ending}" if ending else "without an ending"
+                self.ignored[reason].append(name)
+            elif file and not folder:
+                self.ignored["outside the folders of classes"].append(name)
+            elif file:
+                self.images[name] = name.split("/")[0]
+        self.empty = sorted(folders - set(self.images.values()))
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, sorted."""
+        return sorted(set(self.images.values()))
+
+    def tell(self) -> None:
+        """Tell how many images each class has, and what was ignored."""
+        counts = collections.Counter(self.images.values())
+        names = sorted(counts)
+        if len(names) > MANY_CLASSES:
+            names = [min(names, key=counts.__getitem__), max(names, key=counts.__getitem__)]
+        each = (" … " if len(counts) > len(names) else ", ").join(
+            f"{name} {counts[name]}" for name in names
+        )
+        deep = sum(name.count("/") > 1 for name in self.images)
+        below = f" {deep} of them in folders below that of their class." if deep else ""
+        console.say(
+            f"{self.place}: {len(self.images)} images of {len(counts)} classes: {each}.{below}"
+        )
+        if self.ignored:
+            reasons = [f"{len(names)} {why} ({some(names)})" for why, names in self.ignored.items()]
+            console.say(f"{self.place}: ignored files: {'; '.join(reasons)}.")
+
+    def contents(self) -> Iterator[tuple[str, bytes | OSError]]:
+        """Yield (name, bytes) of each image, once, as the folder or archive has them.
+
+        In place of the bytes of a file that cannot be read stands the error.
+
+        Raises:
+            InputError: the archive cannot be read.
+        """
+        if self.place.is_dir():
+            for name in self.images:
+                yield name, _bytes((self.place / name).read_bytes)
+            return
+        missing = set(self.images)
+        for path, read in _members(self.place):
+            name = path.removeprefix(self.outer)
+            if name in missing:
+                missing.remove(name)  # an archive may hold a file twice
+                yield name, _bytes(read)
+
+
+def _bytes(read: Callable[[], bytes]) -> bytes | OSError:
+    try:
+        return read()
+    except OSError as error:
+        return error
+    except (*DAMAGE, RuntimeError, NotImplementedError) as error:  # encrypted, or packed oddly
+        return OSError(None, str(error))
+
+
+def find(directory: pathlib.Path, split: str) -> tuple[Folder, list[pathlib.Path]]:
+    """Return the Folder of a split, and further places of one that it does not look into.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
+    found = _places(directory, split)
+    if not found:
+        raise InputError(
+            f"{directory} lacks {split}/ or {split}.tar.gz with a folder of images for each class."
+        )
+    place, *others = found
+    names = _walk(place) if place.is_dir() else [name for name, _ in _members(place)]
+    outer = "" if place.is_dir() else _outer(names)
+    return Folder(place, names, outer), others
+
+
+def _places(directory: pathlib.Path, split: str) -> list[pathlib.Path]:
+    """Return the folders and archives that have a name of a split, the one to be read first."""
+    found = sorted(place for place in directory.iterdir() if place.exists())
+    wanted = [f"{choice}{end}" for choice in SPLITS[split] for end in ("", *PACKED)]
+    return [
+        place
+        for name in wanted
+        for place in sorted(found, key=lambda place: place.name != name)
+        if place.name.lower() == name
+    ]
+
+
+def _walk(folder: pathlib.Path) -> list[str]:
+    """Return the paths of all files below a folder, and of empty classes; links are followed."""
+    names = []
+    for root, folders, files in os.walk(folder, followlinks=True):
+        here = pathlib.Path(root)
+        folders[:] = [
+            name
+            for name in folders
+            if not (here / name).is_symlink()
+            or not here.resolve().is_relative_to((here / name).resolve())  # it would never end
+        ]
+        names += [str((here / name).relative_to(folder)) for name in files]
+        if not files and here.parent == folder:
+            names.append(f"{here.name}/")
+    return names
+
+
+class _Member(tarfile.TarInfo):
+    """A file of an archive; a damaged or missing header is an error, and not the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_Member":
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"{error} at byte {archive.offset}") from None
+
+
+def _members(archive: pathlib.Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    """Yield (path, a function that reads it) of each file of an archive, in its order."""
+    try:
+        if archive.suffix.lower() == ".zip":
+            with zipfile.ZipFile(archive) as file:
+                for info in file.infolist():
+                    if not info.is_dir():
+                        path = info.filename.replace("\\", "/")  # of some packers on Windows
+                        yield _inside(path), lambda info=info: file.read(info)  # type: ignore[misc]
+            return
+        with tarfile.open(archive, tarinfo=_Member) as tar:
+            for member in tar:
+                content = tar.extractfile(member) if member.isfile() else None
+                if content:
+                    yield _inside(member.name), content.read
+    except (*DAMAGE, OSError) as error:
+        raise InputError(f"{archive} cannot be read: {error}.") from None
+
+
+def _inside(path: str) -> str:
+    """Return the path of a member, which is only a name here: nothing is written under it."""
+    return str(pathlib.PurePosixPath(path.lstrip("/")))
+
+
+def _outer(names: Iterable[str]) -> str:
+    """Return the folders around those of classes in an archive, as train/: all images are there."""
+    endings = image_files.endings()
+    images = [
+        pathlib.PurePosixPath(name).parts
+        for name in names
+        if pathlib.PurePosixPath(name).suffix.lower() in endings and not is_hidden(name)
+    ]
+    outer = ""
+    while len({parts[0] for parts in images}) == 1 and max(map(len, images)) > 2:
+        outer += f"{images[0][0]}/"
+        images = [parts[1:] for parts in images]
+        images = [parts for parts in images if len(parts) > 1]
+    return outer
+
+
+def is_hidden(name: str) -> bool:
+    """Return whether a file is one that systems and programs keep for themselves."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
+
+
+def _listings(directory: pathlib.Path, untested: bool) -> dict[str, Folder]:
+    """Return {split: Folder}; say what is in each, and what is not read."""
+    existing = [split for split in SPLITS if _places(directory, split)]
+    if not existing and untested:
+        whole = Folder(directory, _walk(directory))
+        _check_whole(directory, whole)
+        whole.tell()
+        return {"train": whole}
+    listings = {}
+    for split in existing if existing == ["train"] and untested else SPLITS:
+        listings[split], others = find(directory, split)
+        listings[split].tell()
         for other in others:
-            console.say(f"{other} is not read: {found[split].place} is the {split} split.")
-    return found
+            console.say(f"{other} is not read: {listings[split].place} is the {split} split.")
+    return listings
 
 
-def _tell(images):
-    for line in images.describe():
-        console.say(line)
-
-
-def _check_whole(directory, images):
-    """Raises InputError unless a directory without splits holds folders of classes."""
+def _check_whole(directory: pathlib.Path, whole: Folder) -> None:
+    """Raise InputError unless a directory without splits holds folders of classes."""
     for name in sorted(path.name for path in directory.iterdir() if path.is_dir()):
-        if not listing.is_hidden(name) and listing.places(directory / name, "train"):
+        if not is_hidden(name) and _places(directory / name, "train"):
             raise InputError(
                 f"{directory} lacks train/ or train.tar.gz. {name} has one: name it by "
                 f"--raw_dir={directory / name}."
             )
-    if len(images.classes) < 2:
+    if len(whole.classes) < 2:
         found = sorted(path.name for path in directory.iterdir())
         raise InputError(
             f"{directory} lacks train/ or train.tar.gz, or a folder of images for each of two or "
-            f"more classes. Found: {listing.some(found) or 'nothing'}.{_advice(found)}"
+            f"more classes. Found: {some(found) or 'nothing'}.{_advice(found)}"
         )
 
 
-def _advice(found):
-    """What to do with files that are not laid out by class."""
+def _advice(found: list[str]) -> str:
+    """Return what to do with files that are not laid out by class."""
     tables = [name for name in found if name.lower().endswith((".csv", ".tsv"))]
-    packed = [name for name in found if name.lower().endswith(listing.PACKED)]
+    packed = [name for name in found if name.lower().endswith(PACKED)]
     if tables:
         return (
             f" If {tables[0]} says the class of each image: move each into a folder that is named "
@@ -102,7 +300,7 @@ def _advice(found):
     return ""
 
 
-def _check_classes(directory, train, test=None):
+def _check_classes(directory: pathlib.Path, train: Folder, test: Folder | None = None) -> None:
     for split in (train, test) if test else (train,):
         if split.empty:
             raise InputError(
@@ -111,8 +309,10 @@ def _check_classes(directory, train, test=None):
             )
         odd = [name for name in split.classes if not name.isprintable()]
         if odd:
-            raise InputError(f"{split.place}: expected names of printable characters for classes. "
-                             f"Found: {odd[0]!a}")  # fmt: skip
+            raise InputError(
+                f"{split.place}: expected names of printable characters for classes. Found: "
+                f"{odd[0]!a}"
+            )
         check_looks(str(split.place), split.classes)
     if len(train.classes) < 2:
         tables = sorted(path.name for path in directory.glob("*.csv"))
@@ -122,9 +322,6 @@ def _check_classes(directory, train, test=None):
         )
     if test and train.classes != test.classes:
         odd = sorted(set(train.classes) ^ set(test.classes))
-        names = ", ".join(map(ascii if len(set(map(_nfc, odd))) < len(odd) else str, odd))
+        look_alike = len({unicodedata.normalize("NFC", name) for name in odd}) < len(odd)
+        names = ", ".join(map(ascii if look_alike else str, odd))
         raise InputError(f"{directory}: the classes of train and test differ: {names}.")
-
-
-def _nfc(name):
-    return unicodedata.normalize("NFC", name)

@@ -1,14 +1,23 @@
-"""One image file -> RGB pixels of 8 bits, by Pillow; what it cannot turn into them is refused."""
+"""Reads image files by Pillow: RGB pixels of 8 bits, or an error that says why not.
 
+`sources` reads whole splits of them, files of folders or rows of a table.
+"""
+
+import collections
 import dataclasses
 import io
+import pathlib
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from lottery_tf.datasets.raw import Example, Source, Sources
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import Array
+from lottery_tf.terminal import console
 
 # Formats that Pillow knows by name but hands to other programs, or only tells apart.
 NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
@@ -34,7 +43,7 @@ FIRST_FRAME = "more than one frame or page; the first is taken"
 
 
 def endings() -> frozenset[str]:
-    """The endings of the files that Pillow reads here, in lower case, with their dot."""
+    """Return the endings of the files that Pillow reads here, in lower case, with their dot."""
     known = Image.registered_extensions().items()
     return frozenset(end for end, kind in known if kind in Image.OPEN and kind not in NO_IMAGES)
 
@@ -63,21 +72,22 @@ class Picture:
         return self.image.height, self.image.width
 
     def pixels(self) -> Array:
-        """uint8 (height, width, 3)."""
+        """Return uint8 (height, width, 3)."""
         return np.asarray(self.image)
 
     def jpeg(self) -> bytes:
-        """A JPEG of quality 95."""
+        """Return a JPEG of quality 95."""
         buffer = io.BytesIO()
         self.image.save(buffer, "JPEG", quality=95)
         return buffer.getvalue()
 
 
 def read(name: str, content: bytes, *, upright: bool = True, white: int = WHITE) -> Picture:
-    """The Picture in the bytes of an image file.
+    """Read the bytes of an image file.
 
     Args:
         name: of the file, for messages.
+        content: its bytes.
         upright: turn it as its EXIF orientation says.
         white: the level that becomes 255, of gray with 16 bits.
 
@@ -104,12 +114,13 @@ def read(name: str, content: bytes, *, upright: bool = True, white: int = WHITE)
     raise InputError(f"{name} is no readable image: {reason}.") from cause
 
 
-def _read(image, upright, white):
+def _read(image: Image.Image, upright: bool, white: int) -> Picture:
     kind, frames = image.format, getattr(image, "is_animated", False)
     gray, changes = image.mode in ONE_CHANNEL, {FIRST_FRAME} if frames else set()
     sixteen = image.mode in SIXTEEN_BITS or (image.mode == "I" and kind == "PPM")
-    tags = dict(image.tag_v2) if kind == "TIFF" else {}
-    if any(";16" in str(tile[3]) for tile in image.tile) and not gray:
+    tags = dict(image.tag_v2) if kind == "TIFF" else {}  # type: ignore[attr-defined]
+    tiles = getattr(image, "tile", [])
+    if any(";16" in str(tile[3]) for tile in tiles) and not gray:
         changes.add(UPPER)
         if white != WHITE:
             raise ValueError(f"--white_level={white} expects gray. It has colours of 16 bits")
@@ -123,38 +134,199 @@ def _read(image, upright, white):
         white = min(white, 2 ** tags.get(BITS, (16,))[0] - 1)  # TIFF may have 12 bits
         image, levels = _of_8_bits(image, white, negative=WHITE_IS_ZERO in tags.items())
         changes.add(SCALED)
-    rgb, changed = _to_rgb(image)
-    return Picture(rgb, plain, frozenset(changes | changed), gray, levels)
+    if image.mode in OF_NO_KNOWN_SCALE:
+        raise ValueError(
+            f"its pixels are {OF_NO_KNOWN_SCALE[image.mode]}, of which nothing says what is white; "
+            "save it with 8 or 16 bits a channel"
+        )
+    if image.mode in WITH_ALPHA or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema()[0] < 255:  # type: ignore[operator]
+            changes.add(OPAQUE)
+    return Picture(image.convert("RGB"), plain, frozenset(changes), gray, levels)
 
 
-def _of_8_bits(image, white, *, negative):
-    """(gray of 16 bits scaled to 8, the lowest and the highest level in the file)."""
+def _of_8_bits(
+    image: Image.Image, white: int, *, negative: bool
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Scale gray of 16 bits to 8; return it and the lowest and the highest level in the file."""
     levels = np.asarray(image).astype(np.uint32)
     lowest, highest = int(levels.min()), int(levels.max())
     if highest > white:
         raise ValueError(f"expected levels up to --white_level={white}. The highest is {highest}")
     if negative:  # Pillow turns those of up to 8 bits itself
         levels = white - levels
-    scaled = (levels * 255 + white // 2) // white
-    return Image.fromarray(scaled.astype(np.uint8)), (lowest, highest)
+    shades = (levels * 255 + white // 2) // white
+    return Image.fromarray(shades.astype(np.uint8)), (lowest, highest)
 
 
-def _orientation(image):
+def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF, of which the pixels do not depend
+    except Exception:  # damaged EXIF, which the pixels do not need
         return 1
 
 
-def _to_rgb(image):
-    """(the image in RGB, the changes that this makes)."""
-    if image.mode in OF_NO_KNOWN_SCALE:
-        raise ValueError(
-            f"its pixels are {OF_NO_KNOWN_SCALE[image.mode]}, of which nothing says what is white; "
-            "save it with 8 or 16 bits a channel"
-        )
-    if image.mode not in WITH_ALPHA and "transparency" not in image.info:
-        return image.convert("RGB"), set()
-    image = image.convert("RGBA")
-    transparent = image.getchannel("A").getextrema()[0] < 255
-    return image.convert("RGB"), {OPAQUE} if transparent else set()
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How image files are read: the options of `read`, and what to do with unreadable ones.
+
+    Args:
+        upright, white: as in `read`.
+        skip_bad: leave an unreadable image out rather than stop at it.
+    """
+
+    upright: bool = True
+    white: int = WHITE
+    skip_bad: bool = False
+
+
+class Listing(Protocol):
+    """The encoded images of a split."""
+
+    @property
+    def place(self) -> pathlib.Path:
+        """Where they are, for messages."""
+
+    @property
+    def images(self) -> dict[str, str]:
+        """{name: class}."""
+
+    def contents(self) -> Iterable[tuple[str, bytes | OSError | None]]:
+        """Yield (name, bytes) of each; None where it has none, an error where it is unreadable."""
+
+
+def sources(
+    listings: dict[str, Listing],
+    classes: tuple[str, ...],
+    reading: Reading,
+    *,
+    size: tuple[int, int] | None = None,
+    small: int = 0,
+    keep_gray: bool = False,
+) -> Sources:
+    """Return a Source for each split of encoded images.
+
+    Args:
+        listings: {split: its images}.
+        classes: the names of the labels 0, 1, …
+        reading: how to read them.
+        size: (height, width) that every image must have, to be decoded; None keeps the bytes of
+            the files, where they are JPEG in gray or RGB, and makes others such a JPEG, of which
+            training decodes a part alone.
+        small: decode images that all have one size, of at most so many pixels a side.
+        keep_gray: store one channel of those, where all images have one.
+    """
+    splits = {split: _Split(listing, classes, reading, size) for split, listing in listings.items()}
+    if small and (one := _one_size(splits.values(), small)):
+        gray = keep_gray and all(split.all_gray for split in splits.values())
+        for each in splits.values():
+            each.size, each.gray = one, gray
+    return {
+        name: Source(len(split.listing.images), split.examples, classes)
+        for name, split in splits.items()
+    }
+
+
+def _one_size(splits: Iterable["_Split"], at_most: int) -> tuple[int, int] | None:
+    """Return (height, width) if all images have it, of at most so many pixels a side, else None."""
+    sizes = set()
+    for split in splits:
+        for _, _, picture in split.pictures():
+            sizes.add(picture.size)
+            if len(sizes) > 1 or max(picture.size) > at_most:
+                return None
+    return sizes.pop()
+
+
+class _Split:
+    """Reads the images of a split, as often as asked; tells once what it skips and changes.
+
+    Attributes:
+        gray: whether one channel of what is decoded is stored.
+        all_gray: whether all that was read has one channel.
+    """
+
+    def __init__(
+        self,
+        listing: Listing,
+        classes: tuple[str, ...],
+        reading: Reading,
+        size: tuple[int, int] | None,
+    ):
+        self.listing, self.size, self.reading = listing, size, reading
+        self.labels = {name: label for label, name in enumerate(classes)}
+        self.skipped: set[str] = set()
+        self.changed: dict[str, set[str]] = collections.defaultdict(set)
+        self.levels: set[int] = set()  # the lowest and the highest of each image of 16 bits
+        self.told, self.gray, self.all_gray = False, False, True
+
+    def examples(self) -> Iterator[Example]:
+        """Yield (name, image, label) of each readable image, as Source.examples."""
+        for name, content, picture in self.pictures():
+            label = self.labels[self.listing.images[name]]
+            if self.size:
+                pixels = picture.pixels()
+                yield name, pixels[..., :1] if self.gray else pixels, label
+            else:
+                yield name, content if picture.plain else picture.jpeg(), label
+
+    def pictures(self) -> Iterator[tuple[str, bytes, Picture]]:
+        """Yield (name, bytes, Picture) of each readable image."""
+        left = collections.Counter(self.listing.images.values())
+        for name, content in self.listing.contents():
+            try:
+                yield self._read(name, content)
+            except InputError as error:
+                self._skip(name, error)
+                left[self.listing.images[name]] -= 1
+                if not left[self.listing.images[name]]:
+                    raise InputError(
+                        f"{self.listing.place}: no image of {self.listing.images[name]} is left."
+                    ) from None
+        if not self.told:
+            self._tell()
+        self.told = True
+
+    def _read(self, name: str, content: bytes | OSError | None) -> tuple[str, bytes, Picture]:
+        path = f"{self.listing.place}: {name}"
+        if content is None:
+            raise InputError(f"{path} has no bytes of an image.")
+        if isinstance(content, OSError):
+            raise InputError(f"{path} cannot be read: {content.strerror or content}.")
+        picture = read(path, content, upright=self.reading.upright, white=self.reading.white)
+        if self.size and picture.size != self.size:
+            raise InputError(
+                f"{path}: expected {self.size[0]} x {self.size[1]} pixels. Found: "
+                f"{picture.size[0]} x {picture.size[1]}."
+            )
+        self.all_gray &= picture.gray
+        self.levels.update(picture.levels or ())
+        for change in picture.changes:
+            self.changed[change].add(name)
+        return name, content, picture
+
+    def _skip(self, name: str, error: InputError) -> None:
+        if not self.reading.skip_bad:
+            raise InputError(f"{error} To leave such images out: --skip_bad.") from None
+        if name not in self.skipped:
+            self.skipped.add(name)
+            console.say(f"Skipped: {error}")
+
+    def _tell(self) -> None:
+        for change, names in self.changed.items():
+            which = some(sorted(names))
+            console.say(f"{self.listing.place}: {change}: {len(names)} ({which}).")
+        if self.levels:
+            highest, white = max(self.levels), self.reading.white
+            used = 2 ** highest.bit_length() - 1  # the highest level of the bits that are used
+            advice = f" To scale by the bits that they use: --white_level={used}."
+            console.say(
+                f"{self.listing.place}: gray of 16 bits has levels from {min(self.levels)} to "
+                f"{highest}, and {white} becomes 255.{advice if 0 < used < white else ''}"
+            )
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first two of the names, as they stand in a message."""
+    return ", ".join(names[:2]) + (", …" if names[2:] else "")

@@ -16,7 +16,7 @@ SHOWN = 10  # names of classes in a line
 
 
 def check_labels(what: str, labels: Array, classes: int = MOST_CLASSES) -> None:
-    """Raises InputError, with the row, at a label that is not from 0 to classes - 1."""
+    """Raise InputError, with the row, at a label that is not from 0 to classes - 1."""
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
         raise InputError(
@@ -67,12 +67,12 @@ def default_classes(
 
 
 def text_classes(
-    what: str, known: str | None, labels: dict[str, list[str]], classes: tuple[str, ...] = ()
+    what: str, known: str | None, labels: dict[str, Array], classes: tuple[str, ...] = ()
 ) -> tuple[tuple[str, ...], dict[str, Array]]:
     """Turn labels that are text into numbers: the names of the training split, sorted.
 
     Args:
-        labels: {split: labels}, with the split "train".
+        labels: {split: text as objects}, with the split "train".
         classes: their names, where the file declares them.
 
     Returns:
@@ -80,7 +80,7 @@ def text_classes(
 
     Raises:
         InputError: a label of another split is none of the training split, or a name cannot be
-            that of a class.
+            the name of a class.
     """
     names = classes or tuple(sorted(set(labels["train"]), key=_by_number))
     names = check_classes(what, names, known)
@@ -97,19 +97,19 @@ def text_classes(
     }
 
 
-def _by_number(name):
-    """A key that sorts numbers by their size, before all other text."""
+def _by_number(name: str) -> tuple[bool, int, str]:
+    """Return a key that sorts numbers by their size, before all other text."""
     is_number = name.isascii() and name.isdigit()
     return (not is_number, int(name) if is_number else 0, name)
 
 
 def shortened(names: Sequence[str]) -> str:
-    """The names, or of many the first ones."""
+    """Return the names, or of many the first ones."""
     return ", ".join(names[:SHOWN]) + (", …" if names[SHOWN:] else "")
 
 
 def check_classes(what: str, classes: tuple[str, ...], known: str | None) -> tuple[str, ...]:
-    """The names of classes; InputError if they cannot be names of a dataset's labels."""
+    """Return the names of classes; raise InputError if they cannot name a dataset's labels."""
     if len(classes) < 2:
         raise InputError(f"{what}: expected two classes or more. Found: {len(classes)}")
     odd = [name for name in classes if not name.strip() or not name.isprintable()]
@@ -130,7 +130,7 @@ def check_classes(what: str, classes: tuple[str, ...], known: str | None) -> tup
 def check_looks(what: str, classes: Iterable[str]) -> None:
     """Raise InputError where two names of classes look the same; say where only the case differs.
 
-    An accent can be written as one character or as two, and blanks at the end are not seen.
+    An accent can be written as one character or as two, and blanks at the end cannot be seen.
     """
     seen: dict[str, str] = {}
     folded: dict[str, str] = {}

@@ -1,26 +1,17 @@
-"""What the two JSON files of a dataset say, in TensorFlow Datasets' layout. Stdlib only.
+"""Reads the two JSON files of a dataset in TensorFlow Datasets' layout.
 
-TensorFlow Datasets would import any class that features.json names, and end in a traceback where
-the files make no sense; here every value is checked before it is used.
+TensorFlow Datasets' own message types parse them, so every value has the type that it should have.
+Its builders are not used: they import any class that features.json names.
 """
 
 import dataclasses
+import json
 import math
 import pathlib
 import re
+from typing import Any
 
-from lottery_tf.datasets.json_files import (
-    brief,
-    get,
-    load,
-    nonsense,
-    parse,
-    sequence,
-    shown,
-    text,
-    whole,
-)
-from lottery_tf.datasets.names import is_file_name
+from lottery_tf.datasets.names import brief, is_file_name
 from lottery_tf.datasets.splits import Shard, Split
 from lottery_tf.errors import InputError
 
@@ -41,7 +32,7 @@ class Fields:
         shape: (height, width, channels); height and width are None if they vary.
         dtype: one of PIXELS.
         encoding: of an Image "png", "jpeg" or "" (any); of a Tensor "none", "bytes" or "zlib".
-        classes: of the label.
+        classes: the number of classes of the label.
     """
 
     image_key: str
@@ -54,21 +45,19 @@ class Fields:
 
     @property
     def image(self) -> str:
-        """The image in words."""
+        """The image in words, as a run's record of its data keeps them."""
         size = " x ".join(str(length or "any") for length in self.shape)
         return f"{self.kind} {size} {self.dtype} {self.encoding}".strip()
 
 
 def read_fields(path: pathlib.Path, image_key: str, label_key: str) -> Fields:
-    """The Fields of the dataset in a directory.
+    """Return the Fields of the dataset in a directory.
 
     Raises:
-        InputError: features.json is not there or makes no sense, there are no fields of these
-            names, or they are not what a network can be trained on.
+        InputError: features.json is missing or makes no sense, it has no fields of these names, or
+            a network cannot be trained on them.
     """
-    top = load(path / "features.json")
-    top = _of_today(path, top) if "type" in top else top
-    features = get(path, top, "featuresDict", "features")
+    features = _features(path)
     for key in (image_key, label_key):
         if key not in features:
             raise _no_such_field(path, features, image_key, label_key)
@@ -77,52 +66,154 @@ def read_fields(path: pathlib.Path, image_key: str, label_key: str) -> Fields:
     if kind not in ("Image", "Tensor"):
         raise InputError(
             f"{path}: expected images in {image_key}, an Image or a Tensor of height, width and "
-            f"channels. Found: {_describe(image)}. Name another by --image_key."
+            f"channels. Found: {_describe(image)}. Name another field by --image_key."
         )
-    content = get(path, image, kind.lower())
-    dtype = content.get("dtype") or "uint8"
+    content = getattr(image, kind.lower())
+    dtype = content.dtype or "uint8"
     if dtype not in PIXELS:
         raise InputError(
             f"{path}: expected pixels in {image_key} of {', '.join(PIXELS)}. Found: "
-            f"{shown(dtype)}. Store them as one of these."
+            f"{brief(dtype)}. Store them as one of these."
         )
-    encoding = content.get("encodingFormat" if kind == "Image" else "encoding", "")
-    shape = _shape(path, image_key, kind, content)
-    _check_encoding(path, image_key, kind, shape, dtype, encoding)
+    encoding = content.encoding_format if kind == "Image" else content.encoding
+    shape = _shape(path, image_key, kind, list(content.shape.dimensions))
+    _check_encoding(path, image_key, kind, shape[2], dtype, encoding)
     classes = _classes(path, label_key, label)
     return Fields(image_key, label_key, kind, shape, dtype, encoding, classes)
 
 
-def _of_today(path, old):
-    """What features.json of TensorFlow Datasets 4.0 to 4.4 says, in the words of later versions."""
-    kind, content = text(path, old.get("type"), "the type of a feature"), old.get("content")
+def find_fields(path: pathlib.Path) -> tuple[Fields, list[str]]:
+    """Return the Fields to train on, and the names of other fields of labels.
+
+    The dataset says which they are, if it was written with `supervised_keys`; else the usual names
+    win, and then the first of the right kind.
+
+    Raises:
+        InputError: a network cannot be trained on them.
+    """
+    kinds = {key: _class(feature) for key, feature in _features(path).items()}
+    declared = [item.feature_key for item in _info(path).supervised_keys.tuple.items]
+    images = [key for key, kind in kinds.items() if kind == "Image"]
+    labels = [key for key, kind in kinds.items() if kind == "ClassLabel"]
+    images += [key for key in (*declared, "image") if kinds.get(key) == "Tensor"]
+
+    def first(wanted: list[str], found: list[str]) -> str:
+        return next((key for key in wanted if key in found), next(iter(found), wanted[-1]))
+
+    image, label = first([*declared, "image"], images), first([*declared, "label"], labels)
+    others = [brief(key) for key in labels if key != label]
+    return read_fields(path, image, label), others
+
+
+def read_class_names(path: pathlib.Path, label_key: str) -> list[str]:
+    """Return the names of the classes of a dataset; none if they are only numbers."""
+    if not is_file_name(label_key):
+        return []
+    try:
+        return (path / f"{label_key}.labels.txt").read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+
+
+def read_splits(path: pathlib.Path) -> dict[str, Split]:
+    """Return {name: Split} of the dataset in a directory, without looking for the files.
+
+    Raises:
+        InputError: dataset_info.json is missing or makes no sense, or the files are no TFRecords.
+    """
+    info = _info(path)
+    formats = [info.file_format or "tfrecord", *info.alternative_file_formats]
+    if "tfrecord" not in formats:
+        raise InputError(
+            f"{path}: expected TFRecord files. Found: {brief(formats[0])}. Prepare it again, by "
+            "tfds.builder(<its name>, file_format='tfrecord').download_and_prepare()."
+        )
+    splits: dict[str, Split] = {}
+    for split in info.splits:
+        for what, name in (("split", split.name), ("dataset", info.name)):
+            if not is_file_name(name):
+                raise nonsense(path, f"{brief(name)!r} as the name of a {what}")
+        if split.name in splits:
+            raise nonsense(path, f"the split {split.name} twice")
+        splits[split.name] = _split(path, info.name, split)
+    return splits
+
+
+def nonsense(path: pathlib.Path, found: str) -> InputError:
+    """Return the InputError that a directory holds no dataset, but something else."""
+    return InputError(
+        f"{path} is not a dataset of images and labels as TensorFlow Datasets writes them. Found: "
+        f"{found}. Prepare it again."
+    )
+
+
+def _features(path: pathlib.Path) -> dict[str, Any]:
+    """Return {field: feature_pb2.Feature}."""
+    top = _message(path / "features.json")
+    if not top.HasField("features_dict"):
+        raise nonsense(path, "no featuresDict in features.json")
+    return dict(sorted(top.features_dict.features.items()))  # a protobuf map has no order
+
+
+def _info(path: pathlib.Path) -> Any:
+    """Return the dataset_info_pb2.DatasetInfo."""
+    return _message(path / "dataset_info.json")
+
+
+def _message(file: pathlib.Path) -> Any:
+    """Return the message that a JSON file holds."""
+    # Here, as they take a second to import, for which names and --help need not wait.
+    from google.protobuf import json_format
+    from tensorflow_datasets.core.proto.dataset_info_generated_pb2 import DatasetInfo
+    from tensorflow_datasets.core.proto.feature_generated_pb2 import Feature
+
+    empty = Feature() if file.name == "features.json" else DatasetInfo()
+    try:
+        content = _of_today(json.loads(file.read_text(encoding="utf-8")))
+        return json_format.ParseDict(content, empty, ignore_unknown_fields=True)
+    except OSError as error:
+        raise nonsense(file.parent, f"no {file.name} that can be read ({error.strerror})") from None
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        json_format.Error,
+    ) as error:
+        reason = " ".join(str(error).encode("ascii", "replace").decode().split())
+        raise nonsense(
+            file.parent, f"a {file.name} that makes no sense ({reason[:300]})"
+        ) from error
+
+
+def _of_today(content: Any) -> Any:
+    """Rewrite what TensorFlow Datasets 4.0 to 4.4 wrote in features.json as later versions do."""
+    if "type" not in content:
+        return content
+    kind, old = content["type"], content.get("content") or {}
     name = kind.rpartition(".")[2]
-    today = f"{name[0].lower()}{name[1:]}"  # FeaturesDict is described in featuresDict
-    if "proto_cls" in old:  # of 4.3 and 4.4: the content is as it is today, or JSON of it
-        inner = parse(path, content) if isinstance(content, str) else content
-        return {"pythonClassName": kind, today: inner}
-    content = content if isinstance(content, dict) else {}
-    if name == "FeaturesDict":
-        inner = {
-            "features": {
-                key: _of_today(path, value if isinstance(value, dict) else {})
-                for key, value in content.items()
-            }
-        }
+    today = f"{name[:1].lower()}{name[1:]}"  # FeaturesDict is described in featuresDict
+    if "proto_cls" in content:  # of 4.3 and 4.4: the content is as it is today, or JSON of it
+        inner = json.loads(old) if isinstance(old, str) else old
+    elif name == "FeaturesDict":
+        inner = {"features": {key: _of_today(value) for key, value in old.items()}}
     else:
-        shape = content.get("shape", [])
-        sizes = [-1 if size is None else size for size in sequence(path, shape)]
         inner = {
-            "shape": {"dimensions": sizes},
-            "dtype": content.get("dtype"),
-            "encodingFormat": content.get("encoding_format") or "",
-            "encoding": content.get("encoding") or "",
-            "numClasses": content.get("num_classes", 0),
+            "shape": {
+                "dimensions": [-1 if size is None else size for size in old.get("shape", [])]
+            },
+            "dtype": old.get("dtype"),
+            "encodingFormat": old.get("encoding_format"),
+            "encoding": old.get("encoding"),
+            "numClasses": old.get("num_classes"),
         }
     return {"pythonClassName": kind, today: inner}
 
 
-def _no_such_field(path, features, image_key, label_key):
+def _no_such_field(
+    path: pathlib.Path, features: dict[str, Any], image_key: str, label_key: str
+) -> InputError:
     found = ", ".join(f"{brief(key)} ({_describe(value)})" for key, value in features.items())
     images = [brief(key) for key, value in features.items() if _class(value) == "Image"]
     labels = [brief(key) for key, value in features.items() if _class(value) == "ClassLabel"]
@@ -135,9 +226,10 @@ def _no_such_field(path, features, image_key, label_key):
     )
 
 
-def _shape(path, key, kind, content):
-    dimensions = get(path, content, "shape").get("dimensions", [])
-    sizes = [whole(path, size, f"a size of {key}") for size in sequence(path, dimensions)]
+def _shape(
+    path: pathlib.Path, key: str, kind: str, sizes: list[int]
+) -> tuple[int | None, int | None, int]:
+    """Return (height, width, channels); InputError if images cannot have these sizes."""
     channels = sizes[2] if len(sizes) == 3 else 0
     right = channels in (1, 3, 4) if kind == "Image" else channels > 0
     varying = kind == "Image" and -1 in sizes[:2]
@@ -153,34 +245,34 @@ def _shape(path, key, kind, content):
             f"{path}: expected at most {MOST_VALUES} values in an image of {key}. Found: "
             f"{' x '.join(map(str, sizes))}."
         )
-    height, width = (None, None) if varying else sizes[:2]
-    return height, width, sizes[2]
+    return (None, None, channels) if varying else (sizes[0], sizes[1], channels)
 
 
-def _check_encoding(path, key, kind, shape, dtype, encoding):
-    """Raises InputError unless TensorFlow Datasets can write such a feature."""
+def _check_encoding(
+    path: pathlib.Path, key: str, kind: str, channels: int, dtype: str, encoding: str
+) -> None:
+    """Raise InputError unless TensorFlow Datasets can write such a feature."""
     known = ("", "png", "jpeg") if kind == "Image" else ("", "none", "bytes", "zlib")
     wrong = encoding not in known
     if kind == "Image" and not wrong:
-        wrong = (encoding == "jpeg" and (dtype != "uint8" or shape[2] not in (1, 3))) or (
-            dtype == "float32" and shape[2] != 1
+        wrong = (encoding == "jpeg" and (dtype != "uint8" or channels not in (1, 3))) or (
+            dtype == "float32" and channels != 1
         )
     if wrong:
         raise InputError(
-            f"{path}: features.json says of {key} what cannot be: {kind} of {shape[2]} channels, "
-            f"{dtype}, encoded as {shown(encoding)}. Prepare the dataset again."
+            f"{path}: features.json says of {key} what cannot be: {kind} of {channels} channels, "
+            f"{dtype}, encoded as {brief(encoding)}. Prepare the dataset again."
         )
 
 
-def _classes(path, key, label):
+def _classes(path: pathlib.Path, key: str, label: Any) -> int:
     if _class(label) != "ClassLabel":
         raise InputError(
             f"{path}: expected labels in {key} that are a ClassLabel, numbers with their classes. "
             f"Found: {_describe(label)}. Store them as tfds.features.ClassLabel(names=[...]), or "
             "name another field by --label_key."
         )
-    content = get(path, label, "classLabel")
-    classes = whole(path, content.get("numClasses", 0), f"the number of classes of {key}")
+    classes = label.class_label.num_classes
     if not 2 <= classes <= MOST_CLASSES:
         raise InputError(
             f"{path}: expected 2 to {MOST_CLASSES} classes in {key}. features.json says: {classes}"
@@ -188,75 +280,33 @@ def _classes(path, key, label):
     return classes
 
 
-def read_class_names(path: pathlib.Path, label_key: str) -> list[str]:
-    """Return the names of the classes of a dataset; none if they are only numbers."""
-    if not is_file_name(label_key):
-        return []
-    try:
-        return (path / f"{label_key}.labels.txt").read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return []
-
-
-def read_splits(path: pathlib.Path) -> dict[str, Split]:
-    """{name: Split} of the dataset in a directory; whether its files are there is not checked.
-
-    Raises:
-        InputError: dataset_info.json is not there or makes no sense, or the files are no TFRecords.
-    """
-    info = load(path / "dataset_info.json")
-    formats = [info.get("fileFormat", "tfrecord")]
-    formats += sequence(path, info.get("alternativeFileFormats", []))
-    if "tfrecord" not in formats:
-        raise InputError(
-            f"{path}: expected TFRecord files. Found: {shown(formats[0])}. Prepare it again, by "
-            "tfds.builder(<its name>, file_format='tfrecord').download_and_prepare()."
-        )
-    splits: dict[str, Split] = {}
-    for split in sequence(path, info.get("splits", [])):
-        name = text(path, split.get("name") if isinstance(split, dict) else None, "a split's name")
-        if name in splits:
-            raise nonsense(path, f"the split {name} twice")
-        splits[name] = _split(path, text(path, info.get("name"), "its name"), split)
-    return splits
-
-
-def _split(path, dataset, info):
-    lengths = [
-        whole(path, length, "a shard's length")
-        for length in sequence(path, info.get("shardLengths", []))
-    ]
+def _split(path: pathlib.Path, dataset: str, split: Any) -> Split:
+    lengths = list(split.shard_lengths)
     if min(lengths, default=0) < 0 or sum(lengths) > MOST_EXAMPLES:
-        raise nonsense(path, f"{sum(lengths)} examples in the split {info['name']}")
-    template = text(path, info.get("filepathTemplate") or TEMPLATE, "a filepathTemplate")
-    count = f"{len(lengths):05d}"
-    values = {"DATASET": dataset, "SPLIT": info["name"], "FILEFORMAT": "tfrecord"}
-    shards = []
+        raise nonsense(path, f"{sum(lengths)} examples in the split {split.name}")
+    template, count, shards = split.filepath_template or TEMPLATE, f"{len(lengths):05d}", []
     for index, length in enumerate(lengths):
-        place = f"{index:05d}"
-        of_shard = {
-            "SHARD_INDEX": place,
+        values = {
+            "DATASET": dataset,
+            "SPLIT": split.name,
+            "FILEFORMAT": "tfrecord",
+            "SHARD_INDEX": f"{index:05d}",
             "NUM_SHARDS": count,
-            "SHARD_X_OF_Y": f"{place}-of-{count}",
+            "SHARD_X_OF_Y": f"{index:05d}-of-{count}",
         }
-        file = path / text(path, _fill(template, values | of_shard), "a file's name")
-        shards.append(Shard(file, examples=length, used=length))
+        # What has another name stays as it is.
+        name = re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), template)  # noqa: B023
+        if not is_file_name(name):
+            raise nonsense(path, f"{brief(name)!r} as the name of a file, by its filepathTemplate")
+        shards.append(Shard(path / name, examples=length, used=length))
     return Split(tuple(shards))
 
 
-def _fill(template, values):
-    """A template with {NAME} replaced by values; what has another name stays."""
-    return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), template)
+def _class(feature: Any) -> str:
+    """Return the last part of the name of a feature's class."""
+    return brief(feature.python_class_name.rpartition(".")[2]) or "nothing known"
 
 
-def _class(feature):
-    """The last part of the name of a feature's class."""
-    name = feature.get("pythonClassName") if isinstance(feature, dict) else None
-    return brief(name.rpartition(".")[2]) if isinstance(name, str) else "nothing known"
-
-
-def _describe(feature):
-    """The class of a feature, and its type where it has one."""
-    tensor = feature.get("tensor") if isinstance(feature, dict) else None
-    dtype = tensor.get("dtype") if isinstance(tensor, dict) else None
-    return f"{_class(feature)} {brief(dtype)}" if isinstance(dtype, str) else _class(feature)
+def _describe(feature: Any) -> str:
+    """Return the class of a feature, and its type where it has one."""
+    return f"{_class(feature)} {brief(feature.tensor.dtype)}".strip()

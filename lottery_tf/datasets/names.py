@@ -1,4 +1,4 @@
-"""Names from files: which may become names of files, and which split they mean. Stdlib only."""
+"""Names that come out of files: which may name a file, which split they mean. Stdlib only."""
 
 from lottery_tf.errors import InputError
 
@@ -29,7 +29,7 @@ def is_file_name(name: str) -> bool:
 
 
 def split_of(name: str) -> str:
-    """Return the usual name of a split: "train" for "Training"; another name as it is."""
+    """Return the usual name of a split: "train" for "Training"; other names unchanged."""
     return _SPLITS.get(name.lower(), name)
 
 
@@ -37,7 +37,15 @@ def check_split(where: str, name: str) -> str:
     """Return the name of a split that is to be written; raise InputError if it cannot be one."""
     if not is_file_name(name) or name.lower() == "all":  # TensorFlow Datasets' word for all splits
         raise InputError(
-            f"{where}: expected a name of a split that can be part of a file's name, and not all. "
-            f"Received: {name!a}"
+            f"{where}: expected the name of a split that can be part of a file's name, and is not "
+            f"all. Received: {name!a}"
         )
     return name
+
+
+def brief(value: object) -> str:
+    """Return a value as it can stand in a message: short, printable, on one line."""
+    if isinstance(value, str) and value.isprintable() and len(value) < 40:
+        return value
+    written = ascii(value)
+    return written if len(written) < 40 else f"{written[:40]}..."

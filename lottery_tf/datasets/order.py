@@ -9,14 +9,14 @@ from lottery_tf.pruning.streams import Noise
 def visit_order(
     shard_lengths: list[int], noise: Noise, epoch: int, *, window: int
 ) -> tuple[Array, Array, Array]:
-    """The order in which an epoch visits the examples.
+    """Return the order in which an epoch visits the examples.
 
     Shards are permuted and concatenated, cut into windows of `window` records, and the records
     permuted inside each window: an order that can be read from files as it can be gathered.
 
     Args:
         shard_lengths: examples of each shard.
-        noise: Noise.
+        noise: the SGD noise.
         epoch: counted from 0.
         window: records per window.
 

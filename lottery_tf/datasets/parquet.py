@@ -1,17 +1,19 @@
 """Reads encoded images and labels from Parquet files, as the Hugging Face hub has them."""
 
 import collections
+import dataclasses
+import json
 import pathlib
 import re
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
+from pyarrow import types
 
-from lottery_tf.datasets import columns
-from lottery_tf.datasets.encoded import Split, one_size
+from lottery_tf.datasets import image_files
+from lottery_tf.datasets.folders import is_hidden
 from lottery_tf.datasets.labels import (
     KNOWN,
     check_classes,
@@ -20,9 +22,8 @@ from lottery_tf.datasets.labels import (
     default_classes,
     text_classes,
 )
-from lottery_tf.datasets.listing import is_hidden
-from lottery_tf.datasets.names import check_split, split_of
-from lottery_tf.datasets.raw import Source, Sources
+from lottery_tf.datasets.names import brief, check_split, split_of
+from lottery_tf.datasets.raw import Sources
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import Array
 from lottery_tf.terminal import console
@@ -32,129 +33,138 @@ SPLIT = re.compile(r"(train(ing)?|test(ing)?|validation|valid|val)(?![a-z])", re
 OTHER = re.compile(r"(\w+)-\d+-of-\d+")
 NO_LABEL = -1  # of a split whose labels are not published
 ROWS = 64  # of images in memory at a time
+METADATA = b"huggingface"  # JSON that says what the columns are
+# A column of such a name holds the images, or the labels. No other column is guessed to be labels:
+# it may number the images, or count something else.
+IMAGES = ("image", "images", "img", "jpg", "jpeg", "png", "webp", "picture", "photo")
+LABELS = ("label", "labels", "fine_label", "class", "target", "targets", "category", "cls")
 
 
-class Table:
-    """The images of a split, in one or more files.
+@dataclasses.dataclass(frozen=True)
+class File:
+    """A Parquet file and its columns.
 
     Args:
-        place: the directory of the files.
-        files: {path: columns.Columns}.
-        labels: int64 (rows,), of the files one after the other.
-        classes: the names of the labels.
+        image, label: the names of the columns.
+        classes: the names of the labels; empty if the file has none.
+        rows: of the file.
     """
 
-    def __init__(self, place: pathlib.Path, files: dict[pathlib.Path, columns.Columns],
-                 labels: Array, classes: tuple[str, ...]):  # fmt: skip
-        self.place, self.files = place, files
-        names = (classes[label] for label in labels)
-        self.images: dict[str, str] = dict(zip(self._names(), names, strict=True))
-
-    def _names(self):
-        for path, found in self.files.items():
-            for row in range(found.rows):
-                yield f"{path.name}, row {row}"
-
-    def contents(self) -> Iterator[tuple[str, bytes | None]]:
-        """(name, bytes) of each row."""
-        names = iter(self.images)
-        for path, found in self.files.items():
-            for batch in _batches(path, found.image, ROWS):
-                column = batch.column(0)
-                if pyarrow.types.is_struct(column.type):
-                    column = column.field("bytes") if not column.null_count else _bytes(column)
-                for value in column:
-                    yield next(names), value.as_py()
+    path: pathlib.Path
+    image: str
+    label: str
+    classes: tuple[str, ...]
+    rows: int
 
 
-def _bytes(column):
-    """The bytes of structs, null where the struct is."""
-    return pyarrow.array([(value or {}).get("bytes") for value in column.to_pylist()])
+Files = dict[str, list[File]]  # by split
+Classes = tuple[tuple[str, ...], dict[str, Array]]  # their names, and {split: labels}
 
 
-def read(path: pathlib.Path, *, known: str | None = None, skip_bad: bool = False, small: int = 0,
-         reading: dict[str, Any] | None = None, image_key: str | None = None,
-         label_key: str | None = None) -> Sources:  # fmt: skip
-    """The splits in a Parquet file, in several with commas, or in those of a directory.
+def read(
+    path: pathlib.Path,
+    *,
+    known: str | None = None,
+    small: int = 0,
+    reading: image_files.Reading | None = None,
+    image_key: str | None = None,
+    label_key: str | None = None,
+) -> Sources:
+    """Read the splits in a Parquet file, in several with commas, or in those of a directory.
 
     Args:
         path: files and folders that are named after a split; one file alone may have any name.
         known: a dataset whose classes have known names.
-        skip_bad: leave unreadable images out.
         small: decode images that all have one size, of at most so many pixels a side.
-        reading: options of image_files.read.
+        reading: how to read the images.
         image_key, label_key: the columns, where it is not clear which.
 
     Raises:
         InputError: a file is missing, damaged or has no such columns, a label is out of range, or
             an image is unreadable; names the row.
     """
-    tables, names = _tables(path, known, image_key, label_key)
-    splits = {
-        split: Split(table, names, size=None, skip_bad=skip_bad, reading=reading or {})
-        for split, table in tables.items()
-    }
-    if small and (one := one_size(splits.values(), small)):
-        gray = all(split.all_gray for split in splits.values())
-        for each in splits.values():
-            each.size, each.gray = one, gray
-    return {
-        split: Source(len(each.listing.images), each.examples, names)
-        for split, each in splits.items()
-    }
-
-
-def _tables(path, known, image_key, label_key):
-    """({split: Table} of those with labels, the names of the labels)."""
-    found, labels = {}, {}
-    for split, files in _splits(path).items():
-        columns_of = {file: columns.find(file, image_key, label_key) for file in files}
-        found[split] = columns_of
-        labels[split] = _joined(path, [_labels(*item) for item in columns_of.items()])
+    files: Files = {}
+    labels: dict[str, Array] = {}
+    for split, paths in _splits(path).items():
+        files[split] = [_file(place, image_key, label_key) for place in paths]
+        parts = [_labels(file) for file in files[split]]
+        if len({part.dtype for part in parts if len(part)}) > 1:
+            raise InputError(f"{path}: the labels of some files are text, of others numbers.")
+        labels[split] = np.concatenate(parts)
         if not len(labels[split]):
             raise InputError(f"{path}: its {split} split has no rows.")
         if labels[split].dtype != object and (labels[split] == NO_LABEL).all():
             console.say(
                 f"{path}: left out the {split} split, which has no labels (all are null, or -1)."
             )
-            del found[split], labels[split]
-    if "train" not in found:
+            del files[split], labels[split]
+    if "train" not in files:
         raise InputError(f"{path}: expected labels in its train split. Found: all are null, or -1.")
-    _check_columns(found)
-    names, labels = _classes(path, found, known, labels)
-    return {split: Table(path, found[split], labels[split], names) for split in found}, names
+    _check_columns(files)
+    names, labels = _classes(path, files, known, labels)
+    tables = {split: _Table(path, files[split], labels[split], names) for split in files}
+    reading = reading or image_files.Reading()
+    return image_files.sources({**tables}, names, reading, small=small, keep_gray=True)
 
 
-def _check_columns(found):
-    """Raises InputError unless all files have their labels in one column; says which it is."""
-    files = {file: some for split in found.values() for file, some in split.items()}
-    (first, of_first), *others = files.items()
-    for file, some in others:
-        if some.label != of_first.label:
-            raise InputError(
-                f"{file} has its labels in the column {some.label}, {first} in {of_first.label}. "
-                "Name one by --label_key."
-            )
-    console.say(f"{first}: images of the column {of_first.image}, labels of {of_first.label}.")
+class _Table:
+    """The images of a split, in one or more files.
+
+    Args:
+        place: the directory of the files.
+        files: in their order.
+        labels: int64 (rows,), of the files one after the other.
+        classes: the names of the labels.
+    """
+
+    def __init__(
+        self, place: pathlib.Path, files: list[File], labels: Array, classes: tuple[str, ...]
+    ):
+        self.place, self.files = place, files
+        rows = (f"{file.path.name}, row {row}" for file in files for row in range(file.rows))
+        names = (classes[label] for label in labels)
+        self.images: dict[str, str] = dict(zip(rows, names, strict=True))
+
+    def contents(self) -> Iterator[tuple[str, bytes | None]]:
+        """Yield (name, bytes) of each row."""
+        names = iter(self.images)
+        for file in self.files:
+            for batch in _batches(file.path, file.image, ROWS):
+                for value in batch.column(0).to_pylist():
+                    yield next(names), value.get("bytes") if isinstance(value, dict) else value
 
 
-def _splits(path):
-    """{split: its files}, train first."""
-    files = _files(path)
+def _batches(path: pathlib.Path, column: str, rows: int) -> Iterator[pyarrow.RecordBatch]:
+    """Yield batches of one column of a file."""
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            yield from file.iter_batches(rows, columns=[column])
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> InputError:
+    reason = " ".join(str(error).split()).rstrip(".")
+    return InputError(f"{path} cannot be read as a Parquet file: {reason}.")
+
+
+def _splits(path: pathlib.Path) -> dict[str, list[pathlib.Path]]:
+    """Return {split: its files}, train first."""
+    paths = _paths(path)
     splits = collections.defaultdict(list)
-    for file in files:
-        split = _split_of(file, by_folder=len(files) > 1) or ("train" if len(files) == 1 else None)
+    for file in paths:
+        split = _split_of(file, by_folder=len(paths) > 1) or ("train" if len(paths) == 1 else None)
         if not split:
             raise InputError(
                 f"{file}: expected the name of its split first, as train-00000-of-00001.parquet or "
                 "test.parquet. Rename it, or name the files to read by --raw_dir, with commas."
             )
         splits[split].append(file)
-    for split, some in splits.items():
-        if len({file.parent for file in some}) > 1:
+    for split, of_split in splits.items():
+        if len({file.parent for file in of_split}) > 1:
             raise InputError(
-                f"{path} has files of the {split} split in several directories: {some[0].parent}, "
-                f"{some[-1].parent}. Name one dataset by --raw_dir."
+                f"{path} has files of the {split} split in several directories: "
+                f"{of_split[0].parent}, {of_split[-1].parent}. Name one dataset by --raw_dir."
             )
     if "train" not in splits:
         raise InputError(
@@ -164,119 +174,201 @@ def _splits(path):
     return dict(sorted(splits.items(), key=lambda item: item[0] != "train"))
 
 
-def _files(path):
+def _paths(path: pathlib.Path) -> list[pathlib.Path]:
+    """Return the files that --raw_dir names."""
     listed = [path]
     if not path.exists():
         listed = [pathlib.Path(name).expanduser() for name in str(path).split(",")]
-    files: list[pathlib.Path] = []
+    paths: list[pathlib.Path] = []
     for place in listed:
         if not place.exists():
-            raise InputError(f"--raw_dir={place} does not exist: expected a Parquet file, or a "
-                             "directory of them.")  # fmt: skip
+            raise InputError(
+                f"--raw_dir={place} does not exist: expected a Parquet file, or a directory of "
+                "them."
+            )
         found = [place]
         if place.is_dir():  # without what the system or the hub's client keeps beside the files
-            paths = sorted(place.rglob("*.parquet"))
-            found = [path for path in paths if not is_hidden(str(path.relative_to(place)))]
+            inside = sorted(place.rglob("*.parquet"))
+            found = [file for file in inside if not is_hidden(str(file.relative_to(place)))]
         if not found:
             raise InputError(f"{place}: expected files that end in .parquet. Found none.")
-        files += found
-    if len(set(files)) < len(files):
+        paths += found
+    if len(set(paths)) < len(paths):
         raise InputError(f"--raw_dir={path}: expected each file once.")
-    return files
+    return paths
 
 
-def _split_of(file, *, by_folder):
-    """The split that a file, or its folder, is named after; None if neither is."""
+def _split_of(file: pathlib.Path, *, by_folder: bool) -> str | None:
+    """Return the split that a file, or its folder, is named after; None if neither is."""
     found = OTHER.match(file.stem) or SPLIT.match(file.stem)
     if not found and by_folder:
         found = SPLIT.fullmatch(file.parent.name)
     return check_split(str(file), split_of(found[1])) if found else None
 
 
-def _batches(path, column, rows):
-    """Batches of one column of a file."""
+def _file(path: pathlib.Path, image_key: str | None, label_key: str | None) -> File:
+    """Return the columns of a Parquet file; its metadata alone are read.
+
+    Raises:
+        InputError: the file cannot be read, it is not clear which columns to take, or they hold
+            no images or no classes.
+    """
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(rows, columns=[column])
+            schema, rows = file.schema_arrow, file.metadata.num_rows
     except (pyarrow.ArrowException, OSError) as error:
-        raise columns.unreadable(path, error) from None
+        raise _unreadable(path, error) from None
+    kinds = {field.name: field.type for field in schema}
+    declared = _declared_classes(schema)
+
+    usual = [name for name in kinds if name.lower() in IMAGES]
+    with_bytes = [name for name, kind in kinds.items() if _has_bytes(kind)]
+    of_both = [name for name in usual if name in with_bytes]
+    image = image_key or _only(path, kinds, of_both or usual or with_bytes, IMAGES[0])
+    if image not in kinds or not _has_bytes(kinds[image]):
+        raise _no_column(path, kinds, image, "image")
+
+    usual = [name for name in kinds if name.lower() in LABELS]
+    label = label_key or _only(path, kinds, usual or list(declared), LABELS[0])
+    if label not in kinds or not _can_be_labels(kinds[label]):
+        raise _no_column(path, kinds, label, "label")
+    names = declared.get(label, ())
+    if not names and types.is_boolean(kinds[label]):
+        names = ("false", "true")
+    return File(path, image, label, names, rows)
 
 
-def _labels(file, found):
-    """The labels of a file: int64 (rows,), or of text object (rows,).
+def _declared_classes(schema: pyarrow.Schema) -> dict[str, tuple[str, ...]]:
+    """Return {column of labels: the names of its classes}, as far as the file declares them."""
+    try:
+        features = json.loads((schema.metadata or {}).get(METADATA, b"{}"))["info"]["features"]
+        names = {
+            column: about.get("names")
+            for column, about in features.items()
+            if isinstance(about, dict)
+        }
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {
+        column: tuple(of_column)
+        for column, of_column in names.items()
+        if isinstance(of_column, list) and of_column and all(isinstance(n, str) for n in of_column)
+    }
+
+
+def _has_bytes(kind: pyarrow.DataType) -> bool:
+    if types.is_struct(kind):
+        index = kind.get_field_index("bytes")
+        return index >= 0 and _has_bytes(kind.field(index).type)
+    return types.is_binary(kind) or types.is_large_binary(kind)
+
+
+def _can_be_labels(kind: pyarrow.DataType) -> bool:
+    """Return whether a column can hold classes; floats are checked to be whole when read."""
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    checks = (types.is_integer, types.is_floating, types.is_boolean, types.is_null, _is_text)
+    return any(check(kind) for check in checks)
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+
+
+def _only(
+    path: pathlib.Path, kinds: dict[str, pyarrow.DataType], candidates: list[str], usual: str
+) -> str:
+    """Return the only candidate for a column; `usual` is its kind and its most usual name."""
+    if not candidates:
+        raise _no_column(path, kinds, usual, usual)
+    if len(candidates) > 1:
+        raise InputError(
+            f"{path}: it is not clear which column holds the {usual}s: {', '.join(candidates)}. "
+            f"Add --{usual}_key={candidates[0]}."
+        )
+    return candidates[0]
+
+
+def _no_column(
+    path: pathlib.Path, kinds: dict[str, pyarrow.DataType], name: str, what: str
+) -> InputError:
+    wanted = {"image": "bytes of images", "label": "whole numbers, or of text"}[what]
+    if what == "label" and name in kinds and types.is_nested(kinds[name]):
+        wanted = f"one label for each image. {brief(name)} can hold several"
+    found = ", ".join(f"{brief(name)} ({brief(str(kind))})" for name, kind in kinds.items())
+    return InputError(
+        f"{path}: expected a column {name} of {wanted}. Found: {found or 'none'}. Name another by "
+        f"--{what}_key."
+    )
+
+
+def _check_columns(files: Files) -> None:
+    """Raise InputError unless all files have their labels in one column; say which it is."""
+    first, *others = (file for of_split in files.values() for file in of_split)
+    for file in others:
+        if file.label != first.label:
+            raise InputError(
+                f"{file.path} has its labels in the column {file.label}, {first.path} in "
+                f"{first.label}. Name one by --label_key."
+            )
+    console.say(f"{first.path}: images of the column {first.image}, labels of {first.label}.")
+
+
+def _labels(file: File) -> Array:
+    """Return the labels of a file: int64 (rows,), or of text object (rows,).
 
     Of a file without any, each is NO_LABEL.
     """
-    parts = []
-    for batch in _batches(file, found.label, 65536):
-        column = batch.column(0)
-        is_dictionary = pyarrow.types.is_dictionary(column.type)
-        parts.append(column.dictionary_decode() if is_dictionary else column)
+    try:
+        with pyarrow.parquet.ParquetFile(file.path) as opened:
+            column = opened.read([file.label]).column(0)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _unreadable(file.path, error) from None
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
     # Whether each row has no label: null or, of numbers, NaN.
-    missing = [np.asarray(part.is_null(nan_is_null=True)) for part in parts]
-    without = np.flatnonzero(np.concatenate([*missing, np.zeros(0, bool)]))
-    if 0 < len(without) < found.rows:
-        raise InputError(f"{file}: expected a label in each row. Row {without[0]} has none.")
+    without = np.flatnonzero(column.is_null(nan_is_null=True).to_numpy())
+    if 0 < len(without) < file.rows:
+        raise InputError(f"{file.path}: expected a label in each row. Row {without[0]} has none.")
     if len(without):
-        return np.full(found.rows, NO_LABEL)
-    return np.concatenate([*(_numbers(file, part) for part in parts)] or [np.zeros(0, np.int64)])
-
-
-def _numbers(file, column):
-    """The labels in a column that has no nulls: int64, or text as objects."""
-    if columns.is_text(column.type):
+        return np.full(file.rows, NO_LABEL)
+    if _is_text(column.type):
         return np.array(column.to_pylist(), object)
-    values = column.to_numpy(zero_copy_only=False)
-    if values.dtype == np.uint64:
-        values = np.minimum(values, np.uint64(2**62))  # which is no class either
-    if values.dtype.kind == "f":
-        odd = np.flatnonzero(values != np.floor(values))
-        if len(odd):
-            raise InputError(
-                f"{file}: expected labels that are classes, as whole numbers or text. Found: "
-                f"{values[odd[0]]}"
-            )
-        values = np.clip(values, -(2.0**62), 2.0**62)
-    return values.astype(np.int64)
+    try:
+        return column.cast(pyarrow.int64()).to_numpy()
+    except pyarrow.ArrowInvalid as error:  # a fraction, or beyond 64 bits
+        raise InputError(
+            f"{file.path}: expected labels that are classes, as whole numbers or text. Arrow says: "
+            f"{error}."
+        ) from None
 
 
-def _joined(path, parts):
-    """The labels of the files of a split, one after the other."""
-    if len({part.dtype for part in parts if len(part)}) > 1:
-        raise InputError(f"{path}: the labels of some files are text, of others numbers.")
-    return np.concatenate(parts)
-
-
-def _classes(path, found, known, labels):
-    """(the names of the labels, {split: labels as whole numbers}).
+def _classes(
+    path: pathlib.Path, files: Files, known: str | None, labels: dict[str, Array]
+) -> Classes:
+    """Return the names of the labels, and {split: labels as whole numbers}.
 
     The names are those that the files declare, else the text that labels are, else the numbers.
     """
-    named = {columns_of.classes for columns_of in found["train"].values()}
+    named = {file.classes for file in files["train"]}
     if len(named) > 1:
         raise InputError(f"{path}: its files name different classes. Prepare one dataset of them.")
     declared = named.pop()
-    for file, columns_of in ((file, one) for some in found.values() for file, one in some.items()):
-        if columns_of.classes and columns_of.classes != declared:
-            raise InputError(f"{file} names other classes than the train split.")
-    if len({some.dtype for some in labels.values()}) > 1:
+    for of_split in files.values():
+        for file in of_split:
+            if file.classes and file.classes != declared:
+                raise InputError(f"{file.path} names other classes than the train split.")
+    if len({of_split.dtype for of_split in labels.values()}) > 1:
         raise InputError(f"{path}: the labels of some splits are text, of others numbers.")
     if labels["train"].dtype == object:
         return text_classes(str(path), known, labels, declared)
+    names = declared or KNOWN.get(known or "", ())
     if declared:
         names = check_classes(str(path), declared, known)
-        return names, _checked(found, labels, len(names))
-    if known in KNOWN:
-        return KNOWN[known], _checked(found, labels, len(KNOWN[known]))
-    labels = _checked(found, labels, count_numbers(f"{path}: train", labels["train"]))
-    return default_classes(str(path), labels)
-
-
-def _checked(found, labels, classes):
-    """The labels; raises InputError, with file and row, at one that is of no class."""
-    for split, files in found.items():
+    count = len(names) or count_numbers(f"{path}: train", labels["train"])
+    for split, of_split in files.items():
         start = 0
-        for file, columns_of in files.items():
-            check_labels(str(file), labels[split][start : start + columns_of.rows], classes)
-            start += columns_of.rows
-    return labels
+        for file in of_split:
+            check_labels(str(file.path), labels[split][start : start + file.rows], count)
+            start += file.rows
+    return (names, labels) if names else default_classes(str(path), labels)

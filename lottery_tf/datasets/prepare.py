@@ -1,4 +1,4 @@
-"""Writes datasets in TensorFlow Datasets' layout: aside, then renamed."""
+"""Prepares datasets in TensorFlow Datasets' layout: written aside, then renamed."""
 
 import contextlib
 import fcntl
@@ -6,26 +6,25 @@ import functools
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from lottery_tf.datasets import (
     DATASETS,
+    USERS_OWN,
     arrays,
-    catalog,
     census,
     download,
     folders,
     parquet,
     raw,
-    usage,
 )
-from lottery_tf.datasets.image_files import WHITE
-from lottery_tf.datasets.layout import read_class_names, read_splits
-from lottery_tf.datasets.shrinking import smaller
-from lottery_tf.datasets.writing import write
+from lottery_tf.datasets.image_files import WHITE, Reading
+from lottery_tf.datasets.layout import find_fields, read_class_names, read_splits
+from lottery_tf.datasets.writing import smaller, write
 from lottery_tf.errors import InputError
 from lottery_tf.terminal import console
 
@@ -41,39 +40,55 @@ NAME = re.compile(r"\w[\w.+-]*")
 LONGEST_NAME = 100
 YOUNG = 60  # seconds within which the maker of a directory locks it
 SMALL = 128  # images of one size up to this are stored decoded, to be resident
+SHOWN = 10  # names of classes
+DATA_DIR = "data"  # where names of datasets are looked for
 
 
-def _cifar(directory, *, name, **options):
+def _mnist(directory: pathlib.Path, *, skip_bad: bool, white: int) -> raw.Sources:
+    return raw.mnist(directory)
+
+
+def _cifar(directory: pathlib.Path, *, name: str, skip_bad: bool, white: int) -> raw.Sources:
     return raw.cifar_archives(name, directory) or folders.image_folders(
-        directory, size=(32, 32), **options
+        directory, size=(32, 32), skip_bad=skip_bad, white=white
     )
 
 
-# How the user's own files are read: a function of their directory that gives a Source per split.
+# The readers of --source=raw: functions of (directory, skip_bad, white).
 RAW: dict[str, Callable[..., raw.Sources]] = {
-    "mnist": lambda directory, **_: raw.mnist(directory),
+    "mnist": _mnist,
     "cifar10": functools.partial(_cifar, name="cifar10"),
     "cifar100": functools.partial(_cifar, name="cifar100"),
     # As TFDS stores ImageNet, and all train on it: not turned.
     "imagenet2012": functools.partial(folders.image_folders, upright=False),
     "image_folder": functools.partial(folders.image_folders, small=SMALL, untested=True),
 }
+# Sources of any dataset, and the known datasets that they may be of.
+ANY = {"arrays": tuple(COUNTS), "parquet": tuple(VERSIONS)}
 
 
-# Sources of any dataset: their reader, and the known datasets that it may be of.
-ANY = {"arrays": (arrays.read, tuple(COUNTS)), "parquet": (parquet.read, tuple(VERSIONS))}
-
-
-def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | None = None,
-            name: str | None = None, overwrite: bool = False, skip_bad: bool = False,
-            image_key: str | None = None, label_key: str | None = None,
-            shrink: int = 1, white_level: int = WHITE) -> pathlib.Path:  # fmt: skip
-    """Prepares a dataset below data_dir / name.
+def prepare(
+    dataset: str | None,
+    source: str,
+    *,
+    data_dir: str,
+    raw_dir: str | None = None,
+    name: str | None = None,
+    overwrite: bool = False,
+    skip_bad: bool = False,
+    image_key: str | None = None,
+    label_key: str | None = None,
+    shrink: int = 1,
+    white_level: int = WHITE,
+) -> pathlib.Path:
+    """Prepare a dataset below data_dir / name.
 
     Args:
         dataset: of "raw" a key of RAW, of "tfds" its name there; else the known one, or None.
         source: "tfds" downloads, or reads files in raw_dir that were downloaded by hand; "raw"
             reads the files in raw_dir, "arrays" an npz file, "parquet" its files.
+        data_dir: where to write it.
+        raw_dir: the files to read, or their directory.
         name: what to call it; by default as the dataset.
         overwrite, skip_bad: replace a dataset that exists; leave unreadable images out.
         image_key, label_key: the columns of Parquet files, where it is not clear which.
@@ -84,114 +99,58 @@ def prepare(dataset: str | None, source: str, *, data_dir: str, raw_dir: str | N
         The directory of the dataset's version.
 
     Raises:
-        InputError: a flag does not fit, the dataset is there already, a file is missing or not
-            what it should be, or there is no download. Nothing half made is left.
+        InputError: a flag does not fit, the dataset exists already, a file is missing or not what
+            it should be, or it cannot be downloaded. Nothing half made is left.
     """
     directory = pathlib.Path(raw_dir) if raw_dir else None
     keys = {"image_key": image_key, "label_key": label_key}
-    _check_flags(dataset, source, directory, name, skip_bad, keys)
-    _check_shrink(shrink, dataset, source, name)
-    _check_white(white_level, dataset, source)
+    _check_names(dataset, source, name)
+    _check_files(source, directory)
+    _check_options(dataset, source, name, skip_bad, keys, shrink, white_level)
     name = name or dataset
-    assert name, "_check_flags asks for one."
+    assert name, "_check_names asks for one."
     if source == "tfds":
-        name = catalog.full_name(name)
+        name = download.full_name(name)
         download.check(name, directory)
     target = pathlib.Path(data_dir) / name
     _check_target(target, overwrite, directory)
     with _aside(target) as aside:
         if source == "tfds":
-            download.download(name, aside, directory, advice=_advice(name))
+            advice = "If you have its images, prepare them by --source=raw, arrays or parquet."
+            if name in RAW:
+                advice = "If you have its raw files, use --source=raw --raw_dir=<their directory>."
+            download.download(name, aside, directory, advice=advice)
         else:
+            assert directory, "_check_files asks for it."
             sources = _read(dataset, source, directory, skip_bad, keys, white_level)
-            check_counts(name, sources, str(directory), fewer=skip_bad)
+            _check_counts(name, sources, directory, fewer=skip_bad)
             sources = smaller(sources, shrink) if shrink > 1 else sources
             write(name, sources, aside, version=VERSIONS.get(name, "1.0.0"))
-        _replace(aside / name, target)
+        if target.exists():
+            os.rename(target, aside / "before")  # removed with the directory that it is in
+        os.rename(aside / name, target)
     path = next(target.glob("*/dataset_info.json")).parent
     if source == "tfds":
         _tell(path, name)
     return path
 
 
-def _check_flags(dataset, source, raw_dir, name, skip_bad, keys):
-    _check_names(dataset, source, name)
-    if source != "tfds" and not raw_dir:
-        kind = {"arrays": "the npz file", "parquet": "the Parquet files, or their directory"}
-        what = kind.get(source, "the directory of the raw files")
-        raise InputError(f"--source={source} expects --raw_dir, {what}.")
-    # The reader of arrays or Parquet files says itself what it misses.
-    if raw_dir and source in ("raw", "tfds") and not raw_dir.is_dir():
-        what = "is no directory" if raw_dir.exists() else "does not exist"
-        advice = " Unpack it first." if raw_dir.is_file() else ""
-        raise InputError(
-            f"--raw_dir={raw_dir} {what}: expected the directory of the raw files.{advice}"
-        )
-    if source == "tfds" and skip_bad:
-        raise InputError("--skip_bad does nothing with --source=tfds: leave it out.")
-    for key, value in keys.items():
-        if value and source != "parquet":
-            raise InputError(f"--{key} does nothing with --source={source}: leave it out.")
-
-
-def _check_shrink(shrink, dataset, source, name):
-    if shrink < 1:
-        raise InputError(f"--shrink: expected a whole number, at least 1. Received: {shrink}")
-    if shrink > 1 and source == "tfds":
-        raise InputError("--shrink does nothing with --source=tfds: leave it out.")
-    if shrink > 1 and name in (None, dataset):
-        raise InputError(
-            f"--shrink={shrink} makes another dataset: give it a --name, as {dataset}_small."
-        )
-
-
-def _check_white(white, dataset, source):
-    if not 1 <= white <= WHITE:
-        raise InputError(f"--white_level: expected a number from 1 to {WHITE}. Received: {white}")
-    files = source == "parquet" or dataset in ("image_folder", "imagenet2012")
-    if white != WHITE and (source in ("tfds", "arrays") or not files):
-        raise InputError(
-            "--white_level does nothing without files of images, as of --dataset=image_folder or "
-            "--source=parquet: leave it out."
-        )
-
-
-def _tell(path, name):
-    """Tells which classes of a prepared dataset have no images, and which images are twice.
-
-    The dataset is complete: an error here only means that the check could not be made.
-    """
-    try:
-        found, _ = usage.fields(path)
-        numbers = list(map(str, range(found.classes)))
-        names = read_class_names(path, found.label_key)
-        names = names if len(names) == found.classes else numbers
-        census.of_records(read_splits(path), found, names).tell(name)
-    except Exception as error:  # whatever another version of TFDS has written
-        console.say(
-            f"{name} is prepared, but could not be checked for classes without images and for "
-            f"equal images: {error}"
-        )
-
-
-def _check_names(dataset, source, name):
+def _check_names(dataset: str | None, source: str, name: str | None) -> None:
     if source in ANY:
-        known = ANY[source][1]
         if not dataset and not name:
             raise InputError(f"--source={source} expects --name, what to call the dataset.")
-        if dataset and dataset not in known:
+        if dataset and dataset not in ANY[source]:
             raise InputError(
-                f"--dataset with --source={source}: expected one of {', '.join(known)}. Received: "
-                f"{dataset}. Call a dataset of your own by --name, without --dataset."
+                f"--dataset with --source={source}: expected one of {', '.join(ANY[source])}. "
+                f"Received: {dataset}. Call a dataset of your own by --name, without --dataset."
             )
     elif not dataset:
-        raise InputError(
-            f"--source={source} expects --dataset, " + ("a name of TensorFlow Datasets, as "
-            "fashion_mnist." if source == "tfds" else f"one of {', '.join(RAW)}.")
-        )  # fmt: skip
+        tfds = source == "tfds"
+        wanted = "a name of TensorFlow Datasets, as fashion_mnist" if tfds else _one_of(RAW)
+        raise InputError(f"--source={source} expects --dataset, {wanted}.")
     elif source == "raw" and dataset not in RAW:
         raise InputError(
-            f"--dataset with --source=raw: expected one of {', '.join(RAW)}. Received: {dataset}. "
+            f"--dataset with --source=raw: expected {_one_of(RAW)}. Received: {dataset}. "
             "Images in folders by class are an image_folder; others: --source=arrays or parquet."
         )
     elif dataset == "image_folder" and source == "tfds":
@@ -207,43 +166,100 @@ def _check_names(dataset, source, name):
             f"first, {LONGEST_NAME} characters at most. Received: {name}"
         )
     if name in DATASETS and name != dataset:
-        advice = f"add --dataset={name}, or choose" if source in ANY else "Choose"
+        advice = f"Add --dataset={name}, or choose" if source in ANY else "Choose"
         raise InputError(
             f"--name: {name} is a known dataset, whose images would be expected under that name. "
-            f"{advice[0].upper()}{advice[1:]} another."
+            f"{advice} another."
         )
 
 
-def _check_target(target, overwrite, raw_dir):
+def _one_of(names: dict[str, Callable[..., raw.Sources]]) -> str:
+    return f"one of {', '.join(names)}"
+
+
+def _check_files(source: str, raw_dir: pathlib.Path | None) -> None:
+    if source != "tfds" and not raw_dir:
+        kind = {"arrays": "the npz file", "parquet": "the Parquet files, or their directory"}
+        wanted = kind.get(source, "the directory of the raw files")
+        raise InputError(f"--source={source} expects --raw_dir, {wanted}.")
+    # The reader of arrays or Parquet files says itself what it misses.
+    if raw_dir and source in ("raw", "tfds") and not raw_dir.is_dir():
+        what = "is no directory" if raw_dir.exists() else "does not exist"
+        advice = " Unpack it first." if raw_dir.is_file() else ""
+        raise InputError(
+            f"--raw_dir={raw_dir} {what}: expected the directory of the raw files.{advice}"
+        )
+
+
+def _check_options(
+    dataset: str | None,
+    source: str,
+    name: str | None,
+    skip_bad: bool,
+    keys: dict[str, str | None],
+    shrink: int,
+    white: int,
+) -> None:
+    """Raise InputError if an option is out of bounds, or would do nothing."""
+    if shrink < 1:
+        raise InputError(f"--shrink: expected a whole number, at least 1. Received: {shrink}")
+    if not 1 <= white <= WHITE:
+        raise InputError(f"--white_level: expected a number from 1 to {WHITE}. Received: {white}")
+    useless = {f"--{key}": value and source != "parquet" for key, value in keys.items()}
+    useless["--skip_bad"] = skip_bad and source == "tfds"
+    useless["--shrink"] = shrink > 1 and source == "tfds"
+    for flag, is_useless in useless.items():
+        if is_useless:
+            raise InputError(f"{flag} does nothing with --source={source}: leave it out.")
+    if shrink > 1 and name in (None, dataset):
+        raise InputError(
+            f"--shrink={shrink} makes another dataset: give it a --name, as {dataset}_small."
+        )
+    files = source == "parquet" or dataset in ("image_folder", "imagenet2012")
+    if white != WHITE and (source in ("tfds", "arrays") or not files):
+        raise InputError(
+            "--white_level does nothing without files of images, as of --dataset=image_folder or "
+            "--source=parquet: leave it out."
+        )
+
+
+def _check_target(target: pathlib.Path, overwrite: bool, raw_dir: pathlib.Path | None) -> None:
     if not os.path.lexists(target):
         return
     if target.is_symlink() or not any(target.glob("*/dataset_info.json")):
         raise InputError(
-            f"{target} is there and is no directory of a prepared dataset, so it will not be "
+            f"{target} exists and is no directory of a prepared dataset, so it will not be "
             "replaced. Choose another --name or --data_dir."
         )
     if not overwrite:
         raise InputError(f"{target} exists already. To make it again, add --overwrite.")
-    inside = [
-        place
+    if raw_dir and any(
+        pathlib.Path(place).resolve().is_relative_to(target.resolve())
         for place in str(raw_dir).split(",")
-        if pathlib.Path(place).resolve().is_relative_to(target.resolve())
-    ]
-    if raw_dir and inside:
+    ):
         raise InputError(f"--overwrite would remove --raw_dir={raw_dir}, which lies in {target}.")
 
 
-def _read(dataset, source, path, skip_bad, keys, white):
-    """The Sources in the files of a source, of which there is a training split."""
+def _read(
+    dataset: str | None,
+    source: str,
+    path: pathlib.Path,
+    skip_bad: bool,
+    keys: dict[str, str | None],
+    white: int,
+) -> raw.Sources:
+    """Return the Sources in the files of a source; they have a training split."""
     if source == "raw":
+        assert dataset, "_check_names asks for it."
         return RAW[dataset](path, skip_bad=skip_bad, white=white)
-    options = keys if source == "parquet" else {}
-    small = 0 if dataset == "imagenet2012" else SMALL
-    if source == "parquet":
-        reading = {"upright": dataset != "imagenet2012", "white": white}
-        options |= {"small": small, "reading": reading}
-    sources = ANY[source][0](path, known=dataset, skip_bad=skip_bad, **options)
-    if shape := SHAPES.get(dataset):
+    if source == "arrays":
+        sources = arrays.read(path, known=dataset, skip_bad=skip_bad)
+    else:
+        imagenet = dataset == "imagenet2012"
+        reading = Reading(upright=not imagenet, white=white, skip_bad=skip_bad)
+        small = 0 if imagenet else SMALL
+        sources = parquet.read(path, known=dataset, small=small, reading=reading, **keys)
+    if shape := SHAPES.get(dataset or ""):
         for split, data in sources.items():
             found = getattr(next(data.examples())[1], "shape", "files of other sizes")
             if found != shape:
@@ -254,15 +270,8 @@ def _read(dataset, source, path, skip_bad, keys, white):
     return sources
 
 
-def _advice(name):
-    """How else to come by a dataset that cannot be downloaded."""
-    if name in RAW:
-        return "If you have its raw files, use --source=raw --raw_dir=<their directory>."
-    return "If you have its images, prepare them by --source=raw, arrays or parquet."
-
-
-def check_counts(name: str, sources: raw.Sources, raw_dir: str, *, fewer: bool = False) -> None:
-    """Raises InputError unless every split has the examples that the dataset is known for.
+def _check_counts(name: str, sources: raw.Sources, raw_dir: pathlib.Path, *, fewer: bool) -> None:
+    """Raise InputError unless every split has the examples that the dataset is known for.
 
     Args:
         fewer: whether it may have fewer.
@@ -276,15 +285,9 @@ def check_counts(name: str, sources: raw.Sources, raw_dir: str, *, fewer: bool =
             )
 
 
-def _replace(made, target):
-    if target.exists():
-        os.rename(target, made.parent / "before")  # removed with the directory that it is in
-    os.rename(made, target)
-
-
 @contextlib.contextmanager
-def _aside(target):
-    """A directory beside `target` to write into; it is gone afterwards, whatever happens.
+def _aside(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """Yield a directory beside `target` to write into; it is gone afterwards, whatever happens.
 
     What a killed preparation left is removed by the next one; one that still runs holds a lock.
     """
@@ -295,9 +298,71 @@ def _aside(target):
             # Another preparation may be about to lock the one that it has just made.
             if time.time() - leftover.stat().st_mtime > YOUNG:
                 shutil.rmtree(leftover)
-    with tempfile.TemporaryDirectory(
-        prefix=f".{target.name}.", suffix=".tmp", dir=target.parent
-    ) as aside, open(pathlib.Path(aside) / ".lock", "a") as file:  # fmt: skip
+    with (
+        tempfile.TemporaryDirectory(
+            prefix=f".{target.name}.", suffix=".tmp", dir=target.parent
+        ) as aside,
+        open(pathlib.Path(aside) / ".lock", "a") as file,
+    ):
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield pathlib.Path(aside)
+
+
+def _tell(path: pathlib.Path, name: str) -> None:
+    """Tell which classes of a prepared dataset have no images, and which images it holds twice.
+
+    The dataset is complete: an error here only means that the check could not be made.
+    """
+    try:
+        fields, _ = find_fields(path)
+        names = read_class_names(path, fields.label_key)
+        if len(names) != fields.classes:
+            names = list(map(str, range(fields.classes)))
+        census.of_records(read_splits(path), fields, names).tell(name)
+    except Exception as error:  # whatever another version of TFDS has written
+        console.say(
+            f"{name} is prepared, but could not be checked for classes without images and for "
+            f"equal images: {error}"
+        )
+
+
+def describe(path: pathlib.Path, dataset: str) -> list[str]:
+    """Return lines that say what the dataset in a directory holds, and how to train on it.
+
+    Args:
+        path: of the dataset's version.
+        dataset: its name below the data directory.
+
+    Raises:
+        InputError: a network cannot be trained on it.
+    """
+    splits = {name: split.examples for name, split in read_splits(path).items() if split.examples}
+    fields, others = find_fields(path)
+    image, label = fields.image_key, fields.label_key
+    size = " x ".join(str(length or "any") for length in fields.shape)
+    counts = ", ".join(f"{name} {count}" for name, count in splits.items())
+    names = read_class_names(path, label)
+    more = ", …" if len(names) > SHOWN else ""
+    lines = [
+        f"{counts} examples; images {size} {fields.dtype}; {fields.classes} classes"
+        + (f": {', '.join(names[:SHOWN])}{more}." if names else ".")
+    ]
+    if others:
+        lines.append(f"Other labels, for --label_key: {', '.join(others)}.")
+
+    flags = [f"--dataset={path.parent}"]
+    if dataset in DATASETS:
+        data_dir = path.parents[dataset.count("/") + 1]
+        flags = [f"--dataset={dataset}"]
+        flags += [f"--data_dir={data_dir}"] if str(data_dir) != DATA_DIR else []
+    train = "train" if "train" in splits else next(iter(splits), "train")
+    flags += [f"--train_split={train}"] if train != "train" else []
+    evaluation = DATASETS.get(dataset, USERS_OWN).evaluation
+    tests = [name for name in (evaluation, "test", "validation") if name in splits]
+    if not tests or tests[0] == train:
+        flags.append("--test_fraction=0.1")
+        lines.append("It has no test split: --test_fraction holds out a part of the training.")
+    flags += [f"--image_key={image}"] if image != "image" else []
+    flags += [f"--label_key={label}"] if label != "label" else []
+    return [*lines, f"Train on it: python -m lottery_tf.imp {shlex.join(flags)}"]

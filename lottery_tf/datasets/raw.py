@@ -1,6 +1,6 @@
-"""Reads datasets from the files that their makers publish. NumPy and stdlib only.
+"""Reads MNIST and CIFAR from the files that their makers publish. NumPy and stdlib only.
 
-A reader gives {"train" | "test": Source}.
+Every reader of raw files, here and elsewhere, returns {"train" | "test" | …: Source}.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import pickle
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,10 +22,14 @@ from lottery_tf.pruning import Array
 IDX_UINT8 = 0x08
 CIFAR_CLASSES = {
     "cifar10": (
-        "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
     ),
     "cifar100": tuple(str(label) for label in range(100)),
-}  # fmt: skip
+}
+# (key, image, label): the image is an array (height, width, channels) of uint8, uint16 or float32,
+# or the bytes of an image file.
+Example = tuple[int | str, Array | bytes, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +38,13 @@ class Source:
 
     Args:
         count: the number of examples.
-        examples: a function that gives (key, image, label) of each; the image is an array
-            (height, width, channels) of uint8, uint16 or float32, or the bytes of an image file;
-            keys that are names, and no whole numbers, ask for an order that is mixed.
+        examples: a function that yields an Example of each; keys that are names, and no whole
+            numbers, ask for an order that is mixed.
         classes: the names of the labels 0, 1, …
     """
 
     count: int
-    examples: Callable[[], Iterator]
+    examples: Callable[[], Iterator[Example]]
     classes: tuple[str, ...]
 
 
@@ -49,14 +52,14 @@ Sources = dict[str, Source]  # of the splits "train", mostly "test", and others
 
 
 def of_arrays(images: Array, labels: Array, classes: tuple[str, ...]) -> Source:
-    """The Source of images uint8 (examples, height, width, channels) and their labels."""
+    """Return the Source of images (examples, height, width, channels) and their labels."""
     return Source(
         len(labels), lambda: zip(range(len(labels)), images, labels, strict=True), classes
     )
 
 
 def mnist(directory: pathlib.Path) -> Sources:
-    """MNIST from its four IDX files, gzipped or not.
+    """Read MNIST from its four IDX files, gzipped or not.
 
     Raises:
         InputError: a file is missing, truncated, or not what its name says.
@@ -81,7 +84,7 @@ def mnist(directory: pathlib.Path) -> Sources:
 
 
 def read_idx(path: pathlib.Path, *, rank: int) -> Array:
-    """The uint8 array of an IDX file: a big-endian magic number, `rank` sizes, the bytes."""
+    """Read the uint8 array of an IDX file: a big-endian magic number, `rank` sizes, the bytes."""
     try:
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             content = file.read()
@@ -104,8 +107,8 @@ def read_idx(path: pathlib.Path, *, rank: int) -> Array:
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
-def _find(directory, stem, kind):
-    """The IDX file, under any of the names it is published by."""
+def _find(directory: pathlib.Path, stem: str, kind: str) -> pathlib.Path:
+    """Return the IDX file, under any of the names it is published by."""
     names = [f"{stem}{dot}{kind}{end}" for dot in "-." for end in ("", ".gz")]
     for name in names:
         if (directory / name).is_file():
@@ -113,20 +116,31 @@ def _find(directory, stem, kind):
     raise InputError(f"{directory} lacks {names[1]}. Looked for: {', '.join(names)}.")
 
 
-# Per dataset: the files of each split, and the bytes of the fine label in a binary record.
-_CIFAR: dict[str, dict[str, Any]] = {
-    "cifar10": {
-        "train": [f"data_batch_{i}" for i in range(1, 6)],
-        "test": ["test_batch"],
-        "label": (1, 0),
-        "key": b"labels",
-    },
-    "cifar100": {"train": ["train"], "test": ["test"], "label": (2, 1), "key": b"fine_labels"},
+class _Archive(NamedTuple):
+    """The files of each split, and where the fine labels are.
+
+    Args:
+        labels: in a binary record, how many bytes come before the pixels, and which is the label.
+        key: in a pickled batch, the key of the labels.
+    """
+
+    files: dict[str, list[str]]
+    labels: tuple[int, int]
+    key: bytes
+
+
+_CIFAR = {
+    "cifar10": _Archive(
+        {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]},
+        (1, 0),
+        b"labels",
+    ),
+    "cifar100": _Archive({"train": ["train"], "test": ["test"]}, (2, 1), b"fine_labels"),
 }
 
 
 def cifar_archives(name: str, directory: pathlib.Path) -> Sources | None:
-    """CIFAR-10 or -100 from the published python or binary archive, packed or unpacked.
+    """Read CIFAR-10 or -100 from the published python or binary archive, packed or unpacked.
 
     Returns:
         The sources, or None if the directory holds no such archive.
@@ -137,15 +151,15 @@ def cifar_archives(name: str, directory: pathlib.Path) -> Sources | None:
     files = _read_archive(name, directory)
     if files is None:
         return None
-    known, sources = _CIFAR[name], {}
-    for split in ("train", "test"):
+    archive, sources = _CIFAR[name], {}
+    for split, stems in archive.files.items():
         batches = []
-        for stem in known[split]:
+        for stem in stems:
             path = next((path for path in (stem, f"{stem}.bin") if path in files), None)
             if path is None:
                 raise InputError(f"{directory}: the archive of {name} lacks {stem}.")
             read = _read_binary if path.endswith(".bin") else _read_pickle
-            batches.append(read(f"{directory}: {path}", files[path], known))
+            batches.append(read(f"{directory}: {path}", files[path], archive))
         images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
         classes = CIFAR_CLASSES[name]
         if labels.min() < 0 or labels.max() >= len(classes):
@@ -154,28 +168,35 @@ def cifar_archives(name: str, directory: pathlib.Path) -> Sources | None:
     return sources
 
 
-def _read_archive(name, directory):
-    """{file name: bytes} of the batches in a CIFAR archive, packed or unpacked; None if none."""
-    wanted = {f"{stem}{end}" for split in ("train", "test") for stem in _CIFAR[name][split]
-              for end in ("", ".bin")}  # fmt: skip
+def _read_archive(name: str, directory: pathlib.Path) -> dict[str, bytes] | None:
+    """Return {file name: bytes} of the batches in a CIFAR archive, packed or unpacked, if any."""
+    stems = [stem for stems in _CIFAR[name].files.values() for stem in stems]
+    wanted = {f"{stem}{end}" for stem in stems for end in ("", ".bin")}
     for folder in (directory, *sorted(path for path in directory.glob("cifar*") if path.is_dir())):
-        found = {path.name: path.read_bytes() for path in folder.iterdir()
-                 if path.name in wanted and path.is_file()}  # fmt: skip
+        found = {
+            path.name: path.read_bytes()
+            for path in folder.iterdir()
+            if path.name in wanted and path.is_file()
+        }
         if found:
             return found
     for archive in sorted(directory.glob("cifar*.tar.gz")):
+        found = {}
         try:
             with tarfile.open(archive) as tar:
-                members = {member.name.rsplit("/")[-1]: member for member in tar if member.isfile()}
-                return {name: tar.extractfile(members[name]).read()
-                        for name in wanted & set(members)}  # fmt: skip
+                for member in tar:
+                    content = tar.extractfile(member) if member.isfile() else None
+                    if content and (file := member.name.rsplit("/")[-1]) in wanted:
+                        found[file] = content.read()
         except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
             raise InputError(f"{archive} cannot be read: {error}.") from None
+        return found
     return None
 
 
-def _read_binary(path, content, known):
-    width, label = known["label"]
+def _read_binary(path: str, content: bytes, archive: _Archive) -> tuple[Array, Array]:
+    """Return images (n, 32, 32, 3) and labels (n,) of a batch of records."""
+    width, label = archive.labels
     record = width + 3072
     if len(content) % record or not content:
         raise InputError(f"{path}: expected records of {record} bytes. Found: {len(content)} bytes")
@@ -188,28 +209,28 @@ class _ArraysOnly(pickle.Unpickler):
 
     allowed = ("_reconstruct", "ndarray", "dtype", "encode", "scalar", "_frombuffer")
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if module.split(".")[0] in ("numpy", "_codecs") and name in self.allowed:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it wants to load {module}.{name}")
 
 
-def _read_pickle(path, content, known):
+def _read_pickle(path: str, content: bytes, archive: _Archive) -> tuple[Array, Array]:
+    """Return images (n, 32, 32, 3) and labels (n,) of a pickled batch."""
     try:
         batch = _ArraysOnly(io.BytesIO(content), encoding="bytes").load()
-    except Exception as error:  # what a damaged pickle raises is of any kind
-        raise InputError(f"{path} is no batch of CIFAR: {error!r}.") from error
-    try:
-        images, labels = np.asarray(batch[b"data"]), np.asarray(batch[known["key"]])
+        images, labels = np.asarray(batch[b"data"]), np.asarray(batch[archive.key])
         if images.dtype != np.uint8 or labels.dtype.kind not in "iu":
-            raise TypeError(f"it holds pixels of {images.dtype} and labels of {labels.dtype}, not "
-                            "uint8 and integers")  # fmt: skip
+            raise TypeError(
+                f"it holds pixels of {images.dtype} and labels of {labels.dtype}, not uint8 and "
+                "integers"
+            )
         if not labels.size or images.shape != (labels.size, 3072):
             raise ValueError(f"it holds pixels {images.shape} for {labels.size} labels")
-    except (LookupError, TypeError, ValueError) as error:
+    except Exception as error:  # what a damaged pickle raises is of any kind
         raise InputError(f"{path} is no batch of CIFAR: {error!r}.") from error
     return _to_nhwc(images), labels
 
 
-def _to_nhwc(rows):
+def _to_nhwc(rows: Array) -> Array:
     return rows.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)

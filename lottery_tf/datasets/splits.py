@@ -1,9 +1,10 @@
-"""Which examples a run trains on and which it is evaluated on. NumPy and stdlib only."""
+"""Chooses the examples that a run trains on and is evaluated on. NumPy and stdlib only."""
 
 import dataclasses
 import pathlib
 import zlib
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -13,12 +14,37 @@ from lottery_tf.pruning import Array, streams
 RECORD_OVERHEAD = 16  # bytes of a record beside its data: lengths and checksums
 
 
+class DataFlags(Protocol):
+    """The flags that choose a dataset and its examples; a Config has them."""
+
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def data_dir(self) -> str: ...
+    @property
+    def image_key(self) -> str: ...
+    @property
+    def label_key(self) -> str: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def train_split(self) -> str: ...
+    @property
+    def test_split(self) -> str: ...
+    @property
+    def test_fraction(self) -> float | None: ...
+    @property
+    def validation_fraction(self) -> float | None: ...
+    @property
+    def train_examples(self) -> int | None: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Shard:
     """A file, the number of its examples, and which of them are used.
 
     Args:
-        used: how many.
+        used: how many are used.
         chosen: their places in the file, int64 (used,), ascending; None: the first `used`.
     """
 
@@ -28,17 +54,17 @@ class Shard:
     chosen: Array | None = dataclasses.field(default=None, compare=False)
 
     @property
-    def taken(self) -> Any:
-        """What picks the used ones from an array of all examples."""
+    def taken(self) -> slice | Array:
+        """The index that picks the used examples from an array of all examples."""
         return slice(self.used) if self.chosen is None else self.chosen
 
     def pick(self, places: Array) -> "Shard":
-        """The shard with the used examples at some places, ascending."""
+        """Return the shard with the used examples at these places, which ascend."""
         chosen = places if self.chosen is None else self.chosen[places]
         return dataclasses.replace(self, used=len(chosen), chosen=chosen)
 
     def first(self, count: int) -> "Shard":
-        """The shard with the first `count` of its used examples."""
+        """Return the shard with the first `count` of its used examples."""
         chosen = None if self.chosen is None else self.chosen[:count]
         return dataclasses.replace(self, used=min(self.used, count), chosen=chosen)
 
@@ -51,6 +77,7 @@ class Split:
 
     @property
     def examples(self) -> int:
+        """How many examples are used."""
         return sum(self.lengths)
 
     @property
@@ -59,7 +86,7 @@ class Split:
         return [shard.used for shard in self.shards]
 
     def first(self, count: int) -> "Split":
-        """The split's first `count` examples."""
+        """Return the split with its first `count` examples."""
         taken: list[Shard] = []
         for shard in self.shards:
             left = count - sum(shard.used for shard in taken)
@@ -68,13 +95,9 @@ class Split:
         return Split(tuple(taken))
 
     def pick(self, chosen: Array) -> "Split":
-        """The examples at some places of a split, of those that are used.
-
-        Args:
-            chosen: int64 (examples,), ascending.
-        """
-        bounds = np.searchsorted(chosen, np.cumsum([0, *self.lengths]))
+        """Return the split with the used examples at these places, int64 (some,), ascending."""
         starts = np.cumsum([0, *self.lengths])
+        bounds = np.searchsorted(chosen, starts)
         shards = [
             shard.pick(chosen[start:stop] - first)
             for shard, start, stop, first in zip(
@@ -84,17 +107,16 @@ class Split:
         return Split(tuple(shard for shard in shards if shard.used))
 
 
-def hold_out(split: Split, fraction: float, flag: str = "--test_fraction"
-             ) -> tuple[Split, Split]:  # fmt: skip
-    """(the rest, the part of a split that is held out): drawn once, the same for every seed.
+def hold_out(split: Split, fraction: float, flag: str = "--test_fraction") -> tuple[Split, Split]:
+    """Return the rest of a split and the part that is held out, the same for every seed.
 
     Args:
-        split: Split.
-        fraction: of its examples.
+        split: the split to divide.
+        fraction: the part of its examples to hold out.
         flag: --test_fraction or --validation_fraction, which asks for it.
 
     Raises:
-        InputError: one of them is empty.
+        InputError: one of the two is empty.
     """
     examples = split.examples
     count = round(fraction * examples)
@@ -110,67 +132,68 @@ def hold_out(split: Split, fraction: float, flag: str = "--test_fraction"
 
 
 def choose(
-    path: pathlib.Path, splits: dict[str, Split], config: Any, evaluation: str
+    path: pathlib.Path, splits: dict[str, Split], flags: DataFlags, evaluation: str
 ) -> dict[str, Split]:
-    """{"train": Split, "test": Split, perhaps "validation": Split}, as a Config's flags choose.
+    """Return {"train": Split, "test": Split, perhaps "validation": Split}, as the flags choose.
 
     Args:
-        path: of the dataset.
+        path: the directory of the dataset.
         splits: {name: Split}, all that it has.
-        config: its train_split, test_split, test_fraction, validation_fraction and train_examples
-            are read.
+        flags: the Config.
         evaluation: the split to evaluate on if no flag names one.
 
     Raises:
-        InputError: there is no such split, it is empty, its files are not there, or it would be
+        InputError: there is no such split, it is empty, its files are missing, or it would be
             trained on and tested on.
     """
-    names = config.train_split.split("+")
+    names = flags.train_split.split("+")
     train = _joined(path, splits, "--train_split", names)
-    if config.test_fraction:
-        train, test = hold_out(train, config.test_fraction)
+    if flags.test_fraction:
+        train, test = hold_out(train, flags.test_fraction)
     else:
-        test_names = _test_names(path, splits, config, evaluation)
+        test_names = _test_names(path, splits, flags, evaluation)
         if shared := set(names) & set(test_names):
             raise InputError(
                 f"{path}: {', '.join(sorted(shared))} would be trained on and tested on. Name "
                 f"another --test_split, or hold out a part by --test_fraction=0.1. Found: "
-                f"{_names(splits)}"
+                f"{_listed(splits)}"
             )
         test = _joined(path, splits, "--test_split", test_names)
     found = {"train": train, "test": test}
-    if config.validation_fraction:
+    if flags.validation_fraction:
         train, found["validation"] = hold_out(
-            train, config.validation_fraction, "--validation_fraction"
+            train, flags.validation_fraction, "--validation_fraction"
         )
-    if config.train_examples:
-        if config.train_examples > train.examples:
+    if flags.train_examples:
+        if flags.train_examples > train.examples:
             raise InputError(
                 f"--train_examples: expected at most {train.examples}, the training "
-                f"split of {config.dataset}. Received: {config.train_examples}"
+                f"split of {flags.dataset}. Received: {flags.train_examples}"
             )
-        train = train.first(config.train_examples)
+        train = train.first(flags.train_examples)
     return found | {"train": train}
 
 
-def _test_names(path, splits, config, evaluation):
-    if config.test_split:
-        return config.test_split.split("+")
+def _test_names(
+    path: pathlib.Path, splits: dict[str, Split], flags: DataFlags, evaluation: str
+) -> list[str]:
+    if flags.test_split:
+        return flags.test_split.split("+")
     for name in (evaluation, "test", "validation"):
         if name in splits:
             return [name]
     raise InputError(
-        f"{path} has no test split. Found: {_names(splits)}. Hold out a part of the training split "
-        "by --test_fraction=0.1, or name a split by --test_split."
+        f"{path} has no test split. Found: {_listed(splits)}. Hold out a part of the training "
+        "split by --test_fraction=0.1, or name a split by --test_split."
     )
 
 
-def _joined(path, splits, flag, names):
-    """The splits of some names, one after the other."""
+def _joined(path: pathlib.Path, splits: dict[str, Split], flag: str, names: Sequence[str]) -> Split:
+    """Return the splits of these names, one after the other; InputError if a file is missing."""
     for name in names:
         if name not in splits:
             raise InputError(
-                f"{path} has no {name} split. Found: {_names(splits)}. Name those to use by "
+                f"{path} has no {name} split. Found: {_listed(splits)}. Name those to use by "
                 f"{flag}, several as {flag}=train+extra."
             )
         if not splits[name].examples:
@@ -183,7 +206,7 @@ def _joined(path, splits, flag, names):
     return Split(shards)
 
 
-def _check_file(shard):
+def _check_file(shard: Shard) -> None:
     try:
         size = shard.path.stat().st_size if shard.path.is_file() else -1
     except (OSError, ValueError):  # no name that a file can have
@@ -193,9 +216,9 @@ def _check_file(shard):
         if is_packed(packed):
             raise compressed(packed)
         raise InputError(f"The dataset lacks {shard.path}. Prepare it again.")
-    if size < shard.examples * RECORD_OVERHEAD and is_packed(shard.path):
-        raise compressed(shard.path)
     if size < shard.examples * RECORD_OVERHEAD:
+        if is_packed(shard.path):
+            raise compressed(shard.path)
         raise InputError(
             f"{shard.path} has {size} bytes, too few for the {shard.examples} examples that "
             "dataset_info.json says. Prepare the dataset again."
@@ -220,5 +243,5 @@ def compressed(path: pathlib.Path) -> InputError:
     )
 
 
-def _names(splits):
-    return ", ".join(splits) or "none"
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(names) or "none"

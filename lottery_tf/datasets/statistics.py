@@ -1,36 +1,34 @@
-"""What the pixels of a dataset are normalised by."""
-
-from typing import Any
+"""Computes what the pixels of a dataset are normalised by."""
 
 import numpy as np
 
-from lottery_tf.datasets import DATASETS, USERS_OWN, PreparedDataset, damage, tfrecords
+from lottery_tf.datasets import DATASETS, USERS_OWN, DataFlags, PreparedDataset, tfrecords
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import Array
 
 MEASURED_EXAMPLES = 1000
 
 
-def channel_statistics(config: Any, directory: PreparedDataset) -> tuple[Array, Array]:
-    """Mean and standard deviation per channel of what `scaled` gives, float32 (channels,) each.
+def channel_statistics(flags: DataFlags, directory: PreparedDataset) -> tuple[Array, Array]:
+    """Return mean and standard deviation per channel of `scaled` pixels, float32 (channels,) each.
 
     Of a dataset of the user's own, those of its first 1,000 training examples.
 
     Raises:
         InputError: the images are not what a dataset of this name holds.
     """
-    known = DATASETS.get(config.dataset, USERS_OWN)
+    known = DATASETS.get(flags.dataset, USERS_OWN)
     fields = directory.fields
     if known.mean:
         if fields.dtype != "uint8" or fields.shape[-1] != len(known.mean):
             raise InputError(
-                f"{directory.path}: expected images of {config.dataset}, uint8 with "
+                f"{directory.path}: expected images of {flags.dataset}, uint8 with "
                 f"{len(known.mean)} channels. Found: {fields.image}. Name its directory by "
                 "--dataset, as a dataset of your own."
             )
         return np.asarray(known.mean, np.float32), np.asarray(known.std, np.float32)
     batches = tfrecords.stream_in_order(directory, "train", batch_size=MEASURED_EXAMPLES)
-    with damage.naming_the_damaged(directory):
+    with tfrecords.naming_the_damaged(directory):
         images = next(batches.as_numpy_iterator())[0]
     if images.dtype == np.uint8:
         pixels = scaled(images)
@@ -41,5 +39,5 @@ def channel_statistics(config: Any, directory: PreparedDataset) -> tuple[Array, 
 
 
 def scaled(images: Array) -> Array:
-    """Pixels as they are normalised, float32: of 8 bits / 255; float32 as they are."""
+    """Return pixels as they are normalised, float32: of 8 bits / 255; float32 as they are."""
     return images / np.float32(255) if images.dtype == np.uint8 else images

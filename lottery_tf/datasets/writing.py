@@ -1,25 +1,37 @@
 """Writes examples as a dataset of TensorFlow Datasets: TFRecord files, and what they hold."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from lottery_tf.datasets import download, raw
+from lottery_tf.datasets import download
 from lottery_tf.datasets.census import Census
+from lottery_tf.datasets.raw import Example, Source, Sources
 from lottery_tf.errors import InputError
+from lottery_tf.pruning import Array
 
 EXAMPLES_PER_SHARD = 6250
 
 
-def write(name: str, sources: raw.Sources, data_dir: pathlib.Path, *, version: str,
-          description: str = "", homepage: str | None = None) -> None:  # fmt: skip
-    """Writes {split: Source} as the TFDS dataset data_dir / name / version.
+def write(
+    name: str,
+    sources: Sources,
+    data_dir: pathlib.Path,
+    *,
+    version: str,
+    description: str = "",
+    homepage: str | None = None,
+) -> None:
+    """Write {split: Source} as the TFDS dataset data_dir / name / version.
 
     Arrays are stored without loss, as PNG where that can be; files keep their bytes. What has whole
     numbers for keys stays in its order; what has names is mixed, as it may come class by class.
@@ -49,8 +61,8 @@ def write(name: str, sources: raw.Sources, data_dir: pathlib.Path, *, version: s
     census.tell(name)
 
 
-def _features(image, classes):
-    """TFDS's features of images like this one: an array, or the bytes of a file."""
+def _features(image: Array | bytes, classes: tuple[str, ...]) -> tfds.features.FeaturesDict:
+    """Return TFDS's features of images like this one: an array, or the bytes of a file."""
     if not isinstance(image, np.ndarray):
         feature = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
     elif image.dtype != np.float32 and image.shape[-1] in (1, 3, 4):
@@ -61,11 +73,10 @@ def _features(image, classes):
     return tfds.features.FeaturesDict({"image": feature, "label": label})
 
 
-def _examples(what, source, split, census):
-    """Yields (key, example) of a raw.Source as TFDS takes them, with a progress bar.
-
-    The census counts each example.
-    """
+def _examples(
+    what: str, source: Source, split: str, census: Census
+) -> Iterator[tuple[int | bytes, dict[str, Any]]]:
+    """Yield (key, example) as TFDS takes them, with a progress bar; the census counts each."""
     for key, image, label in tqdm(
         source.examples(), what, source.count, unit="image", disable=None
     ):
@@ -80,11 +91,58 @@ def _examples(what, source, split, census):
 
 
 @contextlib.contextmanager
-def _quiet_tfds():
-    """Keeps back what TFDS prints while it writes; our progress bar says more."""
+def _quiet_tfds() -> Iterator[None]:
+    """Hold back what TFDS prints while it writes; our progress bar says more."""
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         tfds.enable_progress_bar()
+
+
+def smaller(sources: Sources, factor: int) -> Sources:
+    """Return the splits with images of 1 / factor of the height and width, means of their blocks.
+
+    Raises:
+        InputError: images are stored as files, or their height or width is no multiple of factor.
+    """
+    return {split: _smaller(source, split, factor) for split, source in sources.items()}
+
+
+def _smaller(source: Source, split: str, factor: int) -> Source:
+    first = next(iter(source.examples()))[1]
+    if not isinstance(first, np.ndarray):
+        raise InputError(
+            f"--shrink={factor} expects images of one size that are stored decoded. Those of the "
+            f"{split} split are files, or of several sizes."
+        )
+    if any(size % factor for size in first.shape[:2]):
+        height, width = first.shape[:2]
+        raise InputError(
+            f"--shrink={factor} expects a height and a width that it divides. Those of the {split} "
+            f"split are {height} x {width}."
+        )
+
+    def examples() -> Iterator[Example]:
+        for key, image, label in source.examples():
+            assert isinstance(image, np.ndarray), "as the first is"
+            yield key, block_means(image, factor), label
+
+    return dataclasses.replace(source, examples=examples)
+
+
+def block_means(image: Array, factor: int) -> Array:
+    """Return the mean of each factor x factor block of pixels, rounded if pixels are whole numbers.
+
+    Args:
+        image: (height, width, channels), of uint8, uint16 or float32.
+        factor: of which the height and the width are multiples.
+
+    Returns:
+        (height / factor, width / factor, channels), of the same type.
+    """
+    height, width, channels = image.shape
+    blocks = image.reshape(height // factor, factor, width // factor, factor, channels)
+    means = blocks.mean((1, 3), dtype=np.float64)
+    return (means if image.dtype.kind == "f" else np.rint(means)).astype(image.dtype)

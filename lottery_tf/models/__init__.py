@@ -1,4 +1,4 @@
-"""The networks, by name; a network is one function in one file and one line here.
+"""The networks, by name; a network is one file with one function, and one line here.
 
 This module imports no framework: a name can be checked before TensorFlow is loaded.
 """
@@ -8,9 +8,13 @@ import inspect
 import pkgutil
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from lottery_tf.errors import InputError
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 # name: module:function, called with (input_shape, classes) and the flags that it names.
 MODELS = {
@@ -41,8 +45,17 @@ INITIALIZERS = {
 }
 
 
-def find(name: str) -> Callable:
-    """The function of a --model.
+class NetworkFlags(Protocol):
+    """The flags that choose a network; a Config has them, and those that its function names."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def mixed_precision(self) -> str: ...
+
+
+def find(name: str) -> Callable[..., Any]:
+    """Return the function of a --model.
 
     Raises:
         InputError: there is none.
@@ -62,19 +75,26 @@ def find(name: str) -> Callable:
 
 
 def parameters(name: str) -> set[str]:
-    """The flags that the network of a --model depends on: those that its signature names."""
+    """Return the flags that the network of a --model depends on: its parameters."""
     return set(inspect.signature(find(name)).parameters)
 
 
-def _in_a_line(error):
-    """What an exception says, in one line."""
+def _in_a_line(error: BaseException) -> str:
+    """Return what an exception says, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0].rstrip(".:") if lines else type(error).__name__
 
 
-def build(config: Any, input_shape: tuple, classes: int, *, seed: int, strategy: Any = None,
-          policy: str | None = None) -> Any:  # fmt: skip
-    """A new network of config.model, its initialization a function of `seed` alone.
+def build(
+    config: NetworkFlags,
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    seed: int,
+    strategy: "tf.distribute.Strategy | None" = None,
+    policy: str | None = None,
+) -> "keras.Model":
+    """Build a new network of --model, its initialization a function of `seed` alone.
 
     The names of its layers count from the beginning. The random generators, the counters of names
     and the dtype policy of the process stay as they are.
@@ -98,7 +118,7 @@ def build(config: Any, input_shape: tuple, classes: int, *, seed: int, strategy:
     function, named = find(config.model), parameters(config.model)
     options = {name: getattr(config, name) for name in named if hasattr(config, name)}
 
-    def make():
+    def make() -> "keras.Model":
         with strategy.scope() if strategy else contextlib.nullcontext():
             try:
                 network = function(input_shape, classes, **options)
@@ -112,8 +132,10 @@ def build(config: Any, input_shape: tuple, classes: int, *, seed: int, strategy:
     return keras_generators.from_seed(seed, make, policy=policy, anew=True)
 
 
-def _does_not_fit(name, input_shape, classes, error):
-    """The InputError of a network that cannot be built for some images and classes."""
+def _does_not_fit(
+    name: str, input_shape: tuple[int, ...], classes: int, error: Exception
+) -> InputError:
+    """Return the InputError of a network that cannot be built for some images and classes."""
     images = " x ".join(map(str, input_shape))
     if name in MODELS:
         nothing_left = "negative" in str(error)  # so Keras calls a layer's output
@@ -131,8 +153,10 @@ def _does_not_fit(name, input_shape, classes, error):
     )
 
 
-def _checked(name, network, input_shape, classes):
-    """The network with masked layers; InputError if it is not one of images to logits."""
+def _checked(
+    name: str, network: object, input_shape: tuple[int, ...], classes: int
+) -> "keras.Model":
+    """Return the network with masked layers; InputError if it is none from images to logits."""
     import keras
 
     from lottery_tf import masking
@@ -159,10 +183,3 @@ def _checked(name, network, input_shape, classes):
     layers = masking.keras_private.flatten_layers(network)
     has_masks = any(isinstance(layer, masking.Masked) for layer in layers)
     return network if has_masks else masking.masked(network)
-
-
-def initializer(name: str) -> Any:
-    """A new Keras initializer: a key of INITIALIZERS."""
-    import keras
-
-    return keras.initializers.VarianceScaling(**INITIALIZERS[name])

@@ -1,12 +1,12 @@
-"""Conv-4, the small VGG of Frankle & Carbin 2019 and Table 1."""
+"""Builds Conv-4, the small VGG of Frankle & Carbin 2019 and Table 1."""
 
 import keras
 
 from lottery_tf.models.layers import Builder
 
 
-def conv4(input_shape: tuple, classes: int, *, initializer: str) -> keras.Model:
-    """(batch, h, w, c) -> (batch, classes) logits: 2 x 64, pool, 2 x 128, pool, 256, 256."""
+def conv4(input_shape: tuple[int, ...], classes: int, *, initializer: str) -> keras.Model:
+    """Build 2 x 64, pool, 2 x 128, pool, 256, 256: (batch, h, w, c) to (batch, classes) logits."""
     make = Builder(initializer)
     image = features = keras.Input(input_shape, name="image")
     for stage, filters in enumerate((64, 128), 1):

@@ -1,4 +1,4 @@
-"""What the convolutional networks are made of: as PyTorch pads and normalises, in NHWC."""
+"""Makes the layers of the networks: padded and normalised as in PyTorch, in NHWC."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ import keras
 from keras import KerasTensor as Tensor
 
 from lottery_tf.masking import MaskedConv2D, MaskedDense
-from lottery_tf.models import initializer as named_initializer
+from lottery_tf.models import INITIALIZERS
 from lottery_tf.models.normalization import FusedBatchNormalization
 
 
 class Builder:
-    """Makes layers with one initializer and one choice of BatchNorm.
+    """Applies layers with one initializer and one choice of BatchNorm.
 
     Args:
         initializer: a key of models.INITIALIZERS.
@@ -21,9 +21,21 @@ class Builder:
     def __init__(self, initializer: str, *, bn_affine: bool | None = None):
         self.initializer, self.bn_affine = initializer, bn_affine
 
-    def conv(self, features: Tensor, filters: int, size: int, name: str, *, strides: int = 1,
-             bias: bool = False, activation: str | None = None) -> Tensor:  # fmt: skip
-        """A convolution that keeps the size, or divides it by strides.
+    def _kernel(self) -> keras.Initializer:
+        return keras.initializers.VarianceScaling(**INITIALIZERS[self.initializer])
+
+    def conv(
+        self,
+        features: Tensor,
+        filters: int,
+        size: int,
+        name: str,
+        *,
+        strides: int = 1,
+        bias: bool = False,
+        activation: str | None = None,
+    ) -> Tensor:
+        """Apply a convolution that keeps the size, or divides it by strides.
 
         Strided ones are padded alike on both sides, as in PyTorch: "same" pads only the far side
         then, which shifts the output half a pixel against a shortcut that takes every other pixel.
@@ -38,12 +50,12 @@ class Builder:
             padding=padding,
             use_bias=bias,
             activation=activation,
-            kernel_initializer=named_initializer(self.initializer),
+            kernel_initializer=self._kernel(),
             name=name,
         )(features)
 
     def norm(self, features: Tensor, name: str) -> Tensor:
-        """BatchNorm with PyTorch's constants."""
+        """Apply BatchNorm with PyTorch's constants."""
         return FusedBatchNormalization(
             momentum=0.9,
             epsilon=1e-5,
@@ -55,18 +67,18 @@ class Builder:
     def conv_norm_relu(
         self, features: Tensor, filters: int, size: int, name: str, **options: Any
     ) -> Tensor:
-        """Convolution without bias, BatchNorm, ReLU."""
+        """Apply a convolution without bias, BatchNorm and ReLU; `options` are those of `conv`."""
         features = self.norm(self.conv(features, filters, size, name, **options), f"{name}_bn")
         return keras.layers.ReLU(name=f"{name}_relu")(features)
 
     def dense(
         self, features: Tensor, units: int, name: str, activation: str | None = None
     ) -> Tensor:
-        """A dense layer with bias."""
+        """Apply a dense layer with bias."""
         return MaskedDense(
             units,
             activation=activation,
-            kernel_initializer=named_initializer(self.initializer),
+            kernel_initializer=self._kernel(),
             name=name,
         )(features)
 
@@ -83,20 +95,23 @@ class PadChannels(keras.layers.Layer):
         added = self.channels - features.shape[-1]
         return keras.ops.pad(features, [(0, 0), (0, 0), (0, 0), (0, added)])
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
+    def compute_output_shape(self, input_shape: tuple[int, ...]) -> tuple[int, ...]:
         return (*input_shape[:-1], self.channels)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"channels": self.channels}
 
 
 def shortcut(
     make: Builder, features: Tensor, filters: int, strides: int, name: str, kind: str
 ) -> Tensor:
-    """The way around a residual block: as it is, or fitted to the block's output.
+    """Return the way around a residual block: unchanged, or fitted to the block's output.
 
     Args:
-        make: Builder.
+        make: makes the layers.
+        features: the input of the block.
+        filters, strides: of the block.
+        name: of the block.
         kind: "identity", every other pixel and channels of zeros; "projection", a 1 x 1
             convolution and BatchNorm.
     """
@@ -110,6 +125,6 @@ def shortcut(
 
 
 def residual(features: Tensor, other: Tensor, name: str) -> Tensor:
-    """ReLU of the sum of a block and its shortcut."""
+    """Return the ReLU of the sum of a block and its shortcut."""
     features = keras.layers.Add(name=f"{name}_add")([features, other])
     return keras.layers.ReLU(name=f"{name}_relu")(features)

@@ -1,4 +1,4 @@
-"""BatchNorm as one TensorFlow operation forward and one backward."""
+"""Runs BatchNorm as one TensorFlow operation forward and one backward."""
 
 import keras
 import tensorflow as tf
@@ -6,11 +6,11 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="lottery_tf")
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """keras.layers.BatchNormalization, faster: the same function, weights and options.
+    """Computes what keras.layers.BatchNormalization does, faster, with its weights and options.
 
     Keras 3 composes it of a dozen operations, a third of a ResNet-20's step on a CPU. Where the
     fused operation does not apply (statistics synchronised over replicas, a mask, another axis
-    than the last, renorm, float64, other than images), this is Keras's own.
+    than the last, renorm, float64, other than images), Keras's own code runs.
     """
 
     plain = keras.layers.BatchNormalization  # in unmasked models
@@ -43,5 +43,6 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             self._follow(self.moving_variance, variance * (count - 1) / count)
         return outputs
 
-    def _follow(self, moving, value):
+    def _follow(self, moving: keras.Variable, value: tf.Tensor) -> None:
+        """Move a moving average towards a value."""
         moving.assign(moving * self.momentum + value * (1 - self.momentum))

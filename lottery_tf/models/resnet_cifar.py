@@ -1,4 +1,4 @@
-"""The ResNets of He et al. 2016 for CIFAR: depth 6 n + 2, three stages of n blocks."""
+"""Builds the ResNets of He et al. 2016 for CIFAR: depth 6 n + 2, three stages of n blocks."""
 
 import functools
 
@@ -9,9 +9,16 @@ from lottery_tf.models import layers
 WIDTHS = (16, 32, 64)
 
 
-def build(depth: int, input_shape: tuple, classes: int, *, initializer: str, shortcut: str,
-          bn_affine: bool) -> keras.Model:  # fmt: skip
-    """(batch, h, w, c) -> (batch, classes) logits.
+def build(
+    depth: int,
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    initializer: str,
+    shortcut: str,
+    bn_affine: bool,
+) -> keras.Model:
+    """Build a ResNet of three stages: (batch, h, w, c) to (batch, classes) logits.
 
     Args:
         depth: 6 n + 2.

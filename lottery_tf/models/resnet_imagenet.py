@@ -1,4 +1,4 @@
-"""The ResNets of He et al. 2016 for ImageNet, strided in the 3 x 3 convolution (v1.5)."""
+"""Builds the ResNets of He et al. 2016 for ImageNet, strided in the 3 x 3 convolution (v1.5)."""
 
 import functools
 
@@ -15,9 +15,16 @@ DEPTHS = {
 }
 
 
-def build(depth: int, input_shape: tuple, classes: int, *, initializer: str, shortcut: str,
-          bn_affine: bool) -> keras.Model:  # fmt: skip
-    """(batch, h, w, c) -> (batch, classes) logits.
+def build(
+    depth: int,
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    initializer: str,
+    shortcut: str,
+    bn_affine: bool,
+) -> keras.Model:
+    """Build a ResNet of four stages: (batch, h, w, c) to (batch, classes) logits.
 
     Args:
         depth: a key of DEPTHS.

@@ -1,4 +1,4 @@
-"""VGG for CIFAR as the second paper uses it: BatchNorm, and one dense layer at the end."""
+"""Builds VGG for CIFAR as the second paper uses it: BatchNorm, one dense layer at the end."""
 
 import functools
 
@@ -11,9 +11,9 @@ BLOCKS = {16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
 def build(
-    depth: int, input_shape: tuple, classes: int, *, initializer: str, bn_affine: bool
+    depth: int, input_shape: tuple[int, ...], classes: int, *, initializer: str, bn_affine: bool
 ) -> keras.Model:
-    """(batch, h, w, c) -> (batch, classes) logits.
+    """Build a VGG: (batch, h, w, c) to (batch, classes) logits.
 
     Args:
         depth: 16 or 19, counted with the dense layers of the original.

@@ -8,7 +8,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.paper.figures import Drawn, Figure
 from lottery_tf.paper.groups import Group, called
 from lottery_tf.paper.measures import Measures, round_at
-from lottery_tf.plots import Row, scatters
+from lottery_tf.plots import Row, panels
 
 ACROSS = {
     "instability": ("linear-mode instability (points of %)", True),
@@ -54,7 +54,7 @@ def lead_by_stability(
     drawn: dict[str, list[Row]] = {}
     for row in rows:
         drawn.setdefault(f"density {row['density']:.1%}", []).append(row)
-    picture = scatters.scatters(
+    picture = panels.scatters(
         drawn, ACROSS, "lead", what=LEAD, name="setting", key=KEY, title=title
     )
     return Drawn({"": rows}, picture)

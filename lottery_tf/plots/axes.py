@@ -1,11 +1,13 @@
-"""Axes of figures: their ticks, units and labels."""
+"""Makes the axes of figures: their ticks, units and labels. No display is needed."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import matplotlib.axis
 import matplotlib.ticker
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lottery_tf.plots import Row
@@ -21,14 +23,22 @@ MARGIN = 5  # points beside a legend
 ENDS = ("min", "max")  # of replicates: the ends of the columns beside that of their mean
 
 
-def side_by_side(count: int, width: float, height: float) -> tuple[Figure, Any]:
-    """(figure of some inches, its `count` axes side by side)."""
+def grid_of(
+    down: int, across: int, width: float, height: float, **sharing: str
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure of some inches, and its axes (down, across)."""
     figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(1, count, squeeze=False)[0]
+    return figure, figure.subplots(down, across, squeeze=False, **sharing)
+
+
+def side_by_side(count: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
+    """Return a figure of some inches, and its `count` axes side by side."""
+    figure, axes = grid_of(1, count, width, height)
+    return figure, axes[0]
 
 
 def plain(text: str) -> str:
-    """Makes Matplotlib show a text as it is: a name of the user's, or a label with one in it.
+    """Make Matplotlib show a text as it is: a name of the user's, or a label with one in it.
 
     Between two dollar signs it would read a formula, and it hides labels that begin with an
     underscore. A file name may hold bytes that are no text; they become question marks.
@@ -38,21 +48,24 @@ def plain(text: str) -> str:
 
 
 def title_above(figure: Figure, title: str, size: float = 11) -> None:
-    """Writes a title above a figure, in as many lines as stay inside it."""
+    """Write a title above a figure, in as many lines as stay inside it."""
     if title:
         figure.suptitle(plain(title), fontsize=size, wrap=True)
 
 
 def style(index: int, label: str, size: float) -> dict[str, Any]:
-    """How the curve of an index is drawn."""
-    colour, marker = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-    return {"color": colour, "marker": marker, "markersize": size, "label": plain(label)}
+    """Return how the curve of an index is drawn: the first 49 differ in colour or marker."""
+    turns, place = divmod(index, len(COLOURS))
+    marker = MARKERS[(place + turns) % len(MARKERS)]
+    return {"color": COLOURS[place], "marker": marker, "markersize": size, "label": plain(label)}
 
 
 def with_ends(rows: Sequence[Row], column: str) -> tuple[list[Row], np.ndarray, np.ndarray | None]:
-    """(rows whose value of a column is finite, values (rows,), distances to min and max (2, rows)).
+    """Return the rows whose value of a column is finite, their values, and their errors.
 
-    The distances are None where a row has no _min and _max.
+    Returns:
+        The rows, values (rows,), and their distances to the column's _min and _max (2, rows); None
+        where a row has neither.
     """
     rows = [row for row in rows if np.isfinite(row[column])]
     values = np.array([row[column] for row in rows])
@@ -61,24 +74,36 @@ def with_ends(rows: Sequence[Row], column: str) -> tuple[list[Row], np.ndarray, 
     return rows, values, errors
 
 
-def measure_axis(axes: Any, what: str, *, percent: bool) -> None:
-    """Labels the axis of a measure; parts of one are shown in percent."""
+def band(axes: Axes, rows: Sequence[Row], x: str, column: str, colour: str) -> None:
+    """Fill the space between the _min and _max of a column, if the rows have them."""
+    if rows and f"{column}_min" in rows[0]:
+        low, high = ([row[f"{column}_{end}"] for row in rows] for end in ENDS)
+        axes.fill_between([row[x] for row in rows], low, high, color=colour, alpha=0.15)
+
+
+def horizontal(axes: Axes, line: tuple[float, str], dashes: str = "--") -> None:
+    """Draw a horizontal line at (value, label)."""
+    axes.axhline(line[0], color="0.4", linestyle=dashes, linewidth=1, label=plain(line[1]))
+
+
+def measure_axis(axes: Axes, what: str, *, percent: bool) -> None:
+    """Label the axis of a measure; parts of one are shown in percent."""
     axes.set_ylabel(plain(what))
     if percent:
         axes.yaxis.set_major_formatter(PERCENT)
     axes.grid(alpha=0.3)
 
 
-def density_axis(axes: Any) -> None:
-    """Makes the horizontal axis that of densities: logarithmic, falling, in percent."""
+def density_axis(axes: Axes) -> None:
+    """Make the horizontal axis that of densities: logarithmic, falling, in percent."""
     axes.set_xscale("log")
     axes.invert_xaxis()
     round_numbers(axes.xaxis)
     axes.set_xlabel(DENSITY)
 
 
-def round_numbers(axis: Any) -> None:
-    """Ticks of a logarithmic axis of parts of one: `density_ticks`, in percent."""
+def round_numbers(axis: matplotlib.axis.Axis) -> None:
+    """Give a logarithmic axis of parts of one the ticks of `density_ticks`, in percent."""
     axis.set_major_locator(DensityLocator())
     axis.set_major_formatter(PERCENT)
     axis.set_minor_locator(matplotlib.ticker.NullLocator())
@@ -88,16 +113,16 @@ class DensityLocator(matplotlib.ticker.Locator):
     """Places the ticks of `density_ticks`."""
 
     def __call__(self) -> list[float]:
-        """The ticks of what is in view."""
+        """Return the ticks of what is in view."""
         return density_ticks(*sorted(self.axis.get_view_interval()))
 
 
 def density_ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two densities: 1, 0.5, 0.2, 0.1, …, more or fewer where it needs."""
+    """Return round numbers between two densities: 1, 0.5, 0.2, 0.1, …, neither few nor many."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
 
-    def inside(digits, decades=decades):
-        ticks = (digit * 10.0**decade for decade in decades for digit in digits)
+    def inside(digits: Iterable[int], decades: Iterable[int] = decades) -> list[float]:
+        ticks: Iterator[float] = (digit * 10.0**decade for decade in decades for digit in digits)
         return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
 
     ticks = inside((1, 2, 5))
@@ -111,8 +136,8 @@ def density_ticks(low: float, high: float) -> list[float]:
     return ticks
 
 
-def write_in_cells(axes: Any, values: np.ndarray, shades: np.ndarray) -> None:
-    """Writes the values of a matrix into its cells; `shades` are 0 where these are dark, to 1."""
+def write_in_cells(axes: Axes, values: np.ndarray, shades: np.ndarray) -> None:
+    """Write the values of a matrix into its cells; `shades` are 0 where these are dark, to 1."""
     form = "{:.2f}" if np.abs(np.nan_to_num(values)).max(initial=0) < 10 else "{:.3g}"
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
@@ -121,17 +146,20 @@ def write_in_cells(axes: Any, values: np.ndarray, shades: np.ndarray) -> None:
             axes.text(column, row, text, ha="center", va="center", fontsize=5.5, color=colour)
 
 
-def legend_below(figure: Any, all_axes: Iterable[Any]) -> None:
-    """One legend of all axes below a figure, in columns that fit; wider than it, it widens it."""
+def legend_below(figure: Figure, all_axes: Iterable[Axes]) -> None:
+    """Draw one legend of all axes below a figure, in columns that fit; if need be, widen it."""
     handles: dict[str, Any] = {}
     for axes in all_axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     for columns in range(max(1, min(len(handles), int(figure.get_figwidth() / LEGEND))), 0, -1):
         legend = figure.legend(
-            list(handles.values()), list(handles), fontsize=8, loc="outside lower center",
+            list(handles.values()),
+            list(handles),
+            fontsize=8,
+            loc="outside lower center",
             ncols=columns,
-        )  # fmt: skip
+        )
         width = (legend.get_window_extent().width + 2 * MARGIN) / figure.dpi
         if columns == 1:
             figure.set_figwidth(max(width, figure.get_figwidth()))

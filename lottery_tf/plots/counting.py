@@ -1,4 +1,4 @@
-"""Histograms of large arrays, counted in blocks, so that no copy of them is held. NumPy only."""
+"""Counts histograms of large arrays in blocks, so that no copy of them is held. NumPy only."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -10,14 +10,14 @@ Blocks = Callable[[], Iterable[np.ndarray]]  # gives the blocks of one array, fr
 
 
 def masked_blocks(array: np.ndarray, mask: np.ndarray, size: int = BLOCK) -> Iterator[np.ndarray]:
-    """Yields the entries of an array that its mask holds, (some,) of at most `size` at a time."""
+    """Yield the entries of an array where its mask is True, (some,) of at most `size` at a time."""
     array, mask = array.reshape(-1), mask.reshape(-1)
     for start in range(0, array.size, size):
         yield array[start : start + size][mask[start : start + size]]
 
 
 def histogram(blocks: Blocks, bins: int) -> tuple[np.ndarray, np.ndarray]:
-    """(counts (bins,), edges (bins + 1,)) from the least entry to the largest; () of none.
+    """Return (counts (bins,), edges (bins + 1,)) from the least entry to the largest; () of none.
 
     Args:
         blocks: gives the entries, and is called twice.
@@ -34,7 +34,7 @@ def histogram(blocks: Blocks, bins: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def describe(blocks: Blocks) -> dict[str, float]:
-    """{size, mean_magnitude, deviation, largest} of all entries, in float64; zeros of none.
+    """Return {size, mean_magnitude, deviation, largest} of all entries, in float64; zeros of none.
 
     Args:
         blocks: gives the entries, and is called twice.
@@ -57,6 +57,6 @@ def describe(blocks: Blocks) -> dict[str, float]:
 
 
 def count(blocks: Iterable[np.ndarray], bins: int, ends: tuple[float, float]) -> np.ndarray:
-    """How many entries of the blocks lie in each of the equal bins between two ends, (bins,)."""
+    """Count how many entries lie in each of the equal bins between two ends, (bins,)."""
     counts = (np.histogram(block, bins, ends)[0] for block in blocks)
     return functools.reduce(np.add, counts, np.zeros(bins, np.int64))

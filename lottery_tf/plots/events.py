@@ -1,4 +1,4 @@
-"""TensorBoard's event files without TensorFlow."""
+"""Writes TensorBoard's event files without TensorFlow."""
 
 import io
 import os
@@ -7,22 +7,30 @@ import socket
 import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_shape_pb2, types_pb2
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.image import metadata as image_metadata
-from tensorboard.plugins.scalar import metadata as scalar_metadata
-from tensorboard.plugins.text import metadata as text_metadata
+from tensorboard.plugins.scalar.summary_v2 import scalar_pb as scalar
+from tensorboard.plugins.text.summary_v2 import text_pb as text
 from tensorboard.summary.writer.record_writer import RecordWriter
+from tensorboard.util.tensor_util import make_tensor_proto
 
-Value = Any  # summary_pb2.Summary.Value
+__all__ = ["append", "histogram", "image", "new_file", "replace", "scalar", "text", "write"]
+
+Step = tuple[int, Summary]
 
 
-def write(directory: pathlib.Path, name: str, *, scalars: Mapping[str, Sequence[tuple[int, float]]],
-          images: Mapping[str, tuple[int, pathlib.Path]]) -> None:  # fmt: skip
-    """Writes an event file, in place of an earlier one of the same name.
+def write(
+    directory: pathlib.Path,
+    name: str,
+    *,
+    scalars: Mapping[str, Sequence[tuple[int, float]]],
+    images: Mapping[str, tuple[int, pathlib.Path]],
+) -> None:
+    """Write an event file, in place of an earlier one of the same name.
 
     Args:
         directory: of a run's events.
@@ -30,42 +38,41 @@ def write(directory: pathlib.Path, name: str, *, scalars: Mapping[str, Sequence[
         scalars: {tag: [(step, value)]}; values that are not finite are left out.
         images: {tag: (step, path of a PNG)}.
     """
-    values = [
+    summaries = [
         (step, scalar(tag, value))
         for tag, points in scalars.items()
         for step, value in points
         if np.isfinite(value)
     ]
-    values += [(step, image(tag, path)) for tag, (step, path) in images.items()]
-    replace(directory, f".analysis_{name}", values)
+    summaries += [(step, image(tag, path)) for tag, (step, path) in images.items()]
+    replace(directory, f".analysis_{name}", summaries)
 
 
-def replace(directory: pathlib.Path, suffix: str, values: Iterable[tuple[int, Value]]) -> None:
-    """Writes an event file of (step, value), in place of those whose names end alike."""
+def replace(directory: pathlib.Path, suffix: str, summaries: Iterable[Step]) -> None:
+    """Write an event file of (step, summary), in place of those whose names end alike."""
     leftovers = list(directory.glob(f"events.*{suffix}"))
-    path = new_file(directory, suffix)
-    append(path, values)
+    append(new_file(directory, suffix), summaries)
     for leftover in leftovers:
         leftover.unlink(missing_ok=True)  # another process may replace it, too
 
 
 def new_file(directory: pathlib.Path, suffix: str = "") -> pathlib.Path:
-    """The path of an event file that is to be written."""
+    """Return the path of an event file that is to be written."""
     # TensorBoard reads files in the order of their names, and never goes back to an earlier one.
     return directory / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}{suffix}"
 
 
-def append(path: pathlib.Path, values: Iterable[tuple[int, Value]]) -> None:
-    """Adds (step, value) to an event file, or begins it: all of them or, on an OSError, none."""
+def append(path: pathlib.Path, summaries: Iterable[Step]) -> None:
+    """Add (step, summary) to an event file, or begin it: all of them or, on an OSError, none.
+
+    TensorBoard's own writer hands over one record at a time.
+    """
     now = time.time()
-    events = [
-        event_pb2.Event(wall_time=now, step=step, summary=summary_pb2.Summary(value=[value]))
-        for step, value in values
-    ]
+    events = [Event(wall_time=now, step=step, summary=summary) for step, summary in summaries]
     path.parent.mkdir(parents=True, exist_ok=True)
     before = path.stat().st_size if path.exists() else 0
     if not before:
-        events.insert(0, event_pb2.Event(wall_time=now, file_version="brain.Event:2"))
+        events.insert(0, Event(wall_time=now, file_version="brain.Event:2"))
     records = io.BytesIO()
     for event in events:
         RecordWriter(records).write(event.SerializeToString())
@@ -79,50 +86,23 @@ def append(path: pathlib.Path, values: Iterable[tuple[int, Value]]) -> None:
         raise
 
 
-def scalar(tag: str, value: float) -> Value:
-    """A number."""
-    metadata = scalar_metadata.create_summary_metadata(display_name=tag, description="")
-    return _value(
-        tag, tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[value]), metadata
-    )
+def histogram(tag: str, counts: np.ndarray, edges: np.ndarray) -> Summary:
+    """Return a histogram of counts (bins,) between edges (bins + 1,).
 
-
-def text(tag: str, words: str) -> Value:
-    """A line of text."""
-    metadata = text_metadata.create_summary_metadata(display_name=tag, description="")
-    tensor = tensor_pb2.TensorProto(dtype=types_pb2.DT_STRING, string_val=[words.encode()])
-    return _value(tag, tensor, metadata)
-
-
-def histogram(tag: str, counts: np.ndarray, edges: np.ndarray) -> Value:
-    """A histogram: counts (bins,) between edges (bins + 1,)."""
+    TensorBoard's own function counts the values itself, for which it wants them in one array.
+    """
     bins = np.stack([edges[:-1], edges[1:], counts], axis=1).astype(np.float64)  # (bins, 3)
-    metadata = histogram_metadata.create_summary_metadata(display_name=tag, description="")
-    tensor = tensor_pb2.TensorProto(
-        dtype=types_pb2.DT_DOUBLE, tensor_content=bins.tobytes(), tensor_shape=_shape(*bins.shape)
-    )
-    return _value(tag, tensor, metadata)
+    metadata = histogram_metadata.create_summary_metadata(display_name=None, description=None)
+    value = Summary.Value(tag=tag, tensor=make_tensor_proto(bins), metadata=metadata)
+    return Summary(value=[value])
 
 
-def image(tag: str, path: pathlib.Path) -> Value:
-    """The picture that a PNG file holds."""
-    png = pathlib.Path(path).read_bytes()
-    size = struct.unpack(">2I", png[16:24])  # width and height stand in a PNG's first chunk
+def image(tag: str, path: pathlib.Path) -> Summary:
+    """Return the picture that a PNG file holds; TensorBoard's own function needs TensorFlow."""
+    png = path.read_bytes()
+    width, height = struct.unpack(">2I", png[16:24])  # they stand in a PNG's first chunk
     metadata = image_metadata.create_summary_metadata(
-        display_name=tag, description="", converted_to_tensor=None
+        display_name=None, description=None, converted_to_tensor=None
     )
-    tensor = tensor_pb2.TensorProto(
-        dtype=types_pb2.DT_STRING,
-        string_val=[*(str(length).encode() for length in size), png],
-        tensor_shape=_shape(3),
-    )
-    return _value(tag, tensor, metadata)
-
-
-def _shape(*sizes):
-    dims = [tensor_shape_pb2.TensorShapeProto.Dim(size=size) for size in sizes]
-    return tensor_shape_pb2.TensorShapeProto(dim=dims)
-
-
-def _value(tag, tensor, metadata):
-    return summary_pb2.Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
+    tensor = make_tensor_proto([str(width).encode(), str(height).encode(), png])
+    return Summary(value=[Summary.Value(tag=tag, tensor=tensor, metadata=metadata)])

@@ -1,22 +1,25 @@
-"""Figures from tables, to be saved with savefig; `title` stands above. No display is needed."""
+"""Draws figures from tables, to be saved with savefig; `title` stands above."""
 
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import matplotlib
-import matplotlib.ticker
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Row
 from lottery_tf.plots.axes import (
     COLOURS,
     DENSITY,
-    ENDS,
     PERCENT,
+    band,
     density_axis,
+    grid_of,
+    horizontal,
     measure_axis,
     plain,
     round_numbers,
@@ -28,11 +31,21 @@ from lottery_tf.plots.axes import (
 )
 
 FEW = 12  # rounds, whose values a matrix has room for
-LATEX = {"pgf"}  # matplotlib writes it by a program that may not be there
+LATEX = {"pgf"}  # matplotlib writes it by a program that may be missing
+SIZE = 1.35  # inches of a small image
+
+
+class Run(Protocol):
+    """A run, as the pictures of its rounds need it; a RunDir is one."""
+
+    @property
+    def path(self) -> pathlib.Path: ...
+
+    def metrics(self) -> list[Row]: ...
 
 
 def check_format(path: str) -> None:
-    """Raises InputError if the ending of a picture's file is no format that matplotlib writes."""
+    """Raise InputError if the ending of a picture's file is no format that matplotlib writes."""
     formats = sorted(Figure().canvas.get_supported_filetypes().keys() - LATEX)
     ending = pathlib.Path(path).suffix[1:].lower()
     if ending not in formats:
@@ -43,15 +56,20 @@ def check_format(path: str) -> None:
 
 
 def accuracy_against_density(runs: Mapping[str, list[Row]], *, title: str = "") -> Figure:
-    """Test accuracy against density, as Fig. 1 of the paper, of {label: RunDir.metrics()}."""
+    """Draw test accuracy against density, as Fig. 1 of the paper, of {label: metrics of a run}."""
     curves = {label: (rows, "test_accuracy") for label, rows in runs.items()}
     return against_density(curves, what="test accuracy (%)", percent=True, title=title)
 
 
-def against_density(curves: Mapping[str, tuple[list[Row], str]], *, what: str,
-                    percent: bool = False, line: tuple[float, str] | None = None,
-                    title: str = "") -> Figure:  # fmt: skip
-    """Measures of rounds against density (%, logarithmic, falling); of one density, as bars.
+def against_density(
+    curves: Mapping[str, tuple[list[Row], str]],
+    *,
+    what: str,
+    percent: bool = False,
+    line: tuple[float, str] | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw measures of rounds against density (%, logarithmic, falling); of one density, as bars.
 
     Args:
         curves: {label: (rows, column)}; rows have `density`, the column, and, where they are means
@@ -71,7 +89,7 @@ def against_density(curves: Mapping[str, tuple[list[Row], str]], *, what: str,
             places = [row["density"] for row in rows]
             axes.errorbar(places, values, errors, capsize=2, **style(index, label, 4))
     if line:
-        axes.axhline(line[0], color="0.4", linestyle="--", linewidth=1, label=plain(line[1]))
+        horizontal(axes, line)
     if alone:
         axes.set_xticks(range(len(curves)), [plain(label).replace(", ", ",\n") for label in curves])
         axes.set_axisbelow(True)  # the grid, behind the bars
@@ -85,8 +103,10 @@ def against_density(curves: Mapping[str, tuple[list[Row], str]], *, what: str,
     return figure
 
 
-def _bars(axes, place, values, errors, *, percent):
-    """A bar at a place for each value, with its number above."""
+def _bars(
+    axes: Axes, place: int, values: np.ndarray, errors: np.ndarray | None, *, percent: bool
+) -> None:
+    """Draw a bar at a place for each value, with its number above."""
     colour = COLOURS[place % len(COLOURS)]
     errors = errors if errors is not None and errors.any() else None
     bars = axes.bar([place] * len(values), values, 0.6, yerr=errors, capsize=4, color=colour)
@@ -94,15 +114,23 @@ def _bars(axes, place, values, errors, *, percent):
     axes.margins(y=0.1)
 
 
-def matrix(values: np.ndarray, run: Any, other: Any, *, what: str, title: str,
-           scale: tuple[float, float] = (0.0, 1.0), init: bool = False) -> Figure:  # fmt: skip
-    """A matrix of a measure between the rounds of a run and of another, as Fig. 4 of the paper.
+def matrix(
+    values: np.ndarray,
+    run: Run,
+    other: Run | None,
+    *,
+    what: str,
+    title: str,
+    scale: tuple[float, float] = (0.0, 1.0),
+    init: bool = False,
+) -> Figure:
+    """Draw a measure between the rounds of a run and of another, as Fig. 4 of the paper.
 
     Where the rounds are few, the values stand in the cells.
 
     Args:
         values: (rounds, other's rounds) numbers; NaN stays white.
-        run, other: RunDirs; None for `run` itself.
+        run, other: the runs; None for `run` itself.
         what: the label of the colours, with the unit.
         scale: the values of the first and the last colour, which what lies beyond has too.
         init: whether the last row and column are the initialization.
@@ -131,23 +159,27 @@ def matrix(values: np.ndarray, run: Any, other: Any, *, what: str, title: str,
     return figure
 
 
-def paths(panels: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, bool]], title: str,
-          ends: tuple[str, str]) -> Figure:  # fmt: skip
-    """Measures along lines between networks, as Fig. 8 (left) of the paper.
+def paths(
+    panels: Mapping[str, list[Row]],
+    *,
+    columns: Mapping[str, tuple[str, bool]],
+    title: str,
+    ends: tuple[str, str],
+) -> Figure:
+    """Draw measures along paths between networks, as Fig. 8 (left) of the paper.
 
     Args:
-        panels: {label of a line: rows with alpha and the columns}.
+        panels: {label of a path: rows with alpha and the columns}.
         columns: {column: (label with unit, whether it is shown in percent)}, a panel each.
-        ends: what the two ends of a line are.
+        title: above all.
+        ends: what the two ends of a path are.
     """
     figure, all_axes = side_by_side(len(columns), 5.2 * len(columns), 4.2)
     for axes, (column, (what, percent)) in zip(all_axes, columns.items(), strict=True):
         for index, (label, rows) in enumerate(panels.items()):
             alphas = [row["alpha"] for row in rows]
             axes.plot(alphas, [row[column] for row in rows], **style(index, label, 3))
-            if f"{column}_min" in rows[0]:
-                low, high = ([row[f"{column}_{end}"] for row in rows] for end in ENDS)
-                axes.fill_between(alphas, low, high, color=COLOURS[index % 7], alpha=0.15)
+            band(axes, rows, "alpha", column, COLOURS[index % len(COLOURS)])
         axes.set_xlabel(plain(f"alpha: 0 = {ends[0]}, 1 = {ends[1]}"))
         measure_axis(axes, what, percent=percent)
     all_axes[-1].legend(fontsize=8)
@@ -155,9 +187,13 @@ def paths(panels: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, b
     return figure
 
 
-def histograms(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], *,
-               title: str, most: float | None = None) -> Figure:  # fmt: skip
-    """Histograms of weights, as Fig. 5 of the paper.
+def histograms(
+    panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]],
+    *,
+    title: str,
+    most: float | None = None,
+) -> Figure:
+    """Draw histograms of weights, as Fig. 5 of the paper.
 
     Args:
         panels: {title: {label: (counts, edges)}}; counts (bins,) become parts of all.
@@ -166,15 +202,15 @@ def histograms(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
     """
     across = min(4, len(panels))
     down = -(-len(panels) // across)
-    figure = Figure(figsize=(max(4.8, 3.2 * across), 2.6 * down + 0.4), layout="constrained")
-    all_axes = figure.subplots(down, across, squeeze=False)
+    figure, all_axes = grid_of(down, across, max(4.8, 3.2 * across), 2.6 * down + 0.4)
     for axes in all_axes.flat[len(panels) :]:
         axes.set_axis_off()
     for axes, (name, series) in zip(all_axes.flat, panels.items(), strict=False):
         for index, (label, (counts, edges)) in enumerate(series.items()):
             parts = np.asarray(counts) / max(np.sum(counts), 1)
-            axes.stairs(parts, edges, color=COLOURS[index % 7], fill=True, alpha=0.25)
-            axes.stairs(parts, edges, color=COLOURS[index % 7], label=plain(label))
+            colour = COLOURS[index % len(COLOURS)]
+            axes.stairs(parts, edges, color=colour, fill=True, alpha=0.25)
+            axes.stairs(parts, edges, color=colour, label=plain(label))
         axes.set_title(plain(name), fontsize=9)
         axes.yaxis.set_major_formatter(PERCENT)
         axes.tick_params(labelsize=8)
@@ -189,9 +225,10 @@ def histograms(panels: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]]
     return figure
 
 
-def layers(rows: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, bool]],
-           title: str) -> Figure:  # fmt: skip
-    """Measures of each layer against density, a panel for each measure.
+def layers(
+    rows: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, bool]], title: str
+) -> Figure:
+    """Draw measures of each layer against density, a panel for each measure.
 
     Args:
         rows: {layer: rows with network_density and the columns}.
@@ -219,14 +256,64 @@ def layers(rows: Mapping[str, list[Row]], *, columns: Mapping[str, tuple[str, bo
 
 
 def heat_maps(panels: Mapping[str, np.ndarray], *, what: str) -> Figure:
-    """Images of counts side by side, each from 0 to its largest: {title: (height, width)}."""
+    """Draw images of counts side by side, each from 0 to its largest: {title: (height, width)}."""
     figure, all_axes = side_by_side(len(panels), 2.5 * len(panels), 2.4)
     for axes, (title, counts) in zip(all_axes, panels.items(), strict=True):
         image = axes.imshow(counts, cmap="viridis", vmin=0, vmax=max(counts.max(), 1))
         axes.set_axis_off()
         axes.set_title(plain(title))
         colours = figure.colorbar(image, ax=axes, shrink=0.75)
-        colours.locator = matplotlib.ticker.MaxNLocator(4, integer=True)
+        colours.locator = MaxNLocator(4, integer=True)
         colours.update_ticks()
     colours.set_label(plain(what))
+    return figure
+
+
+def images(
+    panels: Mapping[str, Sequence[tuple[str, np.ndarray]]], *, title: str, signed: bool = False
+) -> Figure:
+    """Draw lines of small images, {label of a line: [(title, (height, width) numbers)]}.
+
+    Args:
+        panels: lines of as many images each.
+        title: above all.
+        signed: whether zero is white, positive red and negative blue; else the darker the more.
+    """
+    across = max(len(line) for line in panels.values())
+    width, height = SIZE * across + 0.4, (SIZE + 0.22) * len(panels) + 0.5
+    figure, all_axes = grid_of(len(panels), across, width, height)
+    for line, (label, cells) in zip(all_axes, panels.items(), strict=True):
+        for axes, (name, values) in zip(line, cells, strict=True):
+            top = float(np.abs(values).max()) or 1.0
+            colours, low = ("RdBu_r", -top) if signed else ("magma_r", 0.0)
+            axes.imshow(values, cmap=colours, vmin=low, vmax=top)
+            axes.set_title(plain(name), fontsize=8)
+            axes.set_xticks([])
+            axes.set_yticks([])
+        line[0].set_ylabel(plain(label), fontsize=9)
+    title_above(figure, title, 10)
+    return figure
+
+
+def against_cycles(
+    curves: Mapping[str, list[Row]], *, line: tuple[float, str], title: str
+) -> Figure:
+    """Draw test accuracy against the cycle of training, of {label: rows of cycle, test_accuracy}.
+
+    Args:
+        curves: rows may have test_accuracy_min and _max of replicates, which become a band.
+        line: (accuracy, label) of a horizontal line.
+        title: stands above.
+    """
+    figure, (axes,) = side_by_side(1, 7, 4.5)
+    for index, (label, rows) in enumerate(curves.items()):
+        look = style(index, label, 4)
+        axes.plot([row["cycle"] for row in rows], [row["test_accuracy"] for row in rows], **look)
+        band(axes, rows, "cycle", "test_accuracy", look["color"])
+    horizontal(axes, line)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("cycle of the schedule")
+    measure_axis(axes, "test accuracy (%)", percent=True)
+    title_above(figure, title)
+    axes.legend()
     return figure

@@ -1,12 +1,19 @@
-"""TensorBoard's page HParams: the flags of each run beside its results. Without TensorFlow."""
+"""Writes TensorBoard's page HParams: the flags of each run beside its results.
+
+TensorBoard's own functions for it need TensorFlow.
+"""
 
 import pathlib
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
-from tensorboard.compat.proto import summary_pb2
-from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import (
+    HParamsPluginData,
+    SessionEndInfo,
+    SessionStartInfo,
+)
 
 from lottery_tf.plots import events
 
@@ -18,9 +25,10 @@ STATUS = {
 }
 
 
-def write_run(directory: pathlib.Path, flags: Mapping[str, Any], results: Mapping[str, float],
-              state: str) -> None:  # fmt: skip
-    """Writes a run's flags and results into its event files, in place of what was there of them.
+def write_run(
+    directory: pathlib.Path, flags: Mapping[str, object], results: Mapping[str, float], state: str
+) -> None:
+    """Write a run's flags and results into its event files, in place of what they had of them.
 
     Args:
         directory: of the run's event files.
@@ -28,48 +36,45 @@ def write_run(directory: pathlib.Path, flags: Mapping[str, Any], results: Mappin
         results: {tag: value}; what is not finite is left out.
         state: of STATUS.
     """
-    start = plugin_data_pb2.SessionStartInfo()
+    start = SessionStartInfo()
     for name, value in flags.items():
         value = plain(value)
         kind = {bool: "bool_value", str: "string_value"}.get(type(value), "number_value")
         setattr(start.hparams[name], kind, value)
-    end = plugin_data_pb2.SessionEndInfo(status=STATUS[state])
-    values = [
-        _value(
-            metadata.SESSION_START_INFO_TAG,
-            plugin_data_pb2.HParamsPluginData(session_start_info=start),
-        ),
+    end = SessionEndInfo(status=STATUS[state])
+    summaries = [
+        _summary(metadata.SESSION_START_INFO_TAG, HParamsPluginData(session_start_info=start)),
         *(events.scalar(tag, value) for tag, value in results.items() if np.isfinite(value)),
-        _value(
-            metadata.SESSION_END_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_end_info=end)
-        ),
+        _summary(metadata.SESSION_END_INFO_TAG, HParamsPluginData(session_end_info=end)),
     ]
-    events.replace(directory, SUFFIX, [(0, value) for value in values])
+    events.replace(directory, SUFFIX, [(0, summary) for summary in summaries])
 
 
-def write_study(directory: pathlib.Path, flags: Mapping[str, Iterable[Any]],
-                results: Iterable[str]) -> None:  # fmt: skip
-    """Writes which flags and results the page shows, into a directory of its own.
+def write_study(
+    directory: pathlib.Path, flags: Mapping[str, Iterable[object]], results: Iterable[str]
+) -> None:
+    """Write which flags and results the page shows, into a directory of its own.
 
     Args:
         directory: beside the runs, in TensorBoard's --logdir.
         flags: {flag: the values that it has in the runs}.
         results: the tags of `write_run`.
     """
-    shown = [_flag_info(name, {plain(value) for value in values}) for name, values in flags.items()]
     experiment = api_pb2.Experiment(
-        hparam_infos=shown,
+        hparam_infos=[
+            _flag_info(name, {plain(value) for value in values}) for name, values in flags.items()
+        ],
         metric_infos=[
             api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=tag.split("/")[-1])
             for tag in results
         ],
     )
-    data = plugin_data_pb2.HParamsPluginData(experiment=experiment)
-    events.replace(directory, SUFFIX, [(0, _value(metadata.EXPERIMENT_TAG, data))])
+    summary = _summary(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment))
+    events.replace(directory, SUFFIX, [(0, summary)])
 
 
-def plain(value: Any) -> bool | float | str:
-    """A flag's value as the page knows it: a truth, a number, or words."""
+def plain(value: object) -> bool | float | str:
+    """Return a flag's value as the page knows it: a truth, a number, or words."""
     if isinstance(value, bool | int | float):
         return value if isinstance(value, bool) else float(value)
     if isinstance(value, list | tuple):
@@ -77,8 +82,8 @@ def plain(value: Any) -> bool | float | str:
     return "" if value is None else str(value)
 
 
-def _flag_info(name, values):
-    """The HParamInfo of a flag with some plain values."""
+def _flag_info(name: str, values: set[bool | float | str]) -> api_pb2.HParamInfo:
+    """Return the HParamInfo of a flag with these values."""
     kinds = {type(value) for value in values}
     if kinds == {bool}:
         kind = api_pb2.DATA_TYPE_BOOL
@@ -89,8 +94,8 @@ def _flag_info(name, values):
     return info
 
 
-def _value(tag, data):
-    """A summary that holds nothing but the plugin's data."""
-    return summary_pb2.Summary.Value(
-        tag=tag, metadata=metadata.create_summary_metadata(data), tensor=metadata.NULL_TENSOR
-    )
+def _summary(tag: str, data: HParamsPluginData) -> Summary:
+    """Return a summary that holds nothing but the plugin's data."""
+    about = metadata.create_summary_metadata(data)
+    value = Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)
+    return Summary(value=[value])

@@ -1,29 +1,38 @@
-"""Figures of several panels on one scale, as the papers print them. No display is needed."""
+"""Draws figures of several panels on one scale, as the papers print them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+import matplotlib.image
 import matplotlib.ticker
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from lottery_tf.plots import Columns, Row
 from lottery_tf.plots.axes import (
     COLOURS,
     DENSITY,
-    MARKERS,
+    ENDS,
+    band,
     density_axis,
+    grid_of,
+    horizontal,
     legend_below,
     measure_axis,
     plain,
+    side_by_side,
+    style,
     title_above,
     with_ends,
 )
+from lottery_tf.plots.tables import cells
 
 ACROSS = 3  # panels in a line
 OUTLIERS = 4  # a scale ends so many times the upper three quarters' span below these
 TICKS = 7  # densities named beside a matrix
+SMALLEST = 0.01  # point of percent: below it the axis of a scatter is linear, to 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +47,17 @@ class Curve:
 Panels = Mapping[str, Mapping[str, Curve]]  # {title: {label: curve}}
 
 
-def curves(panels: Panels, column: str, *, what: str, percent: bool = False, x: str = "density",
-           line: tuple[float, str] | None = None, title: str = "") -> Figure:  # fmt: skip
-    """Curves of a measure, a panel for each group, all on one vertical scale.
+def curves(
+    panels: Panels,
+    column: str,
+    *,
+    what: str,
+    percent: bool = False,
+    x: str = "density",
+    line: tuple[float, str] | None = None,
+    title: str = "",
+) -> Figure:
+    """Draw curves of a measure, a panel for each group, all on one vertical scale.
 
     Args:
         panels: their rows have `x` and the column, and as means of replicates its _min and _max.
@@ -51,15 +68,13 @@ def curves(panels: Panels, column: str, *, what: str, percent: bool = False, x: 
     """
     across = min(ACROSS, len(panels))
     down = -(-len(panels) // across)
-    size = (max(5.5, 3.6 * across + 0.4), 3.0 * down + 1.1)
-    figure = Figure(figsize=size, layout="constrained")
-    all_axes = figure.subplots(down, across, squeeze=False)
-    low, high = _scale(panels, column, *line[:1] if line else ())
+    figure, all_axes = grid_of(down, across, max(5.5, 3.6 * across + 0.4), 3.0 * down + 1.1)
+    low, high = _scale(panels, column, *(line[0],) if line else ())
     everything = [row[x] for curves in panels.values() for c in curves.values() for row in c.rows]
     for axes, (name, of_panel) in zip(all_axes.flat, panels.items(), strict=False):
         draw(axes, of_panel, column, x=x)
         if line:
-            axes.axhline(line[0], color="0.4", linestyle=":", linewidth=1, label=plain(line[1]))
+            horizontal(axes, line, ":")
         measure_axis(axes, "", percent=percent)
         axes.set_ylim(low, high)
         _mark_below(axes, of_panel, column, x, low, percent)
@@ -74,17 +89,17 @@ def curves(panels: Panels, column: str, *, what: str, percent: bool = False, x: 
     return figure
 
 
-def measures(of_panel: Mapping[str, Curve], columns: Mapping[str, tuple[str, bool]], *,
-             title: str) -> Figure:  # fmt: skip
-    """Several measures of the same curves against density, a panel for each.
+def measures(
+    of_panel: Mapping[str, Curve], columns: Mapping[str, tuple[str, bool]], *, title: str
+) -> Figure:
+    """Draw several measures of the same curves against density, a panel for each.
 
     Args:
         of_panel: {label: curve}.
         columns: {column: (label with unit, whether it is a part of one)}.
         title: above all.
     """
-    figure = Figure(figsize=(4.6 * len(columns), 4.1), layout="constrained")
-    all_axes = figure.subplots(1, len(columns), squeeze=False)[0]
+    figure, all_axes = side_by_side(len(columns), 4.6 * len(columns), 4.1)
     for axes, (column, (what, percent)) in zip(all_axes, columns.items(), strict=True):
         draw(axes, of_panel, column)
         measure_axis(axes, what, percent=percent)
@@ -94,19 +109,23 @@ def measures(of_panel: Mapping[str, Curve], columns: Mapping[str, tuple[str, boo
     return figure
 
 
-def draw(axes: Any, of_panel: Mapping[str, Curve], column: str, *, x: str = "density") -> None:
-    """Draws {label: curve} of a measure into axes, with bars from min to max.
+def draw(axes: Axes, of_panel: Mapping[str, Curve], column: str, *, x: str = "density") -> None:
+    """Draw {label: curve} of a measure into axes, with bars from min to max.
 
     A point whose row has "collapsed", the part of the runs that has, is crossed out.
     """
     for label, curve in of_panel.items():
         rows, values, errors = with_ends(curve.rows, column)
         axes.errorbar(
-            [row[x] for row in rows], values, errors, label=plain(label), capsize=2, markersize=3.5,
-            color=COLOURS[curve.colour % len(COLOURS)], linewidth=1.2, elinewidth=0.8,
-            marker=MARKERS[(curve.colour + curve.colour // len(COLOURS)) % len(MARKERS)],
+            [row[x] for row in rows],
+            values,
+            errors,
+            **style(curve.colour, label, 3.5),
             linestyle="--" if curve.dashed else "-",
-        )  # fmt: skip
+            linewidth=1.2,
+            elinewidth=0.8,
+            capsize=2,
+        )
     all_rows = [row for curve in of_panel.values() for row in curve.rows]
     if gone := [(row[x], row[column]) for row in all_rows if row.get("collapsed")]:
         axes.plot(*zip(*gone, strict=True), "kx", markersize=9, label="collapsed, in part or whole")
@@ -121,12 +140,11 @@ def draw(axes: Any, of_panel: Mapping[str, Curve], column: str, *, x: str = "den
         axes.set_xlabel(x.replace("_", " "))
 
 
-def _scale(panels, column, *others):
-    """(lowest, highest) of what all panels show, and of others; a few far below are left out."""
-    of_all = [
-        row[name] for of_panel in panels.values() for curve in of_panel.values()
-        for row in curve.rows for name in (column, f"{column}_min", f"{column}_max") if name in row
-    ]  # fmt: skip
+def _scale(panels: Panels, column: str, *others: float) -> tuple[float, float]:
+    """Return the lowest and highest value of all panels and others, without a few far below."""
+    rows = [row for panel in panels.values() for curve in panel.values() for row in curve.rows]
+    names = (column, *(f"{column}_{end}" for end in ENDS))
+    of_all = [row[name] for row in rows for name in names if name in row]
     values = np.array([value for value in of_all if np.isfinite(value)] or [0.0, 1.0])
     high, quarter = float(values.max()), float(np.percentile(values, 25))
     low = float(values[values >= quarter - OUTLIERS * (high - quarter)].min())
@@ -135,8 +153,10 @@ def _scale(panels, column, *others):
     return low - margin, high + margin
 
 
-def _mark_below(axes, of_panel, column, x, low, percent):
-    """Writes the values that lie below the axis at its end; of equal ones the first."""
+def _mark_below(
+    axes: Axes, of_panel: Mapping[str, Curve], column: str, x: str, low: float, percent: bool
+) -> None:
+    """Write the values that lie below the axis at its end; of equal ones the first."""
     below: dict[tuple[float, str], int] = {}
     for curve in of_panel.values():
         for row in curve.rows:
@@ -147,9 +167,14 @@ def _mark_below(axes, of_panel, column, x, low, percent):
         axes.annotate(f"{value} ↓", (place, low), fontsize=7, color=COLOURS[colour % len(COLOURS)])
 
 
-def matrices(grid: Mapping[tuple[str, str], tuple[np.ndarray, Sequence[float]]], *, what: str,
-             top: float, title: str) -> Figure:  # fmt: skip
-    """Matrices between rounds side by side, on one scale; the last row and column are the start.
+def matrices(
+    grid: Mapping[tuple[str, str], tuple[np.ndarray, Sequence[float]]],
+    *,
+    what: str,
+    top: float,
+    title: str,
+) -> Figure:
+    """Draw matrices between rounds on one scale; the last row and column are the start.
 
     Args:
         grid: {(label of its row, label of its column): ((rounds + 1, rounds + 1), densities)}; a
@@ -159,9 +184,8 @@ def matrices(grid: Mapping[tuple[str, str], tuple[np.ndarray, Sequence[float]]],
         title: above all.
     """
     rows, columns = (list(dict.fromkeys(key[axis] for key in grid)) for axis in (0, 1))
-    size = (max(5.2, 2.3 * len(columns) + 1.8), max(4.0, 2.2 * len(rows) + 1.2))  # of the labels
-    figure = Figure(figsize=size, layout="constrained")
-    all_axes = figure.subplots(len(rows), len(columns), squeeze=False)
+    width, height = max(5.2, 2.3 * len(columns) + 1.8), max(4.0, 2.2 * len(rows) + 1.2)
+    figure, all_axes = grid_of(len(rows), len(columns), width, height)  # the labels need so much
     for (row, column), axes in zip(np.ndindex(all_axes.shape), all_axes.flat, strict=True):
         axes.set_title(plain(columns[column]) if row == 0 else "", fontsize=9)
         axes.set_ylabel(plain(rows[row]) if column == 0 else "", fontsize=9)
@@ -175,7 +199,9 @@ def matrices(grid: Mapping[tuple[str, str], tuple[np.ndarray, Sequence[float]]],
     return figure
 
 
-def _matrix(axes, values, densities, top):
+def _matrix(
+    axes: Axes, values: np.ndarray, densities: Sequence[float], top: float
+) -> matplotlib.image.AxesImage:
     places = range(0, len(densities), -(-len(densities) // TICKS))
     percents = [100 * densities[place] for place in places]
     labels = [f"{percent:.0f}" if percent >= 10 else f"{percent:.2g}" for percent in percents]
@@ -185,23 +211,21 @@ def _matrix(axes, values, densities, top):
     return axes.imshow(values, cmap="viridis", vmin=0.0, vmax=top)
 
 
-def barriers(paths: Mapping[str, list[Row]], of_rounds: Mapping[str, Curve], *,
-             title: str) -> Figure:  # fmt: skip
-    """Error along some paths (left), and the error barrier of all against density (right).
+def barriers(
+    paths: Mapping[str, list[Row]], of_rounds: Mapping[str, Curve], *, title: str
+) -> Figure:
+    """Draw the error along some paths (left), and the error barrier of all against density (right).
 
     Args:
         paths: {label: rows of alpha and error, with _min and _max of replicates}.
         of_rounds: {label: curve whose rows have density and error_barrier}.
         title: above both.
     """
-    figure = Figure(figsize=(9.5, 3.9), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, (left, right) = side_by_side(2, 9.5, 3.9)
     for index, (label, points) in enumerate(paths.items()):
-        alphas, colour = [point["alpha"] for point in points], COLOURS[index % len(COLOURS)]
-        left.plot(alphas, [point["error"] for point in points], color=colour, label=plain(label),
-                  marker=MARKERS[index % len(MARKERS)], markersize=3)  # fmt: skip
-        ends = ([point[f"error_{end}"] for point in points] for end in ("min", "max"))
-        left.fill_between(alphas, *ends, color=colour, alpha=0.15)
+        alphas, look = [point["alpha"] for point in points], style(index, label, 3)
+        left.plot(alphas, [point["error"] for point in points], **look)
+        band(left, points, "alpha", "error", look["color"])
     left.set_xlabel("alpha: 0 = a round, 1 = the next round")
     measure_axis(left, "error (%)", percent=True)
     left.legend(fontsize=8)
@@ -216,22 +240,81 @@ def barriers(paths: Mapping[str, list[Row]], of_rounds: Mapping[str, Curve], *,
 
 
 def table(rows: Sequence[Row], columns: Columns, *, title: str) -> Figure:
-    """A table as a picture; `columns` as of tables.show."""
-    shown = {name: about for name, about in columns.items() if any(name in row for row in rows)}
-    cells = [
-        [form.format(row[name]) if row.get(name, "") != "" else "" for name, (_, form) in
-         shown.items()] for row in rows
-    ]  # fmt: skip
-    titles = [head for head, _ in shown.values()]
-    titles, cells = [*map(plain, titles)], [[*map(plain, line)] for line in cells]
-    widths = [max(map(len, column)) + 2 for column in zip(titles, *cells, strict=True)]
-    figure = Figure(figsize=(0.085 * sum(widths) + 0.4, 0.28 * len(rows) + 1), layout="constrained")
-    axes = figure.subplots()
+    """Draw a table as a picture; `columns` as of tables.show."""
+    titles, *lines = [[*map(plain, line)] for line in cells(rows, columns)]
+    widths = [max(map(len, column)) + 2 for column in zip(titles, *lines, strict=True)]
+    figure, (axes,) = side_by_side(1, 0.085 * sum(widths) + 0.4, 0.28 * len(rows) + 1)
     axes.set_axis_off()
     title_above(figure, title)
-    drawn = axes.table(cells, colLabels=titles, colWidths=[w / sum(widths) for w in widths],
-                       loc="center", cellLoc="left", edges="horizontal")  # fmt: skip
+    drawn = axes.table(
+        lines,
+        colLabels=titles,
+        colWidths=[width / sum(widths) for width in widths],
+        loc="center",
+        cellLoc="left",
+        edges="horizontal",
+    )
     drawn.auto_set_font_size(False)
     drawn.set_fontsize(8)
     drawn.scale(1, 1.3)
+    return figure
+
+
+def scatters(
+    points: Mapping[str, Sequence[Row]],
+    across: Mapping[str, tuple[str, bool]],
+    column: str,
+    *,
+    what: str,
+    name: str,
+    key: str,
+    title: str,
+) -> Figure:
+    """Draw panels of one measure against several others, a row of panels for each label.
+
+    Args:
+        points: {label: rows of `column`, its _min and _max, the columns of `across`, and `name`}.
+        across: {column: (label with unit, whether it is a part of one)}; rows may lack one.
+        column: the measure upwards, a part of one.
+        what: its label with unit.
+        name: the column of what a point is called in the legend: one colour and marker each; what
+            ends in a star is hollow, in the colour of what has none.
+        key: above the legend.
+        title: above all.
+    """
+    size = 3.6 * len(across) + 1.2, 2.5 * len(points) + 1
+    figure, panels = grid_of(len(points), len(across), *size, sharex="col", sharey="row")
+    names = (str(row[name]) for rows in points.values() for row in rows)
+    kinds = list(dict.fromkeys(called.rstrip("*") for called in names))
+    handles: dict[str, ErrorbarContainer] = {}
+    for in_row, (label, rows) in zip(panels, points.items(), strict=True):
+        for axes, (x, (x_label, percent)) in zip(in_row, across.items(), strict=True):
+            for row in rows:
+                if x in row:
+                    called = str(row[name])
+                    look = style(kinds.index(called.rstrip("*")), called, 5)
+                    look |= {"fillstyle": "none" if called.endswith("*") else "full"}
+                    place, height = row[x] * (100 if percent else 1), 100 * row[column]
+                    ends = [[100 * abs(row[column] - row[f"{column}_{end}"])] for end in ENDS]
+                    handles[called] = axes.errorbar(
+                        [place], [height], ends, linestyle="", elinewidth=0.7, **look
+                    )
+            if percent:  # from a test set's smallest step, a hundredth of a point, to tens
+                axes.set_xscale("symlog", linthresh=SMALLEST, linscale=0.3)
+                axes.set_xlim(left=0)
+                axes.xaxis.set_major_formatter("{x:g}")
+            axes.axhline(0, color="0.4", linewidth=0.8, linestyle=":")
+            measure_axis(axes, label if axes is in_row[0] else "", percent=False)
+            axes.set_xlabel(plain(x_label))
+            axes.label_outer()
+    figure.legend(
+        handles.values(),
+        [plain(called) for called in handles],
+        title=plain(key),
+        fontsize=8,
+        title_fontsize=8,
+        loc="outside right upper",
+    )
+    figure.supylabel(plain(what), fontsize=10)
+    title_above(figure, title)
     return figure

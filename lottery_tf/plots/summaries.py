@@ -1,19 +1,20 @@
-"""TensorBoard: curves by epoch, and accuracy, threshold, density and weights by round."""
+"""Writes TensorBoard's files of a run: curves by epoch; accuracy, density and weights by round."""
 
 import functools
 import pathlib
 import shutil
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from lottery_tf.plots import Row, counting, events, units
+from lottery_tf.plots import Row, counting, events, unit_of
 
 Arrays = dict[str, np.ndarray]  # {variable path: array}
 
 CURVES = (
-    "learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy",
-    "test_largest_class", "repel_loss", "cosine_nearest", "cosine_mean",
-)  # fmt: skip
+    *("learning_rate", "train_loss", "train_accuracy", "test_loss", "test_accuracy"),
+    *("test_largest_class", "repel_loss", "cosine_nearest", "cosine_mean"),
+)
 BY_ROUND = ("density", "threshold", "smallest_kept", *CURVES[1:])
 BINS = 60
 
@@ -22,7 +23,7 @@ class Summaries:
     """Event files of a run: tensorboard/ by round, tensorboard/epochs/ by epoch.
 
     Each round has a file of its own in both; one that starts again begins them again, so that no
-    point is seen twice. Epochs are in a directory of their own, as TensorBoard stops to read a
+    point is seen twice. Epochs are in a directory of their own, as TensorBoard stops reading a
     file once it knows a later one beside it.
     """
 
@@ -30,7 +31,7 @@ class Summaries:
         self.path = run_path / "tensorboard"
 
     def start_round(self, round: int, before: int) -> None:
-        """Begins the curves of a round that so many epochs came before."""
+        """Begin the curves of a round that so many epochs came before."""
         # Earlier versions gave every round a directory, and so a line in TensorBoard's list.
         shutil.rmtree(self.path / f"round_{round:02d}", ignore_errors=True)
         directory, self.before = self.path / "epochs", before
@@ -40,46 +41,44 @@ class Summaries:
         events.append(self.curves, [])
 
     def add_epoch(self, row: Row) -> None:
-        """Adds a row of the history to the curves; the step counts epochs from round 0 on."""
+        """Add a row of the history to the curves; the step counts epochs from round 0 on."""
         step = self.before + row["epoch"]
-        values = [(step, _scalar("epoch", name, row[name])) for name in CURVES if name in row]
-        events.append(self.curves, values)
+        summaries = [(step, _scalar("epoch", name, row[name])) for name in CURVES if name in row]
+        events.append(self.curves, summaries)
 
     def missing(self, rounds: int) -> list[int]:
-        """Those of the first rounds whose summary a kill or a full disk prevented."""
+        """Return those of the first rounds whose summary a kill or a full disk prevented."""
         return [r for r in range(rounds) if not any(self.path.glob(f"events.*{_suffix(r)}"))]
 
     def finish_round(self, metrics: Row, final: Arrays, masks: Arrays) -> None:
-        """Writes a finished round's metrics, and histograms of the surviving weights."""
-        values = [
+        """Write a finished round's metrics, and histograms of the surviving weights."""
+        summaries = [
             _scalar("round", name, metrics[name])
             for name in BY_ROUND
             if np.isfinite(metrics.get(name, np.nan))
         ]
         collapse = metrics.get("collapse", np.nan)  # words; a NaN without
         collapsed = isinstance(collapse, str)
-        values.append(events.scalar("round/collapsed", float(collapsed)))
+        summaries.append(events.scalar("round/collapsed", float(collapsed)))
         if collapsed:
-            values.append(events.text("round/collapse", collapse))
+            summaries.append(events.text("round/collapse", collapse))
+
+        def survivors(paths: Iterable[str]) -> Iterator[np.ndarray]:
+            for path in paths:
+                yield from counting.masked_blocks(final[path], masks[path])
+
         for name, paths in {**{path: [path] for path in masks}, "all": list(masks)}.items():
-            survivors = functools.partial(_survivors, final, masks, paths)
-            counts, edges = counting.histogram(survivors, BINS)
-            values.append(events.histogram(f"surviving weights/{name}", counts, edges))
+            counts, edges = counting.histogram(functools.partial(survivors, paths), BINS)
+            summaries.append(events.histogram(f"surviving weights/{name}", counts, edges))
         step = metrics["round"]
-        events.replace(self.path, _suffix(step), [(step, value) for value in values])
+        events.replace(self.path, _suffix(step), [(step, summary) for summary in summaries])
 
 
-def _scalar(of, name, value):
-    """The value of a column as people see it: parts of one in percent."""
-    unit, factor = units.of(name)
-    return events.scalar(f"{of}/{name}{unit}", factor * value)
+def _scalar(group: str, column: str, value: float) -> events.Summary:
+    """Return the value of a column as people see it: parts of one in percent."""
+    unit, factor = unit_of(column)
+    return events.scalar(f"{group}/{column}{unit}", factor * value)
 
 
-def _survivors(final, masks, paths):
-    """Yields the surviving weights of some layers in blocks."""
-    for path in paths:
-        yield from counting.masked_blocks(final[path], masks[path])
-
-
-def _suffix(round):
+def _suffix(round: int) -> str:
     return f".round_{round:02d}"

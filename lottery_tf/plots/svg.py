@@ -1,4 +1,4 @@
-"""Figures inside an HTML page: SVG in the page's colours, that needs nothing from outside."""
+"""Puts figures into an HTML page: SVG in the page's colours, that needs nothing from outside."""
 
 import html
 import io
@@ -25,7 +25,7 @@ STYLE = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
-# What inside a page is of no use, has a meaning for all of it, or must be there once alone.
+# What is of no use inside a page, means something for all of it, or must be in it only once.
 USELESS = re.compile(
     r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>|<!--.*?-->"
     r'|(?<=<g) id="[^"]*"',
@@ -33,9 +33,10 @@ USELESS = re.compile(
 )
 
 
-def inline(draw: Callable[[], Figure], *, label: str,
-           size: tuple[float, float] | None = None) -> str:  # fmt: skip
-    """The <svg> element of a figure, for a page with class "chart" in its style.
+def inline(
+    draw: Callable[[], Figure], *, label: str, size: tuple[float, float] | None = None
+) -> str:
+    """Return the <svg> element of a figure, for a page with class "chart" in its style.
 
     Args:
         draw: makes the figure.
@@ -60,6 +61,6 @@ def inline(draw: Callable[[], Figure], *, label: str,
     return f"{start} {view}" + text[text.index(">") :].strip()
 
 
-def _shorten(match):
-    """Two digits of the coordinates of an attribute are enough."""
+def _shorten(match: re.Match[str]) -> str:
+    """Keep two digits of the coordinates of an attribute, which are enough."""
     return re.sub(r"(\.\d\d)\d+", r"\1", match[0])

@@ -1,15 +1,14 @@
-"""Tables in the terminal."""
+"""Prints tables in the terminal, and where results were written."""
 
 import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from lottery_tf.plots import Columns, Row
 
 
 def show(rows: Sequence[Row], columns: Columns) -> None:
-    """Prints rows; columns that no row has are left out, and NaN, or none, is empty."""
+    """Print rows as `cells` formats them."""
     lines = cells(rows, columns)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
@@ -17,17 +16,22 @@ def show(rows: Sequence[Row], columns: Columns) -> None:
 
 
 def cells(rows: Sequence[Row], columns: Columns) -> list[list[str]]:
-    """The titles, and the formatted cells of each row; columns as `show` takes them."""
+    """Return the titles, and the formatted cells of each row.
+
+    Columns that no row has are left out, and what is NaN, missing or no text is empty.
+    """
     columns = {c: about for c, about in columns.items() if any(c in row for row in rows)}
     lines = [[title for title, _ in columns.values()]]
     for row in rows:
         values = ((row.get(c, math.nan), form) for c, (_, form) in columns.items())
-        lines.append([form.format(value) if value == value else "" for value, form in values])
+        lines.append(
+            [form.format(v) if v == v and v != "" else "" for v, form in values]  # NaN != NaN
+        )
     return lines
 
 
 def show_written(paths: Iterable[pathlib.Path]) -> None:
-    """Prints where results are: a line for each directory, with its files."""
+    """Print where results are: a line for each directory, with its files."""
     names: dict[pathlib.Path, list[str]] = {}
     for path in dict.fromkeys(paths):
         of, name = (path, "TensorBoard's page") if path.is_dir() else (path.parent, path.name)
@@ -37,7 +41,7 @@ def show_written(paths: Iterable[pathlib.Path]) -> None:
 
 
 def below_here(path: pathlib.Path) -> pathlib.Path:
-    """A path as it is called from the current directory, if it lies below that."""
+    """Return a path relative to the current directory, if it lies below that."""
     try:
         here = pathlib.Path.cwd()
     except OSError:  # it was deleted meanwhile
@@ -45,6 +49,6 @@ def below_here(path: pathlib.Path) -> pathlib.Path:
     return path.relative_to(here) if path.is_relative_to(here) else path
 
 
-def show_options(options: Mapping[str, Any]) -> None:
-    """Prints what results depend on, below their table."""
+def show_options(options: Mapping[str, object]) -> None:
+    """Print what results depend on, below their table."""
     print("(" + ", ".join(f"{name}: {value}" for name, value in options.items()) + ")")

@@ -22,7 +22,7 @@ from lottery_tf.analysis import (
 )
 from lottery_tf.analysis.cache import rows_of
 from lottery_tf.analysis.statistics import has_collapsed
-from lottery_tf.plots import Row, curves, figures, tables
+from lottery_tf.plots import Row, figures, tables
 from lottery_tf.pruning import Array
 from lottery_tf.reports import verdicts
 from lottery_tf.reports.blocks import Command, Problem, Section, Text
@@ -257,7 +257,7 @@ def of_cyclic(readings: Readings) -> Section:
             line = of_round[0]["imp_accuracy"], f"IMP after {round + 1} trainings"
             section.draw(
                 f"Test accuracy of the masks of round {round} after each cycle",
-                lambda: curves.against_cycles(
+                lambda: figures.against_cycles(
                     {f"{mask} mask": of for (mask,), of in by_mask.items()},  # noqa: B023
                     line=line,  # noqa: B023
                     title="",

@@ -1,8 +1,9 @@
-"""What the user sees of a run: a progress bar per round, and a row after it."""
+"""Shows a run in the terminal: a progress bar per round, and a row after it."""
 
 import sys
 import time
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
@@ -17,24 +18,24 @@ COLUMNS: Columns = {
 }
 
 
-def progress(items: Any, what: str) -> tqdm:
-    """A progress bar over items, or over a number of steps; none in a log file."""
+def progress(items: int | Iterable[Any], what: str) -> tqdm:
+    """Return a progress bar over items, or over a number of steps; none in a log file."""
     steps: dict[str, Any] = {"total" if isinstance(items, int) else "iterable": items}
     return tqdm(**steps, desc=what, leave=False, dynamic_ncols=True, disable=None)
 
 
 def say(line: str) -> None:
-    """A line for the user, beside the progress bar."""
+    """Tell the user a line, beside the progress bar."""
     tqdm.write(line, file=sys.stderr)
 
 
 def print_header(columns: Columns = COLUMNS) -> None:
-    """The titles of the rows."""
+    """Print the titles of the rows."""
     print_line("  ".join(f"{title:>{width}}" for title, width, _ in columns.values()))
 
 
 def print_row(metrics: dict[str, float], columns: Columns = COLUMNS) -> None:
-    """A finished round. What is NaN is left empty."""
+    """Print a finished round. What is NaN is left empty."""
     values = [(metrics[name], width, form) for name, (_, width, form) in columns.items()]
     cells = [f"{form.format(value) if value == value else '':>{w}}" for value, w, form in values]
     print_line("  ".join(cells))
@@ -46,12 +47,23 @@ def print_line(line: str) -> None:
     sys.stdout.flush()  # into a file too, where others may follow it
 
 
+class Progress(Protocol):
+    """How far a training is, with the means of its training loss and accuracy so far."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def loss(self) -> float: ...
+    @property
+    def accuracy(self) -> float: ...
+
+
 class ProgressBar:
     """The progress bar of one round, with the time left for the whole run.
 
     Args:
         round, rounds: this round, and how many there are.
-        steps: of the schedule, that the round goes through.
+        steps: the steps of the schedule that the round trains.
     """
 
     def __init__(self, round: int, rounds: int, steps: range):
@@ -69,8 +81,8 @@ class ProgressBar:
             bar_format="{desc}: {percentage:3.0f}%|{bar}|",
         )
 
-    def update(self, progress: Any, steps_per_epoch: int) -> None:
-        """Shows a Progress, with the running training loss and accuracy."""
+    def update(self, progress: Progress, steps_per_epoch: int) -> None:
+        """Show how far the round is."""
         step, now, left = progress.step, time.perf_counter(), "?"
         self.first = self.first or (step, now)
         if step > self.first[0]:
@@ -85,5 +97,5 @@ class ProgressBar:
         self.done = step
 
     def close(self) -> None:
-        """Removes the bar."""
+        """Remove the bar."""
         self.bar.close()

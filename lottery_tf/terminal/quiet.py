@@ -13,7 +13,7 @@ SETTINGS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow and Keras; what they write to standard error is shown if they fail.
+    """Import TensorFlow and Keras; show what they write to standard error only if they fail.
 
     A Keras that is imported here gets the SETTINGS, whatever the user's keras.json says. The
     environment of the process stays as it is.
@@ -47,7 +47,7 @@ def import_tensorflow() -> None:
 
 @contextlib.contextmanager
 def environment_kept(name: str) -> Iterator[None]:
-    """Set a variable of the environment back afterwards: packages set some when imported."""
+    """Restore a variable of the environment afterwards: packages set some when imported."""
     before = os.environ.get(name)
     try:
         yield
@@ -58,8 +58,8 @@ def environment_kept(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _environment():
-    """While it is open, variables of the environment that imports read have usable values."""
+def _environment() -> Iterator[None]:
+    """Give the variables of the environment that imports read usable values for a while."""
     # The backend wins over that of the user's keras.json.
     wanted = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
     set_here = {name: value for name, value in wanted.items() if name not in os.environ}
@@ -71,7 +71,8 @@ def _environment():
             os.environ.pop(name, None)
 
 
-def _settle(is_new):
+def _settle(is_new: bool) -> None:
+    """Set SETTINGS in a new Keras; raise InputError if the process set others."""
     import keras
 
     for name, value in SETTINGS.items():
@@ -87,7 +88,7 @@ def _settle(is_new):
 
 @contextlib.contextmanager
 def hold_back_stderr() -> Iterator[None]:
-    """Keeps file descriptor 2 in a file: TensorFlow's C++ code writes past sys.stderr."""
+    """Hold back what is written to file descriptor 2: TensorFlow's C++ code bypasses sys.stderr."""
     try:
         sys.stderr.flush()
         saved, aside = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115

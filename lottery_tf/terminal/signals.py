@@ -1,4 +1,4 @@
-"""Stops that can be resumed: SIGTERM, a terminal that is closed (SIGHUP), and Ctrl-C."""
+"""Handles stops that can be resumed: SIGTERM, a closed terminal (SIGHUP), and Ctrl-C."""
 
 import contextlib
 import os
@@ -7,6 +7,7 @@ import shlex
 import signal
 import stat
 import sys
+import types
 from collections.abc import Callable, Iterator
 
 STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
@@ -22,7 +23,7 @@ class Interrupted(Exception):
         self.status = 128 + number if number == signal.SIGINT else PREEMPTED
 
     def advise(self) -> None:
-        """Tells the user how to go on."""
+        """Tell the user how to resume."""
         script = pathlib.Path(sys.orig_argv[1]).name  # lottery-imp, where pip installed it
         module = getattr(sys.modules["__main__"], "__spec__", None)
         name = ["python", "-m", module.name if module else sys.argv[0]]
@@ -32,19 +33,19 @@ class Interrupted(Exception):
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], int]]:
-    """Yields a function that gives the number of the first of STOPS that came, or 0.
+    """Yield a function that returns the number of the first of STOPS that came, or 0.
 
     A second signal acts as if there were no handler, but for SIGHUP, which a kernel and a shell may
     both send. Where SIGHUP is ignored, as under nohup, it stays so.
     """
     came: list[int] = []
 
-    def receive(number, frame):
+    def receive(number: int, frame: types.FrameType | None) -> None:
         came.append(number)
         if number == signal.SIGHUP:
             leave_terminal()
         else:
-            signal.signal(number, before[number])
+            signal.signal(number, before[signal.Signals(number)])
 
     ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else set()
     before = {number: signal.signal(number, receive) for number in STOPS if number not in ignored}
@@ -56,7 +57,7 @@ def stop_signals() -> Iterator[Callable[[], int]]:
 
 
 def leave_terminal() -> None:
-    """Sends what is still written to a terminal that is gone to nowhere: else writing fails."""
+    """Redirect output from a terminal that is gone to nowhere: else writing fails."""
     for descriptor in (1, 2):
         with contextlib.suppress(OSError):  # closed
             is_device = stat.S_ISCHR(os.fstat(descriptor).st_mode)
@@ -67,9 +68,9 @@ def leave_terminal() -> None:
 
 
 def resumable(function: Callable[[Callable[[], int]], object]) -> int:
-    """Calls function(stop_signal) with what stop_signals gives; returns the exit status.
+    """Call function(stop_signal) with what stop_signals yields; return the exit status.
 
-    If a signal stops it, the user is told how to go on.
+    If a signal stops it, the user is told how to resume.
     """
     with stop_signals() as stop_signal:
         try:

@@ -1,48 +1,49 @@
-"""Standard output and error that may be closed, full or gone: what only shows stops nothing."""
+"""Makes standard output and error safe to write to: a closed or full one never stops a run."""
 
 import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TextIO
 
 DESCRIPTORS = {"stdout": 1, "stderr": 2}
 NAMES = {"stdout": "standard output", "stderr": "standard error"}
 
 
 class Nowhere(io.TextIOBase):
-    """A text stream that forgets."""
+    """A text stream that forgets what is written."""
 
     def write(self, text: str) -> int:
-        """Takes a text."""
+        """Forget a text."""
         return len(text)
 
 
 class Steady:
-    """A text stream that goes on in silence, and says so once, when it cannot be written.
+    """A text stream that falls silent, after one message, when it cannot be written.
 
     Args:
         stream: the stream.
         name: "stdout" or "stderr".
     """
 
-    def __init__(self, stream: Any, name: str):
-        self._stream, self._name = stream, name
+    def __init__(self, stream: TextIO | Nowhere, name: str):
+        self._stream: TextIO | Nowhere = stream
+        self._name = name
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Writes a text, if that can be."""
+        """Write a text, if possible."""
         self._try(lambda: self._stream.write(text))
         return len(text)
 
     def flush(self) -> None:
-        """Hands over what was written, if that can be."""
+        """Flush what was written, if possible."""
         self._try(self._stream.flush)
 
-    def _try(self, function):
+    def _try(self, function: Callable[[], object]) -> None:
         try:
             function()
         except (OSError, ValueError) as error:  # ValueError: the stream is closed
@@ -52,16 +53,16 @@ class Steady:
                 os.dup2(nowhere.fileno(), lost.fileno())
             if self._name == "stdout":
                 reason = getattr(error, "strerror", None) or error
-                print(f"Cannot write to {NAMES[self._name]}: {reason}. Going on without it.",
-                      file=sys.stderr)  # fmt: skip
+                message = f"Cannot write to {NAMES[self._name]}: {reason}. Going on without it."
+                print(message, file=sys.stderr)
 
 
 @contextlib.contextmanager
 def steady() -> Iterator[None]:
-    """While it is open, sys.stdout and sys.stderr are Steady; nested ones do nothing.
+    """Make sys.stdout and sys.stderr Steady inside the context; nested ones do nothing.
 
     File descriptors that were closed are opened, to nowhere: else the next file that is opened, a
-    round perhaps, would get the number 1 or 2, and with it what TensorFlow has to say.
+    round perhaps, would get the number 1 or 2, and with it TensorFlow's messages.
     """
     for descriptor in (0, *DESCRIPTORS.values()):
         try:
@@ -80,8 +81,8 @@ def steady() -> Iterator[None]:
             setattr(sys, name, stream)
 
 
-def _writable(stream):
-    """The stream, or nowhere if it was closed, which writes what its encoding lacks as escapes."""
+def _writable(stream: TextIO | None) -> TextIO | Nowhere:
+    """Return the stream, or Nowhere if it was closed; what its encoding lacks becomes escapes."""
     if stream is None:
         return Nowhere()
     if hasattr(stream, "reconfigure"):

@@ -135,7 +135,6 @@ class Chief:
 
 def plan_of(config: Config, engine: Engine) -> Plan:
     """Return the Plan that the flags of a run state."""
-
     return Plan(
         config.rounds,
         config.reset,

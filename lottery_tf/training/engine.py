@@ -12,7 +12,7 @@ import tensorflow as tf
 from lottery_tf import masking, models, pruning
 from lottery_tf.config import Config
 from lottery_tf.config.constraints import check_batch, check_updates, rewind_step
-from lottery_tf.datasets import PreparedDataset, damage
+from lottery_tf.datasets import PreparedDataset, augmentation, tfrecords
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_generators, keras_private, optimizer_state
 from lottery_tf.plots import Row
@@ -63,7 +63,7 @@ class Engine:
     def __init__(self, config: Config, directory: PreparedDataset, cluster: Cluster):
         self.config, self.directory, self.cluster = config, directory, cluster
         check_batch(config, directory.splits["train"].examples, cluster.replicas)
-        damage.check_first(directory)
+        tfrecords.check_first(directory)
         shape, classes = directory.input_shape, directory.classes
         self.network: keras.Model = models.build(
             config, shape, classes, seed=self._seed(0), strategy=cluster.strategy
@@ -85,7 +85,7 @@ class Engine:
         self.rewind_step = rewind_step(config, self.steps_per_epoch)
         self.uniform = streams.uniform
         self.normalise = feeds.normaliser(config, directory)
-        self.augment = feeds.augmenter(config, directory)
+        self.augment = augmentation.choose(config, directory)
         self.jit = self._uses_xla()
         self.compile()
         self.compile_seconds = 0.0  # of the newest training

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import pkgutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 from lottery_tf import datasets
 from lottery_tf.config import Config
-from lottery_tf.datasets import augmentation, damage, tfrecords
+from lottery_tf.datasets import augmentation, tfrecords
 from lottery_tf.datasets.order import visit_order
 from lottery_tf.datasets.statistics import channel_statistics
 from lottery_tf.errors import InputError
@@ -101,18 +100,6 @@ def normaliser(config: Config, directory: datasets.PreparedDataset) -> Callable:
     if directory.pixels == "uint8":
         return lambda images: (tf.cast(images, tf.float32) / 255 - mean) / std
     return lambda images: (images - mean) / std
-
-
-def augmenter(config: Config, directory: datasets.PreparedDataset) -> Callable:
-    """Return the function of (images, draws) that augments whole batches on the device.
-
-    Images of varying size were cropped when they were decoded; here they are only flipped.
-    """
-    name = config.augment
-    if name == "auto":
-        known = datasets.DATASETS.get(config.dataset, datasets.USERS_OWN)
-        name = known.augment if directory.one_size else "flip"
-    return pkgutil.resolve_name(datasets.AUGMENTATIONS[name])
 
 
 def _part(array: tf.Tensor, index: int | tf.Tensor, count: int) -> tf.Tensor:
@@ -213,9 +200,9 @@ class Streamed:
         small = sum(path.stat().st_size for path in files) < RESIDENT_BYTES
         for name in ("train", "test"):
             if small:
-                damage.check(directory, name)
+                tfrecords.check(directory, name)
             else:
-                damage.check_lengths(directory, name)
+                tfrecords.check_lengths(directory, name)
 
     def start_epoch(self, noise: Noise, epoch: int, first_step: int) -> Iterator[Inputs]:
         """Return an iterator over the batches of this worker, from `first_step` on."""
@@ -259,9 +246,9 @@ class Streamed:
 
     def _in_order(self, split: str, part: tuple[int, int]) -> Batches:
         batch = EVALUATION_BATCH if self.directory.one_size else LARGE_EVALUATION_BATCH
-        with damage.naming_the_damaged(self.directory):
+        with tfrecords.naming_the_damaged(self.directory):
             yield from tfrecords.stream_in_order(self.directory, split, batch_size=batch, part=part)
 
     def check(self) -> None:
         for split in ("train", "test"):
-            damage.check(self.directory, split, decode=True)
+            tfrecords.check(self.directory, split, decode=True)

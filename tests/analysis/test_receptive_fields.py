@@ -8,7 +8,7 @@ import pytest
 from lottery_tf.analysis import pixels
 from lottery_tf.analysis.reports import Output
 from lottery_tf.errors import InputError
-from lottery_tf.plots import images
+from lottery_tf.plots import figures
 from lottery_tf.runs import files
 from lottery_tf.runs.files import parse_csv
 from lottery_tf.runs.rounds import FinishedRound
@@ -120,8 +120,8 @@ def test_pixels_are_written_and_drawn(config):
 
 def test_a_grid_shows_every_image_on_its_scale():
     panels = {"a": [("one", np.array([[0, 5]])), ("two", np.array([[0, 0]]))]}
-    (one, two) = images.grid(panels, title="t").axes
+    (one, two) = figures.images(panels, title="t").axes
     assert [axes.get_title() for axes in (one, two)] == ["one", "two"]
     assert [axes.images[0].get_clim() for axes in (one, two)] == [(0, 5), (0, 1)]
-    (signed, _) = images.grid(panels, title="t", signed=True).axes
+    (signed, _) = figures.images(panels, title="t", signed=True).axes
     assert signed.images[0].get_clim() == (-5, 5)

@@ -16,7 +16,7 @@ from PIL import Image
 
 from lottery_tf import datasets, imp, pruning
 from lottery_tf.benchmarks.input import input_rates
-from lottery_tf.datasets import image_files, listing, prepare, tfrecords, usage
+from lottery_tf.datasets import folders, image_files, prepare, tfrecords
 from lottery_tf.errors import InputError
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.runs.rundir import RunDir
@@ -109,9 +109,15 @@ def test_streamed_crops_do_not_depend_on_where_the_stream_begins(config, large_i
 
     def batches(first_step=0, epoch=0, **options):
         stream = tfrecords.stream(
-            directory, directory.splits["train"], Noise(0, 0), epoch=epoch, window=7, batch_size=5,
-            steps=(first_step, None), **options,
-        )  # fmt: skip
+            directory,
+            directory.splits["train"],
+            Noise(0, 0),
+            epoch=epoch,
+            window=7,
+            batch_size=5,
+            steps=(first_step, None),
+            **options,
+        )
         return [images for images, _, _ in stream.as_numpy_iterator()]
 
     whole = batches()
@@ -173,7 +179,7 @@ def test_the_input_is_measured(config, large_images, tmp_path):
 
 def test_an_unreadable_image_is_named_or_skipped(large_images, tmp_path, capsys):
     (large_images / "train" / "n02" / "n02_3.JPEG").write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"n02/n02_3\.JPEG is no readable image.*--skip_bad"):
+    with pytest.raises(InputError, match=r"n02/n02_3\.JPEG .*--skip_bad"):
         make(tmp_path, "imagenet2012")
     assert list((tmp_path / "data").iterdir()) == []
     make(tmp_path, "imagenet2012", skip_bad=True)
@@ -218,7 +224,7 @@ def test_classes_of_an_archive_are_found_below_its_outer_folders(tmp_path, outer
             member = tarfile.TarInfo(outer + name)
             member.size = 3
             tar.addfile(member, io.BytesIO(b"abc"))
-    found, _ = listing.find(tmp_path, "train")
+    found, _ = folders.find(tmp_path, "train")
     assert found.images == {"cat/a.png": "cat", "cat/deep/b.png": "cat", "dog/c.png": "dog"}
     assert [name for name, _ in found.contents()] == list(found.images)
 
@@ -238,8 +244,8 @@ def test_an_archive_that_lost_its_end_is_refused(tmp_path, zipped, damage):
         content[512:516] = b"none"
     file = tmp_path / "train.tar"
     file.write_bytes(gzip.compress(content) if zipped else content)
-    with pytest.raises(InputError, match=r"train\.tar cannot be read: .* at byte 512"):
-        listing.find(tmp_path, "train")
+    with pytest.raises(InputError, match=r"train\.tar .* byte 512"):
+        folders.find(tmp_path, "train")
 
 
 def test_linked_folders_are_read_once(tmp_path):
@@ -247,7 +253,7 @@ def test_linked_folders_are_read_once(tmp_path):
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "cat").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "elsewhere" / "loop").symlink_to(tmp_path / "elsewhere")
-    assert listing.find(tmp_path, "train")[0].images == {"cat/a.png": "cat"}
+    assert folders.find(tmp_path, "train")[0].images == {"cat/a.png": "cat"}
 
 
 def test_skipped_images_are_named_once_without_addresses(small_images, tmp_path, capsys):
@@ -269,7 +275,7 @@ def test_a_class_must_keep_images(small_images, tmp_path):
     directory, _ = small_images
     for file in (directory / "test" / "dog").iterdir():
         file.write_bytes(b"no image")
-    with pytest.raises(InputError, match=r"test: no image of dog is left"):
+    with pytest.raises(InputError, match=r"test: .*dog"):
         make(tmp_path, "image_folder", name="pets", skip_bad=True)
     assert list((tmp_path / "data").iterdir()) == []
 
@@ -281,7 +287,7 @@ def test_a_decompression_bomb_is_named_or_skipped(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
     write_image(small_images[0] / "train" / "cat" / "large.png", (30, 30), 0, "PNG")
     write_image(small_images[0] / "train" / "cat" / "bomb.png", (40, 40), 0, "PNG")
-    words = r"cat/bomb\.png is no readable image: .* over 1,000 pixels"
+    words = r"cat/bomb\.png .* 1,000 pixels"
     if not skip_bad:
         with pytest.raises(InputError, match=words):
             make(tmp_path, "image_folder", name="pets")
@@ -325,13 +331,13 @@ def test_images_are_turned_as_exif_says_and_imagenet_is_not(large_images, tmp_pa
 
 def move_class(raw_dir):
     (raw_dir / "val" / "n03").rename(raw_dir / "val" / "n04")
-    return r"differ: n03, n04"
+    return r"train and test .*: n03, n04"
 
 
 def one_class(raw_dir):
     for name in ("n02", "n03"):
         (raw_dir / "train" / name).rename(raw_dir / name)
-    return r"two or more classes in train\. Found: n01"
+    return r"train\. Found: n01"
 
 
 def no_class(raw_dir):
@@ -345,25 +351,25 @@ def empty_class(raw_dir):
         (raw_dir / split / "n04").mkdir()
         (raw_dir / split / "n04" / "a.heic").write_bytes(b"none")
         (raw_dir / split / "n05").mkdir()
-    return r"Found none in n04, n05"
+    return r"n04, n05"
 
 
 def unprintable_class(raw_dir):
     for split in ("train", "val"):
         (raw_dir / split / "n03").rename(raw_dir / split / "n\n03")
-    return r"printable characters.*'n\\n03'"
+    return r"Found: 'n\\n03'"
 
 
 def no_test(raw_dir):
     (raw_dir / "val").rename(raw_dir / "kept")
-    return r"lacks test/ or test\.tar\.gz"
+    return r"raw .*test/ .*test\.tar\.gz"
 
 
 def broken_tar(raw_dir):
     tar(raw_dir)
     content = (raw_dir / "train.tar.gz").read_bytes()
     (raw_dir / "train.tar.gz").write_bytes(content[: len(content) // 2])
-    return r"train\.tar\.gz cannot be read"
+    return r"raw/train\.tar\.gz "
 
 
 @pytest.mark.parametrize(
@@ -378,10 +384,10 @@ def test_wrong_folders_are_named(large_images, tmp_path, damage):
 
 def test_cifar_wants_32_pixels_and_all_its_images(small_images, tmp_path, monkeypatch):
     monkeypatch.setitem(prepare.COUNTS, "cifar10", {"train": 20, "test": 8})
-    with pytest.raises(InputError, match=r"cat/.*expected 32 x 32 pixels\. Found: 12 x 10"):
+    with pytest.raises(InputError, match=r"cat/.*32 x 32.* 12 x 10"):
         make(tmp_path, "cifar10")
     monkeypatch.setitem(prepare.COUNTS, "cifar10", {"train": 21, "test": 8})
-    with pytest.raises(InputError, match="expected 21 examples"):
+    with pytest.raises(InputError, match="21 examples in the train split"):
         make(tmp_path, "cifar10")
 
 
@@ -399,10 +405,10 @@ def test_the_levels_of_16_bits_are_told_and_scaled_by(tmp_path, capsys):
     assert "--white_level" not in capsys.readouterr().err
     examples = tfds.as_numpy(tfds.builder_from_directory(path).as_dataset("train"))
     assert sorted(example["image"].max() for example in examples) == [6, 249]
-    for white, words in ((0, "from 1 to 65535"), (70_000, "from 1 to 65535")):
-        with pytest.raises(InputError, match=f"--white_level: expected a number {words}"):
+    for white in (0, 70_000):
+        with pytest.raises(InputError, match=f"--white_level: .* 1 to 65535.* {white}"):
             make(tmp_path, "image_folder", name="scans", white_level=white)
-    with pytest.raises(InputError, match="--white_level does nothing"):
+    with pytest.raises(InputError, match=r"--white_level .*--dataset=image_folder"):
         make(tmp_path, "mnist", white_level=4095)
 
 
@@ -417,8 +423,9 @@ def test_splits_of_further_names(small_images, tmp_path, names):
         (directory / "aside").rename(directory / name)
     info = tfds.builder_from_directory(make(tmp_path, "image_folder", name="pets")).info
     assert {name: split.num_examples for name, split in info.splits.items()} == {
-        "train": 20, "test": 8,
-    }  # fmt: skip
+        "train": 20,
+        "test": 8,
+    }
 
 
 @pytest.mark.parametrize("layout", ["train", "classes"])
@@ -430,7 +437,7 @@ def test_folders_without_a_test_split_are_a_training_split(small_images, tmp_pat
             (directory / "train" / name).rename(directory / name)
         (directory / "train").rmdir()
     path = make(tmp_path, "image_folder", name="pets")
-    lines = usage.describe(path, "pets")
+    lines = prepare.describe(path, "pets")
     assert lines[0].startswith("train 20 examples")
     assert lines[-1].endswith("--test_fraction=0.1")
 
@@ -438,14 +445,14 @@ def test_folders_without_a_test_split_are_a_training_split(small_images, tmp_pat
 def test_directories_that_hold_no_folders_of_classes_say_what_to_do(small_images, tmp_path):
     directory, _ = small_images
     (directory / "train").rename(directory / "aside")
-    with pytest.raises(InputError, match="lacks train/"):  # a test split alone
+    with pytest.raises(InputError, match=r"raw .*train/"):  # a test split alone
         make(tmp_path, "image_folder", name="pets")
     (directory / "aside").rename(directory / "train")
     inner = tmp_path / "raw" / "archive"
     inner.mkdir()
     for split in ("train", "test"):
         (directory / split).rename(inner / split)
-    with pytest.raises(InputError, match=r"archive has one: name it by --raw_dir=.*archive"):
+    with pytest.raises(InputError, match=r"--raw_dir=.*archive"):
         make(tmp_path, "image_folder", name="pets")
     shutil.rmtree(inner)
     with pytest.raises(InputError, match="Found: nothing"):
@@ -455,14 +462,19 @@ def test_directories_that_hold_no_folders_of_classes_say_what_to_do(small_images
         make(tmp_path, "image_folder", name="pets")
     write_image(directory / "a.png", (4, 4), 0, "PNG")
     (directory / "labels.csv").write_text("file,label\na.png,cat\n")
-    with pytest.raises(InputError, match=r"labels\.csv says the class.*docs/data\.md"):
+    with pytest.raises(InputError, match=r"labels\.csv .*docs/data\.md"):
         make(tmp_path, "image_folder", name="pets")
     write_image(directory / "train" / "a.png", (4, 4), 0, "PNG")
-    with pytest.raises(InputError, match=r"Found: none.*labels\.csv says the class"):
+    with pytest.raises(InputError, match=r"Found: none.*labels\.csv "):
         make(tmp_path, "image_folder", name="pets")
-    with pytest.raises(InputError, match=r"is no directory.*Unpack"):
-        prepare.prepare("image_folder", "raw", name="pets", data_dir=tmp_path / "data",
-                        raw_dir=str(directory / "photos.zip"))  # fmt: skip
+    with pytest.raises(InputError, match=r"--raw_dir=\S*photos\.zip .*Unpack"):
+        prepare.prepare(
+            "image_folder",
+            "raw",
+            name="pets",
+            data_dir=tmp_path / "data",
+            raw_dir=str(directory / "photos.zip"),
+        )
 
 
 def test_the_lines_of_the_docs_sort_images_by_a_csv_file(tmp_path, monkeypatch):
@@ -477,14 +489,14 @@ def test_the_lines_of_the_docs_sort_images_by_a_csv_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(textwrap.dedent(lines), {})
     path = make(tmp_path, "image_folder", name="pets", raw_dir=tmp_path / "by_class")
-    assert usage.describe(path, "pets")[0].endswith("2 classes: cat, dog.")
+    assert prepare.describe(path, "pets")[0].endswith("2 classes: cat, dog.")
 
 
 @pytest.mark.parametrize("link", ["missing.png", "/nowhere/at/all.png"])
 def test_links_that_lead_nowhere_are_named_or_skipped(small_images, tmp_path, capsys, link):
     directory, _ = small_images
     (directory / "train" / "cat" / "gone.png").symlink_to(link)
-    with pytest.raises(InputError, match=r"cat/gone\.png cannot be read.*--skip_bad"):
+    with pytest.raises(InputError, match=r"cat/gone\.png .*--skip_bad"):
         make(tmp_path, "image_folder", name="pets")
     path = make(tmp_path, "image_folder", name="pets", skip_bad=True)
     assert tfds.builder_from_directory(path).info.splits["train"].num_examples == 20
@@ -524,7 +536,7 @@ def test_damaged_zip_files_are_named(small_images, tmp_path, damage):
     content = bytearray(archive.read_bytes())
     if damage == "cut":
         archive.write_bytes(content[:-30])
-        with pytest.raises(InputError, match=r"train\.zip cannot be read"):
+        with pytest.raises(InputError, match=r"train\.zip "):
             make(tmp_path, "image_folder", name="pets")
         return
     if damage == "member":
@@ -533,7 +545,7 @@ def test_damaged_zip_files_are_named(small_images, tmp_path, damage):
         content[6] |= 1  # the flags of the first member, and of its entry in the directory
         content[content.index(b"PK\x01\x02") + 8] |= 1
     archive.write_bytes(content)
-    with pytest.raises(InputError, match=r"cat/0\.png cannot be read.*--skip_bad"):
+    with pytest.raises(InputError, match=r"cat/0\.png .*--skip_bad"):
         make(tmp_path, "image_folder", name="pets")
     path = make(tmp_path, "image_folder", name="pets", skip_bad=True)
     assert tfds.builder_from_directory(path).info.splits["train"].num_examples == 19

@@ -1,3 +1,4 @@
+import errno
 import functools
 import gzip
 import http.server
@@ -76,7 +77,7 @@ def damage_missing(raw_dir):
 
 def damage_labels_of_the_other_split(raw_dir):
     shutil.copy(raw_dir / "t10k-labels-idx1-ubyte.gz", raw_dir / "train-labels-idx1-ubyte.gz")
-    return "30 images.*20 labels"
+    return "30 .*20 "
 
 
 def damage_images_for_labels(raw_dir):
@@ -90,7 +91,7 @@ def damage_swapped_splits(raw_dir):
         contents = [name.read_bytes() for name in names]
         for name, content in zip(names, reversed(contents), strict=True):
             name.write_bytes(content)
-    return "expected 30 examples.*Found: 20.*swapped"
+    return "30 examples in the train split.*20"
 
 
 def damage_label_range(raw_dir):
@@ -144,7 +145,7 @@ def test_a_preparation_that_dies_leaves_nothing_half_made(tmp_path, small_mnist,
             prepare_raw(tmp_path)
     assert list((tmp_path / "data").iterdir()) == []
     prepare_raw(tmp_path)
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="--overwrite"):
         prepare_raw(tmp_path)
 
 
@@ -172,7 +173,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_leaves_nothing_half_made(tmp_path, small_disk, monkeypatch):
     monkeypatch.setitem(prepare.COUNTS, "mnist", {"train": 1000, "test": 20})
     write_mnist(tmp_path / "raw", train=1000)
-    with pytest.raises(InputError, match="No space left on device"):
+    with pytest.raises(InputError, match=os.strerror(errno.ENOSPC)):
         prepare.prepare("mnist", "raw", data_dir=small_disk / "data", raw_dir=tmp_path / "raw")
     assert list((small_disk / "data").iterdir()) == []
 
@@ -223,7 +224,7 @@ def test_without_a_network_a_download_fails_at_once(tmp_path, monkeypatch, capsy
         port = server.getsockname()[1]  # closed again, so nobody listens there
     monkeypatch.setattr(mnist.MNIST, "url_infos", {f"http://127.0.0.1:{port}/images.gz": None})
     started = time.monotonic()
-    words = rf"127\.0\.0\.1:{port} cannot be reached .*refused\)\. .*--source=raw"
+    words = rf"127\.0\.0\.1:{port} .*refused.*--source=raw"
     with pytest.raises(InputError, match=words) as error:
         prepare.prepare("mnist", "tfds", data_dir=tmp_path / "data")
     assert "\n" not in str(error.value)
@@ -249,21 +250,21 @@ def test_a_failed_download_suggests_raw_files(tmp_path, mnist_server):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"name": "a/b"}, "--name: expected the name of a directory.*Received: a/b"),
-        ({"name": "../a"}, "--name: expected"),
-        ({"name": ".a"}, "--name: expected"),
-        ({"name": "a b"}, "--name: expected"),
-        ({"name": "a" * 101}, "--name: expected"),
-        ({"name": "cifar10"}, "--name: cifar10 is a known dataset"),
-        ({"name": "digits"}, "--name: digits is a known dataset"),
-        ({"raw_dir": "nowhere"}, "--raw_dir=nowhere does not exist"),
-        ({"raw_dir": __file__}, r"--raw_dir=\S* is no directory"),
-        ({"source": "tfds"}, "--raw_dir does nothing for mnist.*--source=raw"),
-        ({"source": "tfds", "raw_dir": None, "skip_bad": True}, "--skip_bad does nothing"),
-        ({"source": "tfds", "raw_dir": None, "shrink": 2}, "--shrink does nothing"),
-        ({"shrink": 0, "name": "a"}, "--shrink: expected a whole number, at least 1. Received: 0"),
-        ({"shrink": 2}, "--shrink=2 makes another dataset: give it a --name, as mnist_small"),
-        ({"shrink": 2, "name": "mnist"}, "--shrink=2 makes another dataset"),
+        ({"name": "a/b"}, "--name: .*a/b"),
+        ({"name": "../a"}, "--name: "),
+        ({"name": ".a"}, "--name: "),
+        ({"name": "a b"}, "--name: "),
+        ({"name": "a" * 101}, "--name: "),
+        ({"name": "cifar10"}, "--name: cifar10 "),
+        ({"name": "digits"}, "--name: digits "),
+        ({"raw_dir": "nowhere"}, "--raw_dir=nowhere "),
+        ({"raw_dir": __file__}, r"--raw_dir=\S*test_prepare\.py .*Unpack"),
+        ({"source": "tfds"}, "--raw_dir .*mnist.*--source=raw"),
+        ({"source": "tfds", "raw_dir": None, "skip_bad": True}, "--skip_bad .*--source=tfds"),
+        ({"source": "tfds", "raw_dir": None, "shrink": 2}, "--shrink .*--source=tfds"),
+        ({"shrink": 0, "name": "a"}, "--shrink: .*1.* 0"),
+        ({"shrink": 2}, "--shrink=2 .*--name, as mnist_small"),
+        ({"shrink": 2, "name": "mnist"}, "--shrink=2 .*--name"),
     ],
 )
 def test_flags_of_a_preparation_are_checked_first(tmp_path, flags, words):
@@ -279,21 +280,21 @@ def test_overwriting_replaces_a_prepared_dataset_and_nothing_else(tmp_path, smal
     own.parent.mkdir(parents=True)
     own.write_bytes(b"an image of the user's")
     options = {"data_dir": tmp_path / "data", "raw_dir": tmp_path / "raw", "overwrite": True}
-    with pytest.raises(InputError, match=r"no directory of a prepared dataset.*--name"):
+    with pytest.raises(InputError, match=f"^{own.parent.parent} .*--name"):
         prepare.prepare("mnist", "raw", **options)
     assert own.exists()
     shutil.rmtree(tmp_path / "data" / "mnist")
     path = prepare_raw(tmp_path)
     prepare.prepare("mnist", "raw", **options)
     (tmp_path / "raw").rename(path / "raw")
-    with pytest.raises(InputError, match=r"--overwrite would remove --raw_dir"):
+    with pytest.raises(InputError, match=r"--overwrite .*--raw_dir=.*mnist"):
         prepare.prepare("mnist", "raw", **options | {"raw_dir": path / "raw"})
 
 
 def test_skipping_does_not_hide_swapped_splits(tmp_path, small_mnist):
     write_mnist(tmp_path / "raw")
     damage_swapped_splits(tmp_path / "raw")
-    with pytest.raises(InputError, match="swapped"):
+    with pytest.raises(InputError, match=r"20 examples in the test split.*30"):
         prepare.prepare("mnist", "raw", data_dir=tmp_path, raw_dir=tmp_path / "raw", skip_bad=True)
 
 

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from lottery_tf import datasets
-from lottery_tf.datasets import damage, tfrecords
+from lottery_tf.datasets import tfrecords
 from lottery_tf.datasets.splits import hold_out
 from lottery_tf.errors import InputError
 from lottery_tf.pruning.streams import Noise
-from tests.datasets.test_fields import IMAGE, LABEL, numbered
-from tests.synthetic import store
+from tests.synthetic import IMAGE, LABEL, numbered, store
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +24,7 @@ def numbers(directory, split):
     batches = tfrecords.stream_in_order(directory, split, batch_size=3).as_numpy_iterator()
     streamed = np.concatenate([some for some, _ in batches])
     np.testing.assert_array_equal(images, streamed)
-    damage.check(directory, split)
+    tfrecords.check(directory, split)
     return images[:, 0, 0, 0].tolist()
 
 
@@ -41,14 +40,17 @@ def test_splits_are_named_and_joined(three_splits, config):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({}, "has no test split. Found: train, extra, holdout. Hold out .* --test_fraction=0.1"),
-        ({"test_split": "tset"}, "has no tset split. Found: train, extra, holdout. .*--test_split"),
-        ({"train_split": "train[:80%]", "test_split": "holdout"}, r"has no train\[:80%\] split"),
-        ({"train_split": "train+train", "test_split": "holdout"}, "each split once"),
-        ({"train_split": "", "test_split": "holdout"}, "has no  split"),
-        ({"test_split": "extra+train"}, "train would be trained on and tested on"),
-        ({"test_fraction": 0.001}, "leaves 20 to train on and 0 to test on"),
-        ({"test_fraction": 0.999}, "leaves 0 to train on and 20 to test on"),
+        ({}, "test split. Found: train, extra, holdout. .* --test_fraction=0.1"),
+        ({"test_split": "tset"}, "tset split. Found: train, extra, holdout. .*--test_split"),
+        (
+            {"train_split": "train[:80%]", "test_split": "holdout"},
+            r"train\[:80%\] split.*--train_split",
+        ),
+        ({"train_split": "train+train", "test_split": "holdout"}, r"--train_split: .*train\+train"),
+        ({"train_split": "", "test_split": "holdout"}, "--train_split"),
+        ({"test_split": "extra+train"}, ": train .*--test_split"),
+        ({"test_fraction": 0.001}, "--test_fraction=0.001 .* 20 .* 0 "),
+        ({"test_fraction": 0.999}, "--test_fraction=0.999 .* 0 .* 20 "),
     ],
 )
 def test_splits_that_cannot_be_chosen_are_refused(three_splits, config, flags, words):
@@ -58,7 +60,7 @@ def test_splits_that_cannot_be_chosen_are_refused(three_splits, config, flags, w
 
 def test_fractions_that_cannot_be_are_refused(three_splits, config):
     for fraction in (0, 1, -0.1, float("nan")):
-        with pytest.raises(InputError, match="--test_fraction: expected"):
+        with pytest.raises(InputError, match="--test_fraction"):
             config(test_fraction=fraction)
     with pytest.raises(InputError, match=r"--test_fraction=0\.1 --test_split=extra"):
         config(test_fraction=0.1, test_split="extra")

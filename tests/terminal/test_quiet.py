@@ -75,7 +75,7 @@ def test_settings_of_a_process_that_uses_keras_itself_are_refused_not_changed(na
     before = setting()
     set_it(other)
     try:
-        with pytest.raises(InputError, match=rf"{name}: expected {before}.*set_{name}"):
+        with pytest.raises(InputError, match=rf"{name}: .*{before}.*set_{name}"):
             quiet.import_tensorflow()
         assert setting() == other
     finally:
@@ -115,9 +115,9 @@ def test_a_keras_without_reversible_embeddings_does():
 # {what is deleted: how}
 LACKING = {
     "EinsumDense": "del keras.layers.EinsumDense",
-    "functional_like_constructor":
-        "import keras.src.models.functional as f; del f.functional_like_constructor",
-}  # fmt: skip
+    "functional_like_constructor": "from keras.src.models import functional as f\n"
+    "del f.functional_like_constructor",
+}
 
 
 @pytest.mark.ci

@@ -78,13 +78,21 @@ def close_terminal(command, ready):
     """Launches in a terminal of its own, closes it when ready(output) holds; the exit status."""
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-c", "import fcntl, os, signal, sys, termios\n"
-         "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY)\n"
-         # Tests that are run under nohup pass on that it is ignored.
-         "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
-         "os.execv(sys.argv[1], sys.argv[1:])", *command],
-        cwd=ROOT, stdin=slave, stdout=slave, stderr=slave,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "import fcntl, os, signal, sys, termios\n"
+            "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY)\n"
+            # Tests that are run under nohup pass on that it is ignored.
+            "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
+            "os.execv(sys.argv[1], sys.argv[1:])",
+            *command,
+        ],
+        cwd=ROOT,
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+    )
     os.close(slave)
     os.set_blocking(master, False)
     output = b""

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import lottery_tf
-from lottery_tf import masking, models
+from lottery_tf import datasets, masking, models
 from lottery_tf.datasets import arrays, image_files, raw
 from lottery_tf.errors import InputError
 from lottery_tf.export import lite, onnx_file, ticket
@@ -66,12 +66,17 @@ def png():
 
 def cifar(tmp_path):
     batch = {b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, 1]}
-    return raw._read_pickle(tmp_path, pickle.dumps(batch), {"key": b"labels"})
+    return raw._read_pickle("data_batch_1", pickle.dumps(batch), raw._CIFAR["cifar10"])
 
 
 def arrays_file(tmp_path):
     (tmp_path / "file.npz").write_bytes(npz())
     return arrays._load(tmp_path / "file.npz")
+
+
+def dataset_fields(_):
+    path = datasets.packaged("data") / datasets.EMBEDDED / "1.0.0"
+    return datasets.layout.read_fields(path, "image", "label")
 
 
 def layout(tmp_path):
@@ -96,7 +101,8 @@ PLACES = {
     "npz of a run": (np.lib.format, "read_array", lambda _: files.parse_npz(npz())),
     "layout of a run": (contents, "read_header", layout),
     "npz of images": (arrays, "_member", arrays_file),
-    "image": (image_files, "_to_rgb", lambda _: image_files.read("a.png", png())),
+    "fields of a dataset": (datasets.layout, "_of_today", dataset_fields),
+    "image": (image_files, "_read", lambda _: image_files.read("a.png", png())),
     "batch of CIFAR": (raw, "_to_nhwc", cifar),
     "model to export": (masking, "kernels", own_model),
     "network of a run": (models, "_checked", network),

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pathlib
+import re
 import tarfile
 import zipfile
 
@@ -12,14 +13,26 @@ import pytest
 from PIL import Image
 
 from lottery_tf import datasets
-from lottery_tf.datasets import layout, listing, names, prepare
+from lottery_tf.datasets import folders, layout, names, prepare
 from lottery_tf.errors import InputError
 from lottery_tf.runs import files
 from tests.parquet_files import encoded, save
-from tests.synthetic import features, shaded, write_dataset
+from tests.synthetic import shaded, write_dataset
 
-EVIL = ("../evil", "../../victim/evil", "/tmp/evil", "..", ".", "a/b", "a\\..\\b", "a\0b", "", " ",
-        "a\nb", "é" * 200)  # fmt: skip
+EVIL = (
+    "../evil",
+    "../../victim/evil",
+    "/tmp/evil",
+    "..",
+    ".",
+    "a/b",
+    "a\\..\\b",
+    "a\0b",
+    "",
+    " ",
+    "a\nb",
+    "é" * 200,
+)
 
 
 @pytest.mark.parametrize("name", EVIL)
@@ -50,7 +63,7 @@ def test_an_array_does_not_choose_where_it_is_written(tmp_path, name, keys):
         path = prepare.prepare(None, "arrays", name="own", **options)
         assert tree(tmp_path) - before == tree(path)
         return
-    with pytest.raises(InputError, match="expected a name of a split"):
+    with pytest.raises(InputError, match=r"file\.npz: .*Received: "):
         prepare.prepare(None, "arrays", name="own", **options)
     assert tree(tmp_path) == before
 
@@ -61,18 +74,24 @@ def test_two_arrays_of_one_split_are_refused(tmp_path):
         given = {"x_train": images, "y_train": labels}
         given |= {key: images if key[0] in "xX" else labels for key in further}
         np.savez(tmp_path / "file.npz", **given)
-        with pytest.raises(InputError, match=r"two arrays of the (train|validation) split"):
-            prepare.prepare(None, "arrays", name="own", data_dir=tmp_path / "data",
-                            raw_dir=str(tmp_path / "file.npz"))  # fmt: skip
+        with pytest.raises(InputError, match=r"(x_val and x_valid|x_train and X_train)"):
+            prepare.prepare(
+                None,
+                "arrays",
+                name="own",
+                data_dir=tmp_path / "data",
+                raw_dir=str(tmp_path / "file.npz"),
+            )
 
 
 @pytest.mark.parametrize("stem", ["x..-00000-of-00001", "all-00000-of-00001", "a b-0-of-1"])
 def test_a_parquet_file_does_not_choose_where_it_is_written(tmp_path, stem):
     save(tmp_path / "hub" / "train.parquet", *shaded(9))
     save(tmp_path / "hub" / f"{stem}.parquet", *shaded(9))
-    with pytest.raises(InputError, match=r"name of (its|a) split"):
-        prepare.prepare(None, "parquet", name="own", data_dir=tmp_path / "data",
-                        raw_dir=str(tmp_path / "hub"))  # fmt: skip
+    with pytest.raises(InputError, match=re.escape(f"{stem}.parquet: ")):
+        prepare.prepare(
+            None, "parquet", name="own", data_dir=tmp_path / "data", raw_dir=str(tmp_path / "hub")
+        )
     assert list((tmp_path / "data").iterdir()) == []
 
 
@@ -80,8 +99,13 @@ def test_a_parquet_file_does_not_choose_where_it_is_written(tmp_path, stem):
 def test_a_name_of_a_dataset_stays_below_its_directory(tmp_path, name):
     save(tmp_path / "train.parquet", *shaded(9))
     with pytest.raises(InputError, match="--name"):
-        prepare.prepare(None, "parquet", name=name, data_dir=tmp_path / "data",
-                        raw_dir=str(tmp_path / "train.parquet"))  # fmt: skip
+        prepare.prepare(
+            None,
+            "parquet",
+            name=name,
+            data_dir=tmp_path / "data",
+            raw_dir=str(tmp_path / "train.parquet"),
+        )
     assert not (tmp_path / "data").exists()
 
 
@@ -106,10 +130,11 @@ def test_members_of_archives_are_never_written(tmp_path, kind):
                     member.size = len(content)
                     archive.addfile(member, io.BytesIO(content))
     before = tree(tmp_path)
-    path = prepare.prepare("image_folder", "raw", name="own", data_dir=tmp_path / "a" / "data",
-                           raw_dir=str(raw))  # fmt: skip
+    path = prepare.prepare(
+        "image_folder", "raw", name="own", data_dir=tmp_path / "a" / "data", raw_dir=str(raw)
+    )
     assert tree(tmp_path) - before == tree(path)
-    assert not any(".." in name for name in listing.find(raw, "train")[0].images)
+    assert not any(".." in name for name in folders.find(raw, "train")[0].images)
 
 
 @pytest.mark.parametrize("classes", [("..a", "dog"), ("a; b", "$(c)"), ("a%2f..", "b\\c")])
@@ -123,7 +148,7 @@ def test_names_of_classes_are_only_names(tmp_path, classes):
     before = tree(tmp_path)
     options = {"name": "own", "data_dir": tmp_path / "data", "raw_dir": str(tmp_path / "raw")}
     if hidden:
-        with pytest.raises(InputError, match="two or more classes"):
+        with pytest.raises(InputError, match=r"raw: .*train.*Found: dog"):
             prepare.prepare("image_folder", "raw", **options)
         return
     path = prepare.prepare("image_folder", "raw", **options)
@@ -145,7 +170,7 @@ def test_dataset_info_does_not_name_files_elsewhere(tmp_path, config, where):
         info["name"] = ".."
         info["splits"][0]["filepathTemplate"] = "{DATASET}/train.tfrecord"
     (path / "dataset_info.json").write_text(json.dumps(info))
-    with pytest.raises(InputError, match=r"is not a dataset of images and labels.*Found"):
+    with pytest.raises(InputError, match=f"^{path} .*Found: .*\\.\\."):
         datasets.find(config(data_dir=str(tmp_path / "data")))
 
 
@@ -165,67 +190,3 @@ def test_checksums_do_not_name_files_elsewhere(tmp_path):
     sums.write_text(sums.read_text().replace("a.npz", "../../a.npz"))
     with pytest.raises(InputError, match=r"SHA256SUMS.*'\.\./\.\./a\.npz'"):
         files.names(tmp_path / "round_00")
-
-
-OLD = "tensorflow_datasets.core.features"
-
-
-def old_features(classes, shape):
-    """What features.json said before version 4.4 of TensorFlow Datasets."""
-    image = {"shape": list(shape), "dtype": "uint8", "encoding_format": "png"}
-    label = {"type": f"{OLD}.class_label_feature.ClassLabel", "content": {"num_classes": classes}}
-    fields = {"image": {"type": f"{OLD}.image_feature.Image", "content": image}, "label": label}
-    fields["id"] = {"type": f"{OLD}.text_feature.Text", "content": {}}
-    return {"type": f"{OLD}.features_dict.FeaturesDict", "content": fields}
-
-
-@pytest.mark.parametrize("kind", ["plain", "proto", "text"])
-def test_features_of_older_versions_are_read(tmp_path, kind):
-    path = write_dataset(tmp_path / "data", shard_lengths=[20])
-    expected = layout.read_fields(path, "image", "label")
-    old = old_features(10, (8, 8, 1))
-    if kind != "plain":
-        content = features(10, (8, 8, 1))["featuresDict"]
-        old = {
-            "type": f"{OLD}.features_dict.FeaturesDict",
-            "proto_cls": "tensorflow_datasets.FeaturesDict",
-            "content": json.dumps(content) if kind == "text" else content,
-        }
-    (path / "features.json").write_text(json.dumps(old))
-    assert layout.read_fields(path, "image", "label") == expected
-    with pytest.raises(InputError, match="Found"):
-        layout.read_fields(path, "photo", "label")
-
-
-@pytest.mark.parametrize("change", ["varying", "tensor"])
-def test_shapes_and_tensors_of_older_versions(tmp_path, change):
-    old = old_features(3, (8, 8, 1))
-    if change == "varying":
-        old["content"]["image"]["content"]["shape"] = [None, None, 3]
-    else:
-        tensor = {"shape": [8, 8, 5], "dtype": "float32", "encoding": "zlib"}
-        old["content"]["image"] = {"type": f"{OLD}.tensor_feature.Tensor", "content": tensor}
-    (tmp_path / "features.json").write_text(json.dumps(old))
-    found = layout.read_fields(tmp_path, "image", "label")
-    assert found.classes == 3
-    if change == "varying":
-        assert (found.shape, found.encoding) == ((None, None, 3), "png")
-    else:
-        assert (found.kind, found.shape, found.dtype, found.encoding) == (
-            "Tensor", (8, 8, 5), "float32", "zlib",
-        )  # fmt: skip
-
-
-SHAPELESS = {"image": {"type": "Image", "content": {"shape": 3}}}
-
-
-@pytest.mark.parametrize("old", [
-    {"type": 3}, {"type": "x"}, {"type": "", "content": {}}, {"type": f"{OLD}.FeaturesDict"},
-    {"type": f"{OLD}.FeaturesDict", "content": {"image": 3}},
-    {"type": f"{OLD}.FeaturesDict", "proto_cls": "a", "content": "{"},
-    {"type": f"{OLD}.FeaturesDict", "content": SHAPELESS},
-])  # fmt: skip
-def test_nonsense_of_older_versions_is_one_line(tmp_path, old):
-    (tmp_path / "features.json").write_text(json.dumps(old))
-    with pytest.raises(InputError):
-        layout.read_fields(tmp_path, "image", "label")

@@ -1,13 +1,9 @@
-"""What only shows (the terminal, TensorBoard) stops no training and costs no round."""
+"""Display failures (the terminal, TensorBoard) never stop a run and lose no round."""
 
-import contextlib
 import errno
-import io
 import os
 import pathlib
 import resource
-import subprocess
-import sys
 import tracemalloc
 
 import numpy as np
@@ -19,9 +15,7 @@ from lottery_tf import imp
 from lottery_tf.plots import counting, events
 from lottery_tf.plots.summaries import Summaries
 from lottery_tf.runs.rundir import RunDir
-from lottery_tf.terminal import console, streams
-from tests.conftest import ROOT
-from tests.launching import arguments
+from lottery_tf.terminal import console
 
 TINY = {"model": "tests.networks:linear", "epochs": 1, "rounds": 3, "jit_compile": "off"}
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -142,10 +136,14 @@ def test_blocks_are_counted_as_a_whole():
     counts, edges = counting.histogram(lambda: blocks, 7)
     np.testing.assert_array_equal(counts, np.histogram(values.astype(float), edges)[0])
     found = counting.describe(lambda: blocks)
-    assert found == pytest.approx({
-        "size": 1000, "mean_magnitude": np.abs(values.astype(float)).mean(),
-        "deviation": values.astype(float).std(), "largest": np.abs(values).max(),
-    })  # fmt: skip
+    assert found == pytest.approx(
+        {
+            "size": 1000,
+            "mean_magnitude": np.abs(values.astype(float)).mean(),
+            "deviation": values.astype(float).std(),
+            "largest": np.abs(values).max(),
+        }
+    )
     assert set(counting.describe(lambda: []).values()) == {0}
 
 
@@ -156,83 +154,12 @@ def test_events_are_added_whole_or_not_at_all(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))
-        with pytest.raises(OSError, match="too large"):
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
             events.append(path, [(1, events.scalar("a", 2.0))])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.stat().st_size == size
     events.append(path, [(2, events.scalar("a", 3.0))])
     assert [event.step for event in read(tmp_path).Tensors("a")] == [0, 2]
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         events.append(pathlib.Path("/dev/full"), [(0, events.scalar("a", 1.0))])
-
-
-class Raising(io.StringIO):
-    def write(self, text):
-        raise FULL
-
-
-def test_a_stream_that_fails_is_said_once(monkeypatch):
-    error = io.StringIO()
-    monkeypatch.setattr(sys, "stdout", Raising())
-    monkeypatch.setattr(sys, "stderr", error)
-    with streams.steady():
-        console.print_header()
-        with streams.steady():  # a nested one changes nothing
-            print("another line")
-    assert error.getvalue().count("Cannot write to standard output: No space left") == 1
-    assert isinstance(sys.stdout, Raising)
-
-
-def test_a_line_that_the_encoding_lacks_is_written_with_escapes(monkeypatch):
-    written = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "ascii"))
-    with streams.steady():
-        print("näher")
-    assert written.getvalue() == b"n\\xe4her\n"
-
-
-SCRIPT = """
-import os, sys
-from lottery_tf.terminal import streams
-with streams.steady():
-    for _ in range(9):
-        print("a line " * 2000)
-        print("another", file=sys.stderr)
-    descriptor = os.open(os.devnull, os.O_RDONLY)
-    open(sys.argv[1], "w").write(str(descriptor))
-"""
-
-
-@pytest.mark.parametrize("how", [">&-", "2>&-", "<&- >&- 2>&-", ">/dev/full", "| head -c 1"])
-def test_streams_that_are_closed_full_or_gone(tmp_path, how):
-    command = f'set -o pipefail; "$0" -c "$1" "$2" {how}'
-    result = subprocess.run(
-        ["bash", "-c", command, sys.executable, SCRIPT, tmp_path / "done"],
-        cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert int((tmp_path / "done").read_text()) > 2  # no file gets the number of a stream
-    warnings = [line for line in result.stderr.splitlines() if line.startswith("Cannot write")]
-    assert len(warnings) == ("/dev/full" in how or "head" in how)
-    assert "Exception" not in result.stderr
-
-
-@pytest.mark.ci
-@pytest.mark.parametrize("how", [">/dev/full 2>&1", ">&- 2>&-", "| head -1"])
-def test_a_run_ends_well_whatever_becomes_of_its_streams(tmp_path, how):
-    command = arguments(tmp_path / "run", epochs=1, rounds=3)
-    result = subprocess.run(
-        ["bash", "-c", f'set -o pipefail; "$@" {how}', "bash", *command],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert RunDir(tmp_path / "run").finished_rounds() == 3
-    assert rounds_of(tmp_path / "run") == [0, 1, 2]
-
-
-def test_steady_streams_are_put_back():
-    before = sys.stdout, sys.stderr
-    with contextlib.suppress(KeyError), streams.steady():
-        raise KeyError
-    assert (sys.stdout, sys.stderr) == before

@@ -54,27 +54,27 @@ def test_cifar_archives(config, tmp_path, monkeypatch, batch, end, packed):
 
 def test_cifar_archives_that_are_damaged_or_dangerous_are_refused(tmp_path):
     (tmp_path / "data_batch_1").write_bytes(b"nonsense")
-    with pytest.raises(InputError, match="data_batch_1 is no batch of CIFAR"):
+    with pytest.raises(InputError, match="data_batch_1 "):
         raw.cifar_archives("cifar10", tmp_path)
     (tmp_path / "data_batch_1").write_bytes(pickle.dumps(io.BytesIO))
-    with pytest.raises(InputError, match=r"wants to load _io\.BytesIO"):
+    with pytest.raises(InputError, match=r"data_batch_1 .*_io\.BytesIO"):
         raw.cifar_archives("cifar10", tmp_path)
     (tmp_path / "data_batch_1").write_bytes(python_batch(*cifar_arrays()["test_batch"]))
-    with pytest.raises(InputError, match="lacks data_batch_2"):
+    with pytest.raises(InputError, match="data_batch_2"):
         raw.cifar_archives("cifar10", tmp_path)
 
 
 @pytest.mark.parametrize(
     ("images", "labels", "words"),
     [
-        (np.zeros((2, 3072), np.float32), np.array([0, 1]), "pixels of float32"),
-        (np.zeros((2, 3072), np.uint16), np.array([0, 1]), "pixels of uint16"),
-        (np.zeros((2, 3072), np.uint8), np.array([0.0, 1.0]), "labels of float64"),
-        (np.zeros((2, 3072), np.uint8), np.array([0, -1]), "expected labels 0 to 9"),
-        (np.zeros((2, 3072), np.uint8), np.array([0, 10]), "expected labels 0 to 9"),
-        (np.zeros((2, 3072), np.uint8), np.array([0]), r"pixels \(2, 3072\) for 1 labels"),
-        (np.zeros((1, 6144), np.uint8), np.array([0, 1]), r"pixels \(1, 6144\) for 2 labels"),
-        (np.zeros((0, 3072), np.uint8), np.zeros(0, int), "data_batch_1 is no batch"),
+        (np.zeros((2, 3072), np.float32), np.array([0, 1]), "data_batch_1 .*float32"),
+        (np.zeros((2, 3072), np.uint16), np.array([0, 1]), "data_batch_1 .*uint16"),
+        (np.zeros((2, 3072), np.uint8), np.array([0.0, 1.0]), "data_batch_1 .*float64"),
+        (np.zeros((2, 3072), np.uint8), np.array([0, -1]), "0 to 9 in train"),
+        (np.zeros((2, 3072), np.uint8), np.array([0, 10]), "0 to 9 in train"),
+        (np.zeros((2, 3072), np.uint8), np.array([0]), r"\(2, 3072\) for 1 "),
+        (np.zeros((1, 6144), np.uint8), np.array([0, 1]), r"\(1, 6144\) for 2 "),
+        (np.zeros((0, 3072), np.uint8), np.zeros(0, int), "data_batch_1 "),
     ],
 )
 def test_cifar_pixels_and_labels_that_are_none_are_refused(tmp_path, images, labels, words):

@@ -1,6 +1,5 @@
 """Any image classification of TensorFlow Datasets, by its name."""
 
-import shlex
 import types
 
 import numpy as np
@@ -8,9 +7,10 @@ import pytest
 import tensorflow_datasets as tfds
 
 from lottery_tf import datasets, imp
-from lottery_tf.datasets import catalog, download, prepare, usage
+from lottery_tf.datasets import download, prepare
 from lottery_tf.errors import InputError
 from lottery_tf.runs.rundir import RunDir
+from tests.datasets.conftest import flags_said
 from tests.synthetic import write_dataset
 
 
@@ -89,18 +89,18 @@ def test_a_dataset_of_tfds_is_prepared_and_says_how_to_train_on_it(tmp_path, nam
     path = prepare.prepare(name, "tfds", data_dir=tmp_path)
     full = "lottery_shades/bare" if name.endswith("bare") else "lottery_shades/whole"
     assert path == tmp_path / full / "2.1.0"
-    lines = usage.describe(path, full)
+    lines = prepare.describe(path, full)
     counts = ", ".join(f"{split} {count}" for split, count in splits.items())
     assert lines[0] == f"{counts} examples; images 6 x 5 x 1 uint8; 3 classes: dark, gray, light."
     assert lines[1] == "Other labels, for --label_key: half."
     keys = ["--image_key=photo", "--label_key=shade"]
-    assert shlex.split(lines[-1])[6:] == [f"--dataset={tmp_path / full}", *flags, *keys]
+    assert flags_said(path, full) == [f"--dataset={tmp_path / full}", *flags, *keys]
 
 
 @pytest.mark.ci
 def test_the_command_that_is_said_trains_on_it(tmp_path, config):
     path = prepare.prepare("lottery_shades/bare", "tfds", data_dir=tmp_path)
-    words = shlex.split(usage.describe(path, "lottery_shades/bare")[-1])[6:]
+    words = flags_said(path, "lottery_shades/bare")
     flags = dict(word.removeprefix("--").split("=") for word in words)
     flags["test_fraction"] = float(flags["test_fraction"])
     settings = config(**flags, rounds=2, epochs=4, batch_size=8)
@@ -111,19 +111,19 @@ def test_the_command_that_is_said_trains_on_it(tmp_path, config):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("fasion_mnist", r"has no fasion_mnist\. Names like it: fashion_mnist"),
-        ("svhn", r"Names like it: svhn_cropped"),
-        ("qqqqzz", r"Names like it: none"),
-        ("../mnist", "expected a name of TensorFlow Datasets"),
-        ("mnist:3.0.1", "expected a name of TensorFlow Datasets"),
-        ("huggingface:beans", "expected a name of TensorFlow Datasets"),
-        ("emnist/leters", r"emnist has no configuration leters\..*: letters"),
-        ("mnist/own", r"mnist has no configuration own"),
-        ("lottery_poems", r"lottery_poems is not image classification.*text \(Text\), label"),
-        ("coco", r"coco/2014 is not image classification.*objects \(Sequence\)"),
-        ("celeb_a", r"celeb_a is not image classification.*identity \(FeaturesDict\)"),
-        ("ucf101", r"is not image classification.*video \(Video\)"),
-        ("lottery_by_hand", r"does not download lottery_by_hand.*--raw_dir.*makers for the files"),
+        ("fasion_mnist", r"fasion_mnist.* fashion_mnist"),
+        ("svhn", "svhn_cropped"),
+        ("qqqqzz", "qqqqzz.*--source=raw"),
+        ("../mnist", "--dataset:.*emnist/letters"),
+        ("mnist:3.0.1", "--dataset:.*emnist/letters"),
+        ("huggingface:beans", "--dataset:.*emnist/letters"),
+        ("emnist/leters", r"emnist .*leters.* letters"),
+        ("mnist/own", r"--dataset: mnist .*own"),
+        ("lottery_poems", r"lottery_poems .*text \(Text\), label"),
+        ("coco", r"coco/2014 .*objects \(Sequence\)"),
+        ("celeb_a", r"celeb_a .*identity \(FeaturesDict\)"),
+        ("ucf101", r"ucf101.*video \(Video\)"),
+        ("lottery_by_hand", r"lottery_by_hand.*--raw_dir.*Ask its makers for the files"),
     ],
 )
 def test_what_is_no_image_classification_of_tfds_is_refused_first(tmp_path, name, words):
@@ -143,7 +143,7 @@ def test_what_cannot_be_trained_on_is_refused_before_the_download(tmp_path, monk
         return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
 
     monkeypatch.setattr(LotteryShades, "_info", info)
-    with pytest.raises(InputError, match=r"^lottery_shades/whole: expected 2 to .* classes"):
+    with pytest.raises(InputError, match=r"^lottery_shades/whole: .*label.* 1$"):
         prepare.prepare("lottery_shades", "tfds", data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists()
 
@@ -154,7 +154,7 @@ def test_files_that_were_downloaded_by_hand(tmp_path):
     path = prepare.prepare(
         "lottery_by_hand", "tfds", data_dir=tmp_path / "data", raw_dir=tmp_path / "files"
     )
-    assert usage.describe(path, "lottery_by_hand")[0].startswith("train 9 examples")
+    assert prepare.describe(path, "lottery_by_hand")[0].startswith("train 9 examples")
 
 
 def test_whatever_a_builder_raises_is_one_line(tmp_path, monkeypatch):
@@ -162,7 +162,7 @@ def test_whatever_a_builder_raises_is_one_line(tmp_path, monkeypatch):
         raise ZeroDivisionError("in the middle\nof a builder")
 
     monkeypatch.setattr(LotteryShades, "_split_generators", fail)
-    words = "could not prepare lottery_shades/whole: in the middle of a builder. If you have"
+    words = "lottery_shades/whole: in the middle of a builder.*--source=raw"
     with pytest.raises(InputError, match=words):
         prepare.prepare("lottery_shades", "tfds", data_dir=tmp_path)
 
@@ -172,28 +172,29 @@ def test_without_a_network_the_server_is_named(tmp_path, monkeypatch):
         raise OSError("example.org cannot be reached (timed out)")
 
     monkeypatch.setattr(download, "_check_reach", unreachable)
-    with pytest.raises(InputError, match=r"kmnist: example\.org cannot be reached"):
+    with pytest.raises(InputError, match=r"kmnist: example\.org .*timed out"):
         prepare.prepare("kmnist", "tfds", data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["fashion_mnist", "kmnist", "svhn_cropped", "stl10", "emnist"])
 def test_datasets_of_tfds_that_are_image_classification(name, tmp_path):
-    download.check(catalog.full_name(name), None)
+    download.check(download.full_name(name), None)
 
 
 def test_tensors_to_be_classified_are_images():
     tensor = tfds.features.Tensor(shape=(4, 4, 9), dtype=np.float32)
     label = tfds.features.ClassLabel(num_classes=2)
     features = tfds.features.FeaturesDict({"bands": tensor, "label": label})
-    catalog.check_kind("bands", types.SimpleNamespace(
-        features=features, supervised_keys=("bands", "label")))  # fmt: skip
-    with pytest.raises(InputError, match="not image classification"):
-        catalog.check_kind("bands", types.SimpleNamespace(features=features, supervised_keys=None))
+    download.check_kind(
+        "bands", types.SimpleNamespace(features=features, supervised_keys=("bands", "label"))
+    )
+    with pytest.raises(InputError, match=r"bands \(Tensor\)"):
+        download.check_kind("bands", types.SimpleNamespace(features=features, supervised_keys=None))
 
 
 def test_a_known_dataset_is_trained_on_by_its_name(tmp_path, config):
     path = write_dataset(tmp_path / "data", shard_lengths=[20], name="mnist", shape=(28, 28, 1))
-    words = shlex.split(usage.describe(path, "mnist")[-1])[6:]
+    words = flags_said(path, "mnist")
     assert words == ["--dataset=mnist", f"--data_dir={tmp_path / 'data'}"]
     flags = dict(word.removeprefix("--").split("=") for word in words)
     assert datasets.find(config(**flags)).path == path

@@ -8,22 +8,57 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lottery_tf import datasets
-from lottery_tf.datasets import damage
+from lottery_tf.datasets import tfrecords
 from lottery_tf.errors import InputError
 from tests.synthetic import write_dataset
 
 FILES = ("dataset_info.json", "features.json")
 NUMBERS = st.integers() | st.sampled_from([-1, 0, 1, 2, 10**6, 2**31, 2**63, 10**30]) | st.floats()
 WORDS = st.text(max_size=8) | st.sampled_from(
-    ["", "-1", "0", "1", "1e3", "1" * 5000, "uint16", "float32", "string", "jpeg", "zlib", "test",
-     "..", "/", "{0}", "{SPLIT.__class__}", "x" * 5000, "a\0b", "\ud800", "a\nb", "array_record",
-     "os.path.join", "tensorflow_datasets.core.features.image_feature.Image", "a.b.Tensor"]
-)  # fmt: skip
+    [
+        "",
+        "-1",
+        "0",
+        "1",
+        "1e3",
+        "1" * 5000,
+        "uint16",
+        "float32",
+        "string",
+        "jpeg",
+        "zlib",
+        "test",
+        "..",
+        "/",
+        "{0}",
+        "{SPLIT.__class__}",
+        "x" * 5000,
+        "a\0b",
+        "\ud800",
+        "a\nb",
+        "array_record",
+        "os.path.join",
+        "tensorflow_datasets.core.features.image_feature.Image",
+        "a.b.Tensor",
+    ]
+)
 LEAVES = st.none() | st.booleans() | NUMBERS | WORDS
 KEYS = st.sampled_from(
-    ["shape", "dimensions", "dtype", "image", "tensor", "encoding", "encodingFormat", "numClasses",
-     "features", "name", "pythonClassName", "shardLengths"]
-)  # fmt: skip
+    [
+        "shape",
+        "dimensions",
+        "dtype",
+        "image",
+        "tensor",
+        "encoding",
+        "encodingFormat",
+        "numClasses",
+        "features",
+        "name",
+        "pythonClassName",
+        "shardLengths",
+    ]
+)
 VALUES = st.recursive(
     LEAVES,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
@@ -109,7 +144,7 @@ def use(config):
     refused = None
     try:
         directory = datasets.find(config)
-        damage.check_first(directory)
+        tfrecords.check_first(directory)
     except InputError as error:
         refused = str(error)
     if refused:
@@ -122,4 +157,4 @@ def use(config):
 
 def test_a_dataset_that_was_not_changed_is_read(config, tmp_path):
     write_dataset(tmp_path, shard_lengths=[9, 4])
-    damage.check_first(datasets.find(config(data_dir=str(tmp_path))))
+    tfrecords.check_first(datasets.find(config(data_dir=str(tmp_path))))
