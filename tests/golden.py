@@ -80,10 +80,14 @@ def convolutional(input_shape, classes):
     return keras.Model(image, keras.layers.Dense(classes, name="logits")(features))
 
 
-LENET = "--dataset=digits --data_dir=data --batch_size=32 --epochs=1 --rounds=3"
-LENET += " --prune_fraction=0.5"
-CONV = f"{LENET} --model=tests.golden:convolutional --train_examples=640"
+SMALL = "--model=tests.golden:convolutional --train_examples=640"
+TO_DENSITY = "--dataset=digits --data_dir=data --batch_size=32 --epochs=1"
+LENET = f"{TO_DENSITY} --rounds=3 --prune_fraction=0.5"
+CONV = f"{LENET} {SMALL}"
 TWO_EPOCHS = "--epochs=2 --schedule=step --lr_drops=1"
+
+WITHOUT_GRADIENTS = ("magnitude", "large_init", "magnitude_increase", "movement", "random")
+WITH_GRADIENTS = ("taylor", "snip", "grasp", "synflow")
 
 # Runs that others refer to as <work>/sources/…; {name: flags}.
 SOURCES = {
@@ -114,20 +118,10 @@ RUNS = {
     "reset/lr_rewind default": f"{CONV} --reset=lr_rewind",
     "reset/finetune default": f"{LENET} --reset=finetune --epochs=2 --schedule=step --lr_drops=1",
     **{
-        f"criterion/{name} {net}": f"{flags} --criterion={name}"
-        for net, flags in (("lenet", LENET), ("conv", CONV))
-        for name in (
-            "magnitude",
-            "large_init",
-            "magnitude_increase",
-            "movement",
-            "random",
-            "taylor",
-            "snip",
-            "grasp",
-            "synflow",
-        )
+        f"criterion/{name} lenet": f"{LENET} --criterion={name}"
+        for name in (*WITHOUT_GRADIENTS, *WITH_GRADIENTS)
     },
+    **{f"criterion/{name} conv": f"{CONV} --criterion={name}" for name in WITH_GRADIENTS},
     "criterion/taylor in 3 iterations": f"{LENET} --criterion=taylor --prune_iterations=3",
     "criterion/synflow layer": f"{CONV} --criterion=synflow --scope=layer --prune_iterations=5",
     "repel/all": f"{LENET} --repel=2",
@@ -156,31 +150,35 @@ RUNS = {
     "feed/train on test": f"{LENET} --train_split=test --test_split=train",
     "devices/mirrored": f"{LENET} --strategy=mirrored --cpu_devices=2",
     "devices/mirrored conv": f"{CONV} --strategy=mirrored --cpu_devices=2",
-    "devices/mirrored streamed accumulated": f"{CONV} --strategy=mirrored --cpu_devices=2 "
+    "devices/mirrored streamed accumulated": f"{LENET} --strategy=mirrored --cpu_devices=2 "
     "--resident=off --accumulate_steps=2",
     "devices/mirrored taylor": f"{LENET} --strategy=mirrored --cpu_devices=2 --criterion=taylor",
     "devices/no XLA": f"{LENET} --jit_compile=off",
     "devices/XLA conv": f"{CONV} --jit_compile=on",
     "devices/deterministic": f"{CONV} --deterministic",
-    "prune_at/train": f"{LENET} --epochs=2 --densities=0.5,0.2 --prune_at=train",
-    "prune_at/train constant": f"{CONV} --epochs=2 --density=0.3 --prune_at=train --prune_begin=5 "
-    "--prune_end=1ep --prune_frequency=3 --prune_schedule=constant",
-    "prune_at/init magnitude": f"{LENET} --densities=0.5,0.2 --prune_at=init",
-    "prune_at/init snip": f"{LENET} --density=0.2 --prune_at=init --criterion=snip",
-    "prune_at/init synflow conv": f"{CONV} --density=0.2 --prune_at=init --criterion=synflow",
-    "prune_at/init rewind": f"{LENET} --density=0.2 --prune_at=init --reset=rewind --rewind_to=10",
+    "prune_at/train": f"{TO_DENSITY} --epochs=2 --densities=0.5,0.2 --prune_at=train",
+    "prune_at/train constant": f"{TO_DENSITY} {SMALL} --epochs=2 --density=0.3 --prune_at=train "
+    "--prune_begin=5 --prune_end=1ep --prune_frequency=3 --prune_schedule=constant",
+    "prune_at/init magnitude": f"{TO_DENSITY} --densities=0.5,0.2 --prune_at=init",
+    "prune_at/init snip": f"{TO_DENSITY} --density=0.2 --prune_at=init --criterion=snip",
+    "prune_at/init synflow conv": f"{TO_DENSITY} {SMALL} --density=0.2 --prune_at=init "
+    "--criterion=synflow",
+    "prune_at/init rewind": f"{TO_DENSITY} --density=0.2 --prune_at=init --reset=rewind "
+    "--rewind_to=10",
     "where/layer": f"{LENET} --scope=layer",
     "where/layer_fractions": f"{LENET} --scope=layer --layer_fractions=logits:0.1",
-    "where/erk": f"{CONV} --scope=erk --densities=0.5,0.1",
+    "where/erk": f"{TO_DENSITY} {SMALL} --scope=erk --densities=0.5,0.1",
     "where/keep_dense": f"{CONV} --keep_dense=conv,log*",
-    "where/min_layer_weights": f"{CONV} --min_layer_weights=60 --prune_fraction=0.9",
-    "where/densities": f"{LENET} --densities=0.3,0.05",
-    "where/density": f"{CONV} --density=0.1",
-    "where/density conv kernels": f"{CONV} --density=0.1 --scope=layer",
+    "where/min_layer_weights": f"{CONV} --prune_fraction=0.9 --min_layer_weights=15",
+    "where/densities": f"{TO_DENSITY} --densities=0.3,0.05",
+    "where/density": f"{TO_DENSITY} {SMALL} --density=0.1",
+    "where/density layer": f"{TO_DENSITY} {SMALL} --density=0.1 --scope=layer",
     "where/nothing left": f"{CONV} --prune_fraction=0.9999 --rounds=4",
-    "from/masks_from": f"{LENET} --masks_from={OTHER_RUN}",
-    "from/masks_from, shuffled": f"{LENET} --masks_from={OTHER_RUN} --shuffle_masks=layer",
-    "from/masks_from, over all": f"{LENET} --masks_from={OTHER_RUN} --shuffle_masks=global",
+    "from/masks_from": f"{TO_DENSITY} --rounds=3 --masks_from={OTHER_RUN}",
+    "from/masks_from, shuffled": f"{TO_DENSITY} --rounds=3 --masks_from={OTHER_RUN} "
+    "--shuffle_masks=layer",
+    "from/masks_from, over all": f"{TO_DENSITY} --rounds=3 --masks_from={OTHER_RUN} "
+    "--shuffle_masks=global",
     "from/round_0_from": f"{LENET} --round_0_from={LENET_RUN} --criterion=random --reset=reinit",
     "from/round_0_from rewind": f"{LENET} --round_0_from={LENET_RUN} --reset=rewind --rewind_to=9",
     "optimizer/cosine momentum l2": f"{LENET} --optimizer=momentum --learning_rate=0.1 "
@@ -200,9 +198,7 @@ RUNS = {
             "lenet": "--initializer=glorot_normal",
             "conv4": "--initializer=kaiming_uniform",
             "resnet20": "--bn_affine --shortcut=projection",
-            "vgg16": "",
         }.items()
-        if name != "vgg16"  # its images must have 32 pixels
     },
 }
 
@@ -797,8 +793,8 @@ def import_heavy():
 
 def make(
     jobs: dict[str, Callable[[Place], None]], work: pathlib.Path, *, fork: bool
-) -> Iterator[tuple[str, str]]:
-    """Runs jobs, some at once; yields (name, what went wrong) of each when it has ended."""
+) -> Iterator[tuple[str, str, float]]:
+    """Runs jobs, some at once; yields (name, what went wrong, seconds of CPU) of each."""
     waiting, running = list(jobs.items()), {}
     while waiting or running:
         while waiting and len(running) < AT_ONCE:
@@ -809,14 +805,15 @@ def make(
                 run_job(job, Place(work, path, fork))
             running[pid] = (name, path, time.monotonic())
         for pid, (name, path, begun) in list(running.items()):
-            ended, status = os.waitpid(pid, os.WNOHANG)
+            ended, status, used = os.wait4(pid, os.WNOHANG)
             if not ended and time.monotonic() - begun > LONGEST:
                 os.killpg(pid, signal.SIGKILL)
-                ended, status = os.waitpid(pid, 0)
+                ended, status, used = os.wait4(pid, 0)
             if ended:
                 del running[pid]
                 error = path / "error.txt"
-                yield name, (error.read_text() if error.exists() else "killed") if status else ""
+                text = (error.read_text() if error.exists() else "killed") if status else ""
+                yield name, text, used.ru_utime + used.ru_stime
         time.sleep(0.02)
 
 
@@ -888,7 +885,7 @@ def main():
         stages = [sources, jobs] if any(map(uses_sources, jobs)) else [jobs]
         count = sum(map(len, stages))
         for stage in stages:
-            for name, error in make(stage, work, fork=options.fork == "yes"):
+            for name, error, cpu in make(stage, work, fork=options.fork == "yes"):
                 path = work / name.replace(",", "").replace(" ", "_")
                 if error:
                     failed.append(name)
@@ -897,7 +894,8 @@ def main():
                     results[name] = Reader(work).read(path)
                 seconds = time.monotonic() - begun
                 end = f"FAILED\n{error}" if error else f"{len(results[name])} files"
-                print(f"{len(results):3d}/{count} {seconds:5.0f} s  {name}: {end}", flush=True)
+                so_far = f"{len(results):3d}/{count} {seconds:5.0f} s, {cpu:5.1f} of CPU"
+                print(f"{so_far}  {name}: {end}", flush=True)
     results = dict(sorted(results.items()))
     if options.out:
         pathlib.Path(options.out).write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
