@@ -856,7 +856,9 @@ def parse():
     )
     parser.add_argument("--out", help="file to write")
     parser.add_argument("--against", help="file to compare with")
-    parser.add_argument("--only", default="", help="combinations with one of these in their names")
+    parser.add_argument(
+        "--only", default="", help="names of combinations, or parts of names, with commas"
+    )
     parser.add_argument("--keep", help="new directory that keeps the runs")
     parser.add_argument("--fork", default="yes", choices=("yes", "no"))
     parser.add_argument("--list", action="store_true", help="list the combinations")
@@ -865,8 +867,13 @@ def parse():
 
 def main():
     options = parse()
-    wanted = options.only.split(",")
-    jobs = {n: job for n, job in combinations().items() if any(part in n for part in wanted)}
+    jobs = combinations()
+    wanted = [
+        name
+        for part in options.only.split(",")
+        for name in ([part] if part in jobs else [n for n in jobs if part in n])
+    ]
+    jobs = {name: job for name, job in jobs.items() if name in wanted}
     if options.list:
         print("\n".join(jobs))
         return 0
