@@ -46,7 +46,7 @@ class Copies:
                 f"--start={start} expects a run that resets to round 0; {run.path} has "
                 f"--reset={self.config.reset}."
             )
-        if self.config.prunes_at == "train":
+        if self.config.policy.prunes_at == "train":
             raise InputError(
                 f"{run.path} was pruned while it trained: each copy would have masks of its own. "
                 "Expected a run with --prune_at=round or init."

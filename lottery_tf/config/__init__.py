@@ -11,7 +11,7 @@ from lottery_tf.config.constraints import check_together, parse_layer_fraction
 from lottery_tf.config.fields import check, flag, format_value
 from lottery_tf.datasets import AUGMENTATIONS, DATASETS
 from lottery_tf.models import INITIALIZERS, MODELS, POLICIES
-from lottery_tf.pruning.allocation import SCOPES, Amount
+from lottery_tf.pruning.allocation import SCOPES
 from lottery_tf.pruning.criteria import CRITERIA
 from lottery_tf.pruning.policy import MaskPolicy
 from lottery_tf.pruning.resets import RESETS
@@ -395,7 +395,7 @@ class Config:
         check_together(self)
         # Defaults that depend on other flags are filled in, so that config.json records them.
         if self.rounds is None:
-            object.__setattr__(self, "rounds", self.most_rounds or ROUNDS)
+            object.__setattr__(self, "rounds", self.policy.most_rounds or ROUNDS)
         for name in ("init_seed", "data_seed"):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.seed)
@@ -437,32 +437,6 @@ class Config:
             keep_dense=self.keep_dense,
             min_layer_weights=self.min_layer_weights,
         )
-
-    # Short forms of the policy, for those who have a Config.
-
-    @property
-    def targets(self) -> tuple[float, ...]:
-        return self.policy.targets
-
-    @property
-    def most_rounds(self) -> int | None:
-        return self.policy.most_rounds
-
-    @property
-    def prunes_at(self) -> str:
-        return self.policy.prunes_at
-
-    def prunes_after(self, round: int) -> bool:
-        """Return whether weights are pruned between a round and the next one."""
-        return self.policy.prunes_after(round)
-
-    def density_after(self, round: int) -> float | None:
-        """Return the density that the pruning after a round reaches; None: by --prune_fraction."""
-        return self.policy.density_after(round)
-
-    def amount(self, density: float | None = None) -> Amount:
-        """Return the Amount of a pruning to a density, or without one by --prune_fraction."""
-        return self.policy.amount(density)
 
 
 def sections() -> dict[str, list[dataclasses.Field]]:

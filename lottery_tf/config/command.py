@@ -96,7 +96,7 @@ def parse_given(
         values["run_dir"] = old if only_old else new
     given = {name for name in before if flag_values[name].present > in_files[name]}
     if (asked := values["rounds"]) is not None:
-        most = Config(**values | {"rounds": None}).most_rounds
+        most = Config(**values | {"rounds": None}).policy.most_rounds
         values["rounds"] = min(asked, most or asked)
     config = Config(**values)
     # Older versions recorded the default ROUNDS, however many --densities there are.

@@ -1,5 +1,6 @@
 """Which flags go together, and which do nothing without another. One table for each question."""
 
+import operator
 import string
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -63,7 +64,7 @@ TOGETHER: tuple[Rule, ...] = (
         "--layer_fractions expects --scope=layer. Received: --scope={scope}",
     ),
     (
-        lambda c: c.layer_fractions and c.targets,
+        lambda c: c.layer_fractions and c.policy.targets,
         "--layer_fractions are parts of the surviving weights, so they do not go with --density "
         "or --densities: leave one of them out.",
     ),
@@ -81,35 +82,37 @@ TOGETHER: tuple[Rule, ...] = (
         "--densities: expected falling numbers, as 0.2,0.1,0.05. Received: {densities}",
     ),
     (
-        lambda c: c.most_rounds and c.rounds is not None and c.rounds > c.most_rounds,
-        "--rounds: expected at most {most_rounds}, round 0 and one for each target of --density "
+        lambda c: c.policy.most_rounds and c.rounds is not None and c.rounds > c.policy.most_rounds,
+        "--rounds: expected at most {policy.most_rounds}, round 0 and one for each target of --density "
         "or --densities. Received: {rounds}. Leave it out, or give more --densities.",
     ),
     (
-        lambda c: c.prunes_at in ("init", "train") and not c.targets,
+        lambda c: c.policy.prunes_at in ("init", "train") and not c.policy.targets,
         "--prune_at={prune_at} expects --density or --densities.",
     ),
     (
-        lambda c: c.prunes_at in ("init", "train") and c.reset in ON_TRAINED,
+        lambda c: c.policy.prunes_at in ("init", "train") and c.reset in ON_TRAINED,
         "--prune_at={prune_at} prunes dense weights, but --reset={reset} starts from the pruned "
         "weights of the round before. Use another --reset, or --prune_at=round.",
     ),
     (
-        lambda c: c.prunes_at == "init" and needs(c.criterion) == {"initial", "trained"},
+        lambda c: c.policy.prunes_at == "init" and needs(c.criterion) == {"initial", "trained"},
         "--prune_at=init: --criterion={criterion} compares the weights before and after a "
         "training, but here nothing has trained yet. Use --criterion=magnitude.",
     ),
     (
-        lambda c: c.prunes_at == "train" and not needs(c.criterion) <= {"trained", "uniform"},
+        lambda c: (
+            c.policy.prunes_at == "train" and not needs(c.criterion) <= {"trained", "uniform"}
+        ),
         "--prune_at=train expects a criterion of the current weights, as magnitude. Received: "
         "--criterion={criterion}",
     ),
     (
-        lambda c: c.prunes_at == "train" and c.repel,
+        lambda c: c.policy.prunes_at == "train" and c.repel,
         "--prune_at=train does not go with --repel: leave one of them out.",
     ),
     (
-        lambda c: c.prunes_at == "train" and c.prune_iterations,
+        lambda c: c.policy.prunes_at == "train" and c.prune_iterations,
         "--prune_at=train does not go with --prune_iterations: leave one of them out.",
     ),
 )
@@ -134,7 +137,7 @@ NEW: tuple[Rule, ...] = (
         "out of the training, where networks make errors: add --validation_fraction=0.1.",
     ),
     (
-        lambda c: c.early_stop == "connected" and c.prunes_at == "train",
+        lambda c: c.early_stop == "connected" and c.policy.prunes_at == "train",
         "--early_stop=connected does not go with --prune_at=train: a short round would end before "
         "it reaches its density. Leave one of them out.",
     ),
@@ -221,8 +224,10 @@ def _check(config: "Config", rules: tuple[Rule, ...]) -> None:
     for is_broken, message in rules:
         if is_broken(config):
             names = [name for _, name, _, _ in string.Formatter().parse(message) if name]
-            values = {name: format_value(getattr(config, name)) for name in names}
-            raise InputError(message.format(**values))
+            for name in names:
+                value = format_value(operator.attrgetter(name)(config))
+                message = message.replace(f"{{{name}}}", value)
+            raise InputError(message)
 
 
 def check_given(config: "Config", given: set[str]) -> None:

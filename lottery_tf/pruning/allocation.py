@@ -202,6 +202,3 @@ def _in_proportion(wish, alive, left):
     for path in by_remainder[: left - sum(counts.values())]:
         counts[path] += 1
     return {path: counts[path] for path in wish}
-
-
-Amount = SparsityTarget

@@ -40,7 +40,7 @@ def key(config: Config) -> Hashable:
     left_out = LATER
     if not (config.repel and config.repel_runs):
         left_out |= OF_REPULSION
-    if not config.prunes_after(0) or needs(config.criterion) <= FOUND_IN_FILES:
+    if not config.policy.prunes_after(0) or needs(config.criterion) <= FOUND_IN_FILES:
         left_out |= OF_PRUNING
     values = dataclasses.asdict(config)
     return tuple((name, value) for name, value in values.items() if name not in left_out)
@@ -81,7 +81,7 @@ def lend(lender: Point, borrower: Point) -> bool:
 
 def _draw_differently(other, run, config):
     """Whether the pruning after round 0 takes random scores, and the runs draw different ones."""
-    if not config.prunes_after(0) or "uniform" not in needs(config.criterion):
+    if not config.policy.prunes_after(0) or "uniform" not in needs(config.criterion):
         return False
     begun = (run.path / "config.json").exists()  # a run that begins draws as this version does
     return draws.are_old(other.path) != (begun and draws.are_old(run.path))
@@ -98,14 +98,14 @@ def _own_files(other: RunDir, config: Config) -> dict[str, bytes | None] | None:
     if collapse.NOT_PRUNABLE in collapse.parse(row.get("collapse")):
         return None
     threshold, own = pruning.Threshold(float("nan"), float("nan")), None
-    if config.prunes_after(0):
+    if config.policy.prunes_after(0):
         if not needs(config.criterion) <= FOUND_IN_FILES:
             return {}  # the lender prunes by the same rules: see `key`
         masks, initial = other.masks(0), other.initial(0)
         pruned, threshold = pruning.prune(
             other.final(0),
             masks,
-            config.amount(config.density_after(0)),
+            config.policy.to_density((config.policy.targets or (None,))[0]),
             criterion=config.criterion,
             iterations=config.prune_iterations,
             initial=lambda masks: initial,

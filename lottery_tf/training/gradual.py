@@ -56,7 +56,7 @@ class Gradual:
 
 def check_gradual(config: Config, engine: "Engine") -> None:
     """Raise InputError if --prune_at=train has no schedule, or a rewound round starts behind it."""
-    for density in config.policy.targets if config.prunes_at == "train" else ():
+    for density in config.policy.targets if config.policy.prunes_at == "train" else ():
         last = max(schedule(config, density, engine.steps_per_epoch))
         if config.reset == "rewind" and engine.rewind_step > last:
             raise InputError(

@@ -13,7 +13,7 @@ import pytest
 import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.pruning.allocation import Amount
+from lottery_tf.pruning.allocation import SparsityTarget
 from lottery_tf.rundir import RunDir
 
 DATA = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32), np.arange(12) % 3
@@ -63,7 +63,7 @@ def test_help_has_every_function():
 
 @pytest.mark.parametrize("function", [lottery_tf.prune, lottery_tf.rounds])
 def test_where_to_prune_is_in_the_signature(function):
-    parameters, amount = inspect.signature(function).parameters, inspect.signature(Amount)
+    parameters, amount = inspect.signature(function).parameters, inspect.signature(SparsityTarget)
     assert not any(one.kind is one.VAR_KEYWORD for one in parameters.values())
     for name in ("scope", "layer_fractions", "keep_dense", "min_layer_weights"):
         assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY

@@ -14,7 +14,7 @@ from lottery_tf.masking.batches import in_batches
 from lottery_tf.masking.gradients import TEMPERATURE, Flow, Gradients, in_float64
 from lottery_tf.models.normalization import FusedBatchNormalization
 from lottery_tf.pruning import criteria
-from lottery_tf.pruning.allocation import Amount
+from lottery_tf.pruning.allocation import SparsityTarget
 
 FIRST, SECOND = "net/first/kernel", "net/second/kernel"
 LABELS = np.array([0, 1, 2, 1])
@@ -224,7 +224,7 @@ def test_iterations_gather_the_evidence_under_the_masks_so_far():
         seen.append(pruning.remaining(masks))
         return {"a": np.arange(1000.0).reshape(10, 100)}
 
-    masks, _ = pruning.prune({}, {"a": np.ones((10, 100), bool)}, Amount(density=0.01),
+    masks, _ = pruning.prune({}, {"a": np.ones((10, 100), bool)}, SparsityTarget(density=0.01),
                              criterion="random", iterations=4, uniform=gather)  # fmt: skip
     assert seen == [1000, 316, 100, 32]
     assert np.flatnonzero(masks["a"]).tolist() == list(range(990, 1000))

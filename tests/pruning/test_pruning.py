@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lottery_tf.errors import InputError
-from lottery_tf.pruning.allocation import Amount
+from lottery_tf.pruning.allocation import SparsityTarget
 from lottery_tf.pruning.top_k import apply_masks, density, prune, remaining
 
 
@@ -25,7 +25,7 @@ def test_prunes_the_smallest_magnitudes_over_all_layers():
 
 def test_scope_layer_prunes_each_layer_by_itself():
     arrays = {"a": weights(1, 2, 3, 4), "b": weights(10, 20, 30, 40)}
-    masks, threshold = prune(arrays, dense(arrays), Amount(0.5, scope="layer"))
+    masks, threshold = prune(arrays, dense(arrays), SparsityTarget(0.5, scope="layer"))
     assert masks["a"].tolist() == [False, False, True, True]
     assert masks["b"].tolist() == [False, False, True, True]
     assert (threshold.removed, threshold.kept) == (20, 3)
@@ -87,7 +87,7 @@ def test_an_empty_layer_stays_empty():
     arrays = {"a": weights(1, 2), "b": weights(3, 4)}
     masks = {"a": np.array([False, False]), "b": np.array([True, True])}
     for scope in ("global", "layer"):
-        pruned, _ = prune(arrays, masks, Amount(0.5, scope=scope))
+        pruned, _ = prune(arrays, masks, SparsityTarget(0.5, scope=scope))
         assert pruned["a"].tolist() == [False, False]
         assert pruned["b"].tolist() == [False, True]
 
