@@ -83,8 +83,8 @@ TOGETHER: tuple[Rule, ...] = (
     ),
     (
         lambda c: c.policy.most_rounds and c.rounds is not None and c.rounds > c.policy.most_rounds,
-        "--rounds: expected at most {policy.most_rounds}, round 0 and one for each target of --density "
-        "or --densities. Received: {rounds}. Leave it out, or give more --densities.",
+        "--rounds: expected at most {policy.most_rounds}, round 0 and one for each target of "
+        "--density or --densities. Received: {rounds}. Leave it out, or give more --densities.",
     ),
     (
         lambda c: c.policy.prunes_at in ("init", "train") and not c.policy.targets,

@@ -288,9 +288,11 @@ def built_anew(
             return stand_ins.get(id(value), value)
         if isinstance(own, list):
             list.__setitem__(own, slice(None), list(map(of_twin, own)))
-        elif isinstance(own, dict):
+        elif isinstance(own, TrackedDict):
             for key, item in value.items():
                 dict.__setitem__(own, key, of_twin(item))
+        elif isinstance(own, dict):  # or what TensorFlow wraps around one
+            own.update({key: of_twin(item) for key, item in value.items()})
         return own
 
     for name, value in vars(optimizer).items():

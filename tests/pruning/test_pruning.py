@@ -127,12 +127,12 @@ def test_apply_masks_zeroes_and_passes_other_variables_on():
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        ({"amount": 0}, "fraction"),
-        ({"amount": 1}, "fraction"),
-        ({"amount": float("nan")}, "fraction"),
-        ({"amount": 0.5, "criterion": "magic"}, "magnitude"),
-        ({"amount": 0.5, "criterion": "snip"}, "initial_gradient"),
-        ({"amount": 0.5, "iterations": 0}, "iterations"),
+        ({"target": 0}, "fraction"),
+        ({"target": 1}, "fraction"),
+        ({"target": float("nan")}, "fraction"),
+        ({"target": 0.5, "criterion": "magic"}, "magnitude"),
+        ({"target": 0.5, "criterion": "snip"}, "initial_gradient"),
+        ({"target": 0.5, "iterations": 0}, "iterations"),
     ],
 )
 def test_bad_arguments_are_named(arguments, word):

@@ -19,7 +19,8 @@ def test_every_package_and_every_tool_is_in_the_wheel():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     packages = set(setup["options"]["packages"].split())
-    rooms = {f"lottery_tf.{path.parent.name}" for path in ROOT.glob("lottery_tf/*/__init__.py")}
+    found = sorted(ROOT.glob("lottery_tf/*/**/__init__.py"))
+    rooms = {".".join(path.parent.relative_to(ROOT).parts) for path in found}
     assert packages == {
         "lottery_tf",
         *rooms,
