@@ -17,6 +17,7 @@ from lottery_tf.analysis import (
     instability,
     learning,
     replicates,
+    retraining,
     stability,
     transplant,
 )
@@ -167,7 +168,7 @@ def of_instability(readings: Readings) -> Section:
 def of_stability(readings: Readings) -> Section:
     """Do tickets end nearer to the dense network than random masks? With its Verdict."""
     section = Section("Stability to pruning and to data order")
-    if other := [r.name for r in readings if r.config.get("reset", "init") not in stability.RESETS]:
+    if other := [r.name for r in readings if r.config.get("reset", "init") not in retraining.RESETS]:  # noqa: E501
         words = f"Not defined: not all rounds of {', '.join(other)} start from round 0."
         section.blocks.append(Text(words))
         section.verdicts.append(dataclasses.replace(verdicts.nearer_than_random({}), words=words))
@@ -283,7 +284,7 @@ def of_transplant(readings: Readings) -> Section:
 
 def _of_trained_masks(section, readings, name, by, need):
     """As `_mean_tables`; nothing of runs whose rounds start elsewhere, where it is not defined."""
-    other = [r.name for r in readings if r.config.get("reset", "init") not in stability.RESETS]
+    other = [r.name for r in readings if r.config.get("reset", "init") not in retraining.RESETS]
     if other and not any(reading.own_fit for reading in readings):
         words = f"Not defined: not all rounds of {', '.join(other)} start from round 0."
         section.blocks.append(Text(words))
