@@ -23,7 +23,7 @@ PASSES = 100
 MOVING = ("/moving_mean", "/moving_variance")  # permuted, but not matched
 
 
-Symmetries = Mapping[str, list]  # what symmetries.find gives: {variable path: groups by axis}
+Symmetries = Mapping[str, list]  # what `find` gives: {variable path: groups by axis}
 
 
 def align(symmetries: Symmetries, start: Weights, end: Weights) -> Weights:
