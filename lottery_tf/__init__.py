@@ -33,7 +33,7 @@ __all__ = [
 
 _ROOMS = {
     "apply_masks": "masking",
-    "load": "analysis.loading",
+    "load": "analysis.runs",
     "mask": "masking",
     "masked": "masking",
     "prune": "fit",

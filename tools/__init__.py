@@ -9,6 +9,7 @@ A measure of lottery_tf.analysis is a command by itself.
 import os
 import runpy
 import sys
+import textwrap
 
 from lottery_tf import analysis
 
@@ -33,10 +34,10 @@ COMMANDS = {
 def main() -> None:
     """Run the command that the first argument names; list the commands without one."""
     name, *arguments = sys.argv[1:] or ["--help"]
-    name = name.replace("-", "_") if name[:1] != "-" else name
     if name in ("-h", "--help", "help"):
         print(usage())
         return
+    name = name.replace("-", "_")
     if name not in COMMANDS and name not in analysis.MEASURES:
         known = ", ".join([*COMMANDS, *analysis.MEASURES])
         print(f"Error: expected a command, one of {known}. Received: {name}", file=sys.stderr)
@@ -58,8 +59,16 @@ def main() -> None:
 def usage() -> str:
     """Return the list of commands."""
     about = COMMANDS | {name: about for name, (about, _) in analysis.MEASURES.items()}
-    width = max(map(len, about))
-    lines = [f"  {name:<{width}}  {text.replace('`', '')}" for name, text in about.items()]
+    width = max(map(len, about)) + 4
+    lines = [
+        textwrap.fill(
+            text.replace("`", ""),
+            width=88,
+            initial_indent=f"  {name.replace('_', '-')}".ljust(width),
+            subsequent_indent=" " * width,
+        )
+        for name, text in about.items()
+    ]
     return "\n".join(
-        ["lottery COMMAND --flag=value …; lottery COMMAND --help lists its flags.", "", *lines]
+        ["lottery COMMAND --flag=value; lottery COMMAND --help lists its flags.", "", *lines]
     )

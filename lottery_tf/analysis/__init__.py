@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # the table alone imports nothing
     from lottery_tf.analysis.measure import Measure
 
-# name: (what it measures, figures of Maene et al. 2021 (P) and Frankle et al. 2019 (S))
+# name: (what it measures, figures of Maene et al. 2021 (P) and Frankle et al. 2019 (S)), in the
+# order of reports
 MEASURES = {
     "distances": (
         "angular, cosine and Euclidean distance of all rounds and the initialization, or to the "
@@ -33,27 +34,27 @@ MEASURES = {
         "ticket and random mask",
         "S",
     ),
-    "histograms": ("surviving weights of a round", "P 5, 19, 22"),
-    "thresholds": ("the pruning threshold of each round", "P 6"),
-    "masks": ("overlap of masks, density, dead units and collapsing layers", "-"),
     "learning": (
         "how far a round carries its weights and whether the same way as the round before, signs "
         "kept and flipped, the lead over a reinit",
         "since 2021",
     ),
-    "pixels": (
-        "surviving weights of each pixel, receptive fields of units, and whether they are local",
-        "since 2021",
-    ),
     "curvature": ("the largest eigenvalue of the Hessian at the ends of rounds", "since 2021"),
-    "transplant": (
-        "the masks of another run on this one's initialization, their units permuted or not",
-        "since 2021",
-    ),
     "cyclic": (
         "a fixed mask trained for as many cycles of the schedule as IMP had rounds",
         "since 2021",
     ),
+    "transplant": (
+        "the masks of another run on this one's initialization, their units permuted or not",
+        "since 2021",
+    ),
+    "histograms": ("surviving weights of a round", "P 5, 19, 22"),
+    "masks": ("overlap of masks, density, dead units and collapsing layers", "-"),
+    "pixels": (
+        "surviving weights of each pixel, receptive fields of units, and whether they are local",
+        "since 2021",
+    ),
+    "thresholds": ("the pruning threshold of each round", "P 6"),
 }
 
 

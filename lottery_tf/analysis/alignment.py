@@ -83,7 +83,7 @@ class _Matching:
     def __init__(self, symmetries, start, end):
         self.symmetries, self.end = symmetries, end
         self.start = {p: a.astype(np.float64) for p, a in start.items() if not p.endswith(MOVING)}
-        self.places = {}
+        self.places: dict[Group, list[tuple[str, int, int]]] = {}
         for path, axes in symmetries.items():
             # The output axis comes first, so that groups are in the order in which they appear.
             for axis, groups in reversed(list(enumerate(axes))):
@@ -126,7 +126,7 @@ class _Matching:
 
     def from_input(self, order):
         """Sets the permutations one by one, each by what is settled before it."""
-        known = set()
+        known: set[Group] = set()
         for group in self.places:
             gains = self.gains(group, order, known)
             if gains is None:

@@ -24,7 +24,7 @@ from lottery_tf.analysis.measure import (
     Needs,
     TableMeasure,
 )
-from lottery_tf.analysis.replicates import group, side_by_side
+from lottery_tf.analysis.replicates import side_by_side
 from lottery_tf.analysis.runs import (
     Computing,
     Groups,
@@ -169,12 +169,6 @@ class Curvature(TableMeasure):
             cache=cache,
             computing=self.computing,
         )
-
-    @classmethod
-    def report_rows(cls, rows: list[Row]) -> list[Row]:
-        """Return the rows of the run itself, where other runs were measured beside it."""
-        first = next(iter(group(rows, ("run",)).values()))
-        return [{name: row[name] for name in row if name != "run"} for row in first]
 
 
 MEASURE = Curvature

@@ -74,7 +74,7 @@ class Chart:
         percent: whether the column is a part of one, shown in percent.
         line: (value, label) of a horizontal line; None for none.
         caption: what the picture shows, where a report has it.
-        by: the column whose values are a curve each; "" for a single curve.
+        by: the column whose values are a curve each; without it there is a single curve.
     """
 
     column: str
@@ -86,7 +86,7 @@ class Chart:
 
     def curves(self, rows: Sequence[Row]) -> dict[str, list[Row]]:
         """Return {label: rows} of the curves."""
-        if not self.by:
+        if not self.by or self.by not in rows[0]:
             return {self.column.replace("_", " "): list(rows)}
         return {str(label): of_label for (label,), of_label in group(rows, (self.by,)).items()}
 
@@ -249,8 +249,8 @@ class Measure(Generic[Value]):
     # What --help says of these flags, where it is special; no --other_run without its help.
     run_help: ClassVar[str] = ""
     other_help: ClassVar[str] = ""
-    # Flags that name the runs it needs beside --run_dir, in commands that reports suggest.
-    needed: ClassVar[str] = ""
+    # Further flags of the commands that reports suggest.
+    needed: ClassVar[tuple[str, ...]] = ()
     # The resets of the runs that it is defined for; empty for all.
     resets: ClassVar[tuple[str, ...]] = ()
     # Its section in a report.
@@ -323,8 +323,16 @@ class Measure(Generic[Value]):
         return self.shown(values, value)
 
     @classmethod
+    def own_rows(cls, rows: list[Row]) -> list[Row]:
+        """Return the rows of a CSV file that are of the run itself, not of runs beside it."""
+        if not cls.beside:
+            return rows
+        first = [row for row in rows if row["run"] == rows[0]["run"]]
+        return [{name: row[name] for name in row if name != "run"} for row in first]
+
+    @classmethod
     def report_rows(cls, rows: list[Row]) -> list[Row]:
-        """Return the rows of a CSV file that a report shows in its table."""
+        """Return the rows that a report shows in its table."""
         return rows
 
     @classmethod

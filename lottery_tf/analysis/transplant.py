@@ -191,7 +191,7 @@ class Transplant(TableMeasure):
     by = BY
     run_help = "Run whose initialization is trained; several, with commas, are replicates."
     other_help = "Run from another initialization, whose masks are put onto it. Default: none."
-    needed = "--other_run=ANOTHER_RUN"
+    needed = ("--other_run=ANOTHER_RUN",)
     resets = RESETS
     title = "Masks of another run"
     chart: ClassVar = Chart(
