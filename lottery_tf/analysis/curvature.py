@@ -21,6 +21,7 @@ from lottery_tf.analysis.measure import (
     RUN,
     Chart,
     Column,
+    Findings,
     Needs,
     TableMeasure,
 )
@@ -169,6 +170,12 @@ class Curvature(TableMeasure):
             cache=cache,
             computing=self.computing,
         )
+
+    def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
+        """Return the table, its chart under the tag of its column, and the chart's first curve."""
+        (usual,) = super().findings(run, value, title)
+        pictures = {"curvature/eigenvalue": usual.pictures[self.name]}
+        return [dataclasses.replace(usual, pictures=pictures)]
 
 
 MEASURE = Curvature

@@ -362,7 +362,7 @@ class TableMeasure(Measure[list[Row]]):
         tag, last = f"{self.name}/{chart.column}", run.finished_rounds() - 1
         first = next(iter(chart.curves(value).values()))
         curve = chart.column, [(row["round"], row[chart.column]) for row in first]
-        pictures = {tag: Picture(last, "", chart.draw(value, title))}
+        pictures = {self.name: Picture(last, "", chart.draw(value, title))}
         return [Findings(self.name, {"": value}, pictures, {tag: curve})]
 
     def shown(self, values: list[list[Row]], value: list[Row]) -> list[str | Table]:

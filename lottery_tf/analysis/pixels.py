@@ -273,9 +273,7 @@ class Pixels(TableMeasure):
         last = run.finished_rounds() - 1
         layers = {label: first_layer(of, self.image_shape) for label, of in self.firsts.items()}
         counts = _draw_counts(self.firsts, layers, self.drawn)
-        pictures = {
-            tag: picture._replace(end="_neighbours") for tag, picture in usual.pictures.items()
-        }
+        pictures = {"pixels/neighbours": usual.pictures["pixels"]._replace(end="_neighbours")}
         pictures["pixels/weights"] = Picture(last, "", counts)
         for index, (label, of) in enumerate(self.firsts.items()):
             end = f"_units_{label}" if index else "_units"

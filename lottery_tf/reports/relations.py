@@ -287,7 +287,7 @@ def _means(section, file, of_runs, by):
     means = replicates.over_runs(list(of_runs.values()), by)
     if left := found.keys() - replicates.group(means, by).keys():
         names = [dict(zip(by, key, strict=True)) for key in left]
-        rounds = {of.get("to_round", of.get("round")) for of in names}
+        rounds = {of["to_round"] if "to_round" in of else of["round"] for of in names}
         section.blocks.append(
             Text(f"{file}: not all of the runs have {verdicts.in_words(rounds)}, which are left "
                  "out.")

@@ -141,12 +141,13 @@ def test_a_toy_measure_has_command_csv_tensorboard_report_and_documentation(
     expected = pytest.approx((alive.astype(float) ** 2).mean())
     table = parse_csv((run.path / "analysis" / "magnitude.csv").read_bytes())
     assert (len(table), table[2]["magnitude"]) == (3, expected)
-    assert (run.path / "analysis" / "magnitude.png").exists()
+    picture = (run.path / "analysis" / "magnitude.png").read_bytes()
     events = event_accumulator.EventAccumulator(str(run.path / "tensorboard"), {"tensors": 0})
     events.Reload()
     tag = "magnitude/magnitude"
-    (_, _, last) = events.Tensors(tag)[-3:]
+    *_, last = events.Tensors(tag)
     assert (last.step, last.tensor_proto.float_val[0]) == (2, expected)
+    assert events.Tensors("magnitude")[0].tensor_proto.string_val[2] == picture
     assert events.SummaryMetadata(tag).summary_description == "mean |w| of the weights alive"
 
     monkeypatch.setattr(analysis, "__path__", [*analysis.__path__, str(tmp_path / "measures")])
