@@ -110,7 +110,10 @@ def _report(measure: type[Measure[Any]]) -> int:
             asked.computing = computing()
         written = output()
         for shown in asked.report(written):
-            print(shown) if isinstance(shown, str) else tables.show(*shown)
+            if isinstance(shown, str):
+                print(shown)
+            else:
+                tables.show(*shown)
         tables.show_written(written.written)
 
     if measure.needs is Needs.RETRAINING:
