@@ -11,7 +11,7 @@ import numpy as np
 
 from lottery_tf.analysis import paths
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.measure import DENSITY, Chart, Column, Needs, Table
+from lottery_tf.analysis.measure import Chart, Column, Needs, Table, usual
 from lottery_tf.analysis.runs import (
     Computing,
     Rounds,
@@ -29,24 +29,30 @@ from lottery_tf.terminal import console
 
 BY = ("from_round", "to_round", "split", "bn_stats")
 DRAWN = 3  # paths, where --at_rounds names none
-COLUMNS: Columns = {
-    "from_round": Column("from", "{:d}", "round of the first end"),
-    "to_round": Column("to", "{:d}", "round of the second end"),
-    "density": DENSITY,
-    "error_barrier": Column(
-        "error barrier", "{:.2%}", "largest error on the path, above the mean of its ends"
-    ),
-    "error_barrier_larger_end": Column(
-        "above larger end", "{:.2%}", "largest error on the path, above its larger end"
-    ),
-    "loss_barrier": Column(
-        "loss barrier", "{:.4f}", "largest cross-entropy on the path, above the mean of its ends"
-    ),
-    "over_dense": Column(
-        "acc over dense", "{:+.2%}", "test accuracy of the second end above that of round 0"
-    ),
-    "state": Column("state", "{}", "whether an end has collapsed"),
-}
+COLUMNS: Columns = (
+    {
+        "from_round": Column("from", "{:d}", "round of the first end"),
+        "to_round": Column("to", "{:d}", "round of the second end"),
+    }
+    | usual("density")
+    | {
+        "error_barrier": Column(
+            "error barrier", "{:.2%}", "largest error on the path, above the mean of its ends"
+        ),
+        "error_barrier_larger_end": Column(
+            "above larger end", "{:.2%}", "largest error on the path, above its larger end"
+        ),
+        "loss_barrier": Column(
+            "loss barrier",
+            "{:.4f}",
+            "largest cross-entropy on the path, above the mean of its ends",
+        ),
+        "over_dense": Column(
+            "acc over dense", "{:+.2%}", "test accuracy of the second end above that of round 0"
+        ),
+        "state": Column("state", "{}", "whether an end has collapsed"),
+    }
+)
 
 
 def along_paths(
@@ -190,7 +196,6 @@ class Barriers(paths.PathMeasure):
         )
 
     def measure(self, run: RunDir, cache: Cache) -> paths.Tables:
-        """Return the tables of `along_paths`."""
         tables = along_paths(
             run, self.other, pairs=self.pairs, evaluate=self.evaluate, cache=cache, **self.options()
         )

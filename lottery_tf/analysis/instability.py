@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from lottery_tf.analysis import paths
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.measure import DENSITY, ROUND, Chart, Column, Needs, Table
+from lottery_tf.analysis.measure import Chart, Column, Needs, Table, usual
 from lottery_tf.analysis.replicates import means
 from lottery_tf.analysis.retraining import Retrainings, start_suffix
 from lottery_tf.analysis.runs import (
@@ -29,9 +29,7 @@ from lottery_tf.runs.rundir import RunDir
 BY = ("round", "start", "split", "bn_stats")
 USUAL_ROUNDS = (0, 5, 10, 15)  # those of them that are finished
 STABLE = 0.02  # Frankle et al. 2020a: below it a network counts as stable
-COLUMNS: Columns = {
-    "round": ROUND,
-    "density": DENSITY,
+COLUMNS: Columns = usual("round", "density") | {
     "instability": Column(
         "instability", "{:.2%}", "error barrier between trainings that differ in their data seed"
     ),
@@ -160,9 +158,8 @@ class Instability(paths.PathMeasure):
             at_rounds=self.rounds,
             copies=self.copies,
             start=self.start,
-            stop_signal=self.stop_signal,
             cache=cache,
-            computing=self.computing,
+            **self.how,
             **self.options(),
         )
         along = paths.of_their_paths(pairs, points, (*BY, "pair"))

@@ -21,16 +21,13 @@ import numpy as np
 
 from lottery_tf.analysis.distances import products_of_weights
 from lottery_tf.analysis.measure import (
-    ACCURACY,
     BESIDE,
-    DENSITY,
-    ROUND,
-    RUN,
     Column,
     Findings,
     Picture,
     Table,
     TableMeasure,
+    usual,
 )
 from lottery_tf.analysis.replicates import group, of_runs
 from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
@@ -42,30 +39,36 @@ from lottery_tf.runs.rundir import RunDir
 
 ALL_LAYERS = "all layers"
 BY = ("round", "layer")
-COLUMNS: Columns = {
-    "run": RUN,
-    "round": ROUND,
-    "density": DENSITY,
-    "distance": Column("distance", "{:.2f}", "L2 distance from start to end of a round"),
-    "per_weight": Column(
-        "per weight", "{:.4f}", "root mean square over the weights alive of end - start of a round"
-    ),
-    "kept_signs": Column(
-        "signs kept", "{:.2%}", "part of the weights alive whose sign is that at the round's start"
-    ),
-    "flips": Column(
-        "flips",
-        "{:.2%}",
-        "part of the weights alive whose sign is not that at the end of the round before",
-    ),
-    "turn": Column(
-        "turn",
-        "{:.3f}",
-        "angle between end - start of a round and of the round before, divided by 90 degrees",
-    ),
-    "test_accuracy": ACCURACY,
-    "lead": Column("lead", "{:+.2%}", "test accuracy less that of the reinit of the same seed"),
-}
+COLUMNS: Columns = (
+    usual("run", "round", "density")
+    | {
+        "distance": Column("distance", "{:.2f}", "L2 distance from start to end of a round"),
+        "per_weight": Column(
+            "per weight",
+            "{:.4f}",
+            "root mean square over the weights alive of end - start of a round",
+        ),
+        "kept_signs": Column(
+            "signs kept",
+            "{:.2%}",
+            "part of the weights alive whose sign is that at the round's start",
+        ),
+        "flips": Column(
+            "flips",
+            "{:.2%}",
+            "part of the weights alive whose sign is not that at the end of the round before",
+        ),
+        "turn": Column(
+            "turn",
+            "{:.3f}",
+            "angle between end - start of a round and of the round before, divided by 90 degrees",
+        ),
+    }
+    | usual("test_accuracy")
+    | {
+        "lead": Column("lead", "{:+.2%}", "test accuracy less that of the reinit of the same seed"),
+    }
+)
 SIGNS = {
     "kept_signs": ("signs kept from start to end of a round (%)", False),
     "flips": ("signs other than at the end of the round before (%)", False),
@@ -182,7 +185,6 @@ class Learning(TableMeasure):
     title = "Learning distance and signs"
 
     def measure(self, *_: object) -> list[Row]:
-        """Return the rows of `of_rounds`."""
         return of_rounds(self.groups)
 
     def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:

@@ -24,14 +24,12 @@ import numpy as np
 
 from lottery_tf.analysis.measure import (
     BESIDE,
-    DENSITY,
-    ROUND,
-    RUN,
     Chart,
     Column,
     Findings,
     Picture,
     TableMeasure,
+    usual,
 )
 from lottery_tf.analysis.replicates import side_by_side
 from lottery_tf.analysis.runs import (
@@ -54,10 +52,7 @@ if TYPE_CHECKING:  # it takes half a second to import
 
 Shape = tuple[int, int, int]  # height, width, channels
 DRAWN_ROUNDS, DRAWN_UNITS = 6, 6
-COLUMNS: Columns = {
-    "run": RUN,
-    "round": ROUND,
-    "density": DENSITY,
+COLUMNS: Columns = usual("run", "round", "density") | {
     "layer_density": Column("of the layer", "{:.2%}", "part of the first layer's weights alive"),
     "pixels": Column("pixels", "{:.0f}", "number of pixels with a surviving weight"),
     "distance": Column("distance", "{:.2f}", "mean distance of two weights of a unit, in pixels"),
@@ -264,7 +259,6 @@ class Pixels(TableMeasure):
         self.drawn = select_common_rounds(self.firsts.values(), self.at_rounds, usual=spread)
 
     def measure(self, *_: object) -> list[Row]:
-        """Return the rows of `of_rounds`."""
         return of_rounds(self.groups, image_shape=self.image_shape)
 
     def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:

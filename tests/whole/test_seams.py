@@ -67,7 +67,7 @@ import dataclasses
 
 import numpy as np
 
-from lottery_tf.analysis.measure import DENSITY, ROUND, Chart, Column, TableMeasure
+from lottery_tf.analysis.measure import Chart, Column, TableMeasure, usual
 from lottery_tf.config.fields import flag
 
 
@@ -82,9 +82,7 @@ class Magnitude(TableMeasure):
 
     name = "magnitude"
     title = "Mean magnitude"
-    columns = {
-        "round": ROUND,
-        "density": DENSITY,
+    columns = usual("round", "density") | {
         "magnitude": Column("mean |w|", "{:.4f}", "mean |w| of the weights alive"),
     }
     chart = Chart("magnitude", "mean |w|")
