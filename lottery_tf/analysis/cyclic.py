@@ -39,9 +39,7 @@ MASKS = ("ticket", "random")
 BY = ("round", "mask", "cycle")
 COLUMNS: Columns = (
     usual("round", "density", "mask")
-    | {
-        "cycle": Column("cycle", "{:d}", "number of the training, from 1"),
-    }
+    | {"cycle": Column("cycle", "{:d}", "number of the training, from 1")}
     | usual("test_accuracy")
     | {
         "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),

@@ -314,10 +314,7 @@ def products_between(run: RunDir, other: RunDir, cache: Cache) -> tuple[Products
 
 
 def _to_measure(
-    rows: Keys,
-    columns: Keys,
-    known: Callable[[str, str], list[float] | None],
-    of_one_run: bool,
+    rows: Keys, columns: Keys, known: Callable[[str, str], list[float] | None], of_one_run: bool
 ) -> Keys:
     """Return the {FinishedRound: key} of rows with a pair that is not known, and no other gives."""
     needed = {

@@ -115,8 +115,7 @@ class Instability(paths.PathMeasure):
 
     copies: int = flag(2, "Trainings of each round, the run's own among them with --start=init.")
     at_rounds: Rounds = flag(
-        (),
-        "Rounds to train again, with commas. Default: those of 0, 5, 10, 15 that are finished.",
+        (), "Rounds to train again, with commas. Default: those of 0, 5, 10, 15 that are finished."
     )
     start: str = flag(
         "init",
@@ -164,11 +163,7 @@ class Instability(paths.PathMeasure):
         )
         along = paths.of_their_paths(pairs, points, (*BY, "pair"))
         averaged = means(pairs, BY), means(along, (*BY, "alpha"))
-        return {
-            f"_pairs{self.end}": pairs,
-            self.end: averaged[0],
-            f"_paths{self.end}": averaged[1],
-        }
+        return {f"_pairs{self.end}": pairs, self.end: averaged[0], f"_paths{self.end}": averaged[1]}
 
     def label(self, row: Row) -> str:
         """Return the round of a path, and its density."""

@@ -65,9 +65,7 @@ COLUMNS: Columns = (
         ),
     }
     | usual("test_accuracy")
-    | {
-        "lead": Column("lead", "{:+.2%}", "test accuracy less that of the reinit of the same seed"),
-    }
+    | {"lead": Column("lead", "{:+.2%}", "test accuracy less that of the reinit of the same seed")}
 )
 SIGNS = {
     "kept_signs": ("signs kept from start to end of a round (%)", False),

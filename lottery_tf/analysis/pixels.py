@@ -32,13 +32,7 @@ from lottery_tf.analysis.measure import (
     usual,
 )
 from lottery_tf.analysis.replicates import side_by_side
-from lottery_tf.analysis.runs import (
-    Groups,
-    Rounds,
-    as_groups,
-    metrics_with,
-    select_common_rounds,
-)
+from lottery_tf.analysis.runs import Groups, Rounds, as_groups, metrics_with, select_common_rounds
 from lottery_tf.config.fields import flag
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row

@@ -48,9 +48,7 @@ BY = ("round", "mask", "measure")
 DISTANCES = {"l2": ("L2 distance", 2), "degrees": ("angle (degrees)", 1)}
 COLUMNS: Columns = (
     usual("round")
-    | {
-        "density": Column("density", "{:.1%}", "part of the prunable weights that are alive"),
-    }
+    | {"density": Column("density", "{:.1%}", "part of the prunable weights that are alive")}
     | usual("mask")
     | {
         "measure": Column("stability to", "{}", "pruning, or data order"),
@@ -64,9 +62,7 @@ COLUMNS: Columns = (
         "degrees_published": Column("published", "{:.1f}"),
     }
     | usual("test_accuracy")
-    | {
-        "state": Column("state", "{}", "whether a network has collapsed"),
-    }
+    | {"state": Column("state", "{}", "whether a network has collapsed")}
 )
 # Frankle et al. 2019, LeNet on MNIST at density 10.7%
 PUBLISHED_DENSITY = 0.107
@@ -172,8 +168,7 @@ class Stability(TableMeasure):
 
     replicates: int = flag(1, "How often, with other SGD noise and other random masks.")
     at_rounds: Rounds = flag(
-        (),
-        "Rounds whose masks are measured, with commas. Default: 10; of a shorter run the last.",
+        (), "Rounds whose masks are measured, with commas. Default: 10; of a shorter run the last."
     )
     start: str = flag(
         "init", "init, or rewind:STEP (rewind:4ep): W_t is round 0 after so many steps."

@@ -18,7 +18,7 @@ from lottery_tf.plots import Columns, Row
 from lottery_tf.runs.rundir import RunDir
 
 COLUMNS: Columns = usual("run", "round", "density") | {
-    "threshold": Column("threshold", "{:.5f}", "largest |w| that was pruned after the round"),
+    "threshold": Column("threshold", "{:.5f}", "largest |w| that was pruned after the round")
 }
 
 

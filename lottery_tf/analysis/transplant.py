@@ -54,9 +54,7 @@ MASKS = ("own", "permuted", "unpermuted", "random")
 BY = ("round", "mask")
 COLUMNS: Columns = (
     usual("round", "density", "mask")
-    | {
-        "overlap": Column("overlap with own", "{:.3f}", "Jaccard overlap with the run's own mask"),
-    }
+    | {"overlap": Column("overlap with own", "{:.3f}", "Jaccard overlap with the run's own mask")}
     | usual("test_accuracy")
     | {
         "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),
