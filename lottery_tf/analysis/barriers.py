@@ -29,30 +29,24 @@ from lottery_tf.terminal import console
 
 BY = ("from_round", "to_round", "split", "bn_stats")
 DRAWN = 3  # paths, where --at_rounds names none
-COLUMNS: Columns = (
-    {
-        "from_round": Column("from", "{:d}", "round of the first end"),
-        "to_round": Column("to", "{:d}", "round of the second end"),
-    }
-    | usual("density")
-    | {
-        "error_barrier": Column(
-            "error barrier", "{:.2%}", "largest error on the path, above the mean of its ends"
-        ),
-        "error_barrier_larger_end": Column(
-            "above larger end", "{:.2%}", "largest error on the path, above its larger end"
-        ),
-        "loss_barrier": Column(
-            "loss barrier",
-            "{:.4f}",
-            "largest cross-entropy on the path, above the mean of its ends",
-        ),
-        "over_dense": Column(
-            "acc over dense", "{:+.2%}", "test accuracy of the second end above that of round 0"
-        ),
-        "state": Column("state", "{}", "whether an end has collapsed"),
-    }
-)
+COLUMNS: Columns = {
+    "from_round": Column("from", "{:d}", "round of the first end"),
+    "to_round": Column("to", "{:d}", "round of the second end"),
+    **usual("density"),
+    "error_barrier": Column(
+        "error barrier", "{:.2%}", "largest error on the path, above the mean of its ends"
+    ),
+    "error_barrier_larger_end": Column(
+        "above larger end", "{:.2%}", "largest error on the path, above its larger end"
+    ),
+    "loss_barrier": Column(
+        "loss barrier", "{:.4f}", "largest cross-entropy on the path, above the mean of its ends"
+    ),
+    "over_dense": Column(
+        "acc over dense", "{:+.2%}", "test accuracy of the second end above that of round 0"
+    ),
+    "state": Column("state", "{}", "whether an end has collapsed"),
+}
 
 
 def along_paths(

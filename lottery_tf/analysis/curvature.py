@@ -36,7 +36,8 @@ if TYPE_CHECKING:  # it imports TensorFlow
 
 EXAMPLES = 1000
 TOLERANCE = 1e-4  # of an eigenvalue, relative; float32 gives little more
-COLUMNS: Columns = usual("run", "round", "density", "test_accuracy") | {
+COLUMNS: Columns = {
+    **usual("run", "round", "density", "test_accuracy"),
     "eigenvalue": Column(
         "largest eigenvalue",
         "{:.3f}",

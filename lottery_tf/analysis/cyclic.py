@@ -37,16 +37,14 @@ if TYPE_CHECKING:  # it takes half a second to import
 USUAL_ROUNDS = (10,)
 MASKS = ("ticket", "random")
 BY = ("round", "mask", "cycle")
-COLUMNS: Columns = (
-    usual("round", "density", "mask")
-    | {"cycle": Column("cycle", "{:d}", "number of the training, from 1")}
-    | usual("test_accuracy")
-    | {
-        "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),
-        "test_accuracy_max": Column("max", "{:.2%}", "largest of the replicates"),
-        "imp_accuracy": Column("IMP's", "{:.2%}", "test accuracy of IMP's ticket at this density"),
-    }
-)
+COLUMNS: Columns = {
+    **usual("round", "density", "mask"),
+    "cycle": Column("cycle", "{:d}", "number of the training, from 1"),
+    **usual("test_accuracy"),
+    "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),
+    "test_accuracy_max": Column("max", "{:.2%}", "largest of the replicates"),
+    "imp_accuracy": Column("IMP's", "{:.2%}", "test accuracy of IMP's ticket at this density"),
+}
 
 
 def of_masks(

@@ -254,7 +254,8 @@ LABELS = {
     "cosine": "cosine distance: 1 - cosine",
     "euclidean": "Euclidean distance",
 }
-SUCCESSIVE: Columns = usual("round", "density", "test_accuracy") | {
+SUCCESSIVE: Columns = {
+    **usual("round", "density", "test_accuracy"),
     "to_previous": Column("to r - 1", "{:.3f}", "distance to the round before"),
     "to_second_previous": Column("to r - 2", "{:.3f}", "distance to the second round before"),
     "to_init": Column("to init", "{:.3f}", "distance to the weights that the round started from"),

@@ -27,7 +27,8 @@ Panels = dict[str, dict[str, tuple[Array, Array]]]  # {layer: {label: (counts, e
 OfRound = tuple[Panels, list[Row], list[Row]]  # a round's panels, their rows, a row for each layer
 ALL_LAYERS = "all layers"
 USUAL_ROUNDS = (10,)
-COLUMNS: Columns = usual("run", "round") | {
+COLUMNS: Columns = {
+    **usual("run", "round"),
     "layer": Column("layer", "{}", "path of the kernel, or all layers together"),
     "survivors": Column("survivors", "{:,d}", "number of weights alive"),
     "mean_magnitude": Column("mean |w|", "{:.4f}", "mean |w| of the weights alive"),

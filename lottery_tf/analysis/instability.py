@@ -29,7 +29,8 @@ from lottery_tf.runs.rundir import RunDir
 BY = ("round", "start", "split", "bn_stats")
 USUAL_ROUNDS = (0, 5, 10, 15)  # those of them that are finished
 STABLE = 0.02  # Frankle et al. 2020a: below it a network counts as stable
-COLUMNS: Columns = usual("round", "density") | {
+COLUMNS: Columns = {
+    **usual("round", "density"),
     "instability": Column(
         "instability", "{:.2%}", "error barrier between trainings that differ in their data seed"
     ),

@@ -39,34 +39,28 @@ from lottery_tf.runs.rundir import RunDir
 
 ALL_LAYERS = "all layers"
 BY = ("round", "layer")
-COLUMNS: Columns = (
-    usual("run", "round", "density")
-    | {
-        "distance": Column("distance", "{:.2f}", "L2 distance from start to end of a round"),
-        "per_weight": Column(
-            "per weight",
-            "{:.4f}",
-            "root mean square over the weights alive of end - start of a round",
-        ),
-        "kept_signs": Column(
-            "signs kept",
-            "{:.2%}",
-            "part of the weights alive whose sign is that at the round's start",
-        ),
-        "flips": Column(
-            "flips",
-            "{:.2%}",
-            "part of the weights alive whose sign is not that at the end of the round before",
-        ),
-        "turn": Column(
-            "turn",
-            "{:.3f}",
-            "angle between end - start of a round and of the round before, divided by 90 degrees",
-        ),
-    }
-    | usual("test_accuracy")
-    | {"lead": Column("lead", "{:+.2%}", "test accuracy less that of the reinit of the same seed")}
-)
+COLUMNS: Columns = {
+    **usual("run", "round", "density"),
+    "distance": Column("distance", "{:.2f}", "L2 distance from start to end of a round"),
+    "per_weight": Column(
+        "per weight", "{:.4f}", "root mean square over the weights alive of end - start of a round"
+    ),
+    "kept_signs": Column(
+        "signs kept", "{:.2%}", "part of the weights alive whose sign is that at the round's start"
+    ),
+    "flips": Column(
+        "flips",
+        "{:.2%}",
+        "part of the weights alive whose sign is not that at the end of the round before",
+    ),
+    "turn": Column(
+        "turn",
+        "{:.3f}",
+        "angle between end - start of a round and of the round before, divided by 90 degrees",
+    ),
+    **usual("test_accuracy"),
+    "lead": Column("lead", "{:+.2%}", "test accuracy less that of the reinit of the same seed"),
+}
 SIGNS = {
     "kept_signs": ("signs kept from start to end of a round (%)", False),
     "flips": ("signs other than at the end of the round before (%)", False),

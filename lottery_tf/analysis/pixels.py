@@ -46,7 +46,8 @@ if TYPE_CHECKING:  # it takes half a second to import
 
 Shape = tuple[int, int, int]  # height, width, channels
 DRAWN_ROUNDS, DRAWN_UNITS = 6, 6
-COLUMNS: Columns = usual("run", "round", "density") | {
+COLUMNS: Columns = {
+    **usual("run", "round", "density"),
     "layer_density": Column("of the layer", "{:.2%}", "part of the first layer's weights alive"),
     "pixels": Column("pixels", "{:.0f}", "number of pixels with a surviving weight"),
     "distance": Column("distance", "{:.2f}", "mean distance of two weights of a unit, in pixels"),

@@ -46,24 +46,20 @@ MASKS = ("ticket", "random")
 MEASURES = ("pruning", "data order")
 BY = ("round", "mask", "measure")
 DISTANCES = {"l2": ("L2 distance", 2), "degrees": ("angle (degrees)", 1)}
-COLUMNS: Columns = (
-    usual("round")
-    | {"density": Column("density", "{:.1%}", "part of the prunable weights that are alive")}
-    | usual("mask")
-    | {
-        "measure": Column("stability to", "{}", "pruning, or data order"),
-        "l2": Column(
-            "L2", "{:.2f}", "L2 distance between the two networks on the weights in the mask"
-        ),
-        "l2_range": Column("min to max", "{}"),
-        "l2_published": Column("published", "{:.1f}"),
-        "degrees": Column("degrees", "{:.1f}", "angle between the two networks on these weights"),
-        "degrees_range": Column("min to max", "{}"),
-        "degrees_published": Column("published", "{:.1f}"),
-    }
-    | usual("test_accuracy")
-    | {"state": Column("state", "{}", "whether a network has collapsed")}
-)
+COLUMNS: Columns = {
+    **usual("round"),
+    "density": Column("density", "{:.1%}", "part of the prunable weights that are alive"),
+    **usual("mask"),
+    "measure": Column("stability to", "{}", "pruning, or data order"),
+    "l2": Column("L2", "{:.2f}", "L2 distance between the two networks on the weights in the mask"),
+    "l2_range": Column("min to max", "{}"),
+    "l2_published": Column("published", "{:.1f}"),
+    "degrees": Column("degrees", "{:.1f}", "angle between the two networks on these weights"),
+    "degrees_range": Column("min to max", "{}"),
+    "degrees_published": Column("published", "{:.1f}"),
+    **usual("test_accuracy"),
+    "state": Column("state", "{}", "whether a network has collapsed"),
+}
 # Frankle et al. 2019, LeNet on MNIST at density 10.7%
 PUBLISHED_DENSITY = 0.107
 PUBLISHED = {

@@ -17,8 +17,9 @@ from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
 from lottery_tf.plots import Columns, Row
 from lottery_tf.runs.rundir import RunDir
 
-COLUMNS: Columns = usual("run", "round", "density") | {
-    "threshold": Column("threshold", "{:.5f}", "largest |w| that was pruned after the round")
+COLUMNS: Columns = {
+    **usual("run", "round", "density"),
+    "threshold": Column("threshold", "{:.5f}", "largest |w| that was pruned after the round"),
 }
 
 

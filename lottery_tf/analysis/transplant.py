@@ -52,15 +52,13 @@ if TYPE_CHECKING:  # it imports Keras
 USUAL_ROUNDS = (10,)
 MASKS = ("own", "permuted", "unpermuted", "random")
 BY = ("round", "mask")
-COLUMNS: Columns = (
-    usual("round", "density", "mask")
-    | {"overlap": Column("overlap with own", "{:.3f}", "Jaccard overlap with the run's own mask")}
-    | usual("test_accuracy")
-    | {
-        "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),
-        "test_accuracy_max": Column("max", "{:.2%}", "largest of the replicates"),
-    }
-)
+COLUMNS: Columns = {
+    **usual("round", "density", "mask"),
+    "overlap": Column("overlap with own", "{:.3f}", "Jaccard overlap with the run's own mask"),
+    **usual("test_accuracy"),
+    "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),
+    "test_accuracy_max": Column("max", "{:.2%}", "largest of the replicates"),
+}
 
 
 def masks_of(
