@@ -62,9 +62,13 @@ def main(config: Config) -> None:
     output, run = shared.output(), RunDir(config.run_dir)
     # Known before the minutes of measuring.
     path = shared.file_to_write(
-        CSV, output, run, f"benchmark_{WHAT.value}.csv", "table of tools.benchmark",
+        CSV,
+        output,
+        run,
+        f"benchmark_{WHAT.value}.csv",
+        "table of tools.benchmark",
         lambda content: b"repeat" in content.partition(b"\n")[0].split(b","),
-    )  # fmt: skip
+    )
     output.write_table(path, measure(config))
     tables.show_written(output.written)
 

@@ -68,8 +68,9 @@ def survivors(runs: Runs, round: int, *, trained_in: int | None = None) -> dict[
     return {name: functools.partial(_blocks, rounds, layers) for name, layers in names.items()}
 
 
-def _blocks(rounds: Sequence[tuple[FinishedRound, FinishedRound]], layers: Sequence[str]
-            ) -> Iterator[Array]:  # fmt: skip
+def _blocks(
+    rounds: Sequence[tuple[FinishedRound, FinishedRound]], layers: Sequence[str]
+) -> Iterator[Array]:
     """Yield the surviving weights of layers of some rounds, (some,) at a time; checks them."""
     for (trained, masked), layer in itertools.product(rounds, layers):
         pair = trained.blocks("final", layer, BLOCK), masked.blocks("masks", layer, BLOCK)

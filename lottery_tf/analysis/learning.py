@@ -67,8 +67,9 @@ SIGNS = {
 }
 
 
-def of_networks(start: Weights, end: Weights, masks: Masks,
-                before: tuple[Weights, Weights] | None) -> list[Row]:  # fmt: skip
+def of_networks(
+    start: Weights, end: Weights, masks: Masks, before: tuple[Weights, Weights] | None
+) -> list[Row]:
     """Return a row for each kernel, and for all: {layer, weights, distance, per_weight, …}.
 
     Args:
