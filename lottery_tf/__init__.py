@@ -13,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lottery_tf.analysis.loading import load
+    from lottery_tf.analysis.runs import load
     from lottery_tf.fit import prune, rounds, summary
     from lottery_tf.masking import apply_masks, mask, masked, unmask, unmasked
 
@@ -32,7 +32,7 @@ __all__ = [
 
 _MODULE_OF = {
     "apply_masks": "masking",
-    "load": "analysis.loading",
+    "load": "analysis.runs",
     "mask": "masking",
     "masked": "masking",
     "prune": "fit",

@@ -19,14 +19,18 @@ from . import shared
 
 OUT = define_path("out", None, "Directory to write into.")
 ROUND = flags.DEFINE_string(
-    "round", "best", "Number of a finished round; best: the sparsest that is as accurate as the "
+    "round",
+    "best",
+    "Number of a finished round; best: the sparsest that is as accurate as the "
     "dense network, less --tolerance; chosen by accuracy on the test split, or on the part of the "
     "training split that --test_fraction held out.",
-)  # fmt: skip
+)
 TOLERANCE = flags.DEFINE_float(
-    "tolerance", None, "Part of the test examples that --round=best may lose. Default: one "
+    "tolerance",
+    None,
+    "Part of the test examples that --round=best may lose. Default: one "
     "standard deviation of an accuracy on them, as tools.report takes it for matching.",
-)  # fmt: skip
+)
 MODEL = define_path("model", None, "A masked .keras file of your own, instead of --run_dir.")
 INPUTS = define_path(
     "inputs", None, "An .npz of arrays by input, to compare --model on. Default: random ones."
@@ -36,9 +40,11 @@ COMPACT = flags.DEFINE_bool(
     "compact", False, "Remove units and channels that nothing depends on, and fold BatchNorm."
 )
 SPARSE_MATMUL = flags.DEFINE_enum(
-    "sparse_matmul", "off", ["off", "auto"], "auto: dense layers as sparse products where those "
-    "are faster on this machine.",
-)  # fmt: skip
+    "sparse_matmul",
+    "off",
+    ["off", "auto"],
+    "auto: dense layers as sparse products where those are faster on this machine.",
+)
 QUANTIZE = flags.DEFINE_enum(
     "quantize", "none", TYPES, "Of a LiteRT file: the type of its weights."
 )
@@ -65,9 +71,13 @@ def main(_: object) -> None:
         )
     out = pathlib.Path(OUT.value)
     choices = Choices(
-        FORMAT.value, COMPACT.value, SPARSE_MATMUL.value, QUANTIZE.value, DENSE.value,
+        FORMAT.value,
+        COMPACT.value,
+        SPARSE_MATMUL.value,
+        QUANTIZE.value,
+        DENSE.value,
         BATCH_SIZE.value,
-    )  # fmt: skip
+    )
     check(out, choices, overwrite=OVERWRITE.value)
     quiet.import_tensorflow()
     from lottery_tf.export import exporting, ticket
@@ -76,9 +86,12 @@ def main(_: object) -> None:
         found = ticket.of_file(MODEL.value, inputs=INPUTS.value)
     else:
         found = ticket.of_run(
-            runs[0], ROUND.value, tolerance=TOLERANCE.value, examples=EXAMPLES.value,
+            runs[0],
+            ROUND.value,
+            tolerance=TOLERANCE.value,
+            examples=EXAMPLES.value,
             **shared.values("data_dir"),
-        )  # fmt: skip
+        )
     report.show(exporting.export(found, out, choices))
     print(f"Wrote {out}")
 

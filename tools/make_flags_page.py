@@ -7,18 +7,21 @@ import dataclasses
 import pathlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
+from lottery_tf.analysis import MEASURES
 from lottery_tf.config import SECTIONS, Config, command, sections
 from lottery_tf.config.constraints import NEEDS, OF_NETWORK
 from lottery_tf.config.fields import format_value, value_type
 from lottery_tf.config.paths import define_path
 from lottery_tf.runs.replacing import check_replaces
 
+from . import COMMANDS
+
 OUT = define_path("out", "docs/flags.md", "Page to write.")
-TOOLS = pathlib.Path(__file__).parent
-NO_COMMANDS = ("__init__", "shared")
+ROOT = pathlib.Path(__file__).parent.parent
 KINDS = {int: "whole number", float: "number", str: "text", bool: "true, false"}
 TOP = """# Flags
 
@@ -46,14 +49,14 @@ def page() -> str:
     for first, fields in sections().items():
         parts.append(f"### {SECTIONS[first]}\n\n{_table(['flag', 'values', 'default', ''])}")
         parts[-1] += "".join(map(_line_of_field, fields))
-    names = sorted(path.stem for path in TOOLS.glob("*.py") if path.stem not in NO_COMMANDS)
+    names = sorted({*COMMANDS, *MEASURES} - {"imp"})
     with ThreadPoolExecutor() as pool:
         for name, help_page in zip(names, pool.map(_help, names), strict=True):
             parts.append(_section(name, help_page))
     return "\n".join(parts)
 
 
-def _table(titles: list[str]) -> str:
+def _table(titles: Sequence[str]) -> str:
     return f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}\n"
 
 
@@ -81,8 +84,8 @@ def _line(*cells: str) -> str:
 
 def _help(name: str) -> ElementTree.Element:
     """Return the XML of a command's flags."""
-    arguments = [sys.executable, "-m", f"tools.{name}", "--helpxml"]
-    text = subprocess.run(arguments, capture_output=True, text=True, cwd=TOOLS.parent).stdout
+    arguments = [sys.executable, "-m", "tools", name, "--helpxml"]
+    text = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT).stdout
     return ElementTree.fromstring(text)
 
 

@@ -43,15 +43,29 @@ RAW_DIR = define_path(
     "the files that it does not download itself, as the official tar files of imagenet2012.",
 )
 flags.DEFINE_string("name", None, "What to call the dataset. Default: as --dataset.")
-flags.DEFINE_string("image_key", None, "Column of the images, of Parquet. Default: one "
-                    "of a usual name, as image or img.")  # fmt: skip
-flags.DEFINE_string("label_key", None, "Column of the labels, of Parquet. Default: one "
-                    "of a usual name, as label, class or target.")  # fmt: skip
+flags.DEFINE_string(
+    "image_key",
+    None,
+    "Column of the images, of Parquet. Default: one of a usual name, as image or img.",
+)
+flags.DEFINE_string(
+    "label_key",
+    None,
+    "Column of the labels, of Parquet. Default: one of a usual name, as label, class or target.",
+)
 flags.DEFINE_bool("skip_bad", False, "Leave unreadable images out, and name them.")
-flags.DEFINE_integer("shrink", 1, "Divide the height and width of images by it: the mean of each "
-                     "block of pixels. For studies on small machines; expects --name.")  # fmt: skip
-flags.DEFINE_integer("white_level", 65535, "Level that becomes white (255) in gray image files of "
-                     "16 bits, as 4095 where they use 12 of them.")  # fmt: skip
+flags.DEFINE_integer(
+    "shrink",
+    1,
+    "Divide the height and width of images by it: the mean of each "
+    "block of pixels. For studies on small machines; expects --name.",
+)
+flags.DEFINE_integer(
+    "white_level",
+    65535,
+    "Level that becomes white (255) in gray image files of "
+    "16 bits, as 4095 where they use 12 of them.",
+)
 define_path("data_dir", "data", "Directory that holds the prepared datasets.")
 flags.DEFINE_bool("overwrite", False, "Replace a dataset that exists.")
 

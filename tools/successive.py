@@ -24,9 +24,13 @@ def main(_: object) -> None:
 
     head = ",".join(["run", *distances.SUCCESSIVE]).encode()
     path = shared.file_to_write(
-        CSV, output, runs[0], "successive.csv", "table of tools.successive",
+        CSV,
+        output,
+        runs[0],
+        "successive.csv",
+        "table of tools.successive",
         lambda content: content.startswith(head),
-    )  # fmt: skip
+    )
     from lottery_tf.analysis.cache import Cache
 
     rows = []

@@ -1,32 +1,60 @@
-"""The runs and rounds that an analysis is of, checked. NumPy only."""
+"""The runs and rounds that a measure is of, checked; their networks and engines.
+
+Imports no TensorFlow before a network is asked for.
+"""
 
 import dataclasses
 import itertools
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from lottery_tf import datasets, models
 from lottery_tf.analysis.statistics import SEEDS
 from lottery_tf.config import Config
+from lottery_tf.config.record import MADE_BY_ROUNDS
+from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Row
 from lottery_tf.runs import provenance
-from lottery_tf.runs.rounds import finished
+from lottery_tf.runs.rounds import FinishedRound, finished
 from lottery_tf.runs.rundir import RunDir
+from lottery_tf.terminal import quiet
+
+if TYPE_CHECKING:  # these import TensorFlow
+    import keras
+
+    from lottery_tf.training.engine import Engine
 
 Runs = Sequence[RunDir]
 Groups = Mapping[str, Runs]  # {label: replicates}
 Rounds = Sequence[str | int]  # as --at_rounds names them
-Computing = Mapping[str, Any]  # where and how, as loading.engine_of takes it
+Computing = Mapping[str, Any]  # where and how, as engine_of takes it
 # Flags that runs must have in common to be compared, or evaluated with one engine.
-SAME = ("model", "dataset", "shortcut", "bn_affine", "image_size", "train_examples",
-        "train_split", "test_split", "test_fraction", "validation_fraction", "image_key",
-        "label_key", "mixed_precision")  # fmt: skip
+SAME = (
+    "model",
+    "dataset",
+    "shortcut",
+    "bn_affine",
+    "image_size",
+    "train_examples",
+    "train_split",
+    "test_split",
+    "test_fraction",
+    "validation_fraction",
+    "image_key",
+    "label_key",
+    "mixed_precision",
+)
 # Flags in which two runs of one experiment may differ: how they ran, and how far they are.
 NOT_OF_EXPERIMENT = {
     "rounds",
     *(field.name for field in dataclasses.fields(Config) if field.metadata["how"]),
 }
+
+OF_RUNS = ("masks_from", "repel_runs")  # flags of the experiment that name runs
+_SEED = re.compile(r"(?:^|(?<=/)|_)(seed|init_seed|data_seed)=(\d+)")
 
 
 def open_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
@@ -43,7 +71,7 @@ def open_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
 
 
 def open_any_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
-    """The RunDirs at some paths as `open_runs`, of whatever models and datasets."""
+    """Return the RunDirs at some paths as `open_runs`, of whatever models and datasets."""
     runs = [RunDir(os.path.normpath(os.path.abspath(path))) for path in paths]
     if not runs:
         raise InputError("--run_dir: expected one run or several, with commas. Received none.")
@@ -55,7 +83,7 @@ def open_any_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
 
 
 def check_same_experiment(runs: Iterable[RunDir | None]) -> None:
-    """Raises InputError if runs are of different models or datasets; None is no run."""
+    """Raise InputError if runs are of different models or datasets; None is no run."""
     there = [run for run in runs if run]
     first, *others = (run.config() for run in there)
     for run, flags in zip(there[1:], others, strict=True):
@@ -122,8 +150,8 @@ def experiment(config: Mapping[str, Any]) -> str:
     return repr(sorted((n, v) for n, v in config.items() if n not in NOT_OF_EXPERIMENT))
 
 
-def _sums(run):
-    """What the rounds of a run hold, in digests; none of a damaged run."""
+def _sums(run: RunDir) -> list[str]:
+    """Return the digests of what the rounds of a run hold; none of a damaged run."""
     try:
         return [of.fingerprint() for of in finished(run)]
     except InputError:
@@ -131,7 +159,7 @@ def _sums(run):
 
 
 def select_rounds(run: RunDir, at_rounds: Rounds, *, usual: Sequence[int] = ()) -> list[int]:
-    """The rounds that --at_rounds names, checked.
+    """Return the rounds that --at_rounds names, checked.
 
     If it names none, those of the usual ones that are finished, or else the last; without usual
     ones, all.
@@ -155,9 +183,10 @@ def select_rounds(run: RunDir, at_rounds: Rounds, *, usual: Sequence[int] = ()) 
     return rounds or list(range(finished))
 
 
-def select_common_rounds(runs: Iterable[RunDir], at_rounds: Rounds, *,
-                         usual: Sequence[int]) -> list[int]:  # fmt: skip
-    """`select_rounds` of several runs: rounds that all of them have."""
+def select_common_rounds(
+    runs: Iterable[RunDir], at_rounds: Rounds, *, usual: Sequence[int]
+) -> list[int]:
+    """Return the rounds as `select_rounds`, of those that all runs have."""
     runs = list(runs)
     for run in runs:
         select_rounds(run, at_rounds)
@@ -165,7 +194,7 @@ def select_common_rounds(runs: Iterable[RunDir], at_rounds: Rounds, *,
 
 
 def metrics_with(run: RunDir, *columns: str) -> list[Row]:
-    """RunDir.metrics(), whose rows all have some columns.
+    """Return RunDir.metrics(), whose rows all have some columns.
 
     Raises:
         InputError: one lacks a column.
@@ -180,12 +209,137 @@ def metrics_with(run: RunDir, *columns: str) -> list[Row]:
 
 
 def as_groups(runs: RunDir | Groups) -> Groups:
-    """{label: RunDirs}: what is such already, or a run alone under the name of its directory."""
+    """Return {label: RunDirs}: a run alone has the name of its directory."""
     return {runs.path.name: [runs]} if isinstance(runs, RunDir) else runs
 
 
 def check_at_least(least: int, **values: int) -> None:
-    """Raises InputError if the value of an option is below `least`."""
+    """Raise InputError if the value of an option is below `least`."""
     for name, value in values.items():
         if value < least:
             raise InputError(f"--{name}: expected at least {least}. Received: {value}")
+
+
+def load(
+    run_dir: str | os.PathLike,
+    round: int,
+    *,
+    data_dir: str | None = None,
+    model: "keras.Model | None" = None,
+) -> "keras.Model":
+    """Return the masked Keras model of a finished round, with its trained weights and masks.
+
+    It takes images as the run's network does, (pixel / 255 - mean) / std, and gives logits. Its
+    layers have the names that they have in the run, whatever the process has built before.
+
+    Args:
+        run_dir: path of the run.
+        round: number of the round.
+        data_dir: directory that holds the prepared datasets, whose images' shape and classes are
+            read; by default that of the run.
+        model: for a directory that `lottery_tf.rounds` made: your own masked model, built as the
+            one that was trained. It is set to the round in place, and returned.
+
+    Raises:
+        InputError: there is no such run, round, model or dataset, or a file is damaged; the model
+            is another one.
+    """
+    from lottery_tf import masking
+
+    (run,) = open_runs([run_dir])
+    (round,) = select_rounds(run, [round])
+    if model is not None:
+        from lottery_tf.loop import checks, model_store
+
+        checks.check_built(model, "load")
+        model_store.place(run, round, model)
+        return model
+    network, finished_round = network_of(run, data_dir=data_dir), FinishedRound(run.path, round)
+    masking.set_weights(network, finished_round.final(), finished_round.masks())
+    return network
+
+
+def network_of(run: RunDir, *, data_dir: str | None = None) -> "keras.Model":
+    """Return a new network as the run's, with arbitrary weights; arguments as in `load`."""
+    config = config_of(run, data_dir=data_dir)
+    directory = datasets.find(config)
+    quiet.import_tensorflow()
+    return models.build(config, directory.input_shape, directory.classes, seed=0)
+
+
+def config_of(
+    run: RunDir, *, data_dir: str | None = None, strategy: str = "auto", jit_compile: str = "auto"
+) -> Config:
+    """Return the Config of a run, computing where and how the arguments say.
+
+    Raises:
+        InputError: its record is not as this version writes it.
+    """
+    recorded = run.config()
+    if recorded.get("made_by") == MADE_BY_ROUNDS:
+        raise InputError(
+            f"{run.path} was made by {MADE_BY_ROUNDS} around a fit of your own, so its network and "
+            "its data are not known here. Tools on weights alone read it: distances, histograms, "
+            "learning, masks, successive, thresholds. In Python, lottery_tf.load(run_dir, round, "
+            "model=model) sets your own masked model to a round."
+        )
+    known = {field.name for field in dataclasses.fields(Config)}
+    if unknown := recorded.keys() - known:
+        raise InputError(
+            f"{run.path}/config.json has flags that this version does not know: "
+            f"{', '.join(sorted(unknown))}. Use the version that made it."
+        )
+    changes = {"run_dir": str(run.path), "data_dir": data_dir or recorded["data_dir"]}
+    try:
+        return Config.recorded(recorded, **changes, strategy=strategy, jit_compile=jit_compile)
+    except InputError as error:
+        raise InputError(f"{run.path}/config.json: {error}") from None
+
+
+def engine_of(run: RunDir, *, own_process: bool = False, **computing: Any) -> "Engine":
+    """Return the Engine of a run, on one machine; options as in `config_of`.
+
+    Args:
+        run: the run.
+        own_process: whether to set what holds for the whole process, as the run's command does:
+            the seed, and --deterministic. Only commands may.
+        computing: as `config_of` takes it.
+
+    Raises:
+        InputError: the data are not those that the run was trained on, or are damaged.
+    """
+    config = config_of(run, **computing)
+    directory = datasets.find(config)
+    if provenance.recorded(run.path):
+        provenance.check(run.path, fingerprint(directory), directory.path)
+    quiet.import_tensorflow()
+    from lottery_tf.training.devices import connect, take_process
+    from lottery_tf.training.engine import Engine
+
+    if own_process:
+        take_process(config)
+    cluster = connect(config)
+    if cluster.workers > 1:
+        raise InputError("This tool runs on one machine. Unset TF_CONFIG, or name --strategy.")
+    return Engine(config, directory, cluster)
+
+
+def beside_seeds(name: str, value: Any, seeds: Mapping[str, int | None]) -> Any:
+    """Return the value of a flag without the seeds in the names of runs: alike for replicates.
+
+    So the masks_from=runs/criterion=snip_seed=1 of a run of seed 1 is runs/criterion=snip; that of
+    a run of another seed stays, for it is no replicate. The names are those that tools.sweep and
+    the experiment itself give; runs called otherwise stay apart.
+
+    Args:
+        name: of the flag.
+        value: what a Config or a config.json has, tuple or list where there may be several.
+        seeds: {name of statistics.SEEDS: that of the run that has the flag}.
+    """
+    if name not in OF_RUNS:
+        return value
+
+    def without(path: str) -> str:
+        return _SEED.sub(lambda of: "" if seeds.get(of[1]) == int(of[2]) else of[0], path)
+
+    return without(value) if isinstance(value, str) else type(value)(map(without, value))

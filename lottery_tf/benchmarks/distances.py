@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lottery_tf.analysis import products
+from lottery_tf.analysis.distances import products_of_rounds
 from lottery_tf.benchmarks.turns import take_turns
 from lottery_tf.pruning import Masks, Weights
 from lottery_tf.runs import files
@@ -86,6 +86,6 @@ def _measure(networks: Sequence[FinishedRound]) -> tuple[float, int]:
     """Check and measure rounds; return the seconds and the peak bytes of this process."""
     began = time.perf_counter()
     check_files(networks)
-    products.products_of_rounds(networks, networks)
+    products_of_rounds(networks, networks)
     seconds = time.perf_counter() - began
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -138,7 +138,7 @@ def _advice(flags: DataFlags) -> str:
     if flags.dataset not in DATASETS:
         return "Expected a directory with a dataset_info.json."
     return (
-        "Prepare it with lottery-prepare-data, or in a checkout\n"
+        "Prepare it with lottery prepare-data, or in a checkout\n"
         f"  python -m tools.prepare_data --dataset={flags.dataset} --source=tfds "
         f"--data_dir={flags.data_dir}"
     )

@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import __version__, datasets, masking
-from lottery_tf.analysis import loading, statistics
-from lottery_tf.analysis.runs import open_runs
+from lottery_tf.analysis import statistics
+from lottery_tf.analysis.runs import config_of, load, open_runs
 from lottery_tf.config import Config
 from lottery_tf.datasets import PreparedDataset, tfrecords
 from lottery_tf.datasets.augmentation import centre_crop
@@ -172,11 +172,11 @@ def of_run(
             f"--round: expected best, or a finished round of {run.path}, 0 to {count - 1}. "
             f"Received: {round}"
         )
-    config = loading.config_of(run, data_dir=data_dir)
+    config = config_of(run, data_dir=data_dir)
     directory = datasets.find(config)
     if provenance.recorded(run.path):
         provenance.check(run.path, fingerprint(directory), directory.path)
-    masked = loading.load(run.path, number, data_dir=data_dir)
+    masked = load(run.path, number, data_dir=data_dir)
     images = RawImages.of(config, directory)
     test, labels = images.read(directory, "test", examples)
     calibration, _ = images.read(directory, "train", CALIBRATION)

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 
-from lottery_tf.analysis.reports import Output, make_directory
+from lottery_tf.analysis.measure import Output, make_directory
 from lottery_tf.errors import InputError
 from lottery_tf.paper import figure_tables, figures, groups
 from lottery_tf.paper.drawings import DRAWINGS

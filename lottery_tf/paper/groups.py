@@ -6,8 +6,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from lottery_tf.analysis.runs import repeats
-from lottery_tf.analysis.seeds import beside_seeds
+from lottery_tf.analysis.runs import beside_seeds, repeats
 from lottery_tf.analysis.statistics import SEEDS
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError

@@ -29,6 +29,7 @@ def write(
     *,
     scalars: Mapping[str, Sequence[tuple[int, float]]],
     images: Mapping[str, tuple[int, pathlib.Path]],
+    about: Mapping[str, str] | None = None,
 ) -> None:
     """Write an event file, in place of an earlier one of the same name.
 
@@ -37,9 +38,10 @@ def write(
         name: what the file is about, the end of its name.
         scalars: {tag: [(step, value)]}; values that are not finite are left out.
         images: {tag: (step, path of a PNG)}.
+        about: {tag of scalars: what TensorBoard says of them}.
     """
     summaries = [
-        (step, scalar(tag, value))
+        (step, scalar(tag, value, (about or {}).get(tag)))
         for tag, points in scalars.items()
         for step, value in points
         if np.isfinite(value)

@@ -11,7 +11,7 @@ from typing import Any
 
 from lottery_tf.analysis import replicates
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.seeds import beside_seeds
+from lottery_tf.analysis.runs import beside_seeds
 from lottery_tf.analysis.statistics import SEEDS, has_collapsed, seeds_of, test_examples
 from lottery_tf.config import Config
 from lottery_tf.config.fields import format_value

@@ -1,9 +1,11 @@
 """The report of a run, or of several as replicates."""
 
+import functools
 import pathlib
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from lottery_tf.analysis import MEASURES
 from lottery_tf.analysis.runs import check_replicates, check_same_experiment
 from lottery_tf.analysis.statistics import dense_row, tolerance
 from lottery_tf.config.fields import format_value
@@ -36,6 +38,19 @@ ROUNDS: Columns = {
 }
 FILES = ("config.json", "flags.cfg", "data.json", "repel_runs.json", "streams.json",
          "environment.json", "log.txt", "metrics.csv")  # fmt: skip
+
+# The sections of measures with more to say than their table, pictures and verdict.
+SECTIONS: dict[str, tuple[Callable[[Readings], Section | None], ...]] = {
+    "distances": (relations.of_distances,),
+    "barriers": (relations.of_barrier,),
+    "instability": (relations.of_instability,),
+    "stability": (relations.of_stability,),
+    "learning": (relations.of_learning,),
+    "histograms": (weights.of_histograms,),
+    "masks": (weights.of_layers, weights.of_overlap),
+    "pixels": (weights.of_pixels,),
+    "thresholds": (),  # the section on accuracy has them
+}
 
 
 def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, Section]:
@@ -83,18 +98,9 @@ def _sections(readings, with_rounds, path):
     of_runs = {name_among(reading, with_rounds): mean_rows([reading]) for reading in with_rounds}
     examples = with_rounds[0].examples
     of_measures = [
-        relations.of_distances(with_rounds),
-        relations.of_barrier(with_rounds),
-        relations.of_instability(with_rounds),
-        relations.of_stability(with_rounds),
-        relations.of_learning(with_rounds),
-        relations.of_curvature(with_rounds),
-        relations.of_cyclic(with_rounds),
-        relations.of_transplant(with_rounds),
-        weights.of_histograms(with_rounds),
-        weights.of_layers(with_rounds),
-        weights.of_overlap(with_rounds),
-        weights.of_pixels(with_rounds),
+        section_of(with_rounds)
+        for name in MEASURES
+        for section_of in SECTIONS.get(name, (functools.partial(relations.of_measure, name),))
     ]
     accuracy = of_accuracy(rows, of_runs, examples)
     last = [of_rounds(with_rounds, rows), of_files(readings, path.parent)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lottery_tf.analysis.seeds import beside_seeds
+from lottery_tf.analysis.runs import beside_seeds
 from lottery_tf.paper import groups
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.sweeps import grid

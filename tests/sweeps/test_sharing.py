@@ -9,11 +9,11 @@ import pytest
 
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
+from lottery_tf.loop import round_0
 from lottery_tf.runs import draws, files, rewind_points
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.sweeps import sharing
 from lottery_tf.sweeps.grid import Point
-from lottery_tf.training import round_0
 from tests.made_runs import make_run
 
 # The other half of sharing's tables: a flag that is new must be put into one of them.
