@@ -1,7 +1,6 @@
 """A run as far as it can be read: what is damaged or missing is named, and the rest is there."""
 
 import dataclasses
-import itertools
 import json
 import os
 import pathlib
@@ -11,10 +10,8 @@ from typing import Any
 
 from lottery_tf.analysis import replicates
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.seeds import beside_seeds
 from lottery_tf.analysis.statistics import SEEDS, has_collapsed, seeds_of, test_examples
 from lottery_tf.config import Config
-from lottery_tf.config.fields import format_value
 from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Row
@@ -200,36 +197,6 @@ def _rounds(run, problems):
     found = (re.fullmatch(r"round_([0-9]+)", path.name) for path in run.path.iterdir())
     numbers = sorted({int(match[1]) for match in found if match})
     return [number for number in numbers if run.round_path(number).is_dir()]
-
-
-def differing_flags(readings: Sequence[Reading]) -> list[str]:
-    """The experiment flags in which runs differ, in the order of --help."""
-    changed = [reading.changed_flags() for reading in readings if reading.config]
-    names = [name for name in CONFIG if any(name in flags for flags in changed)]
-    names += [n for flags in changed for n in flags if n not in CONFIG]
-    return [
-        name
-        for name in dict.fromkeys(names)
-        if any(
-            r.config.get(name) != s.config.get(name)
-            for r, s in itertools.pairwise(readings)
-            if r.config and s.config
-        )
-    ]
-
-
-def varying_flags(readings: Sequence[Reading]) -> list[str]:
-    """Those of `differing_flags` in which replicates do not differ."""
-    return [
-        name
-        for name in differing_flags(readings)
-        if name not in SEEDS and len({text_of(r, name) for r in readings if r.config}) > 1
-    ]
-
-
-def text_of(reading: Reading, name: str) -> str:
-    """The value of a flag as text, alike for all replicates; "" where it is not known."""
-    return format_value(beside_seeds(name, reading.config.get(name, ""), reading.config))
 
 
 def mean_rows(readings: Sequence[Reading]) -> list[Row]:

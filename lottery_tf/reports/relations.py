@@ -25,7 +25,7 @@ from lottery_tf.analysis.statistics import has_collapsed
 from lottery_tf.plots import Row, curves, figures, tables
 from lottery_tf.pruning import Array
 from lottery_tf.reports import verdicts
-from lottery_tf.reports.blocks import Command, Problem, Section, Text
+from lottery_tf.reports.pages import Command, Problem, Section, Text
 from lottery_tf.reports.reading import Reading, name_among
 from lottery_tf.runs import files
 from lottery_tf.runs.rounds import finished

@@ -11,7 +11,7 @@ from lottery_tf.models import MODELS
 from lottery_tf.plots import Row, figures
 from lottery_tf.pruning.dead_units import layers
 from lottery_tf.pruning.top_k import density
-from lottery_tf.reports.blocks import Section, Text
+from lottery_tf.reports.pages import Section, Text
 from lottery_tf.reports.reading import Reading
 from lottery_tf.runs.rounds import FinishedRound
 

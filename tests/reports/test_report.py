@@ -327,13 +327,13 @@ def test_bad_input_is_one_line(arguments, words):
 
 
 def test_a_page_that_cannot_be_written_is_refused(run, tmp_path):
-    with pytest.raises(InputError, match="--out: expected a file in a directory that is there"):
+    with pytest.raises(InputError, match=r"--out: .*no/page\.html"):
         page_of(run, out=str(tmp_path / "no" / "page.html"))
 
 
 def test_the_report_of_a_run_without_rounds_says_so(config):
     run = make_run(config(), rounds=0)
-    with pytest.raises(InputError, match="has no finished round"):
+    with pytest.raises(InputError, match=str(run.path)):
         page_of(run)
 
 
