@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lottery_tf import keras_hook
 
 if TYPE_CHECKING:
-    from lottery_tf.analysis.loading import load
+    from lottery_tf.analysis.runs import load
     from lottery_tf.fit import prune, rounds, summary
     from lottery_tf.masking import apply_masks, mask, masked, unmask, unmasked
 
@@ -33,7 +33,7 @@ __all__ = [
 
 _ROOMS = {
     "apply_masks": "masking",
-    "load": "analysis.loading",
+    "load": "analysis.runs",
     "mask": "masking",
     "masked": "masking",
     "prune": "fit",

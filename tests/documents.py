@@ -16,7 +16,7 @@ from tests.parquet_files import write_hub
 DOCUMENTS = sorted(
     str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
 )
-_COMMAND = re.compile(r"(\w+=\S+ )*(python -m (tools|lottery_tf)\.|lottery-[a-z]|[A-Z]=\")")
+_COMMAND = re.compile(r"(\w+=\S+ )*(python -m (tools|lottery_tf)\.|lottery[- ][a-z]|[A-Z]=\")")
 _TINY = {
     "--epochs=.*": "--epochs=2",
     "--schedule=step": "--schedule=constant",

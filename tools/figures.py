@@ -13,7 +13,7 @@ import pathlib
 from absl import flags
 
 from lottery_tf.analysis import replicates
-from lottery_tf.analysis.reports import OURS
+from lottery_tf.analysis.measure import OURS
 from lottery_tf.analysis.runs import metrics_with, open_any_runs
 from lottery_tf.config import command
 from lottery_tf.config.paths import define_path

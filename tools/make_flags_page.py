@@ -8,18 +8,21 @@ import inspect
 import pathlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from xml.etree import ElementTree
 
+from lottery_tf.analysis import MEASURES
 from lottery_tf.config import Config, command
 from lottery_tf.config.constraints import NEEDS, OF_NETWORK
 from lottery_tf.config.fields import format_value, value_type
 from lottery_tf.config.paths import define_path
 from lottery_tf.runs.replacing import check_replaces
 
+from . import COMMANDS
+
 OUT = define_path("out", "docs/flags.md", "Page to write.")
-TOOLS = pathlib.Path(__file__).parent
-NO_COMMANDS = ("__init__", "shared")
+ROOT = pathlib.Path(__file__).parent.parent
 KINDS = {int: "whole number", float: "number", str: "text", bool: "true, false"}
 TOP = """# Flags
 
@@ -42,25 +45,25 @@ def main(_: object) -> None:
 
 
 def page() -> str:
-    """The text of docs/flags.md."""
+    """Return the text of docs/flags.md."""
     parts = [TOP]
     for room in reversed([kind for kind in Config.__mro__[1:] if dataclasses.is_dataclass(kind)]):
         own = [field for field in dataclasses.fields(Config) if field.name in room.__annotations__]
         title = inspect.getdoc(room).rstrip(".")
         parts.append(f"### {title}\n\n{_table(['flag', 'values', 'default', ''])}")
         parts[-1] += "".join(map(_line_of_field, own))
-    names = sorted(path.stem for path in TOOLS.glob("*.py") if path.stem not in NO_COMMANDS)
+    names = sorted({*COMMANDS, *MEASURES} - {"imp"})
     with ThreadPoolExecutor() as pool:
         for name, help_page in zip(names, pool.map(_help, names), strict=True):
             parts.append(_section(name, help_page))
     return "\n".join(parts)
 
 
-def _table(titles):
+def _table(titles: Sequence[str]) -> str:
     return f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}\n"
 
 
-def _line_of_field(field):
+def _line_of_field(field: dataclasses.Field) -> str:
     limits = field.metadata
     values = KINDS[value_type(field)] if not limits["path"] else "path"
     if limits["choices"]:
@@ -78,18 +81,18 @@ def _line_of_field(field):
     return _line(f"`--{field.name}`{'*' * limits['how']}", values, default, text)
 
 
-def _line(*cells):
+def _line(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
 
 
-def _help(name):
-    """The XML of a command's flags."""
-    arguments = [sys.executable, "-m", f"tools.{name}", "--helpxml"]
-    text = subprocess.run(arguments, capture_output=True, text=True, cwd=TOOLS.parent).stdout
+def _help(name: str) -> ElementTree.Element:
+    """Return the XML of a command's flags."""
+    arguments = [sys.executable, "-m", "tools", name, "--helpxml"]
+    text = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT).stdout
     return ElementTree.fromstring(text)
 
 
-def _section(name, help_page):
+def _section(name: str, help_page: ElementTree.Element) -> str:
     summary = help_page.findtext("usage").strip().split("\n\n")[0].replace("\n", " ")
     own = {flag.findtext("name"): flag for flag in help_page.findall("flag") if _is_own(flag)}
     shared = [flag for flag in own if flag in Config.__dataclass_fields__]
@@ -106,7 +109,7 @@ def _section(name, help_page):
     return text
 
 
-def _is_own(flag):
+def _is_own(flag: ElementTree.Element) -> bool:
     return flag.findtext("key") == "yes"
 
 

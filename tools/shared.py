@@ -1,18 +1,26 @@
-"""Flags that several tools share, each defined once; a tool names those that it takes."""
+"""The commands of measures; flags that several commands share, each defined once."""
 
+import dataclasses
+import inspect
 import pathlib
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
-from lottery_tf.analysis.reports import Output
+from lottery_tf import analysis
+from lottery_tf.analysis.measure import Measure, Needs, Output
 from lottery_tf.analysis.runs import check_same_experiment, open_runs
 from lottery_tf.analysis.statistics import has_collapsed
+from lottery_tf.config import command
+from lottery_tf.config.fields import value_type
 from lottery_tf.config.paths import define_path, define_paths
 from lottery_tf.errors import InputError
+from lottery_tf.plots import tables
 from lottery_tf.runs.replacing import check_replaces
 from lottery_tf.runs.rundir import RunDir
+from lottery_tf.terminal import signals
 
 flags.disclaim_key_flags()  # --help lists them under the tool that takes them
 
@@ -27,26 +35,10 @@ FLAGS = {
         "Where to write. Default: analysis/ of the run (of replicates, the first's).",
     ),
     "pdf": ((flags.DEFINE_bool, False), "Write each picture as PDF too."),
-    "other_run": (
-        (define_paths, []),
-        "Run whose rounds are the columns. Default: those of --run_dir.",
-    ),
+    "other_run": ((define_paths, []), "Another run. Default: none."),
     "labels": (
         (flags.DEFINE_list, []),
         "Names for --run_dir and --other_run. Default: those of the directories.",
-    ),
-    "at_rounds": ((flags.DEFINE_list, []), "Finished rounds to measure, with commas."),
-    "points": ((flags.DEFINE_integer, 20), "Equidistant points of each line, with its ends."),
-    "split": ((flags.DEFINE_enum, "test", ["test", "train"]), "Examples to evaluate on."),
-    "bn_stats": (
-        (flags.DEFINE_enum, "recompute", ["recompute", "interpolate", "endpoint"]),
-        "BatchNorm's statistics at a point of a line: mean and variance over the first 10,000 "
-        "training examples, unaugmented; those of the ends, interpolated; or those of the nearer "
-        "end.",
-    ),
-    "start": (
-        (flags.DEFINE_string, "init"),
-        "init, or rewind:STEP (rewind:4ep): train from the state of round 0 after so many steps.",
     ),
     "data_dir": (
         (define_path, None),
@@ -61,42 +53,101 @@ FLAGS = {
         "Compile with XLA. auto: as training does.",
     ),
 }
-BESIDE = "Run to show beside --run_dir, as its reinit; several, with commas, are replicates."
 OUTPUT = ("run_dir", "out_dir", "pdf")
-ON_PATHS = ("points", "split", "bn_stats")
 COMPUTING = ("data_dir", "strategy", "jit_compile")
+_DEFINE = {
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+    bool: flags.DEFINE_bool,
+}
 
 
-def define(*names: str, about: Mapping[str, str] | None = None, **defaults: Any) -> None:
-    """Defines flags of FLAGS for a tool.
+def run_measure(name: str) -> None:
+    """Run the command of a measure: define its flags, measure, print."""
+    measure = analysis.find(name)
+    sys.modules["__main__"].__doc__ = inspect.getdoc(measure)  # what --help begins with
+    about = {"run_dir": measure.run_help, "other_run": measure.other_help}
+    define(*OUTPUT, about=about)
+    if measure.other_help:
+        define("other_run", *["labels"] * measure.beside, about=about)
+    if measure.needs is not Needs.WEIGHTS:
+        define(*COMPUTING)
+    for field in own_flags(measure):
+        define_field(field)
+    command.run(lambda _: _report(measure))
+
+
+def own_flags(measure: type[Measure[Any]]) -> list[dataclasses.Field]:
+    """Return the fields of a measure that are flags of its command alone."""
+    return [field for field in dataclasses.fields(measure) if "help" in field.metadata]
+
+
+def define_field(field: dataclasses.Field) -> None:
+    """Define the flag of a field that `config.fields.flag` made."""
+    default, text = field.default, field.metadata["help"]
+    if field.metadata["path"]:
+        define_path(field.name, default, text)
+    elif field.metadata["choices"]:
+        flags.DEFINE_enum(field.name, default, field.metadata["choices"], text)
+    elif isinstance(default, tuple):
+        flags.DEFINE_list(field.name, list(default), text)
+    else:
+        _DEFINE[value_type(field)](field.name, default, text)
+
+
+def _report(measure: type[Measure[Any]]) -> int:
+    """Measure what the flags ask for, and print it; return the exit status."""
+
+    def work(stop_signal: Callable[[], int]) -> None:
+        of = groups() if measure.beside else {"": runs()}
+        asked = measure(
+            of, stop_signal=stop_signal, **values(*[f.name for f in own_flags(measure)])
+        )
+        if measure.other_help and not measure.beside:
+            asked.other = other_run()
+        if measure.needs is not Needs.WEIGHTS:
+            asked.computing = computing()
+        written = output()
+        for shown in asked.report(written):
+            print(shown) if isinstance(shown, str) else tables.show(*shown)
+        tables.show_written(written.written)
+
+    if measure.needs is Needs.RETRAINING:
+        return signals.resumable(work)
+    work(lambda: 0)
+    return 0
+
+
+def define(*names: str, about: Mapping[str, str] | None = None) -> None:
+    """Define flags of FLAGS for a command.
 
     Args:
-        *names: those with the usual default.
-        about: {flag: help} where it means something of its own to the tool.
-        **defaults: {flag: default} of further ones.
+        *names: of the flags.
+        about: {flag: help} where it means something of its own to the command.
     """
-    for name in (*names, *defaults):
+    for name in names:
         (function, default, *choices), text = FLAGS[name]
-        function(name, defaults.get(name, default), *choices, (about or {}).get(name, text))
+        function(name, default, *choices, (about or {}).get(name) or text)
 
 
 def values(*names: str) -> dict[str, Any]:
-    """{flag: value}."""
+    """Return {flag: value}."""
     return {name: flags.FLAGS[name].value for name in names}
 
 
 def computing() -> dict[str, Any]:
-    """Where and how a command computes, as loading.engine_of takes it."""
+    """Return where and how a command computes, as runs.engine_of takes it."""
     return values(*COMPUTING) | {"own_process": True}
 
 
 def output() -> Output:
-    """The Output that --out_dir asks for, and --pdf, where the tool draws."""
-    return Output(flags.FLAGS.out_dir, "pdf" in flags.FLAGS and flags.FLAGS.pdf)
+    """Return the Output that --out_dir asks for, and --pdf, where the command draws."""
+    return Output(flags.FLAGS.out_dir, pdf="pdf" in flags.FLAGS and flags.FLAGS.pdf)
 
 
 def runs() -> list[RunDir]:
-    """The RunDirs that --run_dir names, checked."""
+    """Return the RunDirs that --run_dir names, checked."""
     opened = open_runs(flags.FLAGS.run_dir)
     names = [run.path.name for run in opened]
     if flags.FLAGS.out_dir and len(set(names)) != len(names):
@@ -109,7 +160,7 @@ def runs() -> list[RunDir]:
 
 
 def other_run() -> RunDir | None:
-    """The RunDir that --other_run names, checked; None without."""
+    """Return the RunDir that --other_run names, checked; None without."""
     names = flags.FLAGS.other_run
     if len(names) > 1:
         raise InputError(f"--other_run: expected one run. Received: {','.join(names)}")
@@ -117,7 +168,7 @@ def other_run() -> RunDir | None:
 
 
 def groups() -> dict[str, list[RunDir]]:
-    """{label: RunDirs} of --run_dir and --other_run, a list of runs each, checked.
+    """Return {label: RunDirs} of --run_dir and --other_run, a list of runs each, checked.
 
     Raises:
         InputError: runs that do not go together, or another number of labels.
@@ -144,9 +195,15 @@ def tell_collapsed(runs: Sequence[RunDir]) -> None:
             print(f"{run.path.name} has collapsed in rounds {numbers}: left out of their means.")
 
 
-def file_to_write(flag: Any, output: Output, run: RunDir, name: str, what: str,
-                  is_ours: Callable[[bytes], bool]) -> pathlib.Path:  # fmt: skip
-    """The path that a flag names, in --out_dir if that is given; by default of the run's output.
+def file_to_write(
+    flag: flags.FlagHolder,
+    output: Output,
+    run: RunDir,
+    name: str,
+    what: str,
+    is_ours: Callable[[bytes], bool],
+) -> pathlib.Path:
+    """Return the path that a flag names, in --out_dir if given; by default of the run's output.
 
     Args:
         flag, output, run: absl's flag, and where the results go.

@@ -1,42 +1,67 @@
-"""Error barriers between the networks of rounds (Figs. 8, 20, 23). NumPy and matplotlib only.
+"""Error barriers between the networks of rounds (Figs. 8, 20, 23).
 
-What is not known from before is evaluated, which imports TensorFlow.
+What the cache does not hold is evaluated, which imports TensorFlow.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from lottery_tf.analysis import loading, paths
+from lottery_tf.analysis import paths
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.reports import Output
-from lottery_tf.analysis.runs import Computing, Runs, check_same_experiment, metrics_with
+from lottery_tf.analysis.measure import DENSITY, Chart, Column, Needs, Table
+from lottery_tf.analysis.runs import (
+    Computing,
+    Rounds,
+    check_same_experiment,
+    engine_of,
+    metrics_with,
+    select_rounds,
+)
+from lottery_tf.config.fields import flag
 from lottery_tf.errors import InputError
-from lottery_tf.plots import Row
+from lottery_tf.plots import Columns, Row
 from lottery_tf.runs.rounds import FinishedRound
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
 
 BY = ("from_round", "to_round", "split", "bn_stats")
 DRAWN = 3  # paths, where --at_rounds names none
-COLUMNS = {
-    "from_round": ("from", "{:d}"),
-    "to_round": ("to", "{:d}"),
-    "density": ("density", "{:.2%}"),
-    "error_barrier": ("error barrier", "{:.2%}"),
-    "error_barrier_larger_end": ("above larger end", "{:.2%}"),
-    "loss_barrier": ("loss barrier", "{:.4f}"),
-    "over_dense": ("acc over dense", "{:+.2%}"),
-    "state": ("state", "{}"),
+COLUMNS: Columns = {
+    "from_round": Column("from", "{:d}", "round of the first end"),
+    "to_round": Column("to", "{:d}", "round of the second end"),
+    "density": DENSITY,
+    "error_barrier": Column(
+        "error barrier", "{:.2%}", "largest error on the path, above the mean of its ends"
+    ),
+    "error_barrier_larger_end": Column(
+        "above larger end", "{:.2%}", "largest error on the path, above its larger end"
+    ),
+    "loss_barrier": Column(
+        "loss barrier", "{:.4f}", "largest cross-entropy on the path, above the mean of its ends"
+    ),
+    "over_dense": Column(
+        "acc over dense", "{:+.2%}", "test accuracy of the second end above that of round 0"
+    ),
+    "state": Column("state", "{}", "whether an end has collapsed"),
 }
 
 
-def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Sequence[str] = ("successive",),
-                evaluate: paths.Evaluate | None = None, cache: Cache | None = None,
-                computing: Computing | None = None, points: int = 20, align: str = "none",
-                **options: Any) -> tuple[list[Row], list[Row]]:  # fmt: skip
-    """The barriers between rounds, and the paths: a row for each path, one for each point of it.
+def along_paths(
+    run: RunDir,
+    other: RunDir | None = None,
+    *,
+    pairs: Sequence[str] = ("successive",),
+    evaluate: paths.Evaluate | None = None,
+    cache: Cache | None = None,
+    computing: Computing | None = None,
+    points: int = 20,
+    align: str = "none",
+    **options: Any,
+) -> tuple[list[Row], list[Row]]:
+    """Return the barriers between rounds, and the paths: a row for each path and for each point.
 
     Args:
         run: of the first end of each path.
@@ -44,7 +69,7 @@ def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Sequence[str
         pairs, points, align: as the flags of tools.barriers.
         evaluate: what `paths.evaluator` gives, to be used for several runs.
         cache: holds what was evaluated before; by default all is evaluated.
-        computing: where and how, as loading.engine_of takes it.
+        computing: where and how, as runs.engine_of takes it.
         **options: split, bn_stats, as the flags.
 
     Raises:
@@ -54,7 +79,7 @@ def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Sequence[str
     check_same_experiment([run, other])
     aligned = {} if align == "none" else {"align": align}
     options = paths.options_of(run, points=points, **options, **aligned)
-    evaluate = evaluate or paths.evaluator(lambda: loading.engine_of(run, **where), **options)
+    evaluate = evaluate or paths.evaluator(lambda: engine_of(run, **where), **options)
     metrics = metrics_with(other, "density", "test_accuracy")
     dense = metrics[0]["test_accuracy"]
     rows, all_points, numbers = [], [], parse_pairs(pairs, run, other)
@@ -73,7 +98,7 @@ def along_paths(run: RunDir, other: RunDir | None = None, *, pairs: Sequence[str
 
 
 def between_rounds(run: RunDir, other: RunDir | None = None, **options: Any) -> list[Row]:
-    """The barriers between rounds, a row for each path; arguments as `along_paths`.
+    """Return the barriers between rounds, a row for each path; arguments as `along_paths`.
 
     Each is above the mean of the ends, and above the larger end, of the error and of the loss.
     "collapsed" is 1 where an end is at chance, gives one class, or lacks a layer: no barrier
@@ -84,7 +109,7 @@ def between_rounds(run: RunDir, other: RunDir | None = None, **options: Any) -> 
 
 
 def parse_pairs(items: Sequence[str], run: RunDir, other: RunDir) -> list[tuple[int, int]]:
-    """[(round of run, round of other)] that --pairs names.
+    """Return [(round of run, round of other)] that --pairs names.
 
     Args:
         items: ["successive"], or ["i-j", …].
@@ -118,43 +143,73 @@ def parse_pairs(items: Sequence[str], run: RunDir, other: RunDir) -> list[tuple[
     return pairs
 
 
-def report_barriers(runs: Runs, other: RunDir | None, output: Output, *, pairs: Sequence[str],
-                    at_rounds: Sequence[int] = (), options: dict[str, Any],
-                    computing: Computing) -> tuple[list[Row], dict[str, Any]]:  # fmt: skip
-    """Writes, draws and logs the barriers of runs, and of all as replicates.
+@dataclasses.dataclass
+class Barriers(paths.PathMeasure):
+    """Error and loss along the lines between the networks of rounds (Figs. 8, 20, 23).
 
-    Paths from `at_rounds` are drawn, or some. The other arguments are as those of `along_paths`.
-
-    Returns:
-        (rows to print, options that they depend on).
+    python -m tools.barriers --run_dir=runs/lenet
     """
-    check_same_experiment([*runs, other])
-    for run in runs:  # before the first is evaluated
-        starts = {start for start, _ in parse_pairs(pairs, run, other or run)}
-        if run is runs[0] and (missing := set(at_rounds) - starts):
-            raise InputError(f"--at_rounds: no path of --pairs starts from {sorted(missing)}.")
-    told = paths.options_of(runs[0], **options)
-    end = paths.suffix_of(told) + (f"_to_{other.path.name}" if other else "")
-    evaluate = paths.evaluator(lambda: loading.engine_of(runs[0], **computing), **told)
 
-    def measure(run, cache):
-        tables = along_paths(run, other, pairs=pairs, evaluate=evaluate, cache=cache, **options)
-        return dict(zip((end, f"_paths{end}"), tables, strict=True))
+    pairs: Sequence[str] = flag(("successive",), "successive, or pairs of rounds as 0-1,4-5.")
+    align: str = flag(
+        "none",
+        "permutation: first permute the units of the second network to lie nearest to the first.",
+        choices=("none", "permutation"),
+    )
+    at_rounds: Rounds = flag((), "Rounds from which paths are drawn. Default: three.")
+    points: int = flag(20, paths.POINTS)
 
-    def choose(rows):  # without --at_rounds the first, the last, and one between
-        spread = sorted({round(i) for i in np.linspace(0, len(rows) - 1, DRAWN)})
-        named = [row for row in rows if row["from_round"] in at_rounds]
-        return named if at_rounds else [rows[index] for index in spread]
-
-    shown = {
+    name = "barriers"
+    needs = Needs.ENGINE
+    columns = COLUMNS
+    by = BY
+    other_help = "Run that the second round of each pair is of. Default: that of the first."
+    title = "Error barriers"
+    step = "to_round"
+    logged: ClassVar = {f"/{column}": column for column in ("error_barrier", "loss_barrier")}
+    charted: ClassVar = {
         "above the mean of the ends": "error_barrier",
         "above the larger end": "error_barrier_larger_end",
     }
-    rows = paths.report_paths(
-        "barriers", end, runs, output, measure, by=BY, step="to_round", shown=shown,
-        curves={f"/{column}": column for column in ("error_barrier", "loss_barrier")},
-        about=paths.about_options(told), figure={"what": "error barrier (points of %)"},
-        label="{from_round} to {to_round}, density {density:.2%}", choose=choose,
-        ends=("first round", "second round"),
-    )  # fmt: skip
-    return [row | {"state": "collapsed" if row["collapsed"] else ""} for row in rows], told
+    chart = Chart("error_barrier", "error barrier (points of %)", percent=True)
+    ends = ("first round", "second round")
+
+    def prepare(self) -> None:
+        """Check all pairs before the first path is evaluated."""
+        drawn = select_rounds(self.runs[0], self.at_rounds) if self.at_rounds else []
+        check_same_experiment([*self.runs, self.other])
+        for run in self.runs:
+            starts = {start for start, _ in parse_pairs(self.pairs, run, self.other or run)}
+            if run is self.runs[0] and (missing := set(drawn) - starts):
+                raise InputError(f"--at_rounds: no path of --pairs starts from {sorted(missing)}.")
+        super().prepare()
+        self.drawn = drawn
+        self.end += f"_to_{self.other.path.name}" if self.other else ""
+        self.evaluate = paths.evaluator(
+            lambda: engine_of(self.runs[0], **self.computing), **self.told
+        )
+
+    def measure(self, run: RunDir, cache: Cache) -> paths.Tables:
+        """Return the tables of `along_paths`."""
+        tables = along_paths(
+            run, self.other, pairs=self.pairs, evaluate=self.evaluate, cache=cache, **self.options()
+        )
+        return dict(zip((self.end, f"_paths{self.end}"), tables, strict=True))
+
+    def draws(self, row: Row, rows: Sequence[Row]) -> bool:
+        """Return whether a path is drawn: without --at_rounds the first, last, and one between."""
+        if self.drawn:
+            return row["from_round"] in self.drawn
+        return any(row is rows[round(i)] for i in np.linspace(0, len(rows) - 1, DRAWN))
+
+    def label(self, row: Row) -> str:
+        """Return the rounds of a path, and its density."""
+        return f"{row['from_round']} to {row['to_round']}, density {row['density']:.2%}"
+
+    def shown(self, values: list[paths.Tables], value: paths.Tables) -> list[str | Table]:
+        """Return the table of barriers, and what they depend on."""
+        rows = [row | {"state": "collapsed" if row["collapsed"] else ""} for row in value[self.end]]
+        return [(rows, self.columns), self.options_told()]
+
+
+MEASURE = Barriers

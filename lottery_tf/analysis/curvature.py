@@ -1,48 +1,71 @@
-"""The largest eigenvalue of the Hessian at the ends of rounds. NumPy, SciPy and matplotlib only.
+"""The largest eigenvalue of the Hessian at the ends of rounds.
 
 Of the mean cross-entropy over the first training examples, unaugmented and without weight decay,
 with respect to the weights that are alive and all other trainable variables. Found by Lanczos
-iterations on products with the Hessian. What is not known from before imports TensorFlow.
+iterations on products with the Hessian. What the cache does not hold imports TensorFlow.
 """
 
+import dataclasses
 import functools
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-from lottery_tf.analysis import loading, replicates
 from lottery_tf.analysis.cache import Cache, is_number
-from lottery_tf.analysis.reports import Findings, Output, report
+from lottery_tf.analysis.measure import (
+    ACCURACY,
+    BESIDE,
+    DENSITY,
+    ROUND,
+    RUN,
+    Chart,
+    Column,
+    Needs,
+    TableMeasure,
+)
+from lottery_tf.analysis.replicates import side_by_side
 from lottery_tf.analysis.runs import (
     Computing,
     Groups,
     Rounds,
     as_groups,
     check_at_least,
+    engine_of,
     metrics_with,
     select_rounds,
 )
-from lottery_tf.plots import Row, figures
+from lottery_tf.config.fields import flag
+from lottery_tf.plots import Columns, Row
 from lottery_tf.runs.rounds import FinishedRound
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
 
+if TYPE_CHECKING:  # it imports TensorFlow
+    from lottery_tf.masking.hessian import Hessian
+
 EXAMPLES = 1000
 TOLERANCE = 1e-4  # of an eigenvalue, relative; float32 gives little more
-COLUMNS = {
-    "run": ("run", "{}"),
-    "round": ("round", "{:d}"),
-    "density": ("density", "{:.2%}"),
-    "test_accuracy": ("test acc", "{:.2%}"),
-    "eigenvalue": ("largest eigenvalue", "{:.3f}"),
-    "eigenvalue_min": ("min", "{:.3f}"),
-    "eigenvalue_max": ("max", "{:.3f}"),
+COLUMNS: Columns = {
+    "run": RUN,
+    "round": ROUND,
+    "density": DENSITY,
+    "test_accuracy": ACCURACY,
+    "eigenvalue": Column(
+        "largest eigenvalue",
+        "{:.3f}",
+        "largest eigenvalue of the Hessian of the training loss, over the weights alive",
+    ),
+    "eigenvalue_min": Column("min", "{:.3f}", "least of the replicates"),
+    "eigenvalue_max": Column("max", "{:.3f}", "largest of the replicates"),
 }
 
 
 def largest_eigenvalue(hessian: LinearOperator) -> float:
-    """The largest eigenvalue, by sign, of a symmetric operator of three dimensions or more."""
-    # The start is the same each time, so that the result is.
+    """Return the largest eigenvalue, by sign, of a symmetric operator of three or more dimensions.
+
+    The iterations start from the same vector each time, so that the result is the same.
+    """
     start = np.ones(hessian.shape[0])
     values = eigsh(hessian, k=1, which="LA", v0=start, tol=TOLERANCE, return_eigenvectors=False)
     return float(values[0])
@@ -56,46 +79,45 @@ def of_rounds(
     cache: Cache | None = None,
     computing: Computing | None = None,
 ) -> list[Row]:
-    """Rows of {run, round, density, test_accuracy, eigenvalue} of a run, or of {label: runs}.
+    """Return rows of {run, round, density, test_accuracy, eigenvalue} of a run, or {label: runs}.
 
-    Of several runs of a label, as replicates, the means with min and max.
+    Several runs of a label are replicates: means, min and max.
 
     Args:
         runs: of one model and dataset.
         at_rounds: the rounds; by default all.
         examples: how many of the training split, from its beginning.
         cache: holds what was computed before; by default all is computed.
-        computing: where and how, as loading.engine_of takes it.
+        computing: where and how, as runs.engine_of takes it.
 
     Raises:
         InputError: a round is not there, or a file is damaged.
     """
     check_at_least(1, examples=examples)
-    groups, cache, rows = as_groups(runs), cache or Cache(), []
+    groups, kept = as_groups(runs), cache or Cache()
     first = next(iter(groups.values()))[0]
     hessian = functools.cache(lambda: _hessian(first, examples, computing or {}))
-    for label, group in groups.items():
-        tables = [_of_run(run, at_rounds, examples, cache, hessian) for run in group]
-        averaged = replicates.of_runs(group, tables, ("round",))
-        rows += [{"run": label} | row for row in averaged]
-    return rows
 
-
-def _of_run(run, at_rounds, examples, cache, hessian):
-    def compute(of):
+    def compute(of: FinishedRound) -> float:
         return largest_eigenvalue(hessian().at(of.final(), of.masks()))
 
-    rows, metrics = [], metrics_with(run, "density", "test_accuracy")
-    for round in console.progress(select_rounds(run, at_rounds), "rounds"):
-        of, options = FinishedRound(run.path, round), ["largest eigenvalue", examples, TOLERANCE]
-        row = {name: metrics[round][name] for name in ("round", "density", "test_accuracy")}
-        eigenvalue = cache.reuse([of], options, compute, of, fits=is_number)
-        rows.append(row | {"eigenvalue": eigenvalue})
-    return rows
+    def rows_of(run: RunDir) -> list[Row]:
+        rows, metrics = [], metrics_with(run, "density", "test_accuracy")
+        for round in console.progress(select_rounds(run, at_rounds), "rounds"):
+            of, options = (
+                FinishedRound(run.path, round),
+                ["largest eigenvalue", examples, TOLERANCE],
+            )
+            row = {name: metrics[round][name] for name in ("round", "density", "test_accuracy")}
+            eigenvalue = kept.reuse([of], options, compute, of, fits=is_number)
+            rows.append(row | {"eigenvalue": eigenvalue})
+        return rows
+
+    return side_by_side(groups, rows_of, ("round",))
 
 
-def _hessian(run, examples, computing):
-    engine = loading.engine_of(run, **computing)  # it imports TensorFlow, without its messages
+def _hessian(run: RunDir, examples: int, computing: Computing) -> "Hessian":
+    engine = engine_of(run, **computing)  # it imports TensorFlow, without its messages
     from lottery_tf.masking.hessian import Hessian
 
     images, labels = [], []
@@ -108,25 +130,45 @@ def _hessian(run, examples, computing):
     return Hessian(engine.network, inputs, np.concatenate(labels)[:examples])
 
 
-def report_curvature(groups: Groups, output: Output, *, at_rounds: Rounds = (),
-                     examples: int = EXAMPLES, computing: Computing) -> list[Row]:  # fmt: skip
-    """Writes, draws and logs the rows of `of_rounds` with the first run, and returns them."""
-    for run in (run for group in groups.values() for run in group):  # before the first is computed
-        select_rounds(run, at_rounds)
+@dataclasses.dataclass
+class Curvature(TableMeasure):
+    """The largest eigenvalue of the Hessian of the training loss at the ends of rounds.
 
-    def measure(_, cache):
-        options = {"at_rounds": at_rounds, "examples": examples, "computing": computing}
-        return of_rounds(groups, cache=cache, **options)
+    python -m tools.curvature --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
+    """
 
-    def findings(first, rows, title):
-        by_label = replicates.group(rows, ("run",))
-        curves = {label: (of, "eigenvalue") for (label,), of in by_label.items()}
-        what = "largest eigenvalue of the Hessian"
-        figure = figures.against_density(curves, what=what, title=title)
-        picture = {"curvature/eigenvalue": (first.finished_rounds() - 1, "", figure)}
-        logged = [(row["round"], row["eigenvalue"]) for row in next(iter(by_label.values()))]
-        curve = {"curvature/eigenvalue": ("eigenvalue", logged)}
-        return [Findings("curvature", {"": rows}, picture, curve)]
+    at_rounds: Rounds = flag((), "Finished rounds to measure, with commas. Default: all.")
+    examples: int = flag(
+        EXAMPLES, "Training examples, from the first one, whose mean loss it is of."
+    )
 
-    first = next(iter(groups.values()))[0]
-    return report("curvature", [first], output, measure, findings)
+    name = "curvature"
+    needs = Needs.ENGINE
+    columns = COLUMNS
+    beside = True
+    other_help = BESIDE
+    title = "Curvature"
+    chart: ClassVar = Chart(
+        "eigenvalue",
+        "largest eigenvalue of the Hessian",
+        caption="Largest eigenvalue of the Hessian of the training loss at the end of each round",
+        by="run",
+    )
+
+    def prepare(self) -> None:
+        """Check the rounds of all runs before the first is computed."""
+        for run in (run for runs in self.groups.values() for run in runs):
+            select_rounds(run, self.at_rounds)
+
+    def measure(self, run: RunDir, cache: Cache) -> list[Row]:
+        """Return the rows of `of_rounds`."""
+        return of_rounds(
+            self.groups,
+            at_rounds=self.at_rounds,
+            examples=self.examples,
+            cache=cache,
+            computing=self.computing,
+        )
+
+
+MEASURE = Curvature

@@ -4,49 +4,71 @@ The control (Gadhikar et al. 2024) asks whether IMP's mask does it, or the many 
 mask of a round, from W_0 or what the run rewinds to, the schedule that the round had is run again
 and again, each cycle from the weights that the last one ended with. The same for a random mask of
 the same density in each layer.
-What is not known from before is trained, which imports TensorFlow.
+What the cache does not hold is trained, which imports TensorFlow.
 """
 
+import dataclasses
+import functools
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from lottery_tf.analysis.cache import Cache, rows_of
-from lottery_tf.analysis.instability import copies_when_needed
-from lottery_tf.analysis.replicates import group, of_runs
-from lottery_tf.analysis.reports import Findings, Output, report
+from lottery_tf.analysis.measure import (
+    ACCURACY,
+    DENSITY,
+    MASK,
+    ROUND,
+    Column,
+    Findings,
+    Needs,
+    Picture,
+    TableMeasure,
+)
+from lottery_tf.analysis.replicates import group
+from lottery_tf.analysis.retraining import INIT, RESETS, Retrainings, check_resets, random_masks
 from lottery_tf.analysis.runs import (
     Computing,
     Rounds,
-    Runs,
     check_at_least,
     select_common_rounds,
     select_rounds,
 )
-from lottery_tf.analysis.stability import check_resets, random_masks
-from lottery_tf.plots import Row, curves
+from lottery_tf.config.fields import flag
+from lottery_tf.plots import Columns, Row
 from lottery_tf.pruning import streams
 from lottery_tf.pruning.top_k import apply_masks, density
 from lottery_tf.runs.rounds import FinishedRound
 from lottery_tf.runs.rundir import RunDir
+from lottery_tf.training.training import Training
+
+if TYPE_CHECKING:  # it takes half a second to import
+    from matplotlib.figure import Figure
 
 USUAL_ROUNDS = (10,)
 MASKS = ("ticket", "random")
 BY = ("round", "mask", "cycle")
-COLUMNS = {
-    "round": ("round", "{:d}"),
-    "density": ("density", "{:.2%}"),
-    "mask": ("mask", "{}"),
-    "cycle": ("cycle", "{:d}"),
-    "test_accuracy": ("test acc", "{:.2%}"),
-    "test_accuracy_min": ("min", "{:.2%}"),
-    "test_accuracy_max": ("max", "{:.2%}"),
-    "imp_accuracy": ("IMP's", "{:.2%}"),
+COLUMNS: Columns = {
+    "round": ROUND,
+    "density": DENSITY,
+    "mask": MASK,
+    "cycle": Column("cycle", "{:d}", "number of the training, from 1"),
+    "test_accuracy": ACCURACY,
+    "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),
+    "test_accuracy_max": Column("max", "{:.2%}", "largest of the replicates"),
+    "imp_accuracy": Column("IMP's", "{:.2%}", "test accuracy of IMP's ticket at this density"),
 }
 
 
-def of_masks(run: RunDir, *, at_rounds: Rounds = (), cycles: int | None = None,
-             stop_signal: Callable[[], int] = lambda: 0, cache: Cache | None = None,
-             computing: Computing | None = None) -> list[Row]:  # fmt: skip
-    """Rows of {round, density, mask, cycle, test_accuracy, imp_accuracy}; cycles count from 1.
+def of_masks(
+    run: RunDir,
+    *,
+    at_rounds: Rounds = (),
+    cycles: int | None = None,
+    stop_signal: Callable[[], int] = lambda: 0,
+    cache: Cache | None = None,
+    computing: Computing | None = None,
+) -> list[Row]:
+    """Return rows of {round, density, mask, cycle, test_accuracy, imp_accuracy}.
 
     Trains what it needs inside the run, or reads what is there; a signal raises Interrupted.
 
@@ -56,76 +78,117 @@ def of_masks(run: RunDir, *, at_rounds: Rounds = (), cycles: int | None = None,
         cycles: of each mask; by default as many as IMP trained up to the round, round + 1.
         stop_signal: gives the number of the signal that has come, or 0.
         cache: holds what was measured before; by default all is read again.
-        computing: where and how, as loading.engine_of takes it.
+        computing: where and how, as runs.engine_of takes it.
 
     Raises:
         InputError: the run resets otherwise, or a round is not there.
     """
     check_resets(run)
     check_at_least(1, cycles=1 if cycles is None else cycles)
-    copies, cache = copies_when_needed(run, "init", stop_signal, computing or {}), cache or Cache()
-    rows = []
+    retrainings, cache = Retrainings(run, INIT, stop_signal, computing), cache or Cache()
+    rows: list[Row] = []
     for round in select_rounds(run, at_rounds, usual=USUAL_ROUNDS):
         count = cycles or round + 1
         of, options = [FinishedRound(run.path, r) for r in (0, round)], ["cyclic", count]
         fits = rows_of("round", "density", "cycle", "test_accuracy", count=count * len(MASKS))
-        rows += cache.reuse(of, options, _train, copies, run, round, count, fits=fits)
+        rows += cache.reuse(of, options, _train, retrainings, round, count, fits=fits)
     return rows
 
 
-def _train(copies, run, round, cycles):
-    config, ticket = copies().config, run.masks(round)  # it imports TensorFlow quietly
-    from lottery_tf.training.training import Training
-
+def _train(retrainings: Retrainings, round: int, cycles: int) -> list[Row]:
+    run, config = retrainings.run, retrainings.engine.config
+    ticket, accuracy = run.masks(round), run.metrics()[round]["test_accuracy"]
     random = random_masks(ticket, streams.random_masks(config.init_seed, round, 0))
-    accuracy, rows = run.metrics()[round]["test_accuracy"], []
+    rows: list[Row] = []
     for name, masks in zip(MASKS, (ticket, random), strict=True):
-        start, first = copies().start_of(round)
+        start, first = retrainings.start_of(round)
         weights = apply_masks(start, masks)
         for cycle in range(cycles):
             noise = streams.Noise(config.data_seed, cycle)  # as IMP draws it for each round
             label = f"round_{round:02d}_{name}_cycle_{cycle + 1:02d}"
-            weights, history = copies().train(label, Training(weights, masks, noise, first=first))
+            training = Training(weights, masks, noise, first=first)
+            weights, history = retrainings.train(label, training)
             row = {"round": round, "density": density(masks), "mask": name, "cycle": cycle + 1}
             row |= {"test_accuracy": history[-1]["test_accuracy"], "imp_accuracy": accuracy}
             rows.append(row)
     return rows
 
 
-def report_cyclic(runs: Runs, output: Output, *, at_rounds: Rounds, cycles: int | None,
-                  **how: object) -> list[Row]:  # fmt: skip
-    """Writes, draws and logs the accuracies of the cycles of runs, and of all as replicates.
+def draw(rows: list[Row], title: str = "") -> "Figure":
+    """Draw the accuracy of the masks of one round against the cycle, beside that of IMP."""
+    from lottery_tf.plots import curves
 
-    The arguments are as those of `of_masks`.
+    by_mask = {f"{mask} mask": of for (mask,), of in group(rows, ("mask",)).items()}
+    line = rows[0]["imp_accuracy"], f"IMP after {rows[0]['round'] + 1} trainings"
+    return curves.against_cycles(by_mask, line=line, title=title)
 
-    Returns:
-        Rows to print.
+
+@dataclasses.dataclass
+class Cyclic(TableMeasure):
+    """A fixed mask trained for as many cycles as IMP had rounds (Gadhikar et al. 2024).
+
+    python -m tools.cyclic --run_dir=runs/lenet --at_rounds=10
+
+    Trains what it needs inside the run. Run it again to resume.
     """
-    at_rounds = select_common_rounds(runs, at_rounds, usual=USUAL_ROUNDS)  # before it trains
-    for run in runs:
-        check_resets(run)
 
-    def measure(run, cache):
-        return of_masks(run, cache=cache, at_rounds=at_rounds, cycles=cycles, **how)
+    cycles: int | None = flag(
+        None, "Trainings of each mask, one after the other. Default: as many as IMP had, round + 1."
+    )
+    at_rounds: Rounds = flag(
+        (), "Rounds whose masks are trained, with commas. Default: 10; of a shorter run the last."
+    )
 
-    def findings(_, rows, title):
+    name = "cyclic"
+    needs = Needs.RETRAINING
+    columns = COLUMNS
+    by = BY
+    resets = RESETS
+    title = "A fixed mask trained in cycles"
+
+    def prepare(self) -> None:
+        """Check all runs before the first is trained."""
+        self.rounds = select_common_rounds(self.runs, self.at_rounds, usual=USUAL_ROUNDS)
+        for run in self.runs:
+            check_resets(run)
+
+    def measure(self, run: RunDir, cache: Cache) -> list[Row]:
+        """Return the rows of `of_masks`."""
+        return of_masks(
+            run,
+            at_rounds=self.rounds,
+            cycles=self.cycles,
+            stop_signal=self.stop_signal,
+            cache=cache,
+            computing=self.computing,
+        )
+
+    def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
+        """Return the table, and the accuracy of each round's masks against the cycle."""
         pictures, logged = {}, {}
-        for (round,), of_round in group(rows, ("round",)).items():
-            by_mask = {f"{mask} mask": of for (mask,), of in group(of_round, ("mask",)).items()}
-            line = of_round[0]["imp_accuracy"], f"IMP after {round + 1} trainings"
-            about = f"{title}, density {of_round[0]['density']:.2%}"
-            figure = curves.against_cycles(by_mask, line=line, title=about)
-            pictures[f"cyclic/round_{round:02d}"] = (round, f"_round_{round:02d}", figure)
-            logged |= {
-                f"cyclic/round_{round:02d} {mask}": (
-                    "test_accuracy",
-                    [(r["cycle"], r["test_accuracy"]) for r in of],
-                )
-                for mask, of in by_mask.items()
-            }
-        return [Findings("cyclic", {"": rows}, pictures, logged)]
+        for (round,), rows in group(value, ("round",)).items():
+            tag = f"cyclic/round_{round:02d}"
+            figure = draw(rows, f"{title}, density {rows[0]['density']:.2%}")
+            pictures[tag] = Picture(round, f"_round_{round:02d}", figure)
+            for (mask,), of in group(rows, ("mask",)).items():
+                points = [(row["cycle"], row["test_accuracy"]) for row in of]
+                logged[f"{tag} {mask} mask"] = ("test_accuracy", points)
+        return [Findings(self.name, {"": value}, pictures, logged)]
 
-    def combine(values):
-        return of_runs(runs, values, BY)
+    @classmethod
+    def report_rows(cls, rows: list[Row]) -> list[Row]:
+        """Return the rows of the last cycles."""
+        return [of[-1] for of in group(rows, ("round", "mask")).values()]
 
-    return report("cyclic", runs, output, measure, findings, combine)
+    @classmethod
+    def report_pictures(cls, rows: list[Row]) -> "dict[str, Callable[[], Figure]]":
+        """Return a picture of each round."""
+        return {
+            f"Test accuracy of the masks of round {round} after each cycle": functools.partial(
+                draw, of_round
+            )
+            for (round,), of_round in group(rows, ("round",)).items()
+        }
+
+
+MEASURE = Cyclic

@@ -1,12 +1,22 @@
-"""Histograms of surviving weights (Figs. 5, 19, 22). NumPy and matplotlib only."""
+"""Histograms of surviving weights (Figs. 5, 19, 22)."""
 
+import dataclasses
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from lottery_tf.analysis.reports import Findings, Output, report
+from lottery_tf.analysis.measure import (
+    BESIDE,
+    ROUND,
+    RUN,
+    Column,
+    Findings,
+    Measure,
+    Picture,
+    Table,
+)
 from lottery_tf.analysis.runs import (
     Groups,
     Rounds,
@@ -15,28 +25,31 @@ from lottery_tf.analysis.runs import (
     check_at_least,
     select_common_rounds,
 )
-from lottery_tf.plots import Row, figures
+from lottery_tf.config.fields import flag
+from lottery_tf.plots import Columns, Row
 from lottery_tf.plots.counting import BLOCK, Blocks, count, describe
 from lottery_tf.pruning import Array
 from lottery_tf.runs.rounds import FinishedRound, check_files
 from lottery_tf.runs.rundir import RunDir
 
+Panels = dict[str, dict[str, tuple[Array, Array]]]  # {layer: {label: (counts, edges)}}
+OfRound = tuple[Panels, list[Row], list[Row]]  # a round's panels, their rows, a row for each layer
 ALL_LAYERS = "all layers"
 USUAL_ROUNDS = (10,)
-COLUMNS = {
-    "run": ("run", "{}"),
-    "round": ("round", "{:d}"),
-    "layer": ("layer", "{}"),
-    "survivors": ("survivors", "{:,d}"),
-    "mean_magnitude": ("mean |w|", "{:.4f}"),
-    "dense_magnitude": ("in round 0", "{:.4f}"),
-    "deviation": ("std", "{:.4f}"),
-    "largest": ("largest |w|", "{:.4f}"),
+COLUMNS: Columns = {
+    "run": RUN,
+    "round": ROUND,
+    "layer": Column("layer", "{}", "path of the kernel, or all layers together"),
+    "survivors": Column("survivors", "{:,d}", "number of weights alive"),
+    "mean_magnitude": Column("mean |w|", "{:.4f}", "mean |w| of the weights alive"),
+    "dense_magnitude": Column("in round 0", "{:.4f}", "mean |w| of the same weights after round 0"),
+    "deviation": Column("std", "{:.4f}", "standard deviation of the weights alive"),
+    "largest": Column("largest |w|", "{:.4f}", "largest |w| of the weights alive"),
 }
 
 
 def of_rounds(runs: RunDir | Groups, *, at_rounds: Rounds = (), bins: int = 60) -> list[Row]:
-    """Rows of {run, round, layer, from, to, count}: how many surviving weights lie in each bin.
+    """Return rows of {run, round, layer, from, to, count}: the surviving weights in each bin.
 
     Args:
         runs: one, or {label: runs}; the weights of replicates are taken together.
@@ -50,7 +63,7 @@ def of_rounds(runs: RunDir | Groups, *, at_rounds: Rounds = (), bins: int = 60) 
 
 
 def survivors(runs: Runs, round: int, *, trained_in: int | None = None) -> dict[str, Blocks]:
-    """{layer: a function that gives the surviving weights of a round in blocks}; and of all layers.
+    """Return {layer: a function that yields the surviving weights of a round}; and of all layers.
 
     Args:
         runs: the weights of replicates are taken together.
@@ -65,8 +78,9 @@ def survivors(runs: Runs, round: int, *, trained_in: int | None = None) -> dict[
     return {name: functools.partial(_blocks, rounds, layers) for name, layers in names.items()}
 
 
-def _blocks(rounds, layers):
-    """Yields the surviving weights of layers of some rounds, (some,) at a time; checks them."""
+def _blocks(rounds: Sequence[tuple[FinishedRound, FinishedRound]], layers: Sequence[str]
+            ) -> Iterator[Array]:  # fmt: skip
+    """Yield the surviving weights of layers of some rounds, (some,) at a time; checks them."""
     for (trained, masked), layer in itertools.product(rounds, layers):
         pair = trained.blocks("final", layer, BLOCK), masked.blocks("masks", layer, BLOCK)
         for weights, mask in zip(*pair, strict=True):
@@ -75,15 +89,14 @@ def _blocks(rounds, layers):
             yield weights[mask]
 
 
-def histograms(series: Mapping[str, Mapping[str, Blocks]],
-               bins: int) -> dict[str, dict[str, tuple[Array, Array]]]:  # fmt: skip
-    """{layer: {label: (counts (bins,), edges (bins + 1,))}} on common bins, symmetric about 0.
+def histograms(series: Mapping[str, Mapping[str, Blocks]], bins: int) -> Panels:
+    """Return {layer: {label: (counts (bins,), edges (bins + 1,))}} on common bins around 0.
 
     Args:
         series: {label: what `survivors` gives}.
         bins: how many; they hold the largest |w| of all.
     """
-    panels = {}
+    panels: Panels = {}
     for layer in dict.fromkeys(layer for of_label in series.values() for layer in of_label):
         parts = {label: of_label[layer] for label, of_label in series.items()}
         blocks = (block for part in parts.values() for block in part())
@@ -95,43 +108,16 @@ def histograms(series: Mapping[str, Mapping[str, Blocks]],
     return panels
 
 
-def report_histograms(groups: Groups, output: Output, *, at_rounds: Rounds, bins: int) -> list[Row]:
-    """Writes, draws and logs the rows of `of_rounds` with the first run.
-
-    Returns:
-        The rows to print, {run, round, layer, survivors, mean_magnitude, dense_magnitude,
-        deviation, largest}; dense_magnitude is the mean of the same weights after round 0.
-    """
-
-    def measure(*_):
-        return list(_of_rounds(groups, at_rounds, bins))
-
-    def findings(first, of_rounds, _):
-        table, magnitudes, pictures = [], [], {}
-        for panels, counts, summary in of_rounds:
-            table += counts
-            magnitudes += summary
-            round = counts[0]["round"]
-            density = first.metrics()[round]["density"]
-            title = f"surviving weights after training round {round}, density {density:.2%}"
-            figure = figures.histograms(panels, title=title)
-            end = f"_round_{round:02d}"
-            pictures[f"histograms/{end[1:]}"] = (round, end, figure)
-        return [Findings("histograms", {"": table, "_magnitudes": magnitudes}, pictures)]
-
-    first = next(iter(groups.values()))[0]
-    of_rounds = report("histograms", [first], output, measure, findings)
-    return [row for *_, summary in of_rounds for row in summary]
-
-
-def _of_rounds(groups, at_rounds, bins):
-    """Yields (what `histograms` gives, its rows, a row for each layer) of each round."""
+def _of_rounds(groups: Groups, at_rounds: Rounds, bins: int) -> Iterator[OfRound]:
+    """Yield what there is of each round."""
     check_at_least(1, bins=bins)
     runs = [run for of_label in groups.values() for run in of_label]
     for round in select_common_rounds(runs, at_rounds, usual=USUAL_ROUNDS):
         series = {label: survivors(runs, round) for label, runs in groups.items()}
         dense = {label: survivors(runs, round, trained_in=0) for label, runs in groups.items()}
-        panels, counts, summary = histograms(series, bins), [], []
+        panels = histograms(series, bins)
+        counts: list[Row] = []
+        summary: list[Row] = []
         for layer, labels in panels.items():
             for label, (numbers, edges) in labels.items():
                 about = {"run": label, "round": round, "layer": layer}
@@ -143,3 +129,53 @@ def _of_rounds(groups, at_rounds, bins):
                 found["dense_magnitude"] = describe(dense[label][layer])["mean_magnitude"]
                 summary.append(about | {"survivors": found.pop("size")} | found)
         yield panels, counts, summary
+
+
+@dataclasses.dataclass
+class Histograms(Measure[list[OfRound]]):
+    """Histograms of surviving weights, of one run or of two beside one another (Figs. 5, 19, 22).
+
+    python -m tools.histograms --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
+    """
+
+    at_rounds: Rounds = flag(
+        (),
+        "Rounds whose trained weights are counted, with commas. Default: 10; of a shorter run the "
+        "last.",
+    )
+    bins: int = flag(60, "Bins of each histogram.")
+
+    name = "histograms"
+    columns = COLUMNS
+    beside = True
+    other_help = BESIDE
+    title = "Surviving weights"
+
+    def measure(self, *_: object) -> list[OfRound]:
+        """Return what there is of each round."""
+        return list(_of_rounds(self.groups, self.at_rounds, self.bins))
+
+    def findings(self, run: RunDir, value: list[OfRound], title: str) -> list[Findings]:
+        """Return the table of bins, that of magnitudes, and a picture of each round."""
+        from lottery_tf.plots import figures
+
+        pictures = {}
+        for panels, counts, _ in value:
+            round = counts[0]["round"]
+            density = run.metrics()[round]["density"]
+            title = f"surviving weights after training round {round}, density {density:.2%}"
+            end = f"_round_{round:02d}"
+            figure = figures.histograms(panels, title=title)
+            pictures[f"histograms/{end[1:]}"] = Picture(round, end, figure)
+        tables = {
+            "": [row for _, counts, _ in value for row in counts],
+            "_magnitudes": [row for _, _, magnitudes in value for row in magnitudes],
+        }
+        return [Findings(self.name, tables, pictures)]
+
+    def shown(self, values: list[list[OfRound]], value: list[OfRound]) -> list[str | Table]:
+        """Return the table of magnitudes."""
+        return [([row for _, _, magnitudes in value for row in magnitudes], self.columns)]
+
+
+MEASURE = Histograms

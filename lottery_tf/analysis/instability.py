@@ -1,46 +1,59 @@
-"""Linear-mode instability (Fig. 2; Frankle et al. 2020a). NumPy and matplotlib only.
+"""Linear-mode instability (Fig. 2; Frankle et al. 2020a).
 
-What is not known from before is trained and evaluated, which imports TensorFlow.
+What the cache does not hold is trained and evaluated, which imports TensorFlow.
 """
 
-import functools
+import dataclasses
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
-from lottery_tf.analysis import loading, paths, replicates
+from lottery_tf.analysis import paths
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.reports import Output
+from lottery_tf.analysis.measure import DENSITY, ROUND, Chart, Column, Needs, Table
+from lottery_tf.analysis.replicates import means
+from lottery_tf.analysis.retraining import Retrainings, start_suffix
 from lottery_tf.analysis.runs import (
     Computing,
     Rounds,
-    Runs,
     check_at_least,
+    config_of,
     select_common_rounds,
     select_rounds,
 )
-from lottery_tf.plots import Row
+from lottery_tf.config.fields import flag
+from lottery_tf.plots import Columns, Row
 from lottery_tf.runs.rounds import FinishedRound
 from lottery_tf.runs.rundir import RunDir
 
 BY = ("round", "start", "split", "bn_stats")
 USUAL_ROUNDS = (0, 5, 10, 15)  # those of them that are finished
 STABLE = 0.02  # Frankle et al. 2020a: below it a network counts as stable
-COLUMNS = {
-    "round": ("round", "{:d}"),
-    "density": ("density", "{:.2%}"),
-    "instability": ("instability", "{:.2%}"),
-    "instability_min": ("min", "{:.2%}"),
-    "instability_max": ("max", "{:.2%}"),
-    "verdict": (f"stable: < {STABLE:.0%}", "{}"),
+COLUMNS: Columns = {
+    "round": ROUND,
+    "density": DENSITY,
+    "instability": Column(
+        "instability", "{:.2%}", "error barrier between trainings that differ in their data seed"
+    ),
+    "instability_min": Column("min", "{:.2%}", "least of the pairs"),
+    "instability_max": Column("max", "{:.2%}", "largest of the pairs"),
+    "verdict": Column(f"stable: < {STABLE:.0%}", "{}", "what the instability tells"),
 }
 
 
-def between_copies(run: RunDir, *, at_rounds: Rounds = (), copies: int = 2,
-                   start: str = "init", stop_signal: Callable[[], int] = lambda: 0,
-                   cache: Cache | None = None, computing: Computing | None = None,
-                   points: int = 30, **options: Any) -> tuple[list[Row], list[Row]]:  # fmt: skip
-    """Instability and paths: a row for each round and pair of copies, one for each point.
+def between_copies(
+    run: RunDir,
+    *,
+    at_rounds: Rounds = (),
+    copies: int = 2,
+    start: str = "init",
+    stop_signal: Callable[[], int] = lambda: 0,
+    cache: Cache | None = None,
+    computing: Computing | None = None,
+    points: int = 30,
+    **options: Any,
+) -> tuple[list[Row], list[Row]]:
+    """Return instability and paths: a row for each round and pair of copies, one for each point.
 
     "collapsed" is 1 where one of a pair is at chance, gives one class, or lacks a layer.
 
@@ -51,19 +64,21 @@ def between_copies(run: RunDir, *, at_rounds: Rounds = (), copies: int = 2,
         at_rounds, copies, start, points, **options: as the flags; split and bn_stats too.
         stop_signal: gives the number of the signal that has come, or 0.
         cache: holds what was evaluated before; by default all is evaluated.
-        computing: where and how, as loading.engine_of takes it.
+        computing: where and how, as runs.engine_of takes it.
     """
     on_path, cache = paths.options_of(run, points=points, **options), cache or Cache()
     check_at_least(2, copies=copies)
-    options, rows, all_points = {"start": start} | on_path, [], []
-    first = loading.config_of(run).data_seed
-    copies_of = copies_when_needed(run, start, stop_signal, computing or {})
-    evaluate = paths.evaluator(lambda: copies_of().engine, **on_path)
+    options = {"start": start} | on_path
+    rows: list[Row] = []
+    all_points: list[Row] = []
+    first = config_of(run).data_seed
+    retrainings = Retrainings(run, start, stop_signal, computing)
+    evaluate = paths.evaluator(lambda: retrainings.engine, **on_path)
     densities = {row["round"]: row["density"] for row in run.metrics()}
     pairs = itertools.combinations(range(first, first + copies), 2)
     rounds = select_rounds(run, at_rounds, usual=USUAL_ROUNDS)
     for round, pair in itertools.product(rounds, pairs):
-        ends = (copies_of().of_round(round, seed)[0] for seed in pair)
+        ends = (retrainings.of_round(round, seed)[0] for seed in pair)
         of, key = FinishedRound(run.path, round), [options, pair, paths.POINT]
         path = cache.reuse([of], key, evaluate, ends, fits=paths.fits(points))
         row = {"round": round, "density": densities[round], "pair": f"{pair[0]}-{pair[1]}"}
@@ -77,64 +92,12 @@ def between_copies(run: RunDir, *, at_rounds: Rounds = (), copies: int = 2,
 
 
 def of_rounds(run: RunDir, **options: Any) -> list[Row]:
-    """The instability of rounds, means over the pairs; arguments as `between_copies`."""
-    return replicates.means(between_copies(run, **options)[0], BY)
-
-
-def copies_when_needed(run: RunDir, start: str, stop_signal: Callable[[], int],
-                       computing: Computing) -> Callable[[], Any]:  # fmt: skip
-    """A function that gives the run's Copies; they are made, once, when it is first called."""
-
-    @functools.cache
-    def copies():
-        engine = loading.engine_of(run, **computing)  # it imports TensorFlow, without its messages
-        from lottery_tf.analysis.copies import Copies
-
-        return Copies(run, start, stop_signal, engine)
-
-    return copies
-
-
-def report_instability(runs: Runs, output: Output, *, at_rounds: Rounds, copies: int, start: str,
-                       options: dict[str, Any],
-                       **how: Any) -> tuple[list[Row], dict[str, Any]]:  # fmt: skip
-    """Writes, draws and logs the instability of runs, and of all as replicates.
-
-    The arguments are as those of `between_copies`.
-
-    Returns:
-        (rows to print, options that they depend on).
-    """
-    check_at_least(2, copies=copies)
-    # Before the first is trained.
-    at_rounds = select_common_rounds(runs, at_rounds, usual=USUAL_ROUNDS)
-    told = {"start": start} | paths.options_of(runs[0], **options)
-    end = start_suffix(start) + paths.suffix_of(told)
-
-    def measure(run, cache):
-        pairs, points = between_copies(
-            run, at_rounds=at_rounds, copies=copies, start=start, cache=cache, **how, **options
-        )
-        along = paths.of_their_paths(pairs, points, (*BY, "pair"))
-        averaged = replicates.means(pairs, BY), replicates.means(along, (*BY, "alpha"))
-        return {f"_pairs{end}": pairs, end: averaged[0], f"_paths{end}": averaged[1]}
-
-    figure = {
-        "what": "linear-mode instability: error (points of %)",
-        "line": (STABLE, f"stable below {STABLE:.0%}"),
-    }
-    rows = paths.report_paths(
-        "instability", end, runs, output, measure, by=BY, step="round",
-        about=f"{paths.about_options(told)}, trained from {start}",
-        shown={"instability": "instability"},
-        curves={"": "instability"}, figure=figure, label="round {round}, density {density:.2%}",
-        ends=("one data seed", "another"),
-    )  # fmt: skip
-    return [row | {"verdict": verdict(row)} for row in rows], told
+    """Return the instability of rounds, means over the pairs; arguments as `between_copies`."""
+    return means(between_copies(run, **options)[0], BY)
 
 
 def verdict(row: Row) -> str:
-    """What a row's instability tells; of networks that answer alike whatever they see, nothing."""
+    """Return what a row's instability tells; collapsed networks predict a constant: nothing."""
     if row["collapsed"] == 1:
         return "collapsed"
     value = row["instability"]
@@ -142,6 +105,82 @@ def verdict(row: Row) -> str:
     return "stable" if high < STABLE else "unstable" if low >= STABLE else "copies differ"
 
 
-def start_suffix(start: str) -> str:
-    """The part of a file's name that tells a --start that is not init."""
-    return "" if start == "init" else f"_{start.replace(':', '_')}"
+@dataclasses.dataclass
+class Instability(paths.PathMeasure):
+    """Linear-mode instability of the networks of rounds (Fig. 2; Frankle et al. 2020a).
+
+    python -m tools.instability --run_dir=runs/lenet --at_rounds=0,5,10,15
+
+    Trains copies that differ in their data seed alone, inside the run, and interpolates between
+    them. Run it again to resume.
+    """
+
+    copies: int = flag(2, "Trainings of each round, the run's own among them with --start=init.")
+    at_rounds: Rounds = flag(
+        (),
+        "Rounds to train again, with commas. Default: those of 0, 5, 10, 15 that are finished.",
+    )
+    start: str = flag(
+        "init",
+        "init, or rewind:STEP (rewind:4ep): train from the state of round 0 after so many steps.",
+    )
+    points: int = flag(30, paths.POINTS)
+
+    name = "instability"
+    needs = Needs.RETRAINING
+    columns = COLUMNS
+    by = BY
+    title = "Instability to SGD noise"
+    logged: ClassVar = {"": "instability"}
+    charted: ClassVar = {"instability": "instability"}
+    chart = Chart(
+        "instability",
+        "linear-mode instability: error (points of %)",
+        percent=True,
+        line=(STABLE, f"stable below {STABLE:.0%}"),
+    )
+    ends = ("one data seed", "another")
+
+    def prepare(self) -> None:
+        """Check the copies and rounds before the first is trained."""
+        check_at_least(2, copies=self.copies)
+        self.rounds = select_common_rounds(self.runs, self.at_rounds, usual=USUAL_ROUNDS)
+        super().prepare()
+        self.told = {"start": self.start} | self.told
+        self.end = start_suffix(self.start) + self.end
+
+    def about(self) -> str:
+        """Return what titles tell of all paths."""
+        return f"{super().about()}, trained from {self.start}"
+
+    def measure(self, run: RunDir, cache: Cache) -> paths.Tables:
+        """Return the means over the pairs of copies, those of their paths, and the pairs."""
+        pairs, points = between_copies(
+            run,
+            at_rounds=self.rounds,
+            copies=self.copies,
+            start=self.start,
+            stop_signal=self.stop_signal,
+            cache=cache,
+            computing=self.computing,
+            **self.options(),
+        )
+        along = paths.of_their_paths(pairs, points, (*BY, "pair"))
+        averaged = means(pairs, BY), means(along, (*BY, "alpha"))
+        return {
+            f"_pairs{self.end}": pairs,
+            self.end: averaged[0],
+            f"_paths{self.end}": averaged[1],
+        }
+
+    def label(self, row: Row) -> str:
+        """Return the round of a path, and its density."""
+        return f"round {row['round']}, density {row['density']:.2%}"
+
+    def shown(self, values: list[paths.Tables], value: paths.Tables) -> list[str | Table]:
+        """Return the table with what each row tells, and what it depends on."""
+        rows = [row | {"verdict": verdict(row)} for row in value[self.end]]
+        return [(rows, self.columns), self.options_told()]
+
+
+MEASURE = Instability

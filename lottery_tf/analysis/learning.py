@@ -1,4 +1,4 @@
-"""How far a round carries its weights, and whose signs stay. NumPy and matplotlib only.
+"""How far a round carries its weights, and whose signs stay.
 
 On the weights alive in a round, W_0 where it started and W_T where it ended:
 
@@ -13,34 +13,58 @@ training may end near one another only because all end near W_0; `turn` leaves W
 and asks whether their nearness is a side effect, as Maene et al. 2021 put it (section 1).
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterator, Sequence
 from math import nan, sqrt
 
 import numpy as np
 
-from lottery_tf.analysis import replicates
-from lottery_tf.analysis.products import products_of_weights
-from lottery_tf.analysis.reports import Findings, Output, report
+from lottery_tf.analysis.distances import products_of_weights
+from lottery_tf.analysis.measure import (
+    ACCURACY,
+    BESIDE,
+    DENSITY,
+    ROUND,
+    RUN,
+    Column,
+    Findings,
+    Picture,
+    Table,
+    TableMeasure,
+)
+from lottery_tf.analysis.replicates import group, of_runs
 from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
 from lottery_tf.analysis.statistics import leads, seeds_of
-from lottery_tf.plots import Row, figures
+from lottery_tf.plots import Columns, Row
 from lottery_tf.pruning import Masks, Weights
 from lottery_tf.runs.rounds import FinishedRound, check_files, finished
 from lottery_tf.runs.rundir import RunDir
 
 ALL_LAYERS = "all layers"
 BY = ("round", "layer")
-COLUMNS = {
-    "run": ("run", "{}"),
-    "round": ("round", "{:d}"),
-    "density": ("density", "{:.2%}"),
-    "distance": ("distance", "{:.2f}"),
-    "per_weight": ("per weight", "{:.4f}"),
-    "kept_signs": ("signs kept", "{:.2%}"),
-    "flips": ("flips", "{:.2%}"),
-    "turn": ("turn", "{:.3f}"),
-    "test_accuracy": ("test acc", "{:.2%}"),
-    "lead": ("lead", "{:+.2%}"),
+COLUMNS: Columns = {
+    "run": RUN,
+    "round": ROUND,
+    "density": DENSITY,
+    "distance": Column("distance", "{:.2f}", "L2 distance from start to end of a round"),
+    "per_weight": Column(
+        "per weight", "{:.4f}", "root mean square over the weights alive of end - start of a round"
+    ),
+    "kept_signs": Column(
+        "signs kept", "{:.2%}", "part of the weights alive whose sign is that at the round's start"
+    ),
+    "flips": Column(
+        "flips",
+        "{:.2%}",
+        "part of the weights alive whose sign is not that at the end of the round before",
+    ),
+    "turn": Column(
+        "turn",
+        "{:.3f}",
+        "angle between end - start of a round and of the round before, divided by 90 degrees",
+    ),
+    "test_accuracy": ACCURACY,
+    "lead": Column("lead", "{:+.2%}", "test accuracy less that of the reinit of the same seed"),
 }
 SIGNS = {
     "kept_signs": ("signs kept from start to end of a round (%)", False),
@@ -50,14 +74,16 @@ SIGNS = {
 
 def of_networks(start: Weights, end: Weights, masks: Masks,
                 before: tuple[Weights, Weights] | None) -> list[Row]:  # fmt: skip
-    """A row for each kernel, and for all: {layer, weights, distance, per_weight, …}.
+    """Return a row for each kernel, and for all: {layer, weights, distance, per_weight, …}.
 
     Args:
         start, end: {path: array} of a round.
         masks: {kernel path: bool array}, what is alive in it.
         before: start and end of the round before; None of round 0, which has no flips and no turn.
     """
-    sums, moves, moves_before = [], {}, {}
+    sums: list[tuple] = []
+    moves: Weights = {}
+    moves_before: Weights = {}
     for path, mask in masks.items():
         one, two = (weights[path][mask].astype(np.float64) for weights in (start, end))
         kept, moved = (np.sign(one) == np.sign(two)).sum(), two - one
@@ -76,14 +102,14 @@ def of_networks(start: Weights, end: Weights, masks: Masks,
             "per_weight": sqrt(squares / count) if count else nan,
             "kept_signs": float(kept / count) if count else nan,
             "flips": float(old[0] / count) if count and old else nan,
-            "turn": _turn(moves, moves_before, moves if layer == ALL_LAYERS else [layer]),
+            "turn": _turn(moves, moves_before, [*moves] if layer == ALL_LAYERS else [layer]),
         }
         for layer, count, squares, kept, *old in sums
     ]
 
 
-def _turn(moves, moves_before, paths):
-    """The angle between two moves {path: survivors} on some paths, divided by 90 degrees."""
+def _turn(moves: Weights, moves_before: Weights, paths: Sequence[str]) -> float:
+    """Return the angle between two moves {path: survivors} on some paths, over 90 degrees."""
     if not moves:
         return nan
     alive = {path: np.ones(moves[path].shape, bool) for path in paths}
@@ -91,10 +117,10 @@ def _turn(moves, moves_before, paths):
 
 
 def of_rounds(runs: RunDir | Groups) -> list[Row]:
-    """Rows of {run, round, layer, density, test_accuracy} and what `of_networks` gives.
+    """Return rows of {run, round, layer, density, test_accuracy} and what `of_networks` gives.
 
-    Of several runs of a label, as replicates, the means with min and max. Of two labels, those of
-    the first have `lead`: by how much each run is more accurate than the other's run of its seed.
+    Several runs of a label are replicates: means, min and max. Of two labels, the rows of the first
+    have `lead`: by how much each run is more accurate than the other's run of its seed.
 
     Raises:
         InputError: a file is missing or damaged.
@@ -110,13 +136,13 @@ def of_rounds(runs: RunDir | Groups) -> list[Row]:
     return [
         {"run": label} | row
         for label, of in groups.items()
-        for row in replicates.of_runs(of, tables[label], BY)
+        for row in of_runs(of, tables[label], BY)
     ]
 
 
-def _of_run(run):
+def _of_run(run: RunDir) -> Iterator[Row]:
     check_files(finished(run))
-    before = None
+    before: tuple[Weights, Weights] | None = None
     for metrics in metrics_with(run, "test_accuracy"):
         about = {name: metrics[name] for name in ("round", "density", "test_accuracy")}
         of = FinishedRound(run.path, metrics["round"])
@@ -140,40 +166,58 @@ def with_lead(run: RunDir, rows: list[Row], reinits: Sequence[RunDir]) -> list[R
     return [row | {"lead": found[row["round"]]} if row["round"] in found else row for row in rows]
 
 
-def report_learning(groups: Groups, output: Output) -> list[Row]:
-    """Writes, draws and logs the rows of `of_rounds` with the first run.
+@dataclasses.dataclass
+class Learning(TableMeasure):
+    """How far each round carries its weights and which signs it keeps, beside its lead over a
+    reinit.
 
-    Returns:
-        The rows of all layers together, to print.
+    python -m tools.learning --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
     """
 
-    def findings(first, rows, _):
-        pictures, curves = {}, {}
-        last = first.finished_rounds() - 1
-        whole = _whole(rows)
-        moved = {label: (of, "per_weight") for (label,), of in _by(whole, "run").items()}
+    name = "learning"
+    columns = COLUMNS
+    by = BY
+    beside = True
+    other_help = BESIDE
+    title = "Learning distance and signs"
+
+    def measure(self, *_: object) -> list[Row]:
+        """Return the rows of `of_rounds`."""
+        return of_rounds(self.groups)
+
+    def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
+        """Return the table, the distance of all layers, and the signs of each layer."""
+        from lottery_tf.plots import figures
+
+        last, whole = run.finished_rounds() - 1, of_all_layers(value)
+        moved = {label: (of, "per_weight") for (label,), of in group(whole, ("run",)).items()}
         what = "learning distance per weight (root mean square)"
-        pictures["learning/per_weight"] = (last, "_distance", figures.against_density(
-            moved, what=what, title=""))  # fmt: skip
-        for index, ((label,), of) in enumerate(_by(rows, "run").items()):
+        figure = figures.against_density(moved, what=what, title="")
+        pictures = {"learning/per_weight": Picture(last, "_distance", figure)}
+        for index, ((label,), of) in enumerate(group(value, ("run",)).items()):
             points = [row | {"network_density": row["density"]} for row in of]
-            by_layer = {layer: some for (layer,), some in _by(points, "layer").items()}
+            by_layer = {layer: some for (layer,), some in group(points, ("layer",)).items()}
             end = f"_signs_{label}" if index else "_signs"
             figure = figures.layers(by_layer, columns=SIGNS, title=label)
-            pictures[f"learning/{end[1:]}"] = (last, end, figure)
-        of_first = next(iter(_by(whole, "run").values()))
-        for column in ("per_weight", "kept_signs", "flips", "turn"):
-            points = [(row["round"], row[column]) for row in of_first]
-            curves[f"learning/{column}"] = column, points
-        return [Findings("learning", {"": rows}, pictures, curves)]
+            pictures[f"learning/{end[1:]}"] = Picture(last, end, figure)
+        of_first = next(iter(group(whole, ("run",)).values()))
+        curves = {
+            f"learning/{column}": (column, [(row["round"], row[column]) for row in of_first])
+            for column in ("per_weight", "kept_signs", "flips", "turn")
+        }
+        return [Findings(self.name, {"": value}, pictures, curves)]
 
-    first = next(iter(groups.values()))[0]
-    return _whole(report("learning", [first], output, lambda *_: of_rounds(groups), findings))
+    def shown(self, values: list[list[Row]], value: list[Row]) -> list[str | Table]:
+        """Return the rows of all layers together, and whether no run has a reinit of its seed."""
+        rows, lines = of_all_layers(value), []
+        if len(self.groups) == 2 and not any("lead" in row for row in rows):
+            lines = ["No lead: no run of --other_run has the seeds of one of --run_dir."]
+        return [*lines, ([{"lead": nan} | row for row in rows], self.columns)]
 
 
-def _whole(rows):
+def of_all_layers(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of all layers together."""
     return [row for row in rows if row["layer"] == ALL_LAYERS]
 
 
-def _by(rows, column):
-    return replicates.group(rows, (column,))
+MEASURE = Learning

@@ -1,15 +1,25 @@
-"""What masks have in common, and what they leave of each layer. NumPy and matplotlib only.
+"""What masks have in common, and what they leave of each layer.
 
 Only where a file does not tell one kind of convolution from another (see `kernel_kinds`)
 is the network built, which imports TensorFlow; its dataset is then looked for in `data_dir`, by
 default the run's.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 
-from lottery_tf.analysis import loading
+from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.measure import (
+    DENSITY,
+    ROUND,
+    Column,
+    Findings,
+    Measure,
+    Picture,
+    Table,
+)
 from lottery_tf.analysis.replicates import (
     group,
     labelled,
@@ -17,24 +27,24 @@ from lottery_tf.analysis.replicates import (
     over_matrices,
     without_collapsed,
 )
-from lottery_tf.analysis.reports import Findings, Output, report
-from lottery_tf.analysis.runs import Runs, check_same_experiment
+from lottery_tf.analysis.runs import check_same_experiment, network_of
+from lottery_tf.config.fields import flag
 from lottery_tf.models import MODELS
-from lottery_tf.plots import Columns, Row, figures
+from lottery_tf.plots import Columns, Row
 from lottery_tf.pruning import Array, Masks
 from lottery_tf.pruning.dead_units import DEPTHWISE, TRANSPOSED, layers
 from lottery_tf.pruning.top_k import density
 from lottery_tf.runs.rounds import FinishedRound, check_files, finished
 from lottery_tf.runs.rundir import RunDir
 
-LAYER_COLUMNS = {
-    "layer": ("layer", "{}"),
-    "density": ("density", "{:.2%}"),
-    "remaining": ("weights", "{:,d}"),
-    "outputs": ("outputs", "{:,d}"),
-    "dead_outputs": ("dead", "{:,d}"),
-    "unused_inputs": ("unused inputs", "{:,d}"),
-    "state": ("state", "{}"),
+LAYER_COLUMNS: Columns = {
+    "layer": Column("layer", "{}", "path of the kernel"),
+    "density": Column("density", "{:.2%}", "part of the layer's weights that are alive"),
+    "remaining": Column("weights", "{:,d}", "number of weights alive"),
+    "outputs": Column("outputs", "{:,d}", "number of units or channels"),
+    "dead_outputs": Column("dead", "{:,d}", "outputs without a weight into them"),
+    "unused_inputs": Column("unused inputs", "{:,d}", "inputs without a weight from them"),
+    "state": Column("state", "{}", "whether the layer collapses"),
 }
 OVERLAP = "Jaccard overlap of masks: in both / in one or both"
 DRAWN = {
@@ -44,11 +54,11 @@ DRAWN = {
 
 
 def of_layers(run: RunDir, *, data_dir: str | None = None) -> list[Row]:
-    """Rows of {round, network_density} and what `layers` gives, of each round and layer."""
+    """Return rows of {round, network_density} and what `layers` gives, by round and layer."""
     return _layers_of(_masks(run), kernel_kinds(run, data_dir=data_dir))
 
 
-def _layers_of(masks, kinds):
+def _layers_of(masks: Sequence[Masks], kinds: dict[str, str]) -> list[Row]:
     return [
         {"round": round, "network_density": density(mask)} | row
         for round, (mask, before) in enumerate(zip(masks, [None, *masks], strict=False))
@@ -57,13 +67,13 @@ def _layers_of(masks, kinds):
 
 
 def overlaps(run: RunDir, other: RunDir | None = None) -> list[Row]:
-    """Rows of {round, 0, 1, …}: the Jaccard overlap of a run's masks with those of `other`."""
+    """Return rows of {round, 0, 1, …}: the Jaccard overlap of a run's masks with `other`'s."""
     check_same_experiment([run, other])
     return labelled(_overlaps(_masks(run), other))
 
 
 def jaccard(row_masks: Sequence[Masks], column_masks: Sequence[Masks]) -> Array:
-    """The Jaccard overlap of each of some masks with each of others, (rows, columns) in [0, 1].
+    """Return the Jaccard overlap of each mask with each of others, (rows, columns) in [0, 1].
 
     Weights alive in both / weights alive in one or both; 1 where both are empty.
     """
@@ -82,12 +92,12 @@ def jaccard(row_masks: Sequence[Masks], column_masks: Sequence[Masks]) -> Array:
 
 
 def chance(one: float, two: float) -> float:
-    """The overlap to expect of random masks of two densities."""
+    """Return the overlap to expect of random masks of two densities."""
     return one * two / (one + two - one * two)
 
 
 def kernel_kinds(run: RunDir, *, data_dir: str | None = None) -> dict[str, str]:
-    """{path: kind} of the kernels of transposed and depthwise convolutions.
+    """Return {path: kind} of the kernels of transposed and depthwise convolutions.
 
     The networks of lottery_tf.models have none. Of others a layer's bias, which has an entry for
     each output, says what a kernel of shape (…, a, b) is: b of a usual convolution, a of a
@@ -109,90 +119,113 @@ def kernel_kinds(run: RunDir, *, data_dir: str | None = None) -> dict[str, str]:
         if len(possible) != 1:
             from lottery_tf import masking
 
-            return masking.kernel_kinds(loading.network_of(run, data_dir=data_dir))
+            return masking.kernel_kinds(network_of(run, data_dir=data_dir))
         kinds[path] = possible[0]
     return {path: kind for path, kind in kinds.items() if kind}
 
 
-def report_masks(
-    runs: Runs, other: RunDir | None, output: Output, *, data_dir: str | None = None
-) -> list[tuple[RunDir, list[Row], list[Row]]]:
-    """Writes, draws and logs layers and overlaps of runs, and of all as replicates.
+def _masks(run: RunDir) -> list[Masks]:
+    rounds = finished(run)
+    check_files(rounds)
+    return [finished_round.masks() for finished_round in rounds]
 
-    Returns:
-        [(run, rows of the layers of its last round, rows of its overlaps with `other`)].
+
+def _overlaps(masks: Sequence[Masks], other: RunDir | None) -> Array:
+    return jaccard(masks, _masks(other) if other else masks)
+
+
+# Rows of layers, and {"": matrix} of a run, or {"mean": matrix, …} of several as replicates.
+Value = tuple[list[Row], dict[str, Array]]
+
+
+@dataclasses.dataclass
+class MasksMeasure(Measure[Value]):
+    """Overlaps of masks between rounds and runs, and what is left of each layer.
+
+    python -m tools.masks --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
     """
-    check_same_experiment([*runs, other])
-    to_print = []
 
-    def measure(run, _):
+    data_dir: str | None = flag(
+        None,
+        "Directory of the prepared datasets, for a network of your own with transposed "
+        "convolutions that its files do not tell from others. Default: the run's.",
+        path=True,
+    )
+
+    name = "masks"
+    columns = LAYER_COLUMNS
+    by = ("round", "layer")
+    other_help = "Run whose masks are the columns of the overlap. Default: those of --run_dir."
+    title = "Layers and overlap of masks"
+
+    def prepare(self) -> None:
+        """Check that the runs go together."""
+        check_same_experiment([*self.runs, self.other])
+
+    def measure(self, run: RunDir, cache: Cache) -> Value:
+        """Return the rows of layers, and the matrix of overlaps."""
         masks = _masks(run)
-        rows = _layers_of(masks, kernel_kinds(run, data_dir=data_dir))
-        matrix = _overlaps(masks, other)
-        last = [row for row in rows if row["round"] == rows[-1]["round"]]
-        to_print.append((run, last, _with_chance(run, other, matrix) if other else []))
-        return rows, {"": matrix}
+        rows = _layers_of(masks, kernel_kinds(run, data_dir=self.data_dir))
+        return rows, {"": _overlaps(masks, self.other)}
 
-    def combine(values):
-        of_other = other.metrics() if other else None
-        rows, matrices = zip(*values, strict=True)
+    def combine(self, values: list[Value]) -> Value:
+        """Return the mean rows, and the mean, least and largest matrix."""
+        of_other = self.other.metrics() if self.other else None
         sound = [
-            without_collapsed(run.metrics(), of_run[""], of_other)
-            for run, of_run in zip(runs, matrices, strict=True)
+            without_collapsed(run.metrics(), matrices[""], of_other)
+            for run, (_, matrices) in zip(self.runs, values, strict=True)
         ]
-        return of_runs(runs, rows, ("round", "layer")), over_matrices(sound)
+        return of_runs(self.runs, [rows for rows, _ in values], self.by), over_matrices(sound)
 
-    def findings(run, value, title):
-        return [_findings(run, other, *value, title, len(runs))]
+    def findings(self, run: RunDir, value: Value, title: str) -> list[Findings]:
+        """Return the tables and pictures of layers and overlaps."""
+        from lottery_tf.plots import figures
 
-    report("masks", runs, output, measure, findings, combine)
-    return to_print
+        rows, matrices = value
+        name = f"_overlap_to_{self.other.path.name}" if self.other else "_overlap"
+        tables, pictures, last = {"_layers": rows}, {}, run.finished_rounds() - 1
+        if "" in matrices:
+            points = [row | {"alive": 1 - row["dead_outputs"] / row["outputs"]} for row in rows]
+            by_layer = {layer: of for (layer,), of in group(points, ("layer",)).items()}
+            figure = figures.layers(by_layer, columns=DRAWN, title=title)
+            pictures["masks/layers"] = Picture(last, "_layers", figure)
+        for which, matrix in matrices.items():
+            end = f"{name}_{which}" if which else name
+            of = f"{which} of {len(self.runs)} runs" if which else title
+            figure = figures.matrix(matrix, run, self.other, what=OVERLAP, title=of)
+            tables[end] = labelled(matrix)
+            pictures[f"masks/{end[1:]}"] = Picture(last, end, figure)
+        return [Findings(f"masks{name}" if self.other else "masks", tables, pictures)]
+
+    def shown(self, values: list[Value], value: Value) -> list[str | Table]:
+        """Return the layers of the last round of each run, and its overlaps with another run."""
+        lines: list[str | Table] = []
+        for run, (rows, matrices) in zip(self.runs, values, strict=True):
+            last = [row for row in rows if row["round"] == rows[-1]["round"]]
+            round, density = last[0]["round"], last[0]["network_density"]
+            lines.append(f"{run.path}, round {round}, density {density:.2%}")
+            lines.append((last, self.columns))
+            if self.other:
+                lines.append(with_chance(run, self.other, matrices[""]))
+        return lines
 
 
-def overlap_columns(other: RunDir) -> Columns:
-    """The columns to print of the overlaps with another run."""
-    return {
-        "round": ("round", "{:d}"),
-        "density": ("density", "{:.2%}"),
+def with_chance(run: RunDir, other: RunDir, overlaps: Array) -> Table:
+    """Return a table of the overlaps with the same round of another run, and those by chance."""
+    columns: Columns = {
+        "round": ROUND,
+        "density": DENSITY,
         "overlap": (f"overlap with {other.path.name}", "{:.3f}"),
         "chance": ("of random masks", "{:.3f}"),
     }
-
-
-def _with_chance(run, other, overlaps):
-    return [
+    rows = [
         {name: row[name] for name in ("round", "density")}
         | {"overlap": float(overlap), "chance": chance(row["density"], column["density"])}
         for row, column, overlap in zip(
             run.metrics(), other.metrics(), overlaps.diagonal(), strict=False
         )
     ]
+    return rows, columns
 
 
-def _masks(run):
-    rounds = finished(run)
-    check_files(rounds)
-    return [finished_round.masks() for finished_round in rounds]
-
-
-def _overlaps(masks, other):
-    return jaccard(masks, _masks(other) if other else masks)
-
-
-def _findings(run, other, rows, matrices, title, count):
-    """The Findings of a run, {"": matrix}, or of `count` as replicates, {"mean": matrix, …}."""
-    name = f"_overlap_to_{other.path.name}" if other else "_overlap"
-    tables, pictures = {"_layers": rows}, {}
-    last = run.finished_rounds() - 1
-    if "" in matrices:
-        points = [row | {"alive": 1 - row["dead_outputs"] / row["outputs"]} for row in rows]
-        by_layer = {layer: of for (layer,), of in group(points, ("layer",)).items()}
-        figure = figures.layers(by_layer, columns=DRAWN, title=title)
-        pictures["masks/layers"] = (last, "_layers", figure)
-    for which, matrix in matrices.items():
-        end = f"{name}_{which}" if which else name
-        of = f"{which} of {count} runs" if which else title
-        figure = figures.matrix(matrix, run, other, what=OVERLAP, title=of)
-        tables[end] = labelled(matrix)
-        pictures[f"masks/{end[1:]}"] = (last, end, figure)
-    return Findings("masks" + (name if other else ""), tables, pictures)
+MEASURE = MasksMeasure

@@ -1,4 +1,4 @@
-"""Which pixels a ticket looks at, and whether its units look at places. NumPy and matplotlib only.
+"""Which pixels a ticket looks at, and whether its units look at places.
 
 Of the first kernel, where it is of a dense layer on images:
 
@@ -13,15 +13,27 @@ chance `neighbours` is 1. Redman et al. 2024 found that IMP leaves local recepti
 measures are our own.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import math
+import re
+from collections.abc import Mapping, Sequence
 from math import nan
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from lottery_tf.analysis import replicates
-from lottery_tf.analysis.first_layer import image_shape as of_images
-from lottery_tf.analysis.first_layer import kernels_in_order, weights_per_pixel
-from lottery_tf.analysis.reports import Findings, Output, report
+from lottery_tf.analysis.measure import (
+    BESIDE,
+    DENSITY,
+    ROUND,
+    RUN,
+    Chart,
+    Column,
+    Findings,
+    Picture,
+    TableMeasure,
+)
+from lottery_tf.analysis.replicates import side_by_side
 from lottery_tf.analysis.runs import (
     Groups,
     Rounds,
@@ -29,30 +41,110 @@ from lottery_tf.analysis.runs import (
     metrics_with,
     select_common_rounds,
 )
+from lottery_tf.config.fields import flag
 from lottery_tf.errors import InputError
-from lottery_tf.plots import Row, figures, images
-from lottery_tf.pruning import Array
-from lottery_tf.runs.rounds import check_files, finished
+from lottery_tf.plots import Columns, Row
+from lottery_tf.pruning import Array, Masks
+from lottery_tf.runs import provenance
+from lottery_tf.runs.rounds import FinishedRound, check_files, finished
 from lottery_tf.runs.rundir import RunDir
 
-Shape = tuple[int, ...]  # height, width, channels
+if TYPE_CHECKING:  # it takes half a second to import
+    from matplotlib.figure import Figure
+
+Shape = tuple[int, int, int]  # height, width, channels
 DRAWN_ROUNDS, DRAWN_UNITS = 6, 6
-COLUMNS = {
-    "run": ("run", "{}"),
-    "round": ("round", "{:d}"),
-    "density": ("density", "{:.2%}"),
-    "layer_density": ("of the layer", "{:.2%}"),
-    "pixels": ("pixels", "{:.0f}"),
-    "distance": ("distance", "{:.2f}"),
-    "chance_distance": ("of any units", "{:.2f}"),
-    "neighbours": ("neighbours", "{:.2f}"),
+COLUMNS: Columns = {
+    "run": RUN,
+    "round": ROUND,
+    "density": DENSITY,
+    "layer_density": Column("of the layer", "{:.2%}", "part of the first layer's weights alive"),
+    "pixels": Column("pixels", "{:.0f}", "number of pixels with a surviving weight"),
+    "distance": Column("distance", "{:.2f}", "mean distance of two weights of a unit, in pixels"),
+    "chance_distance": Column(
+        "of any units", "{:.2f}", "mean distance of two weights of any units, in pixels"
+    ),
+    "neighbours": Column(
+        "neighbours",
+        "{:.2f}",
+        "part of the pairs of a unit on neighbouring pixels, over that part of pairs of any units",
+    ),
 }
 
 
-def of_mask(mask: Array, shape: Shape) -> Row:
-    """{layer_density, pixels, distance, chance_distance, neighbours} of a layer's mask.
+def weights_per_pixel(masks: Masks, shape: Shape) -> Array:
+    """Return the surviving weights of the first layer at each pixel, all channels together.
 
-    NaN where there are no two such weights.
+    Args:
+        masks: {kernel path: bool array}; the first is of a dense layer on flattened images.
+        shape: height, width and channels of the images.
+
+    Returns:
+        (height, width) counts.
+    """
+    first = next(iter(masks.values()))  # (height * width * channels, units)
+    return first.sum(1).reshape(shape).sum(2)
+
+
+def kernels_in_order(run: RunDir) -> dict[str, tuple[int, ...]]:
+    """Return {path: shape} of the kernels of a run, in the order of the network.
+
+    A file of masks has the kernels of a nested model backwards, a file of weights forwards.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    first = FinishedRound(run.path, 0)
+    kernels = first.shapes()
+    return {path: kernels[path] for path in first.shapes("final") if path in kernels}
+
+
+def image_shape_of(run: RunDir, kernels: Mapping[str, tuple[int, ...]]) -> Shape | None:
+    """Return the shape of the images that a first dense layer sees; None without such a layer.
+
+    data.json has it; a run of a version without it has square images, gray or of 3 colours.
+
+    Args:
+        run: its directory.
+        kernels: {path: shape} in the order of the network.
+
+    Raises:
+        InputError: data.json is damaged.
+    """
+    inputs, *others = next(iter(kernels.values()))
+    if len(others) != 1:
+        return None  # a convolution
+    found = provenance.recorded(run.path)
+    if found is None:
+        sides = {channels: math.isqrt(inputs // channels) for channels in (1, 3)}
+        candidates = [(side, side, channels) for channels, side in sides.items()]
+    else:
+        sizes = re.findall(r"(\d+) x (\d+) x (\d+)", str(found.get("image")))
+        candidates = [(int(height), int(width), int(channels)) for height, width, channels in sizes]
+    return next((shape for shape in candidates if math.prod(shape) == inputs), None)
+
+
+def counts_of_rounds(run: RunDir, rounds: list[int]) -> dict[int, Array]:
+    """Return {round: what `weights_per_pixel` gives}; empty without a dense layer on images.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    maps: dict[int, Array] = {}
+    kernels = kernels_in_order(run)
+    for round in rounds:
+        found = run.masks(round)
+        masks = {path: found[path] for path in kernels}
+        shape = image_shape_of(run, kernels)
+        if shape:
+            maps[round] = weights_per_pixel(masks, shape)
+    return maps
+
+
+def of_mask(mask: Array, shape: Shape) -> Row:
+    """Return {layer_density, pixels, distance, chance_distance, neighbours} of a layer's mask.
+
+    A value is NaN where there are no two such weights.
 
     Args:
         mask: bool (height * width * channels, units).
@@ -73,20 +165,20 @@ def of_mask(mask: Array, shape: Shape) -> Row:
     }
 
 
-def _distances(shape):
-    """The distances in pixels between all inputs, (inputs, inputs)."""
+def _distances(shape: Shape) -> Array:
+    """Return the distances in pixels between all inputs, (inputs, inputs)."""
     rows, columns, _ = np.indices(shape).reshape(3, -1)
     return np.hypot(rows[:, None] - rows, columns[:, None] - columns)
 
 
-def _side_by_side(values, shape):
-    """The sum of products of values (inputs, …) on neighbouring pixels, of the same channel."""
+def _side_by_side(values: Array, shape: Shape) -> float:
+    """Return the sum of products of values (inputs, …) on neighbouring pixels of a channel."""
     of = values.reshape(*shape, -1)
     return (of[1:] * of[:-1]).sum() + (of[:, 1:] * of[:, :-1]).sum()
 
 
 def first_layer(run: RunDir, image_shape: Sequence[str | int] = ()) -> tuple[str, Shape]:
-    """(path of the first kernel, shape of the images that it is on).
+    """Return the path of the first kernel, and the shape of the images that it is on.
 
     Args:
         run: its first kernel must be (inputs, units).
@@ -102,10 +194,10 @@ def first_layer(run: RunDir, image_shape: Sequence[str | int] = ()) -> tuple[str
             f"kernel {path} is {shape}."
         )
     try:
-        found = tuple(map(int, image_shape)) or of_images(run, {path: shape}) or ()
+        height, width, channels = map(int, image_shape or image_shape_of(run, {path: shape}) or ())
     except ValueError:
-        found = ()
-    if len(found) != 3 or min(found) < 1 or np.prod(found) != shape[0]:
+        height = width = channels = 0
+    if min(height, width, channels) < 1 or height * width * channels != shape[0]:
         given = (
             ",".join(map(str, image_shape))
             or "none, and neither its data.json nor a square image fits"
@@ -114,79 +206,95 @@ def first_layer(run: RunDir, image_shape: Sequence[str | int] = ()) -> tuple[str
             f"--image_shape: expected height,width,channels of {shape[0]} inputs, as of {path} "
             f"{shape} in {run.path}. Received: {given}"
         )
-    return path, found
+    return path, (height, width, channels)
 
 
 def of_rounds(runs: RunDir | Groups, *, image_shape: Sequence[str | int] = ()) -> list[Row]:
-    """Rows of {run, round, density} and what `of_mask` gives, of a run, or of {label: runs}.
+    """Return rows of {run, round, density} and what `of_mask` gives, of a run or {label: runs}.
 
-    Of several runs of a label, as replicates, the means with min and max.
+    Several runs of a label are replicates: means, min and max.
 
     Raises:
         InputError: as `first_layer`; a file is missing or damaged.
     """
-    rows = []
-    for label, group in as_groups(runs).items():
-        tables = [_of_run(run, *first_layer(run, image_shape)) for run in group]
-        averaged = replicates.of_runs(group, tables, ("round",))
-        rows += [{"run": label} | row for row in averaged]
-    return rows
+
+    def rows_of(run: RunDir) -> list[Row]:
+        path, shape = first_layer(run, image_shape)
+        check_files(finished(run))
+        return [
+            {name: row[name] for name in ("round", "density")}
+            | of_mask(run.masks(row["round"])[path], shape)
+            for row in metrics_with(run, "density")
+        ]
+
+    return side_by_side(as_groups(runs), rows_of, ("round",))
 
 
-def _of_run(run, path, shape):
-    check_files(finished(run))
-    return [
-        {name: row[name] for name in ("round", "density")}
-        | of_mask(run.masks(row["round"])[path], shape)
-        for row in metrics_with(run, "density")
-    ]
+@dataclasses.dataclass
+class Pixels(TableMeasure):
+    """Which pixels a ticket looks at, and whether its units look at places (Redman et al. 2024).
 
-
-def report_pixels(groups: Groups, output: Output, *, at_rounds: Rounds = (),
-                  image_shape: Sequence[str | int] = ()) -> list[Row]:  # fmt: skip
-    """Writes, draws and logs the rows of `of_rounds` with the first run, and returns them.
-
-    Pictures of pixels and units are of the first run of each label, at `at_rounds`, or some.
+    python -m tools.pixels --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
     """
-    firsts = {label: group[0] for label, group in groups.items()}
-    first = next(iter(firsts.values()))
-    count = min(run.finished_rounds() for run in firsts.values())
-    spread = sorted({round(place) for place in np.linspace(0, count - 1, DRAWN_ROUNDS)})
-    rounds = select_common_rounds(firsts.values(), at_rounds, usual=spread)
 
-    def findings(_, rows, title):
-        last = first.finished_rounds() - 1
-        by_label = replicates.group(rows, ("run",))
-        curves = {label: (of, "neighbours") for (label,), of in by_label.items()}
-        what = "neighbours among pairs of a unit / of any units"
-        line = (1.0, "pairs of any units")
-        figure = figures.against_density(curves, what=what, line=line, title=title)
-        layers = {label: first_layer(run, image_shape) for label, run in firsts.items()}
+    at_rounds: Rounds = flag((), "Rounds to draw, with commas. Default: six of all.")
+    image_shape: Sequence[str | int] = flag(
+        (),
+        "height,width,channels of the images that the first layer is on. Default: those of the "
+        "run's data, or square ones of one or three channels.",
+    )
+
+    name = "pixels"
+    columns = COLUMNS
+    beside = True
+    other_help = BESIDE
+    title = "Pixels that the first layer looks at"
+    chart: ClassVar = Chart(
+        "neighbours",
+        "neighbours among pairs of a unit / of any units",
+        line=(1.0, "pairs of any units"),
+        by="run",
+    )
+
+    def prepare(self) -> None:
+        """Choose the rounds to draw: those of --at_rounds, or some."""
+        self.firsts = {label: runs[0] for label, runs in self.groups.items()}
+        count = min(run.finished_rounds() for run in self.firsts.values())
+        spread = sorted({round(place) for place in np.linspace(0, count - 1, DRAWN_ROUNDS)})
+        self.drawn = select_common_rounds(self.firsts.values(), self.at_rounds, usual=spread)
+
+    def measure(self, *_: object) -> list[Row]:
+        """Return the rows of `of_rounds`."""
+        return of_rounds(self.groups, image_shape=self.image_shape)
+
+    def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
+        """Return the table, its chart, and pictures of pixels and units of the first runs."""
+        (usual,) = super().findings(run, value, title)
+        last = run.finished_rounds() - 1
+        layers = {label: first_layer(of, self.image_shape) for label, of in self.firsts.items()}
+        counts = _draw_counts(self.firsts, layers, self.drawn)
         pictures = {
-            "pixels/neighbours": (last, "_neighbours", figure),
-            "pixels/weights": (last, "", _draw_counts(firsts, layers, rounds)),
+            tag: picture._replace(end="_neighbours") for tag, picture in usual.pictures.items()
         }
-        for index, (label, run) in enumerate(firsts.items()):
+        pictures["pixels/weights"] = Picture(last, "", counts)
+        for index, (label, of) in enumerate(self.firsts.items()):
             end = f"_units_{label}" if index else "_units"
-            pictures[f"pixels/{end[1:]}"] = (last, end, _draw_units(run, *layers[label], rounds,
-                                                                    label))  # fmt: skip
-        logged = [(row["round"], row["neighbours"]) for row in next(iter(by_label.values()))]
-        curve = {"pixels/neighbours": ("neighbours", logged)}
-        return [Findings("pixels", {"": rows}, pictures, curve)]
-
-    def measure(*_):
-        return of_rounds(groups, image_shape=image_shape)
-
-    return report("pixels", [first], output, measure, findings)
+            units = _draw_units(of, *layers[label], self.drawn, label)
+            pictures[f"pixels/{end[1:]}"] = Picture(last, end, units)
+        return [dataclasses.replace(usual, pictures=pictures)]
 
 
-def _titles(run, rounds):
+def _titles(run: RunDir, rounds: list[int]) -> list[str]:
     metrics = run.metrics()
     return [f"{100 * metrics[round]['density']:.3g}%" for round in rounds]
 
 
-def _draw_counts(runs, layers, rounds):
-    """Surviving weights of each pixel: a line of images for each run, an image for each round."""
+def _draw_counts(
+    runs: Mapping[str, RunDir], layers: Mapping[str, tuple[str, Shape]], rounds: list[int]
+) -> "Figure":
+    """Draw the surviving weights of each pixel: a line for each run, an image for each round."""
+    from lottery_tf.plots import images
+
     panels = {}
     for label, run in runs.items():
         _, shape = layers[label]
@@ -196,8 +304,10 @@ def _draw_counts(runs, layers, rounds):
     return images.grid(panels, title=title)
 
 
-def _draw_units(run, path, shape, rounds, label):
-    """Surviving weights of some units: a line for each, with an image for each round."""
+def _draw_units(run: RunDir, path: str, shape: Shape, rounds: list[int], label: str) -> "Figure":
+    """Draw the surviving weights of some units: a line for each, an image for each round."""
+    from lottery_tf.plots import images
+
     weights = [run.final(r)[path] * run.masks(r)[path] for r in rounds]
     units = np.argsort(-run.masks(rounds[-1])[path].sum(0), kind="stable")[:DRAWN_UNITS]
     panels = {
@@ -208,3 +318,6 @@ def _draw_units(run, path, shape, rounds, label):
         for unit in units
     }
     return images.grid(panels, title=f"weights of units, by density: {label}", signed=True)
+
+
+MEASURE = Pixels

@@ -1,7 +1,7 @@
 """Means over replicates: of rows, and of matrices between rounds. NumPy only."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -130,4 +130,23 @@ def labelled(matrix: Array, *, init: bool = False) -> list[Row]:
     return [
         {"round": label} | dict(zip(map(str, columns), map(float, line), strict=True))
         for label, line in zip(rows, matrix, strict=True)
+    ]
+
+
+def side_by_side(
+    groups: Mapping[str, Sequence[RunDir]],
+    rows_of: Callable[[RunDir], list[Row]],
+    by: Sequence[str],
+) -> list[Row]:
+    """Return rows of {run: label} and the table of each group of runs, as `of_runs`.
+
+    Args:
+        groups: {label: replicates}.
+        rows_of: gives the table of a run.
+        by: the columns that tell rows of a run apart.
+    """
+    return [
+        {"run": label} | row
+        for label, runs in groups.items()
+        for row in of_runs(runs, [rows_of(run) for run in runs], by)
     ]

@@ -1,23 +1,31 @@
-"""The runs and rounds that an analysis is of, checked. NumPy only."""
+"""The runs and rounds that a measure is of, checked; their networks and engines.
+
+Imports no TensorFlow before a network is asked for.
+"""
 
 import dataclasses
 import itertools
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from lottery_tf import datasets, models
 from lottery_tf.analysis.statistics import SEEDS
 from lottery_tf.config import Config
+from lottery_tf.config.record import MADE_BY_ROUNDS
+from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Row
 from lottery_tf.runs import provenance
-from lottery_tf.runs.rounds import finished
+from lottery_tf.runs.rounds import FinishedRound, finished
 from lottery_tf.runs.rundir import RunDir
+from lottery_tf.terminal import quiet
 
 Runs = Sequence[RunDir]
 Groups = Mapping[str, Runs]  # {label: replicates}
 Rounds = Sequence[str | int]  # as --at_rounds names them
-Computing = Mapping[str, Any]  # where and how, as loading.engine_of takes it
+Computing = Mapping[str, Any]  # where and how, as engine_of takes it
 # Flags that runs must have in common to be compared, or evaluated with one engine.
 SAME = ("model", "dataset", "shortcut", "bn_affine", "image_size", "train_examples",
         "train_split", "test_split", "test_fraction", "validation_fraction", "image_key",
@@ -189,3 +197,126 @@ def check_at_least(least: int, **values: int) -> None:
     for name, value in values.items():
         if value < least:
             raise InputError(f"--{name}: expected at least {least}. Received: {value}")
+
+
+def load(run_dir: str | os.PathLike, round: int, *, data_dir: str | None = None,
+         model: Any = None) -> Any:  # fmt: skip
+    """The masked Keras model of a finished round, its trained weights and its masks in place.
+
+    It takes images as the run's network does, (pixel / 255 - mean) / std, and gives logits. Its
+    layers have the names that they have in the run, whatever the process has built before.
+
+    Args:
+        run_dir: path of the run.
+        round: number of the round.
+        data_dir: directory that holds the prepared datasets, whose images' shape and classes are
+            read; by default that of the run.
+        model: for a directory that `lottery_tf.rounds` made: your own masked model, built as the
+            one that was trained. It is set to the round in place, and returned.
+
+    Raises:
+        InputError: there is no such run, round, model or dataset, or a file is damaged; the model
+            is another one.
+    """
+    from lottery_tf import masking
+
+    (run,) = open_runs([run_dir])
+    (round,) = select_rounds(run, [round])
+    if model is not None:
+        from lottery_tf.loop import checks, keeping
+
+        checks.check_built(model, "load")
+        keeping.place(run, round, model, keeping.names_in(run, model))
+        return model
+    network, finished_round = network_of(run, data_dir=data_dir), FinishedRound(run.path, round)
+    masking.set_weights(network, finished_round.final(), finished_round.masks())
+    return network
+
+
+def network_of(run: RunDir, *, data_dir: str | None = None) -> Any:
+    """A new network as the run's; its weights mean nothing. Arguments and errors as in `load`."""
+    config = config_of(run, data_dir=data_dir)
+    directory = datasets.find(config)
+    quiet.import_tensorflow()
+    return models.build(config, directory.input_shape, directory.classes, seed=0)
+
+
+def config_of(run: RunDir, *, data_dir: str | None = None, strategy: str = "auto",
+              jit_compile: str = "auto") -> Config:  # fmt: skip
+    """The Config of a run, with what says how to compute as the flags of a tool say it.
+
+    Raises:
+        InputError: its record is not as this version writes it.
+    """
+    recorded = run.config()
+    if recorded.get("made_by") == MADE_BY_ROUNDS:
+        raise InputError(
+            f"{run.path} was made by {MADE_BY_ROUNDS} around a fit of your own, so its network and "
+            "its data are not known here. Tools on weights alone read it: distances, histograms, "
+            "learning, masks, successive, thresholds. In Python, lottery_tf.load(run_dir, round, "
+            "model=model) sets your own masked model to a round."
+        )
+    known = {field.name for field in dataclasses.fields(Config)}
+    if unknown := recorded.keys() - known:
+        raise InputError(
+            f"{run.path}/config.json has flags that this version does not know: "
+            f"{', '.join(sorted(unknown))}. Use the version that made it."
+        )
+    changes = {"run_dir": str(run.path), "data_dir": data_dir or recorded["data_dir"]}
+    try:
+        return Config.recorded(recorded, **changes, strategy=strategy, jit_compile=jit_compile)
+    except InputError as error:
+        raise InputError(f"{run.path}/config.json: {error}") from None
+
+
+def engine_of(run: RunDir, *, own_process: bool = False, **computing: Any) -> Any:
+    """The Engine of a run, on one machine; options as in `config_of`.
+
+    Args:
+        run: the run.
+        own_process: whether to set what holds for the whole process, as the run's command does:
+            the seed, and --deterministic. Only commands may.
+        computing: as `config_of` takes it.
+
+    Raises:
+        InputError: the data are not those that the run was trained on, or are damaged.
+    """
+    config = config_of(run, **computing)
+    directory = datasets.find(config)
+    if provenance.recorded(run.path):
+        provenance.check(run.path, fingerprint(directory), directory.path)
+    quiet.import_tensorflow()
+    from lottery_tf.training.devices import connect, take_process
+    from lottery_tf.training.engine import Engine
+
+    if own_process:
+        take_process(config)
+    cluster = connect(config)
+    if cluster.workers > 1:
+        raise InputError("This tool runs on one machine. Unset TF_CONFIG, or name --strategy.")
+    return Engine(config, directory, cluster)
+
+
+OF_RUNS = ("masks_from", "repel_runs")  # flags of the experiment that name runs
+_SEED = re.compile(r"(?:^|(?<=/)|_)(seed|init_seed|data_seed)=(\d+)")
+
+
+def beside_seeds(name: str, value: Any, seeds: Mapping[str, int | None]) -> Any:
+    """The value of a flag, alike for all replicates: of runs that it names, without their seeds.
+
+    So the masks_from=runs/criterion=snip_seed=1 of a run of seed 1 is runs/criterion=snip; that of
+    a run of another seed stays, for it is no replicate. The names are those that tools.sweep and
+    the experiment itself give; runs called otherwise stay apart.
+
+    Args:
+        name: of the flag.
+        value: what a Config or a config.json has, tuple or list where there may be several.
+        seeds: {name of statistics.SEEDS: that of the run that has the flag}.
+    """
+    if name not in OF_RUNS:
+        return value
+
+    def without(path):
+        return _SEED.sub(lambda of: "" if seeds.get(of[1]) == int(of[2]) else of[0], path)
+
+    return without(value) if isinstance(value, str) else type(value)(map(without, value))

@@ -1,47 +1,69 @@
-"""Pruning thresholds against density (Fig. 6). NumPy and matplotlib only."""
+"""Pruning thresholds against density (Fig. 6)."""
 
-from lottery_tf.analysis import replicates
-from lottery_tf.analysis.reports import Findings, Output, report
+import dataclasses
+from typing import ClassVar
+
+from lottery_tf.analysis.measure import (
+    BESIDE,
+    DENSITY,
+    ROUND,
+    RUN,
+    Chart,
+    Column,
+    Findings,
+    Picture,
+    TableMeasure,
+)
+from lottery_tf.analysis.replicates import side_by_side
 from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
-from lottery_tf.plots import Row, figures
+from lottery_tf.plots import Columns, Row
 from lottery_tf.runs.rundir import RunDir
 
-COLUMNS = {
-    "run": ("run", "{}"),
-    "round": ("round", "{:d}"),
-    "density": ("density", "{:.2%}"),
-    "threshold": ("threshold", "{:.5f}"),
+COLUMNS: Columns = {
+    "run": RUN,
+    "round": ROUND,
+    "density": DENSITY,
+    "threshold": Column("threshold", "{:.5f}", "largest |w| that was pruned after the round"),
 }
 
 
 def of_rounds(runs: RunDir | Groups) -> list[Row]:
-    """Rows of {run, round, density, threshold} of a run, or of {label: runs}.
+    """Return rows of {run, round, density, threshold} of a run, or of {label: runs}.
 
-    Of several runs of a label, as replicates, the means with min and max.
+    Several runs of a label are replicates: means, min and max.
     """
-    rows, names = [], list(COLUMNS)[1:]
-    for label, group in as_groups(runs).items():
-        tables = [
-            [{name: row[name] for name in names} for row in metrics_with(run, *names)]
-            for run in group
-        ]
-        of_group = replicates.of_runs(group, tables, ("round",))
-        rows += [{"run": label} | row for row in of_group]
-    return rows
+    names = [name for name in COLUMNS if name != "run"]
+
+    def rows_of(run: RunDir) -> list[Row]:
+        return [{name: row[name] for name in names} for row in metrics_with(run, *names)]
+
+    return side_by_side(as_groups(runs), rows_of, ("round",))
 
 
-def report_thresholds(groups: Groups, output: Output) -> list[Row]:
-    """Writes, draws and logs the rows of `of_rounds` with the first run, and returns them."""
+@dataclasses.dataclass
+class Thresholds(TableMeasure):
+    """Pruning thresholds against density, of one run or of two beside one another (Fig. 6).
 
-    def findings(first, rows, _):
-        curves = {
-            label: (of_label, "threshold")
-            for (label,), of_label in replicates.group(rows, ("run",)).items()
-        }
-        what = "pruning threshold: largest |w| removed after the round"
-        figure = figures.against_density(curves, what=what)
-        pictures = {"thresholds": (first.finished_rounds() - 1, "", figure)}
-        return [Findings("thresholds", {"": rows}, pictures)]
+    python -m tools.thresholds --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
+    """
 
-    first = next(iter(groups.values()))[0]
-    return report("thresholds", [first], output, lambda *_: of_rounds(groups), findings)
+    name = "thresholds"
+    columns = COLUMNS
+    beside = True
+    other_help = BESIDE
+    title = "Pruning thresholds"
+    chart: ClassVar = Chart(
+        "threshold", "pruning threshold: largest |w| removed after the round", by="run"
+    )
+
+    def measure(self, *_: object) -> list[Row]:
+        """Return the rows of `of_rounds`."""
+        return of_rounds(self.groups)
+
+    def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
+        """Return the table and its chart."""
+        picture = Picture(run.finished_rounds() - 1, "", self.chart.draw(value))
+        return [Findings(self.name, {"": value}, {self.name: picture})]
+
+
+MEASURE = Thresholds

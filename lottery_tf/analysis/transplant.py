@@ -8,69 +8,98 @@ Four masks of one density are trained from the initialization of `run`, or what 
     unpermuted   that of `other` as it is
     random       a random one of run's density in each layer
 
-What is not known from before is trained, which imports TensorFlow.
+What the cache does not hold is trained, which imports TensorFlow.
 """
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from lottery_tf.analysis.alignment import Symmetries, match, permute
 from lottery_tf.analysis.cache import Cache, rows_of
-from lottery_tf.analysis.instability import copies_when_needed
 from lottery_tf.analysis.masks import jaccard
-from lottery_tf.analysis.replicates import group, means
-from lottery_tf.analysis.reports import Findings, Output, report
+from lottery_tf.analysis.measure import (
+    ACCURACY,
+    DENSITY,
+    MASK,
+    ROUND,
+    Chart,
+    Column,
+    Findings,
+    Needs,
+    Picture,
+    Table,
+    TableMeasure,
+)
+from lottery_tf.analysis.replicates import means
+from lottery_tf.analysis.retraining import INIT, RESETS, Retrainings, check_resets, random_masks
 from lottery_tf.analysis.runs import (
     Computing,
     Rounds,
-    Runs,
     check_at_least,
     check_same_experiment,
     select_common_rounds,
 )
-from lottery_tf.analysis.stability import check_resets, random_masks
+from lottery_tf.config.fields import flag
 from lottery_tf.errors import InputError
-from lottery_tf.plots import Row, figures
+from lottery_tf.plots import Columns, Row
 from lottery_tf.pruning import Masks, Weights, streams
 from lottery_tf.pruning.top_k import density
 from lottery_tf.runs.rounds import FinishedRound
 from lottery_tf.runs.rundir import RunDir
 
+if TYPE_CHECKING:  # it imports Keras
+    from lottery_tf.analysis.alignment import Symmetries
+
 USUAL_ROUNDS = (10,)
 MASKS = ("own", "permuted", "unpermuted", "random")
 BY = ("round", "mask")
-COLUMNS = {
-    "round": ("round", "{:d}"),
-    "density": ("density", "{:.2%}"),
-    "mask": ("mask", "{}"),
-    "overlap": ("overlap with own", "{:.3f}"),
-    "test_accuracy": ("test acc", "{:.2%}"),
-    "test_accuracy_min": ("min", "{:.2%}"),
-    "test_accuracy_max": ("max", "{:.2%}"),
+COLUMNS: Columns = {
+    "round": ROUND,
+    "density": DENSITY,
+    "mask": MASK,
+    "overlap": Column("overlap with own", "{:.3f}", "Jaccard overlap with the run's own mask"),
+    "test_accuracy": ACCURACY,
+    "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),
+    "test_accuracy_max": Column("max", "{:.2%}", "largest of the replicates"),
 }
 
 
-def masks_of(symmetries: Symmetries, dense: tuple[Weights, Weights], own: Masks, others: Masks,
-             generator: np.random.Generator) -> Mapping[str, Masks]:  # fmt: skip
-    """{name of MASKS: {kernel path: bool array}}.
+def masks_of(
+    symmetries: "Symmetries",
+    dense: tuple[Weights, Weights],
+    own: Masks,
+    others: Masks,
+    generator: np.random.Generator,
+) -> Mapping[str, Masks]:
+    """Return {name of MASKS: {kernel path: bool array}}.
 
     Args:
-        symmetries: what symmetries.find gives of the network.
+        symmetries: what alignment.find gives of the network.
         dense: the dense solutions of the run and of the other.
         own, others: the masks of the run and of the other.
         generator: of the random masks.
     """
+    from lottery_tf.analysis.alignment import match, permute
+
     start, end = dense
     permuted = permute(symmetries, others, match(symmetries, start, end))
     masks = (own, permuted, others, random_masks(own, generator))
     return dict(zip(MASKS, masks, strict=True))
 
 
-def of_masks(run: RunDir, other: RunDir, *, at_rounds: Rounds = (), replicates: int = 1,
-             stop_signal: Callable[[], int] = lambda: 0, cache: Cache | None = None,
-             computing: Computing | None = None) -> list[Row]:  # fmt: skip
-    """Rows of {round, density, replicate, mask, overlap, test_accuracy}, for each mask of MASKS.
+def of_masks(
+    run: RunDir,
+    other: RunDir,
+    *,
+    at_rounds: Rounds = (),
+    replicates: int = 1,
+    stop_signal: Callable[[], int] = lambda: 0,
+    cache: Cache | None = None,
+    computing: Computing | None = None,
+) -> list[Row]:
+    """Return rows of {round, density, replicate, mask, overlap, test_accuracy}.
 
     Trains what it needs inside `run`, or reads what is there; a signal raises Interrupted.
 
@@ -81,29 +110,29 @@ def of_masks(run: RunDir, other: RunDir, *, at_rounds: Rounds = (), replicates: 
         replicates: how often, with another data seed and random mask each.
         stop_signal: gives the number of the signal that has come, or 0.
         cache: holds what was measured before; by default all is read again.
-        computing: where and how, as loading.engine_of takes it.
+        computing: where and how, as runs.engine_of takes it.
 
     Raises:
         InputError: runs that do not go together, or rounds that are not there.
     """
     check(run, other, replicates)
-    copies, cache = copies_when_needed(run, "init", stop_signal, computing or {}), cache or Cache()
-    rows = []
+    retrainings, cache = Retrainings(run, INIT, stop_signal, computing), cache or Cache()
+    rows: list[Row] = []
     for round in select_common_rounds([run, other], at_rounds, usual=USUAL_ROUNDS):
         of = [FinishedRound(which.path, r) for which in (run, other) for r in (0, round)]
         for replicate in range(replicates):
-            options, arguments = ["transplant", replicate], (copies, of, replicate)
+            options, arguments = ["transplant", replicate], (retrainings, of, replicate)
             rows += cache.reuse(of, options, _train, *arguments, fits=_fits)
     return rows
 
 
-def _fits(rows):
+def _fits(rows: Any) -> bool:
     numbers = rows_of("round", "density", "overlap", "test_accuracy", count=len(MASKS))
     return numbers(rows) and [row.get("mask") for row in rows] == list(MASKS)
 
 
 def check(run: RunDir, other: RunDir, replicates: int) -> None:
-    """Raises InputError if a run's initialization cannot be trained under another's masks."""
+    """Raise InputError if a run's initialization cannot be trained under another's masks."""
     check_at_least(1, replicates=replicates)
     check_same_experiment([run, other])
     check_resets(run)
@@ -115,23 +144,25 @@ def check(run: RunDir, other: RunDir, replicates: int) -> None:
         )
 
 
-def _train(copies, rounds, replicate):
-    """The rows of a round and replicate; rounds are the dense and the sparse one of both runs."""
+def _train(retrainings: Retrainings, rounds: Sequence[FinishedRound], replicate: int) -> list[Row]:
+    """Return the rows of a replicate; rounds are the dense and the sparse one of both runs."""
     dense, sparse, other_dense, other_sparse = rounds
-    round, config = sparse.round, copies().config  # it imports TensorFlow, without its messages
-    from lottery_tf.analysis import symmetries
+    round, engine = sparse.round, retrainings.engine  # it imports TensorFlow, without its messages
+    from lottery_tf.analysis import alignment
 
+    config = engine.config
     generator = streams.random_masks(config.init_seed, round, replicate)
     solutions = dense.final(), other_dense.final()
-    found = symmetries.find(copies().engine.network)
+    found = alignment.find(engine.network)
     masks = masks_of(found, solutions, sparse.masks(), other_sparse.masks(), generator)
-    rows, seed = [], config.data_seed + replicate
+    rows: list[Row] = []
+    seed = config.data_seed + replicate
     for name, of in masks.items():
         label = f"random_{replicate}" if name == "random" else f"{other_sparse.run.name}_{name}"
         _, history = (
-            copies().of_round(round, seed)
+            retrainings.of_round(round, seed)
             if name == "own"
-            else copies().under(of, round, seed, f"round_{round:02d}_{label}")
+            else retrainings.under(of, round, seed, f"round_{round:02d}_{label}")
         )
         row = {"round": round, "density": density(of), "replicate": replicate, "mask": name}
         overlap = float(jaccard([of], [masks["own"]])[0, 0])
@@ -140,41 +171,80 @@ def _train(copies, rounds, replicate):
     return rows
 
 
-def report_transplant(runs: Runs, other: RunDir | None, output: Output, *, at_rounds: Rounds,
-                      replicates: int, **how: object) -> list[Row]:  # fmt: skip
-    """Writes, draws and logs the accuracies of the masks in runs, and of all as replicates.
+@dataclasses.dataclass
+class Transplant(TableMeasure):
+    """The masks of one run on the initialization of another, permuted or not (Adnan et al. 2025).
 
-    The arguments are as those of `of_masks`.
+    python -m tools.transplant --run_dir=runs/lenet_seed=1 --other_run=runs/lenet --at_rounds=10,15
 
-    Returns:
-        Rows to print: the means, with least and most.
+    Trains what it needs inside the run of --run_dir. Run it again to resume.
     """
-    if not other:
-        raise InputError("--other_run: expected the run whose masks are used. Received none.")
-    for run in runs:  # before the first is trained
-        check(run, other, replicates)
-    at_rounds = select_common_rounds([*runs, other], at_rounds, usual=USUAL_ROUNDS)
 
-    def measure(run, cache):
-        options = {"at_rounds": at_rounds, "replicates": replicates} | how
-        return of_masks(run, other, cache=cache, **options)
+    replicates: int = flag(1, "How often, with another data seed and random mask each.")
+    at_rounds: Rounds = flag(
+        (), "Rounds whose masks are used, with commas. Default: 10; of a shorter run the last."
+    )
 
-    def findings(run, rows, title):
-        averaged = means(rows, BY)
-        curves = {mask: (of, "test_accuracy") for (mask,), of in group(averaged, ("mask",)).items()}
-        what = "test accuracy (%)"
-        figure = figures.against_density(curves, what=what, percent=True, title=title)
-        picture = {"transplant/test_accuracy": (averaged[-1]["round"], "", figure)}
-        logged = {
-            f"transplant/test_accuracy {mask}": (
-                column,
-                [(row["round"], row[column]) for row in of],
-            )
-            for mask, (of, column) in curves.items()
-        }
-        return [Findings("transplant", {"": rows}, picture, logged)]
+    name = "transplant"
+    needs = Needs.RETRAINING
+    columns = COLUMNS
+    by = BY
+    run_help = "Run whose initialization is trained; several, with commas, are replicates."
+    other_help = "Run from another initialization, whose masks are put onto it. Default: none."
+    needed = ("--other_run=ANOTHER_RUN",)
+    resets = RESETS
+    title = "Masks of another run"
+    chart: ClassVar = Chart(
+        "test_accuracy",
+        "test accuracy (%)",
+        percent=True,
+        caption="Test accuracy on the run's own start, by mask",
+        by="mask",
+    )
 
-    def combine(values):
+    def prepare(self) -> None:
+        """Check all runs before the first is trained."""
+        if not self.other:
+            raise InputError("--other_run: expected the run whose masks are used. Received none.")
+        for run in self.runs:
+            check(run, self.other, self.replicates)
+        self.rounds = select_common_rounds(
+            [*self.runs, self.other], self.at_rounds, usual=USUAL_ROUNDS
+        )
+
+    def measure(self, run: RunDir, cache: Cache) -> list[Row]:
+        """Return the rows of `of_masks`."""
+        assert self.other  # `prepare` asks for it
+        return of_masks(
+            run,
+            self.other,
+            at_rounds=self.rounds,
+            replicates=self.replicates,
+            stop_signal=self.stop_signal,
+            cache=cache,
+            computing=self.computing,
+        )
+
+    def combine(self, values: list[list[Row]]) -> list[Row]:
+        """Return the rows of all runs."""
         return [row for rows in values for row in rows]
 
-    return means(report("transplant", runs, output, measure, findings, combine), BY)
+    def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
+        """Return the table, and the accuracy of each mask, means over replicates."""
+        averaged = means(value, BY)
+        picture = Picture(averaged[-1]["round"], "", self.chart.draw(averaged, title))
+        logged = {
+            f"transplant/test_accuracy {mask}": (
+                "test_accuracy",
+                [(row["round"], row["test_accuracy"]) for row in of],
+            )
+            for mask, of in self.chart.curves(averaged).items()
+        }
+        return [Findings(self.name, {"": value}, {"transplant/test_accuracy": picture}, logged)]
+
+    def shown(self, values: list[list[Row]], value: list[Row]) -> list[str | Table]:
+        """Return the means, with least and most."""
+        return [(means(value, BY), self.columns)]
+
+
+MEASURE = Transplant

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from lottery_tf.analysis import products
+from lottery_tf.analysis.distances import products_of_rounds
 from lottery_tf.benchmarks.turns import take_turns
 from lottery_tf.runs import files
 from lottery_tf.runs.rounds import FinishedRound, check_files
@@ -83,6 +83,6 @@ def _measure(networks):
     """(Seconds of checking and measuring, peak bytes of this process)."""
     began = time.perf_counter()
     check_files(networks)
-    products.products_of_rounds(networks, networks)
+    products_of_rounds(networks, networks)
     seconds = time.perf_counter() - began
     return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

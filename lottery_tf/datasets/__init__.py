@@ -137,7 +137,7 @@ def _advice(config):
     if config.dataset not in DATASETS:
         return "Expected a directory with a dataset_info.json."
     return (
-        "Prepare it with lottery-prepare-data, or in a checkout\n"
+        "Prepare it with lottery prepare-data, or in a checkout\n"
         f"  python -m tools.prepare_data --dataset={config.dataset} --source=tfds "
         f"--data_dir={config.data_dir}"
     )

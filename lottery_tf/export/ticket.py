@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from lottery_tf import __version__, datasets
-from lottery_tf.analysis import loading, statistics
-from lottery_tf.analysis.runs import open_runs
+from lottery_tf.analysis import statistics
+from lottery_tf.analysis.runs import config_of, load, open_runs
 from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.datasets.layout import read_class_names
 from lottery_tf.errors import InputError
@@ -72,11 +72,11 @@ def of_run(run_dir: str | os.PathLike, round: str, *, data_dir: str | None = Non
         number, chosen = best_round(run, tolerance)
     else:
         number, chosen = _finished(run, round), ""
-    config = loading.config_of(run, data_dir=data_dir)
+    config = config_of(run, data_dir=data_dir)
     directory = datasets.find(config)
     if provenance.recorded(run.path):
         provenance.check(run.path, fingerprint(directory), directory.path)
-    masked = loading.load(run.path, number, data_dir=data_dir)
+    masked = load(run.path, number, data_dir=data_dir)
     images = RawImages.of(config, directory)
     test, labels = images.read(directory, "test", examples)
     calibration, _ = images.read(directory, "train", CALIBRATION)

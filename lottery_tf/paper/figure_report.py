@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lottery_tf.analysis.reports import Output, make_directory
+from lottery_tf.analysis.measure import Output, make_directory
 from lottery_tf.analysis.runs import repeats
 from lottery_tf.errors import InputError
 from lottery_tf.paper import figures

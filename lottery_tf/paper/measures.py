@@ -10,11 +10,11 @@ import math
 import shlex
 from collections.abc import Callable, Sequence
 
-from lottery_tf.analysis import barriers, distances, instability, loading, paths, stability
+from lottery_tf.analysis import barriers, distances, instability, paths, stability
 from lottery_tf.analysis.cache import Cache, NotKnown
+from lottery_tf.analysis.measure import Output
 from lottery_tf.analysis.replicates import means, over_runs
-from lottery_tf.analysis.reports import Output
-from lottery_tf.analysis.runs import Computing
+from lottery_tf.analysis.runs import Computing, engine_of
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Array
 from lottery_tf.reports.verdicts import in_words
@@ -34,7 +34,7 @@ class Measures:
 
     Args:
         draw_only: whether nothing is evaluated or trained, but listed in `left_out`.
-        computing: where and how to compute, as loading.engine_of takes it.
+        computing: where and how to compute, as runs.engine_of takes it.
         stop_signal: returns the number of the signal that came, or 0.
         say: tells the user what a training will cost, before it begins.
         left_out: sentences about what is not in the figures.
@@ -63,7 +63,7 @@ class Measures:
             return [], []
         points = POINTS["barriers"]
         options = paths.options_of(longer[0], points=points)
-        engine = functools.partial(loading.engine_of, longer[0], **self.computing)
+        engine = functools.partial(engine_of, longer[0], **self.computing)
         evaluate, known = paths.evaluator(engine, **options), []
         for run in longer:
             cache = _cache(run, "barriers", only_known=self.draw_only)

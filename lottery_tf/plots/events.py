@@ -21,7 +21,8 @@ Value = Any  # summary_pb2.Summary.Value
 
 
 def write(directory: pathlib.Path, name: str, *, scalars: Mapping[str, Sequence[tuple[int, float]]],
-          images: Mapping[str, tuple[int, pathlib.Path]]) -> None:  # fmt: skip
+          images: Mapping[str, tuple[int, pathlib.Path]],
+          about: Mapping[str, str] | None = None) -> None:  # fmt: skip
     """Writes an event file, in place of an earlier one of the same name.
 
     Args:
@@ -29,9 +30,10 @@ def write(directory: pathlib.Path, name: str, *, scalars: Mapping[str, Sequence[
         name: what the file is about, the end of its name.
         scalars: {tag: [(step, value)]}; values that are not finite are left out.
         images: {tag: (step, path of a PNG)}.
+        about: {tag of scalars: what TensorBoard says of them}.
     """
     values = [
-        (step, scalar(tag, value))
+        (step, scalar(tag, value, (about or {}).get(tag, "")))
         for tag, points in scalars.items()
         for step, value in points
         if np.isfinite(value)
@@ -79,9 +81,9 @@ def append(path: pathlib.Path, values: Iterable[tuple[int, Value]]) -> None:
         raise
 
 
-def scalar(tag: str, value: float) -> Value:
-    """A number."""
-    metadata = scalar_metadata.create_summary_metadata(display_name=tag, description="")
+def scalar(tag: str, value: float, about: str = "") -> Value:
+    """A number, and what TensorBoard says of it."""
+    metadata = scalar_metadata.create_summary_metadata(display_name=tag, description=about)
     return _value(
         tag, tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, float_val=[value]), metadata
     )

@@ -10,19 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from lottery_tf.analysis import barriers as of_barriers
-from lottery_tf.analysis import (
-    curvature,
-    cyclic,
-    distances,
-    instability,
-    learning,
-    replicates,
-    stability,
-    transplant,
-)
+from lottery_tf.analysis import distances, find, instability, learning, replicates, stability
 from lottery_tf.analysis.cache import rows_of
 from lottery_tf.analysis.statistics import has_collapsed
-from lottery_tf.plots import Row, curves, figures, tables
+from lottery_tf.plots import Row, figures, tables
 from lottery_tf.pruning import Array
 from lottery_tf.reports import verdicts
 from lottery_tf.reports.pages import Command, Problem, Section, Text
@@ -32,7 +23,6 @@ from lottery_tf.runs.rounds import finished
 
 SIZE = (5.0, 3.4)  # inches: of a phone's width it leaves letters readable
 Readings = Sequence[Reading]
-NEEDED = {"transplant": " --other_run=ANOTHER_RUN"}  # what a tool cannot do without
 SIGNS = {
     "as at the start of the round": "kept_signs",
     "not as at the end of the round before": "flips",
@@ -167,8 +157,7 @@ def of_instability(readings: Readings) -> Section:
 def of_stability(readings: Readings) -> Section:
     """Do tickets end nearer to the dense network than random masks? With its Verdict."""
     section = Section("Stability to pruning and to data order")
-    if other := [r.name for r in readings if r.config.get("reset", "init") not in stability.RESETS]:
-        words = f"Not defined: not all rounds of {', '.join(other)} start from round 0."
+    if words := _why_undefined(readings, find("stability").resets):
         section.blocks.append(Text(words))
         section.verdicts.append(dataclasses.replace(verdicts.nearer_than_random({}), words=words))
         return section
@@ -225,80 +214,34 @@ def learning_rows(reading: Reading) -> list[Row]:
     return reading.cache("learning").reuse(rounds, ["learning"], measure, fits=fits)
 
 
-def of_curvature(readings: Readings) -> Section:
-    """How sharp are the minima that rounds end in?"""
-    section = Section("Curvature")
-    need = ("run", "round", "density", "eigenvalue")
-    found = _mean_tables(section, readings, "curvature", ("round",), need, choose=_of_first_label)
-    for rows in found.values():
-        curve = {"eigenvalue": (rows, "eigenvalue")}
-        section.draw(
-            "Largest eigenvalue of the Hessian of the training loss at the end of each round",
-            lambda: figures.against_density(curve, what="largest eigenvalue"),  # noqa: B023
-            size=SIZE,
-        )
-        columns = {name: about for name, about in curvature.COLUMNS.items() if name != "run"}
-        section.add_table(rows, columns)
-    return section
+def of_measure(name: str, readings: Readings) -> Section:
+    """Return the section of a measure of the registry: what its command has measured.
 
-
-def _of_first_label(rows):
-    """The rows of a run itself, where the tool measured other runs beside it."""
-    return [row for row in rows if row["run"] == rows[0]["run"]]
-
-
-def of_cyclic(readings: Readings) -> Section:
-    """Is it the mask of IMP, or its many trainings? A fixed mask trained for as many cycles."""
-    section = Section("A fixed mask trained in cycles")
-    need = (*cyclic.BY, "density", "test_accuracy", "imp_accuracy")
-    for rows in _of_trained_masks(section, readings, "cyclic", cyclic.BY, need).values():
-        for (round,), of_round in replicates.group(rows, ("round",)).items():
-            by_mask = replicates.group(of_round, ("mask",))
-            line = of_round[0]["imp_accuracy"], f"IMP after {round + 1} trainings"
-            section.draw(
-                f"Test accuracy of the masks of round {round} after each cycle",
-                lambda: curves.against_cycles(
-                    {f"{mask} mask": of for (mask,), of in by_mask.items()},  # noqa: B023
-                    line=line,  # noqa: B023
-                    title="",
-                ),
-                size=SIZE,
-            )
-        last = [of[-1] for of in replicates.group(rows, ("round", "mask")).values()]
-        section.add_table(last, cyclic.COLUMNS)
-    return section
-
-
-def of_transplant(readings: Readings) -> Section:
-    """Does the mask of another run serve this initialization?"""
-    section = Section("Masks of another run")
-    need = (*transplant.BY, "density", "overlap", "test_accuracy")
-    for rows in _of_trained_masks(section, readings, "transplant", transplant.BY, need).values():
-        by_mask = replicates.group(rows, ("mask",))
-        _draw(section, "Test accuracy on the run's own start, by mask", "test accuracy (%)",
-              {mask: (of, "test_accuracy") for (mask,), of in by_mask.items()}, None)  # fmt: skip
-        section.add_table(rows, transplant.COLUMNS)
-    return section
-
-
-def _of_trained_masks(section, readings, name, by, need):
-    """As `_mean_tables`; nothing of runs whose rounds start elsewhere, where it is not defined."""
-    other = [r.name for r in readings if r.config.get("reset", "init") not in stability.RESETS]
-    if other and not any(reading.own_fit for reading in readings):
-        words = f"Not defined: not all rounds of {', '.join(other)} start from round 0."
+    Its pictures, table and verdict are those of its class, of the means over the runs.
+    """
+    measure = find(name)
+    section = Section(measure.title)
+    words = _why_undefined(readings, measure.resets)
+    if words and not any(reading.own_fit for reading in readings):
         section.blocks.append(Text(words))
-        return {}
-    return _mean_tables(section, readings, name, by, need)
+        return section
+    need = [column for column in measure.columns if not column.endswith(("_min", "_max"))]
+    for end, of_runs in _read_tables(section, readings, name, need).items():
+        own = {run: measure.own_rows(rows) for run, rows in of_runs.items()}
+        if not (rows := _means(section, f"{name}{end}.csv", own, measure.by)):
+            continue
+        for caption, draw in measure.report_pictures(rows).items():
+            section.draw(caption, draw, size=SIZE)
+        if words := measure.verdict(rows):
+            section.blocks.append(Text(words))
+        section.add_table(measure.report_rows(rows), measure.columns)
+    return section
 
 
-def _mean_tables(section, readings, name, by, need, choose=list):
-    """{end of a file's name: rows, means over the runs that have them} of a tool's CSV files."""
-    found = _read_tables(section, readings, name, need)
-    means = {
-        end: _means(section, f"{name}{end}.csv", {run: choose(r) for run, r in runs.items()}, by)
-        for end, runs in found.items()
-    }
-    return {end: rows for end, rows in means.items() if rows}
+def _why_undefined(readings: Readings, resets: Sequence[str]) -> str:
+    """Return why a measure is not defined for runs that reset otherwise; "" if it is."""
+    other = [r.name for r in readings if resets and r.config.get("reset", "init") not in resets]
+    return f"Not defined: not all rounds of {', '.join(other)} start from round 0." if other else ""
 
 
 def _read_tables(section, readings, name, need):
@@ -372,7 +315,7 @@ def tell_age(section: Section, reading: Reading, name: str, rows: Sequence[Row])
 def tool_command(name: str, readings: Readings) -> str:
     """The command of a tool on some runs."""
     paths = ",".join(str(tables.below_here(reading.run.path)) for reading in readings)
-    return f"python -m tools.{name} --run_dir={shlex.quote(paths)}{NEEDED.get(name, '')}"
+    return " ".join([f"python -m tools.{name} --run_dir={shlex.quote(paths)}", *find(name).needed])
 
 
 def _with_command(verdict, name, readings):

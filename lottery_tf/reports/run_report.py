@@ -1,9 +1,11 @@
 """Writes the report of a run, or of several as replicates."""
 
+import functools
 import pathlib
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
+from lottery_tf.analysis import MEASURES
 from lottery_tf.analysis.runs import check_replicates, check_same_experiment
 from lottery_tf.analysis.statistics import dense_row, tolerance
 from lottery_tf.config.fields import format_value
@@ -44,20 +46,18 @@ FILES = (
     "log.txt",
     "metrics.csv",
 )
-MEASURES = (
-    relations.of_distances,
-    relations.of_barrier,
-    relations.of_instability,
-    relations.of_stability,
-    relations.of_learning,
-    relations.of_curvature,
-    relations.of_cyclic,
-    relations.of_transplant,
-    weights.of_histograms,
-    weights.of_layers,
-    weights.of_overlap,
-    weights.of_pixels,
-)
+# The sections of measures with more to say than their table, pictures and verdict.
+SECTIONS: dict[str, tuple[Callable[[Readings], Section | None], ...]] = {
+    "distances": (relations.of_distances,),
+    "barriers": (relations.of_barrier,),
+    "instability": (relations.of_instability,),
+    "stability": (relations.of_stability,),
+    "learning": (relations.of_learning,),
+    "histograms": (weights.of_histograms,),
+    "masks": (weights.of_layers, weights.of_overlap),
+    "pixels": (weights.of_pixels,),
+    "thresholds": (),  # the section on accuracy has them
+}
 
 
 def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, Section]:
@@ -96,10 +96,15 @@ def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, 
     pages.check(path)
     rows = mean_rows(with_rounds)
     of_runs = {name_among(reading, with_rounds): mean_rows([reading]) for reading in with_rounds}
+    of_measures = [
+        section_of(with_rounds)
+        for name in MEASURES
+        for section_of in SECTIONS.get(name, (functools.partial(relations.of_measure, name),))
+    ]
     sections = [
         what_ran(readings),
         of_accuracy(rows, of_runs, with_rounds[0].examples),
-        *filter(None, (section_of(with_rounds) for section_of in MEASURES)),
+        *filter(None, of_measures),
         of_rounds(with_rounds, rows),
         of_files(readings, path.parent),
     ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lottery_tf.analysis import first_layer, histograms, masks, replicates
+from lottery_tf.analysis import histograms, masks, pixels, replicates
 from lottery_tf.analysis.cache import is_number
 from lottery_tf.models import MODELS
 from lottery_tf.plots import Row, figures
@@ -181,7 +181,7 @@ def of_pixels(readings: Sequence[Reading]) -> Section | None:
     if reading.own_fit or not reading.rows:
         return None
     chosen = {row["round"]: row for row in some_rounds(reading.rows, DENSITIES[1:])}
-    maps = section.attempt(first_layer.counts_of_rounds, reading.run, list(chosen))
+    maps = section.attempt(pixels.counts_of_rounds, reading.run, list(chosen))
     if maps is None:
         return section
     if not maps:

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from lottery_tf.analysis.seeds import beside_seeds
+from lottery_tf.analysis.runs import beside_seeds
 from lottery_tf.analysis.statistics import SEEDS
 from lottery_tf.config import Config
 

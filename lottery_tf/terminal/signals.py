@@ -23,11 +23,15 @@ class Interrupted(Exception):
 
     def advise(self) -> None:
         """Tells the user how to go on."""
-        script = pathlib.Path(sys.orig_argv[1]).name  # lottery-imp, where pip installed it
-        module = getattr(sys.modules["__main__"], "__spec__", None)
-        name = ["python", "-m", module.name if module else sys.argv[0]]
-        again = shlex.join([*([script] if script.startswith("lottery-") else name), *sys.argv[1:]])
-        print(f"Stopped by {self}. To resume: {again}", file=sys.stderr)
+        script, *arguments = sys.orig_argv[1:]
+        if pathlib.Path(script).name == "lottery":  # where pip installed it
+            again = ["lottery", *arguments]
+        elif [script, *arguments[:1]] == ["-m", "tools"]:
+            again = ["python", script, *arguments]
+        else:
+            module = getattr(sys.modules["__main__"], "__spec__", None)
+            again = ["python", "-m", module.name if module else sys.argv[0], *sys.argv[1:]]
+        print(f"Stopped by {self}. To resume: {shlex.join(again)}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
-from lottery_tf.analysis import histograms, masks, stability, thresholds
+from lottery_tf.analysis import histograms, masks, retraining, stability, thresholds
 from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.measure import Column, Findings, Output, Picture
 from lottery_tf.analysis.replicates import means, over_runs
-from lottery_tf.analysis.reports import Findings, Output, publish
 from lottery_tf.errors import InputError
 from lottery_tf.plots import figures
 from lottery_tf.pruning import dead_units
@@ -106,7 +106,7 @@ def test_a_layer_collapses_with_fewer_weights_than_outputs():
 def test_the_report_of_masks(config, tmp_path):
     run = make_run(config(run_dir=str(tmp_path / "one")), rounds=3)
     other = make_run(config(run_dir=str(tmp_path / "other")), rounds=3, seed=1)
-    masks.report_masks([run, other], None, Output())
+    masks.MEASURE({"": [run, other]}).report(Output())
     path = run.path / "analysis"
     table = parse_csv((path / "masks_layers.csv").read_bytes())
     assert len(table) == 6
@@ -115,7 +115,7 @@ def test_the_report_of_masks(config, tmp_path):
     assert overlap[0]["1"] == pytest.approx(0.8)
     combined = parse_csv((path / "masks_of_2_runs_layers.csv").read_bytes())
     assert combined[4]["density_min"] <= combined[4]["density"] <= combined[4]["density_max"]
-    ((_, layers, overlaps),) = masks.report_masks([run], other, Output())
+    _, (layers, _), (overlaps, _) = masks.MEASURE({"": [run]}, other=other).report(Output())
     assert layers == [row for row in masks.of_layers(run) if row["round"] == 2]
     overlap = parse_csv((path / "masks_overlap_to_other.csv").read_bytes())
     assert overlap[0]["0"] == 1
@@ -146,7 +146,7 @@ def test_histograms_and_thresholds_of_two_runs(config, tmp_path):
     run = make_run(config(run_dir=str(tmp_path / "one")), rounds=2)
     other = make_run(config(run_dir=str(tmp_path / "other")), rounds=2, seed=1)
     groups = {"ticket": [run], "reinit": [other, run]}
-    summary = histograms.report_histograms(groups, Output(), at_rounds=[1], bins=20)
+    ((summary, _),) = histograms.MEASURE(groups, at_rounds=[1], bins=20).report(Output())
     assert {row["run"] for row in summary} == {"ticket", "reinit"}
     path = run.path / "analysis"
     table = parse_csv((path / "histograms.csv").read_bytes())
@@ -162,7 +162,7 @@ def test_histograms_and_thresholds_of_two_runs(config, tmp_path):
         assert magnitude == pytest.approx(np.abs(run.final(round)["b/kernel"][kept]).mean())
     assert found["dense_magnitude"] != found["mean_magnitude"]
     assert table == histograms.of_rounds(groups, at_rounds=[1], bins=20)
-    rows = thresholds.report_thresholds(groups, Output())
+    ((rows, _),) = thresholds.MEASURE(groups).report(Output())
     table = parse_csv((path / "thresholds.csv").read_bytes())
     assert [row["threshold"] for row in table] == pytest.approx([0.1, 0.2, 0.1, 0.2])
     assert rows == thresholds.of_rounds(groups)
@@ -174,7 +174,7 @@ def test_histograms_and_thresholds_of_two_runs(config, tmp_path):
 
 def test_random_masks_have_the_density_of_each_layer(config):
     ticket = make_run(config(), rounds=3).masks(2)
-    random = stability.random_masks(ticket, np.random.default_rng(0))
+    random = retraining.random_masks(ticket, np.random.default_rng(0))
     for path, mask in ticket.items():
         assert random[path].sum() == mask.sum()
         assert (random[path] != mask).any()
@@ -226,7 +226,7 @@ def test_results_are_reused_until_their_rounds_change(config, tmp_path):
 def test_a_directory_that_cannot_be_made_is_named(config, tmp_path):
     run = make_run(config(), rounds=1)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"Cannot write into .*file/x.*--out_dir"):
+    with pytest.raises(InputError, match=r"file/x.*--out_dir"):
         Output(str(tmp_path / "file" / "x")).of(run, apart=False)
 
 
@@ -238,7 +238,7 @@ def test_another_directory_keeps_the_run_as_it_was(config, tmp_path):
     ]
     before = sorted(tmp_path.rglob("*"))
     out = tmp_path / "out"
-    masks.report_masks(runs, None, Output(str(out), pdf=True))
+    masks.MEASURE({"": runs}).report(Output(str(out), pdf=True))
     assert (
         sorted(path for path in tmp_path.rglob("*") if out not in [path, *path.parents]) == before
     )
@@ -254,9 +254,12 @@ def test_tensorboard_reads_what_was_written_last(config):
     figure = figures.against_density({"a": ([{"density": 1.0, "x": 2.0}], "x")}, what="x")
     for value in (1.0, 2.0):
         curves = {"a/b": ("x", [(0, value), (3, value + 1), (4, np.nan), (5, np.inf)])}
-        findings = Findings("things", {}, {"a/picture": (3, "_end", figure)}, curves)
-        publish(findings, path, Output(), log_to=run)
-    publish(Findings("others", curves={"c": ("x", [(0, 5.0)])}), path, Output(), log_to=run)
+        pictures = {"a/picture": Picture(3, "_end", figure)}
+        columns = {"x": Column("x", "{}", "what x is")}
+        findings = Findings("things", {}, pictures, curves)
+        Output().publish(findings, path, columns=columns, log_to=run)
+    others = Findings("others", curves={"c": ("x", [(0, 5.0)])})
+    Output().publish(others, path, log_to=run)
     assert len(list((run.path / "tensorboard").iterdir())) == 2
     accumulator = event_accumulator.EventAccumulator(
         str(run.path / "tensorboard"), {"tensors": 0, "images": 0}
@@ -265,6 +268,8 @@ def test_tensorboard_reads_what_was_written_last(config):
     assert sorted(accumulator.Tags()["tensors"]) == ["a/b", "a/picture", "c"]
     points = accumulator.Tensors("a/b")
     assert [(p.step, p.tensor_proto.float_val[0]) for p in points] == [(0, 2.0), (3, 3.0)]
+    about = accumulator.SummaryMetadata("a/b").summary_description
+    assert about == "what x is"
     width, height, png = accumulator.Tensors("a/picture")[0].tensor_proto.string_val
     assert (width, height) == (b"1050", b"675")
     assert png == path.with_name("things_end.png").read_bytes()

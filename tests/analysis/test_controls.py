@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from lottery_tf import imp
-from lottery_tf.analysis import copies, cyclic, transplant
-from lottery_tf.analysis.alignment import permute
-from lottery_tf.analysis.reports import Output
-from lottery_tf.analysis.symmetries import find
+from lottery_tf.analysis import cyclic, transplant
+from lottery_tf.analysis.alignment import find, permute
+from lottery_tf.analysis.measure import Output
+from lottery_tf.analysis.retraining import Retrainings
 from lottery_tf.errors import InputError
 from lottery_tf.models.lenet import lenet
 from lottery_tf.runs.files import parse_csv, parse_npz
@@ -49,17 +49,17 @@ def test_runs_that_do_not_go_together_are_refused(config):
     run = make_run(config(run_dir=f"{path}_0"))
     same = make_run(config(run_dir=f"{path}_1"))
     reinit = make_run(config(run_dir=f"{path}_2", reset="reinit", init_seed=1))
-    with pytest.raises(InputError, match="from another initialization"):
+    with pytest.raises(InputError, match=r"--other_run.*--init_seed=0"):
         transplant.of_masks(run, same)
-    with pytest.raises(InputError, match="resets to round 0"):
+    with pytest.raises(InputError, match=r"--reset=init"):
         transplant.of_masks(reinit, run)
-    with pytest.raises(InputError, match="--replicates: expected at least 1"):
+    with pytest.raises(InputError, match=r"--replicates.* 0"):
         transplant.of_masks(run, reinit, replicates=0)
-    with pytest.raises(InputError, match="--other_run: expected the run"):
-        transplant.report_transplant([run], None, Output(), at_rounds=(), replicates=1)
-    with pytest.raises(InputError, match="resets to round 0"):
+    with pytest.raises(InputError, match=r"--other_run"):
+        transplant.MEASURE({"": [run]}).report(Output())
+    with pytest.raises(InputError, match=r"--reset=init"):
         cyclic.of_masks(reinit)
-    with pytest.raises(InputError, match="--cycles: expected at least 1"):
+    with pytest.raises(InputError, match=r"--cycles.* 0"):
         cyclic.of_masks(run, cycles=0)
 
 
@@ -80,7 +80,8 @@ def two_runs(tmp_path_factory):
 @pytest.mark.ci
 def test_a_transplanted_mask_is_trained_from_the_others_start(two_runs, monkeypatch):
     target, source = two_runs
-    rows = transplant.report_transplant([target], source, Output(), at_rounds=["2"], replicates=1)
+    measure = transplant.MEASURE({"": [target]}, other=source, at_rounds=["2"])
+    ((rows, _),) = measure.report(Output())
     assert [row["mask"] for row in rows] == list(transplant.MASKS)
     own = target.metrics()[2]
     assert (rows[0]["test_accuracy"], rows[0]["overlap"]) == (own["test_accuracy"], 1)
@@ -96,14 +97,14 @@ def test_a_transplanted_mask_is_trained_from_the_others_start(two_runs, monkeypa
 @pytest.mark.ci
 def test_each_cycle_starts_where_the_last_one_ended(two_runs, monkeypatch):
     run, seen = two_runs[0], {}
-    train = copies.Copies.train
+    train = Retrainings.train
 
     def remember(self, name, training):
         seen[name] = training, train(self, name, training)
         return seen[name][1]
 
-    monkeypatch.setattr(copies.Copies, "train", remember)
-    rows = cyclic.report_cyclic([run], Output(), at_rounds=["1"], cycles=None)
+    monkeypatch.setattr(Retrainings, "train", remember)
+    ((rows, _),) = cyclic.MEASURE({"": [run]}, at_rounds=["1"]).report(Output())
     assert [(row["mask"], row["cycle"]) for row in rows] == [
         ("ticket", 1), ("ticket", 2), ("random", 1), ("random", 2)
     ]  # fmt: skip
@@ -128,7 +129,7 @@ def test_cycles_of_a_rewound_run_start_where_its_rounds_do(config, monkeypatch):
         seen.append(training)
         return training.start, [{"test_accuracy": 0.5}]
 
-    monkeypatch.setattr(copies.Copies, "train", remember)
+    monkeypatch.setattr(Retrainings, "train", remember)
     cyclic.of_masks(run, at_rounds=["1"], cycles=2)
     assert [training.first for training in seen] == [3] * 4
     for path, value in run.initial(1).items():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lottery_tf import imp
-from lottery_tf.analysis.copies import parse_start
+from lottery_tf.analysis.retraining import parse_start
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.runs.files import parse_csv, parse_npz

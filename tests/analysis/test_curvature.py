@@ -6,9 +6,9 @@ import pytest
 
 import lottery_tf
 from lottery_tf import imp, masking
-from lottery_tf.analysis import curvature, loading
+from lottery_tf.analysis import curvature
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.reports import Output
+from lottery_tf.analysis.measure import Output
 from lottery_tf.errors import InputError
 from lottery_tf.masking.gradients import in_float64
 from lottery_tf.masking.hessian import Hessian
@@ -75,13 +75,12 @@ def test_the_largest_eigenvalue_is_the_largest_by_sign():
 def test_the_curvature_of_rounds_is_computed_once(config, monkeypatch):
     imp.main(config(rounds=2))
     run = RunDir(config().run_dir)
-    with pytest.raises(InputError, match="--examples: expected at least 1"):
+    with pytest.raises(InputError, match=r"--examples.* 0"):
         curvature.of_rounds(run, examples=0)
-    options = {"examples": 100, "computing": {}}
-    found = curvature.report_curvature({"digits": [run]}, Output(), **options)
+    ((found, _),) = curvature.MEASURE({"digits": [run]}, examples=100).report(Output())
     assert [row["round"] for row in found] == [0, 1]
     assert min(row["eigenvalue"] for row in found) > 0
-    monkeypatch.setattr(loading, "engine_of", None)
+    monkeypatch.setattr(curvature, "engine_of", None)
     again = curvature.of_rounds(run, cache=Cache(run.path / "analysis/curvature.cache.json"),
                                 examples=100)  # fmt: skip
     assert [row["eigenvalue"] for row in again] == [row["eigenvalue"] for row in found]

@@ -4,9 +4,9 @@ import itertools
 import numpy as np
 import pytest
 
-from lottery_tf.analysis import distances, products, runs
+from lottery_tf.analysis import distances, runs
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.reports import Output
+from lottery_tf.analysis.measure import Output
 from lottery_tf.errors import InputError
 from lottery_tf.runs import files
 from lottery_tf.runs.files import parse_csv
@@ -16,7 +16,7 @@ from tests.made_runs import SHAPES, add_rounds, make_run
 
 
 def angular(start, end, masks):
-    return products.products_of_weights(start, end, masks).angular()[0, 0]
+    return distances.products_of_weights(start, end, masks).angular()[0, 0]
 
 
 def test_angles_that_can_be_seen():
@@ -27,7 +27,7 @@ def test_angles_that_can_be_seen():
     assert angular(east, between, (ones, ones)) == pytest.approx(0.5)
     assert angular(east, {"k": -east["k"]}, (ones, ones)) == pytest.approx(2)
     assert angular(between, between, (ones, ones)) == pytest.approx(0, abs=1e-7)
-    sums = products.products_of_weights(east, north, (ones, ones))
+    sums = distances.products_of_weights(east, north, (ones, ones))
     assert sums.cosine() == pytest.approx(1)
     assert sums.euclidean() == pytest.approx(np.sqrt(5))
 
@@ -65,10 +65,10 @@ def brute_force(run, metric, count):
     return values
 
 
-@pytest.mark.parametrize("block", [7, products.BLOCK])
-@pytest.mark.parametrize("metric", products.METRICS)
+@pytest.mark.parametrize("block", [7, distances.BLOCK])
+@pytest.mark.parametrize("metric", distances.METRICS)
 def test_the_matrix_is_that_of_a_loop_over_pairs(config, metric, block, monkeypatch):
-    monkeypatch.setattr(products, "BLOCK", block)
+    monkeypatch.setattr(distances, "BLOCK", block)
     run = make_run(config(), rounds=5)
     pairs, starts = distances.products_between(run, run, Cache())
     values = distances.with_initialization(pairs, starts, metric)
@@ -93,13 +93,13 @@ def test_a_reinit_is_orthogonal_to_its_rounds(config):
 def test_a_growing_run_adds_its_new_rounds_alone(config, monkeypatch, tmp_path):
     run = make_run(config(), rounds=3)
     path, asked = tmp_path / "cache.json", []
-    measure = products.products_of_rounds
+    measure = distances.products_of_rounds
 
     def recorded(rows, columns, on_block):
         asked.append(([row.round for row in rows], [column.round for column in columns]))
         return measure(rows, columns, on_block)
 
-    monkeypatch.setattr(products, "products_of_rounds", recorded)
+    monkeypatch.setattr(distances, "products_of_rounds", recorded)
     for _ in range(2):
         distances.products_between(run, run, Cache(path))
     add_rounds(run, [3, 4])
@@ -145,14 +145,14 @@ CLOSE = {
 
 
 @pytest.mark.parametrize("name", CLOSE)
-@pytest.mark.parametrize("metric", products.METRICS)
+@pytest.mark.parametrize("metric", distances.METRICS)
 def test_close_networks_have_all_digits(name, metric):
     generator = np.random.default_rng(0)
     first = generator.normal(size=50_000)
     other = CLOSE[name](first, generator.normal(size=first.size))
     parts = [{"a": vector[:300], "b": vector[300:]} for vector in (first, other)]
     alive = {path: np.ones(array.shape, bool) for path, array in parts[0].items()}
-    found = products.METRICS[metric](products.products_of_weights(*parts, (alive, alive)))[0, 0]
+    found = distances.METRICS[metric](distances.products_of_weights(*parts, (alive, alive)))[0, 0]
     # What is left of the angle of a longer network is the rounding of its own weights.
     rounding = 1e-15 if name == "longer" else 0
     assert found == pytest.approx(direct(first, other)[metric], rel=1e-8, abs=rounding)
@@ -187,10 +187,10 @@ def close_run(config, rounds=3):
     return run
 
 
-@pytest.mark.parametrize("block", [7, products.BLOCK])
-@pytest.mark.parametrize("metric", products.METRICS)
+@pytest.mark.parametrize("block", [7, distances.BLOCK])
+@pytest.mark.parametrize("metric", distances.METRICS)
 def test_the_matrix_of_close_rounds_has_all_digits(config, tmp_path, metric, block, monkeypatch):
-    monkeypatch.setattr(products, "BLOCK", block)
+    monkeypatch.setattr(distances, "BLOCK", block)
     run, cache = close_run(config()), tmp_path / "cache.json"
     for _ in range(2):  # measured, and kept
         found = distances.matrices(run, None, [metric], Cache(cache))[metric]
@@ -226,7 +226,7 @@ def test_what_an_older_version_kept_is_measured_again(config, tmp_path):
 @pytest.mark.ci
 def test_the_report_writes_a_labelled_table_and_pictures(config):
     run = make_run(config(), rounds=3)
-    rows, _ = distances.report_distances([run], ["angular", "euclidean"], None, Output())
+    (rows, _), *_ = distances.MEASURE({"": [run]}, metric="all").report(Output())
     table = parse_csv((run.path / "analysis" / "distances_angular.csv").read_bytes())
     assert list(table[0]) == ["round", "0", "1", "2", "init"]
     assert [row["round"] for row in table] == [0, 1, 2, "init"]
@@ -247,7 +247,7 @@ def test_replicates_have_mean_min_and_max(config, tmp_path):
         make_run(config(run_dir=str(tmp_path / str(seed))), rounds=rounds, seed=seed)
         for seed, rounds in ((0, 3), (1, 4))
     ]
-    distances.report_distances(two, ["angular"], None, Output())
+    distances.MEASURE({"": two}).report(Output())
     expected = np.stack([brute_force(run, "angular", 3) for run in two])
     for name, values in (("mean", expected.mean(0)), ("min", expected.min(0))):
         file = two[0].path / "analysis" / f"distances_of_2_runs_angular_{name}.csv"
@@ -258,7 +258,7 @@ def test_replicates_have_mean_min_and_max(config, tmp_path):
 def test_rounds_of_another_run_are_the_columns(config, tmp_path):
     run = make_run(config(run_dir=str(tmp_path / "one")), rounds=2)
     other = make_run(config(run_dir=str(tmp_path / "other")), rounds=3, seed=1)
-    distances.report_distances([run], ["angular"], other, Output())
+    distances.MEASURE({"": [run]}, other=other).report(Output())
     table = parse_csv((run.path / "analysis" / "distances_angular_to_other.csv").read_bytes())
     assert [list(row) for row in table] == [["round", "0", "1", "2"]] * 2
     masks = run.masks(1), other.masks(2)
@@ -276,33 +276,33 @@ def test_a_weight_that_is_not_finite_is_named(config, which):
     row = {"round": 1, "density": 0.8, "threshold": 0.1, "test_accuracy": 0.5}
     parts["masks"]["b/kernel"][0, 0] = True
     run.save_round(1, **parts, history=[row], metrics=row)
-    with pytest.raises(InputError, match=rf"round_01/{which}.npz holds a weight of b/kernel"):
-        distances.report_distances([run], ["angular"], None, Output())
+    with pytest.raises(InputError, match=rf"round_01/{which}.npz.*b/kernel"):
+        distances.MEASURE({"": [run]}).report(Output())
     if which == "final":
-        with pytest.raises(InputError, match=r"round_01/final.npz holds a weight of b/kernel"):
+        with pytest.raises(InputError, match=r"round_01/final.npz.*b/kernel"):
             FinishedRound(run.path, 1).final()
     assert not (run.path / "analysis" / "distances_angular.png").exists()
 
 
 def test_what_does_not_fit_is_refused(config, tmp_path):
     one = make_run(config(run_dir=str(tmp_path / "one")), rounds=1)
-    with pytest.raises(InputError, match="two finished rounds or more"):
-        distances.report_distances([one], ["angular"], None, Output())
+    with pytest.raises(InputError, match="one"):
+        distances.MEASURE({"": [one]}).report(Output())
     shapes = {"a/kernel": (3, 3)}
     small = make_run(config(run_dir=str(tmp_path / "small")), rounds=2, shapes=shapes)
     two = make_run(config(run_dir=str(tmp_path / "two")), rounds=2)
-    with pytest.raises(InputError, match="of the same kernels"):
-        distances.report_distances([two], ["angular"], small, Output())
+    with pytest.raises(InputError, match=r"a/kernel.*small"):
+        distances.MEASURE({"": [two]}, other=small).report(Output())
     conv = make_run(dataclasses.replace(config(run_dir=str(tmp_path / "conv")), model="conv4"))
-    with pytest.raises(InputError, match=r"--model is lenet in .*two, conv4 in .*conv"):
+    with pytest.raises(InputError, match=r"--model.*lenet.*two.*conv4.*conv"):
         runs.open_runs([two.path, conv.path])
     (two.round_path(1) / "final.npz").unlink()
-    with pytest.raises(InputError, match=r"Cannot read .*round_01/final.npz"):
-        distances.report_distances([two], ["angular"], None, Output())
-    with pytest.raises(InputError, match=r"no finished round 7. Its finished rounds are 0 to 0"):
+    with pytest.raises(InputError, match=r"round_01/final.npz"):
+        distances.MEASURE({"": [two]}).report(Output())
+    with pytest.raises(InputError, match=r"--at_rounds.* 7"):
         runs.select_rounds(one, ["7"])
-    with pytest.raises(InputError, match="numbers with commas"):
+    with pytest.raises(InputError, match=r"--at_rounds.*x"):
         runs.select_rounds(one, ["x"])
     (two.round_path(0) / "masks.npz").write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"masks.npz"):
-        distances.report_distances([two], ["angular"], None, Output())
+        distances.MEASURE({"": [two]}).report(Output())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lottery_tf.analysis import learning
-from lottery_tf.analysis.reports import Output
+from lottery_tf.analysis.measure import Output
 from lottery_tf.runs.files import parse_csv
 from tests.made_runs import make_run, set_metrics
 
@@ -82,7 +82,7 @@ def test_flips_are_from_the_end_of_the_round_before(config):
 
 def test_learning_is_written_and_drawn(config):
     run = make_run(config(), rounds=3)
-    rows = learning.report_learning({"ticket": [run]}, output := Output())
+    ((rows, _),) = learning.MEASURE({"ticket": [run]}).report(output := Output())
     assert [row["round"] for row in rows] == [0, 1, 2]
     table = parse_csv((run.path / "analysis/learning.csv").read_bytes())
     assert [row["layer"] for row in table[:3]] == ["a/kernel", "b/kernel", "all layers"]

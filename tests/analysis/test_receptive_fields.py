@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lottery_tf.analysis import pixels
-from lottery_tf.analysis.reports import Output
+from lottery_tf.analysis.measure import Output
 from lottery_tf.errors import InputError
 from lottery_tf.plots import images
 from lottery_tf.runs import files
@@ -74,7 +74,7 @@ def test_the_shape_of_images(config):
     assert pixels.first_layer(run) == ("hidden/kernel", (2, 2, 3))
     assert pixels.first_layer(run, ["3", "4", "1"]) == ("hidden/kernel", (3, 4, 1))
     for wrong in (["3", "4"], ["3", "4", "2"], ["a", "b", "c"]):
-        with pytest.raises(InputError, match=r"height,width,channels of 12 inputs.*Received"):
+        with pytest.raises(InputError, match=r"--image_shape.* 12 .*Received"):
             pixels.first_layer(run, wrong)
 
 
@@ -90,11 +90,11 @@ def test_first_layers_that_are_not_on_images(config):
     path = config().run_dir
     convolution = {"conv/kernel": (3, 3, 1, 20), "logits/kernel": (20, 10)}
     run = make_run(config(run_dir=f"{path}_conv"), rounds=1, shapes=convolution)
-    with pytest.raises(InputError, match="first layer is dense"):
+    with pytest.raises(InputError, match="dense"):
         pixels.first_layer(run)
     odd = {"hidden/kernel": (10, 20), "logits/kernel": (20, 10)}
     run = make_run(config(run_dir=f"{path}_odd"), rounds=1, shapes=odd)
-    with pytest.raises(InputError, match="nor a square image fits"):
+    with pytest.raises(InputError, match=r"--image_shape.*data\.json"):
         pixels.first_layer(run)
 
 
@@ -106,7 +106,7 @@ def test_pixels_are_written_and_drawn(config):
         for seed in (1, 2, 3)
     ]
     groups = {"ticket": runs[:2], "reinit": runs[2:]}
-    rows = pixels.report_pixels(groups, output := Output(), at_rounds=["0", "3"])
+    ((rows, _),) = pixels.MEASURE(groups, at_rounds=["0", "3"]).report(output := Output())
     assert parse_csv((runs[0].path / "analysis/pixels.csv").read_bytes())[0]["run"] == "ticket"
     masks = [run.masks(3)["hidden/kernel"] for run in runs]
     means = [pixels.of_mask(mask, (2, 2, 3))["distance"] for mask in masks]

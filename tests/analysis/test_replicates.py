@@ -156,6 +156,6 @@ def test_runs_of_seeds_that_nobody_recorded_are_no_repeats(run, config):
 def test_a_run_is_not_repelled_from_another_one_twice(config, run):
     link(run)
     paths = (str(run.path), str(run.path.with_name("link")))
-    with pytest.raises(InputError, match="--repel_runs: expected each run once"):
+    with pytest.raises(InputError, match=r"--repel_runs: expected each run once"):
         check_other_runs(config(run_dir="new", repel=2.0, repel_runs=paths))
     check_other_runs(config(run_dir="new", repel=2.0, repel_runs=paths[:1]))

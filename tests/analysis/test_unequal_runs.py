@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from lottery_tf.analysis import barriers, instability, learning, paths, pixels, thresholds
+from lottery_tf.analysis.measure import Output
 from lottery_tf.analysis.replicates import over_matrices, over_runs, without_collapsed
-from lottery_tf.analysis.reports import Output
 from lottery_tf.paper import drawings, figure_report
 from lottery_tf.paper.measures import Measures
 from lottery_tf.plots import panels, tables
@@ -270,7 +270,7 @@ def flat(points):
             for index in range(points)]  # fmt: skip
 
 
-class NoCopies:
+class NoRetrainings:
     def of_round(self, round, seed):
         return None, []
 
@@ -300,7 +300,7 @@ def test_a_barrier_says_of_how_many_runs_it_is_and_which_have_collapsed(study, m
 
 def test_the_instability_of_a_round_is_of_the_runs_that_have_it(study, monkeypatch):
     monkeypatch.setattr(paths, "evaluator", lambda *_, points, **__: lambda ends: flat(points))
-    monkeypatch.setattr(instability, "copies_when_needed", lambda *_: NoCopies)
+    monkeypatch.setattr(instability, "Retrainings", lambda *_: NoRetrainings())
     runs = [read(point.directory).run for point in study.points]
     (rows,) = Measures().instability([(runs, [0, 3])])
     assert [(row["round"], row["runs"], row["collapsed"]) for row in rows] == [(0, 2, 1), (3, 1, 1)]
@@ -309,9 +309,7 @@ def test_the_instability_of_a_round_is_of_the_runs_that_have_it(study, monkeypat
 def test_a_figure_takes_the_barriers_that_the_tool_has_measured(study, monkeypatch):
     monkeypatch.setattr(paths, "evaluator", lambda *_, points, **__: lambda ends: flat(points))
     run = read(study.points[1].directory).run
-    options = {"points": 20, "split": "test", "bn_stats": "recompute", "align": "none"}  # its flags
-    barriers.report_barriers([run], None, Output(), pairs=["successive"], options=options,
-                             computing={})  # fmt: skip
+    barriers.MEASURE({"": [run]}).report(Output())
     idle = Measures(draw_only=True)
     rows, _ = idle.barriers([run])
     assert len(rows) == 4

@@ -383,10 +383,11 @@ def test_what_makes_no_method_is_said_before_training(what, experiment, monkeypa
 
 @pytest.mark.ci
 def test_a_copy_of_a_rewound_round_starts_where_the_round_did(experiment, config):
-    from lottery_tf.analysis.copies import Copies
+    from lottery_tf.analysis.retraining import Retrainings
 
     _, run = experiment("run", **BATCH_NORM)
     made, _ = prepared(run, config)
-    copies = Copies(run, "init", lambda: 0, made)
-    weights, _ = copies.under(run.masks(2), 2, 0, "round_02")
+    retrainings = Retrainings(run)
+    retrainings.engine = made
+    weights, _ = retrainings.under(run.masks(2), 2, 0, "round_02")
     same(weights, run.final(2))

@@ -16,7 +16,7 @@ import pytest
 import lottery_tf
 from lottery_tf import masking, pruning
 from lottery_tf.analysis import distances, histograms, masks, thresholds
-from lottery_tf.analysis.loading import load
+from lottery_tf.analysis.runs import load
 from lottery_tf.errors import InputError
 from lottery_tf.rundir import RunDir
 from lottery_tf.runs.files import SUMS

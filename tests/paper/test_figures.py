@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from lottery_tf.analysis import instability, paths, stability
 from lottery_tf.analysis.cache import Cache, NotKnown
-from lottery_tf.analysis.reports import Output
+from lottery_tf.analysis.measure import Output
 from lottery_tf.errors import InputError
 from lottery_tf.paper import drawings, figure_report, figures
 from lottery_tf.paper.figures import FIGURES
@@ -55,7 +55,7 @@ def fake_stability(copies, finished_round, replicate):
     ]  # fmt: skip
 
 
-class NoCopies:
+class NoRetrainings:
     def of_round(self, round, seed):
         return None, []
 
@@ -64,7 +64,7 @@ class NoCopies:
 def without_tensorflow(monkeypatch):
     """Measures that would evaluate or train give made-up numbers; nothing is rendered."""
     monkeypatch.setattr(paths, "evaluator", lambda *_, points, **__: evaluate_of(points))
-    monkeypatch.setattr(instability, "copies_when_needed", lambda *_: NoCopies)
+    monkeypatch.setattr(instability, "Retrainings", lambda *_: NoRetrainings())
     monkeypatch.setattr(stability, "_train_and_compare", fake_stability)
     drawn = []
 

@@ -13,9 +13,9 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
 import lottery_tf
-from lottery_tf.analysis import cyclic, distances, histograms, learning, masks, paths
+from lottery_tf.analysis import barriers, cyclic, distances, histograms, learning, masks
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.reports import Output
+from lottery_tf.analysis.measure import Output
 from lottery_tf.analysis.runs import select_common_rounds, select_rounds
 from lottery_tf.errors import InputError
 from lottery_tf.plots import axes, curves, figures, images, panels, scatters, svg, tables, units
@@ -70,7 +70,7 @@ def test_a_single_round_is_a_bar_for_each_curve():
 def test_the_distance_picture_has_its_own_scale_and_values_where_rounds_are_few(config, tmp_path):
     run = make_run(config(), rounds=3)
     output = Output(str(tmp_path / "out"))
-    distances.report_distances([run], ["angular"], None, output)
+    distances.MEASURE({"": [run]}).report(output)
     names = {path.name for path in output.written}
     assert {"distances_angular.png", "distances_angular_own_scale.png"} <= names
     values = distances.matrices(run, None, ["angular"], Cache())["angular"]
@@ -87,18 +87,16 @@ def test_the_angle_of_an_angular_distance_is_told():
     assert "1 is 90 degrees" in distances.LABELS["angular"]
 
 
-def test_tensorboard_has_percent_where_parts_are_meant(config):
+def test_tensorboard_has_percent_where_parts_are_meant(config, monkeypatch):
     assert units.of("density") == units.of("error_barrier") == (" (%)", 100)
     assert units.of("threshold") == units.of("loss_barrier") == ("", 1)
     run = make_run(config(), rounds=2)
-    row = {"round": 1, "error_barrier": 0.25, "loss_barrier": 0.5, "density": 0.8, "collapsed": 0}
-    points = [{"round": 1, "alpha": alpha, "loss": 1.0, "error": 0.5} for alpha in (0.0, 1.0)]
-    paths.report_paths(
-        "barriers", "", [run], Output(), lambda *_: {"": [row], "_paths": points}, by=("round",),
-        step="round", about="", shown={"e": "error_barrier"}, figure={"what": "e"},
-        curves={"/error_barrier": "error_barrier", "/loss_barrier": "loss_barrier"},
-        label="{round}", ends=("a", "b"),
-    )  # fmt: skip
+    about = dict.fromkeys(barriers.BY, 1) | {"density": 0.8}
+    row = about | {"error_barrier": 0.25, "error_barrier_larger_end": 0.25, "loss_barrier": 0.5,
+                   "over_dense": 0.0, "collapsed": 0}  # fmt: skip
+    points = [about | {"alpha": alpha, "loss": 1.0, "error": 0.5} for alpha in (0.0, 1.0)]
+    monkeypatch.setattr(barriers, "along_paths", lambda *_, **__: ([row], points))
+    barriers.MEASURE({"": [run]}).report(Output())
     events = event_accumulator.EventAccumulator(str(run.path / "tensorboard"))
     events.Reload()
     for tag, value in (("barriers/error_barrier (%)", 25), ("barriers/loss_barrier", 0.5)):
@@ -129,8 +127,8 @@ def test_parts_of_one_of_each_tool_are_in_percent_on_tensorboard(config, monkeyp
     rows = [{"round": 0, "mask": mask, "cycle": 1, "density": 0.5, "imp_accuracy": 0.7,
              "test_accuracy": 0.25} for mask in cyclic.MASKS]  # fmt: skip
     monkeypatch.setattr(cyclic, "of_masks", lambda *_, **__: rows)
-    cyclic.report_cyclic([run], Output(), at_rounds=[0], cycles=1)
-    learning.report_learning({"ticket": [run]}, Output())
+    cyclic.MEASURE({"": [run]}, at_rounds=[0], cycles=1).report(Output())
+    learning.MEASURE({"ticket": [run]}).report(Output())
     row = run.metrics()[0] | {"test_largest_class": 0.125, "density": 1.0}
     Summaries(run.path).finish_round(row, run.final(0), run.masks(0))
     events = event_accumulator.EventAccumulator(str(run.path / "tensorboard"), {"tensors": 0})
@@ -171,7 +169,7 @@ def test_default_rounds_are_those_that_exist(config, tmp_path):
 def test_tools_say_where_they_wrote(config, capsys):
     run = make_run(config(), rounds=2)
     output = Output()
-    distances.report_distances([run], ["cosine"], None, output)
+    distances.MEASURE({"": [run]}, metric="cosine").report(output)
     tables.show_written(output.written)
     assert capsys.readouterr().out.splitlines() == [
         f"Wrote into {run.path}/analysis: distances_cosine.csv, distances_cosine.png, "
@@ -301,7 +299,7 @@ def test_a_backend_that_is_not_there_stops_no_tool(config, backend):
 def test_a_tool_draws_a_run_whose_directory_is_a_formula(config):
     made = config()
     run = make_run(config(run_dir=f"{made.run_dir}/{ODD}"), rounds=2)
-    masks.report_masks([run], None, Output())
+    masks.MEASURE({"": [run]}).report(Output())
     assert (run.path / "analysis" / "masks_layers.png").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import lottery_tf
 from lottery_tf import imp, pruning
-from lottery_tf.analysis import loading
+from lottery_tf.analysis.runs import config_of
 from lottery_tf.config import Config
 from lottery_tf.config.constraints import check_new
 from lottery_tf.errors import InputError
@@ -91,7 +91,7 @@ def test_large_seeds_that_older_versions_recorded_are_read(name, tmp_path):
     (tmp_path / "config.json").write_text(config.to_json())
     run = RunDir(tmp_path)
     imp.check(config, run)
-    assert getattr(loading.config_of(run), name) == 2**32 + 5
+    assert getattr(config_of(run), name) == 2**32 + 5
 
 
 @pytest.mark.parametrize("value", [2**32, -1, 1.5, True])

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from lottery_tf.analysis import first_layer
+from lottery_tf.analysis import pixels
 from lottery_tf.reports import verdicts
 from lottery_tf.runs.rundir import RunDir
 
@@ -297,16 +297,16 @@ def test_rounds_in_words():
 
 def test_weights_are_counted_at_each_pixel():
     kernel = np.array([[1, 1], [0, 0], [1, 0], [0, 0], [0, 0], [1, 1]], bool)  # 1 x 3 x 2 inputs
-    found = first_layer.weights_per_pixel({"a/kernel": kernel, "b/kernel": ~kernel}, (1, 3, 2))
+    found = pixels.weights_per_pixel({"a/kernel": kernel, "b/kernel": ~kernel}, (1, 3, 2))
     assert found.tolist() == [[2, 1, 2]]
 
 
 def test_the_shape_of_the_images_is_that_of_the_data(tmp_path):
     run, wide, square = RunDir(tmp_path), {"a": (12, 5)}, {"a": (27, 5)}
-    assert first_layer.image_shape(run, wide) == (2, 2, 3)
-    assert first_layer.image_shape(run, square) == (3, 3, 3)
-    assert first_layer.image_shape(run, {"a": (3, 3, 1, 8)}) is None
-    assert first_layer.image_shape(run, {"a": (13, 5)}) is None
+    assert pixels.image_shape_of(run, wide) == (2, 2, 3)
+    assert pixels.image_shape_of(run, square) == (3, 3, 3)
+    assert pixels.image_shape_of(run, {"a": (3, 3, 1, 8)}) is None
+    assert pixels.image_shape_of(run, {"a": (13, 5)}) is None
     (tmp_path / "data.json").write_text(json.dumps({"image": "Image 4 x 3 x 1 uint8 png"}))
-    assert first_layer.image_shape(run, wide) == (4, 3, 1)
-    assert first_layer.image_shape(run, square) is None
+    assert pixels.image_shape_of(run, wide) == (4, 3, 1)
+    assert pixels.image_shape_of(run, square) is None

@@ -14,7 +14,7 @@ import time
 import pytest
 
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.reports import Output
+from lottery_tf.analysis.measure import Output
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.plots import events

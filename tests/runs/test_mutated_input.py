@@ -18,14 +18,14 @@ from lottery_tf.analysis import (
     barriers,
     distances,
     histograms,
-    loading,
     masks,
     paths,
+    retraining,
     stability,
     thresholds,
 )
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.runs import open_runs
+from lottery_tf.analysis.runs import config_of, open_runs
 from lottery_tf.config import Config, command
 from lottery_tf.errors import InputError
 from lottery_tf.runs import files
@@ -80,8 +80,8 @@ def read_all(run):
         lambda: histograms.of_rounds(run, at_rounds=[1]),
         lambda: masks.of_layers(run),
         lambda: [run.initial(1), run.history(1)],
-        lambda: stability.check_resets(run),
-        lambda: loading.config_of(run),
+        lambda: retraining.check_resets(run),
+        lambda: config_of(run),
     ):
         with one_clear_line():
             look()

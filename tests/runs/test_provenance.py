@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from lottery_tf import datasets, imp
-from lottery_tf.analysis import loading
-from lottery_tf.analysis.runs import open_runs
+from lottery_tf.analysis.runs import engine_of, open_runs
 from lottery_tf.datasets import fingerprint as prints
 from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.errors import InputError
@@ -126,9 +125,9 @@ def test_a_run_does_not_go_on_with_other_data(copied, tmp_path):
     with pytest.raises(InputError, match=words):
         imp.main(config(rounds=3))
     with pytest.raises(InputError, match=words):
-        loading.engine_of(run, data_dir=str(tmp_path / "data"))
+        engine_of(run, data_dir=str(tmp_path / "data"))
     assert run.finished_rounds() == 2
-    loading.engine_of(run, data_dir=str(tmp_path / "elsewhere"))
+    engine_of(run, data_dir=str(tmp_path / "elsewhere"))
 
 
 @pytest.mark.ci
@@ -137,7 +136,7 @@ def test_a_run_of_an_older_version_gets_a_record_at_its_next_start(copied):
     imp.main(config(rounds=1))
     run = RunDir(config().run_dir)
     (run.path / "data.json").unlink()
-    loading.engine_of(run)  # nothing to compare with
+    engine_of(run)  # nothing to compare with
     assert not (run.path / "data.json").exists()
     imp.main(config(rounds=1))
     assert provenance.recorded(run.path) == found(config())

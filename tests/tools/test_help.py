@@ -75,7 +75,9 @@ def test_help_lists_the_flags_of_a_command_and_no_others(module):
 
 def test_every_tool_is_asked():
     tools = {f"tools.{path.stem}" for path in (ROOT / "tools").glob("*.py")}
-    assert tools - {"tools.__init__", "tools.shared"} == FLAGS.keys() - {"lottery_tf.imp"}
+    assert tools - {"tools.__init__", "tools.__main__", "tools.shared"} == FLAGS.keys() - {
+        "lottery_tf.imp"
+    }
 
 
 @pytest.mark.parametrize("flag", ["-h", "--helpshort", "--helpfull", "--helpxml"])
@@ -85,3 +87,35 @@ def test_help_by_its_other_names_succeeds(flag):
     )
     assert result.returncode == 0
     assert "other_run" in result.stdout
+
+
+def run_tools(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "tools", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_the_command_lists_every_subcommand_and_imports_little():
+    code = (
+        "import sys, tools; sys.argv = ['lottery', '--help']; tools.main(); "
+        "print(sorted({'numpy', 'keras', 'tensorflow', 'matplotlib'} & sys.modules.keys()))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    *listed, imported = result.stdout.splitlines()
+    assert {line.split()[0] for line in listed[2:] if line[2:3].strip()} == {
+        name.removeprefix("tools.").removeprefix("lottery_tf.").replace("_", "-") for name in FLAGS
+    }
+    assert imported == "[]"
+
+
+def test_a_subcommand_has_the_flags_of_its_tool():
+    for name in ("thresholds", "make-digits"):
+        result = run_tools(name, "--help")
+        assert (result.returncode, result.stderr) == (0, "")
+        module = f"tools.{name.replace('-', '_')}"
+        assert set(re.findall(r"^  --(?:\[no\])?(\w+):", result.stdout, re.M)) == FLAGS[module]
+    wrong = run_tools("distance")
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("Error: ")
+    assert "distances" in wrong.stderr

@@ -7,6 +7,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from lottery_tf import analysis
 from lottery_tf.benchmarks import masks, steps, sweep, turns
 from lottery_tf.config import command
 from lottery_tf.errors import InputError
@@ -95,9 +96,10 @@ def test_tools_report_bad_input_in_one_line_and_fail(name, arguments, word):
 def test_the_half_in_weight_space_needs_no_tensorflow():
     code = """
 import sys
-from lottery_tf.analysis import barriers, distances, histograms, instability, loading, masks
-from lottery_tf.analysis import stability, thresholds
-assert not {"tensorflow", "keras"} & sys.modules.keys()
+from lottery_tf import analysis
+for name in analysis.MEASURES:
+    analysis.find(name)
+assert not {"tensorflow", "keras", "matplotlib"} & sys.modules.keys()
 """
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -160,11 +162,25 @@ def test_every_way_to_mask_is_measured():
     assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times.values())
 
 
+def test_the_table_of_the_documentation_follows_the_registry():
+    written = (ROOT / "docs" / "analysis.md").read_text()
+    table = "\n".join(analysis.documentation())
+    assert f"|---|---|---|\n{table}\n" in written, f"docs/analysis.md expects\n{table}"
+
+
+def test_every_measure_has_the_name_of_its_file():
+    for name in analysis.MEASURES:
+        measure = analysis.find(name)
+        assert measure.name == name
+        assert f"python -m tools.{name} --run_dir=" in measure.__doc__
+
+
 def test_commands_are_documented():
     readme = (ROOT / "README.md").read_text()
     documents = readme + "".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
     tools = {path.stem for path in (ROOT / "tools").glob("*.py")} - {
         "__init__",
+        "__main__",
         "make_digits",
         "shared",
     }

@@ -1,11 +1,19 @@
 """What is added to the method is one function and one line of a table: a toy of each."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing import event_accumulator
 
-from lottery_tf import imp, pruning
+from lottery_tf import analysis, imp, pruning
 from lottery_tf.pruning import criteria, resets
+from lottery_tf.reports import run_report
 from lottery_tf.rundir import RunDir
+from lottery_tf.runs.files import parse_csv
+from tests.conftest import ROOT
+from tests.made_runs import make_run
 
 
 @pytest.mark.ci
@@ -49,3 +57,104 @@ def test_a_round_continues_the_schedule_at_the_step_that_the_reset_names(config,
     monkeypatch.setitem(resets.RESETS, "init", lambda s, m, r: (resets.init(s, m, r)[0], 7 * r))
     imp.main(config(model="tests.networks:dropout", rounds=3, epochs=1))
     assert steps == [(0, 0), (1, 7), (2, 14)]
+
+
+# A measure's file, and its line in the registry.
+MAGNITUDE = '''
+"""How large the surviving weights are."""
+
+import dataclasses
+
+import numpy as np
+
+from lottery_tf.analysis.measure import DENSITY, ROUND, Chart, Column, TableMeasure
+from lottery_tf.config.fields import flag
+
+
+@dataclasses.dataclass
+class Magnitude(TableMeasure):
+    """The mean magnitude of the surviving weights, to a power.
+
+    python -m tools magnitude --run_dir=runs/lenet
+    """
+
+    power: float = flag(1.0, "Power of each |w|.")
+
+    name = "magnitude"
+    title = "Mean magnitude"
+    columns = {
+        "round": ROUND,
+        "density": DENSITY,
+        "magnitude": Column("mean |w|", "{:.4f}", "mean |w| of the weights alive"),
+    }
+    chart = Chart("magnitude", "mean |w|")
+
+    def measure(self, run, cache):
+        """Return rows of {round, density, magnitude}."""
+        return [
+            {"round": row["round"], "density": row["density"]} | {"magnitude": self.mean(run, row)}
+            for row in run.metrics()
+        ]
+
+    def mean(self, run, row):
+        """Return the mean over all kernels of a round."""
+        weights, masks = run.final(row["round"]), run.masks(row["round"])
+        alive = np.concatenate([weights[path][mask] for path, mask in masks.items()])
+        return float((np.abs(alive) ** self.power).mean())
+
+    @classmethod
+    def verdict(cls, rows):
+        """Return whether the mean grows."""
+        grows = rows[-1]["magnitude"] > rows[0]["magnitude"]
+        return "The survivors grow." if grows else "The survivors do not grow."
+
+
+MEASURE = Magnitude
+'''
+LINE = {"magnitude": ("mean |w| of the survivors", "of a test")}
+
+
+def test_a_toy_measure_has_command_csv_tensorboard_report_and_documentation(
+    config, tmp_path, monkeypatch
+):
+    (tmp_path / "measures").mkdir()
+    (tmp_path / "measures" / "magnitude.py").write_text(MAGNITUDE)
+    registered = (
+        "from lottery_tf import analysis; import sys, tools; "
+        f"analysis.__path__.append({str(tmp_path / 'measures')!r}); "
+        f"analysis.MEASURES |= {LINE!r}; sys.argv[0] = 'lottery'; tools.main()"
+    )
+
+    def command(*arguments):
+        return subprocess.run(
+            [sys.executable, "-c", registered, *arguments],
+            cwd=ROOT, capture_output=True, text=True,
+        )  # fmt: skip
+
+    run = make_run(config(), rounds=3)
+    assert "mean |w| of the survivors" in command("--help").stdout
+    assert "--power" in command("magnitude", "--help").stdout
+    result = command("magnitude", f"--run_dir={run.path}", "--power=2")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "mean |w|" in result.stdout
+    alive = np.concatenate([run.final(2)[path][mask] for path, mask in run.masks(2).items()])
+    expected = pytest.approx((alive.astype(float) ** 2).mean())
+    table = parse_csv((run.path / "analysis" / "magnitude.csv").read_bytes())
+    assert (len(table), table[2]["magnitude"]) == (3, expected)
+    assert (run.path / "analysis" / "magnitude.png").exists()
+    events = event_accumulator.EventAccumulator(str(run.path / "tensorboard"), {"tensors": 0})
+    events.Reload()
+    tag = "magnitude/magnitude"
+    (_, _, last) = events.Tensors(tag)[-3:]
+    assert (last.step, last.tensor_proto.float_val[0]) == (2, expected)
+    assert events.SummaryMetadata(tag).summary_description == "mean |w| of the weights alive"
+
+    monkeypatch.setattr(analysis, "__path__", [*analysis.__path__, str(tmp_path / "measures")])
+    monkeypatch.setitem(analysis.MEASURES, "magnitude", LINE["magnitude"])
+    assert "| `magnitude` | mean |w| of the survivors | of a test |" in analysis.documentation()
+    path, _ = run_report.report([str(run.path)])
+    page = path.read_text()
+    assert "Mean magnitude" in page
+    assert "The survivors" in page
+    assert f"{table[2]['magnitude']:.4f}" in page
+    sys.modules.pop("lottery_tf.analysis.magnitude")

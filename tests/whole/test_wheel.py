@@ -11,6 +11,8 @@ import time
 
 import pytest
 
+import tools
+from lottery_tf.analysis import MEASURES
 from lottery_tf.runs.rundir import RunDir
 from tests.conftest import ROOT
 
@@ -25,11 +27,10 @@ def test_every_package_and_every_tool_is_in_the_wheel():
         *rooms,
         *(f"lottery_tf.{d}" for d in ("data", "flags", "tools")),
     }
-    scripts = setup["options.entry_points"]["console_scripts"].split("\n")[1:]
-    tools = {path.stem.replace("_", "-") for path in ROOT.glob("tools/[!_]*.py")}
-    assert {script.split(" = ")[0] for script in scripts} == {
-        f"lottery-{tool}" for tool in (tools - {"shared"}) | {"imp"}
-    }
+    (script,) = setup["options.entry_points"]["console_scripts"].split("\n")[1:]
+    assert script == "lottery = lottery_tf.tools:main"
+    files = {path.stem for path in ROOT.glob("tools/[!_]*.py")} - {"shared"}
+    assert files | {"imp"} == tools.COMMANDS.keys() | MEASURES.keys()
 
 
 @pytest.fixture(scope="module")
@@ -59,26 +60,26 @@ def test_the_commands_of_a_wheel_run_outside_the_checkout(bin, tmp_path):
     environment = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
     options = {"cwd": tmp_path, "env": environment, "text": True}
 
-    def run(name, *arguments):
-        return subprocess.run([bin / name, *arguments], capture_output=True, **options)
+    def run(*arguments):
+        return subprocess.run([bin / "lottery", *arguments], capture_output=True, **options)
 
     digits = "--flagfile=flags/digits.cfg"
-    first = run("lottery-imp", digits, "--rounds=3")
+    first = run("imp", digits, "--rounds=3")
     assert first.returncode == 0, first.stderr
     metrics = RunDir(tmp_path / "runs" / "digits").metrics()
     assert len(metrics) == 3
     assert metrics[2]["test_accuracy"] > 0.95
-    table = run("lottery-distances", "--run_dir=runs/digits")
+    table = run("distances", "--run_dir=runs/digits")
     assert table.returncode == 0, table.stderr
     assert (tmp_path / "runs" / "digits" / "analysis").is_dir()
-    assert "flags/no.cfg here, nor" in run("lottery-imp", "--flagfile=flags/no.cfg").stderr
-    assert "--raw_dir" in run("lottery-prepare-data", "--help").stdout
+    assert "flags/no.cfg here, nor" in run("imp", "--flagfile=flags/no.cfg").stderr
+    assert "--raw_dir" in run("prepare-data", "--help").stdout
 
     long = [digits, "--epochs=2000", "--run_dir=long"]
-    process = subprocess.Popen([bin / "lottery-imp", *long], stderr=subprocess.PIPE, **options)
+    process = subprocess.Popen([bin / "lottery", "imp", *long], stderr=subprocess.PIPE, **options)
     while not (tmp_path / "long" / "log.txt").exists() and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate()
     assert process.returncode == 75
-    assert f"To resume: lottery-imp {' '.join(long)}" in error
+    assert f"To resume: lottery imp {' '.join(long)}" in error

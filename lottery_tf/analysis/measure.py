@@ -1,0 +1,370 @@
+"""What a measure is, and the one way in which it is cached, written, drawn and logged."""
+
+import dataclasses
+import enum
+import io
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar
+
+from lottery_tf.analysis.cache import Cache
+from lottery_tf.analysis.replicates import group, of_runs
+from lottery_tf.analysis.runs import Computing, Groups, Runs
+from lottery_tf.errors import InputError
+from lottery_tf.plots import Columns, Row, units
+from lottery_tf.runs import files
+from lottery_tf.runs.rundir import RunDir
+
+if TYPE_CHECKING:  # it takes half a second to import
+    from matplotlib.figure import Figure
+
+Value = TypeVar("Value")
+Table = tuple[Sequence[Row], Columns]
+OURS = "drawn by lottery_tf"  # in a picture: who drew it
+# Where the formats of pictures that have a place for it say it.
+MARKED = {
+    ".png": "Software",
+    ".pdf": "Creator",
+    ".svg": "Creator",
+    ".eps": "Creator",
+    ".ps": "Creator",
+}
+
+
+class Needs(enum.Enum):
+    """What a measure computes with."""
+
+    WEIGHTS = "the files of a run"
+    ENGINE = "the network and the data of a run, to evaluate"
+    RETRAINING = "the network and the data of a run, to train; a signal stops it, and it resumes"
+
+
+class Column(tuple[str, str]):
+    """A column of the rows of a measure: (title, format), where a part of one is in percent.
+
+    Attributes:
+        about: what it is, with its unit; TensorBoard shows it.
+    """
+
+    about: str
+
+    def __new__(cls, title: str, form: str, about: str = "") -> "Column":
+        """Return the column of a title, a format and a description."""
+        column = super().__new__(cls, (title, form))
+        column.about = about
+        return column
+
+
+ROUND = Column("round", "{:d}", "number of the round")
+DENSITY = Column("density", "{:.2%}", "part of the prunable weights that are alive")
+RUN = Column("run", "{}", "label of the runs")
+MASK = Column("mask", "{}", "name of the mask")
+ACCURACY = Column("test acc", "{:.2%}", "accuracy on the test split at the end of training")
+
+BESIDE = "Run to show beside --run_dir, as its reinit; several, with commas, are replicates."
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """A picture of one column of the rows against density.
+
+    Args:
+        column: what is drawn.
+        what: the label of its axis, with the unit.
+        percent: whether the column is a part of one, shown in percent.
+        line: (value, label) of a horizontal line; None for none.
+        caption: what the picture shows, where a report has it.
+        by: the column whose values are a curve each; without it there is a single curve.
+    """
+
+    column: str
+    what: str
+    percent: bool = False
+    line: tuple[float, str] | None = None
+    caption: str = ""
+    by: str = ""
+
+    def curves(self, rows: Sequence[Row]) -> dict[str, list[Row]]:
+        """Return {label: rows} of the curves."""
+        if not self.by or self.by not in rows[0]:
+            return {self.column.replace("_", " "): list(rows)}
+        return {str(label): of_label for (label,), of_label in group(rows, (self.by,)).items()}
+
+    def draw(self, rows: Sequence[Row], title: str = "") -> "Figure":
+        """Draw the curves of some rows."""
+        from lottery_tf.plots import figures
+
+        curves = {label: (of_label, self.column) for label, of_label in self.curves(rows).items()}
+        return figures.against_density(
+            curves, what=self.what, percent=self.percent, line=self.line, title=title
+        )
+
+
+class Picture(NamedTuple):
+    """A picture of a measure.
+
+    Attributes:
+        step: the round at which TensorBoard shows it.
+        end: the end of its file's name.
+        figure: what is drawn.
+    """
+
+    step: int
+    end: str
+    figure: "Figure"
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What a measure has to show.
+
+    Args:
+        name: of its page on TensorBoard.
+        tables: {end of the file's name: rows}.
+        pictures: {tag on TensorBoard: Picture}.
+        curves: {tag on TensorBoard: (column, [(step, value)])}; the column gives the unit.
+    """
+
+    name: str
+    tables: Mapping[str, list[Row]] = dataclasses.field(default_factory=dict)
+    pictures: Mapping[str, Picture] = dataclasses.field(default_factory=dict)
+    curves: Mapping[str, tuple[str, list[tuple[int, float]]]] = dataclasses.field(
+        default_factory=dict
+    )
+
+
+class Output:
+    """Writes the results of measures, and remembers where.
+
+    Args:
+        directory: where to write. By default analysis/ of the run, of replicates the first's;
+            nothing goes to TensorBoard from elsewhere.
+        pdf: whether each picture is written as PDF too.
+        dpi: the dots per inch of pictures.
+
+    Attributes:
+        written: the paths of what was written.
+    """
+
+    def __init__(self, directory: str | None = None, *, pdf: bool = False, dpi: int = 150):
+        self.directory, self.pdf, self.dpi = directory, pdf, dpi
+        self.written: list[pathlib.Path] = []
+
+    def of(self, run: RunDir, *, apart: bool) -> pathlib.Path:
+        """Return the directory for a run; makes it. `apart`: from that of other runs."""
+        directory = pathlib.Path(self.directory or run.path / "analysis")
+        if self.directory and apart:
+            directory /= run.path.name
+        return make_directory(directory)
+
+    def write_table(self, path: pathlib.Path, rows: list[Row]) -> None:
+        """Write rows as CSV."""
+        files.write_text(path, files.format_csv(rows).decode())
+        self.written.append(path)
+
+    def draw(self, path: pathlib.Path, figure: "Figure") -> None:
+        """Write a picture, and with `pdf` another beside it."""
+        for drawn in dict.fromkeys([path, *[path.with_name(f"{path.stem}.pdf")] * self.pdf]):
+            picture, name = io.BytesIO(), MARKED.get(drawn.suffix.lower())
+            metadata = {name: OURS} if name else None
+            figure.savefig(picture, format=drawn.suffix[1:], dpi=self.dpi, metadata=metadata)
+            files.write_bytes(drawn, picture.getvalue())
+            self.written.append(drawn)
+
+    def publish(
+        self,
+        findings: Findings,
+        path: pathlib.Path,
+        *,
+        columns: Columns | None = None,
+        log_to: RunDir | None = None,
+    ) -> None:
+        """Write tables and pictures; log pictures and curves to TensorBoard.
+
+        Args:
+            findings: what to show.
+            path: begins the names of the files.
+            columns: of the tables; they give the units and descriptions of curves.
+            log_to: the run on whose page of TensorBoard they appear; None for no page.
+        """
+        for end, rows in findings.tables.items():
+            self.write_table(path.with_name(f"{path.name}{end}.csv"), rows)
+        images = {}
+        for tag, (step, end, figure) in findings.pictures.items():
+            picture = path.with_name(f"{path.name}{end}.png")
+            self.draw(picture, figure)
+            images[tag] = (step, picture)
+        if log_to:
+            from lottery_tf.plots import events
+
+            directory, scalars, about = log_to.path / "tensorboard", {}, {}
+            for tag, (name, points) in findings.curves.items():
+                unit, factor = units.of(name)
+                if column := (columns or {}).get(name):
+                    unit, factor = (" (%)", 100.0) if "%" in column[1] else ("", 1.0)
+                    about[tag + unit] = getattr(column, "about", "")
+                scalars[tag + unit] = [(step, factor * value) for step, value in points]
+            events.write(directory, findings.name, scalars=scalars, images=images, about=about)
+            self.written.append(directory)
+
+
+def make_directory(path: pathlib.Path) -> pathlib.Path:
+    """Return the path of a directory for results; makes it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Cannot write into {path}: {error.strerror}. Use another --out_dir."
+        ) from None
+    return path
+
+
+@dataclasses.dataclass
+class Measure(Generic[Value]):
+    """A measure of some runs: what its command was asked for, and how it is computed and shown.
+
+    A subclass is a dataclass. Its docstring is the help of its command, and its fields made by
+    `config.fields.flag` are the command's flags. It defines `measure`, `findings`, `shown`, and
+    `combine` unless it shows runs `beside` one another; `TableMeasure` has the usual ones.
+
+    Args:
+        groups: {label: replicates}; a single label unless the measure shows runs `beside` others.
+        other: the run of --other_run, where it is not shown beside; None without.
+        computing: where and how to compute, as runs.engine_of takes it.
+        stop_signal: gives the number of the signal that has come, or 0.
+    """
+
+    groups: Groups
+    other: RunDir | None = dataclasses.field(default=None, kw_only=True)
+    computing: Computing = dataclasses.field(default_factory=dict, kw_only=True)
+    stop_signal: Callable[[], int] = dataclasses.field(default=lambda: 0, kw_only=True)
+
+    name: ClassVar[str]
+    needs: ClassVar[Needs] = Needs.WEIGHTS
+    # What is printed of its rows, and what tells two rows of a table apart.
+    columns: ClassVar[Columns]
+    by: ClassVar[tuple[str, ...]] = ("round",)
+    # Whether --other_run is shown beside --run_dir, in one table that the first run keeps.
+    beside: ClassVar[bool] = False
+    # What --help says of these flags, where it is special; no --other_run without its help.
+    run_help: ClassVar[str] = ""
+    other_help: ClassVar[str] = ""
+    # Further flags of the commands that reports suggest.
+    needed: ClassVar[tuple[str, ...]] = ()
+    # The resets of the runs that it is defined for; empty for all.
+    resets: ClassVar[tuple[str, ...]] = ()
+    # Its section in a report.
+    title: ClassVar[str]
+    chart: ClassVar[Chart | None] = None
+
+    @property
+    def runs(self) -> Runs:
+        """The runs of --run_dir."""
+        return next(iter(self.groups.values()))
+
+    def prepare(self) -> None:
+        """Check the request and fill in its defaults, before anything is computed.
+
+        Raises:
+            InputError: it cannot be measured.
+        """
+
+    def measure(self, run: RunDir, cache: Cache) -> Value:
+        """Return the value of a run; of runs shown beside one another, that of all groups."""
+        raise NotImplementedError
+
+    def combine(self, values: list[Value]) -> Value:
+        """Return the value of all runs as replicates."""
+        raise NotImplementedError
+
+    def findings(self, run: RunDir, value: Value, title: str) -> list[Findings]:
+        """Return what there is to show of a value.
+
+        Args:
+            run: whose value it is; the first of replicates.
+            value: of the run, or of all as replicates.
+            title: names the run or the replicates.
+        """
+        raise NotImplementedError
+
+    def shown(self, values: list[Value], value: Value) -> list[str | Table]:
+        """Return the lines and tables to print.
+
+        Args:
+            values: of each run.
+            value: of the only run, or of all as replicates.
+        """
+        raise NotImplementedError
+
+    def report(self, output: Output) -> list[str | Table]:
+        """Measure the runs; write, draw and log the findings of each, and of all as replicates.
+
+        <name>.csv and <name>.png are for people; <name>.cache.json holds what was computed. What
+        the runs give together is called <name>_of_3_runs.
+
+        Returns:
+            The lines and tables to print.
+        """
+        self.prepare()
+        measured = self.runs[:1] if self.beside else self.runs
+        values = []
+        for run in measured:
+            path = output.of(run, apart=len(measured) > 1) / self.name
+            values.append(self.measure(run, Cache(path.with_name(f"{self.name}.cache.json"))))
+            log_to = None if output.directory else run
+            for part in self.findings(run, values[-1], run.path.name):
+                output.publish(part, path, columns=self.columns, log_to=log_to)
+        if len(measured) == 1:
+            return self.shown(values, values[0])
+        value, title = self.combine(values), f"mean of {len(measured)} runs, min and max"
+        path = output.of(measured[0], apart=False) / f"{self.name}_of_{len(measured)}_runs"
+        for part in self.findings(measured[0], value, title):
+            output.publish(part, path)
+        return self.shown(values, value)
+
+    @classmethod
+    def own_rows(cls, rows: list[Row]) -> list[Row]:
+        """Return the rows of a CSV file that are of the run itself, not of runs beside it."""
+        if not cls.beside:
+            return rows
+        first = [row for row in rows if row["run"] == rows[0]["run"]]
+        return [{name: row[name] for name in row if name != "run"} for row in first]
+
+    @classmethod
+    def report_rows(cls, rows: list[Row]) -> list[Row]:
+        """Return the rows that a report shows in its table."""
+        return rows
+
+    @classmethod
+    def report_pictures(cls, rows: list[Row]) -> "dict[str, Callable[[], Figure]]":
+        """Return {caption: a function that draws} of the pictures of a report, from CSV rows."""
+        if not (chart := cls.chart):
+            return {}
+        return {chart.caption or chart.what: lambda: chart.draw(rows)}
+
+    @classmethod
+    def verdict(cls, rows: list[Row]) -> str:
+        """Return what the rows say, in a sentence of a report; "" for nothing."""
+        return ""
+
+
+class TableMeasure(Measure[list[Row]]):
+    """A measure whose value is one table, drawn by its `chart`."""
+
+    def combine(self, values: list[list[Row]]) -> list[Row]:
+        """Return the means over the tables of the runs."""
+        return of_runs(self.runs, values, self.by)
+
+    def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
+        """Return the table, its chart, and the chart's first curve."""
+        if not (chart := self.chart):
+            return [Findings(self.name, {"": value})]
+        tag, last = f"{self.name}/{chart.column}", run.finished_rounds() - 1
+        first = next(iter(chart.curves(value).values()))
+        curve = chart.column, [(row["round"], row[chart.column]) for row in first]
+        pictures = {tag: Picture(last, "", chart.draw(value, title))}
+        return [Findings(self.name, {"": value}, pictures, {tag: curve})]
+
+    def shown(self, values: list[list[Row]], value: list[Row]) -> list[str | Table]:
+        """Return the table."""
+        return [(value, self.columns)]

@@ -1,0 +1,200 @@
+"""Further trainings of a run's networks, kept inside the run in copies/, and resumed.
+
+What is there is read; TensorFlow is imported only where something has to be trained.
+"""
+
+import functools
+import shutil
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lottery_tf.analysis.runs import Computing, engine_of
+from lottery_tf.errors import InputError
+from lottery_tf.plots import Row
+from lottery_tf.pruning import Masks, Weights
+from lottery_tf.pruning.schedules import parse_step
+from lottery_tf.pruning.streams import Noise
+from lottery_tf.pruning.top_k import apply_masks
+from lottery_tf.repulsion.optima import optima_of
+from lottery_tf.runs import checkpoints, files, rewind_points
+from lottery_tf.runs.rounds import FinishedRound
+from lottery_tf.runs.rundir import RunDir
+from lottery_tf.terminal import console
+from lottery_tf.training.training import Training
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from lottery_tf.training.engine import Engine
+
+INIT = "init"
+RESETS = ("init", "rewind")  # by which all rounds start from the weights of round 0
+
+
+class Retrainings:
+    """Trains networks under a run's directory, copies/<name>, or reads what is there.
+
+    Args:
+        run: whose networks they are.
+        start: "init", or "rewind:STEP" ("rewind:4ep"): the state of round 0 after some steps.
+        stop_signal: gives the number of the signal that has come, or 0.
+        computing: where and how, as runs.engine_of takes it.
+    """
+
+    def __init__(
+        self,
+        run: RunDir,
+        start: str = INIT,
+        stop_signal: Callable[[], int] = lambda: 0,
+        computing: Computing | None = None,
+    ):
+        self.run, self.start, self.stop_signal = run, start, stop_signal
+        self.computing = computing or {}
+        self.path, self.label = run.path / "copies", start.replace(":", "_")
+
+    @functools.cached_property
+    def engine(self) -> "Engine":
+        """The engine of the run; it is built when it is first needed, and imports TensorFlow.
+
+        Raises:
+            InputError: the run cannot be trained from `start`.
+        """
+        engine = engine_of(self.run, **self.computing)
+        first = parse_start(self.start, engine.steps_per_epoch)
+        if first and engine.config.reset not in RESETS:
+            raise InputError(
+                f"--start={self.start} expects a run that resets to round 0; {self.run.path} has "
+                f"--reset={engine.config.reset}."
+            )
+        if engine.config.prunes_at == "train":
+            raise InputError(
+                f"{self.run.path} was pruned while it trained: each retraining would have masks of "
+                "its own. Expected a run with --prune_at=round or init."
+            )
+        if first >= engine.steps:
+            raise InputError(
+                f"--start={self.start}: expected a step before the end of training, "
+                f"{engine.steps}. Received: {first}"
+            )
+        return engine
+
+    def of_round(self, round: int, data_seed: int) -> tuple[Weights, list[Row]]:
+        """Return the network of a round, trained with a data seed; the run's own with its seed."""
+        if self.start == INIT and data_seed == self.engine.config.data_seed:
+            return FinishedRound(self.run.path, round).final(), self.run.history(round)
+        return self.under(self.run.masks(round), round, data_seed, f"round_{round:02d}")
+
+    def under(
+        self, masks: Masks, round: int, data_seed: int, name: str
+    ) -> tuple[Weights, list[Row]]:
+        """Return (weights, history) of a training from the start under some masks.
+
+        The noise is that of a round and a data seed; `name` is what the directory's name calls the
+        masks.
+        """
+        state, first = self.start_of(round)
+        start, noise = apply_masks(state, masks), Noise(data_seed, round)
+        optima = optima_of(self.engine.config, self.run, round, masks)
+        end = int(self.run.history(round)[-1]["step"])  # a round may be shorter, or go on
+        last = None if end == self.engine.steps else end
+        training = Training(start, masks, noise, optima, first, last)
+        return self.train(f"{name}_{self.label}_data_seed_{data_seed}", training)
+
+    def start_of(self, round: int) -> tuple[Weights, int]:
+        """Return (weights, step) that a round is trained from, without masks where possible."""
+        engine, reset = self.engine, self.engine.config.reset
+        steps = {"rewind": engine.rewind_step, "lr_rewind": engine.rewind_step}
+        steps["finetune"] = engine.steps
+        named = parse_start(self.start, engine.steps_per_epoch)
+        first = named or (steps.get(reset, 0) if round else 0)
+        if named or (round and reset == "rewind"):
+            from lottery_tf.training import rewinding
+
+            rewinding.make_sure(engine, self.run, first, self.stop_signal)
+            return rewind_points.read(self.run.path, first) or self.run.initial(0), first
+        # The pruned weights of W_0 only round 0 has.
+        return self.run.initial(0 if reset == "init" else round), first
+
+    def train(self, name: str, training: Training) -> tuple[Weights, list[Row]]:
+        """Return (weights, history) of a Training: read if it is there, else trained or resumed.
+
+        Args:
+            name: of its directory.
+            training: that starts from weights.
+
+        Raises:
+            Interrupted: a signal came; a checkpoint is saved.
+        """
+        path = self.path / name
+        source, trained = path / "source.txt", path / "trained"
+        digest = training.digest() + "\n"
+
+        def is_of_this() -> bool:
+            return source.exists() and source.read_bytes() == digest.encode()
+
+        if not (is_of_this() and trained.exists()):
+            try:
+                self.path.mkdir(exist_ok=True)
+                with RunDir(self.path).lock():  # against another tool, which may have trained it
+                    if path.exists() and not is_of_this():
+                        console.say(f"{path} came from other rounds: it is trained again.")
+                        shutil.rmtree(path)
+                    path.mkdir(exist_ok=True)
+                    files.remove_leftovers(path)
+                    files.remove_leftovers(path / "checkpoints")
+                    files.write_text(source, digest)
+                    if not trained.exists():
+                        from lottery_tf.training.recorder import Bar
+                        from lottery_tf.training.resumable import train_or_continue
+
+                        weights, history = train_or_continue(
+                            self.engine, training, path, Bar(path.name), self.stop_signal
+                        )
+                        arrays, table = files.format_npz(weights), files.format_csv(history)
+                        files.write_directory(trained, {"final.npz": arrays, "history.csv": table})
+                        checkpoints.forget(path)
+            except OSError as error:
+                raise InputError(f"Cannot train in {path}: {error.strerror}.") from None
+        try:
+            weights = files.parse_npz(files.read_checked(trained / "final.npz"))
+            return weights, files.parse_csv(files.read_checked(trained / "history.csv"))
+        except InputError as error:
+            raise InputError(f"{error} Remove {path} to train it again.") from None
+
+
+def parse_start(text: str, steps_per_epoch: int) -> int:
+    """Return the step that --start names: 0 for init.
+
+    Raises:
+        InputError: neither init nor rewind:STEP nor rewind:EPOCHSep.
+    """
+    kind, _, step = text.partition(":")
+    wrong = InputError(f"--start: expected init, rewind:500 or rewind:4ep. Received: {text}")
+    if text != INIT and (kind != "rewind" or not step):
+        raise wrong
+    number = parse_step("--start=rewind", step, steps_per_epoch) if step else 0
+    if step and not number:
+        raise wrong
+    return number
+
+
+def start_suffix(start: str) -> str:
+    """Return the part of a file's name that tells a --start that is not init."""
+    return "" if start == INIT else f"_{start.replace(':', '_')}"
+
+
+def check_resets(run: RunDir) -> None:
+    """Raise InputError if not all rounds of a run start from the weights of round 0."""
+    if run.config()["reset"] not in RESETS:
+        raise InputError(
+            f"{run.path}: expected a run that resets to round 0 (--reset=init). Of a reinit "
+            "the initial weights that were pruned are not stored."
+        )
+
+
+def random_masks(masks: Masks, generator: np.random.Generator) -> Masks:
+    """Return random masks of the same density in each layer."""
+    return {
+        path: generator.permutation(mask.ravel()).reshape(mask.shape)
+        for path, mask in masks.items()
+    }

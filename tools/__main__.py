@@ -1,0 +1,5 @@
+"""`python -m tools COMMAND` in a checkout is `lottery COMMAND`."""
+
+from . import main
+
+main()
