@@ -46,7 +46,7 @@ FILES = (
     "log.txt",
     "metrics.csv",
 )
-# The sections of measures with more to say than their table, pictures and verdict.
+# Sections of measures that say more than their table, pictures and verdict.
 SECTIONS: dict[str, tuple[Callable[[Readings], Section | None], ...]] = {
     "distances": (relations.of_distances,),
     "barriers": (relations.of_barrier,),
