@@ -5,7 +5,6 @@ Each drawing is a function of (figure, groups, title, measures); DRAWINGS names 
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -39,7 +38,7 @@ BEYOND = 1e-3  # the part of a histogram's weights that may lie beyond its axis
 PATHS = 3  # drawn: the densest, the sparsest, and one between
 Groups = Sequence[Group[RunDir]]
 Draw = Callable[[Figure, Groups, str, Measures], Drawn]
-Setting = tuple[tuple[str, Any], ...]  # (flag, value) of each flag but the reset
+Setting = tuple[tuple[str, object], ...]  # (flag, value) of each flag but the reset
 COPIED = (
     "epochs",
     "batch_size",

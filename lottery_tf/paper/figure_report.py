@@ -3,8 +3,7 @@
 import dataclasses
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from lottery_tf.analysis.measure import Output, make_directory
 from lottery_tf.analysis.runs import repeats
@@ -16,7 +15,7 @@ from lottery_tf.plots import events
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.sweeps import grid, groups
 from lottery_tf.sweeps.grid import Point, Study
-from lottery_tf.sweeps.groups import EXPERIMENT, Group
+from lottery_tf.sweeps.groups import EXPERIMENT, Flags, Group
 
 SMALL = "_small"
 # What becomes of replicates in a drawing.
@@ -165,7 +164,7 @@ def each_once(runs: Iterable[RunDir]) -> tuple[list[RunDir], list[str]]:
 def match(points: Iterable[Point], runs: Iterable[RunDir]) -> tuple[Found, list[Point]]:
     """Return ([(point, the run of its flags)], points without a run)."""
 
-    def key(flags: Mapping[str, Any]) -> tuple[Any, ...]:
+    def key(flags: Flags) -> tuple[object, ...]:
         values = (flags[name] for name in EXPERIMENT)
         return tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
@@ -205,7 +204,7 @@ def group(found: Found, panel: Sequence[str]) -> list[Group[RunDir]]:
     return named
 
 
-def _name(flags: Mapping[str, Any]) -> str:
+def _name(flags: Flags) -> str:
     return ", ".join(filter(None, (figures.called(*item) for item in flags.items())))
 
 

@@ -156,7 +156,7 @@ def find(text: str) -> str:
     return name
 
 
-def called(name: str, value: Any) -> str:
+def called(name: str, value: object) -> str:
     """Return what figures call the value of a flag; "" where it goes without saying."""
     if name not in NAMES and value in UNSET:
         return ""

@@ -10,7 +10,7 @@ import pathlib
 import re
 import urllib.parse
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
 
 import jinja2
 from markupsafe import Markup
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 OURS = re.compile(rb"<p>Written [^<]* by lottery_tf ")  # what templates/page.html says
 Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +110,10 @@ class Section:
     verdicts: list[Verdict] = dataclasses.field(default_factory=list)
 
     def attempt(
-        self, function: Callable[..., Result], *arguments: Any, **options: Any
+        self,
+        function: Callable[Arguments, Result],
+        *arguments: Arguments.args,
+        **options: Arguments.kwargs,
     ) -> Result | None:
         """Call a function; if it raises InputError or OSError, add a Problem and return None."""
         try:

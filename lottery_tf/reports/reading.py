@@ -10,7 +10,7 @@ from typing import Any
 
 from lottery_tf.analysis import replicates
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.statistics import SEEDS, has_collapsed, seeds_of, test_examples
+from lottery_tf.analysis.statistics import SEEDS, Seeds, has_collapsed, seeds_of, test_examples
 from lottery_tf.config import Config
 from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.errors import InputError
@@ -80,7 +80,7 @@ class Reading:
         return sum(row["seconds"] for row in self.rows if row.get("seconds", 0) > 0)
 
     @property
-    def seeds(self) -> tuple[Any, ...]:
+    def seeds(self) -> Seeds:
         """The seeds of the run, which tell replicates apart."""
         return seeds_of(self.config)
 

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import logging
 import os
@@ -12,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any
 
 from lottery_tf.errors import InputError
 from lottery_tf.sweeps.processes import Job, attempt
@@ -98,11 +98,11 @@ def on_ray(address: str, *, cpus_per_run: int, gpus_per_run: float | None) -> It
 
 def _connect(ray: ModuleType, address: str) -> None:
     """Start Ray on this machine, or connect to a cluster."""
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    init = functools.partial(ray.init, log_to_driver=False, logging_level=logging.ERROR)
     if not address:
         cores = len(os.sched_getaffinity(0))
         try:
-            ray.init(address="local", num_cpus=cores, include_dashboard=False, **options)
+            init(address="local", num_cpus=cores, include_dashboard=False)
         except Exception as error:  # OSError, ValueError, RuntimeError and Ray's own
             token = f"{TOKEN} " if _is_about_token(error) else ""
             raise InputError(
@@ -112,7 +112,7 @@ def _connect(ray: ModuleType, address: str) -> None:
         return
     try:
         _probe(address)
-        ray.init(address=address, **options)
+        init(address=address)
     except Exception as error:  # ConnectionError, ValueError, RuntimeError and Ray's own
         reason: Exception = error
         if address == "auto" and not _is_about_token(error):
