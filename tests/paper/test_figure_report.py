@@ -56,9 +56,16 @@ def test_a_flag_that_is_not_set_goes_without_saying():
     path = ROOT / "flags" / "studies" / "resets.cfg"
     found = [(of, RunDir(of.directory)) for of in grid.read(path, ["--grid=seed=0"]).points]
     assert [one.curve for one in figure_report.group(found, ("batch_size",))] == [
-        "ticket", "rewound to 1ep", "lr_rewind", "finetune", "reinit", "signs", "trained_signs",
-        "shuffle", "validation fraction 0.1, early stop connected, ticket",
-    ]  # fmt: skip
+        "ticket",
+        "rewound to 1ep",
+        "lr_rewind",
+        "finetune",
+        "reinit",
+        "signs",
+        "trained_signs",
+        "shuffle",
+        "validation fraction 0.1, early stop connected, ticket",
+    ]
 
 
 def test_replicates_take_the_masks_of_the_run_of_their_seed(tmp_path):

@@ -49,10 +49,18 @@ def fake_path(ends):
 def fake_stability(copies, finished_round, replicate):
     about = {"round": finished_round.round, "density": 0.8, "replicate": replicate}
     return [
-        about | {"mask": mask, "measure": measure, "l2": 2.0, "degrees": 30.0,
-                 "test_accuracy": 0.9, "collapsed": 0}
-        for mask in stability.MASKS for measure in stability.MEASURES
-    ]  # fmt: skip
+        about
+        | {
+            "mask": mask,
+            "measure": measure,
+            "l2": 2.0,
+            "degrees": 30.0,
+            "test_accuracy": 0.9,
+            "collapsed": 0,
+        }
+        for mask in stability.MASKS
+        for measure in stability.MEASURES
+    ]
 
 
 class NoRetrainings:
@@ -220,8 +228,9 @@ def test_barriers_and_paths_are_written_and_drawn(tmp_path, without_tensorflow):
     study = study_in(tmp_path, "fig08_small")
     make_points(study.points, rounds=4)
     figure_report.draw("fig08", study, None, Measures())
-    rows, points = (read_csv(study.runs / "figures" / f"fig08_small{end}.csv")
-                    for end in ("", "_paths"))  # fmt: skip
+    rows, points = (
+        read_csv(study.runs / "figures" / f"fig08_small{end}.csv") for end in ("", "_paths")
+    )
     assert [float(row["error_barrier"]) for row in rows] == pytest.approx([0.4] * 3)
     assert len(points) == 3 * 20
     left, right = without_tensorflow[0].axes
@@ -345,8 +354,11 @@ def test_a_figure_that_does_not_exist(text):
 
 def test_figures_have_numbers_and_names():
     assert [figures.find(text) for text in ("1", "01", "23", "table1")] == [
-        "fig01", "fig01", "fig23", "table1"
-    ]  # fmt: skip
+        "fig01",
+        "fig01",
+        "fig23",
+        "table1",
+    ]
 
 
 def test_a_directory_without_runs_and_one_with_others(tmp_path, config):

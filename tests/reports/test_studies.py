@@ -46,8 +46,9 @@ def test_a_directory_without_runs_is_refused(study, name, words):
 def test_replicates_differ_in_seeds_alone(study):
     readings = study_report.find(study, keep=False)
     assert [r.name for r in readings][::4] == [
-        "batch_size=8_reset=init_seed=0", "batch_size=16_reset=init_seed=0"
-    ]  # fmt: skip
+        "batch_size=8_reset=init_seed=0",
+        "batch_size=16_reset=init_seed=0",
+    ]
     found = study_report.replicates(readings)
     assert [(of.panel, of.curve, len(of.runs)) for of in found] == [
         ("batch_size=8", "reset=init", 2),
@@ -87,9 +88,13 @@ def test_a_study_compares_settings_with_least_and_most_of_the_seeds(study):
     assert rows[0]["runs"] == 2
     page = written[0].read_text()
     assert headings(page) == [
-        "What ran", "Comparison", "Accuracy against density", "Lead of the ticket over the reinit",
-        "Runs", "Unfinished or failed",
-    ]  # fmt: skip
+        "What ran",
+        "Comparison",
+        "Accuracy against density",
+        "Lead of the ticket over the reinit",
+        "Runs",
+        "Unfinished or failed",
+    ]
     words = Balanced(page).words
     assert "None: all runs are finished" in words
     found = [of for of in Balanced(page).words.split("Ticket ahead of the reinit, ")[1:]]
@@ -106,8 +111,12 @@ def test_unfinished_damaged_and_empty_runs_are_named_and_the_others_compared(stu
     (study / "batch_size=8_reset=init_seed=0" / "config.json").write_text("{")
     shutil.rmtree(study / "batch_size=16_reset=init_seed=0" / "round_03")
     shutil.rmtree(study / "batch_size=16_reset=reinit_seed=0")
-    make_run(config(run_dir=str(study / "batch_size=16_reset=reinit_seed=0"), batch_size=16,
-                    reset="reinit"), rounds=0)  # fmt: skip
+    make_run(
+        config(
+            run_dir=str(study / "batch_size=16_reset=reinit_seed=0"), batch_size=16, reset="reinit"
+        ),
+        rounds=0,
+    )
     (study / "batch_size=16_reset=reinit_seed=0.log").write_text("Begun\nError: no space.\n\n")
     (study / "batch_size=4.log").write_text("Error: no such flag.\n")
     rows, _, written, damage = study_report.report(study)
@@ -145,8 +154,10 @@ def test_tensorboard_has_flags_and_results(study):
     plugin, _ = hparams_of(study / "tensorboard")
     experiment = metadata.parse_experiment_plugin_data(plugin[metadata.EXPERIMENT_TAG])
     assert [(info.name, info.differs) for info in experiment.hparam_infos] == [
-        ("seed", True), ("batch_size", True), ("reset", True)
-    ]  # fmt: skip
+        ("seed", True),
+        ("batch_size", True),
+        ("reset", True),
+    ]
     names = [info.name.tag for info in experiment.metric_infos]
     assert names == ["hparams/acc at 51.20% (%)", "hparams/mean distance"]
     run = study / "batch_size=16_reset=reinit_seed=1" / "tensorboard"

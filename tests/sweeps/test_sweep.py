@@ -114,12 +114,18 @@ def guarded_cluster(tmp_path_factory):
     """The address of a Ray cluster that expects the token "right" * 16."""
     pytest.importorskip("ray")
     environment = {
-        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "right" * 16, "RAY_USAGE_STATS_ENABLED": "0",
-    }  # fmt: skip
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "right" * 16,
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     process = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], env=os.environ | environment, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", CLUSTER],
+        env=os.environ | environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     yield process.stdout.readline().strip()
     process.communicate()
 
@@ -207,12 +213,19 @@ def in_the_middle(run_dir, sweep):
 @pytest.mark.ci
 def test_a_sweep_survives_kills_and_makes_the_bits_of_runs_done_alone(command, tmp_path):
     pytest.importorskip("ray")
-    lines = ["--epochs=30", "--checkpoint_minutes=1e-9", "--jit_compile=off", "--grid=seed=0,1",
-             "--grid=batch_size=32,64", "--grid=reset=init,reinit"]  # fmt: skip
+    lines = [
+        "--epochs=30",
+        "--checkpoint_minutes=1e-9",
+        "--jit_compile=off",
+        "--grid=seed=0,1",
+        "--grid=batch_size=32,64",
+        "--grid=reset=init,reinit",
+    ]
     study_command = command(lines, "--cluster=ray")
     points = grid.read("my.cfg").points
-    sweep = subprocess.Popen(study_command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             text=True)  # fmt: skip
+    sweep = subprocess.Popen(
+        study_command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     os.kill(in_the_middle(points[0].directory, sweep), signal.SIGKILL)
     os.kill(worker(in_the_middle(points[2].directory, sweep)), signal.SIGKILL)
     _, error = sweep.communicate()
@@ -241,8 +254,13 @@ def test_ctrl_c_stops_all_with_checkpoints_and_the_same_command_goes_on(command,
         pytest.importorskip("ray")
     lines = ["--epochs=150", "--jit_compile=off", "--grid=seed=0"]
     study_command = command(lines, f"--cluster={cluster}")
-    sweep = subprocess.Popen(study_command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             text=True, start_new_session=True)  # fmt: skip
+    sweep = subprocess.Popen(
+        study_command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     (point,) = grid.read("my.cfg").points
     while not list(point.directory.glob("tensorboard/epochs/*")) and sweep.poll() is None:
         time.sleep(0.01)
@@ -299,8 +317,9 @@ def test_a_killed_sweep_leaves_checkpoints_of_all_that_was_trained(command, tmp_
     stop_file.touch()  # as a sweep leaves it that was killed while it stopped its runs
     os.utime(stop_file, (now - 9999, now - 9999))
 
-    sweep = subprocess.Popen(study_command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                             text=True)  # fmt: skip
+    sweep = subprocess.Popen(
+        study_command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     if cluster == "ray":
         while log.read_text().count("continues at step") < 1 and sweep.poll() is None:
             time.sleep(0.01)
