@@ -70,7 +70,7 @@ def main(config: Config) -> None:
 
 
 def measure(config: Config) -> list[Row]:
-    """Measures and prints what --what names; the values of every repeat."""
+    """Measure and print what --what names; return the values of every repeat."""
     if WHAT.value == "distances":
         return all_distances()
     if WHAT.value == "fit":
@@ -182,7 +182,7 @@ def repel(config: Config) -> list[Row]:
 
 
 def by_repeat(values: Mapping[str, Sequence[float]]) -> list[Row]:
-    """Rows of {repeat, way: value, …}."""
+    """Return rows of {repeat, way: value, …}."""
     return [
         {"repeat": repeat} | dict(zip(values, row, strict=True))
         for repeat, row in enumerate(zip(*values.values(), strict=True))
@@ -190,7 +190,7 @@ def by_repeat(values: Mapping[str, Sequence[float]]) -> list[Row]:
 
 
 def report(values: Mapping[str, list[float]], *, unit: str, scale: int) -> list[Row]:
-    """Prints medians, extremes and ratios to the first way; rows of every repeat."""
+    """Print medians, extremes and ratios to the first way; return rows of every repeat."""
     first = statistics.median(next(iter(values.values())))
     print(f"{'way':<16}  {unit:>8}  {'least':>7}  {'most':>7}  {'ratio':>6}")
     for way, repeats in values.items():

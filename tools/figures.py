@@ -9,6 +9,7 @@ The studies are flags/figures/*.cfg; python -m tools.sweep makes their runs.
 """
 
 import pathlib
+from collections.abc import Callable
 
 from absl import flags
 
@@ -19,6 +20,7 @@ from lottery_tf.config import command
 from lottery_tf.config.paths import define_path
 from lottery_tf.errors import InputError
 from lottery_tf.plots import tables
+from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import signals
 
 from . import shared
@@ -76,7 +78,7 @@ def main(_: object) -> int:
     return signals.resumable(draw_figure)
 
 
-def draw_figure(stop_signal):
+def draw_figure(stop_signal: Callable[[], int]) -> None:
     from lottery_tf.paper import figure_report, figures
     from lottery_tf.paper.measures import Measures
 
@@ -89,7 +91,7 @@ def draw_figure(stop_signal):
     tables.show_written(report.written)
 
 
-def draw_accuracy():
+def draw_accuracy() -> None:
     from lottery_tf.plots import figures
 
     if OUT.value:
@@ -108,8 +110,8 @@ def draw_accuracy():
     tables.show_written(output.written)
 
 
-def each_run():
-    """{label: [RunDir]} of each run of --run_dir, which may be of different experiments."""
+def each_run() -> dict[str, list[RunDir]]:
+    """Return {label: [RunDir]} of each run of --run_dir, which may be of different experiments."""
     paths = flags.FLAGS.run_dir
     labels = flags.FLAGS.labels or [pathlib.Path(path).absolute().name for path in paths]
     if not len(set(labels)) == len(labels) == len(paths):

@@ -49,7 +49,7 @@ def page() -> str:
     parts = [TOP]
     for room in reversed([kind for kind in Config.__mro__[1:] if dataclasses.is_dataclass(kind)]):
         own = [field for field in dataclasses.fields(Config) if field.name in room.__annotations__]
-        title = inspect.getdoc(room).rstrip(".")
+        title = (inspect.getdoc(room) or "").rstrip(".")
         parts.append(f"### {title}\n\n{_table(['flag', 'values', 'default', ''])}")
         parts[-1] += "".join(map(_line_of_field, own))
     names = sorted({*COMMANDS, *MEASURES} - {"imp"})
@@ -93,7 +93,7 @@ def _help(name: str) -> ElementTree.Element:
 
 
 def _section(name: str, help_page: ElementTree.Element) -> str:
-    summary = help_page.findtext("usage").strip().split("\n\n")[0].replace("\n", " ")
+    summary = (help_page.findtext("usage") or "").strip().split("\n\n")[0].replace("\n", " ")
     own = {flag.findtext("name"): flag for flag in help_page.findall("flag") if _is_own(flag)}
     shared = [flag for flag in own if flag in Config.__dataclass_fields__]
     takes_all = len(shared) == len(Config.__dataclass_fields__)
@@ -105,7 +105,7 @@ def _section(name: str, help_page: ElementTree.Element) -> str:
         if not (takes_all and flag in shared):
             default = found.findtext("default")
             default = "" if default in ("None", "", None) else f"`{default}`"
-            text += _line(f"`--{flag}`", default, found.findtext("meaning"))
+            text += _line(f"`--{flag}`", default, found.findtext("meaning") or "")
     return text
 
 

@@ -39,7 +39,7 @@ LEAST, MOST = 1e-15, 1e15
 
 
 def check_numbers() -> tuple[list[int], list[int]]:
-    """(--batch_sizes, --gpus), once every number is checked.
+    """Return (--batch_sizes, --gpus), once every number is checked.
 
     Raises:
         InputError: a number that is none, or out of bounds.
@@ -51,14 +51,14 @@ def check_numbers() -> tuple[list[int], list[int]]:
     return _counts(BATCHES), _counts(GPUS)
 
 
-def _check_number(flag, least):
+def _check_number(flag: flags.FlagHolder, least: float) -> None:
     if not least <= flag.value <= MOST:
         raise InputError(
             f"--{flag.name}: expected a number from {least:g} to {MOST:g}. Received: {flag.value}"
         )
 
 
-def _counts(flag):
+def _counts(flag: flags.FlagHolder) -> list[int]:
     try:
         counts = [int(text) for text in flag.value]
     except ValueError:
@@ -72,7 +72,7 @@ def _counts(flag):
 
 
 def step_seconds(gpus: int, batch: int) -> tuple[float, float, float]:
-    """(computing, all-reduce of the gradients, synchronised BatchNorm), seconds of one step.
+    """Return the seconds of a step: computing, all-reduce of the gradients, synchronised BatchNorm.
 
     The gradients travel in a ring after the backward pass, without overlap: each GPU sends
     2 (n - 1) / n of their bytes through its slowest link.

@@ -24,8 +24,8 @@ from lottery_tf.terminal import signals
 
 flags.disclaim_key_flags()  # --help lists them under the tool that takes them
 
-# flag: ((how absl defines it, default, choices), help); a tool may give another default or help.
-FLAGS = {
+# flag: ((how absl defines it, default, choices), help); a command may give another help.
+FLAGS: dict[str, tuple[tuple[Any, ...], str]] = {
     "run_dir": (
         (define_paths, []),
         "Run directory; several, with commas, are replicates: mean, min and max.",
@@ -87,7 +87,7 @@ def define_field(field: dataclasses.Field) -> None:
     """Define the flag of a field that `config.fields.flag` made."""
     default, text = field.default, field.metadata["help"]
     if field.metadata["path"]:
-        define_path(field.name, default, text)
+        define_path(field.name, None if default is None else str(default), text)
     elif field.metadata["choices"]:
         flags.DEFINE_enum(field.name, default, field.metadata["choices"], text)
     elif isinstance(default, tuple):
@@ -110,7 +110,10 @@ def _report(measure: type[Measure[Any]]) -> int:
             asked.computing = computing()
         written = output()
         for shown in asked.report(written):
-            print(shown) if isinstance(shown, str) else tables.show(*shown)
+            if isinstance(shown, str):
+                print(shown)
+            else:
+                tables.show(*shown)
         tables.show_written(written.written)
 
     if measure.needs is Needs.RETRAINING:

@@ -9,6 +9,7 @@ and the same command goes on. Every flag of an experiment, as --epochs=3, counts
 
 import dataclasses
 import os
+from collections.abc import Callable
 
 from absl import flags
 
@@ -68,7 +69,7 @@ DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs and the time they t
 
 
 def parse(arguments: list[str]) -> grid.Study:
-    """The Study that a command line names, its flags of experiments counting for all runs."""
+    """Return the Study that a command line names; its flags of experiments are for all runs."""
     program, *arguments = arguments
     others, names = named_flag_files(arguments)
     command.parse_flags([program, *others])
@@ -89,7 +90,7 @@ def parse(arguments: list[str]) -> grid.Study:
 
 
 def main(study: grid.Study) -> int:
-    """Makes the runs; the exit status is 1 if one of them could not be made."""
+    """Make the runs; the exit status is 1 if one of them could not be made."""
     grid.check(study)
     use_ray = (
         CLUSTER.value == "ray" or ADDRESS.value or (CLUSTER.value == "auto" and clusters.has_ray())
@@ -109,7 +110,7 @@ def main(study: grid.Study) -> int:
             print(f"One run after another. Several at once: {clusters.INSTALL}")
     failed = 0
 
-    def work(stop_signal):
+    def work(stop_signal: Callable[[], int]) -> None:
         nonlocal failed
         failed = sweep.make(study, cluster, retries=RETRIES.value, stop_signal=stop_signal)
 

@@ -1,13 +1,14 @@
-"""Permutes the units of a network to lie nearest to another: weight matching.
+"""Permutes the units of a network to lie nearest to another: weight matching. Imports Keras.
 
-Two networks that differ by a permutation of hidden units compute the same function. Coordinate
-ascent on the inner product of all weights, one linear assignment per group of units, as Ainsworth
-et al. 2023 (Git Re-Basin, section 3.2). NumPy and SciPy, given the symmetries.
+Two networks that differ by a permutation of hidden units compute the same function. `find` tells
+which units may be permuted; `align` permutes them by coordinate ascent on the inner product of all
+weights, one linear assignment per group of units, as Ainsworth et al. 2023 (Git Re-Basin, section
+3.2).
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -18,139 +19,6 @@ from lottery_tf.errors import InputError
 from lottery_tf.masking import MaskedConv2D, MaskedDense, keras_private
 from lottery_tf.models.layers import PadChannels
 from lottery_tf.pruning import Array, Weights
-
-PASSES = 100
-MOVING = ("/moving_mean", "/moving_variance")  # permuted, but not matched
-
-
-Symmetries = Mapping[str, list]  # what `find` gives: {variable path: groups by axis}
-
-
-def align(symmetries: Symmetries, start: Weights, end: Weights) -> Weights:
-    """The weights of `end` with its units permuted to lie nearest to those of `start`.
-
-    They compute the same function as `end`.
-    """
-    return permute(symmetries, end, match(symmetries, start, end))
-
-
-def match(symmetries: Symmetries, start: Weights, end: Weights) -> dict[Any, Array]:
-    """The permutations {group: (group.size,)} that bring `end` nearest to `start`.
-
-    Two starts of the ascent are tried, the permutations as they are and those found layer by
-    layer from the input; the better one counts.
-    """
-    matching = _Matching(symmetries, start, end)
-    tried = []
-    for seeded in (True, False):
-        order = {group: np.arange(group.size) for group in matching.places}
-        if seeded:
-            matching.from_input(order)
-        matching.ascend(order)
-        tried.append(order)
-    return max(tried, key=matching.product)
-
-
-def permute(symmetries: Symmetries, weights: Weights, order: Mapping[Any, Array]) -> Weights:
-    """New weights with units permuted: unit order[group][i] comes to place i.
-
-    `order` is {group: permutation (group.size,)}; other groups stay as they are.
-    """
-    return {path: _permuted(a, symmetries.get(path, ()), order) for path, a in weights.items()}
-
-
-def _permuted(array, axes, order, but=None):
-    """An array with its axes permuted, all but one if one is named."""
-    for axis, groups in enumerate(axes):
-        if groups is None or axis == but or not any(group in order for group in groups):
-            continue
-        index, first = [], 0
-        for group in groups:
-            index.append(first + order.get(group, np.arange(group.size)))
-            first += group.size
-        array = np.take(array, np.concatenate(index), axis)
-    return array
-
-
-class _Matching:
-    """The inner product of two networks as a function of permutations.
-
-    Attributes:
-        places: {group that may be permuted: [(variable path, axis, first index)]}, in the order
-            of the layers.
-    """
-
-    def __init__(self, symmetries, start, end):
-        self.symmetries, self.end = symmetries, end
-        self.start = {p: a.astype(np.float64) for p, a in start.items() if not p.endswith(MOVING)}
-        self.places: dict[Group, list[tuple[str, int, int]]] = {}
-        for path, axes in symmetries.items():
-            # The output axis comes first, so that groups are in the order in which they appear.
-            for axis, groups in reversed(list(enumerate(axes))):
-                first = 0
-                for group in groups or ():
-                    if not group.fixed:
-                        self.places.setdefault(group, []).append((path, axis, first))
-                    first += group.size
-
-    def product(self, order):
-        """The inner product of all weights."""
-        return sum(float(np.vdot(a, self._end(p, order))) for p, a in self.start.items())
-
-    def gains(self, group, order, known=None):
-        """What assigning unit j of `end` to place i adds to the product, (size, size).
-
-        Variables with groups that are not among the `known`, the settled ones, are left out.
-        """
-        gains, taken = np.zeros((group.size, group.size)), {}
-        for path, axis, first in self.places[group]:
-            if path not in self.start or not self._settled(path, axis, known):
-                continue
-            if (path, axis) not in taken:
-                other = self._end(path, order, but=axis).astype(np.float64)
-                taken[path, axis] = [np.moveaxis(a, axis, 0) for a in (self.start[path], other)]
-            one, two = (a[first : first + group.size] for a in taken[path, axis])
-            gains += one.reshape(group.size, -1) @ two.reshape(group.size, -1).T
-        return gains if taken else None
-
-    def _end(self, path, order, but=None):
-        return _permuted(self.end[path], self.symmetries.get(path, ()), order, but)
-
-    def _settled(self, path, axis, known):
-        return known is None or all(
-            other.fixed or other in known
-            for index, groups in enumerate(self.symmetries[path])
-            for other in groups or ()
-            if index != axis
-        )
-
-    def from_input(self, order):
-        """Sets the permutations one by one, each by what is settled before it."""
-        known: set[Group] = set()
-        for group in self.places:
-            gains = self.gains(group, order, known)
-            if gains is None:
-                gains = self.gains(group, order)
-            if gains is not None:  # channels of zeros have no weights
-                order[group] = linear_sum_assignment(gains, maximize=True)[1]
-            known.add(group)
-
-    def ascend(self, order):
-        """Improves the permutations in turn until none changes."""
-        for _ in range(PASSES):
-            changed = False
-            for group in self.places:
-                gains = self.gains(group, order)
-                if gains is None:
-                    continue
-                best = linear_sum_assignment(gains, maximize=True)[1]
-                places = np.arange(group.size)
-                more = gains[places, best].sum() - gains[places, order[group]].sum()
-                if more > 1e-9 * np.abs(gains).sum():
-                    order[group], changed = best, True
-            if not changed:
-                return
-
 
 PASS = (
     keras.layers.Activation,
@@ -179,12 +47,16 @@ class Group:
     parts: list["Group"] = dataclasses.field(default_factory=list)
 
     def leaves(self) -> list["Group"]:
-        """The groups that it is made of now."""
+        """Return the groups that it is made of now."""
         return [leaf for part in self.parts for leaf in part.leaves()] if self.parts else [self]
 
 
-def find(network: Any) -> dict[str, list[list[Group] | None]]:
-    """{variable path: [groups along the axis, or None where nothing is permuted] of each axis}.
+Axis = list[Group]
+Symmetries = Mapping[str, list[Axis | None]]  # {variable path: groups of each axis, or None}
+
+
+def find(network: keras.Model) -> Symmetries:
+    """Return {variable path: [groups along each axis, or None where nothing is permuted]}.
 
     An axis is the concatenation of its groups. Where a shortcut adds two tensors, their channels
     are one group; where it adds channels of zeros (option A), the old and the new channels are
@@ -194,8 +66,8 @@ def find(network: Any) -> dict[str, list[list[Group] | None]]:
         InputError: the network has a layer whose symmetries are not known here.
     """
     # id of a Keras tensor: groups of its last axis; variable path: those of its axes
-    tensors: dict[int, list[Group]] = {}
-    axes: dict[str, list[list[Group] | None]] = {}
+    tensors: dict[int, Axis] = {}
+    axes: dict[str, list[Axis | None]] = {}
     for node in keras_private.nodes(network):
         inputs = [tensors[id(tensor)] for tensor in node.arguments.keras_tensors]
         layer, output = node.operation, node.outputs[0]
@@ -209,13 +81,15 @@ def find(network: Any) -> dict[str, list[list[Group] | None]]:
     }
 
 
-def leaves(axis: list[Group]) -> list[Group]:
-    """The groups of an axis, as they were found to be made up."""
+def leaves(axis: Axis) -> Axis:
+    """Return the groups of an axis, as they were found to be made up."""
     return [leaf for group in axis for leaf in group.leaves()]
 
 
-def _groups_after(layer, inputs, node, axes):
-    """The groups of the last axis of a layer's output; adds those of its variables to axes."""
+def _groups_after(
+    layer: keras.Layer, inputs: list[Axis], node: Any, axes: dict[str, list[Axis | None]]
+) -> Axis:
+    """Return the groups of a layer's output, last axis; add those of its variables to axes."""
     calls = keras_private.calls(layer)
     if layer.variables and calls > 1:
         raise InputError(
@@ -243,8 +117,8 @@ def _groups_after(layer, inputs, node, axes):
         added = layer.channels - sum(group.size for group in inputs[0])
         return [*inputs[0], Group(added)]
     elif isinstance(layer, keras.layers.Add):
-        for added in inputs[1:]:
-            _merge(inputs[0], added)
+        for other in inputs[1:]:
+            _merge(inputs[0], other)
         return inputs[0]
     elif isinstance(layer, PASS):
         return inputs[0]
@@ -254,8 +128,8 @@ def _groups_after(layer, inputs, node, axes):
     )
 
 
-def _merge(axis, added):
-    """Makes the groups of two axes the same, splitting those of different sizes."""
+def _merge(axis: Axis, added: Axis) -> None:
+    """Make the groups of two axes the same, splitting those of different sizes."""
     axis, added = leaves(axis), leaves(added)
     while axis:
         one, two = axis.pop(0), added.pop(0)
@@ -269,9 +143,145 @@ def _merge(axis, added):
         two.parts = [one]
 
 
-def _split(group, size):
-    """(its first `size` units, [the others]); the group is made of the two from now on."""
+def _split(group: Group, size: int) -> tuple[Group, Axis]:
+    """Split a group; return its first `size` units, and [the others]."""
     if group.size == size:
         return group, []
     group.parts = [Group(size, group.fixed), Group(group.size - size, group.fixed)]
     return group.parts[0], group.parts[1:]
+
+
+# Matching ------------------------------------------------------------------------------------
+
+PASSES = 100
+MOVING = ("/moving_mean", "/moving_variance")  # permuted, but not matched
+Order = dict[Group, Array]  # {group: permutation (group.size,)}; place i has unit order[i]
+
+
+def align(symmetries: Symmetries, start: Weights, end: Weights) -> Weights:
+    """Return the weights of `end` with its units permuted to lie nearest to those of `start`.
+
+    They compute the same function as `end`.
+    """
+    return permute(symmetries, end, match(symmetries, start, end))
+
+
+def match(symmetries: Symmetries, start: Weights, end: Weights) -> Order:
+    """Return the permutations that bring `end` nearest to `start`.
+
+    Two starts of the ascent are tried, the permutations as they are and those found layer by
+    layer from the input; the better one counts.
+    """
+    matching = _Matching(symmetries, start, end)
+    tried = []
+    for seeded in (True, False):
+        order = {group: np.arange(group.size) for group in matching.places}
+        if seeded:
+            matching.from_input(order)
+        matching.ascend(order)
+        tried.append(order)
+    return max(tried, key=matching.product)
+
+
+def permute(symmetries: Symmetries, weights: Weights, order: Order) -> Weights:
+    """Return weights with units permuted: unit order[group][i] comes to place i.
+
+    Groups that `order` lacks stay as they are.
+    """
+    return {path: _permuted(a, symmetries.get(path, ()), order) for path, a in weights.items()}
+
+
+def _permuted(
+    array: Array, axes: Sequence[Axis | None], order: Order, but: int | None = None
+) -> Array:
+    """Return an array with its axes permuted, all but one if one is named."""
+    for axis, groups in enumerate(axes):
+        if groups is None or axis == but or not any(group in order for group in groups):
+            continue
+        index, first = [], 0
+        for group in groups:
+            index.append(first + order.get(group, np.arange(group.size)))
+            first += group.size
+        array = np.take(array, np.concatenate(index), axis)
+    return array
+
+
+class _Matching:
+    """The inner product of two networks as a function of permutations.
+
+    Attributes:
+        places: {group that may be permuted: [(variable path, axis, first index)]}, in the order
+            of the layers.
+    """
+
+    def __init__(self, symmetries: Symmetries, start: Weights, end: Weights):
+        self.symmetries, self.end = symmetries, end
+        self.start = {p: a.astype(np.float64) for p, a in start.items() if not p.endswith(MOVING)}
+        self.places: dict[Group, list[tuple[str, int, int]]] = {}
+        for path, axes in symmetries.items():
+            # The output axis comes first, so that groups are in the order in which they appear.
+            for axis, groups in reversed(list(enumerate(axes))):
+                first = 0
+                for group in groups or ():
+                    if not group.fixed:
+                        self.places.setdefault(group, []).append((path, axis, first))
+                    first += group.size
+
+    def product(self, order: Order) -> float:
+        """Return the inner product of all weights."""
+        return sum(float(np.vdot(a, self._end(p, order))) for p, a in self.start.items())
+
+    def gains(self, group: Group, order: Order, settled: set[Group] | None = None) -> Array | None:
+        """Return what assigning unit j of `end` to place i adds to the product, (size, size).
+
+        Variables with groups that are not `settled` are left out; None if no variable is left.
+        """
+        gains = np.zeros((group.size, group.size))
+        taken: dict[tuple[str, int], list[Array]] = {}
+        for path, axis, first in self.places[group]:
+            if path not in self.start or not self._is_settled(path, axis, settled):
+                continue
+            if (path, axis) not in taken:
+                other = self._end(path, order, but=axis).astype(np.float64)
+                taken[path, axis] = [np.moveaxis(a, axis, 0) for a in (self.start[path], other)]
+            one, two = (a[first : first + group.size] for a in taken[path, axis])
+            gains += one.reshape(group.size, -1) @ two.reshape(group.size, -1).T
+        return gains if taken else None
+
+    def _end(self, path: str, order: Order, but: int | None = None) -> Array:
+        return _permuted(self.end[path], self.symmetries.get(path, ()), order, but)
+
+    def _is_settled(self, path: str, axis: int, settled: set[Group] | None) -> bool:
+        return settled is None or all(
+            other.fixed or other in settled
+            for index, groups in enumerate(self.symmetries[path])
+            for other in groups or ()
+            if index != axis
+        )
+
+    def from_input(self, order: Order) -> None:
+        """Set the permutations one by one, each by what is settled before it."""
+        settled: set[Group] = set()
+        for group in self.places:
+            gains = self.gains(group, order, settled)
+            if gains is None:
+                gains = self.gains(group, order)
+            if gains is not None:  # channels of zeros have no weights
+                order[group] = linear_sum_assignment(gains, maximize=True)[1]
+            settled.add(group)
+
+    def ascend(self, order: Order) -> None:
+        """Improve the permutations in turn until none changes."""
+        for _ in range(PASSES):
+            changed = False
+            for group in self.places:
+                gains = self.gains(group, order)
+                if gains is None:
+                    continue
+                best = linear_sum_assignment(gains, maximize=True)[1]
+                places = np.arange(group.size)
+                more = gains[places, best].sum() - gains[places, order[group]].sum()
+                if more > 1e-9 * np.abs(gains).sum():
+                    order[group], changed = best, True
+            if not changed:
+                return

@@ -11,7 +11,7 @@ import numpy as np
 
 from lottery_tf.analysis import paths
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.measure import DENSITY, Chart, Column, Needs, Table
+from lottery_tf.analysis.measure import Chart, Column, Needs, Table, usual
 from lottery_tf.analysis.runs import (
     Computing,
     Rounds,
@@ -32,7 +32,7 @@ DRAWN = 3  # paths, where --at_rounds names none
 COLUMNS: Columns = {
     "from_round": Column("from", "{:d}", "round of the first end"),
     "to_round": Column("to", "{:d}", "round of the second end"),
-    "density": DENSITY,
+    **usual("density"),
     "error_barrier": Column(
         "error barrier", "{:.2%}", "largest error on the path, above the mean of its ends"
     ),
@@ -190,7 +190,6 @@ class Barriers(paths.PathMeasure):
         )
 
     def measure(self, run: RunDir, cache: Cache) -> paths.Tables:
-        """Return the tables of `along_paths`."""
         tables = along_paths(
             run, self.other, pairs=self.pairs, evaluate=self.evaluate, cache=cache, **self.options()
         )

@@ -1,4 +1,4 @@
-"""What need not be computed again."""
+"""Keeps what was computed, so that it is not computed again."""
 
 import hashlib
 import json
@@ -14,11 +14,11 @@ Fits = Callable[[Any], bool]  # of anything that JSON held
 
 
 class NotKnown(Exception):
-    """What is asked for was not computed before."""
+    """Tells that a result was not computed before."""
 
 
 class Cache:
-    """Results by a digest of the rounds and options that they came from.
+    """Keeps results by a digest of the rounds and options that they came from.
 
     Nothing is computed twice while these are unchanged, and a growing run adds only its new rounds.
 
@@ -32,16 +32,22 @@ class Cache:
         self.known = self._read()
 
     def _read(self) -> dict[str, Any]:
-        """What the file holds; nothing where it is not there or damaged: it is computed again."""
+        """Return what the file holds: nothing if it is missing or damaged."""
         try:
             known = json.loads(self.path.read_text("utf-8")) if self.path else {}
         except (OSError, ValueError, RecursionError):
             known = {}
         return known if isinstance(known, dict) else {}
 
-    def reuse(self, rounds: Sequence[FinishedRound], options: Any, compute: Callable[..., Any],
-              *arguments: Any, fits: Fits = lambda value: True) -> Any:  # fmt: skip
-        """compute(*arguments), once the rounds' files are checked, or what it gave before.
+    def reuse(
+        self,
+        rounds: Sequence[FinishedRound],
+        options: Any,
+        compute: Callable[..., Any],
+        *arguments: Any,
+        fits: Fits = lambda value: True,
+    ) -> Any:
+        """Return compute(*arguments), once the rounds' files are checked, or what it gave before.
 
         Args:
             rounds: what it is computed from.
@@ -60,16 +66,16 @@ class Cache:
         return self.known[key]
 
     def find(self, options: Any, fits: Fits) -> Any:
-        """What was kept for these options; None without, or if it does not fit."""
+        """Return what was kept for these options; None if nothing was, or if it does not fit."""
         value = self.known.get(_digest((), options))
         return value if fits(value) else None
 
     def keep(self, options: Any, value: Any) -> None:
-        """Keeps a value for `find`; `save` writes it."""
+        """Keep a value for `find`; `save` writes it."""
         self.known[_digest((), options)] = value
 
     def save(self) -> None:
-        """Writes what is kept, beside what other processes have written since it was read."""
+        """Write what is kept, beside what other processes have written since it was read."""
         if self.path:
             with files.hold(self.path.parent):
                 files.remove_leftovers(self.path.parent, held=False)
@@ -78,9 +84,9 @@ class Cache:
 
 
 def rows_of(*columns: str, count: int) -> Fits:
-    """Whether a value that a cache held is so many rows, with numbers in some columns."""
+    """Return a check whether a value is so many rows, with numbers in some columns."""
 
-    def fits(value):
+    def fits(value: Any) -> bool:
         return (
             isinstance(value, list)
             and len(value) == count
@@ -92,13 +98,13 @@ def rows_of(*columns: str, count: int) -> Fits:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value that JSON held is a number that a float holds."""
+    """Return whether a value of JSON is a number that a float can hold."""
     if isinstance(value, int) and not isinstance(value, bool):
         return abs(value) <= sys.float_info.max
     return isinstance(value, float)
 
 
-def _digest(rounds, options):
-    """A hexadecimal number of what a result came from: the rounds' checksums, and the options."""
+def _digest(rounds: Sequence[FinishedRound], options: Any) -> str:
+    """Return a hexadecimal digest of the rounds' checksums and the options."""
     sums = [finished_round.fingerprint() for finished_round in rounds]
     return hashlib.sha256(json.dumps([sums, options]).encode()).hexdigest()

@@ -13,17 +13,7 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from lottery_tf.analysis.cache import Cache, is_number
-from lottery_tf.analysis.measure import (
-    ACCURACY,
-    BESIDE,
-    DENSITY,
-    ROUND,
-    RUN,
-    Chart,
-    Column,
-    Needs,
-    TableMeasure,
-)
+from lottery_tf.analysis.measure import BESIDE, Chart, Column, Findings, Needs, TableMeasure, usual
 from lottery_tf.analysis.replicates import side_by_side
 from lottery_tf.analysis.runs import (
     Computing,
@@ -47,10 +37,7 @@ if TYPE_CHECKING:  # it imports TensorFlow
 EXAMPLES = 1000
 TOLERANCE = 1e-4  # of an eigenvalue, relative; float32 gives little more
 COLUMNS: Columns = {
-    "run": RUN,
-    "round": ROUND,
-    "density": DENSITY,
-    "test_accuracy": ACCURACY,
+    **usual("run", "round", "density", "test_accuracy"),
     "eigenvalue": Column(
         "largest eigenvalue",
         "{:.3f}",
@@ -161,7 +148,6 @@ class Curvature(TableMeasure):
             select_rounds(run, self.at_rounds)
 
     def measure(self, run: RunDir, cache: Cache) -> list[Row]:
-        """Return the rows of `of_rounds`."""
         return of_rounds(
             self.groups,
             at_rounds=self.at_rounds,
@@ -169,6 +155,12 @@ class Curvature(TableMeasure):
             cache=cache,
             computing=self.computing,
         )
+
+    def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
+        """Return the table, its chart under the tag of its column, and the chart's first curve."""
+        (usual,) = super().findings(run, value, title)
+        pictures = {"curvature/eigenvalue": usual.pictures[self.name]}
+        return [dataclasses.replace(usual, pictures=pictures)]
 
 
 MEASURE = Curvature

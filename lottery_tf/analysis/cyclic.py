@@ -13,17 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lottery_tf.analysis.cache import Cache, rows_of
-from lottery_tf.analysis.measure import (
-    ACCURACY,
-    DENSITY,
-    MASK,
-    ROUND,
-    Column,
-    Findings,
-    Needs,
-    Picture,
-    TableMeasure,
-)
+from lottery_tf.analysis.measure import Column, Findings, Needs, Picture, TableMeasure, usual
 from lottery_tf.analysis.replicates import group
 from lottery_tf.analysis.retraining import INIT, RESETS, Retrainings, check_resets, random_masks
 from lottery_tf.analysis.runs import (
@@ -48,11 +38,9 @@ USUAL_ROUNDS = (10,)
 MASKS = ("ticket", "random")
 BY = ("round", "mask", "cycle")
 COLUMNS: Columns = {
-    "round": ROUND,
-    "density": DENSITY,
-    "mask": MASK,
+    **usual("round", "density", "mask"),
     "cycle": Column("cycle", "{:d}", "number of the training, from 1"),
-    "test_accuracy": ACCURACY,
+    **usual("test_accuracy"),
     "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),
     "test_accuracy_max": Column("max", "{:.2%}", "largest of the replicates"),
     "imp_accuracy": Column("IMP's", "{:.2%}", "test accuracy of IMP's ticket at this density"),
@@ -153,15 +141,7 @@ class Cyclic(TableMeasure):
             check_resets(run)
 
     def measure(self, run: RunDir, cache: Cache) -> list[Row]:
-        """Return the rows of `of_masks`."""
-        return of_masks(
-            run,
-            at_rounds=self.rounds,
-            cycles=self.cycles,
-            stop_signal=self.stop_signal,
-            cache=cache,
-            computing=self.computing,
-        )
+        return of_masks(run, at_rounds=self.rounds, cycles=self.cycles, cache=cache, **self.how)
 
     def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
         """Return the table, and the accuracy of each round's masks against the cycle."""

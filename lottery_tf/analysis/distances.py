@@ -23,16 +23,7 @@ from typing import Any
 import numpy as np
 
 from lottery_tf.analysis.cache import Cache, is_number
-from lottery_tf.analysis.measure import (
-    ACCURACY,
-    DENSITY,
-    ROUND,
-    Column,
-    Findings,
-    Measure,
-    Picture,
-    Table,
-)
+from lottery_tf.analysis.measure import Column, Findings, Measure, Picture, Table, usual
 from lottery_tf.analysis.replicates import labelled, over_matrices, without_collapsed
 from lottery_tf.analysis.runs import check_same_experiment, metrics_with
 from lottery_tf.config.fields import flag
@@ -264,9 +255,7 @@ LABELS = {
     "euclidean": "Euclidean distance",
 }
 SUCCESSIVE: Columns = {
-    "round": ROUND,
-    "density": DENSITY,
-    "test_accuracy": ACCURACY,
+    **usual("round", "density", "test_accuracy"),
     "to_previous": Column("to r - 1", "{:.3f}", "distance to the round before"),
     "to_second_previous": Column("to r - 2", "{:.3f}", "distance to the second round before"),
     "to_init": Column("to init", "{:.3f}", "distance to the weights that the round started from"),
@@ -326,10 +315,7 @@ def products_between(run: RunDir, other: RunDir, cache: Cache) -> tuple[Products
 
 
 def _to_measure(
-    rows: Keys,
-    columns: Keys,
-    known: Callable[[str, str], list[float] | None],
-    of_one_run: bool,
+    rows: Keys, columns: Keys, known: Callable[[str, str], list[float] | None], of_one_run: bool
 ) -> Keys:
     """Return the {FinishedRound: key} of rows with a pair that is not known, and no other gives."""
     needed = {
@@ -428,12 +414,10 @@ class Distances(Measure[Value]):
         return [*METRICS] if self.metric == "all" else [self.metric]
 
     def measure(self, run: RunDir, cache: Cache) -> Value:
-        """Return the matrices of a run."""
         found = matrices(run, self.other, self.metrics, cache)
         return {(metric, ""): matrix for metric, matrix in found.items()}
 
     def combine(self, values: list[Value]) -> Value:
-        """Return the mean, least and largest matrices."""
         of_other = self.other.metrics() if self.other else None
         return {
             (metric, which): matrix

@@ -7,16 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from lottery_tf.analysis.measure import (
-    BESIDE,
-    ROUND,
-    RUN,
-    Column,
-    Findings,
-    Measure,
-    Picture,
-    Table,
-)
+from lottery_tf.analysis.measure import BESIDE, Column, Findings, Measure, Picture, Table, usual
 from lottery_tf.analysis.runs import (
     Groups,
     Rounds,
@@ -37,8 +28,7 @@ OfRound = tuple[Panels, list[Row], list[Row]]  # a round's panels, their rows, a
 ALL_LAYERS = "all layers"
 USUAL_ROUNDS = (10,)
 COLUMNS: Columns = {
-    "run": RUN,
-    "round": ROUND,
+    **usual("run", "round"),
     "layer": Column("layer", "{}", "path of the kernel, or all layers together"),
     "survivors": Column("survivors", "{:,d}", "number of weights alive"),
     "mean_magnitude": Column("mean |w|", "{:.4f}", "mean |w| of the weights alive"),
@@ -152,7 +142,6 @@ class Histograms(Measure[list[OfRound]]):
     title = "Surviving weights"
 
     def measure(self, *_: object) -> list[OfRound]:
-        """Return what there is of each round."""
         return list(_of_rounds(self.groups, self.at_rounds, self.bins))
 
     def findings(self, run: RunDir, value: list[OfRound], title: str) -> list[Findings]:
@@ -174,7 +163,6 @@ class Histograms(Measure[list[OfRound]]):
         return [Findings(self.name, tables, pictures)]
 
     def shown(self, values: list[list[OfRound]], value: list[OfRound]) -> list[str | Table]:
-        """Return the table of magnitudes."""
         return [([row for _, _, magnitudes in value for row in magnitudes], self.columns)]
 
 

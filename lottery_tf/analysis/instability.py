@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from lottery_tf.analysis import paths
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.measure import DENSITY, ROUND, Chart, Column, Needs, Table
+from lottery_tf.analysis.measure import Chart, Column, Needs, Table, usual
 from lottery_tf.analysis.replicates import means
 from lottery_tf.analysis.retraining import Retrainings, start_suffix
 from lottery_tf.analysis.runs import (
@@ -30,8 +30,7 @@ BY = ("round", "start", "split", "bn_stats")
 USUAL_ROUNDS = (0, 5, 10, 15)  # those of them that are finished
 STABLE = 0.02  # Frankle et al. 2020a: below it a network counts as stable
 COLUMNS: Columns = {
-    "round": ROUND,
-    "density": DENSITY,
+    **usual("round", "density"),
     "instability": Column(
         "instability", "{:.2%}", "error barrier between trainings that differ in their data seed"
     ),
@@ -117,8 +116,7 @@ class Instability(paths.PathMeasure):
 
     copies: int = flag(2, "Trainings of each round, the run's own among them with --start=init.")
     at_rounds: Rounds = flag(
-        (),
-        "Rounds to train again, with commas. Default: those of 0, 5, 10, 15 that are finished.",
+        (), "Rounds to train again, with commas. Default: those of 0, 5, 10, 15 that are finished."
     )
     start: str = flag(
         "init",
@@ -160,18 +158,13 @@ class Instability(paths.PathMeasure):
             at_rounds=self.rounds,
             copies=self.copies,
             start=self.start,
-            stop_signal=self.stop_signal,
             cache=cache,
-            computing=self.computing,
+            **self.how,
             **self.options(),
         )
         along = paths.of_their_paths(pairs, points, (*BY, "pair"))
         averaged = means(pairs, BY), means(along, (*BY, "alpha"))
-        return {
-            f"_pairs{self.end}": pairs,
-            self.end: averaged[0],
-            f"_paths{self.end}": averaged[1],
-        }
+        return {f"_pairs{self.end}": pairs, self.end: averaged[0], f"_paths{self.end}": averaged[1]}
 
     def label(self, row: Row) -> str:
         """Return the round of a path, and its density."""

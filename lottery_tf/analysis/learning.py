@@ -21,16 +21,13 @@ import numpy as np
 
 from lottery_tf.analysis.distances import products_of_weights
 from lottery_tf.analysis.measure import (
-    ACCURACY,
     BESIDE,
-    DENSITY,
-    ROUND,
-    RUN,
     Column,
     Findings,
     Picture,
     Table,
     TableMeasure,
+    usual,
 )
 from lottery_tf.analysis.replicates import group, of_runs
 from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
@@ -43,9 +40,7 @@ from lottery_tf.runs.rundir import RunDir
 ALL_LAYERS = "all layers"
 BY = ("round", "layer")
 COLUMNS: Columns = {
-    "run": RUN,
-    "round": ROUND,
-    "density": DENSITY,
+    **usual("run", "round", "density"),
     "distance": Column("distance", "{:.2f}", "L2 distance from start to end of a round"),
     "per_weight": Column(
         "per weight", "{:.4f}", "root mean square over the weights alive of end - start of a round"
@@ -63,7 +58,7 @@ COLUMNS: Columns = {
         "{:.3f}",
         "angle between end - start of a round and of the round before, divided by 90 degrees",
     ),
-    "test_accuracy": ACCURACY,
+    **usual("test_accuracy"),
     "lead": Column("lead", "{:+.2%}", "test accuracy less that of the reinit of the same seed"),
 }
 SIGNS = {
@@ -182,7 +177,6 @@ class Learning(TableMeasure):
     title = "Learning distance and signs"
 
     def measure(self, *_: object) -> list[Row]:
-        """Return the rows of `of_rounds`."""
         return of_rounds(self.groups)
 
     def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:

@@ -11,15 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.measure import (
-    DENSITY,
-    ROUND,
-    Column,
-    Findings,
-    Measure,
-    Picture,
-    Table,
-)
+from lottery_tf.analysis.measure import Column, Findings, Measure, Picture, Table, usual
 from lottery_tf.analysis.replicates import (
     group,
     labelled,
@@ -169,7 +161,6 @@ class MasksMeasure(Measure[Value]):
         return rows, {"": _overlaps(masks, self.other)}
 
     def combine(self, values: list[Value]) -> Value:
-        """Return the mean rows, and the mean, least and largest matrix."""
         of_other = self.other.metrics() if self.other else None
         sound = [
             without_collapsed(run.metrics(), matrices[""], of_other)
@@ -212,9 +203,7 @@ class MasksMeasure(Measure[Value]):
 
 def with_chance(run: RunDir, other: RunDir, overlaps: Array) -> Table:
     """Return a table of the overlaps with the same round of another run, and those by chance."""
-    columns: Columns = {
-        "round": ROUND,
-        "density": DENSITY,
+    columns = usual("round", "density") | {
         "overlap": (f"overlap with {other.path.name}", "{:.3f}"),
         "chance": ("of random masks", "{:.3f}"),
     }

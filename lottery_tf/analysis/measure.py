@@ -5,7 +5,7 @@ import enum
 import io
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.replicates import group, of_runs
@@ -55,13 +55,19 @@ class Column(tuple[str, str]):
         return column
 
 
-ROUND = Column("round", "{:d}", "number of the round")
-DENSITY = Column("density", "{:.2%}", "part of the prunable weights that are alive")
-RUN = Column("run", "{}", "label of the runs")
-MASK = Column("mask", "{}", "name of the mask")
-ACCURACY = Column("test acc", "{:.2%}", "accuracy on the test split at the end of training")
-
+_USUAL = {
+    "run": Column("run", "{}", "label of the runs"),
+    "round": Column("round", "{:d}", "number of the round"),
+    "density": Column("density", "{:.2%}", "part of the prunable weights that are alive"),
+    "mask": Column("mask", "{}", "name of the mask"),
+    "test_accuracy": Column("test acc", "{:.2%}", "test accuracy at the end of training"),
+}
 BESIDE = "Run to show beside --run_dir, as its reinit; several, with commas, are replicates."
+
+
+def usual(*names: str) -> Columns:
+    """Return {name: Column} of columns that many measures have."""
+    return {name: _USUAL[name] for name in names}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -262,6 +268,11 @@ class Measure(Generic[Value]):
         """The runs of --run_dir."""
         return next(iter(self.groups.values()))
 
+    @property
+    def how(self) -> dict[str, Any]:
+        """The arguments of functions of runs that say where to compute, and when to stop."""
+        return {"computing": self.computing, "stop_signal": self.stop_signal}
+
     def prepare(self) -> None:
         """Check the request and fill in its defaults, before anything is computed.
 
@@ -362,7 +373,7 @@ class TableMeasure(Measure[list[Row]]):
         tag, last = f"{self.name}/{chart.column}", run.finished_rounds() - 1
         first = next(iter(chart.curves(value).values()))
         curve = chart.column, [(row["round"], row[chart.column]) for row in first]
-        pictures = {tag: Picture(last, "", chart.draw(value, title))}
+        pictures = {self.name: Picture(last, "", chart.draw(value, title))}
         return [Findings(self.name, {"": value}, pictures, {tag: curve})]
 
     def shown(self, values: list[list[Row]], value: list[Row]) -> list[str | Table]:

@@ -1,6 +1,7 @@
-"""Loss and error along the line between two networks. Imports TensorFlow."""
+"""Evaluates loss and error along the line between two networks. Imports TensorFlow."""
 
 import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -10,10 +11,13 @@ import tensorflow as tf
 from lottery_tf import masking
 from lottery_tf.masking import keras_private
 from lottery_tf.plots import Row
-from lottery_tf.pruning import Weights, collapse
+from lottery_tf.pruning import Array, Weights, collapse
+from lottery_tf.training.engine import Engine
 from lottery_tf.training.trainer import count_answers, count_hits, cross_entropy
 
 STATISTICS_EXAMPLES = 10_000
+Tensor = Any  # TensorFlow has no types
+Ends = list[list[Tensor]]  # the variables of both ends
 
 
 class PathEvaluator:
@@ -32,8 +36,15 @@ class PathEvaluator:
         examples: the first ones of the split to evaluate; None for all.
     """
 
-    def __init__(self, engine: Any, *, points: int, split: str = "test",
-                 bn_stats: str = "recompute", examples: int | None = None):  # fmt: skip
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        points: int,
+        split: str = "test",
+        bn_stats: str = "recompute",
+        examples: int | None = None,
+    ):
         self.engine, self.network = engine, engine.network
         self.split, self.examples = split, examples
         self.alphas = np.linspace(0, 1, points, dtype=np.float32)
@@ -53,7 +64,7 @@ class PathEvaluator:
         self._moments = tf.function(self._moments_of_batch, jit_compile=engine.jit)
 
     def evaluate(self, start: Weights, end: Weights) -> list[Row]:
-        """Rows of paths.POINT, of the points between two networks that are zero where masked.
+        """Return rows of paths.POINT of the points between two networks that are zero where masked.
 
         All variables are interpolated, (1 - alpha) start + alpha end, without further masks.
         "collapsed" is 1 where a network gives all examples one class, or is at chance; else 0.
@@ -65,20 +76,20 @@ class PathEvaluator:
             totals += self._totals(ends, stats, images, labels).numpy()
         return [self._row(*of_point) for of_point in zip(self.alphas, totals, strict=True)]
 
-    def _row(self, alpha, totals):
-        loss, hits, examples, *answers = totals
+    def _row(self, alpha: np.float32, totals: Array) -> Row:
+        loss, correct, examples, *predictions = totals
         collapses = collapse.of_answers(
-            hits / examples, max(answers) / examples, len(answers), examples
+            correct / examples, max(predictions) / examples, len(predictions), examples
         )
         return {
             "alpha": float(alpha),
             "loss": float(loss / examples),
-            "error": float((examples - hits) / examples),
+            "error": float((examples - correct) / examples),
             "collapsed": int(bool(collapses)),
         }
 
-    def _first(self, split, examples):
-        """The batches of a split up to some examples, or all."""
+    def _first(self, split: str, examples: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the batches of a split up to some examples, or all."""
         for images, labels in getattr(self.engine.feed, f"{split}_batches")():
             yield images[:examples], labels[:examples]
             if examples is not None:
@@ -86,8 +97,8 @@ class PathEvaluator:
                 if examples <= 0:
                     break
 
-    def _statistics(self, ends):
-        """[(points, channels) mean, variance] of each BatchNorm, over the first examples."""
+    def _statistics(self, ends: Ends) -> list[Tensor]:
+        """Return [(points, channels) mean, variance] of each BatchNorm, over the first examples."""
         sums, count = [0.0] * 2 * len(self.norms), 0
         for images, _ in self._first("train", STATISTICS_EXAMPLES):
             moments = [m.numpy().astype(np.float64) for m in self._moments(ends, images)]
@@ -99,12 +110,14 @@ class PathEvaluator:
             statistics += [np.float32(mean), np.float32(np.maximum(square - mean**2, 0))]
         return [tf.constant(array) for array in statistics]
 
-    def _totals_of_batch(self, ends, stats, images, labels):
-        """[sum of the losses, hits, examples, answers of each class] of each point, float32."""
+    def _totals_of_batch(
+        self, ends: Ends, stats: list[Tensor], images: Tensor, labels: Tensor
+    ) -> Tensor:
+        """Return [sum of losses, correct, examples, predictions of each class] of each point."""
         images = self.engine.normalise(images)
         count = tf.cast(tf.shape(labels)[0], tf.float32)
 
-        def point(of_point):
+        def point(of_point: tuple[Tensor, list[Tensor]]) -> Tensor:
             alpha, stats = of_point
             logits, _ = self._call(alpha, ends, stats, images, training=False)
             logits = tf.cast(logits, tf.float32)
@@ -115,11 +128,11 @@ class PathEvaluator:
         elements = (tf.constant(self.alphas), stats)
         return tf.map_fn(point, elements, parallel_iterations=1, fn_output_signature=tf.float32)
 
-    def _moments_of_batch(self, ends, images):
-        """[(points, channels) mean, mean square] of what each BatchNorm is given."""
+    def _moments_of_batch(self, ends: Ends, images: Tensor) -> list[Tensor]:
+        """Return [(points, channels) mean, mean square] of what each BatchNorm is given."""
         images = self.engine.normalise(images)
 
-        def point(alpha):
+        def point(alpha: Tensor) -> list[Tensor]:
             _, after = self._call(alpha, ends, [], images, training=True)
             moments = []
             for layer in self.norms:
@@ -133,8 +146,8 @@ class PathEvaluator:
             return tf.map_fn(point, alphas, parallel_iterations=1, fn_output_signature=types)
 
     @contextlib.contextmanager
-    def _statistics_of_batches(self):
-        """While it is open, what is traced sets the running statistics to those of the batch."""
+    def _statistics_of_batches(self) -> Iterator[None]:
+        """Make what is traced meanwhile set the running statistics to those of the batch."""
         before = [(layer.momentum, layer.synchronized) for layer in self.norms]
         for layer in self.norms:
             layer.momentum, layer.synchronized = 0.0, False
@@ -144,8 +157,10 @@ class PathEvaluator:
             for layer, (momentum, synchronized) in zip(self.norms, before, strict=True):
                 layer.momentum, layer.synchronized = momentum, synchronized
 
-    def _call(self, alpha, ends, stats, images, *, training):
-        """(logits, {path: value of each variable that is not trained, after the call})."""
+    def _call(
+        self, alpha: Tensor, ends: Ends, stats: list[Tensor], images: Tensor, *, training: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return (logits, {path: value of each variable that is not trained, after the call})."""
         values = {}
         for path, start, end in zip(self.variables, *ends, strict=True):
             values[path] = (1 - alpha) * start + alpha * end if start.dtype.is_floating else start

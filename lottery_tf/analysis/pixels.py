@@ -24,23 +24,15 @@ import numpy as np
 
 from lottery_tf.analysis.measure import (
     BESIDE,
-    DENSITY,
-    ROUND,
-    RUN,
     Chart,
     Column,
     Findings,
     Picture,
     TableMeasure,
+    usual,
 )
 from lottery_tf.analysis.replicates import side_by_side
-from lottery_tf.analysis.runs import (
-    Groups,
-    Rounds,
-    as_groups,
-    metrics_with,
-    select_common_rounds,
-)
+from lottery_tf.analysis.runs import Groups, Rounds, as_groups, metrics_with, select_common_rounds
 from lottery_tf.config.fields import flag
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row
@@ -55,9 +47,7 @@ if TYPE_CHECKING:  # it takes half a second to import
 Shape = tuple[int, int, int]  # height, width, channels
 DRAWN_ROUNDS, DRAWN_UNITS = 6, 6
 COLUMNS: Columns = {
-    "run": RUN,
-    "round": ROUND,
-    "density": DENSITY,
+    **usual("run", "round", "density"),
     "layer_density": Column("of the layer", "{:.2%}", "part of the first layer's weights alive"),
     "pixels": Column("pixels", "{:.0f}", "number of pixels with a surviving weight"),
     "distance": Column("distance", "{:.2f}", "mean distance of two weights of a unit, in pixels"),
@@ -264,7 +254,6 @@ class Pixels(TableMeasure):
         self.drawn = select_common_rounds(self.firsts.values(), self.at_rounds, usual=spread)
 
     def measure(self, *_: object) -> list[Row]:
-        """Return the rows of `of_rounds`."""
         return of_rounds(self.groups, image_shape=self.image_shape)
 
     def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
@@ -273,9 +262,7 @@ class Pixels(TableMeasure):
         last = run.finished_rounds() - 1
         layers = {label: first_layer(of, self.image_shape) for label, of in self.firsts.items()}
         counts = _draw_counts(self.firsts, layers, self.drawn)
-        pictures = {
-            tag: picture._replace(end="_neighbours") for tag, picture in usual.pictures.items()
-        }
+        pictures = {"pixels/neighbours": usual.pictures["pixels"]._replace(end="_neighbours")}
         pictures["pixels/weights"] = Picture(last, "", counts)
         for index, (label, of) in enumerate(self.firsts.items()):
             end = f"_units_{label}" if index else "_units"

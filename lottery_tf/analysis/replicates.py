@@ -1,4 +1,4 @@
-"""Means over replicates: of rows, and of matrices between rounds. NumPy only."""
+"""Means over replicates, of rows and of matrices between rounds."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from lottery_tf.runs.rundir import RunDir
 
 
 def group(rows: Iterable[Row], by: Sequence[str]) -> dict[tuple, list[Row]]:
-    """{values of some columns: rows that have them}, in the order of the first rows."""
+    """Return {values of some columns: rows that have them}, in the order of the first rows."""
     groups: dict[tuple, list[Row]] = {}
     for row in rows:
         groups.setdefault(tuple(row[name] for name in by), []).append(row)
@@ -20,7 +20,7 @@ def group(rows: Iterable[Row], by: Sequence[str]) -> dict[tuple, list[Row]]:
 
 
 def means(rows: Iterable[Row], by: Sequence[str]) -> list[Row]:
-    """Rows of the means over rows that agree in some columns, with min and max beside them.
+    """Return the means over rows that agree in some columns, with min and max beside them.
 
     Rows whose network has collapsed ("collapsed" is 1) are left out of the means, unless all have.
     The column "collapsed" of a mean is the part of its rows that has.
@@ -50,7 +50,7 @@ def means(rows: Iterable[Row], by: Sequence[str]) -> list[Row]:
 
 
 def over_runs(tables: Sequence[list[Row]], by: Sequence[str]) -> list[Row]:
-    """`means` over the tables of several runs, of the rows that all have."""
+    """Return the `means` over the tables of several runs, of the rows that all have."""
     keys = [group(table, by).keys() for table in tables]
     shared = [key for key in keys[0] if all(key in others for others in keys)] if keys else []
     rows = group((row for table in tables for row in table), by)
@@ -85,7 +85,7 @@ def marked(metrics: Iterable[Row], table: Iterable[Row]) -> list[Row]:
 
 
 def over_matrices(matrices: Sequence[Array], *, init: bool = False) -> dict[str, Array]:
-    """{"mean", "min", "max": matrix} over the matrices of runs, on the rounds that all have.
+    """Return {"mean", "min", "max": matrix} over the matrices of runs, on the rounds that all have.
 
     A NaN, as `without_collapsed` sets, is left out unless all runs have one.
 
@@ -125,7 +125,7 @@ def without_collapsed(
 
 
 def labelled(matrix: Array, *, init: bool = False) -> list[Row]:
-    """The rows {round, 0, 1, …} of a matrix; with `init`, the last row and column are named so."""
+    """Return the rows {round, 0, 1, …} of a matrix; `init` names the last row and column so."""
     rows, columns = ([*range(size - init)] + ["init"] * init for size in matrix.shape)
     return [
         {"round": label} | dict(zip(map(str, columns), map(float, line), strict=True))

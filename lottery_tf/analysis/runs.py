@@ -8,7 +8,7 @@ import itertools
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lottery_tf import datasets, models
 from lottery_tf.analysis.statistics import SEEDS
@@ -22,19 +22,39 @@ from lottery_tf.runs.rounds import FinishedRound, finished
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import quiet
 
+if TYPE_CHECKING:  # these import TensorFlow
+    import keras
+
+    from lottery_tf.training.engine import Engine
+
 Runs = Sequence[RunDir]
 Groups = Mapping[str, Runs]  # {label: replicates}
 Rounds = Sequence[str | int]  # as --at_rounds names them
 Computing = Mapping[str, Any]  # where and how, as engine_of takes it
 # Flags that runs must have in common to be compared, or evaluated with one engine.
-SAME = ("model", "dataset", "shortcut", "bn_affine", "image_size", "train_examples",
-        "train_split", "test_split", "test_fraction", "validation_fraction", "image_key",
-        "label_key", "mixed_precision")  # fmt: skip
+SAME = (
+    "model",
+    "dataset",
+    "shortcut",
+    "bn_affine",
+    "image_size",
+    "train_examples",
+    "train_split",
+    "test_split",
+    "test_fraction",
+    "validation_fraction",
+    "image_key",
+    "label_key",
+    "mixed_precision",
+)
 # Flags in which two runs of one experiment may differ: how they ran, and how far they are.
 NOT_OF_EXPERIMENT = {
     "rounds",
     *(field.name for field in dataclasses.fields(Config) if field.metadata["how"]),
 }
+
+OF_RUNS = ("masks_from", "repel_runs")  # flags of the experiment that name runs
+_SEED = re.compile(r"(?:^|(?<=/)|_)(seed|init_seed|data_seed)=(\d+)")
 
 
 def open_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
@@ -51,7 +71,7 @@ def open_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
 
 
 def open_any_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
-    """The RunDirs at some paths as `open_runs`, of whatever models and datasets."""
+    """Return the RunDirs at some paths as `open_runs`, of whatever models and datasets."""
     runs = [RunDir(os.path.normpath(os.path.abspath(path))) for path in paths]
     if not runs:
         raise InputError("--run_dir: expected one run or several, with commas. Received none.")
@@ -63,7 +83,7 @@ def open_any_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
 
 
 def check_same_experiment(runs: Iterable[RunDir | None]) -> None:
-    """Raises InputError if runs are of different models or datasets; None is no run."""
+    """Raise InputError if runs are of different models or datasets; None is no run."""
     there = [run for run in runs if run]
     first, *others = (run.config() for run in there)
     for run, flags in zip(there[1:], others, strict=True):
@@ -130,8 +150,8 @@ def experiment(config: Mapping[str, Any]) -> str:
     return repr(sorted((n, v) for n, v in config.items() if n not in NOT_OF_EXPERIMENT))
 
 
-def _sums(run):
-    """What the rounds of a run hold, in digests; none of a damaged run."""
+def _sums(run: RunDir) -> list[str]:
+    """Return the digests of what the rounds of a run hold; none of a damaged run."""
     try:
         return [of.fingerprint() for of in finished(run)]
     except InputError:
@@ -139,7 +159,7 @@ def _sums(run):
 
 
 def select_rounds(run: RunDir, at_rounds: Rounds, *, usual: Sequence[int] = ()) -> list[int]:
-    """The rounds that --at_rounds names, checked.
+    """Return the rounds that --at_rounds names, checked.
 
     If it names none, those of the usual ones that are finished, or else the last; without usual
     ones, all.
@@ -163,9 +183,10 @@ def select_rounds(run: RunDir, at_rounds: Rounds, *, usual: Sequence[int] = ()) 
     return rounds or list(range(finished))
 
 
-def select_common_rounds(runs: Iterable[RunDir], at_rounds: Rounds, *,
-                         usual: Sequence[int]) -> list[int]:  # fmt: skip
-    """`select_rounds` of several runs: rounds that all of them have."""
+def select_common_rounds(
+    runs: Iterable[RunDir], at_rounds: Rounds, *, usual: Sequence[int]
+) -> list[int]:
+    """Return the rounds as `select_rounds`, of those that all runs have."""
     runs = list(runs)
     for run in runs:
         select_rounds(run, at_rounds)
@@ -173,7 +194,7 @@ def select_common_rounds(runs: Iterable[RunDir], at_rounds: Rounds, *,
 
 
 def metrics_with(run: RunDir, *columns: str) -> list[Row]:
-    """RunDir.metrics(), whose rows all have some columns.
+    """Return RunDir.metrics(), whose rows all have some columns.
 
     Raises:
         InputError: one lacks a column.
@@ -188,20 +209,25 @@ def metrics_with(run: RunDir, *columns: str) -> list[Row]:
 
 
 def as_groups(runs: RunDir | Groups) -> Groups:
-    """{label: RunDirs}: what is such already, or a run alone under the name of its directory."""
+    """Return {label: RunDirs}: a run alone has the name of its directory."""
     return {runs.path.name: [runs]} if isinstance(runs, RunDir) else runs
 
 
 def check_at_least(least: int, **values: int) -> None:
-    """Raises InputError if the value of an option is below `least`."""
+    """Raise InputError if the value of an option is below `least`."""
     for name, value in values.items():
         if value < least:
             raise InputError(f"--{name}: expected at least {least}. Received: {value}")
 
 
-def load(run_dir: str | os.PathLike, round: int, *, data_dir: str | None = None,
-         model: Any = None) -> Any:  # fmt: skip
-    """The masked Keras model of a finished round, its trained weights and its masks in place.
+def load(
+    run_dir: str | os.PathLike,
+    round: int,
+    *,
+    data_dir: str | None = None,
+    model: "keras.Model | None" = None,
+) -> "keras.Model":
+    """Return the masked Keras model of a finished round, with its trained weights and masks.
 
     It takes images as the run's network does, (pixel / 255 - mean) / std, and gives logits. Its
     layers have the names that they have in the run, whatever the process has built before.
@@ -233,17 +259,18 @@ def load(run_dir: str | os.PathLike, round: int, *, data_dir: str | None = None,
     return network
 
 
-def network_of(run: RunDir, *, data_dir: str | None = None) -> Any:
-    """A new network as the run's; its weights mean nothing. Arguments and errors as in `load`."""
+def network_of(run: RunDir, *, data_dir: str | None = None) -> "keras.Model":
+    """Return a new network as the run's, with arbitrary weights; arguments as in `load`."""
     config = config_of(run, data_dir=data_dir)
     directory = datasets.find(config)
     quiet.import_tensorflow()
     return models.build(config, directory.input_shape, directory.classes, seed=0)
 
 
-def config_of(run: RunDir, *, data_dir: str | None = None, strategy: str = "auto",
-              jit_compile: str = "auto") -> Config:  # fmt: skip
-    """The Config of a run, with what says how to compute as the flags of a tool say it.
+def config_of(
+    run: RunDir, *, data_dir: str | None = None, strategy: str = "auto", jit_compile: str = "auto"
+) -> Config:
+    """Return the Config of a run, computing where and how the arguments say.
 
     Raises:
         InputError: its record is not as this version writes it.
@@ -269,8 +296,8 @@ def config_of(run: RunDir, *, data_dir: str | None = None, strategy: str = "auto
         raise InputError(f"{run.path}/config.json: {error}") from None
 
 
-def engine_of(run: RunDir, *, own_process: bool = False, **computing: Any) -> Any:
-    """The Engine of a run, on one machine; options as in `config_of`.
+def engine_of(run: RunDir, *, own_process: bool = False, **computing: Any) -> "Engine":
+    """Return the Engine of a run, on one machine; options as in `config_of`.
 
     Args:
         run: the run.
@@ -297,12 +324,8 @@ def engine_of(run: RunDir, *, own_process: bool = False, **computing: Any) -> An
     return Engine(config, directory, cluster)
 
 
-OF_RUNS = ("masks_from", "repel_runs")  # flags of the experiment that name runs
-_SEED = re.compile(r"(?:^|(?<=/)|_)(seed|init_seed|data_seed)=(\d+)")
-
-
 def beside_seeds(name: str, value: Any, seeds: Mapping[str, int | None]) -> Any:
-    """The value of a flag, alike for all replicates: of runs that it names, without their seeds.
+    """Return the value of a flag without the seeds in the names of runs: alike for replicates.
 
     So the masks_from=runs/criterion=snip_seed=1 of a run of seed 1 is runs/criterion=snip; that of
     a run of another seed stays, for it is no replicate. The names are those that tools.sweep and
@@ -316,7 +339,7 @@ def beside_seeds(name: str, value: Any, seeds: Mapping[str, int | None]) -> Any:
     if name not in OF_RUNS:
         return value
 
-    def without(path):
+    def without(path: str) -> str:
         return _SEED.sub(lambda of: "" if seeds.get(of[1]) == int(of[2]) else of[0], path)
 
     return without(value) if isinstance(value, str) else type(value)(map(without, value))

@@ -18,18 +18,7 @@ import numpy as np
 
 from lottery_tf.analysis.cache import Cache, rows_of
 from lottery_tf.analysis.distances import products_of_weights
-from lottery_tf.analysis.measure import (
-    ACCURACY,
-    DENSITY,
-    MASK,
-    ROUND,
-    Column,
-    Findings,
-    Needs,
-    Picture,
-    Table,
-    TableMeasure,
-)
+from lottery_tf.analysis.measure import Column, Findings, Needs, Picture, Table, TableMeasure, usual
 from lottery_tf.analysis.replicates import group, means
 from lottery_tf.analysis.retraining import (
     RESETS,
@@ -58,9 +47,9 @@ MEASURES = ("pruning", "data order")
 BY = ("round", "mask", "measure")
 DISTANCES = {"l2": ("L2 distance", 2), "degrees": ("angle (degrees)", 1)}
 COLUMNS: Columns = {
-    "round": ROUND,
-    "density": Column("density", "{:.1%}", DENSITY.about),
-    "mask": MASK,
+    **usual("round"),
+    "density": Column("density", "{:.1%}", "part of the prunable weights that are alive"),
+    **usual("mask"),
     "measure": Column("stability to", "{}", "pruning, or data order"),
     "l2": Column("L2", "{:.2f}", "L2 distance between the two networks on the weights in the mask"),
     "l2_range": Column("min to max", "{}"),
@@ -68,7 +57,7 @@ COLUMNS: Columns = {
     "degrees": Column("degrees", "{:.1f}", "angle between the two networks on these weights"),
     "degrees_range": Column("min to max", "{}"),
     "degrees_published": Column("published", "{:.1f}"),
-    "test_accuracy": ACCURACY,
+    **usual("test_accuracy"),
     "state": Column("state", "{}", "whether a network has collapsed"),
 }
 # Frankle et al. 2019, LeNet on MNIST at density 10.7%
@@ -175,8 +164,7 @@ class Stability(TableMeasure):
 
     replicates: int = flag(1, "How often, with other SGD noise and other random masks.")
     at_rounds: Rounds = flag(
-        (),
-        "Rounds whose masks are measured, with commas. Default: 10; of a shorter run the last.",
+        (), "Rounds whose masks are measured, with commas. Default: 10; of a shorter run the last."
     )
     start: str = flag(
         "init", "init, or rewind:STEP (rewind:4ep): W_t is round 0 after so many steps."
@@ -197,19 +185,16 @@ class Stability(TableMeasure):
             check_resets(run)
 
     def measure(self, run: RunDir, cache: Cache) -> list[Row]:
-        """Return the rows of `of_masks`."""
         return of_masks(
             run,
             at_rounds=self.rounds,
             replicates=self.replicates,
             start=self.start,
-            stop_signal=self.stop_signal,
             cache=cache,
-            computing=self.computing,
+            **self.how,
         )
 
     def combine(self, values: list[list[Row]]) -> list[Row]:
-        """Return the means over all rows of the runs."""
         return means([row for rows in values for row in rows], BY)
 
     def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:

@@ -77,8 +77,8 @@ def interval(values: Iterable[float], *, step: float = 0.0) -> Interval:
     return Interval(mean, mean - half, mean + half, deviation, count)
 
 
-def _half_width(deviation, count):
-    """Half the width of the 95% t interval of a mean."""
+def _half_width(deviation: float, count: int) -> float:
+    """Return half the width of the 95% t interval of a mean."""
     quantile = float(special.stdtrit(count - 1, 0.5 + CONFIDENCE / 2))
     return quantile * deviation / math.sqrt(count)
 

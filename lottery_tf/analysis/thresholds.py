@@ -5,14 +5,12 @@ from typing import ClassVar
 
 from lottery_tf.analysis.measure import (
     BESIDE,
-    DENSITY,
-    ROUND,
-    RUN,
     Chart,
     Column,
     Findings,
     Picture,
     TableMeasure,
+    usual,
 )
 from lottery_tf.analysis.replicates import side_by_side
 from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
@@ -20,9 +18,7 @@ from lottery_tf.plots import Columns, Row
 from lottery_tf.runs.rundir import RunDir
 
 COLUMNS: Columns = {
-    "run": RUN,
-    "round": ROUND,
-    "density": DENSITY,
+    **usual("run", "round", "density"),
     "threshold": Column("threshold", "{:.5f}", "largest |w| that was pruned after the round"),
 }
 
@@ -57,11 +53,9 @@ class Thresholds(TableMeasure):
     )
 
     def measure(self, *_: object) -> list[Row]:
-        """Return the rows of `of_rounds`."""
         return of_rounds(self.groups)
 
     def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
-        """Return the table and its chart."""
         picture = Picture(run.finished_rounds() - 1, "", self.chart.draw(value))
         return [Findings(self.name, {"": value}, {self.name: picture})]
 

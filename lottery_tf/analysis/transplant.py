@@ -20,10 +20,6 @@ import numpy as np
 from lottery_tf.analysis.cache import Cache, rows_of
 from lottery_tf.analysis.masks import jaccard
 from lottery_tf.analysis.measure import (
-    ACCURACY,
-    DENSITY,
-    MASK,
-    ROUND,
     Chart,
     Column,
     Findings,
@@ -31,6 +27,7 @@ from lottery_tf.analysis.measure import (
     Picture,
     Table,
     TableMeasure,
+    usual,
 )
 from lottery_tf.analysis.replicates import means
 from lottery_tf.analysis.retraining import INIT, RESETS, Retrainings, check_resets, random_masks
@@ -56,11 +53,9 @@ USUAL_ROUNDS = (10,)
 MASKS = ("own", "permuted", "unpermuted", "random")
 BY = ("round", "mask")
 COLUMNS: Columns = {
-    "round": ROUND,
-    "density": DENSITY,
-    "mask": MASK,
+    **usual("round", "density", "mask"),
     "overlap": Column("overlap with own", "{:.3f}", "Jaccard overlap with the run's own mask"),
-    "test_accuracy": ACCURACY,
+    **usual("test_accuracy"),
     "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),
     "test_accuracy_max": Column("max", "{:.2%}", "largest of the replicates"),
 }
@@ -213,20 +208,17 @@ class Transplant(TableMeasure):
         )
 
     def measure(self, run: RunDir, cache: Cache) -> list[Row]:
-        """Return the rows of `of_masks`."""
         assert self.other  # `prepare` asks for it
         return of_masks(
             run,
             self.other,
             at_rounds=self.rounds,
             replicates=self.replicates,
-            stop_signal=self.stop_signal,
             cache=cache,
-            computing=self.computing,
+            **self.how,
         )
 
     def combine(self, values: list[list[Row]]) -> list[Row]:
-        """Return the rows of all runs."""
         return [row for rows in values for row in rows]
 
     def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
@@ -243,7 +235,6 @@ class Transplant(TableMeasure):
         return [Findings(self.name, {"": value}, {"transplant/test_accuracy": picture}, logged)]
 
     def shown(self, values: list[list[Row]], value: list[Row]) -> list[str | Table]:
-        """Return the means, with least and most."""
         return [(means(value, BY), self.columns)]
 
 

@@ -67,7 +67,7 @@ import dataclasses
 
 import numpy as np
 
-from lottery_tf.analysis.measure import DENSITY, ROUND, Chart, Column, TableMeasure
+from lottery_tf.analysis.measure import Chart, Column, TableMeasure, usual
 from lottery_tf.config.fields import flag
 
 
@@ -82,9 +82,7 @@ class Magnitude(TableMeasure):
 
     name = "magnitude"
     title = "Mean magnitude"
-    columns = {
-        "round": ROUND,
-        "density": DENSITY,
+    columns = usual("round", "density") | {
         "magnitude": Column("mean |w|", "{:.4f}", "mean |w| of the weights alive"),
     }
     chart = Chart("magnitude", "mean |w|")
@@ -141,12 +139,13 @@ def test_a_toy_measure_has_command_csv_tensorboard_report_and_documentation(
     expected = pytest.approx((alive.astype(float) ** 2).mean())
     table = parse_csv((run.path / "analysis" / "magnitude.csv").read_bytes())
     assert (len(table), table[2]["magnitude"]) == (3, expected)
-    assert (run.path / "analysis" / "magnitude.png").exists()
+    picture = (run.path / "analysis" / "magnitude.png").read_bytes()
     events = event_accumulator.EventAccumulator(str(run.path / "tensorboard"), {"tensors": 0})
     events.Reload()
     tag = "magnitude/magnitude"
-    (_, _, last) = events.Tensors(tag)[-3:]
+    *_, last = events.Tensors(tag)
     assert (last.step, last.tensor_proto.float_val[0]) == (2, expected)
+    assert events.Tensors("magnitude")[0].tensor_proto.string_val[2] == picture
     assert events.SummaryMetadata(tag).summary_description == "mean |w| of the weights alive"
 
     monkeypatch.setattr(analysis, "__path__", [*analysis.__path__, str(tmp_path / "measures")])
