@@ -154,12 +154,13 @@ def changed_flags_table(reading: Reading, without: Collection[str] = ()) -> Tabl
 
 def _facts(readings: Readings) -> list[tuple[str, str]]:
     first = readings[0]
+    done = [f"{len(of.rows)} of {of.config.get('rounds', '?')} ({of.state})" for of in readings]
     facts = [
         ("runs", ", ".join(reading.name for reading in readings)),
         ("model", str(first.config.get("model", "unknown"))),
         ("dataset", str(first.config.get("dataset", "unknown"))),
         ("seeds", ", ".join(str(reading.config.get("seed", "?")) for reading in readings)),
-        ("rounds", ", ".join(_progress(reading) for reading in readings)),
+        ("rounds", ", ".join(done)),
         ("time", ", ".join(f"{reading.seconds / 60:.1f} minutes" for reading in readings)),
         *first.environment().items(),
     ]
@@ -170,10 +171,6 @@ def _facts(readings: Readings) -> list[tuple[str, str]]:
     except InputError as error:
         facts.append(("data.json", str(error)))
     return facts
-
-
-def _progress(reading: Reading) -> str:
-    return f"{len(reading.rows)} of {reading.config.get('rounds', '?')} ({reading.state})"
 
 
 def to_go_on(reading: Reading) -> list[Command]:

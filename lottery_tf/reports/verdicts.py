@@ -139,7 +139,9 @@ def matching(runs: Runs, examples: int | None) -> Verdict:
         parts.append(
             f"undecided in {in_words(open_rounds)}: {_points(of)} at density {density:.2%}"
         )
-    words = _sentence(parts) + _collapsed_words({run: runs[run] for run in sound}) + left_out
+    text = "; ".join(parts)
+    collapsed = _collapsed_words({run: runs[run] for run in sound})
+    words = f"{text[0].upper()}{text[1:]}.{collapsed}{left_out}"
     if len(good) == len(found):
         return Verdict(name, SEEN, words, rule)
     if good or not open_rounds:
@@ -486,11 +488,6 @@ def _why(examples: int | None) -> str:
 def _mean(values: Iterable[float]) -> float:
     known = list(values)
     return math.fsum(known) / len(known) if known else math.nan
-
-
-def _sentence(parts: Sequence[str]) -> str:
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
 
 
 def _by_round(runs: Runs) -> dict[int, dict[str, Row]]:

@@ -99,7 +99,9 @@ def read(flag_file: str | Path, overrides: Sequence[str] = ()) -> Study:
     idle: dict[str, list[str]] = {}  # {flag without effect in some points: why, for each}
     for base, texts in itertools.product(bases, _combinations(lines.axes)):
         stem = [base.stem] if base else []
-        name = "_".join([*stem, *(f"{flag}={_in_name(text)}" for flag, text in texts.items())])
+        # Tools split lists of paths at commas.
+        words = {flag: command.in_name(text).replace(",", "+") for flag, text in texts.items()}
+        name = "_".join([*stem, *(f"{flag}={word}" for flag, word in words.items())])
         try:
             point, unheeded = _point(name, base, lines, texts)
         except (InputError, flags.Error) as error:
@@ -132,7 +134,12 @@ def check(study: Study) -> None:
     faults = []
     for point in study.points:
         try:
-            _check_batch_size(point.config)
+            examples = datasets.find(point.config).splits["train"].examples
+            if point.config.batch_size > examples:
+                raise InputError(
+                    f"--batch_size: expected at most {examples}, the examples of the training "
+                    f"split. Received: {point.config.batch_size}"
+                )
             check_other_runs(point.config)
             run = RunDir(point.directory)
             if (run.path / "config.json").exists():  # whether it is in use is found out later
@@ -144,15 +151,6 @@ def check(study: Study) -> None:
         except InputError as error:
             faults.append(f"{point.name}: {error}")
     _refuse(study.path, faults)
-
-
-def _check_batch_size(config: Config) -> None:
-    examples = datasets.find(config).splits["train"].examples
-    if config.batch_size > examples:
-        raise InputError(
-            f"--batch_size: expected at most {examples}, the examples of the training split. "
-            f"Received: {config.batch_size}"
-        )
 
 
 def _refuse(path: Path, faults: Iterable[str]) -> None:
@@ -192,10 +190,6 @@ def _parse(arguments: list[str]) -> Config:
     values = flags.FlagValues()
     command.define_config_flags(values)
     return command.parse_given(["lottery_tf.imp", *arguments], values)[0]
-
-
-def _in_name(text: str) -> str:
-    return command.in_name(text).replace(",", "+")  # tools split lists of paths at commas
 
 
 def _from_here(path: Path) -> Path:
