@@ -292,10 +292,8 @@ def test_a_barrier_says_of_how_many_runs_it_is_and_which_have_collapsed(study, m
     measures = Measures()
     rows = draw("fig08", study, measures)
     assert {(row["runs"], row["collapsed"]) for row in rows} == {("1", "1.0")}
-    assert measures.left_out[-1] == (
-        f"{study.points[1].directory}: networks have collapsed, so the barrier of rounds 1 to 4 "
-        "says nothing. It is left out of the means; see the column collapsed."
-    )
+    assert measures.left_out[-1].startswith(f"{study.points[1].directory}: ")
+    assert "barrier of rounds 1 to 4" in measures.left_out[-1]
 
 
 def test_the_instability_of_a_round_is_of_the_runs_that_have_it(study, monkeypatch):
