@@ -44,8 +44,14 @@ def study_in(tmp_path, name="fig01_small", *overrides):
 
 def part_of_figure_1(tmp_path):
     """Two seeds of a ticket and a reinit, and one run that is not finished."""
-    study = study_in(tmp_path, "fig01_small", "--grid=batch_size=60,512", "--grid=warmup_epochs=0",
-                     "--grid=seed=0,1", "--rounds=3")  # fmt: skip
+    study = study_in(
+        tmp_path,
+        "fig01_small",
+        "--grid=batch_size=60,512",
+        "--grid=warmup_epochs=0",
+        "--grid=seed=0,1",
+        "--rounds=3",
+    )
     make_points([point for point in study.points if point.config.batch_size == 60])
     for point in study.points[:2]:
         set_accuracy(point, [0.9, 0.8 + 0.1 * point.config.seed, 0.7])

@@ -18,7 +18,7 @@ from lottery_tf.config.fields import format_value
 from lottery_tf.config.flag_files import named_flag_files
 from lottery_tf.config.paths import define_path
 from lottery_tf.errors import InputError
-from lottery_tf.sweeps import checks, clusters, grid, sweep
+from lottery_tf.sweeps import clusters, grid, sweep
 from lottery_tf.terminal import signals
 
 GRID = flags.DEFINE_multi_string(
@@ -91,7 +91,7 @@ def parse(arguments: list[str]) -> grid.Study:
 
 def main(study: grid.Study) -> int:
     """Make the runs; the exit status is 1 if one of them could not be made."""
-    checks.check(study)
+    grid.check(study)
     use_ray = (
         CLUSTER.value == "ray" or ADDRESS.value or (CLUSTER.value == "auto" and clusters.has_ray())
     )

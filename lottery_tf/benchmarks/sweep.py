@@ -15,7 +15,7 @@ from lottery_tf.benchmarks.turns import take_turns
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.runs.rundir import RunDir
-from lottery_tf.sweeps.attempts import Job, attempt
+from lottery_tf.sweeps.processes import Job, attempt
 
 EPOCHS = 8  # of each run; the first compiles, and is left out
 

@@ -1,22 +1,28 @@
-"""From the runs of a study to a figure: what is there is drawn, what is missing is listed."""
+"""Draws a figure from the runs of a study that are there, and lists those that are missing."""
 
 import dataclasses
+import os
 import pathlib
+from collections.abc import Iterable, Sequence
 
 from lottery_tf.analysis.measure import Output, make_directory
+from lottery_tf.analysis.runs import repeats
 from lottery_tf.errors import InputError
-from lottery_tf.paper import figure_tables, figures, groups
-from lottery_tf.paper.drawings import DRAWINGS
-from lottery_tf.paper.groups import Found
+from lottery_tf.paper import figures
+from lottery_tf.paper.drawings import DRAWINGS, TABLES
 from lottery_tf.paper.measures import Measures
+from lottery_tf.plots import events
 from lottery_tf.runs.rundir import RunDir
-from lottery_tf.sweeps import grid
+from lottery_tf.sweeps import grid, groups
+from lottery_tf.sweeps.grid import Point, Study
+from lottery_tf.sweeps.groups import EXPERIMENT, Flags, Group
 
 SMALL = "_small"
 # What becomes of replicates in a drawing.
 TOGETHER = {"matrices": "mean of {} seeds", "histograms": "weights of {} seeds together"}
-TOGETHER |= dict.fromkeys(figure_tables.TABLES, "mean of {} seeds (min to max)")
+TOGETHER |= dict.fromkeys(TABLES, "mean of {} seeds (min to max)")
 BARS = "mean of {} seeds, bars: min and max"
+Found = list[tuple[Point, RunDir]]  # points of a study that have a run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,12 +38,12 @@ class Report:
 
     written: list[pathlib.Path]
     drawn: int
-    missing: list[grid.Point]
+    missing: list[Point]
     unfinished: Found
 
 
-def study_of(name: str, runs: str | None, flag_file: str | None = None) -> grid.Study:
-    """The study of a figure.
+def study_of(name: str, runs: str | None, flag_file: str | None = None) -> Study:
+    """Return the study of a figure.
 
     Args:
         name: a key of FIGURES.
@@ -50,49 +56,57 @@ def study_of(name: str, runs: str | None, flag_file: str | None = None) -> grid.
     return grid.read(path, [f"--runs={runs}"] if runs else [])
 
 
-def draw(name: str, study: grid.Study, out_dir: pathlib.Path | None, measures: Measures, *,
-         dpi: int = 150) -> Report:  # fmt: skip
-    """Draws a figure of the runs of a study: PNG, PDF, CSV of what is plotted, TensorBoard.
+def draw(
+    name: str,
+    study: Study,
+    out_dir: pathlib.Path | None,
+    measures: Measures,
+    *,
+    dpi: int = 150,
+) -> Report:
+    """Draw a figure of the runs of a study: PNG, PDF, CSV of what is plotted, TensorBoard.
 
     Args:
         name: a key of FIGURES.
-        study: whose points its runs are, wherever below study.runs they lie.
+        study: its runs may lie anywhere below study.runs.
         out_dir: where to write; by default figures/ beside the runs.
-        measures: what is measured beyond the runs' metrics.
+        measures: measures what is not in the runs' metrics.
         dpi: the dots per inch of the PNG.
 
     Raises:
         InputError: no run of the study is there, or none is far enough.
     """
     figure = figures.FIGURES[name]
-    runs, again = groups.each_once(groups.runs_below(study.runs))
-    measures.left_out.extend(again)
-    found, missing = groups.match(study.points, runs)
+    runs, repeated = each_once(runs_below(study.runs))
+    measures.left_out.extend(repeated)
+    found, missing = match(study.points, runs)
     if not found:
-        raise InputError(_nothing(study, runs))
-    of = groups.group(found, figure.panel)
-    title = _title(name, study) + "\n" + groups.about(found, of, TOGETHER.get(figure.drawing, BARS))
-    drawn = DRAWINGS[figure.drawing](figure, of, title, measures)
-    output, stem = (
-        Output(pdf=True, dpi=dpi),
-        name + (SMALL if study.path.stem.endswith(SMALL) else ""),
-    )
+        others = ", ".join(run.path.name for run in runs[:3])
+        there = f"There are others, as {others}." if runs else "There is no run with a round."
+        raise InputError(
+            f"{study.runs} has none of the {len(study.points)} runs of {study.path}. {there} Make "
+            f"them by: python -m tools.sweep --flagfile={study.path} --runs={study.runs}"
+        )
+    of_figure = group(found, figure.panel)
+    about = _about(found, of_figure, TOGETHER.get(figure.drawing, BARS))
+    title = f"{_title(name, study)}\n{about}"
+    drawn = DRAWINGS[figure.drawing](figure, of_figure, title, measures)
+    output = Output(pdf=True, dpi=dpi)
+    stem = name + (SMALL if study.path.stem.endswith(SMALL) else "")
     path = make_directory(out_dir or study.runs / "figures") / stem
     for end, rows in drawn.tables.items():
         output.write_table(path.with_name(f"{stem}{end}.csv"), rows)
     output.draw(path.with_name(f"{stem}.png"), drawn.picture)
-    from lottery_tf.plots import events
-
     log = path.parent / "tensorboard"
     image = (0, path.with_name(f"{stem}.png"))
     events.write(log, stem, scalars={}, images={f"figures/{stem}": image})
     output.written.append(log)
     unfinished = [(point, run) for point, run in found if not point.is_finished()]
-    return Report(output.written, sum(len(group.runs) for group in of), missing, unfinished)
+    return Report(output.written, sum(len(of.runs) for of in of_figure), missing, unfinished)
 
 
-def _title(name: str, study: grid.Study) -> str:
-    """What a figure shows; of runs of another study, which, for they are not the paper's."""
+def _title(name: str, study: Study) -> str:
+    """Return the title of a figure, which names a study other than the figure's own."""
     if not name.startswith("fig"):
         return figures.FIGURES[name].shows
     number = f"Fig. {int(name[3:])}"
@@ -101,18 +115,8 @@ def _title(name: str, study: grid.Study) -> str:
     return f"{number}: {figures.FIGURES[name].shows}"
 
 
-def _nothing(study: grid.Study, runs: list[RunDir]) -> str:
-    """What is said where no run of a study is there."""
-    others = ", ".join(run.path.name for run in runs[:3])
-    there = f"There are others there, as {others}." if runs else "There is no run with a round."
-    return (
-        f"{study.runs} has none of the {len(study.points)} runs of {study.path}. {there} Make them "
-        f"by: python -m tools.sweep --flagfile={study.path} --runs={study.runs}"
-    )
-
-
-def describe(report: Report, study: grid.Study) -> list[str]:
-    """The lines that tell what a figure lacks."""
+def describe(report: Report, study: Study) -> list[str]:
+    """Return the lines that say which runs a figure lacks."""
     lines = [f"Drawn from {report.drawn} of {len(study.points)} runs."]
     if report.missing or report.unfinished:
         lines.append(
@@ -126,3 +130,89 @@ def describe(report: Report, study: grid.Study) -> list[str]:
         )
     lines += [f"  missing: {' '.join(point.command)}" for point in report.missing]
     return lines
+
+
+# The runs of a study --------------------------------------------------------------------------
+
+
+def runs_below(directory: pathlib.Path) -> list[RunDir]:
+    """Return the runs below a directory that have a finished round, known by their config.json.
+
+    Raises:
+        InputError: a run is damaged.
+    """
+    found = []
+    for path, directories, files in os.walk(directory):
+        if "config.json" in files:
+            directories.clear()
+            found.append(RunDir(path))
+        directories.sort()
+    return [run for run in found if run.finished_rounds()]
+
+
+def each_once(runs: Iterable[RunDir]) -> tuple[list[RunDir], list[str]]:
+    """Return (runs of different flags or seeds, sentences about the runs that repeat one)."""
+    runs = list(runs)
+    again = repeats(runs)
+    words = [
+        f"{run.path} repeats {first.path}, and is left out: {why}."
+        for run, (first, why) in again.items()
+    ]
+    return [run for run in runs if run not in again], words
+
+
+def match(points: Iterable[Point], runs: Iterable[RunDir]) -> tuple[Found, list[Point]]:
+    """Return ([(point, the run of its flags)], points without a run)."""
+
+    def key(flags: Flags) -> tuple[object, ...]:
+        values = (flags[name] for name in EXPERIMENT)
+        return tuple(tuple(value) if isinstance(value, list) else value for value in values)
+
+    by_flags = {key(run.config()): run for run in runs}
+    found, missing = [], []
+    for point in points:
+        run = by_flags.get(key(dataclasses.asdict(point.config)))
+        if run:
+            found.append((dataclasses.replace(point, directory=run.path), run))
+        else:
+            missing.append(point)
+    return found, missing
+
+
+def group(found: Found, panel: Sequence[str]) -> list[Group[RunDir]]:
+    """Return the Groups of runs: of replicates the finished ones, where there are such.
+
+    Raises:
+        InputError: two groups have the same names.
+    """
+    runs = [(dataclasses.asdict(point.config), (point, run)) for point, run in found]
+    varied = groups.varying((flags for flags, _ in runs), panel)
+    curve = [name for name in varied if name != "reset"] + ["reset"] * ("reset" not in panel)
+    named = [
+        Group(
+            of.panel or "regular" * bool(panel),
+            of.curve or "rewound",
+            of.flags,
+            [run for point, run in of.runs if point.is_finished()] or [run for _, run in of.runs],
+            of.colour,
+        )
+        for of in groups.group(runs, panel=panel, curve=curve, name=_name)
+    ]
+    titles = [(of.panel, of.curve) for of in named]
+    if alike := [names for names in titles if titles.count(names) > 1]:
+        raise InputError(f"Two groups of runs are both called {', '.join(alike[0])}.")
+    return named
+
+
+def _name(flags: Flags) -> str:
+    return ", ".join(filter(None, (figures.called(*item) for item in flags.items())))
+
+
+def _about(found: Found, groups: Sequence[Group[RunDir]], together: str) -> str:
+    """Say what runs have in common: model, dataset, and the number of seeds, as in `together`."""
+    configs = [point.config for point, _ in found]
+    dataset = figures.NAMES["dataset"]
+    names = dict.fromkeys(f"{config.model} on {dataset(config.dataset)}" for config in configs)
+    counts = sorted({len(group.runs) for group in groups})
+    seeds = f"{counts[0]} to {counts[-1]}" if counts[1:] else str(counts[0])
+    return f"{', '.join(names)}; " + (together.format(seeds) if counts != [1] else "one seed")

@@ -1,6 +1,6 @@
-"""What figures measure of runs beyond their metrics; what is known is taken from their caches.
+"""Measures what figures show of runs beyond their metrics, or takes it from the runs' caches.
 
-NumPy only; a barrier, an instability or a stability that is not known imports TensorFlow.
+NumPy only; a barrier, an instability or a stability that no cache holds imports TensorFlow.
 """
 
 import collections
@@ -9,7 +9,6 @@ import functools
 import math
 import shlex
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from lottery_tf.analysis import barriers, distances, instability, paths, stability
 from lottery_tf.analysis.cache import Cache, NotKnown
@@ -22,10 +21,9 @@ from lottery_tf.reports.verdicts import in_words
 from lottery_tf.runs.rundir import RunDir
 
 POINTS = {"barriers": 20, "instability": 30}  # of a path
-NEAR = 1.3  # a round is at a density if it has it but for this factor
-COPIES = (
-    4  # that the stability of a round trains: the dense network, the ticket, a random mask twice
-)
+NEAR = 1.3  # a round is at a density if they differ by a smaller factor
+# How many trainings the stability of a round takes: dense network, ticket, and a random mask twice.
+COPIES = 4
 Rows = list[Row]
 Asked = tuple[Sequence[RunDir], Sequence[int]]  # the runs of a group, and rounds of theirs
 
@@ -35,10 +33,11 @@ class Measures:
     """Measures of runs.
 
     Args:
-        draw_only: whether nothing is evaluated or trained; what would be is listed in `left_out`.
-        computing: where and how, as runs.engine_of takes it.
-        stop_signal: gives the number of the signal that has come, or 0.
+        draw_only: whether nothing is evaluated or trained, but listed in `left_out`.
+        computing: where and how to compute, as runs.engine_of takes it.
+        stop_signal: returns the number of the signal that came, or 0.
         say: tells the user what a training will cost, before it begins.
+        left_out: sentences about what is not in the figures.
     """
 
     draw_only: bool = False
@@ -48,16 +47,16 @@ class Measures:
     left_out: list[str] = dataclasses.field(default_factory=list)
 
     def distances(self, run: RunDir, metric: str) -> Array | None:
-        """The matrix (rounds + 1, rounds + 1) of a run, the start last; None of a single round."""
+        """Return the matrix (rounds + 1, rounds + 1) of a run, start last; None of one round."""
         if not self._has_two_rounds(run, "distances"):
             return None
         return distances.matrices(run, None, [metric], _cache(run, "distances"))[metric]
 
     def barriers(self, runs: Sequence[RunDir]) -> tuple[Rows, Rows]:
-        """Barriers between successive rounds, and the points of the paths; means over runs.
+        """Return barriers between successive rounds, and points of the paths; means over runs.
 
-        "runs" is how many have the measure, "collapsed" the part of these that has, which is left
-        out of the means.
+        "runs" is how many runs count, "collapsed" the part of them that has collapsed, which is
+        left out of the means.
         """
         longer = [run for run in runs if self._has_two_rounds(run, "barriers")]
         if not longer:
@@ -82,10 +81,10 @@ class Measures:
         return rows, points_of_paths
 
     def instability(self, asked: Sequence[Asked]) -> list[Rows]:
-        """The instability of the rounds of each group, means over its runs with min and max.
+        """Return the instability of rounds of each group; means over its runs, with min and max.
 
-        "runs" is how many of them have it, "collapsed" the part of these that has, which is left
-        out of the means.
+        "runs" is how many runs count, "collapsed" the part of them that has collapsed, which is
+        left out of the means.
         """
         runs = [(run, rounds) for of_group, rounds in asked for run in of_group]
         todo = [(run, left) for run, rounds in runs if (left := self._unstable(run, rounds)[1])]
@@ -95,14 +94,17 @@ class Measures:
                 self._leave_out("instability", run, left)
             else:  # all at once, for one engine
                 instability.of_rounds(
-                    run, at_rounds=left, points=POINTS["instability"],
-                    cache=_cache(run, "instability"), stop_signal=self.stop_signal,
+                    run,
+                    at_rounds=left,
+                    points=POINTS["instability"],
+                    cache=_cache(run, "instability"),
+                    stop_signal=self.stop_signal,
                     computing=self.computing,
-                )  # fmt: skip
+                )
         return [self._mean_instability(*of_group) for of_group in asked]
 
-    def _mean_instability(self, runs, rounds):
-        found = []
+    def _mean_instability(self, runs: Sequence[RunDir], rounds: Sequence[int]) -> Rows:
+        found: Rows = []
         for run in runs:
             rows, _ = self._unstable(run, rounds)
             self._tell_collapsed("instability", run, rows, "round")
@@ -110,9 +112,10 @@ class Measures:
         counts = collections.Counter(row["round"] for row in found)
         return [{"runs": counts[row["round"]]} | row for row in means(found, ("round",))]
 
-    def _unstable(self, run, rounds):
-        """(rows of the rounds that are known, the others of those that are finished)."""
-        rows, left = [], []
+    def _unstable(self, run: RunDir, rounds: Sequence[int]) -> tuple[Rows, list[int]]:
+        """Return (rows of the rounds that the cache holds, the other finished rounds)."""
+        rows: Rows = []
+        left: list[int] = []
         cache = _cache(run, "instability", only_known=True)
         for round in (number for number in rounds if number < run.finished_rounds()):
             try:
@@ -124,7 +127,7 @@ class Measures:
         return rows, left
 
     def stability(self, asked: Sequence[Asked]) -> list[Rows]:
-        """The stability of a round of each group, ticket and random mask, as stability.of_masks."""
+        """Return the stability of a round of each group, of ticket and random mask."""
         runs = [(run, rounds) for of_group, rounds in asked for run in of_group]
         todo = [(run, of) for run, of in runs if self._stable(run, of, only_known=True) is None]
         self._tell("stability", todo, copies=COPIES)
@@ -135,35 +138,40 @@ class Measures:
                 self._stable(run, of, only_known=False)
         return [self._mean_stability(*of_group) for of_group in asked]
 
-    def _mean_stability(self, runs, rounds):
+    def _mean_stability(self, runs: Sequence[RunDir], rounds: Sequence[int]) -> Rows:
         known = [rows for run in runs if (rows := self._stable(run, rounds, only_known=True))]
         means_of_runs = means((row for rows in known for row in rows), stability.BY)
         return [{"runs": len(known)} | row for row in means_of_runs]
 
-    def _stable(self, run, rounds, *, only_known):
+    def _stable(self, run: RunDir, rounds: Sequence[int], *, only_known: bool) -> Rows | None:
         try:
             return stability.of_masks(
-                run, at_rounds=rounds, cache=_cache(run, "stability", only_known=only_known),
-                stop_signal=self.stop_signal, computing=self.computing,
-            )  # fmt: skip
+                run,
+                at_rounds=rounds,
+                cache=_cache(run, "stability", only_known=only_known),
+                stop_signal=self.stop_signal,
+                computing=self.computing,
+            )
         except NotKnown:
             return None
 
-    def _has_two_rounds(self, run, measure):
+    def _has_two_rounds(self, run: RunDir, measure: str) -> bool:
         if run.finished_rounds() < 2:
             self.left_out.append(f"{run.path} has one finished round: no {measure}.")
         return run.finished_rounds() >= 2
 
-    def _tell_collapsed(self, name, run, rows, column):
-        """Tell the rounds whose measure means nothing, and is left out of the means."""
+    def _tell_collapsed(self, name: str, run: RunDir, rows: Rows, column: str) -> None:
+        """Name the rounds whose networks have collapsed: their measure is meaningless."""
         if collapsed := [row[column] for row in rows if row["collapsed"]]:
             self.left_out.append(
-                f"{run.path}: networks have collapsed, so the {name} of {in_words(collapsed)} says "
-                "nothing. It is left out of the means; see the column collapsed."
+                f"{run.path}: networks have collapsed, so the {name} of {in_words(collapsed)} is "
+                "meaningless. It is left out of the means; see the column collapsed."
             )
 
-    def _tell(self, name, todo, *, copies):
-        """Says what the trainings that are left cost, by the seconds that their rounds took."""
+    def _tell(
+        self, name: str, todo: Sequence[tuple[RunDir, Sequence[int]]], *, copies: int
+    ) -> None:
+        """Say what the trainings that are left cost, by the seconds that their rounds took."""
         if self.draw_only or not todo:
             return
         seconds = sum(
@@ -178,24 +186,26 @@ class Measures:
             "already. Ctrl-C stops, the same command goes on; --draw_only leaves them out."
         )
 
-    def _leave_out(self, name, run, rounds=()):
+    def _leave_out(self, name: str, run: RunDir, rounds: Sequence[int] = ()) -> None:
         command = ["python", "-m", f"tools.{name}", f"--run_dir={run.path}"]
         command += [f"--at_rounds={','.join(map(str, rounds))}"] * bool(rounds)
         self.left_out.append(f"Not computed, with --draw_only: {shlex.join(command)}")
 
 
-def _cache(run, name, *, only_known=False):
-    """The cache that the tool of the same name keeps in a run."""
+def _cache(run: RunDir, name: str, *, only_known: bool = False) -> Cache:
+    """Return the cache that the tool of the same name keeps in a run."""
     return Cache(Output().of(run, apart=False) / f"{name}.cache.json", only_known=only_known)
 
 
 def round_at(run: RunDir, density: float) -> int | None:
-    """The finished round of a run whose density is nearest, the denser of two; None if none is."""
-    gaps = {
+    """Return the finished round whose density is nearest, the denser of two; None if none is near.
+
+    Gaps are compared to three digits: equal ones may differ by rounding to whole weights.
+    """
+    gaps: dict[int, float] = {
         row["round"]: abs(math.log(row["density"] / density))
         for row in run.metrics()
         if row["density"] > 0
     }
-    # Without the last digits, which rounding to whole weights makes: equal gaps tie.
-    nearest: Any = min(gaps, key=lambda number: (float(f"{gaps[number]:.3f}"), number))
+    nearest = min(gaps, key=lambda number: (float(f"{gaps[number]:.3f}"), number))
     return nearest if gaps[nearest] < math.log(NEAR) else None

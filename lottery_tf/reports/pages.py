@@ -1,38 +1,163 @@
-"""Pages of reports: HTML that a browser shows without a server, a script, or a file beside it."""
+"""Pages of reports: HTML that a browser shows without a server, a script, or other files.
 
+A page has sections, and a section verdicts and blocks; templates/page.html says how each looks.
+"""
+
+import dataclasses
 import datetime
 import os
 import pathlib
 import re
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
 
 import jinja2
+from markupsafe import Markup
 
 from lottery_tf import __version__
 from lottery_tf.errors import InputError
-from lottery_tf.reports.blocks import Link, Section, problems
+from lottery_tf.plots import Columns, Row, svg, tables
+from lottery_tf.reports.verdicts import Verdict
 from lottery_tf.runs import files
 from lottery_tf.runs.replacing import check_replaces
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 OURS = re.compile(rb"<p>Written [^<]* by lottery_tf ")  # what templates/page.html says
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+
+
+@dataclasses.dataclass(frozen=True)
+class Link:
+    """A text that leads to a file."""
+
+    text: str
+    href: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    kind: ClassVar = "text"
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """A paragraph about what is damaged, missing or unfinished."""
+
+    kind: ClassVar = "problem"
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A command, and what it is for."""
+
+    kind: ClassVar = "command"
+    text: str
+    command: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """Names and their values."""
+
+    kind: ClassVar = "facts"
+    items: list[tuple[str, str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Links:
+    """Files to open."""
+
+    kind: ClassVar = "links"
+    items: list[Link]
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Rows of cells, texts or Links, below their titles."""
+
+    kind: ClassVar = "table"
+    head: list[str]
+    rows: list[list[str | Link]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A drawing with its caption; a wide one scrolls in its box where it has no room."""
+
+    kind: ClassVar = "picture"
+    svg: Markup
+    caption: str
+    wide: bool = False
+
+
+Block = Text | Problem | Command | Facts | Links | Table | Picture
+
+
+@dataclasses.dataclass
+class Section:
+    """A part of a page, with the verdicts that follow from it."""
+
+    title: str
+    blocks: list[Block] = dataclasses.field(default_factory=list)
+    verdicts: list[Verdict] = dataclasses.field(default_factory=list)
+
+    def attempt(
+        self,
+        function: Callable[Arguments, Result],
+        *arguments: Arguments.args,
+        **options: Arguments.kwargs,
+    ) -> Result | None:
+        """Call a function; if it raises InputError or OSError, add a Problem and return None."""
+        try:
+            return function(*arguments, **options)
+        except InputError as error:
+            self.blocks.append(Problem(str(error)))
+        except OSError as error:
+            self.blocks.append(Problem(f"{error.filename or ''}: {error.strerror or error}."))
+        return None
+
+    def add_table(self, rows: Sequence[Row], columns: Columns) -> None:
+        """Add a table of rows, as tables.show prints it."""
+        head, *lines = tables.cells(rows, columns)
+        self.blocks.append(Table(head, [list(line) for line in lines]))
+
+    def draw(
+        self,
+        caption: str,
+        draw: "Callable[[], Figure]",
+        *,
+        size: tuple[float, float] | None = None,
+        wide: bool = False,
+    ) -> None:
+        """Add what a function draws; `size` is in inches."""
+        picture = self.attempt(svg.inline, draw, label=caption, size=size)
+        if picture:
+            self.blocks.append(Picture(Markup(picture), caption, wide))
 
 
 def check(path: pathlib.Path) -> None:
-    """Raise InputError if a page cannot be written there, before it takes time to make it.
+    """Raise InputError if a page cannot be written to a path, before the time to make it is spent.
 
-    A file that is no report is never replaced.
+    A file that is not a report is never replaced.
     """
     if not path.parent.is_dir() or path.is_dir():
-        raise InputError(f"--out: expected a file in a directory that is there. Received: {path}")
+        raise InputError(f"--out: expected a file in an existing directory. Received: {path}")
     check_replaces(path, lambda content: bool(OURS.search(content)), "report", "--out")
 
 
 def write(path: pathlib.Path, title: str, sections: Sequence[Section]) -> None:
-    """Writes a page; what cannot be read or shown of its runs is told at the top.
+    """Write a page, with the problems of all sections at its top.
 
     Raises:
-        InputError: it cannot be written there.
+        InputError: the file cannot be written.
     """
     try:
         files.write_text(path, render(title, sections))
@@ -41,7 +166,8 @@ def write(path: pathlib.Path, title: str, sections: Sequence[Section]) -> None:
 
 
 def render(title: str, sections: Sequence[Section]) -> str:
-    """The HTML of a page; all text in it is escaped."""
+    """Return the HTML of a page; all text in it is escaped."""
+    problems = [b.text for section in sections for b in section.blocks if isinstance(b, Problem)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lottery_tf.reports"),
         autoescape=True,
@@ -52,14 +178,14 @@ def render(title: str, sections: Sequence[Section]) -> str:
     page = environment.get_template("page.html").render(
         title=title,
         sections=sections,
-        problems=problems(sections),
+        problems=list(dict.fromkeys(problems)),
         version=__version__,
         written=datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),
     )
-    return page.encode(errors="replace").decode()  # a file name may hold bytes that are no text
+    return page.encode(errors="replace").decode()  # names of files may hold other bytes
 
 
 def link(file: pathlib.Path, below: pathlib.Path, start: pathlib.Path) -> Link:
-    """A Link to a file or a directory, called as below one, on a page in `start`."""
-    way = os.path.relpath(file, start.absolute()) + "/" * file.is_dir()
-    return Link(str(file.relative_to(below)), urllib.parse.quote(way, errors="surrogateescape"))
+    """Return a Link to a file or directory, named by its path `below`, for a page in `start`."""
+    path = os.path.relpath(file, start.absolute()) + "/" * file.is_dir()
+    return Link(str(file.relative_to(below)), urllib.parse.quote(path, errors="surrogateescape"))

@@ -1,7 +1,6 @@
-"""A run as far as it can be read: what is damaged or missing is named, and the rest is there."""
+"""Reads a run as far as it can be read, and names what is damaged or missing."""
 
 import dataclasses
-import itertools
 import json
 import os
 import pathlib
@@ -11,10 +10,8 @@ from typing import Any
 
 from lottery_tf.analysis import replicates
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.runs import beside_seeds
-from lottery_tf.analysis.statistics import SEEDS, has_collapsed, seeds_of, test_examples
+from lottery_tf.analysis.statistics import SEEDS, Seeds, has_collapsed, seeds_of, test_examples
 from lottery_tf.config import Config
-from lottery_tf.config.fields import format_value
 from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Row
@@ -31,14 +28,14 @@ class Reading:
     """What was read of a run.
 
     Args:
-        run: where it is.
+        run: the run.
         config: {flag: value}; empty where config.json is damaged.
-        rows: those of metrics.csv, of the rounds that can be read.
-        problems: what could not be read, in words.
-        keep: whether what is measured may be kept in the run's analysis/.
-        sound: whether all files of the rounds match their checksums. If not, nothing that was
-            measured before is used.
-        repeats: that it is another run of the study again, in words; "" if it is none.
+        rows: of metrics.csv, for the rounds that can be read.
+        problems: sentences about what could not be read.
+        keep: whether measurements may be kept in the run's analysis/.
+        sound: whether all files of the rounds match their checksums. If not, earlier measurements
+            are not used.
+        repeats: says which run of the study this one repeats; "" if none.
     """
 
     run: RunDir
@@ -51,7 +48,7 @@ class Reading:
 
     @property
     def name(self) -> str:
-        """What the run is called: its directory."""
+        """The name of the run: that of its directory."""
         return self.run.path.name
 
     @property
@@ -79,11 +76,11 @@ class Reading:
 
     @property
     def seconds(self) -> float:
-        """The time that all rounds took."""
+        """The time that all rounds took, in seconds."""
         return sum(row["seconds"] for row in self.rows if row.get("seconds", 0) > 0)
 
     @property
-    def seeds(self) -> tuple[Any, ...]:
+    def seeds(self) -> Seeds:
         """The seeds of the run, which tell replicates apart."""
         return seeds_of(self.config)
 
@@ -96,9 +93,9 @@ class Reading:
             return None
 
     def changed_flags(self) -> dict[str, tuple[Any, Any]]:
-        """{experiment flag: (value, default)} of those that are not the defaults.
+        """Return {experiment flag: (value, default)} of the flags that are not the defaults.
 
-        Of a run around the user's own fit, all that it recorded.
+        For a run around a user's own fit, all that it recorded counts.
         """
         changed = {}
         for name, value in self.config.items():
@@ -113,7 +110,7 @@ class Reading:
         return changed
 
     def cache(self, name: str) -> Cache:
-        """What an analysis measured before, and where it is kept from now on."""
+        """Return the cache of a measure: what was measured before, and what is from now on."""
         if not self.sound:
             return Cache()
         cache = Cache(self.run.path / "analysis" / f"{name}.cache.json")
@@ -124,10 +121,10 @@ class Reading:
         return cache
 
     def tables(self, name: str) -> dict[str, list[Row]]:
-        """{end of the name: rows} of the CSV files of an analysis, those of its paths left out.
+        """Return {end of the name: rows} of a measure's CSV files, without those of paths.
 
         Raises:
-            InputError: a file is damaged, or the rounds that it is of.
+            InputError: a file, or the rounds it was made from, are damaged.
         """
         found = {}
         paths = sorted((self.run.path / "analysis").glob(f"{name}*.csv"))
@@ -144,7 +141,7 @@ class Reading:
         return found
 
     def environment(self) -> dict[str, str]:
-        """{what: version or value} of environment.json; empty where it is not there or damaged."""
+        """Return {name: version or value} of environment.json; {} if it is missing or damaged."""
         try:
             found = json.loads((self.run.path / "environment.json").read_text())
         except (OSError, ValueError, RecursionError):
@@ -152,7 +149,7 @@ class Reading:
         return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
     def data(self) -> list[tuple[str, str]]:
-        """What data.json says of the data, in words.
+        """Return [(split, what data.json says about it)].
 
         Raises:
             InputError: it is damaged.
@@ -162,7 +159,7 @@ class Reading:
 
 
 def read(path: str | os.PathLike, *, keep: bool = True) -> Reading:
-    """Return the Reading of the run at a path; the files of its rounds are checked.
+    """Read the run at a path, and check the files of its rounds.
 
     Raises:
         InputError: there is neither a config.json nor a round.
@@ -187,12 +184,12 @@ def read(path: str | os.PathLike, *, keep: bool = True) -> Reading:
 
 
 def is_run(path: pathlib.Path) -> bool:
-    """Whether a directory holds what a run leaves: flags, or rounds."""
+    """Return whether a directory holds a config.json, or rounds."""
     return (path / "config.json").exists() or any(path.glob("round_[0-9]*"))
 
 
-def _rounds(run, problems):
-    """The finished rounds that are there, though one before them may be missing."""
+def _rounds(run: RunDir, problems: list[str]) -> Sequence[int]:
+    """Return the finished rounds that exist, though one before them may be missing."""
     try:
         return range(run.finished_rounds())
     except InputError as error:
@@ -202,40 +199,10 @@ def _rounds(run, problems):
     return [number for number in numbers if run.round_path(number).is_dir()]
 
 
-def differing_flags(readings: Sequence[Reading]) -> list[str]:
-    """The experiment flags in which runs differ, in the order of --help."""
-    changed = [reading.changed_flags() for reading in readings if reading.config]
-    names = [name for name in CONFIG if any(name in flags for flags in changed)]
-    names += [n for flags in changed for n in flags if n not in CONFIG]
-    return [
-        name
-        for name in dict.fromkeys(names)
-        if any(
-            r.config.get(name) != s.config.get(name)
-            for r, s in itertools.pairwise(readings)
-            if r.config and s.config
-        )
-    ]
-
-
-def varying_flags(readings: Sequence[Reading]) -> list[str]:
-    """Those of `differing_flags` in which replicates do not differ."""
-    return [
-        name
-        for name in differing_flags(readings)
-        if name not in SEEDS and len({text_of(r, name) for r in readings if r.config}) > 1
-    ]
-
-
-def text_of(reading: Reading, name: str) -> str:
-    """The value of a flag as text, alike for all replicates; "" where it is not known."""
-    return format_value(beside_seeds(name, reading.config.get(name, ""), reading.config))
-
-
 def mean_rows(readings: Sequence[Reading]) -> list[Row]:
-    """The rounds' rows of a run, of several their means with min and max.
+    """Return the rows of a run's rounds; of several runs the means, with min and max.
 
-    Beside the columns of metrics.csv: "collapsed", the part of the runs whose round has.
+    They have the columns of metrics.csv, and "collapsed": the part of the runs whose round has.
     """
     of_runs = [
         [row | {"collapsed": int(has_collapsed(row))} for row in reading.rows]
@@ -245,6 +212,6 @@ def mean_rows(readings: Sequence[Reading]) -> list[Row]:
 
 
 def name_among(reading: Reading, readings: Sequence[Reading]) -> str:
-    """What a run is called among others: its directory, with its path where two are called so."""
+    """Return the name of a run among others: its path, where another one has the same name."""
     alike = [other.name for other in readings].count(reading.name) > 1
     return str(reading.run.path) if alike else reading.name

@@ -1,11 +1,11 @@
-"""Sections of a report with measures between networks: distances, barriers, instability, stability.
+"""Makes the sections of a report that compare networks, and those of measures of the registry.
 
-Distances are measured; of what needs training or evaluation the tools' CSV files are read.
+Distances are measured; where a measure needs training or evaluation, its CSV files are read.
 """
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,13 +16,14 @@ from lottery_tf.analysis.statistics import has_collapsed
 from lottery_tf.plots import Row, figures, tables
 from lottery_tf.pruning import Array
 from lottery_tf.reports import verdicts
-from lottery_tf.reports.blocks import Command, Problem, Section, Text
+from lottery_tf.reports.pages import Command, Problem, Section, Text
 from lottery_tf.reports.reading import Reading, name_among
 from lottery_tf.runs import files
 from lottery_tf.runs.rounds import finished
 
 SIZE = (5.0, 3.4)  # inches: of a phone's width it leaves letters readable
 Readings = Sequence[Reading]
+OfRuns = Mapping[str, list[Row]]  # {name of a run: rows}
 SIGNS = {
     "as at the start of the round": "kept_signs",
     "not as at the end of the round before": "flips",
@@ -37,7 +38,7 @@ DISTANCES = {
 
 
 def distance_matrix(reading: Reading) -> Array:
-    """The angular distances of all rounds of a run, with the initialization last.
+    """Return the angular distances of all rounds of a run, with the initialization last.
 
     Raises:
         InputError: it has one round alone, or a file is damaged.
@@ -46,7 +47,7 @@ def distance_matrix(reading: Reading) -> Array:
 
 
 def of_distances(readings: Readings) -> Section:
-    """Are the rounds the same solution? With the Verdict "Similar"."""
+    """Ask whether the rounds are the same solution; with the Verdict "Similar"."""
     section = Section("Distances between rounds")
     found: list[Array | None] = []
     if min(len(reading.rows) for reading in readings) < 2:
@@ -73,8 +74,8 @@ def of_distances(readings: Readings) -> Section:
     return section
 
 
-def _beside_collapsed(of_metrics, matrix):
-    """Rows of distances, and whether the network of the round, or of that before, has collapsed."""
+def _beside_collapsed(of_metrics: list[Row], matrix: Array) -> list[Row]:
+    """Return rows of distances, and whether the round's network or the one before has collapsed."""
     collapsed = {row["round"] for row in of_metrics if has_collapsed(row)}
     return [
         row | {"collapsed": int(bool(collapsed & {row["round"], row["round"] - 1}))}
@@ -82,7 +83,7 @@ def _beside_collapsed(of_metrics, matrix):
     ]
 
 
-def _draw_distances(section, reading, matrix, rows):
+def _draw_distances(section: Section, reading: Reading, matrix: Array, rows: list[Row]) -> None:
     off_diagonal = matrix[~np.eye(len(matrix), dtype=bool)]
     known = off_diagonal[np.isfinite(off_diagonal)]
     if not len(known):
@@ -109,7 +110,7 @@ def _draw_distances(section, reading, matrix, rows):
 
 
 def of_barrier(readings: Readings) -> Section:
-    """Are successive rounds in one valley? With the Verdict "Connected"."""
+    """Ask whether successive rounds lie in one valley; with the Verdict "Connected"."""
     section = Section("Error barriers")
     columns = {name: about for name, about in of_barriers.COLUMNS.items() if name != "state"}
     need = (*of_barriers.BY, "density", "error_barrier", "collapsed")
@@ -124,8 +125,13 @@ def of_barrier(readings: Readings) -> Section:
         paths = [row for row in rows if row["to_round"] == row["from_round"] + 1]
         line = (verdicts.CONNECTED, f"connected below {verdicts.CONNECTED:.0%}")
         if paths:
-            _draw(section, "Error barrier between successive rounds", "error barrier (points of %)",
-                  {"above the mean of the ends": (paths, "error_barrier")}, line)  # fmt: skip
+            _draw(
+                section,
+                "Error barrier between successive rounds",
+                "error barrier (points of %)",
+                {"above the mean of the ends": (paths, "error_barrier")},
+                line,
+            )
         section.blocks.append(Text(f"On {_options(rows)}; above the mean of the ends."))
         section.add_table(rows, columns)
     verdict = verdicts.connected(_shared(of_runs, of_barriers.BY))
@@ -134,7 +140,7 @@ def of_barrier(readings: Readings) -> Section:
 
 
 def of_instability(readings: Readings) -> Section:
-    """Does SGD noise decide where training ends? With a Verdict "Stable" for each start."""
+    """Ask whether SGD noise decides where training ends; with a Verdict for each start."""
     section = Section("Instability to SGD noise")
     need = (*instability.BY, "density", "instability", "collapsed")
     found = _read_tables(section, readings, "instability", need)
@@ -144,8 +150,13 @@ def of_instability(readings: Readings) -> Section:
             continue
         start = rows[0]["start"]
         line = (instability.STABLE, f"stable below {instability.STABLE:.0%}")
-        _draw(section, f"Instability of trainings from {start}", "instability (points of %)",
-              {f"from {start}": (rows, "instability")}, line)  # fmt: skip
+        _draw(
+            section,
+            f"Instability of trainings from {start}",
+            "instability (points of %)",
+            {f"from {start}": (rows, "instability")},
+            line,
+        )
         section.blocks.append(Text(f"From {start}, on {_options(rows)}."))
         section.add_table(rows, instability.COLUMNS)
         section.verdicts.append(verdicts.stable(_shared(of_runs, instability.BY)))
@@ -155,7 +166,7 @@ def of_instability(readings: Readings) -> Section:
 
 
 def of_stability(readings: Readings) -> Section:
-    """Do tickets end nearer to the dense network than random masks? With its Verdict."""
+    """Ask whether tickets end nearer to the dense network than random masks; with its Verdict."""
     section = Section("Stability to pruning and to data order")
     if words := _why_undefined(readings, find("stability").resets):
         section.blocks.append(Text(words))
@@ -175,7 +186,7 @@ def of_stability(readings: Readings) -> Section:
 
 
 def of_learning(readings: Readings) -> Section:
-    """How far rounds carry the weights, and whose signs stay; measured from the weights alone."""
+    """Show how far rounds carry the weights, and how many signs stay."""
     section = Section("Learning distance and signs")
     tables = [
         replicates.marked(reading.rows, rows)
@@ -205,7 +216,7 @@ def learning_rows(reading: Reading) -> list[Row]:
         InputError: a file is missing or damaged.
     """
 
-    def measure():
+    def measure() -> list[Row]:
         rows = learning.of_rounds(reading.run)
         return [row for row in rows if row["layer"] == learning.ALL_LAYERS]
 
@@ -244,8 +255,19 @@ def _why_undefined(readings: Readings, resets: Sequence[str]) -> str:
     return f"Not defined: not all rounds of {', '.join(other)} start from round 0." if other else ""
 
 
-def _read_tables(section, readings, name, need):
-    """{end of a file's name: {run: rows}} of a tool's CSV files, of the runs that have them."""
+def _read_tables(
+    section: Section, readings: Readings, name: str, need: Iterable[str]
+) -> dict[str, dict[str, list[Row]]]:
+    """Read the CSV files of a measure: {end of the file's name: {name of a run: rows}}.
+
+    What a run lacks is told in the section.
+
+    Args:
+        section: where to tell it.
+        readings: the runs.
+        name: of the measure.
+        need: columns that every row must have.
+    """
     if any(reading.own_fit for reading in readings):
         section.blocks.append(
             Text("Not measured: the network and the data of this run are of your own code.")
@@ -266,8 +288,8 @@ def _read_tables(section, readings, name, need):
     return found
 
 
-def _shared(of_runs, by):
-    """{run: rows} of what all runs have."""
+def _shared(of_runs: OfRuns, by: Sequence[str]) -> dict[str, list[Row]]:
+    """Return {run: rows} of the rows that all runs have."""
     keys = [replicates.group(rows, by).keys() for rows in of_runs.values()]
     return {
         run: [row for row in rows if all(tuple(row[n] for n in by) in of for of in keys)]
@@ -275,10 +297,10 @@ def _shared(of_runs, by):
     }
 
 
-def _means(section, file, of_runs, by):
-    """Rows of the means over the runs' tables, of what all have; the others are said.
+def _means(section: Section, file: str, of_runs: OfRuns, by: Sequence[str]) -> list[Row]:
+    """Return the means over the runs' tables, of the rows that all have; name the other rounds.
 
-    Those of one run are as they are, unless it has several of a kind.
+    The rows of a single run are returned as they are, unless several agree in the columns `by`.
     """
     rows = [row for of_run in of_runs.values() for row in of_run]
     found = replicates.group(rows, by)
@@ -288,15 +310,13 @@ def _means(section, file, of_runs, by):
     if left := found.keys() - replicates.group(means, by).keys():
         names = [dict(zip(by, key, strict=True)) for key in left]
         rounds = {of["to_round"] if "to_round" in of else of["round"] for of in names}
-        section.blocks.append(
-            Text(f"{file}: not all of the runs have {verdicts.in_words(rounds)}, which are left "
-                 "out.")
-        )  # fmt: skip
+        words = f"{file}: not all of the runs have {verdicts.in_words(rounds)}, which are left out."
+        section.blocks.append(Text(words))
     return means
 
 
 def tell_age(section: Section, reading: Reading, name: str, rows: Sequence[Row]) -> None:
-    """Says which rounds are newer than the rows that a file in analysis/ has of them."""
+    """Name the rounds that are newer than the rows that a file in analysis/ has of them."""
     path = reading.run.path / "analysis" / name
     measured = {row[name] for row in rows for name in ("to_round", "round") if name in row}
     newer = [
@@ -307,31 +327,40 @@ def tell_age(section: Section, reading: Reading, name: str, rows: Sequence[Row])
     ]
     if newer:
         section.blocks.append(
-            Text(f"{reading.name}: {name} is older than {verdicts.in_words(newer)}: measure again, "
-                 "unless files were only copied.")
-        )  # fmt: skip
+            Text(
+                f"{reading.name}: {name} is older than {verdicts.in_words(newer)}: measure again, "
+                "unless files were only copied."
+            )
+        )
 
 
 def tool_command(name: str, readings: Readings) -> str:
-    """The command of a tool on some runs."""
+    """Return the command of a tool on some runs."""
     paths = ",".join(str(tables.below_here(reading.run.path)) for reading in readings)
     return " ".join([f"python -m tools.{name} --run_dir={shlex.quote(paths)}", *find(name).needed])
 
 
-def _with_command(verdict, name, readings):
-    """A Verdict, and where it is not known the command of the tool that finds out."""
+def _with_command(verdict: verdicts.Verdict, name: str, readings: Readings) -> verdicts.Verdict:
+    """Return a Verdict, with the command that measures it where it is unknown."""
     if verdict.answer != verdicts.UNKNOWN or any(reading.own_fit for reading in readings):
         return verdict
     return dataclasses.replace(verdict, command=tool_command(name, readings))
 
 
-def _options(rows):
-    """On which examples rows were measured, and with which statistics of BatchNorm."""
+def _options(rows: Sequence[Row]) -> str:
+    """Say on which examples rows were measured, and with which statistics of BatchNorm."""
     row = rows[0]
     return f"the {row['split']} split, BatchNorm statistics: {row['bn_stats']}"
 
 
-def _draw(section, caption, what, curves, line):
+def _draw(
+    section: Section,
+    caption: str,
+    what: str,
+    curves: Mapping[str, tuple[list[Row], str]],
+    line: tuple[float, str] | None,
+) -> None:
+    """Draw curves {label: (rows, column)} in percent against density."""
     section.draw(
         caption,
         lambda: figures.against_density(curves, what=what, percent=True, line=line),

@@ -1,9 +1,9 @@
-"""The report of a run, or of several as replicates."""
+"""Writes the report of a run, or of several as replicates."""
 
 import functools
 import pathlib
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from lottery_tf.analysis import MEASURES
 from lottery_tf.analysis.runs import check_replicates, check_same_experiment
@@ -12,7 +12,7 @@ from lottery_tf.config.fields import format_value
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row, figures, tables
 from lottery_tf.reports import pages, relations, verdicts, weights
-from lottery_tf.reports.blocks import Command, Facts, Link, Links, Problem, Section, Table, Text
+from lottery_tf.reports.pages import Command, Facts, Link, Links, Problem, Section, Table, Text
 from lottery_tf.reports.reading import (
     DAMAGED,
     FINISHED,
@@ -20,9 +20,9 @@ from lottery_tf.reports.reading import (
     mean_rows,
     name_among,
     read,
-    varying_flags,
 )
 from lottery_tf.reports.relations import SIZE, Readings
+from lottery_tf.sweeps.groups import varying
 
 ROUNDS: Columns = {
     "round": ("round", "{:d}"),
@@ -36,10 +36,17 @@ ROUNDS: Columns = {
     "threshold": ("threshold", "{:.5f}"),
     "seconds": ("seconds", "{:.1f}"),
 }
-FILES = ("config.json", "flags.cfg", "data.json", "repel_runs.json", "streams.json",
-         "environment.json", "log.txt", "metrics.csv")  # fmt: skip
-
-# The sections of measures with more to say than their table, pictures and verdict.
+FILES = (
+    "config.json",
+    "flags.cfg",
+    "data.json",
+    "repel_runs.json",
+    "streams.json",
+    "environment.json",
+    "log.txt",
+    "metrics.csv",
+)
+# Sections of measures that say more than their table, pictures and verdict.
 SECTIONS: dict[str, tuple[Callable[[Readings], Section | None], ...]] = {
     "distances": (relations.of_distances,),
     "barriers": (relations.of_barrier,),
@@ -54,19 +61,19 @@ SECTIONS: dict[str, tuple[Callable[[Readings], Section | None], ...]] = {
 
 
 def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, Section]:
-    """Writes the page of a run, or of several as replicates.
+    """Write the page of a run, or of several as replicates.
 
     Args:
         paths: of the runs.
-        out: the file; by default analysis/report.html of the first run. Given, the runs stay as
-            they are, and what is measured is not kept.
+        out: the file; by default analysis/report.html of the first run. If it is given, the runs
+            stay as they are, and measurements are not kept.
 
     Returns:
-        (the file, the section with the verdicts; its blocks are Problems, what is damaged).
+        (the file, the section with the verdicts, whose blocks are Problems: what is damaged).
 
     Raises:
         InputError: there is no run, the runs are of different models or datasets, two of them are
-            one, or the file is there and is no report.
+            one, or the file exists and is not a report.
     """
     readings = [read(path, keep=not out) for path in paths]
     if not readings:
@@ -87,35 +94,33 @@ def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, 
                 f"Cannot write into {path.parent}: {error.strerror}. Use --out."
             ) from None
     pages.check(path)
-    sections = _sections(readings, with_rounds, path)
-    title = readings[0].name if len(readings) == 1 else f"{len(readings)} runs as replicates"
-    pages.write(path, title, sections)
-    return path, sections[0]
-
-
-def _sections(readings, with_rounds, path):
     rows = mean_rows(with_rounds)
     of_runs = {name_among(reading, with_rounds): mean_rows([reading]) for reading in with_rounds}
-    examples = with_rounds[0].examples
     of_measures = [
         section_of(with_rounds)
         for name in MEASURES
         for section_of in SECTIONS.get(name, (functools.partial(relations.of_measure, name),))
     ]
-    accuracy = of_accuracy(rows, of_runs, examples)
-    last = [of_rounds(with_rounds, rows), of_files(readings, path.parent)]
-    sections = [what_ran(readings), accuracy, *filter(None, of_measures), *last]
+    sections = [
+        what_ran(readings),
+        of_accuracy(rows, of_runs, with_rounds[0].examples),
+        *filter(None, of_measures),
+        of_rounds(with_rounds, rows),
+        of_files(readings, path.parent),
+    ]
     verdict = Section("Verdict", verdicts=[v for section in sections for v in section.verdicts])
     verdict.blocks += [Problem(text) for reading in readings for text in reading.problems]
-    return [verdict, *sections]
+    title = readings[0].name if len(readings) == 1 else f"{len(readings)} runs as replicates"
+    pages.write(path, title, [verdict, *sections])
+    return path, verdict
 
 
 def what_ran(readings: Readings) -> Section:
-    """Model, data, flags, versions, machine and time."""
+    """Return the section of model, data, flags, versions, machine and time."""
     section, first = Section("What ran"), readings[0]
     for reading in readings:
         section.blocks += [Problem(problem) for problem in reading.problems]
-    if other := varying_flags(readings):
+    if other := varying(reading.config for reading in readings if reading.config):
         names = ", ".join(f"--{name}" for name in other)
         section.blocks.append(
             Problem(f"These runs are averaged, though they differ in more than seeds: {names}.")
@@ -124,24 +129,38 @@ def what_ran(readings: Readings) -> Section:
     for reading in readings:
         section.blocks += to_go_on(reading)
     section.blocks.append(Text("Flags that are not the defaults:"))
-    rows: list[list[str | Link]] = [
-        [f"--{name}", format_value(value), format_value("" if default is None else default)]
-        for name, (value, default) in first.changed_flags().items()
+    section.blocks.append(changed_flags_table(first))
+    # Lines that say more than that a run started, stopped or finished.
+    telling = " collapsed: ", " was ", "The run ends"
+    notes = [
+        line
+        for reading in readings
+        for line in reading.log
+        if any(part in line for part in telling)
     ]
-    section.blocks.append(Table(["flag", "value", "default"], rows))
-    notes = [line for reading in readings for line in reading.log if _is_note(line)]
     section.blocks += [Text(f"log.txt: {line}") for line in notes]
     return section
 
 
-def _facts(readings):
+def changed_flags_table(reading: Reading, without: Collection[str] = ()) -> Table:
+    """Return the table of the flags that are not the defaults, but some."""
+    rows: list[list[str | Link]] = [
+        [f"--{name}", format_value(value), format_value("" if default is None else default)]
+        for name, (value, default) in reading.changed_flags().items()
+        if name not in without
+    ]
+    return Table(["flag", "value", "default"], rows)
+
+
+def _facts(readings: Readings) -> list[tuple[str, str]]:
     first = readings[0]
+    done = [f"{len(of.rows)} of {of.config.get('rounds', '?')} ({of.state})" for of in readings]
     facts = [
         ("runs", ", ".join(reading.name for reading in readings)),
         ("model", str(first.config.get("model", "unknown"))),
         ("dataset", str(first.config.get("dataset", "unknown"))),
         ("seeds", ", ".join(str(reading.config.get("seed", "?")) for reading in readings)),
-        ("rounds", ", ".join(_progress(reading) for reading in readings)),
+        ("rounds", ", ".join(done)),
         ("time", ", ".join(f"{reading.seconds / 60:.1f} minutes" for reading in readings)),
         *first.environment().items(),
     ]
@@ -154,12 +173,8 @@ def _facts(readings):
     return facts
 
 
-def _progress(reading):
-    return f"{len(reading.rows)} of {reading.config.get('rounds', '?')} ({reading.state})"
-
-
 def to_go_on(reading: Reading) -> list[Command]:
-    """The command that goes on with a run, where it is not finished and has its flag file."""
+    """Return the command that resumes a run, if it is unfinished and has its flag file."""
     path = tables.below_here(reading.run.path)
     if reading.state == FINISHED or not reading.config or not (path / "flags.cfg").exists():
         return []
@@ -168,18 +183,13 @@ def to_go_on(reading: Reading) -> list[Command]:
     return [Command("To go on:", " ".join(["python -m lottery_tf.imp", *map(shlex.quote, flags)]))]
 
 
-def _is_note(line):
-    """Whether a line of log.txt tells of more than that a run started, stopped or finished."""
-    return any(words in line for words in (" collapsed: ", " was ", "The run ends"))
-
-
 def of_accuracy(rows: list[Row], of_runs: verdicts.Runs, examples: int | None) -> Section:
-    """Test accuracy and threshold against density, with the Verdict "Matching".
+    """Return test accuracy and threshold against density, with the Verdict "Matching".
 
     Args:
         rows: means over the runs.
         of_runs: {name of a run: its rows}.
-        examples: on which they were evaluated; None if that is not known.
+        examples: the number of test examples; None if unknown.
     """
     section = Section("Accuracy and threshold", verdicts=[verdicts.matching(of_runs, examples)])
     count = len(of_runs)
@@ -205,7 +215,7 @@ def of_accuracy(rows: list[Row], of_runs: verdicts.Runs, examples: int | None) -
 
 
 def of_rounds(readings: Readings, rows: list[Row]) -> Section:
-    """The table of rounds, and which have collapsed."""
+    """Return the table of rounds, and which have collapsed."""
     section = Section("Rounds")
     if len(readings) > 1:
         section.blocks.append(
@@ -214,16 +224,15 @@ def of_rounds(readings: Readings, rows: list[Row]) -> Section:
     columns = {name: about for name, about in ROUNDS.items() if all(name in row for row in rows)}
     section.add_table(rows, columns)
     for reading in readings:
-        notes = [(row["round"], row["collapse"]) for row in reading.rows
-                 if isinstance(row.get("collapse"), str)]  # fmt: skip
-        section.blocks += [
-            Text(f"Round {round} of {reading.name} collapsed: {words}.") for round, words in notes
-        ]
+        for row in reading.rows:
+            if isinstance(words := row.get("collapse"), str):
+                text = f"Round {row['round']} of {reading.name} collapsed: {words}."
+                section.blocks.append(Text(text))
     return section
 
 
 def of_files(readings: Readings, start: pathlib.Path) -> Section:
-    """Links to the files of runs, from a directory."""
+    """Return links to the files of runs, from a directory."""
     section = Section("Files")
     for reading in readings:
         path = reading.run.path

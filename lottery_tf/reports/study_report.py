@@ -1,17 +1,27 @@
-"""The report of a study: a directory of runs, compared."""
+"""Writes the report of a study: a directory of runs, compared."""
 
+import dataclasses
 import functools
 import math
+import os
 import pathlib
+import re
 import shlex
+from collections.abc import Iterable, Sequence
 
-from lottery_tf.analysis.statistics import dense_row, leads
+from lottery_tf.analysis.replicates import without_collapsed
+from lottery_tf.analysis.runs import repeats
+from lottery_tf.analysis.statistics import dense_row, has_collapsed, leads
 from lottery_tf.config.fields import format_value
+from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row, figures, hparams, tables
-from lottery_tf.reports import failures, pages, points, verdicts
-from lottery_tf.reports.blocks import Command, Facts, Link, Problem, Section, Table, Text
-from lottery_tf.reports.reading import differing_flags, varying_flags
+from lottery_tf.reports import pages, relations, verdicts
+from lottery_tf.reports.pages import Command, Facts, Link, Problem, Section, Table, Text
+from lottery_tf.reports.reading import FINISHED, Reading, is_run, mean_rows, read
 from lottery_tf.reports.relations import SIZE, Readings
+from lottery_tf.reports.run_report import changed_flags_table, to_go_on
+from lottery_tf.reports.weights import DENSITIES, nearest
+from lottery_tf.sweeps.groups import Group, differing, group, varying
 
 MEASURES: Columns = {
     "matching": ("matches to", "{:.2%}"),
@@ -32,26 +42,27 @@ PAGE = "tensorboard"
 
 
 def report(
-    directory: str, out: str | None = None
+    directory: str | os.PathLike, out: str | None = None
 ) -> tuple[list[Row], Columns, list[pathlib.Path], list[str]]:
-    """Writes the page of a study, and the runs' flags and results for TensorBoard's page HParams.
+    """Write the page of a study, and the runs' flags and results for TensorBoard's page HParams.
 
     Args:
-        directory: that the runs are in.
-        out: the file; by default report.html in the directory. Given, the runs stay as they are,
-            and nothing is written for TensorBoard.
+        directory: holds the runs.
+        out: the file; by default report.html in the directory. If it is given, the runs stay as
+            they are, and nothing is written for TensorBoard.
 
     Returns:
-        (rows to print, their columns, what was written, what is damaged in words).
+        (rows to print, their columns, paths of what was written, what is damaged).
 
     Raises:
-        InputError: there is no run, or the page is there and is no report.
+        InputError: there is no run, or the file exists and is not a report.
     """
-    readings = points.find(directory, keep=not out)
-    page = pathlib.Path(out) if out else pathlib.Path(directory) / "report.html"
+    directory = pathlib.Path(directory)
+    readings = find(directory, keep=not out)
+    page = pathlib.Path(out) if out else directory / "report.html"
     pages.check(page)
     state = Section("What ran")
-    results = {reading.name: points.results(reading, state) for reading in readings}
+    results = {reading.name: results_of(reading, state) for reading in readings}
     rows, columns = rows_of_groups(readings, results)
     what_ran(state, readings)
     sections = [
@@ -60,24 +71,149 @@ def report(
         of_curves(readings),
         *of_lead(readings),
         of_points(readings, results, page.parent),
-        failures.unfinished(pathlib.Path(directory), readings),
+        of_failures(directory, readings),
     ]
-    pages.write(page, pathlib.Path(directory).absolute().name, sections)
+    pages.write(page, directory.absolute().name, sections)
     written = [page]
     if not out:
-        write_hparams(pathlib.Path(directory), readings, results)
-        written.append(pathlib.Path(directory) / PAGE)
+        write_hparams(directory, readings, results)
+        written.append(directory / PAGE)
     return rows, columns, written, [text for reading in readings for text in reading.problems]
 
 
+# The runs and their groups --------------------------------------------------------------------
+
+
+def find(directory: pathlib.Path, *, keep: bool) -> list[Reading]:
+    """Read the runs in a directory, sorted by name; numbers in names are compared as numbers.
+
+    A run that repeats another one says so in `Reading.repeats`, and `replicates` leaves it out.
+
+    Raises:
+        InputError: there is no run.
+    """
+    if not directory.is_dir():
+        raise InputError(f"--runs={directory}: expected a directory of runs.")
+
+    def by_numbers(path: pathlib.Path) -> list[tuple[bool, int, str]]:
+        return [
+            (not part.isdecimal(), int(part) if part.isdecimal() else 0, part)
+            for part in re.split(r"(\d+)", path.name)
+        ]
+
+    paths = sorted((p for p in directory.iterdir() if p.is_dir() and is_run(p)), key=by_numbers)
+    if not paths:
+        raise InputError(
+            f"--runs={directory} holds no run: expected directories with a config.json. For a "
+            "single run use --run_dir."
+        )
+    readings = [read(path, keep=keep) for path in paths]
+    again = repeats(reading.run for reading in readings if reading.config)
+    words = {
+        run: f"{run.path.name} repeats {first.path.name}, and is left out: {why}."
+        for run, (first, why) in again.items()
+    }
+    return [dataclasses.replace(of, repeats=words.get(of.run, "")) for of in readings]
+
+
+def replicates(readings: Readings) -> list[Group[Reading]]:
+    """Return the runs with finished rounds in Groups.
+
+    A panel has the groups that differ in one flag alone: --reset if it varies, as ticket and reinit
+    are to be compared, or else the last flag that varies.
+    """
+    names = varying(reading.config for reading in readings if reading.config)
+    inner = "reset" if "reset" in names else next(reversed(names), "")
+    return group(
+        [(of.config, of) for of in readings if of.config and of.rows and not of.repeats],
+        panel=[name for name in names if name != inner],
+        curve=[inner] * bool(inner),
+        name=lambda flags: ", ".join(f"{name}={format_value(v)}" for name, v in flags.items()),
+    )
+
+
+def by_panel(groups: Iterable[Group[Reading]]) -> dict[str, list[Group[Reading]]]:
+    """Return {name of a panel: its groups}."""
+    panels: dict[str, list[Group[Reading]]] = {}
+    for of in groups:
+        panels.setdefault(of.panel, []).append(of)
+    return panels
+
+
+def differing_flags(readings: Readings) -> list[str]:
+    """Return the experiment flags in which the readable runs differ."""
+    return differing(reading.config for reading in readings if reading.config)
+
+
+def titles(readings: Readings) -> dict[str, str]:
+    """Return {target density: title} of columns of accuracies.
+
+    A title has the density itself where it is the same in all runs.
+    """
+    found: dict[str, str] = {}
+    for target in DENSITIES:
+        near = [row["density"] for of in readings if (row := nearest(of.rows, target))]
+        if near and max(near) - min(near) < 1e-4:
+            found[str(target)] = f"acc at {near[0]:.2%}"
+        elif near:
+            found[str(target)] = f"acc near {100 * target:g}%"
+    return found
+
+
+def results_of(reading: Reading, section: Section) -> Row:
+    """Return the results of a run, NaN where one is not measured; Problems go to a section.
+
+    Returns:
+        {target density: test accuracy, …, matching, mean_distance, largest_barrier}; `matching` is
+        the sparsest density that matches. Networks that have collapsed count nowhere.
+    """
+    found: Row = {}
+    for target in DENSITIES:
+        row = nearest(reading.rows, target)
+        found[str(target)] = math.nan if not row or has_collapsed(row) else row["test_accuracy"]
+    steps: list[float] = []
+    if len(reading.rows) > 1:
+        matrix = section.attempt(relations.distance_matrix, reading)
+        if matrix is not None:
+            matrix = without_collapsed(reading.rows, matrix)
+            steps = [float(matrix[r, r - 1]) for r in range(1, len(matrix) - 1)]
+            steps = [step for step in steps if not math.isnan(step)]
+    of_paths = (section.attempt(reading.tables, "barriers") or {}).get("", [])
+    relations.tell_age(section, reading, "barriers.csv", of_paths)
+    barriers = [
+        row.get("error_barrier", math.nan)
+        for row in of_paths
+        if row.get("to_round") == row.get("from_round", math.nan) + 1 and not row.get("collapsed")
+    ]
+    return found | {
+        "matching": verdicts.sparsest_match(reading.rows, reading.examples),
+        "mean_distance": sum(steps) / len(steps) if steps else math.nan,
+        "largest_barrier": max(barriers, default=math.nan),
+    }
+
+
+def spread(values: Sequence[float], form: str) -> str:
+    """Format the mean of the known values, with least and most, and their count if some are not."""
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return ""
+    mean, low, high = (form.format(v) for v in (sum(known) / len(known), min(known), max(known)))
+    text = mean if low == high else f"{mean} ({low} to {high})"
+    return text if len(known) == len(values) else f"{text}, {len(known)} of {len(values)}"
+
+
+# Sections -------------------------------------------------------------------------------------
+
+
 def what_ran(section: Section, readings: Readings) -> None:
-    """Adds how many runs there are, how far they are, and what they have in common."""
+    """Add how many runs there are, how far they are, and what they have in common."""
     for reading in readings:
         section.blocks += [Problem(problem) for problem in reading.problems]
         section.blocks += [Problem(reading.repeats)] * bool(reading.repeats)
     states = [reading.state for reading in readings]
-    facts = [(state, f"{states.count(state)} of {len(states)} runs") for state in
-             dict.fromkeys(states)]  # fmt: skip
+    facts = [
+        (state, f"{states.count(state)} of {len(states)} runs") for state in dict.fromkeys(states)
+    ]
     names = differing_flags(readings)
     for name in names:
         values = dict.fromkeys(format_value(r.config[name]) for r in readings if name in r.config)
@@ -86,87 +222,70 @@ def what_ran(section: Section, readings: Readings) -> None:
     known = next((reading for reading in readings if reading.config), readings[0])
     facts += list(known.environment().items())
     section.blocks += [Facts(facts), Text("Flags that all have, and that are not the defaults:")]
-    common = {n: both for n, both in known.changed_flags().items() if n not in names}
-    rows: list[list[str | Link]] = [
-        [f"--{name}", format_value(value), format_value("" if default is None else default)]
-        for name, (value, default) in common.items()
-    ]
-    section.blocks.append(Table(["flag", "value", "default"], rows))
+    section.blocks.append(changed_flags_table(known, without=names))
 
 
 def rows_of_groups(readings: Readings, results: dict[str, Row]) -> tuple[list[Row], Columns]:
-    """(a row for each group of replicates, its columns): means, with least and most in brackets."""
-    titles = points.titles(readings)
-    columns: Columns = {name: (name, "{}") for name in varying_flags(readings)}
+    """Return a row for each group of replicates, means with least and most, and their columns."""
+    columns: Columns = {
+        name: (name, "{}") for name in varying(of.config for of in readings if of.config)
+    }
     columns |= {"runs": ("runs", "{:d}")}
-    columns |= {target: (title, "{}") for target, title in titles.items()}
+    forms = dict.fromkeys(titles(readings), "{:.2%}")
+    columns |= {target: (title, "{}") for target, title in titles(readings).items()}
     columns |= {name: (title, "{}") for name, (title, _) in MEASURES.items()}
+    forms |= {name: form for name, (_, form) in MEASURES.items()}
     rows = []
-    for group in points.groups(readings):
-        row: Row = group.flags | {"runs": len(group.readings)}
-        of_group = [results[reading.name] for reading in group.readings]
-        for name in (*titles, *MEASURES):
-            form = MEASURES[name][1] if name in MEASURES else "{:.2%}"
-            row[name] = spread([result[name] for result in of_group], form)
+    for of in replicates(readings):
+        row: Row = {name: format_value(value) for name, value in of.flags.items()}
+        row["runs"] = len(of.runs)
+        for name, form in forms.items():
+            row[name] = spread([results[reading.name][name] for reading in of.runs], form)
         rows.append(row)
     return rows, columns
 
 
-def spread(values: list[float], form: str) -> str:
-    """The mean of what is known, the least and the most if they differ, and of how many it is."""
-    known = [value for value in values if value == value]
-    if not known:
-        return ""
-    mean, low, high = (form.format(v) for v in (sum(known) / len(known), min(known), max(known)))
-    text = mean if low == high else f"{mean} ({low} to {high})"
-    return text if len(known) == len(values) else f"{text}, {len(known)} of {len(values)}"
-
-
 def of_groups(rows: list[Row], columns: Columns) -> Section:
-    """The table of what was compared, replicates together."""
+    """Return the table of what was compared, replicates together."""
     section = Section("Comparison")
     section.add_table(rows, columns)
-    of_matching = (
+    words = (
         "Means over the runs, least and most in brackets. Matches to: the lowest density at which "
         "a run is as accurate as its own dense network, less one standard deviation of an accuracy "
-        "on its test examples, √(p(1-p)/n). Networks that have collapsed are left out."
+        "on its test examples, √(p(1-p)/n). Networks that have collapsed are left out. "
+        "Mean distance: of successive rounds, angular; 1 is 90 degrees. "
+        "Largest barrier: of those between successive rounds that tools.barriers has measured, "
+        "without networks that have collapsed. 2 of 3: two runs alone have such a number."
     )
-    of_distance = "Mean distance: of successive rounds, angular; 1 is 90 degrees."
-    section.blocks.append(
-        Text(f"{of_matching} {of_distance} Largest barrier: of those between "
-             "successive rounds that tools.barriers has measured, without networks that have "
-             "collapsed. 2 of 3: two runs alone have such a number.")
-    )  # fmt: skip
+    section.blocks.append(Text(words))
     return section
 
 
 def of_curves(readings: Readings) -> Section:
-    """Accuracy against density, a picture for each setting of the flags but one."""
+    """Return accuracy against density, a picture for each panel."""
     section = Section("Accuracy against density")
-    for common, found in points.panels(points.groups(readings)).items():
-        inner = points.inner_flag(list(found[0].flags))
-        curves = {
-            f"{inner}={group.flags[inner]}" if inner else "test": (group.rows, "test_accuracy")
-            for group in found
-        }
-        counts = sorted({len(group.readings) for group in found})
-        of = "" if counts == [1] else f" (means of {' to '.join(map(str, counts))} runs, min, max)"
+    for common, groups in by_panel(replicates(readings)).items():
+        curves = {of.curve or "test": (mean_rows(of.runs), "test_accuracy") for of in groups}
+        counts = sorted({len(of.runs) for of in groups})
+        runs = (
+            "" if counts == [1] else f" (means of {' to '.join(map(str, counts))} runs, min, max)"
+        )
         draw = functools.partial(
             figures.against_density, curves, what="test accuracy (%)", percent=True
         )
-        section.draw(f"{common or 'All runs'}{of}", draw, size=SIZE)
+        section.draw(f"{common or 'All runs'}{runs}", draw, size=SIZE)
     return section
 
 
 def of_lead(readings: Readings) -> list[Section]:
-    """By how much each ticket leads its reinit, at every density, with a Verdict for each setting.
+    """Return by how much tickets lead their reinits, with a Verdict for each setting.
 
-    Nothing where a study has not both.
+    There is no section where a study has not both.
     """
     section = Section("Lead of the ticket over the reinit")
     rows: list[Row] = []
-    for common, found in points.panels(points.groups(readings)).items():
-        by_reset = {group.flags.get("reset"): group.readings for group in found}
+    for common, groups in by_panel(replicates(readings)).items():
+        by_reset = {of.flags.get("reset"): of.runs for of in groups}
         if not {"init", "reinit"} <= by_reset.keys():
             continue
         tickets, reinits = by_reset["init"], by_reset["reinit"]
@@ -178,10 +297,9 @@ def of_lead(readings: Readings) -> list[Section]:
         accuracy = sum(row["test_accuracy"] for row in dense) / len(dense) if dense else math.nan
         examples = tickets[0].examples
         section.verdicts.append(verdicts.leading(of_setting, accuracy, examples, common))
-        of_rounds = verdicts.lead_by_round(of_setting, examples)
         rows += [
             {"setting": common or "all", "lead_low": row["low"], "lead_high": row["high"]} | row
-            for row in of_rounds
+            for row in verdicts.lead_by_round(of_setting, examples)
         ]
     if not section.verdicts:
         return []
@@ -197,38 +315,68 @@ def of_lead(readings: Readings) -> list[Section]:
 
 
 def of_points(readings: Readings, results: dict[str, Row], start: pathlib.Path) -> Section:
-    """A line for each run, with a link to it."""
-    section, titles = Section("Runs"), points.titles(readings)
+    """Return a line for each run, with a link to it."""
+    section, accuracies = Section("Runs"), titles(readings)
     names = differing_flags(readings)
-    head = ["run", *names, "state", "rounds", *titles.values()]
+    head = ["run", *names, "state", "rounds", *accuracies.values()]
     head += [title for title, _ in MEASURES.values()]
     lines: list[list[str | Link]] = []
     for reading in readings:
         found = results[reading.name]
-        file = reading.run.path / "analysis" / "report.html"
-        target = file if file.exists() else reading.run.path
+        page = reading.run.path / "analysis" / "report.html"
+        target = page if page.exists() else reading.run.path
         href = pages.link(target, reading.run.path.parent, start).href
         line: list[str | Link] = [Link(reading.name, href)]
         line += [format_value(reading.config.get(name, "")) for name in names]
         line += [reading.state, f"{len(reading.rows)} of {reading.config.get('rounds', '?')}"]
-        line += [spread([found[target]], "{:.2%}") for target in titles]
+        line += [spread([found[target]], "{:.2%}") for target in accuracies]
         line += [spread([found[name]], form) for name, (_, form) in MEASURES.items()]
         lines.append(line)
     section.blocks.append(Table(head, lines))
-    below = tables.below_here(readings[0].run.path)
-    command = f"python -m tools.report --run_dir={shlex.quote(str(below))}"
-    section.blocks.append(Command("A run's name leads to its own page once that is written:",
-                                  command))  # fmt: skip
+    path = tables.below_here(readings[0].run.path)
+    command = f"python -m tools.report --run_dir={shlex.quote(str(path))}"
+    section.blocks.append(
+        Command("A run's name leads to its own page once that is written:", command)
+    )
+    return section
+
+
+def of_failures(directory: pathlib.Path, readings: Readings) -> Section:
+    """Return which runs are not finished, how each ended, and how to resume it."""
+    section = Section("Unfinished or failed")
+
+    def output(name: str) -> dict[str, list[str]]:
+        """Return {name of the file: lines} of the output of a run that tools.sweep started."""
+        path = directory / f"{name}.log"
+        if not path.is_file():
+            return {}
+        lines = path.read_text("utf-8", "replace").splitlines()
+        return {path.name: [line for line in lines if line.strip()]}
+
+    for reading in readings:
+        if reading.state == FINISHED:
+            continue
+        done = f"{len(reading.rows)} of {reading.config.get('rounds', '?')} rounds"
+        section.blocks.append(Text(f"{reading.name}: {done}, {reading.state}."))
+        for name, lines in {"log.txt": reading.log, **output(reading.name)}.items():
+            section.blocks += [Text(f"{name} ends: {line}") for line in lines[-1:]]
+        section.blocks += to_go_on(reading)
+    there = {reading.name for reading in readings}
+    for path in sorted(directory.glob("*.log")):
+        if path.stem not in there:
+            last = (output(path.stem)[path.name] or ["(nothing)"])[-1]
+            section.blocks.append(Problem(f"{path.stem} left no run. {path.name} ends: {last}"))
+    if not section.blocks:
+        section.blocks.append(Text("None: all runs are finished."))
     return section
 
 
 def write_hparams(directory: pathlib.Path, readings: Readings, results: dict[str, Row]) -> None:
-    """Writes TensorBoard's page HParams: results of each run, beside the flags that vary."""
+    """Write TensorBoard's page HParams: the results of each run, beside the flags that vary."""
     known = [reading for reading in readings if reading.config]
-    titles: dict[str, str] = points.titles(known)
-    titles |= {name: title for name, (title, _) in MEASURES.items()}
+    names = titles(known) | {name: title for name, (title, _) in MEASURES.items()}
     tags = {}
-    for name, title in titles.items():
+    for name, title in names.items():
         if any(math.isfinite(results[reading.name][name]) for reading in known):
             percent = "mean" not in title
             tags[name] = (f"hparams/{title}{' (%)' * percent}", PERCENT if percent else 1.0)

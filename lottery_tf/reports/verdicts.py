@@ -1,7 +1,7 @@
-"""What the numbers of runs say, in words, beside the rule that decides.
+"""Says what the numbers of runs mean, beside the rule that decides.
 
-Each function takes rows of one run or of several, {name of the run: rows}, and gives a Verdict.
-The statistics are those of analysis/statistics.py.
+Each function takes the rows of one run or of several, {name of the run: rows}, and returns a
+Verdict. The statistics are those of analysis/statistics.py.
 """
 
 import dataclasses
@@ -28,28 +28,27 @@ from lottery_tf.plots import Row
 # 0.94 to 1.02, tickets 0.64 falling to 0.19 (docs/analysis.md). On 100 weights, chance is below
 # 0.8 once in a thousand rounds.
 SIMILAR = 0.8
-CONNECTED = 0.02  # as instability.STABLE, of which it is the same measure between other networks
+CONNECTED = 0.02  # as instability.STABLE, the same measure between other networks
 # Answers about a measure that is held against a threshold; of one seed it is ONE_SEED.
 YES, PARTLY, NO, UNKNOWN, COLLAPSED = "yes", "partly", "no", "not measured", "collapsed"
 # Answers about a difference between two settings; EQUAL is followed by the margin, UNDECIDED by
 # the number of seeds that would decide.
-SEEN, NOT_SEEN, EQUAL, UNDECIDED, ONE_SEED = (
-    "seen", "not seen", "equal within", "undecided", "one seed"
-)  # fmt: skip
+SEEN, NOT_SEEN, EQUAL, UNDECIDED = "seen", "not seen", "equal within", "undecided"
+ONE_SEED = "one seed"
 Runs = Mapping[str, Sequence[Row]]  # {name of a run: its rows}
 LEADING = "Ticket ahead of the reinit"
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What a measure says of a run, or of several.
+    """What a measure says about a run, or about several.
 
     Args:
-        name: what is asked.
-        answer: one of the above.
+        name: the question.
+        answer: one of the answers above.
         words: a sentence with the numbers.
         rule: what decides, and its source.
-        command: what measures it, where it is UNKNOWN.
+        command: measures it, where the answer is UNKNOWN.
     """
 
     name: str
@@ -76,7 +75,7 @@ def matching(runs: Runs, examples: int | None) -> Verdict:
 
     Args:
         runs: {round, density, test_accuracy, collapsed} of each, in the order of the rounds.
-        examples: on which they were evaluated; None if that is not known.
+        examples: the number of test examples; None if unknown.
     """
     name, of_all = "Matching", runs
     runs = {
@@ -113,8 +112,9 @@ def matching(runs: Runs, examples: int | None) -> Verdict:
     found: dict[int, tuple[float, Interval]] = {}
     for round, of_round in _by_round({run: runs[run] for run in sound}).items():
         if len(of_round) > 1 and next(iter(of_round.values()))["density"] < 1:
-            gaps = [row["test_accuracy"] - sound[run]["test_accuracy"]
-                    for run, row in of_round.items()]  # fmt: skip
+            gaps = [
+                row["test_accuracy"] - sound[run]["test_accuracy"] for run, row in of_round.items()
+            ]
             density = _mean(row["density"] for row in of_round.values())
             found[round] = density, interval(gaps, step=1 / examples if examples else 0)
     if not found:
@@ -139,7 +139,9 @@ def matching(runs: Runs, examples: int | None) -> Verdict:
         parts.append(
             f"undecided in {in_words(open_rounds)}: {_points(of)} at density {density:.2%}"
         )
-    words = _sentence(parts) + _collapsed_words({run: runs[run] for run in sound}) + left_out
+    text = "; ".join(parts)
+    collapsed = _collapsed_words({run: runs[run] for run in sound})
+    words = f"{text[0].upper()}{text[1:]}.{collapsed}{left_out}"
     if len(good) == len(found):
         return Verdict(name, SEEN, words, rule)
     if good or not open_rounds:
@@ -159,7 +161,7 @@ def rule_of_matching(allowed: float, examples: int | None) -> str:
     )
 
 
-def _matching_words(rows, dense, allowed):
+def _matching_words(rows: Sequence[Row], dense: Row, allowed: float) -> str:
     good = matching_rows(rows, allowed)
     pruned = [row for row in rows if row["density"] < 1 and not has_collapsed(row)]
     of_dense = f"the dense network's {dense['test_accuracy']:.2%}"
@@ -178,9 +180,9 @@ def _matching_words(rows, dense, allowed):
 
 
 def sparsest_match(rows: Sequence[Row], examples: int | None) -> float:
-    """Return the lowest density at which a pruned network matches the dense one; NaN without such.
+    """Return the lowest density at which a pruned network matches the dense one; NaN if none does.
 
-    A dense network that has collapsed is no mark to match: that is NaN, too.
+    It is NaN, too, where the dense network has collapsed.
     """
     if (dense := dense_row(rows)) is None:
         return math.nan
@@ -193,7 +195,7 @@ def nearer_than_random(runs: Runs) -> Verdict:
 
     Args:
         runs: {round, mask, measure, degrees, collapsed} of each; mask "ticket" or "random".
-            Networks that have collapsed are left out, and said.
+            Networks that have collapsed are left out, and named.
     """
     name = "More stable than random masks"
     rule = (
@@ -237,9 +239,9 @@ def leading(rows: Sequence[Row], accuracy: float, examples: int | None, setting:
 
     Args:
         rows: {seeds, round, density, lead, collapsed}, as statistics.leads gives them.
-        accuracy: of the dense networks, which the margin follows from.
-        examples: on which it was measured; None if that is not known.
-        setting: the flags that the ticket and the reinit share, in words; "" for all.
+        accuracy: of the dense networks, from which the margin follows.
+        examples: the number of test examples; None if unknown.
+        setting: what the ticket and the reinit have in common; "" where all runs have it.
     """
     margin = tolerance(accuracy, examples)
     name = f"{LEADING}, {setting}" if setting else LEADING
@@ -291,11 +293,11 @@ def leading(rows: Sequence[Row], accuracy: float, examples: int | None, setting:
 def lead_by_round(rows: Sequence[Row], examples: int | None) -> list[Row]:
     """Return {round, density, lead, low, high, seeds} of each pruned round, the mean over seeds.
 
-    `low` and `high` are the ends of its 95% t interval, NaN for one seed.
+    `low` and `high` are the ends of the 95% t interval of the lead, NaN for one seed.
 
     Args:
-        rows: as `leading` takes them; those of networks that have collapsed are left out.
-        examples: as of `leading`.
+        rows: as in `leading`; those of networks that have collapsed are left out.
+        examples: as in `leading`.
     """
     found = []
     rows = [row for row in rows if row["density"] < 1 and not row["collapsed"]]
@@ -376,8 +378,18 @@ OVER_SEEDS = (
 )
 
 
-def _of_threshold(name, runs, columns, limit, what, form, rule):
-    """The Verdict of the rows of runs: values below the limit are good."""
+def _of_threshold(
+    name: str, runs: Runs, columns: tuple[str, str], limit: float, what: str, form: str, rule: str
+) -> Verdict:
+    """Return the Verdict on values that are good below a limit.
+
+    Args:
+        name, rule: of the Verdict.
+        runs: {name of a run: its rows}.
+        columns: those of the round and of the value.
+        limit: below which a value is good.
+        what, form: how the value is called, and formatted.
+    """
     round, column = columns
     values: dict[int, list[float]] = {}
     for rows in runs.values():
@@ -423,7 +435,7 @@ def _of_threshold(name, runs, columns, limit, what, form, rule):
 
 
 def _judge(found: Interval, margin: float, unit: str) -> str:
-    """Return the answer that an Interval gives; `margin` within which it is equal, or 0."""
+    """Return the answer that an Interval gives, where differences within `margin` are equal."""
     if found.count < 2:
         return ONE_SEED
     if -margin < found.low and found.high < margin:
@@ -444,19 +456,19 @@ def _overall(answers: Sequence[str]) -> str:
 
 
 def _undecided(needed: Iterable[int | None]) -> str:
-    """UNDECIDED, and how many seeds would decide all of what is."""
+    """Return UNDECIDED with the number of seeds that would decide all that is."""
     counts = list(needed)
     many = f"more than {MOST_SEEDS:,}" if None in counts else f"{max(filter(None, counts)):,}"
     return f"{UNDECIDED} ({many} seeds would decide)"
 
 
 def _points(found: Interval) -> str:
-    """An Interval of accuracies in points."""
+    """Format an Interval of accuracies in points."""
     return f"{100 * found.mean:+.2f} points" + _between(found, lambda v: f"{100 * v:+.2f}")
 
 
 def _between(found: Interval, form: Callable[[float], str], what: str = "") -> str:
-    """The ends of an Interval in brackets; "" of one seed."""
+    """Format the ends of an Interval in brackets; "" for one seed."""
     if found.count < 2:
         return ""
     return f" ({what}{form(found.low)} to {form(found.high)}, {found.count} seeds)"
@@ -467,7 +479,7 @@ def _tolerance(allowed: float) -> str:
 
 
 def _why(examples: int | None) -> str:
-    """What a tolerance is, in words."""
+    """Say where a tolerance comes from."""
     if not examples:
         return "as the number of test examples is not known"
     return f"one standard deviation of an accuracy on {examples:,} test examples, √(p(1-p)/n)"
@@ -478,13 +490,8 @@ def _mean(values: Iterable[float]) -> float:
     return math.fsum(known) / len(known) if known else math.nan
 
 
-def _sentence(parts: Sequence[str]) -> str:
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}."
-
-
 def _by_round(runs: Runs) -> dict[int, dict[str, Row]]:
-    """{round: {run: row}}, without networks that have collapsed."""
+    """Return {round: {run: row}}, without networks that have collapsed."""
     found: dict[int, dict[str, Row]] = {}
     for run, rows in runs.items():
         for row in rows:
@@ -505,7 +512,7 @@ def _collapsed_words(runs: Runs, column: str = "round") -> str:
 
 
 def _left_out(runs: Runs, column: str, which: Callable[[Row], bool], why: str) -> str:
-    """Return a sentence with the rounds of the rows that `which` tells; "" if there are none."""
+    """Return a sentence about the rounds of the rows that `which` picks; "" if there are none."""
     found = {run: sorted({row[column] for row in rows if which(row)}) for run, rows in runs.items()}
     told = [
         in_words(rounds) + (f" of {run}" if len(runs) > 1 else "")
@@ -516,7 +523,7 @@ def _left_out(runs: Runs, column: str, which: Callable[[Row], bool], why: str) -
 
 
 def in_words(rounds: Iterable[int]) -> str:
-    """Rounds as "round 3", "rounds 0, 3 to 5"."""
+    """Format rounds as "round 3" or "rounds 0, 3 to 5"."""
     runs: list[list[int]] = []
     for round in sorted(rounds):
         if runs and round == runs[-1][-1] + 1:

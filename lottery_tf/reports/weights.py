@@ -1,4 +1,4 @@
-"""Sections of a report about what pruning leaves: histograms, layers, pixels."""
+"""Makes the sections of a report about what pruning leaves: weights, layers, masks, pixels."""
 
 import math
 from collections.abc import Sequence
@@ -9,9 +9,10 @@ from lottery_tf.analysis import histograms, masks, pixels, replicates
 from lottery_tf.analysis.cache import is_number
 from lottery_tf.models import MODELS
 from lottery_tf.plots import Row, figures
+from lottery_tf.pruning import Array
 from lottery_tf.pruning.dead_units import layers
 from lottery_tf.pruning.top_k import density
-from lottery_tf.reports.blocks import Section, Text
+from lottery_tf.reports.pages import Section, Text
 from lottery_tf.reports.reading import Reading
 from lottery_tf.runs.rounds import FinishedRound
 
@@ -22,12 +23,12 @@ BINS = 60
 
 
 def nearest(rows: Sequence[Row], target: float) -> Row | None:
-    """The row whose density is nearest to a target, by their ratio; None if none is near."""
+    """Return the row whose density is nearest to a target, by ratio; None if none is near."""
     positive = [row for row in rows if row["density"] > 0]
     if not positive:
         return None
 
-    def apart(row):
+    def apart(row: Row) -> float:
         return abs(math.log(row["density"] / target))
 
     found = min(positive, key=apart)
@@ -35,14 +36,14 @@ def nearest(rows: Sequence[Row], target: float) -> Row | None:
 
 
 def some_rounds(rows: Sequence[Row], targets: Sequence[float] = DENSITIES) -> list[Row]:
-    """The rows nearest to some densities, each once; or the last one of a shorter run."""
+    """Return the rows nearest to some densities, each once; the last one of a shorter run."""
     found = [row for target in targets if (row := nearest(rows, target))]
     unique = list({row["round"]: row for row in found}.values())
     return unique or list(rows[-1:])
 
 
 def of_histograms(readings: Sequence[Reading]) -> Section:
-    """The surviving weights of some rounds; of replicates taken together."""
+    """Show the surviving weights of some rounds, those of replicates together."""
     section = Section("Surviving weights")
     rounds = {
         row["round"]: f"density {row['density']:.3g}".replace("density 1", "dense")
@@ -53,7 +54,7 @@ def of_histograms(readings: Sequence[Reading]) -> Section:
     common = min(len(reading.rows) for reading in readings)
     runs = [reading.run for reading in readings]
 
-    def count():
+    def count() -> tuple[histograms.Panels, int]:
         series = {
             label: histograms.survivors(runs, round)
             for round, label in rounds.items()
@@ -80,7 +81,7 @@ def of_histograms(readings: Sequence[Reading]) -> Section:
 
 
 def of_layers(readings: Sequence[Reading]) -> Section:
-    """What is left of each layer, mean over replicates."""
+    """Show what is left of each layer, mean over replicates."""
     section = Section("Layers")
     tables = [
         replicates.marked(reading.rows, rows)
@@ -101,17 +102,19 @@ def of_layers(readings: Sequence[Reading]) -> Section:
     last = rows[-1]["round"]
     section.blocks.append(Text(f"In round {last}, the last one:"))
     of_last = [row for row in rows if row["round"] == last]
-    whole = {name: (title, form.replace(":,d", ":,.0f"))
-             for name, (title, form) in masks.LAYER_COLUMNS.items()}  # fmt: skip
+    whole = {
+        name: (title, form.replace(":,d", ":,.0f"))
+        for name, (title, form) in masks.LAYER_COLUMNS.items()
+    }
     section.add_table(of_last, whole)
     return section
 
 
 def layer_rows(reading: Reading) -> list[Row]:
-    """Rows of {round, network_density, layer, density, …} of each round and layer.
+    """Return rows of {round, network_density, layer, density, …} of each round and layer.
 
-    Of a network of the user's own outputs are not counted: which of a kernel's axes they are, only
-    the network could tell.
+    The outputs of a user's own network are not counted: only the network could tell which of a
+    kernel's axes they are.
 
     Raises:
         InputError: a file is missing or damaged.
@@ -127,17 +130,16 @@ def layer_rows(reading: Reading) -> list[Row]:
             ]
         else:
             of_layers = [
-                of_round | {"layer": path, "density": float(kernel.mean()),
-                            "remaining": int(kernel.sum())}
-                for path, kernel in mask.items()
-            ]  # fmt: skip
+                of_round | {"layer": p, "density": float(m.mean()), "remaining": int(m.sum())}
+                for p, m in mask.items()
+            ]
         found += of_layers
         before = mask
     return found
 
 
 def of_overlap(readings: Sequence[Reading]) -> Section:
-    """What the masks of rounds have in common, mean over replicates."""
+    """Show what the masks of rounds have in common, mean over replicates."""
     section = Section("Overlap of masks")
     if min(len(reading.rows) for reading in readings) < 2:
         section.blocks.append(Text("There is one round alone: nothing to compare yet."))
@@ -155,14 +157,14 @@ def of_overlap(readings: Sequence[Reading]) -> Section:
     return section
 
 
-def _overlap(reading):
+def _overlap(reading: Reading) -> Array:
     rounds = [FinishedRound(reading.run.path, row["round"]) for row in reading.rows]
 
-    def measure():
+    def measure() -> list[list[float]]:
         of_rounds = [of.masks() for of in rounds]
         return masks.jaccard(of_rounds, of_rounds).tolist()
 
-    def fits(value):
+    def fits(value: object) -> bool:
         return (
             isinstance(value, list)
             and len(value) == len(rounds)
@@ -170,13 +172,13 @@ def _overlap(reading):
             and all(is_number(cell) for row in value for cell in row)
         )
 
-    if not reading.sound:  # what is damaged may be other files than the masks
+    if not reading.sound:  # though the masks may be whole
         return np.array(measure())
     return np.array(reading.cache("masks").reuse(rounds, ["jaccard"], measure, fits=fits))
 
 
 def of_pixels(readings: Sequence[Reading]) -> Section | None:
-    """Where a first dense layer looks; None of a network without one that sees images."""
+    """Show where a first dense layer looks; None if the network has none that sees images."""
     section, reading = Section("Pixels that the first layer looks at"), readings[0]
     if reading.own_fit or not reading.rows:
         return None

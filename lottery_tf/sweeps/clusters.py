@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import importlib.util
 import logging
 import os
@@ -11,12 +12,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import ModuleType
 
 from lottery_tf.errors import InputError
-from lottery_tf.sweeps.attempts import Job, attempt
+from lottery_tf.sweeps.processes import Job, attempt
+from lottery_tf.sweeps.schedule import Attempt
 
-Future = concurrent.futures.Future
 PROBE_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 INSTALL = "pip install 'lottery_tf[sweep]'"
@@ -31,38 +32,36 @@ class Cluster:
     """Where attempts happen.
 
     Args:
-        name: what it is, for the user.
-        submit: a function of a Job -> Future of the exit status of its attempt.
-        slots: a function that gives how many attempts fit at once, now.
+        submit: begins the attempt at a Job.
+        slots: returns how many attempts fit at once, now.
         cores: that each attempt is pinned to; 0: none.
     """
 
-    name: str
-    submit: Callable[[Job], Future]
+    submit: Callable[[Job], Attempt]
     slots: Callable[[], int]
     cores: int
 
 
 def has_ray() -> bool:
-    """Whether Ray is installed."""
+    """Return whether Ray is installed."""
     return importlib.util.find_spec("ray") is not None
 
 
 @contextlib.contextmanager
 def one_after_another() -> Iterator[Cluster]:
-    """Attempts in this process, each on all cores."""
+    """Yield this process as a Cluster: one attempt at a time, on all cores."""
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        yield Cluster("one after another", lambda job: pool.submit(attempt, job), lambda: 1, 0)
+        yield Cluster(lambda job: pool.submit(attempt, job), lambda: 1, 0)
 
 
 @contextlib.contextmanager
 def on_ray(address: str, *, cpus_per_run: int, gpus_per_run: float | None) -> Iterator[Cluster]:
-    """Attempts as tasks of a Ray cluster.
+    """Yield a Ray cluster as a Cluster, whose attempts are tasks.
 
     Args:
-        address: of a cluster that is there, or "auto", as ray.init takes it; "" starts one of this
+        address: of a running cluster, or "auto", as ray.init takes it; "" starts one of this
             machine, which ends with this process.
-        cpus_per_run: cores of each run, to which it is pinned if it has no GPU.
+        cpus_per_run: cores of each run, which is pinned to them if it has no GPU.
         gpus_per_run: GPUs of each run, or a part of one. None: one where the cluster has any.
 
     Raises:
@@ -70,9 +69,9 @@ def on_ray(address: str, *, cpus_per_run: int, gpus_per_run: float | None) -> It
     """
     if not has_ray():
         raise InputError(f"Ray is not installed: {INSTALL}. Without it, leave --address out.")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of it
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")
-    import ray
+    import ray  # an optional dependency
 
     _connect(ray, address)
     try:
@@ -87,70 +86,67 @@ def on_ray(address: str, *, cpus_per_run: int, gpus_per_run: float | None) -> It
                 )
         task = ray.remote(attempt).options(num_cpus=cpus_per_run, num_gpus=gpus, max_retries=0)
 
-        def slots():
+        def slots() -> int:
             has = ray.cluster_resources()
             return min(int(has.get(kind, 0) // count) for kind, count in needed.items() if count)
 
-        name = f"Ray at {address}" if address else "Ray on this machine"
-        yield Cluster(
-            name, lambda job: task.remote(job).future(), slots, 0 if gpus else cpus_per_run
-        )
+        cores = 0 if gpus else cpus_per_run
+        yield Cluster(lambda job: task.remote(job).future(), slots, cores)
     finally:
         ray.shutdown()
 
 
-def _connect(ray: Any, address: str) -> None:
-    """Starts Ray here, or connects to a cluster."""
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+def _connect(ray: ModuleType, address: str) -> None:
+    """Start Ray on this machine, or connect to a cluster."""
+    init = functools.partial(ray.init, log_to_driver=False, logging_level=logging.ERROR)
     if not address:
         cores = len(os.sched_getaffinity(0))
         try:
-            ray.init(address="local", num_cpus=cores, include_dashboard=False, **options)
+            init(address="local", num_cpus=cores, include_dashboard=False)
         except Exception as error:  # OSError, ValueError, RuntimeError and Ray's own
+            token = f"{TOKEN} " if _is_about_token(error) else ""
             raise InputError(
-                f"Ray cannot start on this machine: {_reason(error)}. "
-                f"{TOKEN + ' ' if _is_about_token(error) else ''}Without Ray: --cluster=none."
+                f"Ray cannot start on this machine: {_reason(error)}. {token}Without Ray: "
+                "--cluster=none."
             ) from error
         return
     try:
-        _ask(address)
-        ray.init(address=address, **options)
+        _probe(address)
+        init(address=address)
     except Exception as error:  # ConnectionError, ValueError, RuntimeError and Ray's own
-        told: Exception = error
+        reason: Exception = error
         if address == "auto" and not _is_about_token(error):
-            told = _refusal([]) or error  # ray.init says only that it cannot connect
-        if _is_about_token(told):
+            reason = _refusal([]) or error  # ray.init says only that it cannot connect
+        if _is_about_token(reason):
             mode = os.environ.get("RAY_AUTH_MODE", "not set")
             raise InputError(
                 f"--address={address}: the Ray cluster refuses this user: its token is missing or "
                 f"wrong. {TOKEN} RAY_AUTH_MODE is {mode} now."
             ) from error
-        client = address.startswith("ray://")  # where a wrong token looks like no answer
+        # Through a client's port a wrong token looks like no answer.
+        token = f" {TOKEN}" if address.startswith("ray://") else ""
         raise InputError(
-            f"--address={address}: there is no Ray cluster that answers ({_reason(error)}). "
-            "Expected host:port as ray start tells it, auto for the one that this machine is part "
-            f"of, or no --address, to start one here.{' ' + TOKEN if client else ''}"
+            f"--address={address}: no Ray cluster answers ({_reason(error)}). Expected host:port "
+            "as ray start prints it, auto for the cluster that this machine is part of, or no "
+            f"--address, to start one here.{token}"
         ) from error
 
 
-def _reason(error):
+def _reason(error: Exception) -> str:
     return (" ".join(str(error).split()) or type(error).__name__)[:300].rstrip(".")
 
 
-def _is_about_token(error):
-    """Whether a cluster, or Ray's own check, refused a token, or that there is none."""
-    return bool(
-        re.search(
-            "[Tt]oken authentication|AuthToken|Authentication|RAY_AUTH", f"{type(error)} {error}"
-        )
-    )
+def _is_about_token(error: object) -> bool:
+    """Return whether an error says that a token is missing or refused."""
+    pattern = "[Tt]oken authentication|AuthToken|Authentication|RAY_AUTH"
+    return bool(re.search(pattern, f"{type(error)} {error}"))
 
 
-def _ask(address):
-    """Raises OSError if nothing, or no Ray cluster, answers at an address.
+def _probe(address: str) -> None:
+    """Raise OSError if nothing, or no Ray cluster, answers at an address.
 
-    ray.init takes minutes to find out, and does not say why: Ray's own command does, as where the
-    token is missing that the cluster expects.
+    ray.init takes minutes to find out and does not say why, as where a token is missing: Ray's own
+    command does.
     """
     match = re.fullmatch(r"(ray://)?\[?(.+?)\]?:(\d+)", address)
     if not match:
@@ -163,8 +159,8 @@ def _ask(address):
         raise refusal
 
 
-def _refusal(options):
-    """What Ray's own command has against a cluster, as an OSError; None if the cluster answers."""
+def _refusal(options: list[str]) -> OSError | None:
+    """Return why a cluster refuses Ray's own command; None if it answers."""
     command = [sys.executable, "-m", "ray.scripts.scripts", "status", *options]
     try:
         asked = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_SECONDS)
@@ -173,5 +169,5 @@ def _refusal(options):
     if not asked.returncode:
         return None
     lines = asked.stderr.strip().splitlines() or [f"exit status {asked.returncode}"]
-    # Without a token in the mode that expects one, Ray aborts, and a dump of the stack follows.
+    # Where it expects a token and has none, Ray aborts, and a dump of the stack follows.
     return ConnectionError(next((line for line in lines if _is_about_token(line)), lines[-1]))

@@ -1,31 +1,37 @@
-"""Studies as flag files: base flags, and a grid of what is varied. No TensorFlow.
+"""Reads a study, which is a flag file with a grid, and checks it. No TensorFlow.
 
     --flagfile=../lenet.cfg
     --optimizer=momentum
     --grid=batch_size=60,512
     --grid=seed=0,1,2
 
-Each combination is a point: a plain run of `python -m lottery_tf.imp`, in a directory of its own.
+Each combination of values is a point: a plain run of `python -m lottery_tf.imp`, in a directory of
+its own.
 """
 
 import dataclasses
+import difflib
 import itertools
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from absl import flags
 
+from lottery_tf import datasets
 from lottery_tf.config import Config, command
-from lottery_tf.config.constraints import check_given
+from lottery_tf.config.constraints import check_given, check_new
+from lottery_tf.config.flag_files import find_flag_file, included, read_flag_file, read_lines
 from lottery_tf.errors import InputError
+from lottery_tf.loop.round_0 import check_other_runs
 from lottery_tf.pruning import collapse
 from lottery_tf.runs.rundir import METRICS, RunDir
-from lottery_tf.sweeps.axes import products
-from lottery_tf.sweeps.statement import flag_of, read_statement, refuse
 
 Path = pathlib.Path
+FIELDS = {field.name: field for field in dataclasses.fields(Config)}
+OF_STUDY = re.compile(r"--?(grid|zip|bases|runs)=(.*)")  # lines that are not flags of a run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +41,9 @@ class Point:
     Args:
         name: of its directory: the axes in order, as "batch_size=60_seed=0".
         directory: its run directory.
-        flags: {flag: value} of the axes; one that the point leaves at its base is left out.
+        flags: {flag: value} of the axes, without flags that the point leaves at their base values.
         config: the Config.
-        command: the arguments of the command that makes it alone.
+        command: the arguments of the command that makes this run alone.
     """
 
     name: str
@@ -47,11 +53,11 @@ class Point:
     command: tuple[str, ...]
 
     def finished_rounds(self) -> int:
-        """The number of its finished rounds; InputError if one is missing among them."""
+        """Return the number of finished rounds; raise InputError if one of them is missing."""
         return RunDir(self.directory).finished_rounds()
 
     def is_finished(self) -> bool:
-        """Whether it has all its rounds, or ended as nothing was left to prune."""
+        """Return whether the run has all its rounds, or ended as nothing was left to prune."""
         finished = self.finished_rounds()
         if not finished or finished >= self.config.rounds:
             return bool(finished)
@@ -67,7 +73,7 @@ class Study:
         path: its flag file.
         runs: the directory that holds the run directories.
         axes: the flags of each axis, in order.
-        points: of the grid, the last axis the fastest.
+        points: of the grid; the last axis varies fastest.
     """
 
     path: Path
@@ -77,99 +83,284 @@ class Study:
 
 
 def read(flag_file: str | Path, overrides: Sequence[str] = ()) -> Study:
-    """The Study that a flag file states.
+    """Read the Study that a flag file describes.
 
     Args:
-        flag_file: its path; flags/<name> is looked for in the package, too.
+        flag_file: its path; flags/<name> is also looked for in the package.
         overrides: further lines, as --epochs=3 or --grid=seed=0, that win over those of the file.
 
-    Returns:
-        The Study.
-
     Raises:
-        InputError: a file that cannot be read, or all that is wrong with the axes and the points.
+        InputError: a file cannot be read, or lines, axes or points are wrong; it lists all faults.
     """
-    statement = read_statement(Path(flag_file), overrides)
+    lines = _read_lines(Path(flag_file), overrides)
+    bases: list[Path | None] = [*lines.bases] or [None]
     points: list[Point] = []
-    wrong: dict[str, list[str]] = {}  # {message: the points that it is about}
-    idle: dict[str, list[str]] = {}  # {flag that does nothing in some points: why, for each}
-    for base, texts in itertools.product(statement.bases or (None,), products(statement.axes)):
+    wrong: dict[str, list[str]] = {}  # {message: names of the points that it is about}
+    idle: dict[str, list[str]] = {}  # {flag without effect in some points: why, for each}
+    for base, texts in itertools.product(bases, _combinations(lines.axes)):
         stem = [base.stem] if base else []
-        name = "_".join([*stem, *(f"{flag}={_in_name(text)}" for flag, text in texts.items())])
+        # Tools split lists of paths at commas.
+        words = {flag: command.in_name(text).replace(",", "+") for flag, text in texts.items()}
+        name = "_".join([*stem, *(f"{flag}={word}" for flag, word in words.items())])
         try:
-            point, unheeded = _point(name, base, statement, texts)
+            point, unheeded = _point(name, base, lines, texts)
         except (InputError, flags.Error) as error:
             wrong.setdefault(str(error), []).append(name)
             continue
         points.append(point)
         for flag, message in unheeded.items():
             idle.setdefault(flag, []).append(message)
-    given = {flag_of(line) for line in overrides}
-    refuse(
-        statement.path,
-        [_of_points(message, names) for message, names in wrong.items()]
-        + [why[0] for flag, why in idle.items() if flag in given and len(why) == len(points)]
-        + _doubles(points),
-    )
-    names = tuple(axis.names for axis in statement.axes)
-    return Study(statement.path, statement.runs, names, tuple(points))
+    given = {_flag_of(line) for line in overrides}
+    faults = []
+    for message, names in wrong.items():
+        more = f", and {len(names) - 1} more" if len(names) > 1 else ""
+        faults.append(f"{names[0]}{more}: {message}")
+    faults += [why[0] for flag, why in idle.items() if flag in given and len(why) == len(points)]
+    _refuse(lines.path, faults + _doubles(points))
+    return Study(lines.path, lines.runs, tuple(axis.names for axis in lines.axes), tuple(points))
 
 
-def _point(name, base, statement, texts):
-    """(the Point, {flag of the study that does nothing in it: why})."""
-    directory = statement.runs / name
-    files = [*statement.files, *([base] if base else [])]
-    named = [f"--flagfile={_shown(file)}" for file in files]
+def check(study: Study) -> None:
+    """Check the data and the run directories of a study, before any run starts.
+
+    Raises:
+        InputError: something is wrong; the message lists the first fault of each point.
+    """
+    if (study.runs / "config.json").exists():
+        raise InputError(
+            f"--runs={study.runs}: expected a directory of runs. Received a run directory: name "
+            "another."
+        )
+    faults = []
+    for point in study.points:
+        try:
+            examples = datasets.find(point.config).splits["train"].examples
+            if point.config.batch_size > examples:
+                raise InputError(
+                    f"--batch_size: expected at most {examples}, the examples of the training "
+                    f"split. Received: {point.config.batch_size}"
+                )
+            check_other_runs(point.config)
+            run = RunDir(point.directory)
+            if (run.path / "config.json").exists():  # whether it is in use is found out later
+                run.refuse_other_flags(point.config)
+                point.is_finished()
+            else:
+                check_new(point.config)
+                run.check(point.config)
+        except InputError as error:
+            faults.append(f"{point.name}: {error}")
+    _refuse(study.path, faults)
+
+
+def _refuse(path: Path, faults: Iterable[str]) -> None:
+    """Raise InputError with the faults of a study, if there are any."""
+    if lines := [f"  {line}" for line in faults]:
+        raise InputError("\n".join([f"{path} cannot run as a study:", *lines]))
+
+
+# Points ---------------------------------------------------------------------------------------
+
+
+def _point(
+    name: str, base: Path | None, lines: "_Lines", texts: dict[str, str]
+) -> tuple[Point, dict[str, str]]:
+    """Return a Point, and {flag of the study that has no effect in it: why}."""
+    directory = lines.runs / name
+    files = [*lines.files, *([base] if base else [])]
+    named = [f"--flagfile={_from_here(file)}" for file in files]
     varied = [f"--{flag}={text}" for flag, text in texts.items()]
-    config, _ = _parse([*named, *statement.flags.values(), *varied, f"--run_dir={directory}"])
+    config = _parse([*named, *lines.flags.values(), *varied, f"--run_dir={directory}"])
     check_given(config, set(texts))
     heeded, unheeded = [], {}
-    for flag, line in statement.flags.items():
+    for flag, line in lines.flags.items():
         try:
             check_given(config, {flag})
             heeded.append(line)
         except InputError as error:
             unheeded[flag] = str(error)
     arguments = [*named, *heeded, *varied, f"--run_dir={directory}"]
-    config, _ = _parse(arguments)
+    config = _parse(arguments)
     values = {flag: getattr(config, flag) for flag in texts}
     words = ("python", "-m", "lottery_tf.imp", *arguments)
     return Point(name, directory, values, config, words), unheeded
 
 
-def _in_name(text):
-    return command.in_name(text).replace(",", "+")  # a comma would part the name where tools read
-
-
-def _parse(arguments):
+def _parse(arguments: list[str]) -> Config:
     values = flags.FlagValues()
     command.define_config_flags(values)
-    return command.parse_given(["lottery_tf.imp", *arguments], values)
+    return command.parse_given(["lottery_tf.imp", *arguments], values)[0]
 
 
-def _shown(path):
-    """A path as a user would write it here."""
-    plain = Path(os.path.normpath(path))
-    here = Path.cwd()
+def _from_here(path: Path) -> Path:
+    """Return a path as a user would write it in the current directory."""
+    plain, here = Path(os.path.normpath(path)), Path.cwd()
     return plain.relative_to(here) if plain.is_relative_to(here) else plain
 
 
-def _of_points(message, names):
-    """What is wrong with some points, in a line."""
-    more = f", and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{names[0]}{more}: {message}"
-
-
 def _doubles(points: Iterable[Point]) -> list[str]:
-    """What is wrong where two points have one name, or are one experiment."""
+    """Return the faults of points that have the name or the flags of an earlier one."""
     names: dict[str, Point] = {}
     made: dict[Config, Point] = {}
-    found = []
+    faults = []
     for point in points:
         if names.setdefault(point.name, point) is not point:
-            found.append(f"{point.name}: two points have this name.")
+            faults.append(f"{point.name}: two points have this name.")
             continue
         same = made.setdefault(dataclasses.replace(point.config, run_dir=""), point)
         if same is not point:
-            found.append(f"{point.name}: the same run as {same.name}.")
-    return found
+            faults.append(f"{point.name}: the same run as {same.name}.")
+    return faults
+
+
+# Lines of the flag file -----------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axis:
+    """Flags that vary together: `rows` has a text per flag for each step; "" leaves it out."""
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lines:
+    """The parsed lines of a study.
+
+    Args:
+        path: its flag file.
+        files: the flag files of every run.
+        bases: the flag files that vary; none where the study has no --bases.
+        axes: what varies.
+        runs: the directory that holds the run directories.
+        flags: {flag: its line} of every run.
+    """
+
+    path: Path
+    files: list[Path]
+    bases: list[Path]
+    axes: list[_Axis]
+    runs: Path
+    flags: dict[str, str]
+
+
+def _read_lines(path: Path, overrides: Sequence[str]) -> _Lines:
+    path = find_flag_file(Path(os.path.expanduser(path)))
+    files, lines = _expand(path, ())
+    bases: list[str] = []
+    runs = f"runs/{path.stem}"
+    axes: dict[tuple[str, ...], _Axis] = {}  # a later axis replaces one of the same flags
+    flag_lines: dict[str, str] = {}
+    faults = []
+    for line in [*lines, *overrides]:
+        kind, text = match.groups() if (match := OF_STUDY.fullmatch(line)) else ("", "")
+        try:
+            if kind == "runs":
+                runs = text
+            elif kind == "bases":
+                bases = text.split(",")
+            elif kind:
+                axis = _parse_axis(f"--{kind}={text}", text.split(";") if kind == "zip" else [text])
+                axes[axis.names] = axis
+            else:
+                _check_name(line, _flag_of(line))
+                flag_lines[_flag_of(line)] = line
+        except InputError as error:
+            faults.append(str(error))
+    names = [name for names in axes for name in names]
+    for name in names:
+        if name in flag_lines:
+            faults.append(
+                f"{flag_lines[name]}: --grid or --zip varies {name}, too. Leave one of them out."
+            )
+    for name in sorted(set(names)):
+        if names.count(name) > 1:
+            faults.append(f"Expected each flag in one --grid or --zip. Received twice: {name}")
+    if not (axes or bases or faults):
+        faults.append("expected what to vary, as --grid=seed=0,1,2. Received none.")
+    _refuse(path, faults)
+    return _Lines(
+        path=path,
+        files=files,
+        bases=[_find_base(path, name.strip()) for name in bases],
+        axes=list(axes.values()),
+        runs=Path(os.path.expanduser(runs)),
+        flags=flag_lines,
+    )
+
+
+def _expand(path: Path, including: tuple[Path, ...]) -> tuple[list[Path], list[str]]:
+    """Return the plain flag files that a file is or includes, and the lines of studies in it."""
+    if not any(OF_STUDY.fullmatch(line) for line in read_flag_file(path, including)):
+        return [path], []
+    files: list[Path] = []
+    lines: list[str] = []
+    for line in read_lines(path, including):
+        if inner := included(path, line):
+            inner_files, inner_lines = _expand(inner, (*including, path))
+            files += inner_files
+            lines += inner_lines
+        else:
+            lines.append(line)
+    return files, lines
+
+
+def _find_base(path: Path, name: str) -> Path:
+    """Return the flag file of a name in --bases, beside the study or in flags/."""
+    beside = path.parent / name
+    return beside if beside.exists() else find_flag_file(Path("flags") / name)
+
+
+def _parse_axis(line: str, parts: list[str]) -> _Axis:
+    """Parse the parts of a --grid or --zip, each as "seed=0,1,2".
+
+    Raises:
+        InputError: a part has another form or an unknown flag, or the parts do not fit together.
+    """
+    columns = []  # (flag, its values)
+    for part in parts:
+        name, equals, values = part.strip().partition("=")
+        if not equals or not values.replace(",", "").strip():
+            raise InputError(f"{line}: expected a flag and its values, as seed=0,1,2.")
+        _check_name(line, name)
+        if isinstance(FIELDS[name].default, tuple):  # whose own values are separated by commas
+            texts = [value.strip().replace("+", ",") for value in values.split(",")]
+        else:
+            texts = [value.strip() for value in values.split(",")]
+        columns.append((name, texts))
+    lengths = {len(column) for _, column in columns}
+    if len(lengths) > 1 or len(dict(columns)) < len(columns):
+        received = ", ".join(f"{len(column)} of {name}" for name, column in columns)
+        raise InputError(
+            f"{line}: expected different flags with equally many values. Received: {received}"
+        )
+    names, values_of = zip(*columns, strict=True)
+    return _Axis(names, tuple(zip(*values_of, strict=True)))
+
+
+def _combinations(axes: Iterable[_Axis]) -> Iterator[dict[str, str]]:
+    """Yield {flag: text} for every combination of steps along the axes, without empty texts."""
+    steps = [[dict(zip(axis.names, row, strict=True)) for row in axis.rows] for axis in axes]
+    for parts in itertools.product(*steps):
+        yield {name: text for part in parts for name, text in part.items() if text}
+
+
+def _flag_of(line: str) -> str:
+    """Return the name of the flag that a line sets."""
+    name = line.lstrip("-").partition("=")[0]
+    return name.removeprefix("no") if name not in FIELDS and name[2:] in FIELDS else name
+
+
+def _check_name(line: str, name: str) -> None:
+    """Raise InputError if the name in a line of a study is not a flag that a study may set."""
+    if name in FIELDS and name != "run_dir":
+        return
+    like = difflib.get_close_matches(name, FIELDS.keys() - {"run_dir"}, 1)
+    hint = f" Did you mean {like[0]}?" if like else ""
+    if name == "run_dir":
+        hint = " Each run has its own, below --runs."
+    raise InputError(
+        f"{line}: expected flags of an experiment, as python -m lottery_tf.imp --help lists them. "
+        f"Received: {name}.{hint}"
+    )

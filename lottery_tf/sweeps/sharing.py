@@ -1,7 +1,7 @@
-"""Round 0, which many runs of a study have in common, is trained once. NumPy only.
+"""Trains a round 0 that runs of a study have in common only once. NumPy only.
 
-The borrower gets the lender's files, as its own run would have written them: the same bytes, but
-for the threshold in metrics.csv and the next masks where it prunes by other rules.
+The borrower gets the lender's files. They are what its own run would have written, byte for byte,
+but for the threshold in metrics.csv and the next masks where it prunes by other rules.
 """
 
 import dataclasses
@@ -17,51 +17,77 @@ from lottery_tf.runs import checkpoints, contents, draws, files, provenance, rew
 from lottery_tf.runs.rundir import METRICS, RunDir
 from lottery_tf.sweeps.grid import Point
 
-# What neither the weights of round 0 nor its files depend on; every other flag counts.
-LATER = frozenset({
-    "run_dir", "seed",  # init_seed and data_seed say what it stands for
-    "rounds", "reset", "finetune_epochs", "shuffle_masks", "early_stop", "connected_error",
-    "short_epochs", "prune_schedule", "prune_begin", "prune_end", "prune_frequency",
-    "checkpoint_minutes", "worker_timeout",
-    "rewind_to",  # names a rewind point, which is lent only if it is the borrower's own
-})  # fmt: skip
-# On which the threshold in round 0's row depends alone.
-OF_PRUNING = frozenset({
-    "prune_fraction", "criterion", "scope", "prune_at", "density", "densities", "prune_iterations",
-    "layer_fractions", "keep_dense", "min_layer_weights", "masks_from",
-})  # fmt: skip
+# Flags that neither the weights of round 0 nor its files depend on; every other flag counts.
+LATER = frozenset(
+    {
+        "checkpoint_minutes",
+        "connected_error",
+        "early_stop",
+        "finetune_epochs",
+        "prune_begin",
+        "prune_end",
+        "prune_frequency",
+        "prune_schedule",
+        "reset",
+        "rewind_to",  # names a rewind point, which is lent only if it is the borrower's own
+        "rounds",
+        "run_dir",
+        "seed",  # --init_seed and --data_seed hold what it stands for
+        "short_epochs",
+        "shuffle_masks",
+        "worker_timeout",
+    }
+)
+# Flags that only the threshold in the row of round 0 depends on.
+OF_PRUNING = frozenset(
+    {
+        "criterion",
+        "densities",
+        "density",
+        "keep_dense",
+        "layer_fractions",
+        "masks_from",
+        "min_layer_weights",
+        "prune_at",
+        "prune_fraction",
+        "prune_iterations",
+        "scope",
+    }
+)
 # Round 0 has no earlier optima, but for those of other runs.
 OF_REPULSION = frozenset({"repel", "repel_from", "repel_scope", "repel_runs"})
-FOUND_IN_FILES = {"trained", "initial"}  # the evidence of a criterion that a round's files hold
+IN_FILES = {"trained", "initial"}  # what a criterion may need that the files of a round hold
 
 
 def key(config: Config) -> Hashable:
-    """What is equal of two runs whose round 0 is the same work."""
+    """Return a value that is equal for runs whose round 0 is the same work."""
     left_out = LATER
     if not (config.repel and config.repel_runs):
         left_out |= OF_REPULSION
-    if not config.policy.prunes_after(0) or needs(config.criterion) <= FOUND_IN_FILES:
+    if not config.policy.prunes_after(0) or needs(config.criterion) <= IN_FILES:
         left_out |= OF_PRUNING
     values = dataclasses.asdict(config)
     return tuple((name, value) for name, value in values.items() if name not in left_out)
 
 
 def lend(lender: Point, borrower: Point) -> bool:
-    """Puts the lender's round 0, which is finished, into the borrower's run; whether it could.
+    """Put the lender's round 0 into the borrower's run; return whether the borrower has one now.
 
-    It does nothing where the borrower has a round.
+    A borrower that has a round keeps it.
 
     Raises:
         InputError: the lender's files are damaged, or the borrower's run is in use, was made with
             other flags or cannot be written.
     """
-    other, run = RunDir(lender.directory), RunDir(borrower.directory)
-    if _draw_differently(other, run, borrower.config):
-        return False
-    own = _own_files(other, borrower.config)
+    other, run, config = RunDir(lender.directory), RunDir(borrower.directory), borrower.config
+    if config.policy.prunes_after(0) and "uniform" in needs(config.criterion):
+        begun = (run.path / "config.json").exists()  # a run that begins draws as this version does
+        if draws.are_old(other.path) != (begun and draws.are_old(run.path)):
+            return False  # the runs draw different random scores
+    own = _own_files(other, config)
     if own is None:
         return False
-    with run.open(borrower.config) as finished:
+    with run.open(config) as finished:
         if finished:
             return True
         checkpoints.forget(run.path)  # of a round 0 that it began
@@ -69,7 +95,8 @@ def lend(lender: Point, borrower: Point) -> bool:
         for name in (provenance.DATA, "environment.json"):
             if (other.path / name).exists():
                 shutil.copyfile(other.path / name, run.path / name)
-        step = _rewind_step(borrower.config)
+        steps = datasets.find(config).splits["train"].examples // config.batch_size
+        step = parse_step("--rewind_to", config.rewind_to or "0", steps)
         if weights := rewind_points.read(other.path, step):
             rewind_points.save(run.path, step, weights)
         source = other.round_path(0)
@@ -79,27 +106,19 @@ def lend(lender: Point, borrower: Point) -> bool:
     return True
 
 
-def _draw_differently(other, run, config):
-    """Whether the pruning after round 0 takes random scores, and the runs draw different ones."""
-    if not config.policy.prunes_after(0) or "uniform" not in needs(config.criterion):
-        return False
-    begun = (run.path / "config.json").exists()  # a run that begins draws as this version does
-    return draws.are_old(other.path) != (begun and draws.are_old(run.path))
-
-
 def _own_files(other: RunDir, config: Config) -> dict[str, bytes | None] | None:
-    """{file: content} of what a run that takes the round 0 of another one has of its own.
+    """Return the files of a borrower's round 0 that differ from those of the other run.
 
-    That is its metrics.csv and next_masks.npy, where they are not the other's; the content is None
-    where it has no such file. None in place of all where the pruning would remove nothing, so that
-    the run would end there.
+    Returns:
+        {metrics.csv or next_masks.npy: content, or None where it has no such file}; None where the
+        pruning would remove nothing, so that the run would end there.
     """
     (row,) = other.table(0, METRICS)
     if collapse.NOT_PRUNABLE in collapse.parse(row.get("collapse")):
         return None
-    threshold, own = pruning.Threshold(float("nan"), float("nan")), None
+    threshold, next_masks = pruning.Threshold(float("nan"), float("nan")), None
     if config.policy.prunes_after(0):
-        if not needs(config.criterion) <= FOUND_IN_FILES:
+        if not needs(config.criterion) <= IN_FILES:
             return {}  # the lender prunes by the same rules: see `key`
         masks, initial = other.masks(0), other.initial(0)
         pruned, threshold = pruning.prune(
@@ -112,21 +131,9 @@ def _own_files(other: RunDir, config: Config) -> dict[str, bytes | None] | None:
         )
         if pruning.remaining(pruned) == pruning.remaining(masks):
             return None
-        own = contents.format_next_masks(masks, pruned)
-    metrics = files.format_csv(
-        [row | {"threshold": threshold.removed, "smallest_kept": threshold.kept}]
-    )
-    found = {METRICS: metrics, contents.NEXT_MASKS: own}
-    return {name: content for name, content in found.items() if content != _bytes(other, name)}
-
-
-def _bytes(other, name):
-    """The bytes of a file of the other's round 0; None if it has no such file."""
-    path = other.round_path(0) / name
-    return path.read_bytes() if path.exists() else None
-
-
-def _rewind_step(config: Config) -> int:
-    """The step of --rewind_to; 0 without."""
-    steps = datasets.find(config).splits["train"].examples // config.batch_size
-    return parse_step("--rewind_to", config.rewind_to or "0", steps)
+        next_masks = contents.format_next_masks(masks, pruned)
+    row |= {"threshold": threshold.removed, "smallest_kept": threshold.kept}
+    found = {METRICS: files.format_csv([row]), contents.NEXT_MASKS: next_masks}
+    paths = {name: other.round_path(0) / name for name in found}
+    theirs = {name: path.read_bytes() if path.exists() else None for name, path in paths.items()}
+    return {name: content for name, content in found.items() if content != theirs[name]}

@@ -1,14 +1,14 @@
-"""Runs a command on some cores, and stops it once its starter is gone. Stdlib only.
+"""Runs a command on given cores, and stops it once its parent is gone. Stdlib only.
 
     python starter.py PARENT CORES COMMAND…
 
-PARENT is the process that must still be there; CORES are numbers with commas, or nothing for all.
-It is run as a file, so that it imports nothing else.
+PARENT is the process that must stay alive; CORES are numbers with commas, or nothing for all. This
+file is run as a script, so that it imports nothing else.
 
-On Linux this process stays between PARENT and the command, which is its child. When a worker of
-Ray loses its driver, it kills its own children with SIGKILL, and so this process, but not the
-command. Whatever ends this process, the kernel then sends the command SIGTERM, once: the run saves
-a checkpoint. A second SIGTERM would end it before it could.
+On Linux this process stays between PARENT and the command, which is its child. A worker of Ray that
+loses its driver kills its own children by SIGKILL: this process, but not the command. Whatever ends
+this process, the kernel then sends the command SIGTERM, once, and the run saves a checkpoint. A
+second SIGTERM would end it before it could.
 """
 
 import ctypes
@@ -21,13 +21,13 @@ PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main() -> None:
-    """Sets what the command inherits, runs it, and ends as it does."""
+    """Set what the command inherits, run it, and end as it does."""
     parent, cores, *command = sys.argv[1:]
     if sys.platform == "linux":
         if cores:
             os.sched_setaffinity(0, map(int, cores.split(",")))
         _end_with(int(parent), signal.SIGKILL)
-    # Ray blocks SIGINT in its workers; what it handles is its own.
+    # Ray blocks SIGINT in its workers, and handles signals in its own way.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
@@ -40,15 +40,15 @@ def main() -> None:
     os.execv(command[0], command)
 
 
-def _end_with(parent, number):
-    """Asks the kernel to send this process a signal when its parent ends."""
+def _end_with(parent: int, number: int) -> None:
+    """Ask the kernel to send this process a signal when its parent ends."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:  # it ended before this process was registered
         sys.exit(75)
 
 
-def _end_as(status):
-    """Ends with an exit status; by a signal where the status is minus its number."""
+def _end_as(status: int) -> None:
+    """End with an exit status, or where it is negative by the signal of that number."""
     if status < 0:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the command wrote the dump
         if -status != signal.SIGKILL:

@@ -1,31 +1,32 @@
-"""Makes the runs of a study."""
+"""Makes the runs of a study, and shows how far they are and how long they take."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import shlex
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait
 
 from tqdm import tqdm
 
 from lottery_tf.errors import InputError
-from lottery_tf.plots import Row, tables
-from lottery_tf.runs.rundir import RunDir
+from lottery_tf.plots import Columns, Row, tables
+from lottery_tf.runs import files
+from lottery_tf.runs.rundir import METRICS, RunDir
 from lottery_tf.sweeps import sharing
-from lottery_tf.sweeps.attempts import Job
 from lottery_tf.sweeps.clusters import Cluster
 from lottery_tf.sweeps.grid import Point, Study
-from lottery_tf.sweeps.progress import Bars, Pace
-from lottery_tf.sweeps.scheduling import Schedule, State, rounds_of, tail
+from lottery_tf.sweeps.processes import Job
+from lottery_tf.sweeps.schedule import Attempt, Schedule, State, rounds_of
 from lottery_tf.terminal import console
 from lottery_tf.terminal.signals import Interrupted
 
-ASIDE = ".sweep_"  # directories of stop files
-COLUMNS = {
+STOP = ".sweep_"  # how the names of stop files begin
+TAIL = 8  # lines of the log of a failed run
+MOST_BARS = 16  # of runs, below that of the study
+COLUMNS: Columns = {
     "name": ("run", "{}"),
     "rounds": ("rounds", "{}"),
     "density": ("density", "{:.2%}"),
@@ -36,13 +37,13 @@ COLUMNS = {
 
 
 def make(study: Study, cluster: Cluster, *, retries: int, stop_signal: Callable[[], int]) -> int:
-    """Makes all runs of a study that are not finished; how many could not be made.
+    """Make all unfinished runs of a study; return how many could not be made.
 
     Args:
         study: the Study, checked.
-        cluster: where.
-        retries: attempts in a row without a further round, after which a run is given up.
-        stop_signal: a function that gives the number of the signal that has come, or 0.
+        cluster: where attempts happen.
+        retries: how many attempts in a row may fail without a further finished round.
+        stop_signal: returns the number of the signal that came, or 0.
 
     Raises:
         Interrupted: a signal came; all runs are stopped, with checkpoints.
@@ -52,101 +53,81 @@ def make(study: Study, cluster: Cluster, *, retries: int, stop_signal: Callable[
     finished = sum(state.finished for state in schedule.states)
     print(f"{study.runs}: {finished} of {len(study.points)} runs are finished.", flush=True)
     if finished < len(study.points):
-        with _stopping(study.runs, schedule) as stop_file:
-            bars = Bars(schedule.states, cluster.slots)
+        with _stopping(study.runs, schedule) as stop_file, _bars(schedule, cluster.slots) as show:
 
-            def submit(point):
-                return cluster.submit(_job(study, point, cluster.cores, stop_file))
+            def submit(point: Point) -> Attempt:
+                job = Job(
+                    command=point.command,
+                    directory=os.getcwd(),
+                    # Variables for Ray, such as its token, are not for the runs.
+                    environment={n: v for n, v in os.environ.items() if not n.startswith("RAY_")},
+                    run_dir=str(point.directory.absolute()),
+                    log=str(_log_of(study, point).absolute()),
+                    cores=cluster.cores,
+                    stop_file=str(stop_file),
+                )
+                return cluster.submit(job)
 
-            try:
-                schedule.run(cluster, submit, bars.show, stop_signal)
-            finally:
-                bars.close()
+            schedule.run(submit, slots=cluster.slots, show=show, stop_signal=stop_signal)
         if number := stop_signal():
             raise Interrupted(number)
     tables.show([_row(state) for state in schedule.states], COLUMNS)
     failed = [state for state in schedule.states if state.failure]
     for state in failed:
-        print(f"{state.point.name}: {state.failure}. Its log, {log_of(study, state.point)}, ends:")
-        print(tail(log_of(study, state.point)))
+        log = _log_of(study, state.point)
+        print(f"{state.point.name}: {state.failure}. Its log, {log}, ends:")
+        try:
+            lines = log.read_text(errors="replace").splitlines()[-TAIL:]
+        except OSError as error:
+            lines = [f"{log}: {error.strerror}"]
+        print("\n".join(f"    {line}" for line in lines))
         print(f"  Alone: {shlex.join(state.point.command)}")
     return len(failed)
 
 
 @contextlib.contextmanager
 def _stopping(runs: pathlib.Path, schedule: Schedule) -> Iterator[pathlib.Path]:
-    """Yields the path of a stop file; afterwards what still runs is stopped by it."""
-    _remove_leftovers(runs)
-    with tempfile.TemporaryDirectory(dir=runs, prefix=ASIDE) as aside:
-        stop_file = pathlib.Path(aside).absolute() / "stop"
-        held = os.open(aside, os.O_RDONLY)
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            yield stop_file
-        finally:
-            if schedule.running:
-                console.say(f"Stopping {len(schedule.running)} runs, which save checkpoints.")
-            stop_file.touch()
-            while schedule.running:
-                schedule.wait()
-                for state in schedule.running:
-                    if state.future and state.future.done():
-                        state.future = None
-            os.close(held)
-
-
-def _remove_leftovers(runs):
-    """Removes the directories of stop files that sweeps left when they were killed."""
-    for leftover in runs.glob(f"{ASIDE}*"):
+    """Yield the path of a stop file; create it at the end, and wait for the runs that it stops."""
+    for left in runs.glob(f"{STOP}*"):  # by sweeps that were killed while they stopped their runs
         with contextlib.suppress(OSError):
-            descriptor = os.open(leftover, os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Another sweep may be about to lock the one that it has just made.
-                if time.time() - leftover.stat().st_mtime > 60:
-                    shutil.rmtree(leftover)
-            finally:
-                os.close(descriptor)
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
+    stop_file = runs.absolute() / f"{STOP}{uuid.uuid4().hex}"
+    try:
+        yield stop_file
+    finally:
+        if schedule.running:
+            console.say(f"Stopping {len(schedule.running)} runs, which save checkpoints.")
+            stop_file.touch()
+            wait(schedule.running)
+            stop_file.unlink()
 
 
-def log_of(study: Study, point: Point) -> pathlib.Path:
-    """What a run printed, and its command."""
+def _log_of(study: Study, point: Point) -> pathlib.Path:
+    """Return the path of a run's output, below its command."""
     return study.runs / f"{point.name}.log"
 
 
-def _job(study, point, cores, stop_file):
-    return Job(
-        command=point.command,
-        directory=os.getcwd(),
-        # What is for Ray, as its token, is not for the runs.
-        environment={n: text for n, text in os.environ.items() if not n.startswith("RAY_")},
-        run_dir=str(point.directory.absolute()),
-        log=str(log_of(study, point).absolute()),
-        cores=cores,
-        stop_file=str(stop_file),
-    )
-
-
 def _row(state: State) -> Row:
-    """A run in the table at the end."""
+    """Return the row of a run in the table at the end."""
     point = state.point
-    row: Row = {
-        "name": point.name,
-        "rounds": f"{rounds_of(point)} of {point.config.rounds}",
-        "state": "failed" if state.failure else "finished" if state.finished else "open",
-    }
     rows: list[Row] = []
     with contextlib.suppress(InputError):  # its log says what is damaged
         rows = RunDir(point.directory).metrics()
     nan = float("nan")
     last = rows[-1] if rows else {}
-    row |= {name: last.get(name, nan) for name in ("density", "test_accuracy")}
-    return row | {"seconds": sum(row["seconds"] for row in rows) if rows else nan}
+    return {
+        "name": point.name,
+        "rounds": f"{rounds_of(point)} of {point.config.rounds}",
+        "state": "failed" if state.failure else "finished" if state.finished else "open",
+        "density": last.get("density", nan),
+        "test_accuracy": last.get("test_accuracy", nan),
+        "seconds": sum(row["seconds"] for row in rows) if rows else nan,
+    }
 
 
 def plan(study: Study, slots: int) -> None:
-    """Prints the runs of a study and an estimate of their time; starts nothing.
+    """Print the runs of a study and an estimate of their time; start none.
 
     Args:
         study: the Study.
@@ -155,23 +136,111 @@ def plan(study: Study, slots: int) -> None:
     pace, rows, keys = Pace(), [], set()
     left = [point for point in study.points if not point.is_finished()]
     for point in study.points:
-        finished = point.finished_rounds()
-        share = sharing.key(point.config)
-        state = "finished" if point not in left else "open"
-        if not finished and share in keys:
+        finished = pace.look(point)
+        key = sharing.key(point.config)
+        state = "open" if point in left else "finished"
+        if not finished and key in keys:
             state = "open, round 0 of another run"
-        keys.add(share)
-        rows.append({"name": point.name, "rounds": f"{finished} of {point.config.rounds}",
-                     "state": state})  # fmt: skip
-        pace.look(point)
+        keys.add(key)
+        rounds = f"{finished} of {point.config.rounds}"
+        rows.append({"name": point.name, "rounds": rounds, "state": state})
     tables.show(rows, COLUMNS)
-    rounds = sum(point.config.rounds - point.finished_rounds() for point in left)
-    print(f"{len(left)} of {len(study.points)} runs are to be made: {rounds} rounds.")
+    count = sum(point.config.rounds - point.finished_rounds() for point in left)
+    print(f"{len(left)} of {len(study.points)} runs are to be made: {count} rounds.")
     seconds = pace.seconds_left(left)
     if seconds is None:
         print("How long they take is known once a first round is finished.")
     elif left:
-        print(f"By the rounds that are finished, about {tqdm.format_interval(seconds / slots)} for "
-              f"{slots} at once, without the start of each (some 10 s).")  # fmt: skip
+        print(
+            f"By the rounds that are finished, about {tqdm.format_interval(seconds / slots)} for "
+            f"{slots} at once, without the start of each (some 10 s)."
+        )
     for point in left[:1]:
         print(f"The first, alone: {shlex.join(point.command)}")
+
+
+# Progress -------------------------------------------------------------------------------------
+
+
+class Pace:
+    """Estimates the time of the rounds of a study from those that are finished."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, float]] = {}  # {name: (rounds, their seconds)}
+
+    def look(self, point: Point) -> int:
+        """Return the number of finished rounds of a run, and count their seconds from now on."""
+        finished = rounds_of(point)
+        if finished and self._known.get(point.name, (0, 0.0))[0] != finished:
+            try:
+                rows = files.parse_csv((point.directory / METRICS).read_bytes())
+                seconds = [float(row["seconds"]) for row in rows]
+            except (OSError, InputError, KeyError, ValueError):  # it is being written
+                return finished
+            self._known[point.name] = finished, sum(seconds) * finished / len(seconds)
+        return finished
+
+    def seconds_left(self, points: Sequence[Point]) -> float | None:
+        """Return the seconds of the rounds left, one after another; None if none is finished yet.
+
+        A run without a finished round counts by the mean of the others.
+        """
+        left = {point.name: point.config.rounds - self.look(point) for point in points}
+        if not self._known:
+            return None
+        of_all = [sum(numbers) for numbers in zip(*self._known.values(), strict=True)]
+        total = 0.0
+        for name, count in left.items():
+            rounds, seconds = self._known.get(name, of_all)
+            total += max(0, count) * seconds / rounds
+        return total
+
+
+@contextlib.contextmanager
+def _bars(
+    schedule: Schedule, slots: Callable[[], int]
+) -> Iterator[Callable[[Sequence[State]], None]]:
+    """Show a bar of all rounds with the time left, and one of each run in progress.
+
+    Yields:
+        A function of the states that moves the bars.
+    """
+    pace = Pace()
+
+    def new(total: int, name: str, position: int) -> tqdm:
+        return tqdm(
+            total=total,
+            desc=name,
+            position=position,
+            leave=False,
+            dynamic_ncols=True,
+            disable=None,  # no bar in a log file
+            bar_format="{desc}: {n_fmt} of {total_fmt} |{bar}|{postfix}",
+        )
+
+    rounds = sum(state.point.config.rounds for state in schedule.states)
+    whole = new(rounds, "rounds of the study", 0)
+    bars: list[tqdm] = []
+
+    def show(states: Sequence[State]) -> None:
+        done = sum(pace.look(state.point) for state in states if not state.failure)
+        seconds = pace.seconds_left([s.point for s in states if s.is_open or s.attempt])
+        left = "?" if seconds is None else tqdm.format_interval(seconds / max(1, slots()))
+        finished = sum(state.finished for state in states)
+        whole.set_postfix_str(f"{finished} of {len(states)} runs, about {left} left", False)
+        whole.n = done
+        whole.refresh()
+        running = [state.point for state in states if state.attempt][:MOST_BARS]
+        while len(bars) < len(running):
+            bars.append(new(1, "", len(bars) + 1))
+        while len(bars) > len(running):
+            bars.pop().close()
+        for bar, point in zip(bars, running, strict=True):
+            bar.total, bar.n = point.config.rounds, pace.look(point)
+            bar.set_description_str(point.name)
+
+    try:
+        yield show
+    finally:
+        for bar in [*bars, whole]:
+            bar.close()

@@ -9,7 +9,7 @@ from lottery_tf.analysis.runs import check_replicates, open_runs
 from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.errors import InputError
 from lottery_tf.loop.round_0 import check_other_runs
-from lottery_tf.paper import figure_report, groups
+from lottery_tf.paper import figure_report
 from lottery_tf.paper.measures import Measures
 from lottery_tf.reports import run_report, study_report
 from lottery_tf.runs.rundir import RunDir
@@ -147,7 +147,7 @@ def test_runs_of_seeds_that_nobody_recorded_are_no_repeats(run, config):
     other = make_run(config(run_dir=str(run.path.with_name("other"))), shapes=SHAPES, seed=7)
     (other.path / "config.json").write_text(json.dumps(values))
     copy = RunDir(shutil.copytree(run.path, run.path.with_name("copy")))
-    kept, words = groups.each_once([run, other, copy])
+    kept, words = figure_report.each_once([run, other, copy])
     assert kept == [run, other]
     assert len(words) == 1
     assert f"{copy.path} repeats {run.path}" in words[0]

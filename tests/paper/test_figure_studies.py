@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from lottery_tf.paper import figures, groups
+from lottery_tf.paper import figure_report, figures
 from lottery_tf.paper.figures import FIGURES
 from lottery_tf.runs.rundir import RunDir
 from tests.conftest import ROOT
@@ -70,7 +70,9 @@ def test_a_study_of_ours_can_be_made_and_tells_what_to_expect(path):
     assert any(line.startswith(("# Expect", "# Measured")) for line in text)
     found = [(point, RunDir(point.directory)) for point in study.points]
     seeds = {point.config.seed for point in study.points}
-    assert {len(group.runs) for group in groups.group(found, ("batch_size",))} == {len(seeds)}
+    assert {len(group.runs) for group in figure_report.group(found, ("batch_size",))} == {
+        len(seeds)
+    }
 
 
 def test_a_flag_file_begins_with_its_commands_and_tells_what_to_expect():

@@ -11,7 +11,7 @@ from lottery_tf.analysis import instability, paths, stability
 from lottery_tf.analysis.cache import Cache, NotKnown
 from lottery_tf.analysis.measure import Output
 from lottery_tf.errors import InputError
-from lottery_tf.paper import figure_report, figures, thesis
+from lottery_tf.paper import drawings, figure_report, figures
 from lottery_tf.paper.figures import FIGURES
 from lottery_tf.paper.measures import Measures, round_at
 from lottery_tf.plots import panels
@@ -49,10 +49,18 @@ def fake_path(ends):
 def fake_stability(copies, finished_round, replicate):
     about = {"round": finished_round.round, "density": 0.8, "replicate": replicate}
     return [
-        about | {"mask": mask, "measure": measure, "l2": 2.0, "degrees": 30.0,
-                 "test_accuracy": 0.9, "collapsed": 0}
-        for mask in stability.MASKS for measure in stability.MEASURES
-    ]  # fmt: skip
+        about
+        | {
+            "mask": mask,
+            "measure": measure,
+            "l2": 2.0,
+            "degrees": 30.0,
+            "test_accuracy": 0.9,
+            "collapsed": 0,
+        }
+        for mask in stability.MASKS
+        for measure in stability.MEASURES
+    ]
 
 
 class NoRetrainings:
@@ -220,8 +228,9 @@ def test_barriers_and_paths_are_written_and_drawn(tmp_path, without_tensorflow):
     study = study_in(tmp_path, "fig08_small")
     make_points(study.points, rounds=4)
     figure_report.draw("fig08", study, None, Measures())
-    rows, points = (read_csv(study.runs / "figures" / f"fig08_small{end}.csv")
-                    for end in ("", "_paths"))  # fmt: skip
+    rows, points = (
+        read_csv(study.runs / "figures" / f"fig08_small{end}.csv") for end in ("", "_paths")
+    )
     assert [float(row["error_barrier"]) for row in rows] == pytest.approx([0.4] * 3)
     assert len(points) == 3 * 20
     left, right = without_tensorflow[0].axes
@@ -282,9 +291,9 @@ def test_the_thesis_compares_ticket_and_reinit_of_one_seed(
 
 def test_points_of_the_thesis_are_called_by_all_that_varies():
     key = ("batch_size", 60), ("warmup_epochs", 2.0), ("learning_rate", 0.05)
-    assert thesis._call(key) == "60*, rate 0.05"
-    assert thesis._call((("batch_size", 60), ("warmup_epochs", 0.0))) == "60"
-    assert thesis._call((("repel", None), ("warmup_epochs", 1.0))) == "*"
+    assert drawings._call(key) == "60*, rate 0.05"
+    assert drawings._call((("batch_size", 60), ("warmup_epochs", 0.0))) == "60"
+    assert drawings._call((("repel", None), ("warmup_epochs", 1.0))) == "*"
 
 
 def test_what_is_trained_is_announced_and_with_draw_only_listed_instead(
@@ -294,13 +303,10 @@ def test_what_is_trained_is_announced_and_with_draw_only_listed_instead(
     make_points(study.points, rounds=6)
     said = []
     idle = Measures(draw_only=True, say=said.append)
-    with pytest.raises(InputError, match=r"no instability to draw.\nNot computed"):
+    with pytest.raises(InputError, match=r"--run_dir=.* --at_rounds=0,5"):
         figure_report.draw("fig02", study, None, idle)
     run = study.points[0].directory
-    assert idle.left_out[0] == (
-        "Not computed, with --draw_only: python -m tools.instability "
-        f"--run_dir={run} --at_rounds=0,5"
-    )
+    assert f"python -m tools.instability --run_dir={run} --at_rounds=0,5" in idle.left_out[0]
     assert said == []
     figure_report.draw("fig02", study, None, Measures(say=said.append))
     assert "instability: 4 trainings in 2 runs" in said[0]  # of rounds 0 and 5
@@ -342,22 +348,25 @@ def test_the_round_at_a_density_is_the_nearest_one_and_of_two_the_denser():
 
 @pytest.mark.parametrize("text", ["0", "24", "fig1", "table2", ""])
 def test_a_figure_that_does_not_exist(text):
-    with pytest.raises(InputError, match=r"--figure: expected 1 to 23, table1, appendix_c.*Rec"):
+    with pytest.raises(InputError, match=rf"--figure: .*: {text or 'none'}$"):
         figures.find(text)
 
 
 def test_figures_have_numbers_and_names():
     assert [figures.find(text) for text in ("1", "01", "23", "table1")] == [
-        "fig01", "fig01", "fig23", "table1"
-    ]  # fmt: skip
+        "fig01",
+        "fig01",
+        "fig23",
+        "table1",
+    ]
 
 
 def test_a_directory_without_runs_and_one_with_others(tmp_path, config):
     study = study_in(tmp_path)
-    with pytest.raises(InputError, match=r"none of the 60 runs .* There is no run .*tools\.sweep"):
+    with pytest.raises(InputError, match=r"60 .*tools\.sweep"):
         figure_report.draw("fig01", study, None, Measures())
     make_run(config(run_dir=str(study.runs / "another")), rounds=2, shapes=SHAPES)
-    with pytest.raises(InputError, match=r"none of the 60 runs .* others there, as another"):
+    with pytest.raises(InputError, match=r"60 .*another"):
         figure_report.draw("fig01", study, None, Measures())
 
 

@@ -21,12 +21,24 @@ from tests.tools.test_tools import run_tool
 
 SHAPES = {"hidden1/kernel": (64, 12), "hidden1/bias": (12,), "logits/kernel": (12, 10)}
 SECTIONS = [
-    "Verdict", "What ran", "Accuracy and threshold", "Distances between rounds", "Error barriers",
-    "Instability to SGD noise", "Stability to pruning and to data order",
-    "Learning distance and signs", "Curvature", "A fixed mask trained in cycles",
-    "Masks of another run", "Surviving weights", "Layers", "Overlap of masks",
-    "Pixels that the first layer looks at", "Rounds", "Files",
-]  # fmt: skip
+    "Verdict",
+    "What ran",
+    "Accuracy and threshold",
+    "Distances between rounds",
+    "Error barriers",
+    "Instability to SGD noise",
+    "Stability to pruning and to data order",
+    "Learning distance and signs",
+    "Curvature",
+    "A fixed mask trained in cycles",
+    "Masks of another run",
+    "Surviving weights",
+    "Layers",
+    "Overlap of masks",
+    "Pixels that the first layer looks at",
+    "Rounds",
+    "Files",
+]
 ALONE = {"meta", "br", "img", "path", "use", "image", "rect"}
 
 
@@ -114,14 +126,19 @@ def test_what_was_not_measured_is_named_with_its_command(run):
 
 
 SECTION_OF = {
-    "distances": "Distances between rounds", "barriers": "Error barriers",
+    "distances": "Distances between rounds",
+    "barriers": "Error barriers",
     "instability": "Instability to SGD noise",
-    "stability": "Stability to pruning and to data order", "histograms": "Surviving weights",
-    "thresholds": "Accuracy and threshold", "masks": "Overlap of masks",
-    "learning": "Learning distance and signs", "pixels": "Pixels that the first layer looks at",
-    "curvature": "Curvature", "transplant": "Masks of another run",
+    "stability": "Stability to pruning and to data order",
+    "histograms": "Surviving weights",
+    "thresholds": "Accuracy and threshold",
+    "masks": "Overlap of masks",
+    "learning": "Learning distance and signs",
+    "pixels": "Pixels that the first layer looks at",
+    "curvature": "Curvature",
+    "transplant": "Masks of another run",
     "cyclic": "A fixed mask trained in cycles",
-}  # fmt: skip
+}
 
 
 def test_every_measure_of_the_documentation_has_a_section_on_the_page():
@@ -140,23 +157,47 @@ def write_tables(run):
     barriers = [about | {"from_round": r, "to_round": r + 1} | path for r in range(3)]
     copies = [about | {"round": 0, "start": "init", "instability": 0.01}]
     stability = [
-        {"round": 2, "density": 0.6, "mask": mask, "measure": "pruning", "replicate": replicate,
-         "l2": 1.0, "degrees": degrees + replicate, "test_accuracy": 0.5, "collapsed": 0}
-        for mask, degrees in (("ticket", 10), ("random", 50)) for replicate in (0, 2)
-    ]  # fmt: skip
+        {
+            "round": 2,
+            "density": 0.6,
+            "mask": mask,
+            "measure": "pruning",
+            "replicate": replicate,
+            "l2": 1.0,
+            "degrees": degrees + replicate,
+            "test_accuracy": 0.5,
+            "collapsed": 0,
+        }
+        for mask, degrees in (("ticket", 10), ("random", 50))
+        for replicate in (0, 2)
+    ]
     ticket = {"round": 1, "density": 0.8, "run": "ticket", "test_accuracy": 0.5}
     other = ticket | {"run": "other", "eigenvalue": 7777.0}
     curvature = [ticket | {"round": r, "eigenvalue": 1234.0 + r} for r in range(2)] + [other]
     cycles = [
-        {"round": 2, "density": 0.6, "mask": mask, "cycle": cycle, "imp_accuracy": 0.5125,
-         "test_accuracy": accuracy + cycle / 100}
-        for mask, accuracy in (("ticket", 0.51), ("random", 0.31)) for cycle in (1, 2)
-    ]  # fmt: skip
+        {
+            "round": 2,
+            "density": 0.6,
+            "mask": mask,
+            "cycle": cycle,
+            "imp_accuracy": 0.5125,
+            "test_accuracy": accuracy + cycle / 100,
+        }
+        for mask, accuracy in (("ticket", 0.51), ("random", 0.31))
+        for cycle in (1, 2)
+    ]
     transplant = [
-        {"round": 2, "density": 0.6, "replicate": replicate, "mask": mask, "overlap": 0.5,
-         "test_accuracy": accuracy + replicate / 50}
-        for mask, accuracy in (("own", 0.61), ("random", 0.41)) for replicate in (0, 1)
-    ]  # fmt: skip
+        {
+            "round": 2,
+            "density": 0.6,
+            "replicate": replicate,
+            "mask": mask,
+            "overlap": 0.5,
+            "test_accuracy": accuracy + replicate / 50,
+        }
+        for mask, accuracy in (("own", 0.61), ("random", 0.41))
+        for replicate in (0, 1)
+    ]
     tables = {"barriers": barriers, "instability": copies, "stability": stability}
     tables |= {"curvature": curvature, "cyclic": cycles, "transplant": transplant}
     for name, rows in tables.items():
@@ -170,14 +211,17 @@ def test_what_tools_measured_is_shown(run):
     _, verdict = run_report.report([run.path])
     words = {of.name: (of.answer, of.words) for of in verdict.verdicts}
     assert words["Connected"] == (
-        "one seed", "Error barrier 5.00% in rounds 1 to 3, one seed: not below the threshold."
-    )  # fmt: skip
+        "one seed",
+        "Error barrier 5.00% in rounds 1 to 3, one seed: not below the threshold.",
+    )
     assert words["Stable"] == (
-        "one seed", "Instability 1.00% in round 0, one seed: below the threshold."
-    )  # fmt: skip
+        "one seed",
+        "Instability 1.00% in round 0, one seed: below the threshold.",
+    )
     assert words["More stable than random masks"] == (
-        "one seed", "To pruning in round 2 11.0 degrees, random 51.0."
-    )  # fmt: skip
+        "one seed",
+        "To pruning in round 2 11.0 degrees, random 51.0.",
+    )
     assert instability.STABLE == 0.02
 
 
@@ -327,13 +371,13 @@ def test_bad_input_is_one_line(arguments, words):
 
 
 def test_a_page_that_cannot_be_written_is_refused(run, tmp_path):
-    with pytest.raises(InputError, match="--out: expected a file in a directory that is there"):
+    with pytest.raises(InputError, match=r"--out: .*no/page\.html"):
         page_of(run, out=str(tmp_path / "no" / "page.html"))
 
 
 def test_the_report_of_a_run_without_rounds_says_so(config):
     run = make_run(config(), rounds=0)
-    with pytest.raises(InputError, match="has no finished round"):
+    with pytest.raises(InputError, match=str(run.path)):
         page_of(run)
 
 

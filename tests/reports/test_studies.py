@@ -10,8 +10,8 @@ from tensorboard.backend.event_processing import event_accumulator
 from tensorboard.plugins.hparams import metadata
 
 from lottery_tf.errors import InputError
-from lottery_tf.reports import points, reading, study_report, verdicts
-from lottery_tf.reports.blocks import Section
+from lottery_tf.reports import reading, study_report, verdicts
+from lottery_tf.reports.pages import Section
 from lottery_tf.reports.relations import distance_matrix
 from lottery_tf.runs import files
 from lottery_tf.runs.rundir import RunDir
@@ -36,30 +36,32 @@ def study(config, tmp_path, without_pictures):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("no", "expected a directory of runs"), ("study/notes", "no run in it")]
+    ("name", "words"), [("no", "/no: "), ("study/notes", "study/notes .*--run_dir")]
 )
 def test_a_directory_without_runs_is_refused(study, name, words):
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=f"--runs=.*{words}"):
         study_report.report(str(study.parent / name))
 
 
 def test_replicates_differ_in_seeds_alone(study):
-    readings = points.find(study, keep=False)
+    readings = study_report.find(study, keep=False)
     assert [r.name for r in readings][::4] == [
-        "batch_size=8_reset=init_seed=0", "batch_size=16_reset=init_seed=0"
-    ]  # fmt: skip
-    assert reading.varying_flags(readings) == ["batch_size", "reset"]
-    found = points.groups(readings)
-    assert [(group.label, len(group.readings)) for group in found] == [
-        ("batch_size=8, reset=init", 2), ("batch_size=8, reset=reinit", 2),
-        ("batch_size=16, reset=init", 2), ("batch_size=16, reset=reinit", 2),
-    ]  # fmt: skip
-    panels = points.panels(found)
-    assert [(common, len(of)) for common, of in panels.items()] == [
-        ("batch_size=8", 2), ("batch_size=16", 2)
-    ]  # fmt: skip
-    assert points.inner_flag(["a", "b"]) == "b"
-    assert points.inner_flag([]) == ""
+        "batch_size=8_reset=init_seed=0",
+        "batch_size=16_reset=init_seed=0",
+    ]
+    found = study_report.replicates(readings)
+    assert [(of.panel, of.curve, len(of.runs)) for of in found] == [
+        ("batch_size=8", "reset=init", 2),
+        ("batch_size=8", "reset=reinit", 2),
+        ("batch_size=16", "reset=init", 2),
+        ("batch_size=16", "reset=reinit", 2),
+    ]
+    panels = study_report.by_panel(found)
+    assert {name: len(of) for name, of in panels.items()} == {"batch_size=8": 2, "batch_size=16": 2}
+    (one,) = study_report.replicates(readings[:2])
+    assert (one.panel, one.curve, len(one.runs)) == ("", "", 2)
+    tickets = study_report.replicates(readings[::2][::2])  # of one seed
+    assert [(of.panel, of.curve) for of in tickets] == [("", "batch_size=8"), ("", "batch_size=16")]
 
 
 def test_runs_that_take_the_masks_of_their_seed_are_replicates(config, tmp_path):
@@ -68,10 +70,11 @@ def test_runs_that_take_the_masks_of_their_seed_are_replicates(config, tmp_path)
             flags = {"masks_from": f"runs/snip_seed={seed}", "shuffle_masks": moved, "seed": seed}
             made = config(run_dir=str(tmp_path / f"{moved}_{seed}"), rounds=2, **flags)
             make_run(made, shapes=SHAPES, seed=seed)
-    found = points.groups(points.find(tmp_path, keep=False))
-    assert [(group.label, len(group.readings)) for group in found] == [
-        ("shuffle_masks=global", 2), ("shuffle_masks=layer", 2)
-    ]  # fmt: skip
+    found = study_report.replicates(study_report.find(tmp_path, keep=False))
+    assert [(of.curve, len(of.runs)) for of in found] == [
+        ("shuffle_masks=global", 2),
+        ("shuffle_masks=layer", 2),
+    ]
 
 
 def test_a_study_compares_settings_with_least_and_most_of_the_seeds(study):
@@ -85,9 +88,13 @@ def test_a_study_compares_settings_with_least_and_most_of_the_seeds(study):
     assert rows[0]["runs"] == 2
     page = written[0].read_text()
     assert headings(page) == [
-        "What ran", "Comparison", "Accuracy against density", "Lead of the ticket over the reinit",
-        "Runs", "Unfinished or failed",
-    ]  # fmt: skip
+        "What ran",
+        "Comparison",
+        "Accuracy against density",
+        "Lead of the ticket over the reinit",
+        "Runs",
+        "Unfinished or failed",
+    ]
     words = Balanced(page).words
     assert "None: all runs are finished" in words
     found = [of for of in Balanced(page).words.split("Ticket ahead of the reinit, ")[1:]]
@@ -104,8 +111,12 @@ def test_unfinished_damaged_and_empty_runs_are_named_and_the_others_compared(stu
     (study / "batch_size=8_reset=init_seed=0" / "config.json").write_text("{")
     shutil.rmtree(study / "batch_size=16_reset=init_seed=0" / "round_03")
     shutil.rmtree(study / "batch_size=16_reset=reinit_seed=0")
-    make_run(config(run_dir=str(study / "batch_size=16_reset=reinit_seed=0"), batch_size=16,
-                    reset="reinit"), rounds=0)  # fmt: skip
+    make_run(
+        config(
+            run_dir=str(study / "batch_size=16_reset=reinit_seed=0"), batch_size=16, reset="reinit"
+        ),
+        rounds=0,
+    )
     (study / "batch_size=16_reset=reinit_seed=0.log").write_text("Begun\nError: no space.\n\n")
     (study / "batch_size=4.log").write_text("Error: no such flag.\n")
     rows, _, written, damage = study_report.report(study)
@@ -143,8 +154,10 @@ def test_tensorboard_has_flags_and_results(study):
     plugin, _ = hparams_of(study / "tensorboard")
     experiment = metadata.parse_experiment_plugin_data(plugin[metadata.EXPERIMENT_TAG])
     assert [(info.name, info.differs) for info in experiment.hparam_infos] == [
-        ("seed", True), ("batch_size", True), ("reset", True)
-    ]  # fmt: skip
+        ("seed", True),
+        ("batch_size", True),
+        ("reset", True),
+    ]
     names = [info.name.tag for info in experiment.metric_infos]
     assert names == ["hparams/acc at 51.20% (%)", "hparams/mean distance"]
     run = study / "batch_size=16_reset=reinit_seed=1" / "tensorboard"
@@ -170,18 +183,18 @@ def test_a_run_comes_to_the_mean_and_the_largest_of_successive_rounds(study):
     table = [{"from_round": a, "to_round": b, "error_barrier": e} | about for a, b, e in pairs]
     (run / "analysis").mkdir()
     (run / "analysis/barriers.csv").write_bytes(files.format_csv(table))
-    found = points.results(one := reading.read(run), Section("What ran"))
+    found = study_report.results_of(one := reading.read(run), Section("What ran"))
     angles = distance_matrix(one)
     assert found["mean_distance"] == pytest.approx((angles[1, 0] + angles[2, 1] + angles[3, 2]) / 3)
     assert found["largest_barrier"] == 0.3
 
 
 def test_titles_tell_the_density_where_all_have_the_same(study):
-    one, two = points.find(study, keep=False)[:2]
-    assert points.titles([one, two]) == {"0.5": "acc at 51.20%"}
+    one, two = study_report.find(study, keep=False)[:2]
+    assert study_report.titles([one, two]) == {"0.5": "acc at 51.20%"}
     two.rows[3]["density"] = 0.49
-    assert points.titles([one, two]) == {"0.5": "acc near 50%"}
-    assert points.titles([]) == {}
+    assert study_report.titles([one, two]) == {"0.5": "acc near 50%"}
+    assert study_report.titles([]) == {}
 
 
 def test_the_sparsest_match_and_the_spread():

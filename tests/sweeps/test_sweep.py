@@ -41,8 +41,8 @@ def run(command):
 def test_bad_input_is_listed_before_anything_starts(command, tmp_path):
     result = run(command(["--grid=batch_size=0,8", "--grid=reset=init,initt"]))
     assert result.returncode == 1
-    assert "--batch_size: expected at least 1" in result.stderr
-    assert "--reset: expected one of" in result.stderr
+    assert "--batch_size: " in result.stderr
+    assert "--reset: " in result.stderr
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "runs").exists()
 
@@ -56,27 +56,30 @@ def test_data_and_directories_are_checked_before_anything_starts(command, tmp_pa
     path.write_text(path.read_text().replace('"seed": 1', '"seed": 7'))
     (tmp_path / "runs" / "my" / "seed=2_batch_size=32").write_text("a file")
     lines = run(study_command).stderr.splitlines()
-    assert lines[0] == "Error: my.cfg is no study that can run:"
-    assert "seed=0_batch_size=2000: --batch_size: expected at most 1347" in lines[1]
-    assert "seed=1_batch_size=32 was made by another experiment" in lines[2]
-    assert "is a file, not a directory" in "".join(lines)
+    assert lines[0].startswith("Error: my.cfg ")
+    assert "seed=0_batch_size=2000: --batch_size: " in lines[1]
+    assert " 1347," in lines[1]
+    assert "  seed=1_batch_size=32: " in lines[2]
+    assert "--seed: 7 " in lines[3]
+    assert any("seed=2_batch_size=32: --run_dir=" in line for line in lines)
     assert len([line for line in lines if "batch_size=2000: " in line]) == 3
 
 
 def test_runs_inside_a_run_are_refused(command, tmp_path):
     make_run(Config(run_dir=str(tmp_path / "there")), rounds=1)
     result = run(command(["--grid=seed=0"], "--runs=there"))
-    assert "--runs=there: expected a directory of runs. This is one run" in result.stderr
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "--runs=there: " in result.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["--flagfile=other.cfg"], "Received: my.cfg other.cfg"),
-        (["--address=auto", "--cluster=none"], "--address does nothing beside --cluster=none"),
-        (["--run_dir=x"], "--run_dir=x: expected flags of an experiment.*below --runs"),
-        (["--seed=3"], "--seed=3: seed is varied"),
-        (["--gridd=seed=0"], "Unknown command line flag 'gridd'"),
+        (["--address=auto", "--cluster=none"], "--address .*--cluster=none"),
+        (["--run_dir=x"], "--run_dir=x: .* --runs"),
+        (["--seed=3"], "--seed=3: "),
+        (["--gridd=seed=0"], "gridd"),
         (["--cpus_per_run=0"], "cpus_per_run"),
     ],
 )
@@ -93,7 +96,8 @@ def test_no_cluster_at_the_address(command):
         port = server.getsockname()[1]
     result = run(command(["--grid=seed=0,1"], f"--address=127.0.0.1:{port}"))
     assert result.returncode == 1
-    assert f"--address=127.0.0.1:{port}: there is no Ray cluster that answers (" in result.stderr
+    assert f"--address=127.0.0.1:{port}: " in result.stderr
+    assert "RAY_AUTH" not in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -110,12 +114,18 @@ def guarded_cluster(tmp_path_factory):
     """The address of a Ray cluster that expects the token "right" * 16."""
     pytest.importorskip("ray")
     environment = {
-        "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "right" * 16, "RAY_USAGE_STATS_ENABLED": "0",
-    }  # fmt: skip
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "right" * 16,
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
     process = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER], env=os.environ | environment, stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        [sys.executable, "-c", CLUSTER],
+        env=os.environ | environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     yield process.stdout.readline().strip()
     process.communicate()
 
@@ -142,7 +152,6 @@ def test_a_cluster_that_expects_a_token_is_told_apart(
     assert f"--address={guarded_cluster}: " in result.stderr
     for name in ("RAY_AUTH_MODE=token", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         assert name in result.stderr
-    assert "no Ray cluster that answers" not in result.stderr
     assert "Traceback" not in result.stderr
 
 
@@ -152,7 +161,7 @@ def test_a_cluster_takes_the_right_token(command, guarded_cluster, tmp_path, mon
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "right" * 16)
     result = run(command(["--grid=seed=0,1"], f"--address={guarded_cluster}", "--cpus_per_run=3"))
-    assert "--cpus_per_run=3: expected at most the 1 of the cluster" in result.stderr
+    assert "--cpus_per_run=3: " in result.stderr
 
 
 @pytest.mark.ci
@@ -171,14 +180,14 @@ def test_dry_run_lists_the_runs_and_estimates_by_what_is_finished(command, tmp_p
     study_command = command(["--rounds=4", "--grid=reset=init,reinit", "--grid=seed=0,1"])
     result = run([*study_command, "--dry_run"])
     assert result.returncode == 0, result.stderr
-    assert "4 of 4 runs are to be made: 16 rounds.\nHow long they take is known" in result.stdout
+    assert "4 of 4 runs are to be made: 16 rounds." in result.stdout
     assert result.stdout.count("round 0 of another run") == 2
     assert not (tmp_path / "runs").exists()
     (first, *_) = grid.read("my.cfg").points
     make_run(first.config, rounds=4, seconds=60)
     result = run([*study_command, "--dry_run", "--cluster=none"])
     assert "reset=init_seed=0  4 of 4" in result.stdout
-    assert "3 of 4 runs are to be made: 12 rounds.\nBy the rounds" in result.stdout
+    assert "3 of 4 runs are to be made: 12 rounds." in result.stdout
     assert "about 12:00 for 1 at once" in result.stdout
     assert "alone: python -m lottery_tf.imp --flagfile=base.cfg --rounds=4" in result.stdout
 
@@ -190,7 +199,7 @@ def parent(process):
 
 
 def worker(process):
-    """Ray's worker that attempts a run; between them is starter.py."""
+    """Ray's worker that attempts a run; starter.py is between them."""
     return parent(parent(process))
 
 
@@ -204,18 +213,25 @@ def in_the_middle(run_dir, sweep):
 @pytest.mark.ci
 def test_a_sweep_survives_kills_and_makes_the_bits_of_runs_done_alone(command, tmp_path):
     pytest.importorskip("ray")
-    lines = ["--epochs=30", "--checkpoint_minutes=1e-9", "--jit_compile=off", "--grid=seed=0,1",
-             "--grid=batch_size=32,64", "--grid=reset=init,reinit"]  # fmt: skip
+    lines = [
+        "--epochs=30",
+        "--checkpoint_minutes=1e-9",
+        "--jit_compile=off",
+        "--grid=seed=0,1",
+        "--grid=batch_size=32,64",
+        "--grid=reset=init,reinit",
+    ]
     study_command = command(lines, "--cluster=ray")
     points = grid.read("my.cfg").points
-    sweep = subprocess.Popen(study_command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             text=True)  # fmt: skip
+    sweep = subprocess.Popen(
+        study_command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     os.kill(in_the_middle(points[0].directory, sweep), signal.SIGKILL)
     os.kill(worker(in_the_middle(points[2].directory, sweep)), signal.SIGKILL)
     _, error = sweep.communicate()
     assert sweep.returncode == 0, error
-    assert f"{points[0].name}: killed by SIGKILL; it is started again" in error
-    assert f"{points[2].name}: its worker was lost" in error
+    assert f"{points[0].name}: killed by SIGKILL" in error
+    assert f"{points[2].name}: its worker" in error
     assert error.count("round 0 is that of") == 4
     assert all(point.is_finished() for point in points)
     for point in points:
@@ -238,16 +254,21 @@ def test_ctrl_c_stops_all_with_checkpoints_and_the_same_command_goes_on(command,
         pytest.importorskip("ray")
     lines = ["--epochs=150", "--jit_compile=off", "--grid=seed=0"]
     study_command = command(lines, f"--cluster={cluster}")
-    sweep = subprocess.Popen(study_command, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                             text=True, start_new_session=True)  # fmt: skip
+    sweep = subprocess.Popen(
+        study_command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     (point,) = grid.read("my.cfg").points
     while not list(point.directory.glob("tensorboard/epochs/*")) and sweep.poll() is None:
         time.sleep(0.01)
     os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does
     _, error = sweep.communicate()
     assert sweep.returncode == 130, error
-    assert "Stopping 1 runs" in error
-    assert "Stopped by SIGINT. To resume: python -m tools.sweep --flagfile=my.cfg" in error
+    assert "Stopping 1 " in error
+    assert "python -m tools.sweep --flagfile=my.cfg" in error
     assert "stopped by SIGTERM" in (point.directory / "log.txt").read_text()
     assert len(list(point.directory.glob("checkpoints/*"))) == 1
     assert not list(tmp_path.glob("runs/my/.sweep_*"))
@@ -291,11 +312,14 @@ def test_a_killed_sweep_leaves_checkpoints_of_all_that_was_trained(command, tmp_
     assert "stopped by SIGTERM" in log.read_text()
     (checkpoint,) = point.directory.glob("checkpoints/round_*")  # --checkpoint_minutes is 5
     assert checkpoint.stat().st_mtime > now
-    (leftover,) = tmp_path.glob("runs/my/.sweep_*")
-    os.utime(leftover, (now - 600, now - 600))
+    assert not list(tmp_path.glob("runs/my/.sweep_*"))
+    stop_file = tmp_path / "runs/my/.sweep_of_another"
+    stop_file.touch()  # as a sweep leaves it that was killed while it stopped its runs
+    os.utime(stop_file, (now - 9999, now - 9999))
 
-    sweep = subprocess.Popen(study_command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                             text=True)  # fmt: skip
+    sweep = subprocess.Popen(
+        study_command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     if cluster == "ray":
         while log.read_text().count("continues at step") < 1 and sweep.poll() is None:
             time.sleep(0.01)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from lottery_tf.analysis.runs import beside_seeds
-from lottery_tf.paper import groups
+from lottery_tf.paper import figure_report
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.sweeps import grid
 from tests.conftest import ROOT
@@ -23,22 +22,24 @@ def figure_1(tmp_path):
 def test_a_run_is_known_by_its_flags_whatever_its_directory(figure_1, tmp_path):
     point = figure_1.points[5]
     make_points([point], run_dir=figure_1.runs / "elsewhere" / "mine")
-    found, missing = groups.match(figure_1.points, groups.runs_below(figure_1.runs))
+    found, missing = figure_report.match(figure_1.points, figure_report.runs_below(figure_1.runs))
     assert [run.path.name for of, run in found if of.name == point.name] == ["mine"]
     assert point.name not in [of.name for of in missing]
 
 
 def test_of_replicates_unfinished_ones_wait_for_the_finished_ones(figure_1):
     make_points(figure_1.points[5:6], rounds=3)
-    found, _ = groups.match(figure_1.points, groups.runs_below(figure_1.runs))
-    (group,) = (of for of in groups.group(found, ("batch_size",)) if of.flags["batch_size"] == 512)
+    found, _ = figure_report.match(figure_1.points, figure_report.runs_below(figure_1.runs))
+    (group,) = (
+        of for of in figure_report.group(found, ("batch_size",)) if of.flags["batch_size"] == 512
+    )
     assert [run.finished_rounds() for run in group.runs] == [3]
 
 
 def test_groups_are_called_by_what_varies_inside_a_panel(tmp_path):
     study = study_in(tmp_path, "fig03_small", "--grid=seed=0")
     found = [(point, RunDir(point.directory)) for point in study.points]
-    of = groups.group(found, ("batch_size",))
+    of = figure_report.group(found, ("batch_size",))
     assert [(one.panel, one.curve, len(one.runs), one.colour, one.control) for one in of] == [
         ("batch 512", "ticket", 1, 0, False),
         ("batch 512", "reinit", 1, 0, True),
@@ -54,40 +55,27 @@ def test_groups_are_called_by_what_varies_inside_a_panel(tmp_path):
 def test_a_flag_that_is_not_set_goes_without_saying():
     path = ROOT / "flags" / "studies" / "resets.cfg"
     found = [(of, RunDir(of.directory)) for of in grid.read(path, ["--grid=seed=0"]).points]
-    assert [one.curve for one in groups.group(found, ("batch_size",))] == [
-        "ticket", "rewound to 1ep", "lr_rewind", "finetune", "reinit", "signs", "trained_signs",
-        "shuffle", "validation fraction 0.1, early stop connected, ticket",
-    ]  # fmt: skip
+    assert [one.curve for one in figure_report.group(found, ("batch_size",))] == [
+        "ticket",
+        "rewound to 1ep",
+        "lr_rewind",
+        "finetune",
+        "reinit",
+        "signs",
+        "trained_signs",
+        "shuffle",
+        "validation fraction 0.1, early stop connected, ticket",
+    ]
 
 
 def test_replicates_take_the_masks_of_the_run_of_their_seed(tmp_path):
     path = ROOT / "flags" / "studies" / "init_masks_moved.cfg"
     found = [(of, RunDir(of.directory)) for of in grid.read(path, [f"--runs={tmp_path}"]).points]
-    assert [(one.curve, len(one.runs)) for one in groups.group(found, ())] == [
+    assert [(one.curve, len(one.runs)) for one in figure_report.group(found, ())] == [
         (f"masks of runs/init_masks/criterion={criterion}, {moved}", 3)
         for criterion in ("snip", "grasp", "synflow")
         for moved in ("shuffled (layer), ticket", "reinit")
     ]
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "expected"),
-    [
-        ("masks_from", "runs/snip_seed=1", "runs/snip"),
-        ("masks_from", "runs/reset=init_seed=1", "runs/reset=init"),
-        ("masks_from", "runs/init_seed=2_data_seed=30", "runs/"),
-        ("masks_from", "runs/snip_seed=0", "runs/snip_seed=0"),  # of another seed: no replicate
-        ("masks_from", "runs/snip_seed=11", "runs/snip_seed=11"),
-        ("masks_from", "runs/mine_1", "runs/mine_1"),  # a name that is not known
-        ("masks_from", "", ""),
-        ("repel_runs", ("runs/seed=1_repel=2", "b_seed=1"), ("runs/_repel=2", "b")),
-        ("repel_runs", ["b_seed=1"], ["b"]),
-        ("dataset", "data/seed=1", "data/seed=1"),  # it names no run
-    ],
-)
-def test_flags_that_name_runs_are_alike_for_replicates(name, value, expected):
-    seeds = {"seed": 1, "init_seed": 2, "data_seed": 30}
-    assert beside_seeds(name, value, seeds) == expected
 
 
 def found_of(tmp_path, *lines):
@@ -100,7 +88,7 @@ def found_of(tmp_path, *lines):
 def test_masks_of_another_seed_are_a_setting_of_their_own(tmp_path):
     masks = "masks_from=runs/seed=0,runs/seed=1,runs/seed=1,runs/seed=0"
     found = found_of(tmp_path, f"--zip={masks};seed=0,1,0,1")
-    assert [(one.curve, len(one.runs)) for one in groups.group(found, ())] == [
+    assert [(one.curve, len(one.runs)) for one in figure_report.group(found, ())] == [
         ("masks of runs/, ticket", 2),
         ("masks of runs/seed=1, ticket", 1),
         ("masks of runs/seed=0, ticket", 1),
@@ -110,7 +98,9 @@ def test_masks_of_another_seed_are_a_setting_of_their_own(tmp_path):
 def test_curves_of_other_resets_have_colours_of_their_own(tmp_path):
     path = ROOT / "flags" / "studies" / "resets.cfg"
     found = [(of, RunDir(of.directory)) for of in grid.read(path, ["--grid=seed=0"]).points]
-    of = {one.curve: (one.colour, one.control) for one in groups.group(found, ("batch_size",))}
+    of = {
+        one.curve: (one.colour, one.control) for one in figure_report.group(found, ("batch_size",))
+    }
     assert of["reinit"] == (of["ticket"][0], True)  # a pair: dashed beside solid
     assert len(set(of.values())) == len(of)
 
@@ -118,5 +108,5 @@ def test_curves_of_other_resets_have_colours_of_their_own(tmp_path):
 def test_every_curve_has_a_name(tmp_path):
     varied = "--grid=early_stop=none,connected"
     found = found_of(tmp_path, "--reset=rewind", "--rewind_to=1ep", varied)
-    names = [one.curve for one in groups.group(found, ())]
+    names = [one.curve for one in figure_report.group(found, ())]
     assert names == ["rewound", "early stop connected"]

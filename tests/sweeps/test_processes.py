@@ -11,8 +11,7 @@ import time
 
 import pytest
 
-from lottery_tf.sweeps import cores
-from lottery_tf.sweeps.attempts import Job, attempt
+from lottery_tf.sweeps.processes import Job, attempt, hold_cores
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="affinity and prctl are Linux's")
@@ -95,14 +94,11 @@ def test_the_stop_file_stops_it(job, tmp_path):
 
 STARTER = """
 import os, sys
-from lottery_tf.sweeps.attempts import Job, attempt
+from lottery_tf.sweeps.processes import Job, attempt
 import tempfile; tempfile.tempdir = sys.argv[1]
 attempt(Job(("python", "-c", sys.argv[2]), sys.argv[1], dict(os.environ), sys.argv[1] + "/run",
             sys.argv[1] + "/log", 1, sys.argv[1] + "/stop"))
 """
-TELLING = STOPPABLE.replace("sys.exit(75)", "(open('told', 'w').close(), sys.exit(75))")
-
-
 COUNTING = """
 import signal, sys, time
 told = []
@@ -128,11 +124,8 @@ def child(process, thread=None):
     return int(pathlib.Path(f"/proc/{process}/task/{thread or process}/children").read_text())
 
 
-def test_a_run_whose_worker_is_killed_is_told_and_frees_its_core_at_its_end(tmp_path):
-    worker = start(tmp_path, TELLING)
-    worker.send_signal(signal.SIGKILL)
-    worker.wait()
-    wait_for(tmp_path / "told")
+def kill_worker(worker):
+    worker.kill()
 
 
 def kill_child(worker):
@@ -161,9 +154,16 @@ def interrupt_then_kill_child(worker):
 
 @pytest.mark.ci
 @pytest.mark.parametrize(
-    "end", [kill_child, kill_child_then_worker, stop_then_kill_child, interrupt_then_kill_child]
+    "end",
+    [
+        kill_worker,
+        kill_child,
+        kill_child_then_worker,
+        stop_then_kill_child,
+        interrupt_then_kill_child,
+    ],
 )
-def test_a_run_outlives_the_children_of_a_worker_and_is_told_once(tmp_path, end):
+def test_a_run_outlives_what_started_it_and_is_told_once(tmp_path, end):
     worker = start(tmp_path, COUNTING)
     end(worker)
     wait_for(tmp_path / "told")
@@ -186,11 +186,11 @@ def test_a_core_is_held_once(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3})
     looks = iter([True, False])
-    with cores.hold(1, lambda: True) as first, cores.hold(1, lambda: True) as second:
+    with hold_cores(1, lambda: True) as first, hold_cores(1, lambda: True) as second:
         assert (list(first), list(second)) == ([2], [3])
-        with cores.hold(1, lambda: next(looks)) as none:
+        with hold_cores(1, lambda: next(looks)) as none:
             assert none == {}
-    with cores.hold(2, lambda: True) as both:
+    with hold_cores(2, lambda: True) as both:
         assert list(both) == [2, 3]
 
 
@@ -198,8 +198,8 @@ def test_cores_are_taken_together_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3})
     looks = iter([True, False])
-    with cores.hold(1, lambda: True):
-        with cores.hold(2, lambda: next(looks)) as none:
+    with hold_cores(1, lambda: True):
+        with hold_cores(2, lambda: next(looks)) as none:
             assert none == {}
-        with cores.hold(1, lambda: True) as other:
+        with hold_cores(1, lambda: True) as other:
             assert list(other) == [3]

@@ -1,0 +1,197 @@
+"""Attempts at a run: its command as a process of its own, on cores that no other run has.
+
+Why not a library: Ray places runs on machines, but pins nothing to cores and ends them by SIGKILL,
+before they can save a checkpoint; file locks that survive the process that took them, because its
+child inherits them, are no part of the libraries for locks.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import fcntl
+import os
+import pathlib
+import select
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from lottery_tf.errors import InputError
+from lottery_tf.sweeps import starter
+
+POLL = 0.2  # seconds between two looks at a process
+WAIT = 0.5  # seconds between two looks for free cores
+PATIENCE = 60.0  # seconds for an earlier attempt, whose starter was killed, to save a checkpoint
+# Variables of a worker that win over those of the sweep: Ray says here which GPUs a task has.
+OF_WORKER = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What a process needs to make a run; all paths are absolute, and the same on every machine.
+
+    Args:
+        command: of the run, "python" first.
+        directory: the working directory.
+        environment: variables of the sweep.
+        run_dir: the run directory.
+        log: file to which the output of the run is appended.
+        cores: how many the run is pinned to, with thread pools of that size; 0: all, unpinned.
+        stop_file: the run is stopped when this file exists.
+    """
+
+    command: tuple[str, ...]
+    directory: str
+    environment: dict[str, str]
+    run_dir: str
+    log: str
+    cores: int
+    stop_file: str
+
+    def is_stopped(self) -> bool:
+        """Return whether the stop file exists."""
+        return os.path.exists(self.stop_file)
+
+
+def attempt(job: Job) -> int:
+    """Run a Job to its end; return its exit status, or minus the signal that killed it.
+
+    When the stop file appears, the run gets SIGTERM, saves a checkpoint and ends; the status is 75.
+    On Linux the same happens when this process is killed (see starter.py).
+    """
+    if sys.platform != "linux":
+        return _run(job, {})
+    _wait_for_earlier_attempt(job)
+    with hold_cores(job.cores, lambda: not job.is_stopped()) as held:
+        return _run(job, held)
+
+
+def _wait_for_earlier_attempt(job: Job) -> None:
+    """Wait for a run whose starter was killed, but for PATIENCE at most: it may be another's."""
+    lock, deadline = pathlib.Path(job.run_dir) / ".lock", time.monotonic() + PATIENCE
+    while lock.exists() and time.monotonic() < deadline and not job.is_stopped():
+        try:
+            with open(lock) as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            time.sleep(POLL)
+        except OSError:  # the run itself says what is wrong
+            return
+
+
+def _run(job: Job, held: Mapping[int, int]) -> int:
+    """Return the exit status of a Job on the cores {core: file descriptor} that are held."""
+    if job.is_stopped():
+        return 75
+    on = ",".join(map(str, held))
+    start = [sys.executable, starter.__file__, str(os.getpid()), on]
+    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    # The run inherits the writing end of a pipe: it closes when the run has ended, even if the
+    # starter ended before.
+    reading, writing = os.pipe()
+    try:
+        with open(job.log, "a") as log:
+            log.write(f"{now} {shlex.join(job.command)}{f' on cores {on}' if on else ''}\n")
+            log.flush()
+            process = subprocess.Popen(
+                [*start, sys.executable, *job.command[1:]],
+                cwd=job.directory,
+                env=_environment(job),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C does not reach it: the stop file stops it, once
+                pass_fds=[*held.values(), writing],
+            )
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    stopped = False
+    try:
+        while process.poll() is None:
+            if not stopped and job.is_stopped():
+                process.send_signal(signal.SIGTERM)
+                stopped = True
+            time.sleep(POLL)
+        # Where the starter was killed, the run is now saving a checkpoint.
+        end = select.poll()
+        end.register(reading)
+        end.poll(None if stopped else 1000 * PATIENCE)
+    except BaseException:  # the worker is told to go
+        process.send_signal(signal.SIGTERM)
+        raise
+    finally:
+        os.close(reading)
+    return 75 if stopped else process.returncode
+
+
+def _environment(job: Job) -> dict[str, str]:
+    """Return the variables of the run: the sweep's, the worker's, and the size of thread pools."""
+    found = job.environment | {name: os.environ[name] for name in OF_WORKER if name in os.environ}
+    if job.cores:
+        for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+            found[name] = str(job.cores)
+    return found
+
+
+@contextlib.contextmanager
+def hold_cores(count: int, keep_waiting: Callable[[], bool]) -> Iterator[dict[int, int]]:
+    """Wait for free cores of this machine and hold them; yield {core: file descriptor}.
+
+    A core is held as long as any process has its descriptor open: a child that inherits it holds
+    the core even when this process is killed.
+
+    Args:
+        count: how many of the cores that this process may use.
+        keep_waiting: asked before each look; once it returns False, {} is yielded.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    held: dict[int, int] = {}
+    try:
+        while len(held) < count and keep_waiting():
+            held = _take(cores, count)
+            if not held:
+                time.sleep(WAIT)
+        yield held
+    finally:
+        for descriptor in held.values():
+            os.close(descriptor)
+
+
+def _take(cores: Iterable[int], count: int) -> dict[int, int]:
+    """Return {core: descriptor} of the first free cores; {} if there are fewer than asked for."""
+    try:
+        directory = pathlib.Path(tempfile.gettempdir()) / f"lottery_tf_cores_{os.getuid()}"
+        directory.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"Cores are shared by files in a temporary directory: {error}. Set TMPDIR to a "
+            "writable directory."
+        ) from None
+    held: dict[int, int] = {}
+    for core in cores:
+        descriptor = os.open(directory / str(core), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            continue
+        except OSError as error:
+            os.close(descriptor)
+            raise InputError(
+                f"Cannot lock {directory / str(core)}: {error.strerror}. Set TMPDIR to a directory "
+                "on a file system with locks (flock), best a local one."
+            ) from None
+        held[core] = descriptor
+        if len(held) == count:
+            return held
+    for descriptor in held.values():
+        os.close(descriptor)
+    return {}
