@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lottery_tf import analysis
-from lottery_tf.benchmarks import masks, steps, sweep, turns
+from lottery_tf.benchmarks import fits, steps, sweep, turns
 from lottery_tf.config import command
 from lottery_tf.errors import InputError
 from lottery_tf.models.lenet import lenet
@@ -157,8 +157,8 @@ def test_every_way_of_the_benchmark_is_measured(config):
 
 @pytest.mark.slow
 def test_every_way_to_mask_is_measured():
-    times = masks.step_times(steps=2, repeats=2)
-    assert list(times) == list(masks.WAYS)
+    times = fits.step_times(steps=2, repeats=2)
+    assert list(times) == list(fits.WAYS)
     assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times.values())
 
 
