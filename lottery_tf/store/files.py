@@ -68,8 +68,16 @@ def _take(source, target):
     except OSError:  # another file system, or one without links
         write(target, source.read_bytes())
     with open(target, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
+        digest = _digest(file)
     _compare(source, digest.hexdigest())
+    return digest
+
+
+def _digest(file):
+    """Hash an open file piece by piece; hashlib.file_digest is new in Python 3.11."""
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
     return digest
 
 
@@ -109,7 +117,7 @@ def check(path: Path) -> None:
     try:
         with open(path, "rb") as file:
             state = _state(file)
-            digest = _known(path, state) or _keep(path, state, hashlib.file_digest(file, "sha256"))
+            digest = _known(path, state) or _keep(path, state, _digest(file))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     _compare(path, digest)
