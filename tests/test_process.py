@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras.src.backend.common import global_state
-from keras.src.random import seed_generator
 from tensorflow.python.eager import context
 from tensorflow.python.framework import config as tf_config
 
@@ -35,7 +34,7 @@ LABELS = np.arange(20) % 3
 
 def state():
     """{what: value} of all that a library function must not change in the process."""
-    generator = global_state.get_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR)
+    generator = global_state.get_global_attribute("global_seed_generator")
     now = context.context()
     logger = logging.getLogger("tf2onnx")
     return {
