@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import errno
-import fcntl
 import hashlib
 import io
 import math
@@ -16,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+import filelock
 import numpy as np
 
 from lottery_tf.datasets.names import is_file_name
@@ -196,26 +196,23 @@ def remove_leftovers(directory: Path, *, held: bool = True) -> None:
             shutil.rmtree(leftover) if is_directory else leftover.unlink()
 
 
-def lock(file: IO, kind: int) -> bool:
-    """Locks an open file until it is closed; whether it could, or another process holds it.
+def lock(file: IO, *, wait: bool = False) -> bool:
+    """Lock an open file until it is closed; return whether this process now holds it.
 
     Args:
         file: the open file.
-        kind: as fcntl.flock takes it.
+        wait: whether to wait while another process holds it.
 
     Raises:
         InputError: the file system has no locks.
     """
     try:
-        fcntl.flock(file, kind)
-    except BlockingIOError:
-        return False
+        return filelock.lock_descriptor(file.fileno(), blocking=wait)
     except OSError as error:
         raise InputError(
             f"Cannot lock {file.name}: {error.strerror}. Expected a file system with locks "
             "(flock). Use a directory on another one, or mount this one with locks."
         ) from None
-    return True
 
 
 @contextlib.contextmanager
@@ -226,7 +223,7 @@ def hold(directory: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, InputError):
-            lock(stack.enter_context(open(directory / ".lock", "a")), fcntl.LOCK_EX)
+            lock(stack.enter_context(open(directory / ".lock", "a")), wait=True)
         yield
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import fcntl
 import os
 import pathlib
 import re
@@ -52,17 +51,17 @@ class RunDir:
     def _reading(self):
         """While it is open, no other process holds the run; nothing is written."""
         try:
-            file = open(self.path / ".lock")  # noqa: SIM115 (it may not be there)
+            file = open(self.path / ".lock", "r+")  # noqa: SIM115 (it may not be there)
         except FileNotFoundError:  # nobody has held the run yet
             yield
             return
         with file:
-            self._take(file, fcntl.LOCK_SH)
+            self._take(file)
             yield
 
-    def _take(self, file, kind):
+    def _take(self, file):
         """Locks an open .lock; InputError if another process holds it."""
-        if not files.lock(file, kind | fcntl.LOCK_NB):
+        if not files.lock(file):
             file.seek(0)
             raise InputError(
                 f"{self.path} is in use by process {file.read().strip() or 'unknown'}. Wait "
@@ -73,7 +72,7 @@ class RunDir:
     def lock(self) -> Iterator[None]:
         """Holds the run against other processes; the kernel lets go of it when this one dies."""
         with open(self.path / ".lock", "a+") as file:
-            self._take(file, fcntl.LOCK_EX)
+            self._take(file)
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import fcntl
 import os
 import pathlib
 import select
@@ -11,6 +10,8 @@ import signal
 import subprocess
 import sys
 import time
+
+import filelock
 
 from lottery_tf.studies import cores, starter
 
@@ -61,13 +62,10 @@ def _wait_for_the_one_before(job):
     lock, deadline = pathlib.Path(job.run_dir) / ".lock", time.monotonic() + PATIENCE
     while lock.exists() and time.monotonic() < deadline and not os.path.exists(job.stop_file):
         try:
-            with open(lock) as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            pass
+            with open(lock, "r+") as file:
+                if filelock.lock_descriptor(file.fileno(), blocking=False):
+                    return
         except OSError:  # the run itself says what is wrong
-            return
-        else:
             return
         time.sleep(POLL)
 

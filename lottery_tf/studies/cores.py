@@ -1,12 +1,13 @@
 """The cores of a machine, each held by one run at a time, whoever started it. No NumPy."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+
+import filelock
 
 from lottery_tf.errors import InputError
 
@@ -51,16 +52,16 @@ def _take(cores: Iterable[int], count: int) -> dict[int, int]:
     for core in cores:
         descriptor = os.open(directory / str(core), os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            continue
+            is_free = filelock.lock_descriptor(descriptor, blocking=False)
         except OSError as error:
             os.close(descriptor)
             raise InputError(
                 f"Cannot lock {directory / str(core)}: {error.strerror}. Set TMPDIR to a directory "
                 "of a file system with locks (flock), best a local one."
             ) from None
+        if not is_free:
+            os.close(descriptor)
+            continue
         held[core] = descriptor
         if len(held) == count:
             return held

@@ -1,7 +1,6 @@
 """Makes the runs of a study."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import shlex
@@ -10,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 
+import filelock
 from tqdm import tqdm
 
 from lottery_tf.errors import InputError
@@ -81,7 +81,7 @@ def _stopping(runs: pathlib.Path, schedule: Schedule) -> Iterator[pathlib.Path]:
         stop_file = pathlib.Path(aside).absolute() / "stop"
         held = os.open(aside, os.O_RDONLY)
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            filelock.lock_descriptor(held, blocking=False)
         try:
             yield stop_file
         finally:
@@ -102,9 +102,9 @@ def _remove_leftovers(runs):
         with contextlib.suppress(OSError):
             descriptor = os.open(leftover, os.O_RDONLY)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # Another sweep may be about to lock the one that it has just made.
-                if time.time() - leftover.stat().st_mtime > 60:
+                is_old = time.time() - leftover.stat().st_mtime > 60
+                if is_old and filelock.lock_descriptor(descriptor, blocking=False):
                     shutil.rmtree(leftover)
             finally:
                 os.close(descriptor)
