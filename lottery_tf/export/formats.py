@@ -8,7 +8,7 @@ import pathlib
 import pkgutil
 from typing import Any
 
-from lottery_tf.errors import InputError
+from lottery_tf.errors import InputError, not_installed
 from lottery_tf.export.options import QUANTIZE, Options
 
 # name: module:function of (model, an empty directory, Options), which writes the model there.
@@ -19,7 +19,7 @@ FORMATS = {
     "npz": "lottery_tf.export.npz:write",
     "onnx": "lottery_tf.export.onnx_file:write",
 }
-# The packages of an extra of the same name, without which a format cannot be written.
+# The packages without which a format cannot be written.
 NEEDS = {"onnx": ("onnx", "tf2onnx", "onnxruntime")}
 # What quantizes, and what stores zeros or leaves them out.
 QUANTIZES = ("litert",)
@@ -47,15 +47,9 @@ def check_available(name: str, options: Options) -> None:
             f"--dense would do nothing with --format={name}: expected "
             f"--format={' or '.join(STORES_SPARSELY)}."
         )
-    missing = [package for package in NEEDS.get(name, ()) if not _is_installed(package)]
-    if missing:
-        raise InputError(
-            f"--format={name} needs {', '.join(missing)}: pip install 'lottery_tf[{name}]'"
-        )
-
-
-def _is_installed(package):
-    return importlib.util.find_spec(package) is not None
+    for package in NEEDS.get(name, ()):
+        if importlib.util.find_spec(package) is None:
+            raise not_installed(package, f"--format={name}")
 
 
 def write(name: str, model: Any, directory: pathlib.Path, options: Options) -> None:
