@@ -18,6 +18,8 @@ from lottery_tf.training.devices import connect
 from lottery_tf.training.training import Training
 from tests.launching import LONG, copy, found, launch, npz_bytes
 
+pytestmark = pytest.mark.versions
+
 WAYS = {
     "adam": {},
     "momentum, conv": {

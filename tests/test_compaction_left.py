@@ -7,6 +7,7 @@ import pytest
 from lottery_tf.errors import InputError
 from lottery_tf.export.compaction import compact
 from tests.test_compaction_by_eye import chain, compacted, dense
+from tests.versions import since
 
 layers = keras.layers
 
@@ -38,6 +39,7 @@ def test_a_layer_without_weights_is_compacted_wherever_it_is_called():
     assert len(set(names)) == len(names)
 
 
+@since("keras", "3.14", "it has no renorm")
 def test_a_batch_norm_that_renormalizes_is_left():
     norm = layers.BatchNormalization(renorm=True, name="norm")
     smaller, report = compacted(chain((3,), layers.Dense(4), norm, layers.Dense(2)))

@@ -14,6 +14,8 @@ from lottery_tf.masking.gradients import in_float64
 from lottery_tf.masking.hessian import Hessian
 from lottery_tf.store.rundir import RunDir
 
+pytestmark = pytest.mark.versions
+
 LABELS = np.array([0, 1, 2, 1])
 # Numbers that float32 holds, too: Keras casts inputs to it.
 INPUTS = np.random.default_rng(1).integers(-20, 20, (4, 3)) / 16

@@ -12,6 +12,8 @@ from lottery_tf.datasets import damage, tfrecords
 from lottery_tf.errors import InputError
 from lottery_tf.method.streams import Noise
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture
 def copy(config, sharded, tmp_path):

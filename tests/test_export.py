@@ -22,6 +22,8 @@ from tests.conftest import ROOT
 from tests.launching import launch
 from tests.made_runs import make_run, set_metrics
 
+pytestmark = pytest.mark.versions
+
 WAYS = ({}, {"dense": True}, {"compact": True})
 
 

@@ -13,6 +13,8 @@ from lottery_tf.config import command
 from lottery_tf.studies import clusters
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.versions
+
 
 def packages(text):
     """The names at the beginnings of the lines of requirements."""

@@ -23,6 +23,8 @@ from lottery_tf.store.checkpoints import Checkpoint, Progress
 from lottery_tf.store.rundir import RunDir
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.versions
+
 
 def start(code, *arguments):
     """A process that runs code, which finds its arguments in sys.argv[1:]."""

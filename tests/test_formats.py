@@ -31,6 +31,8 @@ from lottery_tf.models.layers import PadChannels
 from lottery_tf.models.normalization import FusedBatchNormalization
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.versions
+
 FORMATS = ["keras", "litert", "npz", "onnx"]
 IMAGES = Options(images=True, assets={"classes.txt": "zero\none\n"})
 

@@ -14,6 +14,8 @@ from lottery_tf.store.rundir import RunDir
 from tests.parquet_files import encoded, make, save, write_hub
 from tests.synthetic import shaded
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture
 def hub(tmp_path):

@@ -13,6 +13,8 @@ from lottery_tf.errors import InputError
 from lottery_tf.store.rundir import RunDir
 from tests.synthetic import write_dataset
 
+pytestmark = pytest.mark.versions
+
 
 def made(count):
     """Images whose brightness is their label."""
