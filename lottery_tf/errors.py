@@ -1,4 +1,4 @@
-"""What stops a command without a traceback: wrong input, and a lost worker."""
+"""What stops a command without a traceback: wrong input, a missing extra, and a lost worker."""
 
 
 class InputError(ValueError):
@@ -18,6 +18,36 @@ def is_ours(error: BaseException) -> bool:
         trace = trace.tb_next
     module = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
     return module.split(".")[0] == __name__.split(".")[0] and not isinstance(error, InputError)
+
+
+# {package: the extra of setup.cfg that installs it}, of those that not everyone needs.
+EXTRAS = {
+    "ai_edge_litert": "litert",
+    "jinja2": "analysis",
+    "matplotlib": "analysis",
+    "onnx": "onnx",
+    "onnxruntime": "onnx",
+    "ray": "sweep",
+    "scipy": "analysis",
+    "tf2onnx": "onnx",
+}
+
+
+def install_line(package: str) -> str:
+    """Return the line that installs a key of EXTRAS."""
+    return f"pip install 'lottery_tf[{EXTRAS[package]}]'"
+
+
+def not_installed(package: str, needed_by: str) -> InputError:
+    """Make the error that a package of an extra is not installed; it names the line for pip.
+
+    Args:
+        package: a key of EXTRAS.
+        needed_by: the flag or command that cannot do without it.
+    """
+    return InputError(
+        f"{needed_by} needs {package}, which is not installed: {install_line(package)}"
+    )
 
 
 LOST = 74  # exit status when another worker is lost

@@ -17,7 +17,7 @@ from lottery_tf.config import Config, command
 from lottery_tf.config.fields import format_value
 from lottery_tf.config.flag_files import named_flag_files
 from lottery_tf.config.paths import define_path
-from lottery_tf.errors import InputError
+from lottery_tf.errors import InputError, install_line
 from lottery_tf.sweeps import clusters, grid, sweep
 from lottery_tf.terminal import signals
 
@@ -107,7 +107,7 @@ def main(study: grid.Study) -> int:
     else:
         where = clusters.one_after_another()
         if not clusters.has_ray():
-            print(f"One run after another. Several at once: {clusters.INSTALL}")
+            print(f"One run after another. Several at once: {install_line('ray')}")
     failed = 0
 
     def work(stop_signal: Callable[[], int]) -> None:

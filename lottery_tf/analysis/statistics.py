@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from lottery_tf.plots import Row
 from lottery_tf.pruning import collapse
@@ -79,6 +78,8 @@ def interval(values: Iterable[float], *, step: float = 0.0) -> Interval:
 
 def _half_width(deviation: float, count: int) -> float:
     """Return half the width of the 95% t interval of a mean."""
+    from scipy import special  # of an extra, which most of this file does without
+
     quantile = float(special.stdtrit(count - 1, 0.5 + CONFIDENCE / 2))
     return quantile * deviation / math.sqrt(count)
 

@@ -14,7 +14,7 @@ from lottery_tf.config import ROUNDS, Config, paths, record
 from lottery_tf.config.constraints import check_given
 from lottery_tf.config.fields import format_value, value_type
 from lottery_tf.config.flag_files import expand_flag_files
-from lottery_tf.errors import LOST, InputError, WorkerLost
+from lottery_tf.errors import EXTRAS, LOST, InputError, WorkerLost, not_installed
 from lottery_tf.terminal import console, streams
 
 HELP = {"-h", "-help", "--help", "-helpfull", "--helpfull", "--helpshort", "--helpxml"}
@@ -207,6 +207,12 @@ def _guarded(function: Callable) -> Callable:
             return function(argument)
         except (InputError, flags.Error) as error:
             print(f"Error: {error}", file=sys.stderr)
+            sys.exit(1)
+        except ModuleNotFoundError as error:
+            package = (error.name or "").split(".")[0]
+            if package not in EXTRAS:
+                raise
+            print(f"Error: {not_installed(package, 'This command')}", file=sys.stderr)
             sys.exit(1)
         except OSError as error:
             where = "" if error.filename is None else f"{error.filename}: "

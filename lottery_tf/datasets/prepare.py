@@ -1,7 +1,6 @@
 """Prepares datasets in TensorFlow Datasets' layout: written aside, then renamed."""
 
 import contextlib
-import fcntl
 import functools
 import os
 import pathlib
@@ -11,6 +10,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+
+import filelock
 
 from lottery_tf.datasets import (
     DATASETS,
@@ -294,7 +295,8 @@ def _aside(target: pathlib.Path) -> Iterator[pathlib.Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in target.parent.glob(f".{target.name}.*.tmp"):
         with contextlib.suppress(OSError), open(leftover / ".lock", "a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not filelock.lock_descriptor(file.fileno(), blocking=False):
+                continue
             # Another preparation may be about to lock the one that it has just made.
             if time.time() - leftover.stat().st_mtime > YOUNG:
                 shutil.rmtree(leftover)
@@ -305,7 +307,7 @@ def _aside(target: pathlib.Path) -> Iterator[pathlib.Path]:
         open(pathlib.Path(aside) / ".lock", "a") as file,
     ):
         with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            filelock.lock_descriptor(file.fileno(), blocking=False)
         yield pathlib.Path(aside)
 
 

@@ -13,7 +13,7 @@ import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from lottery_tf.errors import InputError
+from lottery_tf.errors import InputError, not_installed
 from lottery_tf.export.report import REPORT
 from lottery_tf.pruning import Array
 
@@ -148,11 +148,9 @@ def check_choices(choices: Choices) -> None:
             raise InputError(
                 f"{flag} expects --format={' or '.join(able)}. Received: --format={name}"
             )
-    missing = [package for package in format.needs if not importlib.util.find_spec(package)]
-    if missing:
-        raise InputError(
-            f"--format={name} needs {', '.join(missing)}: pip install 'lottery_tf[{name}]'"
-        )
+    for package in format.needs:
+        if importlib.util.find_spec(package) is None:
+            raise not_installed(package, f"--format={name}")
 
 
 def write(name: str, model: "keras.Model", directory: pathlib.Path, options: Options) -> None:

@@ -14,16 +14,16 @@ from typing import Any, TypeVar
 import keras
 import numpy as np
 from keras.src.backend.common import global_state
-from keras.src.random import seed_generator
 from keras.src.utils import rng_utils
 
 Made = TypeVar("Made")
 
+# Attributes of Keras's global state. The generator has a constant of that value from 3.13 on.
 NAME_COUNTERS = "object_name_uids"
-# Attributes of Keras's global state.
+SEED_GENERATOR = "global_seed_generator"
 KEPT = (
     rng_utils.GLOBAL_RANDOM_SEED,
-    seed_generator.GLOBAL_SEED_GENERATOR,
+    SEED_GENERATOR,
     NAME_COUNTERS,
     "dtype_policy",
 )
@@ -40,7 +40,7 @@ def kept() -> Iterator[None]:
     python, of_numpy = random.getstate(), np.random.get_state()
     held = {name: global_state.get_global_attribute(name) for name in KEPT}
     names = dict(held[NAME_COUNTERS] or {})
-    generator = held[seed_generator.GLOBAL_SEED_GENERATOR]
+    generator = held[SEED_GENERATOR]
     drawn = None if generator is None else keras.ops.convert_to_numpy(generator.state)
     with _kept_in_tensorflow(), _kept_in_torch():
         try:
@@ -87,7 +87,7 @@ def from_seed(
 def _set_seed(seed: int, *, clear: bool) -> Any:
     """Seed everything as keras.utils.set_random_seed does; return the state of TensorFlow."""
     global_state.set_global_attribute(rng_utils.GLOBAL_RANDOM_SEED, seed)
-    global_state.set_global_attribute(seed_generator.GLOBAL_SEED_GENERATOR, None)
+    global_state.set_global_attribute(SEED_GENERATOR, None)
     random.seed(seed)
     np.random.seed(seed)
     if context := _tensorflow_context():

@@ -19,7 +19,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
     ) -> tf.Tensor:
         rank, last = len(inputs.shape), self.axis in (-1, len(inputs.shape) - 1)
-        other = self.synchronized or mask is not None or not last or rank != 4 or self.renorm
+        renorm = getattr(self, "renorm", False)  # Keras has it from 3.14 on
+        other = self.synchronized or mask is not None or not last or rank != 4 or renorm
         if other or self.compute_dtype == "float64":
             return super().call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import errno
-import fcntl
 import hashlib
 import io
 import math
@@ -16,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
+import filelock
 import numpy as np
 
 from lottery_tf.datasets.names import is_file_name
@@ -68,8 +68,16 @@ def _take(source, target):
     except OSError:  # another file system, or one without links
         write(target, source.read_bytes())
     with open(target, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
+        digest = _digest(file)
     _compare(source, digest.hexdigest())
+    return digest
+
+
+def _digest(file):
+    """Hash an open file piece by piece; hashlib.file_digest is new in Python 3.11."""
+    digest = hashlib.sha256()
+    while piece := file.read(1 << 20):
+        digest.update(piece)
     return digest
 
 
@@ -109,7 +117,7 @@ def check(path: Path) -> None:
     try:
         with open(path, "rb") as file:
             state = _state(file)
-            digest = _known(path, state) or _keep(path, state, hashlib.file_digest(file, "sha256"))
+            digest = _known(path, state) or _keep(path, state, _digest(file))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
     _compare(path, digest)
@@ -188,26 +196,23 @@ def remove_leftovers(directory: Path, *, held: bool = True) -> None:
             shutil.rmtree(leftover) if is_directory else leftover.unlink()
 
 
-def lock(file: IO, kind: int) -> bool:
-    """Lock an open file until it is closed; whether it could, or another process holds it.
+def lock(file: IO, *, wait: bool = False) -> bool:
+    """Lock an open file until it is closed; return whether this process now holds it.
 
     Args:
         file: the open file.
-        kind: as fcntl.flock takes it.
+        wait: whether to wait while another process holds it.
 
     Raises:
         InputError: the file system has no locks.
     """
     try:
-        fcntl.flock(file, kind)
-    except BlockingIOError:
-        return False
+        return filelock.lock_descriptor(file.fileno(), blocking=wait)
     except OSError as error:
         raise InputError(
             f"Cannot lock {file.name}: {error.strerror}. Expected a file system with locks "
             "(flock). Use a directory on another one, or mount this one with locks."
         ) from None
-    return True
 
 
 @contextlib.contextmanager
@@ -218,7 +223,7 @@ def hold(directory: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError, InputError):
-            lock(stack.enter_context(open(directory / ".lock", "a")), fcntl.LOCK_EX)
+            lock(stack.enter_context(open(directory / ".lock", "a")), wait=True)
         yield
 
 

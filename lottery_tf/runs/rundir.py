@@ -2,12 +2,12 @@
 
 import contextlib
 import datetime
-import fcntl
 import os
 import pathlib
 import re
+import time
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -49,20 +49,25 @@ class RunDir:
             raise InputError(f"{self.path} has rounds but no config.json; use another --run_dir.")
 
     @contextlib.contextmanager
-    def _reading(self):
+    def _reading(self) -> Iterator[None]:
         """While it is open, no other process holds the run; nothing is written."""
         try:
-            file = open(self.path / ".lock")  # noqa: SIM115 (it may not be there)
-        except FileNotFoundError:  # nobody has held the run yet
+            file = open(self.path / ".lock", "r+")  # noqa: SIM115 (it may not be there)
+        except (FileNotFoundError, PermissionError):  # nobody has held the run, or can from here
             yield
             return
         with file:
-            self._take(file, fcntl.LOCK_SH)
+            for _ in range(10):  # another process may only be checking, too
+                if files.lock(file):
+                    break
+                time.sleep(0.1)
+            else:
+                self._take(file)
             yield
 
-    def _take(self, file, kind):
+    def _take(self, file: IO) -> None:
         """Lock an open .lock; InputError if another process holds it."""
-        if not files.lock(file, kind | fcntl.LOCK_NB):
+        if not files.lock(file):
             file.seek(0)
             raise InputError(
                 f"{self.path} is in use by process {file.read().strip() or 'unknown'}. Wait "
@@ -73,7 +78,7 @@ class RunDir:
     def lock(self) -> Iterator[None]:
         """Hold the run against other processes; the kernel lets go of it when this one dies."""
         with open(self.path / ".lock", "a+") as file:
-            self._take(file, fcntl.LOCK_EX)
+            self._take(file)
             file.truncate(0)
             file.write(f"{os.getpid()}\n")
             file.flush()

@@ -14,13 +14,12 @@ import sys
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
-from lottery_tf.errors import InputError
+from lottery_tf.errors import InputError, not_installed
 from lottery_tf.sweeps.processes import Job, attempt
 from lottery_tf.sweeps.schedule import Attempt
 
 PROBE_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
-INSTALL = "pip install 'lottery_tf[sweep]'"
 TOKEN = (
     "If the cluster expects a token, set RAY_AUTH_MODE=token, and the token in RAY_AUTH_TOKEN or "
     "in a file that RAY_AUTH_TOKEN_PATH names (by default ~/.ray/auth_token)."
@@ -68,7 +67,7 @@ def on_ray(address: str, *, cpus_per_run: int, gpus_per_run: float | None) -> It
         InputError: Ray is not installed, there is no cluster at the address, or it is too small.
     """
     if not has_ray():
-        raise InputError(f"Ray is not installed: {INSTALL}. Without it, leave --address out.")
+        raise not_installed("ray", "--address" if address else "--cluster=ray")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_worker_niceness", "0")
     import ray  # an optional dependency

@@ -1,14 +1,13 @@
 """Attempts at a run: its command as a process of its own, on cores that no other run has.
 
 Why not a library: Ray places runs on machines, but pins nothing to cores and ends them by SIGKILL,
-before they can save a checkpoint; file locks that survive the process that took them, because its
-child inherits them, are no part of the libraries for locks.
+before they can save a checkpoint. The lock of a core must outlive the process that took it, because
+the run inherits it: filelock's function of a descriptor does that, its classes do not.
 """
 
 import contextlib
 import dataclasses
 import datetime
-import fcntl
 import os
 import pathlib
 import select
@@ -19,6 +18,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import filelock
 
 from lottery_tf.errors import InputError
 from lottery_tf.sweeps import starter
@@ -75,13 +76,12 @@ def _wait_for_earlier_attempt(job: Job) -> None:
     lock, deadline = pathlib.Path(job.run_dir) / ".lock", time.monotonic() + PATIENCE
     while lock.exists() and time.monotonic() < deadline and not job.is_stopped():
         try:
-            with open(lock) as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            time.sleep(POLL)
+            with open(lock, "r+") as file:
+                if filelock.lock_descriptor(file.fileno(), blocking=False):
+                    return
         except OSError:  # the run itself says what is wrong
             return
+        time.sleep(POLL)
 
 
 def _run(job: Job, held: Mapping[int, int]) -> int:
@@ -179,16 +179,16 @@ def _take(cores: Iterable[int], count: int) -> dict[int, int]:
     for core in cores:
         descriptor = os.open(directory / str(core), os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            continue
+            is_free = filelock.lock_descriptor(descriptor, blocking=False)
         except OSError as error:
             os.close(descriptor)
             raise InputError(
                 f"Cannot lock {directory / str(core)}: {error.strerror}. Set TMPDIR to a directory "
                 "on a file system with locks (flock), best a local one."
             ) from None
+        if not is_free:
+            os.close(descriptor)
+            continue
         held[core] = descriptor
         if len(held) == count:
             return held

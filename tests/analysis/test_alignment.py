@@ -6,6 +6,8 @@ from lottery_tf import masking, models
 from lottery_tf.analysis import alignment
 from lottery_tf.errors import InputError
 
+pytestmark = pytest.mark.versions
+
 
 def build(config, model, shape, **flags):
     network = models.build(config(model=model, **flags), shape, 10, seed=1)

@@ -13,6 +13,8 @@ from lottery_tf.errors import InputError
 from lottery_tf.masking.gradients import Hessian, in_float64
 from lottery_tf.runs.rundir import RunDir
 
+pytestmark = pytest.mark.versions
+
 LABELS = np.array([0, 1, 2, 1])
 # Numbers that float32 holds, too: Keras casts inputs to it.
 INPUTS = np.random.default_rng(1).integers(-20, 20, (4, 3)) / 16

@@ -10,6 +10,8 @@ from scipy import stats
 from lottery_tf.analysis import statistics
 from lottery_tf.runs.rundir import RunDir
 
+pytestmark = pytest.mark.versions
+
 
 def test_an_interval_is_that_of_a_t_test():
     values = [0.3, 1.1, -0.2, 0.9]

@@ -13,6 +13,8 @@ from lottery_tf.runs.rundir import RunDir
 from tests.datasets.conftest import flags_said
 from tests.synthetic import write_dataset
 
+pytestmark = pytest.mark.versions
+
 
 def made(count):
     """Images whose brightness is their label."""

@@ -15,6 +15,8 @@ from tests.datasets.conftest import flags_said
 from tests.parquet_files import STRUCT, encoded, make, save, write_hub
 from tests.synthetic import shaded
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture
 def hub(tmp_path):

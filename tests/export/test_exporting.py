@@ -20,6 +20,8 @@ from tests.conftest import ROOT
 from tests.export import networks
 from tests.launching import launch
 
+pytestmark = pytest.mark.versions
+
 WAYS = ({}, {"dense": True}, {"compact": True})
 
 

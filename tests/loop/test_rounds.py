@@ -11,6 +11,8 @@ import lottery_tf
 from lottery_tf import masking
 from lottery_tf.benchmarks import fits
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture(autouse=True)
 def fresh_names():

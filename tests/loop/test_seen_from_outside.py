@@ -151,7 +151,8 @@ def test_a_second_call_on_a_trained_model_says_what_it_starts_from():
 def test_a_call_that_was_stopped_in_round_0_is_said_too():
     model = network()
     next(lottery_tf.rounds(model, 3, 0.5, verbose=0))
-    with warnings.catch_warnings(action="error"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         next(lottery_tf.rounds(model, 3, 0.5, verbose=0))  # nothing has trained
     model.fit(*DATA, verbose=0)
     with pytest.warns(UserWarning, match=r"^rounds: net .*100\.00%"):
@@ -164,7 +165,8 @@ def test_what_is_new_or_was_set_back_starts_without_a_warning():
     model.fit(*DATA, verbose=0)  # pretrained, and pruned
     lottery_tf.prune(model, 0.25)
     first = masking.get_weights(model), masking.get_masks(model)
-    with warnings.catch_warnings(action="error"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         train(model, lottery_tf.rounds(model, 3, 0.5, verbose=0))
         masking.set_weights(model, *first)
         train(model, lottery_tf.rounds(model, 3, 0.5, verbose=0))
@@ -185,7 +187,8 @@ def test_a_directory_is_finished_whatever_the_model_went_through(amount, tmp_pat
     options = AMOUNTS[amount] | {"directory": tmp_path}
     expected = train(model, lottery_tf.rounds(model, 3, verbose=0, **options)).history
     ended = masking.get_weights(model)
-    with warnings.catch_warnings(action="error"):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
         assert list(lottery_tf.rounds(model, 3, **options)) == []
     for path, array in masking.get_weights(model).items():
         np.testing.assert_array_equal(array, ended[path])

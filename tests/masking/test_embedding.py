@@ -8,6 +8,8 @@ import tensorflow as tf
 import lottery_tf
 from lottery_tf import masking
 
+pytestmark = pytest.mark.versions
+
 layers = keras.layers
 TOKENS = np.array([[1, 3, 0], [2, 2, 0]])
 

@@ -12,6 +12,8 @@ import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
 
+pytestmark = pytest.mark.versions
+
 SHARD = 1.3e-6  # GB, so that layers are split between files
 
 

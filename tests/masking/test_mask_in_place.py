@@ -10,6 +10,8 @@ from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
 
+pytestmark = pytest.mark.versions
+
 INPUTS = np.random.default_rng(0).normal(size=(24, 8)).astype(np.float32)
 LABELS = np.arange(24) % 3
 

@@ -11,6 +11,8 @@ from lottery_tf import masking
 from lottery_tf.masking import keras_private
 from lottery_tf.models.lenet import lenet
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture
 def network():

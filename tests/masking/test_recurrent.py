@@ -9,6 +9,8 @@ import lottery_tf
 from lottery_tf import masking
 from lottery_tf.masking import keras_private
 
+pytestmark = pytest.mark.versions
+
 layers = keras.layers
 
 

@@ -17,6 +17,8 @@ from lottery_tf.models.normalization import FusedBatchNormalization
 from tests.conftest import ROOT
 from tests.networks import every_layer
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture(autouse=True)
 def fresh_names():

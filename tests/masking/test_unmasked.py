@@ -10,6 +10,8 @@ from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
 from tests.networks import LAYERS, every_layer
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture(autouse=True)
 def fresh_names():

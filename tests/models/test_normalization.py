@@ -2,6 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from packaging.version import Version
 
 from lottery_tf.models.normalization import FusedBatchNormalization
 
@@ -44,6 +45,8 @@ def test_it_is_the_function_of_keras(affine, jit_compile):
 def test_what_the_fused_operation_cannot_do_is_kerass_own():
     inputs = tf.constant(images())
     for options in ({"axis": 1}, {"synchronized": True}, {"renorm": True}):
+        if "renorm" in options and Version(keras.__version__) < Version("3.14"):
+            continue  # it has none
         outputs = [
             kind(**options)(inputs, training=True).numpy()
             for kind in (FusedBatchNormalization, keras.layers.BatchNormalization)

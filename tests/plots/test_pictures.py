@@ -24,6 +24,8 @@ from lottery_tf.reports import run_report, study_report
 from tests.conftest import ROOT
 from tests.made_runs import make_run
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.mark.parametrize(
     ("low", "high", "percents"),

@@ -4,6 +4,8 @@ import pytest
 from lottery_tf.config import Config
 from lottery_tf.pruning.schedules import learning_rates
 
+pytestmark = pytest.mark.versions
+
 
 def rates(steps_per_epoch=2, **flags):
     return learning_rates(Config(**flags), steps_per_epoch)

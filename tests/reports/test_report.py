@@ -19,6 +19,8 @@ from tests.conftest import ROOT
 from tests.made_runs import make_run
 from tests.tools.test_tools import run_tool
 
+pytestmark = pytest.mark.versions
+
 SHAPES = {"hidden1/kernel": (64, 12), "hidden1/bias": (12,), "logits/kernel": (12, 10)}
 SECTIONS = [
     "Verdict",

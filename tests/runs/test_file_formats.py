@@ -13,6 +13,8 @@ from lottery_tf.runs import contents, files
 from lottery_tf.runs.rounds import FinishedRound
 from tests.made_runs import make_run
 
+pytestmark = pytest.mark.versions
+
 ARRAYS = {
     "dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
     "mask": np.array([True, False]),

@@ -20,6 +20,8 @@ from lottery_tf.training.engine import Engine
 from lottery_tf.training.training import Training
 from tests.launching import LONG, copy, found, launch, npz_bytes
 
+pytestmark = pytest.mark.versions
+
 WAYS = {
     "adam": {},
     "momentum, conv": {

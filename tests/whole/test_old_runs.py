@@ -18,6 +18,8 @@ from lottery_tf.runs.rundir import RunDir
 from tests.conftest import ROOT
 from tests.launching import npz_bytes
 
+pytestmark = pytest.mark.versions
+
 # What the bits of a result depend on, as it was where the runs were made: tests/old_run/README.md.
 MADE_ON = {"avx", "avx2", "fma", "TensorFlow 2.21.0"}
 BOTH = "--dataset=digits --data_dir=data --rounds=4 --checkpoint_minutes=1e-9 --batch_size=32"

@@ -19,6 +19,8 @@ from lottery_tf.runs.rundir import RunDir
 from tests.conftest import ROOT
 from tests.synthetic import write_dataset
 
+pytestmark = pytest.mark.versions
+
 SHARDS, BATCH, WINDOW, EPOCHS = [20, 12, 16], 8, 16, 2
 STEPS = sum(SHARDS) // BATCH  # per epoch
 # Name: shape of the images, and mean and standard deviation by channel; None: those of the images.
