@@ -5,17 +5,19 @@ They are functions of weights that are passed in: the network does not change.
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy.sparse.linalg import LinearOperator
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import copying, keras_private, network
 from lottery_tf.masking.batches import Batch, examples_of
 from lottery_tf.pruning import Array, Masks, Weights
+
+if TYPE_CHECKING:
+    from scipy.sparse.linalg import LinearOperator
 
 Kernels = list[tf.Tensor]  # the values of the kernels, in the order of `network.kernels`
 Others = dict[str, tf.Tensor]  # {path: value} of all other variables
@@ -182,7 +184,7 @@ class Hessian:
         self.paths = [variable.path for variable in model.trainable_variables]
         self._product = traced(self._product_of_batch)
 
-    def at(self, weights: Weights, masks: Masks) -> LinearOperator:
+    def at(self, weights: Weights, masks: Masks) -> "LinearOperator":
         """Return the Hessian at some weights, (surviving, surviving), in the order of the model."""
         kernels, values = values_of(self.model, weights, masks)
         values |= dict(zip(masks, kernels, strict=True))
@@ -194,6 +196,8 @@ class Hessian:
 
         def multiply(vector: Array) -> Array:
             return self._multiply(vector.ravel(), point, values, alive)
+
+        from scipy.sparse.linalg import LinearOperator  # of an extra
 
         return LinearOperator((count, count), matvec=multiply, dtype=np.float64)
 
