@@ -55,7 +55,7 @@ def load(directory: str) -> Call:
     serve = loaded.signatures["serving_default"]
 
     # The function does not keep what it reads: `loaded` does.
-    def call(inputs, loaded=loaded):
+    def call(inputs: dict, loaded: object = loaded) -> dict:
         given = {name: tf.constant(array) for name, array in inputs.items()}
         return {name: tensor.numpy() for name, tensor in serve(**given).items()}
 

@@ -128,7 +128,7 @@ def make_target(
     return dataclasses.replace(amount, layer_fractions=fractions, keep_dense=dense)
 
 
-def _kernels_of(model, name, of):
+def _kernels_of(model: keras.Model, name: str, of: str) -> list[str]:
     """Return the paths of the kernels in the layers of a name or pattern."""
     pruned = prunable(model)
     among = [one for one in choosing.candidates(model) if one.variable.path in pruned]

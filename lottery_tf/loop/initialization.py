@@ -7,7 +7,7 @@ import keras
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.masking import keras_generators, keras_private
+from lottery_tf.masking import copying, keras_generators, keras_private
 from lottery_tf.pruning import Weights, streams
 
 # Resets that draw fresh weights.
@@ -39,7 +39,7 @@ def initialization(model: keras.Model, start: Weights, seed: int, round: int) ->
     }
 
 
-def _drawn(layer):
+def _drawn(layer: keras.Layer) -> dict[int, keras.Variable]:
     """Return {id(variable): the one like it, drawn anew} from a copy of a layer or its parts."""
     try:
         copy = _rebuilt(layer)
@@ -55,12 +55,12 @@ def _drawn(layer):
     return {id(old): new for old, new in pairs}
 
 
-def _without_masks(layer):
+def _without_masks(layer: keras.Layer) -> list[keras.Variable]:
     """Return the weights of a layer or model, without its masks."""
     return [weight for weight in layer.weights if not isinstance(weight, masking.Mask)]
 
 
-def _begins_anew(model):
+def _begins_anew(model: keras.Model) -> set[int]:
     """Return the ids of the variables that a fresh initialization sets."""
     found = {id(variable) for variable in model.trainable_variables}
     for layer in keras_private.flatten_layers(model):
@@ -69,28 +69,17 @@ def _begins_anew(model):
     return found
 
 
-def _rebuilt(model):
+def _rebuilt(model: keras.Layer) -> keras.Layer:
     """Return a new model of the same layers, which draws from the generators as they are."""
-
-    def rebuild(layer):
-        return type(layer).from_config(_without_seeds(layer.get_config()))
-
     try:
-        if isinstance(model, keras.Sequential) or hasattr(model, "operations"):
-            with keras_private.uncompiled(model), keras_private.own_objects():
-                return keras.models.clone_model(
-                    model, clone_function=rebuild, recursive=keras_private.shares_layers(model)
-                )
-        copy = type(model).from_config(_without_seeds(model.get_config()))
-        if not copy.built and (config := model.get_build_config()):
-            copy.build_from_config(config)
+        copy = copying.rebuild(model, _without_seeds, same_class=False)
         if len(_without_masks(copy)) != len(_without_masks(model)):
-            raise ValueError("the copy has other variables.")
-    except (AttributeError, KeyError, NotImplementedError, TypeError, ValueError) as error:
+            raise InputError("the copy has other variables.")
+    except InputError as error:
         raise InputError(
             f"reset: fresh weights are drawn by a copy of the model, but {model.name} cannot be "
             "rebuilt. Write it as a functional model, give its class get_config() and "
-            f"build_from_config(), or use another reset, as init. Keras says: {error}"
+            f"build_from_config(), or use another reset, as init. {error}"
         ) from error
     return copy
 

@@ -61,14 +61,14 @@ def of_model(
     """
 
     @functools.cache
-    def gradients():
+    def gradients() -> "Gradients":
         from lottery_tf.masking.gradients import Gradients, loss_of_class_numbers, loss_of_fit
 
         has_loss = model.compiled or keras_private.has_own_loss(model)
         loss = loss_of_fit if has_loss else loss_of_class_numbers
         return Gradients(model, sample.batches if sample else [], loss=loss)
 
-    def flow(weights, masks):
+    def flow(weights: Weights, masks: Masks) -> Weights:
         from lottery_tf.masking.gradients import Flow, in_float64
 
         copy = in_float64(model)
@@ -82,8 +82,8 @@ def of_model(
 
     held = masking.get_masks(model)
 
-    def gathering(name, gather):
-        def gathered(masks):
+    def gathering(name: str, gather: Callable[[Masks], Weights]) -> Callable[[Masks], Weights]:
+        def gathered(masks: Masks) -> Weights:
             try:
                 with keras_generators.kept():  # what is gathered may come from a copy
                     # A network computes with all of its masks, those of frozen layers too.
@@ -183,6 +183,6 @@ class Sample:
         return itertools.islice(batches, None if _has_length(data) else BATCHES)
 
 
-def _has_length(data):
+def _has_length(data: Any) -> bool:
     """Return whether data are arrays of a library, all of which are used."""
     return all(hasattr(leaf, "shape") for leaf in keras.tree.flatten(data))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import Masks
 
+Shapes = Mapping[str, tuple[int, ...]]
 SCOPES = ("global", "layer", "erk")
 
 
@@ -57,7 +58,7 @@ class SparsityTarget:
                 "layer_fractions: expected scope=layer, and a fraction for the other layers."
             )
 
-    def _check_types(self):
+    def _check_types(self) -> None:
         if not isinstance(self.layer_fractions, Mapping):
             raise InputError(
                 "layer_fractions: expected {layer: fraction}, as {'logits': 0.1}. Received: "
@@ -123,19 +124,20 @@ def allocate(amount: SparsityTarget, masks: Masks) -> list[Group]:
     return [Group([path], alive[path], counts[path]) for path in paths]
 
 
-def _left(amount, masks, total, dense):
+def _left(target: SparsityTarget, masks: Masks, total: int, dense: int) -> int:
     """Return how many of the `total` weights that compete survive."""
-    if amount.fraction is not None:
-        return total - share(amount.fraction, total)
-    left = share(amount.density, sum(mask.size for mask in masks.values())) - dense
+    if target.fraction is not None:
+        return total - share(target.fraction, total)
+    assert target.density is not None, "a target has a fraction or a density"
+    left = share(target.density, sum(mask.size for mask in masks.values())) - dense
     if left < 0:
         raise InputError(
-            f"density: {amount.density:g} cannot be reached: the layers that are kept dense hold "
+            f"density: {target.density:g} cannot be reached: the layers that are kept dense hold "
             "more. Name fewer of them in keep_dense, or ask for a higher density."
         )
     if left > total:
         raise InputError(
-            f"density: {amount.density:g} is above the density that the network has; pruned "
+            f"density: {target.density:g} is above the density that the network has; pruned "
             "weights do not come back."
         )
     return left
@@ -165,12 +167,12 @@ def is_named(name: str, path: str) -> bool:
     return name in parts or any(fnmatch.fnmatch(one, name) for one in [path, *paths])
 
 
-def _uniform(shapes):
+def _uniform(shapes: Shapes) -> dict[str, float]:
     """Return {path: number of weights}; survivors in proportion to it make equal densities."""
     return {path: float(math.prod(shape)) for path, shape in shapes.items()}
 
 
-def _erk(shapes, left):
+def _erk(shapes: Shapes, left: int) -> dict[str, float]:
     """Return {path: wished survivors} by the Erdős-Rényi kernel rule; a layer is dense at most."""
     sizes = _uniform(shapes)
     full: set[str] = set()
@@ -184,7 +186,9 @@ def _erk(shapes, left):
         full |= over
 
 
-def _in_proportion(wish, alive, left):
+def _in_proportion(
+    wish: Mapping[str, float], alive: Mapping[str, int], left: int
+) -> dict[str, int]:
     """Share `left` survivors in proportion to a wish, none above what is alive: {path: count}."""
     counts, free, rest = {}, dict(wish), left
     while True:

@@ -175,5 +175,5 @@ def scores(
     return found
 
 
-def _in_words(scores):
+def _in_words(scores: Array) -> str:
     return f"the shape {scores.shape}" if not np.isnan(scores).any() else "NaN"

@@ -80,7 +80,7 @@ def shuffle(context: RewindContext, masks: Masks, round: int) -> tuple[Weights, 
     return weights, 0
 
 
-def _with_signs(context, masks, round, signed):
+def _with_signs(context: RewindContext, masks: Masks, round: int, signed: Weights) -> Weights:
     fresh = context.initialization(round)
     kernels = {path: np.copysign(fresh[path], signed[path]) for path in masks}
     return apply_masks(fresh | kernels, masks)

@@ -74,7 +74,7 @@ def check_drops(drops: tuple[int, ...], epochs: int) -> None:
         )
 
 
-def _scaled_drops(drops, epochs):
+def _scaled_drops(drops: tuple[int, ...], epochs: int) -> str:
     """Return the drops at the same parts of the training, or none if it is too short."""
     last = max(drops, default=0) * 6 / 5  # as 56, 71 of 85: the last drop at 5/6
     parts = [epoch / last for epoch in drops] or [2 / 3, 5 / 6]

@@ -69,7 +69,7 @@ def old_uniform(init_seed: int, round: int, masks: Masks) -> Weights:
     return _uniform(np.random.default_rng([init_seed, round, OLD_RANDOM_SCORES]), masks)
 
 
-def _uniform(generator, masks):
+def _uniform(generator: np.random.Generator, masks: Masks) -> Weights:
     return {path: np.asarray(generator.random(mask.shape)) for path, mask in masks.items()}
 
 

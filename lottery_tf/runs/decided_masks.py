@@ -61,5 +61,5 @@ def forget(path: pathlib.Path) -> None:
     shutil.rmtree(path / NAME, ignore_errors=True)
 
 
-def _directory(path, round):
+def _directory(path: pathlib.Path, round: int) -> pathlib.Path:
     return path / NAME / f"round_{round:02d}"

@@ -27,6 +27,7 @@ SUMS = "SHA256SUMS"
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-]?[0-9]+)?")
 ASIDE = (".*.aside", ".*.tmp")  # names of what is being written, or was when a process was killed
 SETTLED = 1.0  # seconds since the last change, after which a further one shows in the times
+State = tuple[int, ...]  # of a file
 _digests: dict[Path, tuple[tuple[int, ...], str]] = {}  # {path: (state of the file, SHA-256)}
 OLD = 3600.0  # seconds since the last change, after which no process writes it any more
 # What fsync raises for a directory where the file system has no such thing.
@@ -61,8 +62,8 @@ def write_directory(path: Path, contents: Mapping[str, bytes | Path]) -> None:
         raise
 
 
-def _take(source, target):
-    """Link or copies a file; its digest, which is that of the SHA256SUMS beside the source."""
+def _take(source: Path, target: Path) -> "hashlib._Hash":
+    """Link or copy a file; return its digest, that of the SHA256SUMS beside the source."""
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links
@@ -73,7 +74,7 @@ def _take(source, target):
     return digest
 
 
-def _digest(file):
+def _digest(file: IO) -> "hashlib._Hash":
     """Hash an open file piece by piece; hashlib.file_digest is new in Python 3.11."""
     digest = hashlib.sha256()
     while piece := file.read(1 << 20):
@@ -123,19 +124,19 @@ def check(path: Path) -> None:
     _compare(path, digest)
 
 
-def _state(file):
+def _state(file: IO) -> State:
     """Return what changes when an open file is written, or another one takes its place."""
     found = os.fstat(file.fileno())
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
-def _known(path, state):
+def _known(path: Path, state: State) -> str | None:
     """Return the digest that this process found of a file in this state; None if it did not."""
     before, digest = _digests.get(path, (None, None))
     return digest if before == state else None
 
 
-def _keep(path, state, digest):
+def _keep(path: Path, state: State, digest: "hashlib._Hash") -> str:
     """Keep the digest of a file, so that a process computes it once; the digest in hexadecimal.
 
     A file that was written just now is left out: times may be too coarse to show the next change.
@@ -145,7 +146,7 @@ def _keep(path, state, digest):
     return digest.hexdigest()
 
 
-def _compare(path, digest):
+def _compare(path: Path, digest: str) -> None:
     try:
         sums = (path.parent / SUMS).read_bytes()
     except OSError as error:
@@ -176,7 +177,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
-def _aside(path, ending):
+def _aside(path: Path, ending: str) -> Path:
     """Return a hidden name beside `path` that no other process or thread uses."""
     # A name may have 255 bytes; a character of the old one has up to 4.
     return path.with_name(f".{path.name[:40]}.{os.getpid()}_{os.urandom(6).hex()}.{ending}")
@@ -343,7 +344,7 @@ def parse_csv(content: bytes) -> list[Row]:
     return [{column: _number(text) for column, text in row.items()} for row in rows]
 
 
-def _number(text):
+def _number(text: str) -> float | int | str:
     if not text:
         return math.nan
     if text not in ("inf", "-inf") and not NUMBER.fullmatch(text):

@@ -49,7 +49,7 @@ def record(run: RunDir, paths: Sequence[str]) -> bool:
     return True
 
 
-def _recorded(run):
+def _recorded(run: RunDir) -> dict[str, int]:
     """Return {path of a run: number of its rounds}."""
     path = run.path / NAME
     try:

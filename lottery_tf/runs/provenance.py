@@ -70,7 +70,9 @@ def in_words(found: Any) -> str:
     return f"{found.get('examples')} examples, {found.get('bytes')} bytes, SHA-256 {digest}"
 
 
-def _difference(before, now, there="then", here="now"):
+def _difference(
+    before: Fingerprint, now: Fingerprint, there: str = "then", here: str = "now"
+) -> str:
     """Return where two fingerprints differ first, in words."""
     name = next(name for name in before | now if before.get(name) != now.get(name))
     return f"{name} {in_words(before.get(name))} {there}, {in_words(now.get(name))} {here}"

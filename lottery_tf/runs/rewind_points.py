@@ -55,5 +55,5 @@ def forget(path: pathlib.Path, step: int | None = None) -> None:
     shutil.rmtree(path / NAME if step is None else _directory(path, step), ignore_errors=True)
 
 
-def _directory(path, step):
+def _directory(path: pathlib.Path, step: int) -> pathlib.Path:
     return path / NAME / f"step_{step:08d}"

@@ -148,7 +148,7 @@ def damaged(rounds: Iterable["FinishedRound"]) -> list[str]:
     return [words for words in found if words]
 
 
-def _damage(of):
+def _damage(of: FinishedRound) -> str:
     """Return what is wrong with the files of a round; "" if nothing is."""
     try:
         for name in files.names(of.path):
@@ -160,7 +160,7 @@ def _damage(of):
     return ""
 
 
-def _by_run(rounds):
+def _by_run(rounds: Iterable[FinishedRound]) -> dict[pathlib.Path, list[int]]:
     """Return {run: numbers of its rounds, ascending}."""
     found: dict[pathlib.Path, set[int]] = {}
     for of in rounds:

@@ -6,8 +6,8 @@ import os
 import pathlib
 import re
 import time
-from collections.abc import Iterable, Iterator
-from typing import IO, Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
@@ -15,9 +15,10 @@ from lottery_tf.config import record
 from lottery_tf.config.record import differences
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Row
-from lottery_tf.pruning import Masks, Weights
+from lottery_tf.pruning import Array, Masks, Weights
 from lottery_tf.runs import contents, draws, files
 
+Parsed = TypeVar("Parsed")
 METRICS, FINAL = "metrics.csv", "final.npz"
 
 
@@ -115,7 +116,7 @@ class RunDir:
         if removed := self._removed():
             raise removed
 
-    def _removed(self):
+    def _removed(self) -> InputError | None:
         """Return the InputError that the directory is gone; None if it is there."""
         if (self.path / "config.json").exists():
             return None
@@ -262,11 +263,11 @@ class RunDir:
         """Return the row of a finished round."""
         return self._parse(round, METRICS, lambda content: contents.parse_metrics(content, round))
 
-    def _load(self, round, name):
+    def _load(self, round: int, name: str) -> dict[str, Array]:
         path = self.round_path(round) / name
         return self._parse(round, name, lambda content: contents.parse_arrays(content, path))
 
-    def _parse(self, round, name, parse):
+    def _parse(self, round: int, name: str, parse: Callable[[bytes], Parsed]) -> Parsed:
         """parse(the bytes of a round's file); what it has against them names the file."""
         content, path = self._read(round, name), self.round_path(round)
         try:
@@ -277,14 +278,14 @@ class RunDir:
                 "all later rounds to train them again."
             ) from None
 
-    def _read(self, round, name):
+    def _read(self, round: int, name: str) -> bytes:
         """Return the bytes of a round's file, checked against SHA256SUMS."""
         try:
             return files.read_checked(self.round_path(round) / name)
         except InputError as error:
             raise self._damaged(round, error) from None
 
-    def _damaged(self, round, error):
+    def _damaged(self, round: int, error: InputError) -> InputError:
         return InputError(
             f"{error} Restore it, or remove {self.round_path(round)} and all later rounds to train "
             "them again."
@@ -330,6 +331,6 @@ class RunDir:
             raise InputError(f"{gone or error} The rounds before are kept: free the space, or "
                              "restore the directory, and launch again.") from None  # fmt: skip
 
-    def _write_metrics(self):
+    def _write_metrics(self) -> None:
         if rows := self.metrics():
             files.write_text(self.path / METRICS, files.format_csv(rows).decode())
