@@ -184,7 +184,7 @@ class Backup:
         return files.parse_csv((epochs[-1] / HISTORY).read_bytes())
 
     def keep(self, epoch: int, rows: list[Row]) -> None:
-        """Keep the end of an epoch, as Keras counts it, and forgets the ones before."""
+        """Keep the end of an epoch, as Keras counts it, and forget the ones before."""
         earlier = sorted(self.directory.glob("epoch_*"))
         aside = self.directory / "unfinished"
         shutil.rmtree(aside, ignore_errors=True)

@@ -20,8 +20,6 @@ from lottery_tf.pruning.dead_units import died, dying
 if TYPE_CHECKING:
     from lottery_tf.loop.scoring import Sample
 
-GRADIENTS = {"trained_gradient", "initial_gradient", "initial_hessian_gradient"}
-
 
 def check_built(model: Any, of: str) -> None:
     """Raise InputError if it is no Keras 3 model, or the masked layers in it are not built."""
@@ -147,7 +145,7 @@ def check_scoring(
     wanted = criteria.needs(criterion)
     if iterations is not None:
         whole_number(1, iterations=iterations)
-    if sample is None and wanted & GRADIENTS:
+    if sample is None and wanted & criteria.FROM_DATA:
         raise InputError("criterion: it needs gradients: pass data=(inputs, labels).")
     if "initial_flow" in wanted:
         from lottery_tf.masking.gradients import Flow, in_float64

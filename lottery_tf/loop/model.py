@@ -56,5 +56,5 @@ class ModelNetwork:
         return self.point.kept() if stored is None else stored
 
     def scoring_inputs(self, start: Callable[[], Weights], trained: Weights) -> ScoringInputs:
-        """Return what criteria are a function of, on the user's data."""
+        """Return {scoring input: function of the masks} on the user's data."""
         return scoring.of_model(self.model, start, trained, self.sample)

@@ -47,7 +47,7 @@ class Plan:
             "never", with the masks of another run.
         masks_from: a run whose masks are used in place of pruning.
         shuffle_masks: how the masks of `masks_from` are moved, as `shuffle_masks`.
-        rewind_step, last_step: of the learning rate's schedule, from 0: where a rewound round
+        rewind_step, schedule_steps: of the learning rate's schedule, from 0: where a rewound round
             starts, and where the schedule ends.
     """
 
@@ -61,7 +61,7 @@ class Plan:
     masks_from: str = ""
     shuffle_masks: str = "none"
     rewind_step: int = 0
-    last_step: int = 0
+    schedule_steps: int = 0
 
 
 class Network(Protocol):
@@ -80,7 +80,7 @@ class Network(Protocol):
         """Return all variables of round 0 after `Plan.rewind_step` steps."""
 
     def scoring_inputs(self, start: Callable[[], Weights], trained: Weights) -> ScoringInputs:
-        """Return what criteria are a function of: criteria.INPUTS without "uniform"."""
+        """Return {scoring input: function of the masks}, which criteria name; not "uniform"."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +220,7 @@ class PruningRounds:
             trained=lambda: before.trained if before else {},
             rewind_point=network.rewind_point,
             rewind_step=plan.rewind_step,
-            last_step=plan.last_step,
+            schedule_steps=plan.schedule_steps,
             generator=functools.partial(streams.shuffled_weights, plan.seed, number),
             frozen=masks.keys() - network.prunable(masks).keys(),
         )

@@ -34,7 +34,7 @@ def scoring_inputs(
     gradients: Callable[[], "Gradients"],
     flow: Callable[[Weights, Masks], Weights],
 ) -> ScoringInputs:
-    """Return what a criterion may name, as criteria.INPUTS describes it, without "uniform".
+    """Return {scoring input: function of the masks}: criteria.INPUTS without "trained", "uniform".
 
     Args:
         start: a function that returns {variable path: array}, before the training of a round.
@@ -46,7 +46,7 @@ def scoring_inputs(
         "initial": lambda masks: start(),
         "initial_gradient": lambda masks: gradients().mean(start(), masks, training=True),
         "trained_gradient": lambda masks: gradients().mean(trained, masks, training=False),
-        "initial_hessian_gradient": lambda masks: gradients().hessian(start(), masks),
+        "initial_hessian_gradient": lambda masks: gradients().hessian_product(start(), masks),
         "initial_flow": lambda masks: flow(start(), masks),
     }
 
@@ -66,7 +66,8 @@ def of_model(
 
         has_loss = model.compiled or keras_private.has_own_loss(model)
         loss = loss_of_fit if has_loss else loss_of_class_numbers
-        return Gradients(model, sample.batches if sample else [], loss=loss)
+        assert sample, "`checks.check_scoring` asks for data"
+        return Gradients(model, sample.batches, loss=loss)
 
     def flow(weights: Weights, masks: Masks) -> Weights:
         from lottery_tf.masking.gradients import Flow, in_float64
@@ -91,7 +92,7 @@ def of_model(
             except InputError:
                 raise
             except Exception as error:  # whatever the user's loss, model or data raise
-                if "gradient" not in name or is_ours(error):
+                if name not in criteria.FROM_DATA or is_ours(error):
                     raise
                 reason = " ".join(str(error).split())
                 raise InputError(
@@ -109,7 +110,7 @@ def check_gradients(model: keras.Model, criterion: Criterion, sample: "Sample | 
     """Raise InputError if the gradients that a criterion needs cannot be computed on the sample."""
     masks, weights = checks.prunable(model), masking.get_weights(model)
     inputs = of_model(model, lambda: weights, weights, sample)
-    for name in sorted(criteria.needs(criterion) & checks.GRADIENTS):
+    for name in sorted(criteria.needs(criterion) & criteria.FROM_DATA):
         for path, gradient in inputs[name](masks).items():
             if not np.isfinite(gradient).all():
                 raise InputError(

@@ -124,7 +124,7 @@ class Gradients:
         """
         return self._total(self._gradients, weights, masks, 1.0, training)
 
-    def hessian(self, weights: Weights, masks: Masks) -> Weights:
+    def hessian_product(self, weights: Weights, masks: Masks) -> Weights:
         """Return {kernel path: H g} (Wang et al. 2020, section 4, with TEMPERATURE)."""
         gradients = self._total(self._gradients, weights, masks, TEMPERATURE, True)
         fixed = [tf.constant(array) for array in gradients.values()]

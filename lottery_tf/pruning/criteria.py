@@ -85,6 +85,8 @@ ITERATIONS = {"synflow": 100}
 # What a criterion may be a function of.
 INPUTS = ("trained", "initial", "trained_gradient", "initial_gradient",
             "initial_hessian_gradient", "initial_flow", "uniform")  # fmt: skip
+# Those that are computed from the loss on a sample of data.
+FROM_DATA = {"trained_gradient", "initial_gradient", "initial_hessian_gradient"}
 Criterion = str | Callable[..., Array]  # a key of CRITERIA, or a function like them
 
 

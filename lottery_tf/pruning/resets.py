@@ -18,7 +18,7 @@ class RewindContext:
         trained: the weights that the round before ended with; round 0 has none.
         rewind_point: all variables of round 0 after `rewind_step` steps.
         rewind_step: step of the schedule, from 0.
-        last_step: where the schedule ends.
+        schedule_steps: where the schedule ends.
         generator: returns the random numbers of the round.
         frozen: paths of kernels with a mask that do not train, and so are not shuffled.
     """
@@ -27,7 +27,7 @@ class RewindContext:
     trained: Callable[[], Weights]
     rewind_point: Callable[[], Weights]
     rewind_step: int
-    last_step: int
+    schedule_steps: int
     generator: Callable[[], np.random.Generator]
     frozen: Collection[str] = ()
 
@@ -57,7 +57,7 @@ def lr_rewind(context: RewindContext, masks: Masks, round: int) -> tuple[Weights
 
 def finetune(context: RewindContext, masks: Masks, round: int) -> tuple[Weights, int]:
     """Return the trained weights, and the end of the schedule (Renda et al. 2020)."""
-    return apply_masks(context.trained(), masks), context.last_step
+    return apply_masks(context.trained(), masks), context.schedule_steps
 
 
 def signs(context: RewindContext, masks: Masks, round: int) -> tuple[Weights, int]:

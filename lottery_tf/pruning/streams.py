@@ -95,9 +95,10 @@ def validation() -> np.random.Generator:
 
 @dataclasses.dataclass(frozen=True)
 class Noise:
-    """The SGD noise u of one training: what (data seed, round) stand for.
+    """The SGD noise u of one training: it seeds the order of the data, augmentation and dropout.
 
-    Two trainings with equal noise see the same examples in the same order, augmented alike.
+    Two trainings with equal noise see the same examples in the same order, augmented alike. If they
+    start at the same step, dropout drops the same units.
     """
 
     data_seed: int

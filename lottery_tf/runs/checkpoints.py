@@ -72,7 +72,7 @@ class Checkpoint:
 
 
 def save(path: pathlib.Path, round: int, checkpoint: Checkpoint) -> None:
-    """Save a checkpoint, and forgets all but the newest KEPT.
+    """Save a checkpoint, and forget all but the newest KEPT.
 
     Args:
         path: the directory of the run, or of the copy.

@@ -218,7 +218,7 @@ def lock(file: IO, *, wait: bool = False) -> bool:
 
 @contextlib.contextmanager
 def hold(directory: Path) -> Iterator[None]:
-    """Wait until no other process holds a directory, and holds it.
+    """Wait until no other process holds a directory, and hold it.
 
     Where the file system has no locks, or the directory cannot be written, nothing is held.
     """
@@ -229,7 +229,7 @@ def hold(directory: Path) -> Iterator[None]:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write bytes, and waits until the disk has them."""
+    """Write bytes, and wait until the disk has them."""
     with open(path, "wb") as file:
         file.write(content)
         file.flush()

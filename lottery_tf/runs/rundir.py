@@ -87,7 +87,7 @@ class RunDir:
 
     @contextlib.contextmanager
     def open(self, config: Any) -> Iterator[int]:
-        """Make the directory or continues it, locked; yields the number of finished rounds."""
+        """Make the directory or continue it, locked; yield the number of finished rounds."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

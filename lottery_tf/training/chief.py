@@ -76,7 +76,7 @@ class Chief:
             streams.Noise(config.data_seed, round.number),
             optima_of(config, self.run, round.number, round.masks),
             round.first_step,
-            last_step(
+            end_of_round(
                 config,
                 self.engine.steps,
                 self.engine.steps_per_epoch,
@@ -146,11 +146,11 @@ def plan_of(config: Config, engine: Engine) -> Plan:
         masks_from=config.masks_from,
         shuffle_masks=config.shuffle_masks,
         rewind_step=engine.rewind_step,
-        last_step=engine.steps,
+        schedule_steps=engine.steps,
     )
 
 
-def last_step(
+def end_of_round(
     config: Config, steps: int, steps_per_epoch: int, run: RunDir, round: int, first: int
 ) -> int | None:
     """Return the step that a round ends at; None: the end of the schedule.

@@ -64,7 +64,7 @@ class EngineNetwork:
         return stored
 
     def scoring_inputs(self, start: Callable[[], Weights], trained: Weights) -> ScoringInputs:
-        """Return what criteria are a function of, on the sample."""
+        """Return {scoring input: function of the masks} on the sample."""
         return scoring_inputs(
             start, trained, gradients=lambda: self._gradients, flow=lambda *of: self._flow.of(*of)
         )

@@ -24,7 +24,7 @@ class Training:
         start: {variable path: array}, zero where masked; or a Checkpoint of the same training, to
             go on from there bit for bit.
         masks: {kernel path: bool array}.
-        noise: Noise, the order of the data and the augmentation.
+        noise: Noise: the order of the data, augmentation and dropout.
         optima: Optima to be repelled from, or attracted to; None without.
         first, last: steps of the schedule; last=None for the whole of it. Behind its end the
             rate is that of its last step.

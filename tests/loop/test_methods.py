@@ -158,7 +158,7 @@ class TestStarts:
             trained=lambda: {"a": np.array([-7.0, 0.0, 7.0, -7.0, 7.0]), "bias": np.ones(1)},
             rewind_point=dict,
             rewind_step=5,
-            last_step=9,
+            schedule_steps=9,
             generator=lambda: np.random.default_rng(0),
         )
         weights, first = resets.RESETS[name](sources, MASKS, round)

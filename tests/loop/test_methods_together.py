@@ -15,7 +15,7 @@ from lottery_tf.pruning.streams import Noise
 from lottery_tf.repulsion.optima import optima_of
 from lottery_tf.runs import other_runs, rewind_points
 from lottery_tf.training import engine, gradual
-from lottery_tf.training.chief import last_step
+from lottery_tf.training.chief import end_of_round
 from lottery_tf.training.network import EngineNetwork
 from lottery_tf.training.trainer import Trainer
 from tests.loop.test_methods import experiment, prepared, same
@@ -88,7 +88,7 @@ class Connected:
 @pytest.mark.parametrize(("first", "last"), [(0, 30), (20, 50), (25, 60), (95, None)])
 def test_a_short_round_ends_with_an_epoch_where_it_is_evaluated(first, last, config):
     flags = config(early_stop="connected", epochs=10, short_epochs=3)
-    assert last_step(flags, 100, 10, Connected(), 2, first) == last
+    assert end_of_round(flags, 100, 10, Connected(), 2, first) == last
 
 
 def test_no_gradual_density_lies_below_the_one_that_is_asked_for(config):
@@ -197,7 +197,7 @@ def test_scores_of_float16_are_computed_in_float32(experiment, config):
     assert made.network.compute_dtype == "float16"
     found = EngineNetwork(made, None)._gradients
     assert found.model.compute_dtype == "float32"
-    scores = found.hessian(weights, made.dense_masks())
+    scores = found.hessian_product(weights, made.dense_masks())
     assert scores.keys() == made.dense_masks().keys()
     assert all(np.isfinite(score).all() and score.any() for score in scores.values())
 

@@ -54,7 +54,7 @@ def another_machine(monkeypatch):
             return {path: generator.normal(size=mask.shape) for path, mask in masks.items()}
 
         monkeypatch.setattr(Gradients, "mean", drawn)
-        monkeypatch.setattr(Gradients, "hessian", drawn)
+        monkeypatch.setattr(Gradients, "hessian_product", drawn)
 
     return plant
 

@@ -107,7 +107,7 @@ def test_grasp_is_the_weight_times_the_hessian_gradient_product(model, weights, 
         a * (up - down) / (2 * step * scale) for a, up, down in zip(arrays, *ends, strict=True)
     ]
     gradients = Gradients(model, in_batches(tf.constant(INPUTS, tf.float32), tf.constant(LABELS)))
-    own = gradients.hessian(weights, masks)
+    own = gradients.hessian_product(weights, masks)
     ours = [criteria.grasp(a, own[p]) for a, p in zip(arrays, paths(weights), strict=True)]
     near(ours, reference, 1e-5)
 
@@ -119,7 +119,7 @@ def test_gradients_over_batches_are_those_of_all_examples(model, weights, masks)
     parts = Gradients(model, in_batches(inputs, labels, size=3))
     for one, other in (
         (whole.mean(weights, masks, training=False), parts.mean(weights, masks, training=False)),
-        (whole.hessian(weights, masks), parts.hessian(weights, masks)),
+        (whole.hessian_product(weights, masks), parts.hessian_product(weights, masks)),
     ):
         for path in masks:
             np.testing.assert_allclose(one[path], other[path], rtol=1e-4, atol=1e-9)

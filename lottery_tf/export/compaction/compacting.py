@@ -5,8 +5,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from lottery_tf.export.compaction.layers import Constants, Kept, Linear, Step, Unchanged
 from lottery_tf.export.compaction.steps import steps_of
@@ -177,6 +175,9 @@ class Channels:
                 ties.append(
                     np.stack([starts[tensor] + source[tied], starts[step.call.outputs[0]] + tied])
                 )
+        from scipy.sparse import coo_array  # of an extra
+        from scipy.sparse.csgraph import connected_components
+
         one, other = np.concatenate(ties, axis=1)
         edges = coo_array((np.ones(len(one)), (one, other)), shape=(count, count))
         number, labels = connected_components(edges, directed=False)
