@@ -51,10 +51,11 @@ def experiment(
     """
     from lottery_tf.loop.observers import NullObserver
     from lottery_tf.training import rewinding
-    from lottery_tf.training.chief import Chief
+    from lottery_tf.training.chief import Chief, check_pruning
     from lottery_tf.training.resumable import train_or_continue
     from lottery_tf.training.training import broadcast_training
 
+    check_pruning(config, engine)
     cluster, chief = engine.cluster, None
     if cluster.is_chief:
         chief = Chief(config, run, engine, barrier_measure(config, run, engine))
@@ -65,7 +66,8 @@ def experiment(
     )
     engine.uniform = streams.old_uniform if told["old"] else streams.uniform
     for number in range(int(told["round"]), config.rounds):
-        if number and config.reset == "rewind":
+        ends = cluster.sum(np.array([chief is not None and chief.pruning.exhausted], np.int32))
+        if number and config.reset == "rewind" and not ends.any():
             rewinding.make_sure(engine, run, engine.rewind_step, stop_signal)
         noise = streams.Noise(config.data_seed, number)
         training = broadcast_training(cluster, chief.next_training if chief else None, noise)

@@ -10,7 +10,6 @@ import functools
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, eigsh
 
 from lottery_tf.analysis.cache import Cache, is_number
 from lottery_tf.analysis.measure import BESIDE, Chart, Column, Findings, Needs, TableMeasure, usual
@@ -31,7 +30,9 @@ from lottery_tf.runs.rounds import FinishedRound
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
 
-if TYPE_CHECKING:  # it imports TensorFlow
+if TYPE_CHECKING:  # SciPy is an extra, and the Hessian imports TensorFlow
+    from scipy.sparse.linalg import LinearOperator
+
     from lottery_tf.masking.gradients import Hessian
 
 EXAMPLES = 1000
@@ -48,12 +49,14 @@ COLUMNS: Columns = {
 }
 
 
-def largest_eigenvalue(hessian: LinearOperator) -> float:
+def largest_eigenvalue(hessian: "LinearOperator") -> float:
     """Return the largest eigenvalue, by sign, of a symmetric operator of three or more dimensions.
 
     The iterations start from the same vector each time, so that the result is the same.
     """
     start = np.ones(hessian.shape[0])
+    from scipy.sparse.linalg import eigsh
+
     values = eigsh(hessian, k=1, which="LA", v0=start, tol=TOLERANCE, return_eigenvectors=False)
     return float(values[0])
 

@@ -229,7 +229,9 @@ def _file(path: pathlib.Path, image_key: str | None, label_key: str | None) -> F
         raise _no_column(path, kinds, image, "image")
 
     usual = [name for name in kinds if name.lower() in LABELS]
-    label = label_key or _only(path, kinds, usual or list(declared), LABELS[0])
+    label = label_key or _only(
+        path, kinds, usual or [name for name in kinds if name in declared], LABELS[0]
+    )
     if label not in kinds or not _can_be_labels(kinds[label]):
         raise _no_column(path, kinds, label, "label")
     names = declared.get(label, ())

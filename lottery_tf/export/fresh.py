@@ -83,8 +83,7 @@ def _start(
         "found": found,
     }
     process = subprocess.run(
-        # -P: the files beside the script are no modules.
-        [sys.executable, "-P", runner.__file__, json.dumps(arguments)],
+        [sys.executable, runner.__file__, json.dumps(arguments)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

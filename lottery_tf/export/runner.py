@@ -4,10 +4,14 @@
 users of a format have, and no more.
 """
 
+import sys
+
+if __name__ == "__main__":
+    del sys.path[0]  # the files beside this script are no modules; python -P is new in 3.11
+
 import contextlib
 import json
 import statistics
-import sys
 import time
 import zipfile
 from collections.abc import Callable, Sequence

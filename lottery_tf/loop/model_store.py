@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ from lottery_tf.config.record import MADE_BY_ROUNDS, differences
 from lottery_tf.errors import InputError
 from lottery_tf.loop import checks
 from lottery_tf.loop.arguments import Arguments
-from lottery_tf.loop.store import RoundStore
+from lottery_tf.loop.store import BACKUPS, RoundStore
 from lottery_tf.pruning import Array, Masks, Weights, criteria
 from lottery_tf.runs import rewind_points
 from lottery_tf.runs.rundir import RunDir
@@ -101,6 +102,8 @@ class ModelStore(RoundStore):
         super().__init__(run)
         self.model, self.record = model, Record.of(arguments)
         self._check()
+        # (weights, masks) of the last saved round, under the names of the files
+        self.saved: tuple[Weights, Masks] = {}, {}
         # {path in the model: path in the files}
         self.names = names_in(run, model) if self.finished_rounds() else {}
 
@@ -168,13 +171,12 @@ class ModelStore(RoundStore):
         final = pruning.apply_masks(final, masks)
         if contents.get("next_masks"):
             contents["next_masks"] = self._renamed(contents["next_masks"])
-        super().save_round(
-            round,
-            masks=self._renamed(masks),
-            initial=self._to_files(initial),
-            final=self._to_files(final),
-            **contents,
+        self.saved = self._to_files(final), self._renamed(masks)
+        final, masks = self.saved
+        self.run.save_round(
+            round, masks=masks, initial=self._to_files(initial), final=final, **contents
         )
+        shutil.rmtree(self.run.path / BACKUPS, ignore_errors=True)
 
     def _renamed(self, arrays: dict[str, Array]) -> dict[str, Array]:
         return {self.names[path]: array for path, array in arrays.items()}

@@ -27,13 +27,13 @@ class FreshOptimizers:
         self.model, self.others = model, others
         self._beginnings: dict[int, optimizer_state.Beginning] = {}  # {id of the optimizer: …}
         self._is_known = False
+        self._late: set[int] = set()  # ids of those that had trained when they were first seen
         self.remember()
 
     def remember(self) -> None:
         """Remember how the optimizers begin that are new, and forget those that are gone.
 
-        One that has trained already begins again at step 0, with the learning rate that it has now;
-        a warning says so where that was not known from the beginning.
+        One that has trained already begins again at step 0, with the learning rate that it has now.
         """
         with self._scope():
             own = getattr(self.model, "optimizer", None)
@@ -44,23 +44,29 @@ class FreshOptimizers:
                 for outer in self._held().values()
                 for optimizer in optimizer_state.with_inner(outer)
             ]
-            for one in held:
-                if self._is_known and id(one) not in self._beginnings and int(one.iterations):
-                    warnings.warn(
-                        f"{one.name} was compiled inside a round and has trained: it begins again "
-                        f"with the learning rate that it has now, {float(one.learning_rate):g}. "
-                        "Pass round.callbacks to fit, which remembers how it began, or compile the "
-                        "model before the rounds.",
-                        stacklevel=4,
-                    )
+            if self._is_known:  # those of the beginning are as their user left them
+                self._late |= {
+                    id(one) for one in held if id(one) not in self._beginnings and _has_trained(one)
+                }
             self._beginnings = {
                 id(one): self._beginnings.get(id(one)) or optimizer_state.Beginning(one)
                 for one in held
             }
+            self._late &= self._beginnings.keys()
             self._is_known = True
 
     def renew(self) -> list[str]:
         """Set every variable of the optimizers to its first value; return the optimizers' names."""
+        for one in self._held().values():
+            if id(one) in self._late and _has_trained(one):
+                self._late.discard(id(one))
+                warnings.warn(
+                    f"{one.name} was compiled inside a round and had trained when `rounds` first "
+                    "saw it: each round begins with the learning rate that it had then. Pass "
+                    "round.callbacks to fit, which remembers how it began, or compile the model "
+                    "before the rounds.",
+                    stacklevel=3,
+                )
         self.remember()
         with self._scope():
             for beginning in self._beginnings.values():
@@ -78,3 +84,7 @@ class FreshOptimizers:
         known = {id(one) for one in held.values()}
         given = {f"optimizers[{i}]": one for i, one in enumerate(self.others)}
         return held | {name: one for name, one in given.items() if id(one) not in known}
+
+
+def _has_trained(optimizer: Optimizer) -> bool:
+    return int(optimizer.iterations) > 0

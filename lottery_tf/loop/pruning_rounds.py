@@ -22,7 +22,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.loop.store import RoundStore
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Masks, Weights, collapse, streams
-from lottery_tf.pruning.allocation import SparsityTarget, allocate
+from lottery_tf.pruning.allocation import SparsityTarget
 from lottery_tf.pruning.criteria import Criterion
 from lottery_tf.pruning.resets import RESETS, RewindContext
 from lottery_tf.runs.rundir import RunDir
@@ -47,6 +47,8 @@ class Plan:
             "never", with the masks of another run.
         masks_from: a run whose masks are used in place of pruning.
         shuffle_masks: how the masks of `masks_from` are moved, as `shuffle_masks`.
+        may_grow: whether further rounds may follow the last one, so that its row says when nothing
+            is left to prune.
         rewind_step, schedule_steps: of the learning rate's schedule, from 0: where a rewound round
             starts, and where the schedule ends.
     """
@@ -62,6 +64,7 @@ class Plan:
     shuffle_masks: str = "none"
     rewind_step: int = 0
     schedule_steps: int = 0
+    may_grow: bool = True
 
 
 class Network(Protocol):
@@ -123,7 +126,7 @@ class PruningRound:
         loop: that it is a round of.
 
     Attributes:
-        trained: {variable path: array} that it ended with, after `finish`.
+        trained: a function that returns the {variable path: array} it ended with, after `finish`.
         next_masks: that the next round begins with, after `finish`.
         exhausted: whether the pruning after it removed nothing, so that no round can follow.
     """
@@ -134,21 +137,23 @@ class PruningRound:
     first_step: int
     gradual: float | None
     loop: "PruningRounds" = dataclasses.field(repr=False)
-    trained: Weights = dataclasses.field(default_factory=dict)
+    trained: Callable[[], Weights] = dict
     next_masks: Masks = dataclasses.field(default_factory=dict)
     exhausted: bool = False
 
     def finish(self, trained: Trained) -> Row:
         """Prune what the round trained, save the round, and return its row of metrics."""
         masks = trained.masks or self.masks
-        self.masks, self.trained = masks, trained.weights
+        self.masks, self.trained = masks, lambda: trained.weights
         next_masks, threshold = self.loop.prune(
             self.number, masks, lambda: self.start, trained.weights
         )
         self.next_masks = masks if next_masks is None else next_masks
         self.exhausted = self.loop.is_exhausted(self.number, masks, next_masks)
         collapses = collapse.of_masks(masks) + trained.collapses
-        collapses += [collapse.NOT_PRUNABLE] * self.exhausted
+        is_last = self.number == self.loop.plan.rounds - 1
+        if self.exhausted and (self.loop.plan.may_grow or not is_last):
+            collapses.append(collapse.NOT_PRUNABLE)
         competing = self.loop.network.prunable(masks)
         row = trained.metrics | {
             "threshold": threshold.removed,
@@ -183,6 +188,10 @@ class PruningRounds:
         store: RoundStore, open; None to keep the rounds nowhere.
         report: called with a line where the rounds end early.
 
+    Attributes:
+        before: the last finished PruningRound, with the masks that it left; None before round 0,
+            and while a round trains.
+
     Raises:
         InputError: while it runs, masks_from has no such round or other kernels, a finished round
             is damaged, or a score is not finite.
@@ -193,19 +202,24 @@ class PruningRounds:
     ):
         self.plan, self.network, self.store, self.report = plan, network, store, report
         self.finished = store.finished_rounds() if store else 0
+        self.before = self._last_finished()
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether nothing is left to prune, so that no round can follow."""
+        return self.before is not None and self.before.exhausted
 
     def __iter__(self) -> Iterator[PruningRound]:
         """Reset, train, prune, save: from the first round that is not finished to the last.
 
         Frankle & Carbin 2019, section 1; Frankle et al. 2019, Algorithm 1.
         """
-        before = self._last_finished()
         for number in range(self.finished, self.plan.rounds):
-            if before and before.exhausted:
-                return self.report(self._ending(before))
-            round = self._reset(number, before)
+            if self.before and self.exhausted:
+                return self.report(self._ending(self.before))
+            round, self.before = self._reset(number, self.before), None
             yield round
-            before = round
+            self.before = round
 
     def _reset(self, number: int, before: PruningRound | None) -> PruningRound:
         """Return a round with its masks and the weights that it starts from."""
@@ -217,7 +231,7 @@ class PruningRounds:
             masks = network.masks()
         context = RewindContext(
             network.initialization,
-            trained=lambda: before.trained if before else {},
+            trained=before.trained if before else dict,
             rewind_point=network.rewind_point,
             rewind_step=plan.rewind_step,
             schedule_steps=plan.schedule_steps,
@@ -282,11 +296,11 @@ class PruningRounds:
         store, number = self.store, self.finished - 1
         if store is None or number < 0:
             return None
-        masks, trained = store.masks(number), store.final(number)
+        masks, trained = store.masks(number), functools.partial(store.final, number)
         next_masks = store.next_masks(number)
         if next_masks is None:
             start = functools.partial(store.initial, number)
-            next_masks, _ = self.prune(number, masks, start, trained)
+            next_masks, _ = self.prune(number, masks, start, trained())
         round = PruningRound(number, {}, masks, 0, None, self, trained)
         round.next_masks = masks if next_masks is None else next_masks
         round.exhausted = self.is_exhausted(number, masks, next_masks)
@@ -338,13 +352,6 @@ class PruningRounds:
             )
         shuffled = shuffle_masks(masks, self.plan.shuffle_masks, self.plan.seed)
         return {path: shuffled[path] for path in dense}
-
-
-def check_targets(plan: Plan, masks: Masks) -> None:
-    """Raise InputError if a SparsityTarget names no layer of a network, or cannot be reached."""
-    for round in range(plan.rounds):
-        if target := plan.target(round):
-            allocate(target, masks)
 
 
 def shuffle_masks(masks: Masks, where: str, init_seed: int) -> Masks:

@@ -130,7 +130,8 @@ def rounds(
         optimizers: those of a training loop of your own that the model does not hold.
         directory: a run directory that keeps each finished round, and continues after it when the
             same is called again; with round.callbacks in `fit`, inside a round at its last epoch.
-        verbose: 0 prints nothing, 1 a line about the start and a row for each finished round.
+        verbose: 0 prints nothing, 1 a line about the start, a row for each finished round, and a
+            line where a round has collapsed.
 
     Raises:
         InputError: at the call, a value out of bounds, or something that a later round needs and
@@ -162,6 +163,7 @@ def rounds(
         iterations,
         seed,
         rewind_step=rewind_to,
+        may_grow=False,
     )
     return _train_rounds(plan, model, sample, store, fresh, verbose=bool(verbose))
 
@@ -190,18 +192,26 @@ def _train_rounds(
             store.run if store else None,
             plan.rounds,
             columns=COLUMNS,
-            say=console.print_line if verbose else lambda line: None,
+            say=console.print_line if verbose else warnings.warn,
             quiet=not verbose,
         )
-        _say_start(observer, model, store, history, plan.rounds)
+        if verbose:
+            _say_start(observer, model, store, history, plan.rounds)
         network = ModelNetwork(model, first, plan.seed, sample, store, point)
         coverage, named = checks.Coverage.of(model), None
-        for pruned in PruningRounds(plan, network, store, _warn_of_end):
+        pruning_rounds = PruningRounds(plan, network, store, _warn_of_end)
+        if pruning_rounds.before:
+            _warn_of_death(pruning_rounds.before, model, plan)
+        for pruned in pruning_rounds:
             checks.check_same_variables(model, first, pruned.number)
             masking.set_weights(model, pruned.start, pruned.masks)
             names = optimizers.renew()
             if names != named and (names or pruned.number):  # round 0 may make the first
-                observer.report(_of_optimizers(model, names))
+                line = _of_optimizers(model, names)
+                if store:
+                    store.run.log(line)
+                if verbose:
+                    console.print_line(line)
                 named = names
             epochs = Epochs(
                 store.backups(pruned.number) if store else None, before_training=optimizers.remember
@@ -219,6 +229,8 @@ def _train_rounds(
             )
             with masking.holding(model, f"round {pruned.number}"):
                 yield round
+            if store or pruned.number < plan.rounds - 1:
+                checks.check_same_variables(model, first, pruned.number + 1)
             seconds = time.perf_counter() - began
             # Who does not pass the callbacks has what Keras keeps of the last fit.
             after = getattr(model, "history", None)
@@ -231,9 +243,8 @@ def _train_rounds(
             observer.start_curves(pruned.number, sum(of["epochs"] for of in history[:-1]))
             for epoch in rows:
                 observer.add_epoch(epoch)
-            observer.finish_round(
-                row, pruning.apply_masks(pruned.trained, pruned.masks), pruned.masks
-            )
+            weights, kept = store.saved if store else (pruned.trained(), pruned.masks)
+            observer.finish_round(row, pruning.apply_masks(weights, kept), kept)
 
 
 def _rewind_point(plan: Plan, store: ModelStore | None, finished: int) -> RewindPoint | None:

@@ -1,7 +1,6 @@
 """The run directory that keeps the rounds of `PruningRounds`. NumPy only."""
 
 import pathlib
-import shutil
 from typing import Any
 
 from lottery_tf.pruning import Masks, Weights
@@ -72,11 +71,10 @@ class RoundStore:
     def save_round(
         self, round: int, *, masks: Masks, initial: Weights, final: Weights, **contents: Any
     ) -> None:
-        """Save a finished round, as RunDir.save_round, and forget its checkpoints."""
+        """Save a finished round, as RunDir.save_round; forget what its training had kept."""
         self.run.save_round(round, masks=masks, initial=initial, final=final, **contents)
         checkpoints.forget(self.run.path)
         decided_masks.forget(self.run.path)
-        shutil.rmtree(self.run.path / BACKUPS, ignore_errors=True)
 
     def backups(self, round: int) -> pathlib.Path:
         """Return where the fits of a round keep their state while they train."""

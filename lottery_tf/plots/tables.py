@@ -2,7 +2,7 @@
 
 import math
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from lottery_tf.plots import Columns, Row
 
@@ -47,8 +47,3 @@ def below_here(path: pathlib.Path) -> pathlib.Path:
     except OSError:  # it was deleted meanwhile
         return path
     return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-def show_options(options: Mapping[str, object]) -> None:
-    """Print what results depend on, below their table."""
-    print("(" + ", ".join(f"{name}: {value}" for name, value in options.items()) + ")")

@@ -78,7 +78,11 @@ class RunDir:
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run against other processes; the kernel lets go of it when this one dies."""
-        with open(self.path / ".lock", "a+") as file:
+        try:
+            file = open(self.path / ".lock", "a+")  # noqa: SIM115 (its error is told)
+        except OSError as error:
+            raise InputError(f"Cannot lock {self.path}: .lock: {error.strerror}.") from None
+        with file:
             self._take(file)
             file.truncate(0)
             file.write(f"{os.getpid()}\n")

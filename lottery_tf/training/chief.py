@@ -1,15 +1,17 @@
 """The chief of a run: it goes through `PruningRounds` and tells every worker what to train."""
 
+import math
 from collections.abc import Callable
 
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.loop.observers import RoundObserver
-from lottery_tf.loop.pruning_rounds import Plan, PruningRounds, Trained, check_targets
+from lottery_tf.loop.pruning_rounds import Plan, PruningRounds, Trained
 from lottery_tf.loop.round_0 import take_round_0
 from lottery_tf.loop.store import RoundStore
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Weights, collapse, streams
+from lottery_tf.pruning.allocation import allocate
 from lottery_tf.repulsion.optima import compare_with_optima, optima_of
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training.engine import Engine
@@ -40,8 +42,7 @@ class Chief:
             round's row.
 
     Raises:
-        InputError: a flag names a layer that the network does not have, a density cannot be
-            reached, or a file of the run or of --round_0_from is damaged.
+        InputError: a file of the run or of --round_0_from is damaged.
     """
 
     def __init__(
@@ -51,8 +52,6 @@ class Chief:
         self.store = RoundStore(run)
         self.store.begin()
         plan = plan_of(config, engine)
-        check_targets(plan, engine.dense_masks())
-        check_gradual(config, engine)
         network = EngineNetwork(engine, self.store)
         if config.round_0_from and not run.finished_rounds():
             take_round_0(config, run, PruningRounds(plan, network, self.store, run.log))
@@ -62,7 +61,8 @@ class Chief:
         self.observer.print_header()
         for row in run.metrics():
             self.observer.print_row(row)
-        self.rounds = iter(PruningRounds(plan, network, self.store, self.observer.report))
+        self.pruning = PruningRounds(plan, network, self.store, self.observer.report)
+        self.rounds = iter(self.pruning)
 
     def next_training(self) -> Training | None:
         """Return the Training of the next round; None after the last."""
@@ -122,7 +122,7 @@ class Chief:
             began=self.observer.began,
             collapses=collapse.of_predictions(
                 last["test_accuracy"],
-                last["test_largest_class"],
+                last.get("test_largest_class", math.nan),
                 directory.classes,
                 directory.splits["test"].examples,
             ),
@@ -131,6 +131,16 @@ class Chief:
         )
         row = self.round.finish(trained)
         self.observer.finish_round(row, weights, self.round.masks)
+
+
+def check_pruning(config: Config, engine: Engine) -> None:
+    """Raise InputError if the network has no such layers, or densities cannot be reached.
+
+    Every worker calls this, so that each says what is wrong.
+    """
+    for density in config.policy.targets or (None,):
+        allocate(config.policy.to_density(density), engine.dense_masks())
+    check_gradual(config, engine)
 
 
 def plan_of(config: Config, engine: Engine) -> Plan:

@@ -104,7 +104,7 @@ def test_tensorboard_has_percent_where_parts_are_meant(config, monkeypatch):
 def columns_of_tools():
     """(module, column, format) of every table of columns in the package."""
     for _, name, _ in pkgutil.walk_packages(lottery_tf.__path__, "lottery_tf."):
-        if re.search(r"analysis|reports|paper|loop|export\.reports", name):
+        if re.search(r"analysis|sweeps|reports|paper|loop|export\.report", name):
             for table in vars(importlib.import_module(name)).values():
                 for column, about in table.items() if isinstance(table, dict) else ():
                     match about:

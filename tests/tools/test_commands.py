@@ -13,11 +13,11 @@ from tests.conftest import ROOT
 # What is not run here, and why.
 NOT_RUN = {
     r"--source=tfds|prepare_data --dataset=(fashion_mnist|coco|fasion_mnist)|prepare_data$": (
-        "asks a server; tests/test_tfds_names.py"
+        "asks a server; tests/datasets/test_names.py"
     ),
-    "resnet50": "ImageNet and GPUs; tests/test_cluster.py runs several workers and devices",
+    "resnet50": "ImageNet and GPUs; tests/training/test_cluster.py runs workers and devices",
     r"--raw_dir=…": "not a whole command",
-    "tools.benchmark": "measures for minutes; tests/test_tools.py",
+    "tools.benchmark": "measures for minutes; tests/tools/test_tools.py",
     "tools.make_digits": "writes what the repository holds",
 }
 TICKET = "python -m lottery_tf.imp --flagfile=flags/lenet.cfg"
