@@ -6,6 +6,7 @@ imports no framework: choices are checked before TensorFlow is loaded.
 
 import dataclasses
 import importlib
+import importlib.metadata
 import importlib.util
 import os
 import pathlib
@@ -33,6 +34,7 @@ class Format:
             function {input: array} -> {output: array}, or a Keras model; it runs alone in a
             process that cannot import this package (see fresh.py).
         needs: the packages, of the extra with the format's name, that it cannot do without.
+        keras_since: the first version of Keras that exports to it, where the oldest does not.
         quantizes: whether --quantize changes the type of its weights.
         sparse: whether it leaves pruned weights out, unless --dense.
         crops: whether it crops images of any size; otherwise it takes images of one size.
@@ -41,6 +43,7 @@ class Format:
 
     module: str
     needs: tuple[str, ...] = ()
+    keras_since: tuple[int, ...] = ()
     quantizes: bool = False
     sparse: bool = False
     crops: bool = False
@@ -54,7 +57,7 @@ class Format:
 FORMATS = {
     "saved_model": Format("saved_model", sparse=True, crops=True),
     "keras": Format("keras_file", keras=True),
-    "litert": Format("lite", sparse=True, quantizes=True),
+    "litert": Format("lite", keras_since=(3, 13), sparse=True, quantizes=True),
     "npz": Format("npz", sparse=True, keras=True),
     "onnx": Format("onnx_file", needs=("onnx", "tf2onnx", "onnxruntime")),
 }
@@ -128,7 +131,8 @@ def check_choices(choices: Choices) -> None:
     """Check that a format takes these choices and that its packages are installed.
 
     Raises:
-        InputError: there is no such format, it does not take an option, or a package is missing.
+        InputError: there is no such format, it does not take an option, or a package is missing
+            or too old.
     """
     name, format = choices.format, FORMATS.get(choices.format)
     if format is None:
@@ -151,6 +155,13 @@ def check_choices(choices: Choices) -> None:
     for package in format.needs:
         if importlib.util.find_spec(package) is None:
             raise not_installed(package, f"--format={name}")
+    keras_version = importlib.metadata.version("keras")
+    if tuple(map(int, keras_version.split(".")[:2])) < format.keras_since:
+        needed = ".".join(map(str, format.keras_since))
+        raise InputError(
+            f"--format={name}: expected Keras {needed} or newer. Received: {keras_version}. "
+            f"Install one (pip install 'keras>={needed}'), or use another format."
+        )
 
 
 def write(name: str, model: "keras.Model", directory: pathlib.Path, options: Options) -> None:

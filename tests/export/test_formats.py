@@ -1,5 +1,6 @@
 """Every format gives what the model gives, for networks of several kinds."""
 
+import importlib.metadata
 import json
 import math
 import os
@@ -131,6 +132,9 @@ def in_process(monkeypatch):
 def require(name):
     for package in FORMATS[name].needs:
         pytest.importorskip(package)
+    since = FORMATS[name].keras_since
+    if tuple(map(int, keras.__version__.split(".")[:2])) < since:
+        pytest.skip(f"Keras {keras.__version__} does not export to {name}")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +207,14 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(package, monk
         monkeypatch.setitem(sys.modules, one, None if one == package else math)
     with pytest.raises(InputError, match=rf"--format=onnx .*{package}\b.*'lottery_tf\[onnx\]'"):
         formats.check_choices(Choices("onnx"))
-    formats.check_choices(Choices("litert", quantize="float16"))
+    formats.check_choices(Choices("npz"))
+
+
+def test_an_older_keras_is_named_with_the_one_that_a_format_needs(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: {"keras": "3.9.2"}[name])
+    with pytest.raises(InputError, match=r"--format=litert.*3\.13.*3\.9\.2.*'keras>=3\.13'"):
+        formats.check_choices(Choices("litert"))
+    formats.check_choices(Choices("npz"))
 
 
 def test_a_format_is_a_module_and_a_line(tmp_path, monkeypatch):
