@@ -61,7 +61,17 @@ PROSE = {"removed", "left"}  # keys of export.json whose values are sentences ab
 PICTURES = {".png", ".pdf", ".svg"}
 STATUSES = "statuses.txt"
 EVENTS = "tensorboard.backend.event_processing.event_file_loader"
-IGNORED = ("log.txt", ".lock", "*.cache.json", "*.html", "*.md", "*.log", ".*.aside", ".*.tmp")
+IGNORED = (
+    "log.txt",
+    "output.txt",
+    ".lock",
+    "*.cache.json",
+    "*.html",
+    "*.md",
+    "*.log",
+    ".*.aside",
+    ".*.tmp",
+)
 
 
 # What runs ----------------------------------------------------------------------------------
@@ -698,8 +708,6 @@ class Reader:
             name = str(file.relative_to(path))
             if not file.is_file() or any(file.match(pattern) for pattern in IGNORED):
                 continue
-            if file.name == "output.txt" and file.parent == path:
-                continue
             if "tfevents" in file.name:
                 events.setdefault(str(file.parent.relative_to(path)), []).append(file)
             else:
@@ -716,6 +724,8 @@ class Reader:
             return "; ".join(content.decode().splitlines())
         if file.suffix == ".csv":
             return self.of_table(content)
+        if "tfrecord" in file.name:
+            return digest(b"".join(examples(content)))
         if file.name == "environment.json":
             keys = [key for key in json.loads(content) if "_" not in key]
             return f"keys: {','.join(sorted(keys))}"
@@ -739,6 +749,19 @@ class Reader:
     def in_place(self, content: bytes) -> str:
         text = content.decode()
         return text.replace(str(self.work), "<work>").replace(str(ROOT), "<root>")
+
+
+def examples(content: bytes) -> Iterator[bytes]:
+    """Yields the features of a file of TFRecords by name: on disk each process orders them anew."""
+    from tensorflow.core.example.example_pb2 import Example
+
+    place = 0
+    while place < len(content):
+        end = place + 12 + int.from_bytes(content[place : place + 8], "little")
+        features = Example.FromString(content[place + 12 : end]).features.feature
+        for name in sorted(features):
+            yield name.encode() + features[name].SerializeToString()
+        place = end + 4
 
 
 def steady(held):
