@@ -61,7 +61,17 @@ PROSE = {"removed", "left"}  # keys of export.json whose values are sentences ab
 PICTURES = {".png", ".pdf", ".svg"}
 STATUSES = "statuses.txt"
 EVENTS = "tensorboard.backend.event_processing.event_file_loader"
-IGNORED = ("log.txt", ".lock", "*.cache.json", "*.html", "*.md", "*.log", ".*.aside", ".*.tmp")
+IGNORED = (
+    "log.txt",
+    "output.txt",
+    ".lock",
+    "*.cache.json",
+    "*.html",
+    "*.md",
+    "*.log",
+    ".*.aside",
+    ".*.tmp",
+)
 
 
 # What runs ----------------------------------------------------------------------------------
@@ -169,7 +179,7 @@ RUNS = {
     "where/layer_fractions": f"{LENET} --scope=layer --layer_fractions=logits:0.1",
     "where/erk": f"{TO_DENSITY} {SMALL} --scope=erk --densities=0.5,0.1",
     "where/keep_dense": f"{CONV} --keep_dense=conv,log*",
-    "where/min_layer_weights": f"{CONV} --prune_fraction=0.9 --min_layer_weights=15",
+    "where/min_layer_weights": f"{CONV} --prune_fraction=0.8 --min_layer_weights=15",
     "where/densities": f"{TO_DENSITY} --densities=0.3,0.05",
     "where/density": f"{TO_DENSITY} {SMALL} --density=0.1",
     "where/density layer": f"{TO_DENSITY} {SMALL} --density=0.1 --scope=layer",
@@ -232,7 +242,6 @@ TOOLS = {
 }
 # Exports of a source run; {name: (source, arguments)}.
 EXPORTS = {
-    "npz": ("lenet", "--format=npz --round=3"),
     "npz compact conv": ("conv", "--format=npz --round=2 --compact"),
 }
 STUDY = """\
@@ -240,7 +249,7 @@ STUDY = """\
 --data_dir={root}/data
 --epochs=1
 --rounds=2
---grid=batch_size=60,120
+--grid=batch_size=60
 --grid=warmup_epochs=0
 --grid=reset=init,reinit
 --runs={work}/runs
@@ -347,7 +356,7 @@ def wait_for_checkpoint(run_dir: pathlib.Path, seconds: float = 600) -> None:
 def stopped(place: Place, flags: str) -> None:
     """An experiment that SIGTERM stops inside its first round, and that goes on."""
     run_dir = place.path / "run"
-    flags = f"{flags} --run_dir={run_dir} --checkpoint_minutes=1e-9 --epochs=40 --rounds=2"
+    flags = f"{flags} --run_dir={run_dir} --checkpoint_minutes=1e-9 --rounds=2"
     pid = place.start("lottery_tf.imp", flags)
     wait_for_checkpoint(run_dir)
     os.kill(pid, signal.SIGTERM)
@@ -590,16 +599,9 @@ def pruned(place):
         data = IMAGES[:32], LABELS[:32]
         cases = {
             criterion: {"criterion": criterion, "data": data, "fraction": 0.4}
-            for criterion in (
-                "magnitude",
-                "large_init",
-                "random",
-                "taylor",
-                "snip",
-                "grasp",
-                "synflow",
-            )
+            for criterion in ("magnitude", "large_init", "random", *WITH_GRADIENTS)
         } | {
+            "synflow": {"criterion": "synflow", "fraction": 0.4, "iterations": 4},
             "layer": {"fraction": 0.5, "scope": "layer", "layer_fractions": {"logits": 0.1}},
             "erk": {"density": 0.2, "scope": "erk", "keep_dense": ["conv"]},
             "least": {"density": 0.2, "min_layer_weights": 20},
@@ -649,11 +651,11 @@ def combinations() -> dict[str, Callable[[Place], None]]:
     jobs["devices/two workers conv streamed"] = lambda p: two_workers(
         p, f"{CONV} --resident=off --repel=1"
     )
-    jobs["resumed/stopped lenet"] = lambda p: stopped(p, f"{LENET} --schedule=cosine")
+    jobs["resumed/stopped lenet"] = lambda p: stopped(p, f"{LENET} --schedule=cosine --epochs=40")
     jobs["resumed/stopped conv momentum streamed"] = lambda p: stopped(
         p,
         f"{CONV} --optimizer=momentum --learning_rate=0.01 --resident=off --reset=rewind "
-        "--rewind_to=25",
+        "--rewind_to=25 --epochs=15",
     )
     jobs["resumed/grown"] = grown
     for reset in ("init", "reinit", "lr_rewind", "finetune", "signs", "trained_signs", "shuffle"):
@@ -662,8 +664,12 @@ def combinations() -> dict[str, Callable[[Place], None]]:
     jobs["rounds/rewind, no directory"] = rounds_job(kept=False, reset="rewind", rewind_to=4)
     jobs["rounds/lr_rewind, no directory"] = rounds_job(kept=False, reset="lr_rewind", rewind_to=4)
     for criterion in ("movement", "random", "taylor", "snip", "synflow"):
-        data = (IMAGES[:32], LABELS[:32]) if criterion in ("taylor", "snip") else None
-        jobs[f"rounds/criterion {criterion}"] = rounds_job(criterion=criterion, data=data)
+        needs_data, several = criterion in ("taylor", "snip"), criterion == "synflow"
+        jobs[f"rounds/criterion {criterion}"] = rounds_job(
+            criterion=criterion,
+            data=(IMAGES[:32], LABELS[:32]) if needs_data else None,
+            iterations=4 if several else None,
+        )
     jobs["rounds/densities"] = rounds_job(densities=[0.5, 0.1], scope="erk", keep_dense=["conv"])
     jobs["rounds/target_density"] = rounds_job(target_density=0.1, scope="layer", seed=3)
     jobs["rounds/resumed"] = rounds_resumed
@@ -702,8 +708,6 @@ class Reader:
             name = str(file.relative_to(path))
             if not file.is_file() or any(file.match(pattern) for pattern in IGNORED):
                 continue
-            if file.name == "output.txt" and file.parent == path:
-                continue
             if "tfevents" in file.name:
                 events.setdefault(str(file.parent.relative_to(path)), []).append(file)
             else:
@@ -720,6 +724,8 @@ class Reader:
             return "; ".join(content.decode().splitlines())
         if file.suffix == ".csv":
             return self.of_table(content)
+        if "tfrecord" in file.name:
+            return digest(b"".join(examples(content)))
         if file.name == "environment.json":
             keys = [key for key in json.loads(content) if "_" not in key]
             return f"keys: {','.join(sorted(keys))}"
@@ -743,6 +749,19 @@ class Reader:
     def in_place(self, content: bytes) -> str:
         text = content.decode()
         return text.replace(str(self.work), "<work>").replace(str(ROOT), "<root>")
+
+
+def examples(content: bytes) -> Iterator[bytes]:
+    """Yields the features of a file of TFRecords by name: on disk each process orders them anew."""
+    from tensorflow.core.example.example_pb2 import Example
+
+    place = 0
+    while place < len(content):
+        end = place + 12 + int.from_bytes(content[place : place + 8], "little")
+        features = Example.FromString(content[place + 12 : end]).features.feature
+        for name in sorted(features):
+            yield name.encode() + features[name].SerializeToString()
+        place = end + 4
 
 
 def steady(held):
