@@ -369,7 +369,8 @@ def _inputs(model: keras.Model) -> Iterator[Any]:
 
     def draw(tensor: keras.KerasTensor, size: int, bound: int) -> Any:
         dtype = keras.backend.standardize_dtype(tensor.dtype)
-        shape = [EXAMPLES, *(size if length is None else length for length in tensor.shape[1:])]
+        examples = tensor.shape[0] or EXAMPLES  # a stateful layer has a batch of its own size
+        shape = [examples, *(size if length is None else length for length in tensor.shape[1:])]
         array: Any
         if dtype == "string":
             array = generator.choice(words, shape).tolist()

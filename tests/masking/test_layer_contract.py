@@ -177,7 +177,7 @@ def test_every_optimizer_trains_every_layer_under_its_masks(name):
 
 LOAD = """
 import json, pathlib, sys
-import lottery_tf, keras, numpy as np
+import keras, lottery_tf, numpy as np
 found = {}
 for path in sorted(pathlib.Path(".").glob("*.keras")):
     model = keras.models.load_model(path)
