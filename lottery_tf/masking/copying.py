@@ -53,7 +53,13 @@ def copy(model: keras.Model, weights: list[Array], *, plain: bool = False) -> ke
             if plain
             else "lottery_tf.mask(model) masks the model itself, without a copy."
         )
-        raise InputError(f"{model.name} cannot be copied: {_reason(error)} {in_place}") from error
+        reason = _reason(error)
+        if not isinstance(error, InputError):  # the new layers have other weights
+            reason = (
+                "it holds a layer that Keras rebuilds with other weights. Give the class "
+                f"get_config and from_config that make the same layer. {reason}"
+            )
+        raise InputError(f"{model.name} cannot be copied: {reason} {in_place}") from error
     return new
 
 
