@@ -1,12 +1,15 @@
 """The round 0 of another run, and what other runs must be to be used. NumPy only."""
 
 import pathlib
+from typing import TYPE_CHECKING
 
 from lottery_tf.config import Config, sections
 from lottery_tf.errors import InputError
-from lottery_tf.loop.pruning_rounds import PruningRounds
 from lottery_tf.runs import provenance, rewind_points
 from lottery_tf.runs.rundir import RunDir, differences
+
+if TYPE_CHECKING:
+    from lottery_tf.loop.pruning_rounds import PruningRounds
 
 # What round 0, which is dense, starts from W_0 and is repelled from no round before, does not
 # depend on. (--repel_runs repels it; that is refused.)
@@ -78,7 +81,7 @@ def _check_round_0(config: Config) -> None:
         raise InputError(f"--round_0_from={path}: expected a run with a finished round 0.")
 
 
-def take_round_0(config: Config, run: RunDir, rounds: PruningRounds) -> None:
+def take_round_0(config: Config, run: RunDir, rounds: "PruningRounds") -> None:
     """Save the round 0 of --round_0_from as this run's, with its rewind points.
 
     Args:

@@ -15,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
-import filelock
 import numpy as np
 
 from lottery_tf.datasets.names import is_file_name
@@ -207,6 +206,8 @@ def lock(file: IO, *, wait: bool = False) -> bool:
     Raises:
         InputError: the file system has no locks.
     """
+    import filelock  # here: `--help` needs none
+
     try:
         return filelock.lock_descriptor(file.fileno(), blocking=wait)
     except OSError as error:

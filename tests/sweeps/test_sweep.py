@@ -298,7 +298,8 @@ def wait_for_end(process):
 def test_a_killed_sweep_leaves_checkpoints_of_all_that_was_trained(command, tmp_path, cluster):
     if cluster == "ray":
         pytest.importorskip("ray")
-    lines = ["--epochs=80", "--rounds=1", "--jit_compile=off", "--grid=seed=0"]
+    # Long enough to be killed while it trains, and after it continues.
+    lines = ["--epochs=250", "--rounds=1", "--jit_compile=off", "--grid=seed=0"]
     study_command = command(lines, f"--cluster={cluster}")
     (point,) = grid.read("my.cfg").points
     log = point.directory / "log.txt"
