@@ -92,10 +92,7 @@ def check_masked_layer(
 class Case:
     """A layer to check: makes models of it alone, plain and masked, always with the same weights.
 
-    Args:
-        layer_class: as `check_masked_layer` takes it.
-        options: the arguments of the class.
-        data: an array, a list of arrays, or a dict {argument of the call: array}.
+    Its fields are the first arguments of `check_masked_layer`.
     """
 
     layer_class: type

@@ -20,32 +20,20 @@ LONGEST_GAP = 255  # a byte of this value places nothing: the gap goes on in the
 
 @dataclasses.dataclass(frozen=True)
 class Coded:
-    """An array as deflated bytes.
-
-    Args:
-        shape, dtype: of the array.
-        places: "all" (every element is stored), "gaps" or "bitmap".
-        parts: zlib streams: of the elements, and of their places unless they are all.
-    """
+    """An array as deflated bytes."""
 
     shape: tuple[int, ...]
     dtype: str
-    places: str
-    parts: tuple[bytes, ...]
+    places: str  # "all" (every element is stored), "gaps" or "bitmap"
+    parts: tuple[bytes, ...]  # zlib streams: of the elements, and of their places unless all
 
     @property
     def bytes(self) -> int:
-        """The size of all parts together."""
         return sum(map(len, self.parts))
 
 
 def encode(array: Array) -> Coded:
-    """Return the shortest code of an array; what is not stored is zero.
-
-    Args:
-        array: of any shape, of floats, integers or bools. Negative zeros among pruned weights
-            become zeros.
-    """
+    """Return the shortest code of an array of floats, integers or bools; negative zeros may go."""
     flat = np.ascontiguousarray(array).reshape(-1)
     whole = _coded(array, "all", flat)
     if flat.all():

@@ -5,10 +5,7 @@ import gzip
 import json
 import math
 import pathlib
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import keras
 import numpy as np
@@ -42,7 +39,12 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
         InputError: what was written does not run, or gives other outputs than the masked model;
             the directory is not written then.
     """
-    with keras_generators.kept(), _directory_beside(out) as aside:
+    parent = out.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    beside = tempfile.TemporaryDirectory(  # on the same file system
+        prefix=f".{out.name}.", dir=parent, ignore_cleanup_errors=True
+    )
+    with keras_generators.kept(), beside as place:
         keras.config.set_dtype_policy("float32")  # of the layers around the network
         if not FORMATS[choices.format].crops:
             ticket = ticket.of_one_size()
@@ -59,12 +61,20 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
         expected = reference(ticket)
         options = _options(ticket, choices)
         as_dense = dataclasses.replace(options, dense=True, quantize="none")
-        written, dense = aside / "export", aside / "dense"
+        written, dense = pathlib.Path(place, "export"), pathlib.Path(place, "dense")
         for directory, network, how in ((written, model, options), (dense, plain, as_dense)):
             directory.mkdir()
             formats.write(choices.format, ticket.taking_raw(network), directory, how)
         report |= _compare(ticket, written, choices, expected)
-        report["layers"] = layers(ticket.masked)
+        report["layers"] = [
+            {
+                "path": path,
+                "weights": mask.size,
+                "alive": int(mask.sum()),
+                "density": float(mask.mean()),
+            }
+            for path, mask in masking.get_masks(ticket.masked).items()
+        ]
         report["bytes"] = sizes(ticket.masked, written, dense)
         report["products"] = products(plain, compacted)
         report["milliseconds"] = milliseconds(ticket, written, dense, choices.format)
@@ -135,19 +145,6 @@ def _compare(
     return report
 
 
-def layers(network: keras.Model) -> list[Row]:
-    """Return a row for each prunable weight of a masked network: path, weights, alive, density."""
-    return [
-        {
-            "path": path,
-            "weights": mask.size,
-            "alive": int(mask.sum()),
-            "density": float(mask.mean()),
-        }
-        for path, mask in masking.get_masks(network).items()
-    ]
-
-
 def sizes(network: keras.Model, written: pathlib.Path, dense: pathlib.Path) -> Row:
     """Return the bytes of an export and of a dense one, whole and deflated, and a lower bound.
 
@@ -189,17 +186,6 @@ def milliseconds(ticket: Ticket, written: pathlib.Path, dense: pathlib.Path, for
         export, of_dense = fresh.time(format, [written, dense], inputs)
         row[str(batch)] = {"export": export, "dense": of_dense}
     return row
-
-
-@contextmanager
-def _directory_beside(out: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Make a directory beside `out`, on the same file system, and remove it in the end."""
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    path = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _put(written: pathlib.Path, out: pathlib.Path) -> None:

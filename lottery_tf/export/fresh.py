@@ -47,13 +47,7 @@ def time(
 ) -> list[float]:
     """Return the median milliseconds of a call of each export, measured in turns in one process.
 
-    Args:
-        name: a key of FORMATS.
-        directories: of the exports.
-        inputs: those of one call, {input: (batch, …)}.
-
-    Raises:
-        InputError: an export does not load or run; the message has the process's last words.
+    Arguments and errors are those of `run`; `inputs` are those of one call.
     """
     with tempfile.TemporaryDirectory() as place:
         return json.loads(_start(name, directories, inputs, place).splitlines()[-1])

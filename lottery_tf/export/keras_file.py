@@ -15,16 +15,7 @@ from lottery_tf.models.normalization import FusedBatchNormalization
 
 
 def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None:
-    """Write model.keras: the model, whose output is called `logits` if it is a run's network.
-
-    Args:
-        model: a plain Keras model.
-        directory: where to write.
-        options: Options; their assets are written beside the file.
-
-    Raises:
-        InputError: a layer is this package's, and Keras has none like it.
-    """
+    """Write model.keras: the model, whose output is called `logits` if it is a run's network."""
     of_keras(model, options).save(directory / "model.keras")
     signatures.write_assets(directory, options)
 

@@ -30,12 +30,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
     """Write a SavedModel with the signature `serving_default`.
 
     A run's network takes `images` and gives `logits` and `probabilities`; any other model has the
-    names of its inputs and outputs.
-
-    Args:
-        model: a plain functional or sequential Keras model.
-        directory: where to write.
-        options: Options; `dense` stores every weight, as Keras does.
+    names of its inputs and outputs. `dense` stores every weight, as Keras does.
     """
     aside = directory.with_name(f"{directory.name}.assets")
     aside.mkdir()
@@ -108,11 +103,8 @@ def _stored(model: keras.Model, path: pathlib.Path) -> tuple[list[Value], list["
 class Resource(tf.saved_model.experimental.TrackableResource):
     """An array that is decoded once by whoever loads the SavedModel.
 
-    Args:
-        coded: coding.Coded.
-        offset: of its first part in the asset, bytes.
-        shape: of the array; another than that of what is coded, if the array is the int64 (row,
-            column) of each nonzero element of it.
+    Its parts begin at `offset` bytes in the asset. If its shape is another than that of what is
+    coded, it is the int64 (row, column) of each nonzero element of that.
     """
 
     def __init__(self, coded: coding.Coded, offset: int, shape: tuple[int, ...]):
@@ -139,7 +131,6 @@ class Resource(tf.saved_model.experimental.TrackableResource):
         tf.raw_ops.AssignVariableOp(resource=self.resource_handle, value=value)
 
     def value(self) -> tf.Tensor:
-        """Return the array."""
         value = tf.raw_ops.ReadVariableOp(resource=self.resource_handle, dtype=self.dtype)
         return tf.ensure_shape(value, self.shape)
 

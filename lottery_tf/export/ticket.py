@@ -36,20 +36,13 @@ Inputs = dict[str, Array]  # {name of an input: (examples, …)}
 
 @dataclasses.dataclass(frozen=True)
 class RawImages:
-    """How raw images, as a dataset stores them, become the normalized inputs of a network.
+    """How raw images, as a dataset stores them, become the normalized inputs of a network."""
 
-    Args:
-        shape: (height, width, channels) of an input.
-        dtype: of raw pixels: "uint8", "uint16" or "float32".
-        mean, std: per channel, of pixels in 0 … 1 (of float32, of the pixels as they are).
-        any_size: whether raw images of any size are cropped in the centre, as evaluation does.
-    """
-
-    shape: tuple[int, int, int]
-    dtype: str
-    mean: Array
+    shape: tuple[int, int, int]  # (height, width, channels) of an input
+    dtype: str  # of raw pixels: "uint8", "uint16" or "float32"
+    mean: Array  # per channel, of pixels in 0 … 1 (of float32, of the pixels as they are)
     std: Array
-    any_size: bool
+    any_size: bool  # whether raw images of any size are cropped in the centre, as in evaluation
 
     @classmethod
     def of(cls, config: Config, directory: PreparedDataset) -> "RawImages":
@@ -102,24 +95,15 @@ class RawImages:
 
 @dataclasses.dataclass(frozen=True)
 class Ticket:
-    """A network to ship.
+    """A network to ship."""
 
-    Args:
-        masked: its masked Keras model, with which an export is compared.
-        images: how raw images become its inputs; None: it takes what the export takes.
-        test, calibration: raw inputs.
-        labels: of `test`, int (examples,), or None.
-        classes: their names; none for a model of the user's own.
-        provenance: where it comes from, for JSON.
-    """
-
-    masked: keras.Model
-    images: RawImages | None
-    test: Inputs
+    masked: keras.Model  # with which an export is compared
+    images: RawImages | None  # how raw images become its inputs; None: it takes what they are
+    test: Inputs  # raw
     calibration: Inputs
-    labels: Array | None
-    classes: tuple[str, ...]
-    provenance: dict[str, Any]
+    labels: Array | None  # of `test`, int (examples,)
+    classes: tuple[str, ...]  # their names; none for a model of the user's own
+    provenance: dict[str, Any]  # where it comes from, for JSON
 
     def of_one_size(self) -> "Ticket":
         """Return the ticket with raw images of the network's size, for formats that cannot crop."""

@@ -18,19 +18,12 @@ SHOWN = 20  # names in an error
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A kernel that has a mask, or can get one.
-
-    Args:
-        layer: whose kernel it is.
-        name: of its attribute.
-        variable: its Keras variable.
-        holders: the layers that hold it, from the outermost on, the layer itself last; several
-            where layers are shared.
-    """
+    """A kernel that has a mask, or can get one."""
 
     layer: keras.Layer
-    name: str
+    name: str  # of the attribute that holds it
     variable: keras.Variable
+    # The layers that hold it, from the outermost on, its own last; several if a layer is shared.
     holders: tuple[tuple[keras.Layer, ...], ...]
 
     @property
@@ -76,7 +69,7 @@ def candidates(model: keras.Layer) -> list[Candidate]:
 
 
 def chosen(choice: Any, among: list[Candidate], *, of: str) -> list[Candidate]:
-    """Return those of some candidates that are chosen.
+    """Return those of some candidates that a choice names.
 
     Args:
         choice: the name of a layer or a nested model, a pattern of its path or a kernel's, a class,

@@ -1,6 +1,5 @@
 """Copies Keras models: rebuilds a model, copies its state, and compares the outputs of both."""
 
-import contextlib
 import itertools
 import tempfile
 import warnings
@@ -96,11 +95,20 @@ def rebuild(
         return kind.from_config(change(config))
 
     if same_class:
-        as_clone = type(model) is keras.Sequential or keras_private.is_functional(model)
+        is_functional = isinstance(model, keras_private.Functional)
+        as_clone = type(model) is keras.Sequential or (
+            is_functional and keras_private.names_its_layers(model)
+        )
     else:
         as_clone = isinstance(model, keras.Sequential) or hasattr(model, "operations")
+    layers = keras_private.flatten_layers(model)
+    refusing = [layer for layer in layers if getattr(layer, "saving_problem", "")]
     try:
-        with keras_private.uncompiled(model), keras_private.own_objects(), _can_be_saved(model):
+        with (  # a copy does not come from a file, and needs no loss, metric or schedule
+            keras_private.with_attribute([model], "compiled", False),
+            keras_private.with_attribute(refusing, "saving_problem", ""),
+            keras_private.SafeModeScope(False),  # Lambda layers are the caller's own
+        ):
             if as_clone:
                 # Rebuilding nested models as a whole gives variables the paths that finished runs
                 # have, but layers of their own to models that share some.
@@ -129,23 +137,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, InputError):
         return str(error)
     return f"{type(error).__name__}: {keras_private.cause(error)}"
-
-
-@contextlib.contextmanager
-def _can_be_saved(model: keras.Model) -> Iterator[None]:
-    """While it is open, layers do not refuse to be saved: a copy does not come from a file."""
-    problems = {
-        layer: layer.saving_problem
-        for layer in keras_private.flatten_layers(model)
-        if getattr(layer, "saving_problem", "")
-    }
-    for layer in problems:
-        layer.saving_problem = ""
-    try:
-        yield
-    finally:
-        for layer, problem in problems.items():
-            layer.saving_problem = problem
 
 
 def _computing(model: keras.Layer) -> list[keras.Layer]:
@@ -202,13 +193,10 @@ def _copy_training(model: keras.Layer, new: keras.Layer) -> None:
         InputError: a layer of the copy computes in another dtype, which is decided when it is made.
     """
 
-    def copy_flags(
-        layer: keras.Layer, new: keras.Layer
-    ) -> None:  # the outermost first: it sets those inside
-        new.trainable = layer.trainable  # the outermost first: it sets those inside, too
-        inner = keras_private.inner_layers(layer), keras_private.inner_layers(new)
-        for one, other in zip(*inner, strict=True):
-            copy_flags(one, other)
+    def copy_flags(old: keras.Layer, new: keras.Layer) -> None:
+        new.trainable = old.trainable  # the outermost first: it sets those inside, too
+        for pair in zip(*map(keras_private.inner_layers, (old, new)), strict=True):
+            copy_flags(*pair)
 
     copy_flags(model, new)
     for old_layer, new_layer in zip(*map(_computing, (model, new)), strict=True):

@@ -141,12 +141,7 @@ class SavedMasks(keras_private.Saveable):
 
 
 class MaskLock:
-    """Keeps the masks of a round while it trains, and checks them when the round ends.
-
-    Args:
-        kernels: {path: Kernel} of the model that is trained.
-        name: the round, for messages.
-    """
+    """Keeps the masks of a round while it trains, and checks them when the round ends."""
 
     def __init__(self, kernels: Mapping[str, Kernel], name: str):
         self.kernels, self.name = kernels, name

@@ -155,10 +155,7 @@ def reset(optimizer: Optimizer, first: dict[int, np.ndarray]) -> None:
 def clear_pruned(optimizer: Optimizer, variables: Sequence[keras.Variable], masks: Masks) -> None:
     """Set the slots of pruned weights to zero: momenta, second moments, averages of weights.
 
-    Args:
-        optimizer: a built optimizer.
-        variables: the variables that it was built with.
-        masks: {kernel path: bool array}.
+    The optimizer was built with these variables.
     """
     # Keras names a slot after its variable: <path with _ for />_<slot>. Variables that had one
     # path have slots of one name, in their order.

@@ -14,12 +14,6 @@ layers = keras.layers
 TOKENS = np.array([[1, 3, 0], [2, 2, 0]])
 
 
-@pytest.fixture(autouse=True)
-def fresh_names():
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
-
-
 def pruned(layer, *others):
     """A masked model whose table has lost the first entry of each row."""
     model = keras.Sequential([keras.Input((3,), dtype="int32"), layer, *others])

@@ -17,10 +17,8 @@ LABELS = np.arange(24) % 3
 
 
 @pytest.fixture(autouse=True)
-def fresh(tmp_path, monkeypatch):
+def aside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
 
 
 class WithoutConfig(keras.Model):

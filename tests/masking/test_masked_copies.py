@@ -13,12 +13,6 @@ from tests.versions import since
 pytestmark = pytest.mark.versions
 
 
-@pytest.fixture(autouse=True)
-def fresh_names():
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
-
-
 def outputs(model, inputs):
     return np.asarray(model(inputs, training=False))
 

@@ -16,8 +16,6 @@ pytestmark = pytest.mark.versions
 
 @pytest.fixture
 def network():
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
     return lenet((8, 8, 1), 10, initializer="kaiming_uniform")
 
 

@@ -14,12 +14,6 @@ pytestmark = pytest.mark.versions
 layers = keras.layers
 
 
-@pytest.fixture(autouse=True)
-def fresh_names():
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
-
-
 def stacked():
     return layers.RNN(
         [layers.LSTMCell(3, name="first"), layers.GRUCell(3, name="second")], return_sequences=True

@@ -20,12 +20,6 @@ from tests.networks import every_layer
 pytestmark = pytest.mark.versions
 
 
-@pytest.fixture(autouse=True)
-def fresh_names():
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
-
-
 def inputs():
     return np.random.default_rng(0).normal(size=(16, 6)).astype(np.float32)
 

@@ -15,12 +15,6 @@ from lottery_tf.masking import keras_private
 pytestmark = pytest.mark.filterwarnings("ignore:.*was called on layer.*does not have a `build")
 
 
-@pytest.fixture(autouse=True)
-def fresh_names():
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
-
-
 @keras.saving.register_keras_serializable("tests")
 class TransformerBlock(keras.layers.Layer):
     """As Keras's examples write it: layers made in __init__, and no build."""

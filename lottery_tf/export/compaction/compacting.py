@@ -10,7 +10,6 @@ from lottery_tf.export.compaction.layers import Constants, Kept, Linear, Step, U
 from lottery_tf.export.compaction.steps import steps_of
 from lottery_tf.export.flops import Count, multiply_adds
 from lottery_tf.export.graph import Graph, graph_of
-from lottery_tf.masking import keras_private
 from lottery_tf.pruning import Array
 
 Change = tuple[int, int]  # before and after
@@ -18,38 +17,25 @@ Change = tuple[int, int]  # before and after
 
 @dataclasses.dataclass
 class LayerChange:
-    """What a compaction did to a layer.
+    """What a compaction did to a layer."""
 
-    Attributes:
-        units: output channels.
-        weights, nonzero: of its kernels.
-        products: multiply-adds for one example with all weights; those of its nonzero weights are
-            `sparse`.
-    """
-
-    units: Change
-    weights: Change
+    units: Change  # output channels
+    weights: Change  # of its kernels
     nonzero: Change
-    products: Change
-    sparse: Change
+    products: Change  # multiply-adds for one example with all weights
+    sparse: Change  # those with nonzero weights
 
 
 @dataclasses.dataclass
 class Report:
-    """What a compaction did.
+    """What a compaction did."""
 
-    Attributes:
-        layers: {name: LayerChange} of the layers with kernels, in their order. A separable
-            convolution is split; its first part is called <name>_depthwise.
-        removed: {layer that went: why}, as a BatchNorm that was folded.
-        left: {layer that was left as it is: why}.
-        not_counted: {layer whose multiply-adds are not known: why}.
-    """
-
+    # {name: LayerChange} of the layers with kernels, in their order. A separable convolution is
+    # split; its first part is called <name>_depthwise.
     layers: dict[str, LayerChange]
-    removed: dict[str, str]
-    left: dict[str, str]
-    not_counted: dict[str, str]
+    removed: dict[str, str]  # {layer that went: why}, as a BatchNorm that was folded
+    left: dict[str, str]  # {layer that was left as it is: why}
+    not_counted: dict[str, str]  # {layer whose multiply-adds are not known: why}
 
     def total(self, field: str) -> Change:
         """Return the sum over layers of a field of LayerChange."""
@@ -101,8 +87,12 @@ def compact(model: keras.Model) -> tuple[keras.Model, Report]:
     constants = constants_of(graph, steps)
     kept = kept_channels(graph, steps, constants)
 
-    inputs, outputs = keras_private.structures(graph.model)
-    inputs = keras.tree.map_structure(_new_input, inputs)
+    inputs = keras.tree.map_structure(
+        lambda tensor: keras.Input(
+            batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name, sparse=tensor.sparse
+        ),
+        graph.model.input,
+    )
     tensors = dict(zip(graph.inputs, keras.tree.flatten(inputs), strict=True))
     made: dict[int, keras.Layer] = {}
     for step in steps:
@@ -114,7 +104,8 @@ def compact(model: keras.Model) -> tuple[keras.Model, Report]:
         else:
             of_inputs = [kept[tensor] for tensor in read], [constants[tensor] for tensor in read]
             tensors[out] = step.build(Kept(given, of_inputs[0], kept[out], of_inputs[1]))
-    results = keras.tree.pack_sequence_as(outputs, [tensors[tensor] for tensor in graph.outputs])
+    flat = [tensors[tensor] for tensor in graph.outputs]
+    results = keras.tree.pack_sequence_as(graph.model.output, flat)
     smaller = keras.Model(inputs, results, name=model.name)
 
     after, _ = multiply_adds(smaller)
@@ -134,13 +125,6 @@ def compact(model: keras.Model) -> tuple[keras.Model, Report]:
     return smaller, Report(changes, removed, left, not_counted)
 
 
-def _new_input(tensor: keras.KerasTensor) -> keras.KerasTensor:
-    """Return a new input of the same name, shape and dtype."""
-    return keras.Input(
-        batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name, sparse=tensor.sparse
-    )
-
-
 def constants_of(graph: Graph, steps: list[Step]) -> dict[int, Constants]:
     """Return {tensor: Constants}, carried forward from layers without incoming weights."""
     constants = {tensor: Constants.none(graph.channels(tensor)) for tensor in graph.inputs}
@@ -157,11 +141,8 @@ def constants_of(graph: Graph, steps: list[Step]) -> dict[int, Constants]:
 class Channels:
     """The channels of all tensors, in groups that are kept or removed together.
 
-    A layer without a kernel ties its output channels to those of its inputs.
-
-    Attributes:
-        groups: {tensor: int (channels,)}: the group of each channel.
-        kept: bool (groups,).
+    A layer without a kernel ties its output channels to those of its inputs. `groups` is {tensor:
+    the group of each channel}, `kept` is bool (groups,).
     """
 
     def __init__(self, graph: Graph, steps: list[Step]):

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from lottery_tf.errors import InputError
+from lottery_tf.export.flops import TRANSPOSED
 from lottery_tf.export.graph import Call, Graph, Slot
 from lottery_tf.masking import copying, keras_private
 from lottery_tf.pruning import Array
@@ -32,8 +33,6 @@ ELEMENTWISE = {
     for name, function in vars(keras.activations).items()
     if callable(function) and name not in MIXING | {"get", "serialize", "deserialize"}
 }
-TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-
 # Gathering a number takes as long as this many multiply-adds of a dense layer, and of a convolution
 # with several taps, whose multiply-adds are faster (measured: TensorFlow 2.21, two CPU cores).
 GATHER_DENSE, GATHER_CONV = 256, 600
@@ -41,15 +40,10 @@ GATHER_DENSE, GATHER_CONV = 256, 600
 
 @dataclasses.dataclass
 class Constants:
-    """The channels of a tensor that are the same for all examples.
+    """The channels of a tensor that are the same for all examples."""
 
-    Attributes:
-        values: float64 (channels,), NaN where a channel depends on the example or the place.
-        bordered: the values hold inside, with zeros around, as ZeroPadding leaves them.
-    """
-
-    values: Array
-    bordered: bool = False
+    values: Array  # float64 (channels,), NaN where a channel depends on the example or the place
+    bordered: bool = False  # the values hold inside, with zeros around, as ZeroPadding leaves them
 
     @classmethod
     def none(cls, channels: int) -> "Constants":
@@ -65,29 +59,16 @@ class Constants:
 
 @dataclasses.dataclass
 class Kept:
-    """What a step is built from in the smaller network.
+    """What a step is built from in the smaller network."""
 
-    Attributes:
-        tensors: KerasTensors of the kept channels of the inputs.
-        inputs: the numbers of those channels, for each input.
-        outputs: the numbers of the output's kept channels.
-        constants: of the inputs, all channels.
-    """
-
-    tensors: list[keras.KerasTensor]
-    inputs: list[Array]
-    outputs: Array
-    constants: list[Constants]
+    tensors: list[keras.KerasTensor]  # the kept channels of the inputs
+    inputs: list[Array]  # the numbers of those channels, for each input
+    outputs: Array  # the numbers of the output's kept channels
+    constants: list[Constants]  # of the inputs, all channels
 
 
 class Step:
-    """A call of a layer with one output.
-
-    Attributes:
-        call: the Call.
-        channels: of its output.
-        sources: see the module.
-    """
+    """A call of a layer with one output, of so many channels; `sources` as the module says."""
 
     def __init__(self, graph: Graph, call: Call):
         self.call, self.channels = call, graph.channels(call.outputs[0])
@@ -117,10 +98,7 @@ class Unchanged(Step):
     def rebuild(self, tensors: Sequence[keras.KerasTensor], made: dict[int, keras.Layer]) -> Any:
         """Call the layer as it is on new tensors, and return its outputs.
 
-        Args:
-            tensors: its inputs.
-            made: {id of an original layer: its copy}, to which new ones are added; a shared layer
-                is copied once.
+        A shared layer is copied once: `made` is {id of an original layer: its copy}.
 
         Raises:
             InputError: the layer cannot be rebuilt.
@@ -150,10 +128,7 @@ class Unchanged(Step):
 class Channelwise(Step):
     """A call each of whose output channels is a function of one input channel.
 
-    Args:
-        graph, call: as of Step.
-        function: what constants become: a function of arrays (channels,).
-        borders: whether zeros are put around.
+    `function` says what constants (channels,) become; with `borders`, zeros are put around.
     """
 
     def __init__(
@@ -280,17 +255,9 @@ class PaddedChannels(Step):
 class Weighted(Step):
     """A layer with a kernel and a bias, to which a BatchNorm behind it can be folded.
 
-    Attributes:
-        kernel: float64 (taps, …, outputs).
-        bias: float64 (outputs,); zeros if there is none.
-        even: whether all places see the same taps: no padding.
-        activation: of constants (outputs,), float64.
-        linear: whether the activation does nothing.
-
-    Args:
-        graph, call: as of Step.
-        kernel: (taps, …, outputs).
-        part: what to build, if it is a part of the layer: of a separable convolution.
+    Its `kernel` is float64 (taps, …, outputs), its `bias` (outputs,), zeros if there is none. It is
+    `even` if all places see the same taps, and `linear` if its activation does nothing. `part` is
+    what to build, if it is a part of the layer: of a separable convolution.
     """
 
     def __init__(self, graph: Graph, call: Call, kernel: Array, part: Part | None):
@@ -309,6 +276,15 @@ class Weighted(Step):
         self.kernel = self.kernel * scale
         self.bias = self.bias * scale + offset
 
+    def made(
+        self, sizes: Config, tensor: keras.KerasTensor, kernel: Array, bias: Array | None
+    ) -> keras.KerasTensor:
+        """Return the output of the layer in the smaller network, with these weights."""
+        layer = self.layer_class.from_config(self.config | sizes)
+        output = layer(tensor)
+        layer.set_weights([kernel] if bias is None else [kernel, bias])
+        return output
+
     def activated(self, values: Array) -> Array:
         """Return the activation of constants, computed as the layer does; float64."""
         if self.activation is None:
@@ -320,10 +296,8 @@ class Weighted(Step):
 class Linear(Weighted):
     """A layer each of whose outputs is a sum over the inputs: Dense, convolutions, their like.
 
-    Attributes:
-        kernel: (taps, inputs, outputs).
-        taps: the spatial shape of the kernel.
-        whole: whether the activation mixes outputs, so that all are needed.
+    Its kernel is (taps, inputs, outputs). It is `whole` if the activation mixes outputs, so that
+    all are needed.
     """
 
     def __init__(self, graph: Graph, call: Call, kernel: Array, part: Part | None = None):
@@ -362,12 +336,9 @@ class Linear(Weighted):
         else:
             size = "units" if self.layer_class is layers.Dense else "filters"
             sizes = {size: len(bias), "use_bias": biased}
-        layer = self.layer_class.from_config(self.config | sizes)
-        output = layer(tensor)
         kernel = kernel.reshape(*self.taps, *kernel.shape[1:])
         kernel = np.swapaxes(kernel, -1, -2) if self.transposed else kernel
-        layer.set_weights([kernel, bias] if biased else [kernel])
-        return output
+        return self.made(sizes, tensor, kernel, bias if biased else None)
 
     def _folded(self, kept: Array, outputs: Array, constants: Constants) -> tuple[Array, Array]:
         """Return the kernel and bias for the kept channels, with the removed constants in them."""
@@ -405,9 +376,7 @@ class Linear(Weighted):
 class Depthwise(Weighted):
     """A convolution of each channel by itself, with `multiplier` outputs side by side.
 
-    Attributes:
-        kernel: (taps, inputs * multiplier).
-        taps: the spatial shape of the kernel.
+    Its kernel is (taps, inputs * multiplier).
     """
 
     def __init__(self, graph: Graph, call: Call, kernel: Array, part: Part | None = None):
@@ -427,11 +396,8 @@ class Depthwise(Weighted):
     def build(self, kept: Kept) -> keras.KerasTensor:
         bias = self.bias[kept.outputs]
         biased = bool(self.config["use_bias"] or bias.any())
-        layer = self.layer_class.from_config(self.config | {"use_bias": biased})
-        output = layer(kept.tensors[0])
         kernel = self.kernel[:, kept.outputs].reshape(*self.taps, -1, self.multiplier)
-        layer.set_weights([kernel, bias] if biased else [kernel])
-        return output
+        return self.made({"use_bias": biased}, kept.tensors[0], kernel, bias if biased else None)
 
 
 def is_elementwise(activation: Callable | None) -> bool:
