@@ -12,7 +12,7 @@ import numpy as np
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.export import coding, flops, formats, fresh, signatures, sparse_products
+from lottery_tf.export import coding, flops, formats, fresh, runner, signatures, sparse_products
 from lottery_tf.export.compaction import compact
 from lottery_tf.export.formats import FORMATS, Choices, Options
 from lottery_tf.export.report import REPORT
@@ -64,7 +64,8 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
         written, dense = pathlib.Path(place, "export"), pathlib.Path(place, "dense")
         for directory, network, how in ((written, model, options), (dense, plain, as_dense)):
             directory.mkdir()
-            formats.write(choices.format, ticket.taking_raw(network), directory, how)
+            taking_raw = ticket.images.before(network) if ticket.images else network
+            formats.write(choices.format, taking_raw, directory, how)
         report |= _compare(ticket, written, choices, expected)
         report["layers"] = [
             {
@@ -100,16 +101,15 @@ def _options(ticket: Ticket, choices: Choices) -> Options:
 
 def reference(ticket: Ticket) -> dict[str, Array]:
     """Return {output: array} of the masked model for the ticket's test inputs."""
-    model, parts = ticket.masked, []
-    names = signatures.input_names(model)
-    for start in range(0, len(next(iter(ticket.test.values()))), 500):
-        rows = {name: array[start : start + 500] for name, array in ticket.test.items()}
-        if ticket.images:
-            rows = {names[0]: ticket.images.normalised(rows["images"])}
+    model, images = ticket.masked, ticket.images
+
+    def call(rows: dict[str, Array]) -> dict[str, Array]:
+        if images:
+            rows = {signatures.input_names(model)[0]: images.normalised(rows["images"])}
         tensors = model(signatures.packed(model, rows), training=False)
-        outputs = signatures.outputs(model, tensors, of_run=ticket.images is not None)
-        parts.append({name: np.asarray(tensor) for name, tensor in outputs.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return signatures.outputs(model, tensors, of_run=images is not None)
+
+    return runner.outputs(call, ticket.test, batch_size=500)
 
 
 def _compare(
@@ -169,12 +169,8 @@ def sizes(network: keras.Model, written: pathlib.Path, dense: pathlib.Path) -> R
 def products(plain: keras.Model, written: keras.Model) -> Row:
     """Return multiply-adds for one example: of all weights, of those alive, and of the export."""
     (before, unknown), (after, _) = map(flops.multiply_adds, (plain, written))
-    of_all = flops.total(before)
-    row: Row = {
-        "dense": of_all.dense,
-        "alive": of_all.sparse,
-        "written": flops.total(after).dense,
-    }
+    all_weights, written_ones = flops.total(before), flops.total(after)
+    row = {"dense": all_weights.dense, "alive": all_weights.sparse, "written": written_ones.dense}
     return row | ({"not_counted": unknown} if unknown else {})
 
 

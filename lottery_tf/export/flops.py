@@ -86,10 +86,6 @@ def _without_weights(times: int) -> Count:
     return Count(0, 0, times, times)
 
 
-def _dense(call: Call, inputs: list[Shape], output: Shape) -> Count:
-    return _of(math.prod(output[:-1]), call.layer.kernel)
-
-
 def _einsum(call: Call, inputs: list[Shape], output: Shape) -> Count:
     """Count each weight once for each combination of the letters that it does not have."""
     left, result = call.layer.equation.replace(" ", "").split("->")
@@ -118,10 +114,6 @@ def _convolution(call: Call, inputs: list[Shape], output: Shape) -> Count:
     return _of(_places(call.layer, output), call.layer.kernel)
 
 
-def _transposed(call: Call, inputs: list[Shape], output: Shape) -> Count:
-    return _of(_places(call.layer, inputs[0]), call.layer.kernel)
-
-
 def _separable(call: Call, inputs: list[Shape], output: Shape) -> Count:
     layer = call.layer
     return _of(_places(layer, output), layer.depthwise_kernel, layer.pointwise_kernel)
@@ -145,11 +137,6 @@ def _attention(call: Call, inputs: list[Shape], output: Shape) -> Count:
     # A projection's kernel is (features, heads, size); the output's first axis are the heads.
     per_pair = heads * (sizes["query"][-1] + sizes["value"][-1])
     return count + _without_weights(query * attended * per_pair)
-
-
-def _plain_attention(call: Call, inputs: list[Shape], output: Shape) -> Count:
-    (query, size), (value, width) = inputs[0], inputs[1]
-    return _without_weights(query * value * (size + width))
 
 
 def _recurrent(call: Call, inputs: list[Shape], output: Shape) -> Count | None:
@@ -189,14 +176,19 @@ def _in_each_step(call: Call, inputs: list[Shape], output: Shape) -> Count | Non
 TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 CELLS = (layers.SimpleRNNCell, layers.GRUCell, layers.LSTMCell)
 COUNTERS: dict[type, Counter] = {
-    layers.Dense: _dense,
+    layers.Dense: lambda call, inputs, output: _of(math.prod(output[:-1]), call.layer.kernel),
     layers.EinsumDense: _einsum,
     **dict.fromkeys((layers.Conv1D, layers.Conv2D, layers.Conv3D), _convolution),
     **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), _convolution),
-    **dict.fromkeys(TRANSPOSED, _transposed),
+    **dict.fromkeys(
+        TRANSPOSED,
+        lambda call, inputs, output: _of(_places(call.layer, inputs[0]), call.layer.kernel),
+    ),
     **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), _separable),
     **dict.fromkeys((layers.MultiHeadAttention, layers.GroupQueryAttention), _attention),
-    layers.Attention: _plain_attention,
+    layers.Attention: lambda call, inputs, output: (  # (queries, size), (values, width)
+        _without_weights(inputs[0][0] * inputs[1][0] * (inputs[0][1] + inputs[1][1]))
+    ),
     **dict.fromkeys((layers.SimpleRNN, layers.GRU, layers.LSTM, layers.RNN), _recurrent),
     layers.Bidirectional: _recurrent,
     **dict.fromkeys((layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D), _conv_recurrent),

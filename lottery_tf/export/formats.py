@@ -106,12 +106,7 @@ def check(out: pathlib.Path, choices: Choices, *, overwrite: bool) -> None:
 
 
 def check_choices(choices: Choices) -> None:
-    """Check that a format takes these choices and that its packages are installed.
-
-    Raises:
-        InputError: there is no such format, it does not take an option, or a package is missing
-            or too old.
-    """
+    """Raise InputError if a format does not take these choices, or lacks a package."""
     name, format = choices.format, FORMATS.get(choices.format)
     if format is None:
         raise InputError(f"--format: expected one of {', '.join(FORMATS)}. Received: {name}")

@@ -1,6 +1,5 @@
 """Writes a network as lines of NumPy, which the README of an npz export tells its reader to run."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -56,12 +55,7 @@ ACTIVATIONS = {
 def recipe(graph: Graph, names: Mapping[int, str]) -> tuple[str, dict[str, str]]:
     """Return the code that computes a network with NumPy alone, and {layer: class} without a line.
 
-    Args:
-        graph: of a plain Keras model.
-        names: {id of a variable: name of its array}.
-
-    Returns:
-        The code is "" where a layer has no line.
+    There is no code where a layer has no line. `names` are {id of a variable: name of its array}.
     """
     tensors = {
         number: f"x[{tensor.name!r}]"
@@ -97,8 +91,9 @@ def _expression(call: Call, given: Names, weights: Names) -> str | None:
     """Return the expression of a call, or None where it has no line."""
     line, layer = LINES.get(type(call.layer)), call.layer
     options = [value for value in call.kwargs.values() if value is not None]
+    last = getattr(layer, "data_format", "channels_last") == "channels_last"
     lora = getattr(layer, "lora_enabled", False)
-    if line is None or len(call.outputs) != 1 or options or lora:
+    if line is None or len(call.outputs) != 1 or options or lora or not last:
         return None
     if isinstance(line, str):
         return line.format(*given, layer=layer)
@@ -126,8 +121,7 @@ def _windows(layer: keras.Layer, image: str, sizes: Sequence[int], border: str =
 
 def _convolution(axes: str) -> Line:
     def line(layer: keras.Layer, given: Names, weights: Names) -> str | None:
-        plain = layer.data_format == "channels_last" and getattr(layer, "groups", 1) == 1
-        if not plain or any(rate != 1 for rate in layer.dilation_rate):
+        if getattr(layer, "groups", 1) != 1 or any(rate != 1 for rate in layer.dilation_rate):
             return None
         seen = _windows(layer, given[0], layer.kernel_size)
         product = f"np.einsum({axes!r}, {seen}, {weights[0]}, optimize=True)"
@@ -141,8 +135,7 @@ def _convolution(axes: str) -> Line:
 def _pooling(reduce: str, border: str | None = None) -> Line:
     def line(layer: keras.Layer, given: Names, weights: Names) -> str | None:
         one = all(size == 1 for size in layer.pool_size)
-        averaged_borders = layer.padding == "same" and not (border or one)
-        if layer.data_format != "channels_last" or averaged_borders:
+        if layer.padding == "same" and not (border or one):  # averages leave the borders out
             return None
         seen = _windows(layer, given[0], layer.pool_size, border or "0.0")
         return f"{seen}.{reduce}((4, 5))"
@@ -165,35 +158,18 @@ def _relu(layer: keras.Layer, given: Names, weights: Names) -> str | None:
     return f"np.maximum({given[0]}, 0)" if plain else None
 
 
-def _rescaling(layer: keras.Layer, given: Names, weights: Names) -> str:
-    scale, offset = (json.dumps(value) for value in (layer.scale, layer.offset))
-    image = f"np.asarray({given[0]}, np.float32)"
-    return f"{image} * np.float32({scale}) + np.float32({offset})"
-
-
-def _zero_padding(layer: keras.Layer, given: Names, weights: Names) -> str:
-    borders = ", ".join(str(tuple(ends)) for ends in layer.padding)
-    return f"np.pad({given[0]}, [(0, 0), {borders}, (0, 0)])"
-
-
-def _global_pooling(reduce: str, axes: str) -> Line:
-    def line(layer: keras.Layer, given: Names, weights: Names) -> str | None:
-        last = layer.data_format == "channels_last"
-        return f"{given[0]}.{reduce}({axes}, keepdims={layer.keepdims})" if last else None
-
-    return line
-
-
 # {class of layers: its Line, or the expression with {0} for its input and {layer} for itself}
 LINES: dict[type, Line | str] = {
     layers.Identity: "{0}",
     layers.Dropout: "{0}",
     layers.SpatialDropout2D: "{0}",
-    layers.Rescaling: _rescaling,
+    layers.Rescaling: (
+        "np.asarray({0}, np.float32) * np.float32({layer.scale}) + np.float32({layer.offset})"
+    ),
     layers.Flatten: "{0}.reshape(len({0}), -1)",
     layers.Reshape: "{0}.reshape(len({0}), *{layer.target_shape})",
     layers.Permute: "{0}.transpose(0, *{layer.dims})",
-    layers.ZeroPadding2D: _zero_padding,
+    layers.ZeroPadding2D: ("np.pad({0}, [(0, 0), {layer.padding[0]}, {layer.padding[1]}, (0, 0)])"),
     layers.Dense: lambda layer, given, weights: _with_bias(
         layer, f"{given[0]} @ {weights[0]}", weights
     ),
@@ -207,9 +183,9 @@ LINES: dict[type, Line | str] = {
     ),
     layers.MaxPooling2D: _pooling("max", "-np.inf"),
     layers.AveragePooling2D: _pooling("mean"),
-    layers.GlobalAveragePooling1D: _global_pooling("mean", "(1,)"),
-    layers.GlobalAveragePooling2D: _global_pooling("mean", "(1, 2)"),
-    layers.GlobalMaxPooling2D: _global_pooling("max", "(1, 2)"),
+    layers.GlobalAveragePooling1D: "{0}.mean((1,), keepdims={layer.keepdims})",
+    layers.GlobalAveragePooling2D: "{0}.mean((1, 2), keepdims={layer.keepdims})",
+    layers.GlobalMaxPooling2D: "{0}.max((1, 2), keepdims={layer.keepdims})",
     layers.Add: lambda layer, given, weights: " + ".join(given),
     layers.Multiply: lambda layer, given, weights: " * ".join(given),
     layers.Concatenate: lambda layer, given, weights: (

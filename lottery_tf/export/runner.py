@@ -75,7 +75,7 @@ def milliseconds(calls: Sequence[Call], inputs: Arrays, count: int = CALLS) -> l
 
 
 def main(
-    source: str, directories: Sequence[str], inputs: str, names: Sequence[str], found: str
+    source: str, directories: Sequence[str], inputs: str, names: Sequence[str] = (), found: str = ""
 ) -> None:
     """Write the outputs of an export as an .npz `found`, or print the times of several as JSON.
 

@@ -7,7 +7,7 @@ TensorFlow alone serves it: what decodes the weights is part of its graph. They 
 import functools
 import hashlib
 import pathlib
-import shutil
+import tempfile
 from collections.abc import Callable
 
 import keras
@@ -32,14 +32,10 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
     A run's network takes `images` and gives `logits` and `probabilities`; any other model has the
     names of its inputs and outputs. `dense` stores every weight, as Keras does.
     """
-    aside = directory.with_name(f"{directory.name}.assets")
-    aside.mkdir()
-    try:
-        module = _served(model, aside, options)
+    with tempfile.TemporaryDirectory() as aside:
+        module = _served(model, pathlib.Path(aside), options)
         slim = tf.saved_model.SaveOptions(experimental_debug_stripper=True)
         tf.saved_model.save(module, str(directory), {"serving_default": module.serve}, slim)
-    finally:
-        shutil.rmtree(aside)
 
 
 def load(directory: str) -> Call:

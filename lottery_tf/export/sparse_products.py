@@ -55,14 +55,9 @@ class SparseDense(keras.layers.Layer):
 def replace(model: keras.Model, batch_size: int) -> tuple[keras.Model, list[Row]]:
     """Return a model whose Dense layers are sparse products where that is faster, and the times.
 
-    Args:
-        model: a plain functional or sequential model whose pruned weights are zeros.
-        batch_size: of the inputs that the products are timed with.
-
-    Returns:
-        The model, the same one if no sparse product wins; and a row for each Dense layer that has
-        pruned weights and float32 inputs of rank 2: layer, density, milliseconds of either product,
-        and whether the sparse one is used.
+    There is a row for each Dense layer that has pruned weights and float32 inputs of rank 2: layer,
+    density, milliseconds of either product, and whether the sparse one is used. The model is the
+    same one if no sparse product wins.
     """
     rows: list[Row] = []
     sparse: dict[str, SparseDense] = {}

@@ -49,14 +49,8 @@ def loss_of_fit(
     It is what the model's `compute_loss` returns: the compiled losses with their weights, the
     losses of `add_loss` and of activity regularizers, or what a model's own `compute_loss` adds.
     Regularizers of weights do not depend on the data, and at the end of a training their gradient
-    cancels that of the data.
-
-    Args:
-        model: a built keras.Model.
-        values: {variable path: tensor} that take the place of the model's variables.
-        batch: Batch of tensors.
-        temperature: divides the outputs.
-        training: how layers such as Dropout and BatchNorm compute.
+    cancels that of the data. `values` are {variable path: tensor} in the place of the model's
+    variables, and the outputs are divided by the temperature.
     """
     inputs, labels, weights = batch
     mapping = [(variable, values[variable.path]) for variable in model.variables]
@@ -109,11 +103,8 @@ def _dot(some: Kernels, other: Kernels) -> tf.Tensor:
 class Gradients:
     """Computes gradients and Hessian products of a mean loss, for criteria.
 
-    Args:
-        model: a built keras.Model with masked layers.
-        batches: of the sample. The sums over all examples are exact, except where a batch is
-            normalised by itself.
-        loss: as `loss_of_fit`, the mean over the examples of a batch.
+    The sums over the examples of all batches are exact, except where a batch is normalised by
+    itself. The loss is as `loss_of_fit`, the mean over the examples of a batch.
     """
 
     def __init__(
@@ -130,10 +121,7 @@ class Gradients:
     def mean(self, weights: Weights, masks: Masks, *, training: bool) -> Weights:
         """Return {kernel path: gradient of the mean loss}, zero where masked.
 
-        Args:
-            weights: {variable path: array}.
-            masks: {kernel path: bool array}.
-            training: whether BatchNorm takes the statistics of the batch.
+        `training` says whether BatchNorm takes the statistics of the batch.
         """
         return self._total(self._gradients, weights, masks, 1.0, training)
 

@@ -183,10 +183,8 @@ def stored_variable(layer: keras.Layer, name: str) -> keras.Variable:
 def saved_arrays(store: Any, layer: keras.Layer) -> dict[str, Any]:
     """Return what a store of a file holds for a masked layer, or for the plain one in its place.
 
-    Keras names the place after the class and the number of the layer: layers/masked_dense_1.
-
-    Raises:
-        ValueError: in that place is a layer of another name, which Keras did not make up.
+    Keras names the place after the class and the number of the layer: layers/masked_dense_1. A
+    layer of another name in that place, which Keras did not make up, raises ValueError.
     """
     path = getattr(store, "_h5_entry_path", "")
     plain = re.sub(r"(^|/)masked_", r"\1", path)
@@ -289,11 +287,7 @@ def built_anew(
 
 
 def nodes(network: keras.Model) -> list:
-    """Return the calls of layers in a functional model, in the order of their execution.
-
-    Raises:
-        InputError: the network is not functional.
-    """
+    """Return the calls of layers in a functional model, in the order of their execution."""
     if not isinstance(network, keras.Model) or not hasattr(network, "_nodes_by_depth"):
         raise InputError(
             f"--align=permutation knows functional models; {network.name} is a "

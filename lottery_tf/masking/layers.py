@@ -215,12 +215,8 @@ class Masked(MaskedSubclass):
             )
         kernels = self.kernels
         # Locked masks stay. SavedMasks, which Keras loads next, tells the lock what the file holds.
-        masks = {
-            kernel.mask.name: kernel.mask.numpy()
-            if kernel.mask.lock
-            else np.ones(kernel.mask.shape, bool)
-            for kernel in kernels
-        }
+        own_masks = [kernel.mask for kernel in kernels]
+        masks = {m.name: m.numpy() if m.lock else np.ones(m.shape, bool) for m in own_masks}
         if self.saves_kernels_alone:
             arrays = masks | arrays
         elif len(arrays) < len(self.weights):
@@ -521,12 +517,7 @@ def plain_config(config: Any) -> Any:
 
 
 def mask_inside(layer: keras.Layer, left_dense: Collection[str] = ()) -> bool:
-    """Mask, in place, the layers that a layer or model holds; False if some are not built yet.
-
-    Args:
-        layer: whose layers are masked.
-        left_dense: kernels that get no mask, as `<place of the layer in it>/<name>`.
-    """
+    """Mask, in place, the layers that a layer or model holds; False if some are not built yet."""
     where = places(layer)
     held = keras_private.flatten_layers(layer, include_self=False)
     for inner in held:

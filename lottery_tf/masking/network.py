@@ -114,9 +114,7 @@ def compile_with_masks(network: keras.Layer) -> None:
 def holding(network: keras.Layer, name: str) -> contextlib.AbstractContextManager[None]:
     """Return a context in which Keras's `set_weights` and `load_weights` leave the masks alone.
 
-    Args:
-        network: a model with masked layers.
-        name: the round that trains in this context, for messages.
+    The round of this name trains in it.
 
     Raises:
         InputError: at the end, the masks were changed in another way, or the weights are those of

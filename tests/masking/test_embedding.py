@@ -53,17 +53,6 @@ def test_the_token_zero_masks_later_layers():
     assert np.allclose(masked(TOKENS), masked(shorter), atol=1e-7)
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_a_masked_table_trains(policy):
-    words = layers.Embedding(4, 2, dtype=policy)
-    masked, _, kernel = pruned(words, layers.Flatten(), layers.Dense(1))
-    masked.compile(keras.optimizers.Adam(0.1), "mean_squared_error", run_eagerly=True)
-    before = kernel.variable.numpy()
-    masked.fit(TOKENS, np.ones((2, 1)), verbose=0)
-    assert not kernel.variable.numpy()[:, 0].any()
-    assert (kernel.variable.numpy() != before)[:, 1].all()
-
-
 @keras.saving.register_keras_serializable("tests")
 class Tied(keras.layers.Layer):
     """Gives logits by the table that it embeds with."""

@@ -50,17 +50,6 @@ def test_paths_are_stable_and_without_masks(network):
     ]
 
 
-def test_the_forward_pass_masks_the_kernel(network):
-    expected = network(images()).numpy()
-    masks = half_masked(network)
-    masked = network(images()).numpy()
-    assert not np.allclose(masked, expected)
-    for path, kernel in masking.kernels(network).items():
-        revived = np.where(masks[path], kernel.variable.numpy(), 100)
-        kernel.variable.assign(revived)
-    assert np.array_equal(network(images()).numpy(), masked)
-
-
 @pytest.mark.parametrize(
     "optimizer",
     [

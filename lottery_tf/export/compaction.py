@@ -1,4 +1,9 @@
-"""Finds the channels of a network that stay, and builds the smaller network of them."""
+"""Makes a smaller network that computes the same: units without effect are removed for real.
+
+A unit is without effect if no weight leads from it to the outputs, or if no weight leads from the
+inputs to it: then it is a constant, which is added to the biases behind it. `compaction_steps.py`
+says what each layer does to its channels.
+"""
 
 import dataclasses
 from typing import Any
@@ -6,8 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from lottery_tf.export.compaction.layers import Constants, Kept, Linear, Step, Unchanged
-from lottery_tf.export.compaction.steps import steps_of
+from lottery_tf.export.compaction_steps import Constants, Kept, Linear, Step, Unchanged, steps_of
 from lottery_tf.export.flops import Count, multiply_adds
 from lottery_tf.export.graph import Graph, graph_of
 from lottery_tf.pruning import Array
@@ -17,13 +21,13 @@ Change = tuple[int, int]  # before and after
 
 @dataclasses.dataclass
 class LayerChange:
-    """What a compaction did to a layer."""
+    """What a compaction did to a layer: its output channels, and the fields of its Count."""
 
-    units: Change  # output channels
-    weights: Change  # of its kernels
+    units: Change
+    weights: Change
     nonzero: Change
-    products: Change  # multiply-adds for one example with all weights
-    sparse: Change  # those with nonzero weights
+    products: Change  # the Count's `dense`
+    sparse: Change
 
 
 @dataclasses.dataclass
@@ -43,7 +47,6 @@ class Report:
         return sum(before for before, _ in pairs), sum(after for _, after in pairs)
 
     def lines(self) -> list[str]:
-        """Return the report for people."""
         products, weights = self.total("products"), self.total("weights")
         lines = [f"compacted: multiply-adds {_arrow(products)}, weights {_arrow(weights)}"]
         lines += [
@@ -113,26 +116,19 @@ def compact(model: keras.Model) -> tuple[keras.Model, Report]:
     units_after = {call.name: small.channels(call.outputs[0]) for call in small.calls}
     changes = {}
     for name in dict.fromkeys([*before, *after]):
-        one, other = before.get(name, Count()), after.get(name, Count())
-        changes[name] = LayerChange(
-            units=(units.get(name, 0), units_after.get(name, 0)),
-            weights=(one.weights, other.weights),
-            nonzero=(one.nonzero, other.nonzero),
-            products=(one.dense, other.dense),
-            sparse=(one.sparse, other.sparse),
-        )
+        counts = [dataclasses.astuple(of.get(name, Count())) for of in (before, after)]
+        channels = units.get(name, 0), units_after.get(name, 0)
+        changes[name] = LayerChange(channels, *zip(*counts, strict=True))
     left = {step.call.name: step.reason for step in steps if isinstance(step, Unchanged)}
     return smaller, Report(changes, removed, left, not_counted)
 
 
 def constants_of(graph: Graph, steps: list[Step]) -> dict[int, Constants]:
     """Return {tensor: Constants}, carried forward from layers without incoming weights."""
-    constants = {tensor: Constants.none(graph.channels(tensor)) for tensor in graph.inputs}
+    unchanged = [out for step in steps if isinstance(step, Unchanged) for out in step.call.outputs]
+    constants = {t: Constants.none(graph.channels(t)) for t in graph.inputs + unchanged}
     for step in steps:
-        if isinstance(step, Unchanged):
-            for tensor in step.call.outputs:
-                constants[tensor] = Constants.none(graph.channels(tensor))
-        else:
+        if not isinstance(step, Unchanged):
             inputs = [constants[tensor] for tensor in step.call.inputs]
             constants[step.call.outputs[0]] = step.constants(inputs)
     return constants
@@ -147,8 +143,8 @@ class Channels:
 
     def __init__(self, graph: Graph, steps: list[Step]):
         tensors = sorted({*graph.inputs, *(t for step in steps for t in step.call.outputs)})
-        starts = dict(zip(tensors, np.cumsum([0, *map(graph.channels, tensors)]), strict=False))
-        count = sum(map(graph.channels, tensors))
+        *begins, count = np.cumsum([0, *map(graph.channels, tensors)])
+        starts = dict(zip(tensors, begins, strict=True))
         ties: list[Array] = [np.zeros((2, 0), int)]
         for step in steps:
             for tensor, source in zip(step.call.inputs, step.sources, strict=False):
