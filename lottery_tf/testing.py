@@ -74,28 +74,22 @@ def check_masked_layer(
         _check_in_float32(case, None if kernels is None else sorted(kernels))
         for name, make in optimizers.items():
             check_optimizer(case, name, make)
-        policy = keras.config.dtype_policy()
+        advice = "Let call cast what it adds to self.compute_dtype."
         for name in policies:
-            try:
+            with keras_generators.kept(), case.checking(name, advice):
                 keras.config.set_dtype_policy(name)
-                with case.checking(name, "Let call cast what it adds to self.compute_dtype."):
-                    case.check_same_as_plain(part=1e-3)
-                    model = case.pruned()
-                    model.compile(keras.optimizers.SGD(0.01, 0.9), "mse", run_eagerly=True)
-                    case.train(model, steps=1)
-                    check_zero(model)
-            finally:
-                keras.config.set_dtype_policy(policy)
+                case.check_same_as_plain(part=1e-3)
+                model = case.pruned()
+                model.compile(keras.optimizers.SGD(0.01, 0.9), "mse", run_eagerly=True)
+                case.train(model, steps=1)
+                check_zero(model)
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A layer to check: makes models of it alone, plain and masked, always with the same weights.
 
-    Args:
-        layer_class: as `check_masked_layer` takes it.
-        options: the arguments of the class.
-        data: an array, a list of arrays, or a dict {argument of the call: array}.
+    Its fields are the first arguments of `check_masked_layer`.
     """
 
     layer_class: type
@@ -119,9 +113,10 @@ class Case:
         return keras.Model(inputs, outputs[0])
 
     def plain(self) -> keras.Model:
-        return keras_generators.from_seed(
-            0, lambda: self.model_of(self.layer_class(**self.options))
-        )
+        def make() -> keras.Model:
+            return self.model_of(self.layer_class(**self.options))
+
+        return keras_generators.from_seed(0, make)
 
     def masked(self) -> keras.Model:
         """Return a masked model that nothing is pruned of; its kernels are normal numbers."""
@@ -272,13 +267,9 @@ def _check_in_float32(case: Case, expected: list[str] | None) -> None:
 
 
 def check_optimizer(case: Case, name: str, make: MakeOptimizer) -> None:
-    """Check that an optimizer trains the kernels and leaves pruned weights zero.
-
-    Averages that it puts in their place must not act.
-    """
-    with case.checking(
-        f"the optimizer {name}", "Leave the constraints of the kernels as they are."
-    ):
+    """Check that an optimizer trains the kernels, and that what it puts past the masks is inert."""
+    advice = "Leave the constraints of the kernels as they are."
+    with case.checking(f"the optimizer {name}", advice):
         model, optimizer = case.masked(), make()
         model.compile(optimizer, "mse", run_eagerly=True)
         case.train(model)  # now its slots could revive what is pruned next

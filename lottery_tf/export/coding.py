@@ -20,32 +20,20 @@ LONGEST_GAP = 255  # a byte of this value places nothing: the gap goes on in the
 
 @dataclasses.dataclass(frozen=True)
 class Coded:
-    """An array as deflated bytes.
-
-    Args:
-        shape, dtype: of the array.
-        places: "all" (every element is stored), "gaps" or "bitmap".
-        parts: zlib streams: of the elements, and of their places unless they are all.
-    """
+    """An array as deflated bytes."""
 
     shape: tuple[int, ...]
     dtype: str
-    places: str
-    parts: tuple[bytes, ...]
+    places: str  # "all" (every element is stored), "gaps" or "bitmap"
+    parts: tuple[bytes, ...]  # zlib streams: of the elements, and of their places unless all
 
     @property
     def bytes(self) -> int:
-        """The size of all parts together."""
         return sum(map(len, self.parts))
 
 
 def encode(array: Array) -> Coded:
-    """Return the shortest code of an array; what is not stored is zero.
-
-    Args:
-        array: of any shape, of floats, integers or bools. Negative zeros among pruned weights
-            become zeros.
-    """
+    """Return the shortest code of an array of floats, integers or bools; negative zeros may go."""
     flat = np.ascontiguousarray(array).reshape(-1)
     whole = _coded(array, "all", flat)
     if flat.all():
@@ -97,14 +85,16 @@ def entropy_bound(count: int, size: int, itemsize: int = 4) -> float:
 
 
 def decode(places: str, dtype: str, parts: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """Return the array that was coded, in a graph or eagerly.
-
-    Args:
-        places, dtype: as in Coded.
-        parts: string tensor (1 or 2,), its parts.
-        shape: int64 tensor, of the array.
-    """
-    elements = _elements(parts[0], tf.dtypes.as_dtype(dtype))
+    """Return the array of a Coded, in a graph or eagerly, from a string tensor of its parts."""
+    planes, kind = _inflate(parts[0]), tf.dtypes.as_dtype(dtype)
+    if kind == tf.bool:
+        elements = planes > 0
+    elif kind.size == 1:
+        elements = tf.bitcast(planes, kind)
+    else:
+        # Not tf.transpose: for bytes it writes a line of complaint on some processors.
+        by_plane = tf.unstack(tf.reshape(planes, (kind.size, tf.size(planes) // kind.size)))
+        elements = tf.bitcast(tf.stack(by_plane, axis=1), kind)
     if places == "all":
         return tf.reshape(elements, shape)
     where = decode_places(places, parts[1])
@@ -122,19 +112,6 @@ def decode_places(places: str, part: tf.Tensor) -> tf.Tensor:
     shifts = tf.constant([7, 6, 5, 4, 3, 2, 1, 0], tf.uint8)
     bits = tf.bitwise.right_shift(codes[:, tf.newaxis], shifts) & 1
     return tf.where(tf.reshape(bits, [-1]) > 0)[:, 0]
-
-
-def _elements(part: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-    """Return the stored elements, (count,)."""
-    planes = _inflate(part)
-    if dtype == tf.bool:
-        return planes > 0
-    if dtype.size == 1:
-        return tf.bitcast(planes, dtype)
-    count = tf.size(planes) // dtype.size
-    # Not tf.transpose: for bytes it writes a line of complaint on some processors.
-    by_plane = tf.unstack(tf.reshape(planes, (dtype.size, count)))
-    return tf.bitcast(tf.stack(by_plane, axis=1), dtype)
 
 
 def _inflate(part: tf.Tensor) -> tf.Tensor:

@@ -21,13 +21,7 @@ EXAMPLES = 64  # that a converted model is tried on
 
 
 def convert(name: str, model: keras.Model, path: pathlib.Path, **settings: Any) -> None:
-    """Let Keras export a model, and hold back what the converter prints.
-
-    Args:
-        name: the format, by which Keras knows it too.
-        model: as signatures.served returns it.
-        path: of the file.
-        settings: of Keras's exporter.
+    """Let Keras export a model, as signatures.served returns it; hold back the converter's output.
 
     Raises:
         InputError: the converter cannot write this model; the message has its words.
@@ -54,19 +48,14 @@ def check(
     kind: str = "",
     advice: str = "",
 ) -> None:
-    """Check that a converted model runs and gives what the model gives that it was made of.
+    """Raise InputError if a converted model does not run, or gives other outputs than its model.
 
     Args:
-        name: a key of formats.FORMATS.
-        model: as signatures.served returns it.
+        name, model: as of `convert`.
         directory: of the export.
         inputs: {input: (examples, …)}, of which the first EXAMPLES are taken.
         tolerance: the largest difference of an output, as a part of its largest value.
-        kind: what is special about the export, for the message.
-        advice: what to do, for the message.
-
-    Raises:
-        InputError: it does not load or run, or gives other outputs.
+        kind, advice: what is special about the export, and what to do, for the message.
     """
     what = f"--format={name}" + (f", {kind}" if kind else "")
     few = {key: array[:EXAMPLES] for key, array in inputs.items()}

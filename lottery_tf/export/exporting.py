@@ -5,17 +5,14 @@ import gzip
 import json
 import math
 import pathlib
-import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import keras
 import numpy as np
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.export import coding, flops, formats, fresh, signatures, sparse_products
+from lottery_tf.export import coding, flops, formats, fresh, runner, signatures, sparse_products
 from lottery_tf.export.compaction import compact
 from lottery_tf.export.formats import FORMATS, Choices, Options
 from lottery_tf.export.report import REPORT
@@ -42,7 +39,12 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
         InputError: what was written does not run, or gives other outputs than the masked model;
             the directory is not written then.
     """
-    with keras_generators.kept(), _directory_beside(out) as aside:
+    parent = out.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    beside = tempfile.TemporaryDirectory(  # on the same file system
+        prefix=f".{out.name}.", dir=parent, ignore_cleanup_errors=True
+    )
+    with keras_generators.kept(), beside as place:
         keras.config.set_dtype_policy("float32")  # of the layers around the network
         if not FORMATS[choices.format].crops:
             ticket = ticket.of_one_size()
@@ -59,12 +61,21 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
         expected = reference(ticket)
         options = _options(ticket, choices)
         as_dense = dataclasses.replace(options, dense=True, quantize="none")
-        written, dense = aside / "export", aside / "dense"
+        written, dense = pathlib.Path(place, "export"), pathlib.Path(place, "dense")
         for directory, network, how in ((written, model, options), (dense, plain, as_dense)):
             directory.mkdir()
-            formats.write(choices.format, ticket.taking_raw(network), directory, how)
+            taking_raw = ticket.images.before(network) if ticket.images else network
+            formats.write(choices.format, taking_raw, directory, how)
         report |= _compare(ticket, written, choices, expected)
-        report["layers"] = layers(ticket.masked)
+        report["layers"] = [
+            {
+                "path": path,
+                "weights": mask.size,
+                "alive": int(mask.sum()),
+                "density": float(mask.mean()),
+            }
+            for path, mask in masking.get_masks(ticket.masked).items()
+        ]
         report["bytes"] = sizes(ticket.masked, written, dense)
         report["products"] = products(plain, compacted)
         report["milliseconds"] = milliseconds(ticket, written, dense, choices.format)
@@ -90,16 +101,15 @@ def _options(ticket: Ticket, choices: Choices) -> Options:
 
 def reference(ticket: Ticket) -> dict[str, Array]:
     """Return {output: array} of the masked model for the ticket's test inputs."""
-    model, parts = ticket.masked, []
-    names = signatures.input_names(model)
-    for start in range(0, len(next(iter(ticket.test.values()))), 500):
-        rows = {name: array[start : start + 500] for name, array in ticket.test.items()}
-        if ticket.images:
-            rows = {names[0]: ticket.images.normalised(rows["images"])}
+    model, images = ticket.masked, ticket.images
+
+    def call(rows: dict[str, Array]) -> dict[str, Array]:
+        if images:
+            rows = {signatures.input_names(model)[0]: images.normalised(rows["images"])}
         tensors = model(signatures.packed(model, rows), training=False)
-        outputs = signatures.outputs(model, tensors, of_run=ticket.images is not None)
-        parts.append({name: np.asarray(tensor) for name, tensor in outputs.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        return signatures.outputs(model, tensors, of_run=images is not None)
+
+    return runner.outputs(call, ticket.test, batch_size=500)
 
 
 def _compare(
@@ -135,19 +145,6 @@ def _compare(
     return report
 
 
-def layers(network: keras.Model) -> list[Row]:
-    """Return a row for each prunable weight of a masked network: path, weights, alive, density."""
-    return [
-        {
-            "path": path,
-            "weights": mask.size,
-            "alive": int(mask.sum()),
-            "density": float(mask.mean()),
-        }
-        for path, mask in masking.get_masks(network).items()
-    ]
-
-
 def sizes(network: keras.Model, written: pathlib.Path, dense: pathlib.Path) -> Row:
     """Return the bytes of an export and of a dense one, whole and deflated, and a lower bound.
 
@@ -172,12 +169,8 @@ def sizes(network: keras.Model, written: pathlib.Path, dense: pathlib.Path) -> R
 def products(plain: keras.Model, written: keras.Model) -> Row:
     """Return multiply-adds for one example: of all weights, of those alive, and of the export."""
     (before, unknown), (after, _) = map(flops.multiply_adds, (plain, written))
-    of_all = flops.total(before)
-    row: Row = {
-        "dense": of_all.dense,
-        "alive": of_all.sparse,
-        "written": flops.total(after).dense,
-    }
+    all_weights, written_ones = flops.total(before), flops.total(after)
+    row = {"dense": all_weights.dense, "alive": all_weights.sparse, "written": written_ones.dense}
     return row | ({"not_counted": unknown} if unknown else {})
 
 
@@ -189,17 +182,6 @@ def milliseconds(ticket: Ticket, written: pathlib.Path, dense: pathlib.Path, for
         export, of_dense = fresh.time(format, [written, dense], inputs)
         row[str(batch)] = {"export": export, "dense": of_dense}
     return row
-
-
-@contextmanager
-def _directory_beside(out: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Make a directory beside `out`, on the same file system, and remove it in the end."""
-    out.absolute().parent.mkdir(parents=True, exist_ok=True)
-    path = pathlib.Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
-    try:
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _put(written: pathlib.Path, out: pathlib.Path) -> None:

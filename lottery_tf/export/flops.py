@@ -19,18 +19,12 @@ layers = keras.layers
 
 @dataclasses.dataclass
 class Count:
-    """The kernels of a layer, and its multiply-adds for one example, over all of its calls.
+    """The kernels of a layer, and its multiply-adds for one example, over all of its calls."""
 
-    Attributes:
-        weights, nonzero: of its kernels.
-        dense: multiply-adds with all weights.
-        sparse: those with nonzero weights, and those without weights (of attention).
-    """
-
-    weights: int = 0
+    weights: int = 0  # of its kernels
     nonzero: int = 0
-    dense: int = 0
-    sparse: int = 0
+    dense: int = 0  # multiply-adds with all weights
+    sparse: int = 0  # those with nonzero weights, and those without weights (of attention)
 
     def __add__(self, other: "Count") -> "Count":
         pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
@@ -81,15 +75,15 @@ def total(counts: dict[str, Count]) -> Count:
     return sum(counts.values(), Count())
 
 
-def _of(kernel: keras.Variable, times: int) -> Count:
-    """Return the Count of a kernel each of whose weights is used so many times."""
-    array = keras.ops.convert_to_numpy(kernel)
-    nonzero = int(np.count_nonzero(array))
-    return Count(array.size, nonzero, array.size * times, nonzero * times)
+def _of(times: int, *kernels: keras.Variable) -> Count:
+    """Return the Count of kernels each of whose weights is used so many times."""
+    arrays = [keras.ops.convert_to_numpy(kernel) for kernel in kernels]
+    size, nonzero = sum(a.size for a in arrays), sum(map(int, map(np.count_nonzero, arrays)))
+    return Count(size, nonzero, size * times, nonzero * times)
 
 
-def _dense(call: Call, inputs: list[Shape], output: Shape) -> Count:
-    return _of(call.layer.kernel, math.prod(output[:-1]))
+def _without_weights(times: int) -> Count:
+    return Count(0, 0, times, times)
 
 
 def _einsum(call: Call, inputs: list[Shape], output: Shape) -> Count:
@@ -99,7 +93,7 @@ def _einsum(call: Call, inputs: list[Shape], output: Shape) -> Count:
     # Keras leaves lengths out of the output's shape that the input's has.
     sizes = _letters(result, output) | _letters(features, inputs[0])
     free = {letter for letter in features + result if letter not in weights + "."}
-    return _of(call.layer.kernel, math.prod(sizes[one] for one in free) * sizes.get("...", 1))
+    return _of(math.prod(sizes[one] for one in free) * sizes.get("...", 1), call.layer.kernel)
 
 
 def _letters(term: str, shape: Shape) -> dict[str, int]:
@@ -117,16 +111,12 @@ def _letters(term: str, shape: Shape) -> dict[str, int]:
 
 
 def _convolution(call: Call, inputs: list[Shape], output: Shape) -> Count:
-    return _of(call.layer.kernel, _places(call.layer, output))
-
-
-def _transposed(call: Call, inputs: list[Shape], output: Shape) -> Count:
-    return _of(call.layer.kernel, _places(call.layer, inputs[0]))
+    return _of(_places(call.layer, output), call.layer.kernel)
 
 
 def _separable(call: Call, inputs: list[Shape], output: Shape) -> Count:
-    times = _places(call.layer, output)
-    return _of(call.layer.depthwise_kernel, times) + _of(call.layer.pointwise_kernel, times)
+    layer = call.layer
+    return _of(_places(layer, output), layer.depthwise_kernel, layer.pointwise_kernel)
 
 
 def _places(layer: keras.Layer, shape: Shape) -> int:
@@ -141,17 +131,12 @@ def _attention(call: Call, inputs: list[Shape], output: Shape) -> Count:
     attended = math.prod(inputs[1][axis - 1] for axis in axes)
     count, sizes = Count(), {}
     for name, layer in keras_private.projections(call.layer).items():
-        count += _of(layer.kernel, value if name in ("key", "value") else query)
+        count += _of(value if name in ("key", "value") else query, layer.kernel)
         sizes[name] = layer.kernel.shape
     heads = sizes["query"][1]
     # A projection's kernel is (features, heads, size); the output's first axis are the heads.
     per_pair = heads * (sizes["query"][-1] + sizes["value"][-1])
-    return count + Count(0, 0, *[query * attended * per_pair] * 2)
-
-
-def _plain_attention(call: Call, inputs: list[Shape], output: Shape) -> Count:
-    (query, size), (value, width) = inputs[0], inputs[1]
-    return Count(0, 0, *[query * value * (size + width)] * 2)
+    return count + _without_weights(query * attended * per_pair)
 
 
 def _recurrent(call: Call, inputs: list[Shape], output: Shape) -> Count | None:
@@ -160,7 +145,7 @@ def _recurrent(call: Call, inputs: list[Shape], output: Shape) -> Count | None:
     if not all(isinstance(cell, CELLS) for cell in cells):
         return None
     kernels = [kernel for cell in cells for kernel in (cell.kernel, cell.recurrent_kernel)]
-    return sum((_of(kernel, inputs[0][0]) for kernel in kernels), Count())
+    return _of(inputs[0][0], *kernels)
 
 
 def _cells(layer: keras.Layer) -> list[keras.Layer]:
@@ -173,8 +158,8 @@ def _cells(layer: keras.Layer) -> list[keras.Layer]:
 def _conv_recurrent(call: Call, inputs: list[Shape], output: Shape) -> Count:
     """Count as `_recurrent`, at each pixel of the output, to whose size the state is padded."""
     shape = output[1:] if call.layer.return_sequences else output
-    cell, times = call.layer.cell, inputs[0][0] * _places(call.layer, shape)
-    return _of(cell.kernel, times) + _of(cell.recurrent_kernel, times)
+    cell = call.layer.cell
+    return _of(inputs[0][0] * _places(call.layer, shape), cell.kernel, cell.recurrent_kernel)
 
 
 def _in_each_step(call: Call, inputs: list[Shape], output: Shape) -> Count | None:
@@ -188,31 +173,25 @@ def _in_each_step(call: Call, inputs: list[Shape], output: Shape) -> Count | Non
     return dataclasses.replace(count, dense=count.dense * steps, sparse=count.sparse * steps)
 
 
+TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 CELLS = (layers.SimpleRNNCell, layers.GRUCell, layers.LSTMCell)
 COUNTERS: dict[type, Counter] = {
-    layers.Dense: _dense,
+    layers.Dense: lambda call, inputs, output: _of(math.prod(output[:-1]), call.layer.kernel),
     layers.EinsumDense: _einsum,
-    layers.Conv1D: _convolution,
-    layers.Conv2D: _convolution,
-    layers.Conv3D: _convolution,
-    layers.Conv1DTranspose: _transposed,
-    layers.Conv2DTranspose: _transposed,
-    layers.Conv3DTranspose: _transposed,
-    layers.DepthwiseConv1D: _convolution,
-    layers.DepthwiseConv2D: _convolution,
-    layers.SeparableConv1D: _separable,
-    layers.SeparableConv2D: _separable,
-    layers.MultiHeadAttention: _attention,
-    layers.GroupQueryAttention: _attention,
-    layers.Attention: _plain_attention,
-    layers.SimpleRNN: _recurrent,
-    layers.GRU: _recurrent,
-    layers.LSTM: _recurrent,
+    **dict.fromkeys((layers.Conv1D, layers.Conv2D, layers.Conv3D), _convolution),
+    **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), _convolution),
+    **dict.fromkeys(
+        TRANSPOSED,
+        lambda call, inputs, output: _of(_places(call.layer, inputs[0]), call.layer.kernel),
+    ),
+    **dict.fromkeys((layers.SeparableConv1D, layers.SeparableConv2D), _separable),
+    **dict.fromkeys((layers.MultiHeadAttention, layers.GroupQueryAttention), _attention),
+    layers.Attention: lambda call, inputs, output: (  # (queries, size), (values, width)
+        _without_weights(inputs[0][0] * inputs[1][0] * (inputs[0][1] + inputs[1][1]))
+    ),
+    **dict.fromkeys((layers.SimpleRNN, layers.GRU, layers.LSTM, layers.RNN), _recurrent),
     layers.Bidirectional: _recurrent,
-    layers.ConvLSTM1D: _conv_recurrent,
-    layers.ConvLSTM2D: _conv_recurrent,
-    layers.ConvLSTM3D: _conv_recurrent,
-    layers.RNN: _recurrent,
+    **dict.fromkeys((layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D), _conv_recurrent),
     layers.TimeDistributed: _in_each_step,
 }
 

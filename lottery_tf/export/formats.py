@@ -28,26 +28,21 @@ QUANTIZE = ("none", "float16", "int8")
 class Format:
     """What a format can do.
 
-    Args:
-        module: of this package. Its `write(model, directory, options)` writes a plain Keras model,
-            zeros where it is pruned, into an empty directory. Its `load(directory)` returns a
-            function {input: array} -> {output: array}, or a Keras model; it runs alone in a
-            process that cannot import this package (see fresh.py).
-        needs: the packages, of the extra with the format's name, that it cannot do without.
-        keras_since: the first version of Keras that exports to it, where the oldest does not.
-        quantizes: whether --quantize changes the type of its weights.
-        sparse: whether it leaves pruned weights out, unless --dense.
-        crops: whether it crops images of any size; otherwise it takes images of one size.
-        keras: whether it is the Keras model itself: a run's network gives no probabilities then.
+    Its module has two functions. `write(model, directory, options)` writes a plain Keras model,
+    zeros where it is pruned, into an empty directory; it raises InputError if the format, or its
+    runtime, cannot hold that model. `load(directory)` returns a function {input: array} ->
+    {output: array}, or a Keras model; it runs alone in a process that cannot import this package
+    (see fresh.py).
     """
 
-    module: str
-    needs: tuple[str, ...] = ()
-    keras_since: tuple[int, ...] = ()
-    quantizes: bool = False
-    sparse: bool = False
-    crops: bool = False
-    keras: bool = False
+    module: str  # of this package
+    needs: tuple[str, ...] = ()  # packages, of the extra with the format's name
+    keras_since: tuple[int, ...] = ()  # the first version that exports to it, if not the oldest
+    quantizes: bool = False  # whether --quantize changes the type of its weights
+    sparse: bool = False  # whether it leaves pruned weights out, unless --dense
+    multiplies: bool = False  # whether its runtime has sparse products, for --sparse_matmul
+    crops: bool = False  # whether it crops images of any size; otherwise it takes one size
+    keras: bool = False  # whether it is the Keras model itself: without probabilities
 
     def load_module(self) -> types.ModuleType:
         """Import the module that writes and loads the format."""
@@ -55,54 +50,37 @@ class Format:
 
 
 FORMATS = {
-    "saved_model": Format("saved_model", sparse=True, crops=True),
+    "saved_model": Format("saved_model", sparse=True, multiplies=True, crops=True),
     "keras": Format("keras_file", keras=True),
     "litert": Format("lite", keras_since=(3, 13), sparse=True, quantizes=True),
     "npz": Format("npz", sparse=True, keras=True),
     "onnx": Format("onnx_file", needs=("onnx", "tf2onnx", "onnxruntime")),
 }
-SPARSE_MATMUL = ["saved_model"]  # the formats whose runtime has sparse products
 
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """How a user wants a ticket to be written.
+    """How a user wants a ticket to be written."""
 
-    Args:
-        format: a key of FORMATS.
-        compact: whether to remove units and channels that nothing depends on.
-        sparse_matmul: "off", or "auto": dense layers as sparse products where those are faster.
-        quantize: one of QUANTIZE: the type of stored weights; int8 is that of activations, too.
-        dense: whether to store every weight, also those that are pruned.
-        batch_size: the number of examples that a sparse product is timed with.
-    """
-
-    format: str = "saved_model"
-    compact: bool = False
-    sparse_matmul: str = "off"
-    quantize: str = "none"
-    dense: bool = False
-    batch_size: int = 128
+    format: str = "saved_model"  # a key of FORMATS
+    compact: bool = False  # whether to remove units and channels that nothing depends on
+    sparse_matmul: str = "off"  # "auto": dense layers as sparse products where those are faster
+    quantize: str = "none"  # the type of stored weights; int8 is that of activations, too
+    dense: bool = False  # whether to store every weight, also those that are pruned
+    batch_size: int = 128  # examples that a sparse product is timed with
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the `write` of a format gets beside the model.
+    """What the `write` of a format gets beside the model."""
 
-    Args:
-        quantize, dense: as in Choices.
-        calibration: the raw inputs to calibrate int8 on, {input: (examples, …)}; empty if none.
-        assets: {file name: text} to go with the model.
-        images: whether the model takes raw `images` and gives logits, as a run's network does.
-        crop_to: the height and width that images of any size are cropped to; 0 if they have one.
-    """
-
-    quantize: str = "none"
+    quantize: str = "none"  # as in Choices
     dense: bool = False
+    # The raw inputs to calibrate int8 on, {input: (examples, …)}.
     calibration: Mapping[str, Array] = dataclasses.field(default_factory=dict)
-    assets: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    images: bool = False
-    crop_to: int = 0
+    assets: Mapping[str, str] = dataclasses.field(default_factory=dict)  # {name of a file: text}
+    images: bool = False  # whether the model is a run's: raw `images` in, logits out
+    crop_to: int = 0  # the height and width that images of any size are cropped to
 
 
 def check(out: pathlib.Path, choices: Choices, *, overwrite: bool) -> None:
@@ -128,12 +106,7 @@ def check(out: pathlib.Path, choices: Choices, *, overwrite: bool) -> None:
 
 
 def check_choices(choices: Choices) -> None:
-    """Check that a format takes these choices and that its packages are installed.
-
-    Raises:
-        InputError: there is no such format, it does not take an option, or a package is missing
-            or too old.
-    """
+    """Raise InputError if a format does not take these choices, or lacks a package."""
     name, format = choices.format, FORMATS.get(choices.format)
     if format is None:
         raise InputError(f"--format: expected one of {', '.join(FORMATS)}. Received: {name}")
@@ -141,17 +114,14 @@ def check_choices(choices: Choices) -> None:
         raise InputError(
             f"--quantize: expected one of {', '.join(QUANTIZE)}. Received: {choices.quantize}"
         )
-    quantizing = [other for other, of in FORMATS.items() if of.quantizes]
-    sparse = [other for other, of in FORMATS.items() if of.sparse]
     for flag, is_set, able in (
-        (f"--quantize={choices.quantize}", choices.quantize != "none", quantizing),
-        ("--dense", choices.dense, sparse),
-        (f"--sparse_matmul={choices.sparse_matmul}", choices.sparse_matmul != "off", SPARSE_MATMUL),
+        (f"--quantize={choices.quantize}", choices.quantize != "none", "quantizes"),
+        ("--dense", choices.dense, "sparse"),
+        (f"--sparse_matmul={choices.sparse_matmul}", choices.sparse_matmul != "off", "multiplies"),
     ):
-        if is_set and name not in able:
-            raise InputError(
-                f"{flag} expects --format={' or '.join(able)}. Received: --format={name}"
-            )
+        if is_set and not getattr(format, able):
+            others = " or ".join(other for other, of in FORMATS.items() if getattr(of, able))
+            raise InputError(f"{flag} expects --format={others}. Received: --format={name}")
     for package in format.needs:
         if importlib.util.find_spec(package) is None:
             raise not_installed(package, f"--format={name}")
@@ -165,13 +135,7 @@ def check_choices(choices: Choices) -> None:
 
 
 def write(name: str, model: "keras.Model", directory: pathlib.Path, options: Options) -> None:
-    """Write a built plain Keras model, zeros where it is pruned, in a format.
-
-    Args:
-        name: a key of FORMATS.
-        model: a functional or sequential model.
-        directory: an empty directory.
-        options: Options; their assets are written beside the model.
+    """Write a built plain Keras model, functional or sequential, into an empty directory.
 
     Raises:
         InputError: the format cannot hold this model with these options.

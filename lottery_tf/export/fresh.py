@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def run(
     """
     with tempfile.TemporaryDirectory() as place:
         found = os.path.join(place, "outputs.npz")
-        _start(name, [directory], inputs, place, outputs, found)
+        _start(name, [directory], inputs, place, names=list(outputs), found=found)
         with np.load(found, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored}
 
@@ -47,13 +48,7 @@ def time(
 ) -> list[float]:
     """Return the median milliseconds of a call of each export, measured in turns in one process.
 
-    Args:
-        name: a key of FORMATS.
-        directories: of the exports.
-        inputs: those of one call, {input: (batch, …)}.
-
-    Raises:
-        InputError: an export does not load or run; the message has the process's last words.
+    Arguments and errors are those of `run`; `inputs` are those of one call.
     """
     with tempfile.TemporaryDirectory() as place:
         return json.loads(_start(name, directories, inputs, place).splitlines()[-1])
@@ -69,21 +64,15 @@ def _start(
     directories: Sequence[pathlib.Path],
     inputs: Mapping[str, Array],
     place: str,
-    outputs: Sequence[str] = (),
-    found: str = "",
+    **options: Any,
 ) -> str:
     """Run runner.main in a process and return what it printed."""
-    given = os.path.join(place, "inputs.npz")
-    pathlib.Path(given).write_bytes(files.format_npz(inputs))
-    arguments = {
-        "source": source_of_load(name),
-        "directories": [os.path.abspath(directory) for directory in directories],
-        "inputs": given,
-        "names": list(outputs),
-        "found": found,
-    }
+    given = pathlib.Path(place, "inputs.npz")
+    given.write_bytes(files.format_npz(inputs))
+    paths = [os.path.abspath(directory) for directory in directories]
+    arguments = {"source": source_of_load(name), "directories": paths, "inputs": str(given)}
     process = subprocess.run(
-        [sys.executable, runner.__file__, json.dumps(arguments)],
+        [sys.executable, runner.__file__, json.dumps(arguments | options)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import keras
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
+from lottery_tf.masking.network import free_name
 
 Shape = tuple  # of a tensor, without the batch; None is a length that varies
 
@@ -23,23 +23,15 @@ class Slot:
 
 @dataclasses.dataclass(eq=False)
 class Call:
-    """A layer, or an operation of keras.ops, applied once.
+    """A layer, or an operation of keras.ops, applied once."""
 
-    Attributes:
-        name: of the layer; unique in the graph, but for the calls of a shared layer with weights.
-        layer: the Keras layer or operation.
-        inputs, outputs: numbers of tensors.
-        args, kwargs: of the call, with a Slot for each tensor.
-        shared: whether the layer is called elsewhere too.
-    """
-
-    name: str
+    name: str  # of the layer; unique in the graph, but for the calls of a shared one with weights
     layer: Any
-    inputs: list[int]
+    inputs: list[int]  # numbers of tensors
     outputs: list[int]
-    args: tuple
+    args: tuple  # of the call, with a Slot for each tensor
     kwargs: dict[str, Any]
-    shared: bool = False
+    shared: bool = False  # whether the layer is called elsewhere too
 
     @property
     def has_weights(self) -> bool:
@@ -49,19 +41,12 @@ class Call:
 
 @dataclasses.dataclass
 class Graph:
-    """The calls of a model in the order of their execution.
-
-    Attributes:
-        model: the functional keras.Model.
-        calls: nested models have been replaced by what they call.
-        shapes: of each tensor.
-        inputs, outputs: numbers of the model's tensors.
-    """
+    """The calls of a functional model in their order, nested models replaced by what they call."""
 
     model: keras.Model
     calls: list[Call]
-    shapes: list[Shape]
-    inputs: list[int]
+    shapes: list[Shape]  # of each tensor
+    inputs: list[int]  # numbers of the model's tensors
     outputs: list[int]
 
     def channels(self, tensor: int) -> int:
@@ -156,15 +141,13 @@ def _name(graph: Graph) -> None:
     for call in graph.calls:
         call.shared = times[id(call.layer)] > 1
         if id(call.layer) not in of_layer:
-            numbered = (f"{call.name}_{index}" for index in itertools.count(2))
-            names = itertools.chain([call.layer.name, call.name], numbered)
-            of_layer[id(call.layer)] = next(name for name in names if name not in taken)
+            own = call.layer.name
+            of_layer[id(call.layer)] = free_name(call.name, taken, 2) if own in taken else own
             taken.add(of_layer[id(call.layer)])
         call.name = of_layer[id(call.layer)]
     seen: set[str] = set()
     for call in graph.calls:
         if call.name in seen and not call.has_weights:
-            numbered = (f"{call.name}_{index}" for index in itertools.count(2))
-            call.name = next(name for name in numbered if name not in taken)
+            call.name = free_name(call.name, taken, 2)
             taken.add(call.name)
         seen.add(call.name)

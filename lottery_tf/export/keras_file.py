@@ -1,8 +1,7 @@
 """A .keras file of plain layers, which Keras loads on any backend without this package."""
 
-import json
 import pathlib
-from collections.abc import Iterator
+import re
 
 import keras
 
@@ -15,16 +14,7 @@ from lottery_tf.models.normalization import FusedBatchNormalization
 
 
 def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None:
-    """Write model.keras: the model, whose output is called `logits` if it is a run's network.
-
-    Args:
-        model: a plain Keras model.
-        directory: where to write.
-        options: Options; their assets are written beside the file.
-
-    Raises:
-        InputError: a layer is this package's, and Keras has none like it.
-    """
+    """Write model.keras: the model, whose output is called `logits` if it is a run's network."""
     of_keras(model, options).save(directory / "model.keras")
     signatures.write_assets(directory, options)
 
@@ -37,11 +27,7 @@ def load(directory: str) -> keras.Model:
 
 
 def of_keras(model: keras.Model, options: Options) -> keras.Model:
-    """Return a model with Keras's own layers in place of this package's, and all others kept.
-
-    Raises:
-        InputError: a layer is this package's, and Keras has none like it.
-    """
+    """Return a model with Keras's own layers in place of this package's, and all others kept."""
     layers = keras_private.flatten_layers(model)
     if any(isinstance(layer, FusedBatchNormalization | PadChannels) for layer in layers):
         weights = model.get_weights()
@@ -50,7 +36,7 @@ def of_keras(model: keras.Model, options: Options) -> keras.Model:
     if options.images and signatures.output_names(model) != ["logits"]:
         logits = keras.layers.Identity(name="logits")(model.outputs[0])
         model = keras.Model(model.inputs, logits, name=model.name)
-    ours = sorted(set(_registered_here(json.loads(model.to_json()))))
+    ours = sorted(set(re.findall(r'"registered_name": "lottery_tf>(.*?)"', model.to_json())))
     if ours:
         raise InputError(
             f"{model.name}: expected layers of Keras or your own. Received {', '.join(ours)}, "
@@ -71,15 +57,3 @@ def _plain(layer: keras.Layer) -> keras.Layer:
         swap, back = keras.layers.Permute((1, 3, 2)), keras.layers.Permute((1, 3, 2))
         return keras.Sequential([swap, pad, back], name=layer.name)
     return type(layer).from_config(config)
-
-
-def _registered_here(config: object) -> Iterator[str]:
-    """Yield the names registered by this package in a model's configuration."""
-    if isinstance(config, dict):
-        name = config.get("registered_name")
-        if isinstance(name, str) and name.startswith("lottery_tf>"):
-            yield name.removeprefix("lottery_tf>")
-        config = list(config.values())
-    if isinstance(config, list):
-        for value in config:
-            yield from _registered_here(value)

@@ -26,15 +26,8 @@ CALIBRATION = 500  # examples at most
 def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None:
     """Write model.tflite, with the signature `serving_default` and any batch size.
 
-    Args:
-        model: a plain Keras model.
-        directory: where to write.
-        options: Options. Weights of rank 2 or 4 with at least 30% zeros are stored sparsely,
-            unless `dense`. int8 needs `calibration`.
-
-    Raises:
-        InputError: LiteRT lacks what the model does, its runtime refuses the file, or the file
-            gives other outputs than the model.
+    Weights of rank 2 or 4 with at least 30% zeros are stored sparsely, unless `dense`. int8 needs
+    `calibration`.
     """
     inputs = options.calibration
 

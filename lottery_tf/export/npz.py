@@ -1,6 +1,6 @@
 """Arrays for users of other frameworks: what is not pruned, its places, and how to read them."""
 
-import itertools
+import json
 import math
 import pathlib
 
@@ -9,12 +9,15 @@ import numpy as np
 
 from lottery_tf.export import numpy_recipe
 from lottery_tf.export.formats import Options
-from lottery_tf.export.graph import Call, graph_of
+from lottery_tf.export.graph import graph_of
 from lottery_tf.export.keras_file import of_keras
 from lottery_tf.export.signatures import write_assets
+from lottery_tf.masking.network import free_name
 from lottery_tf.pruning import Array
 from lottery_tf.runs import files
 
+# What a layer's configuration says besides how it computes.
+NOT_SHOWN = {"name", "trainable", "dtype", "seed", "momentum", "batch_shape", "data_format"}
 README = """\
 # {name}
 
@@ -64,18 +67,11 @@ Kernels multiply from the right: that of a dense layer is (inputs, outputs), tha
 
 
 def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None:
-    """Write weights.npz, model.json and a README.md that tells how to read them.
-
-    Args:
-        model: a plain Keras model.
-        directory: where to write.
-        options: Options; `dense` stores every weight whole.
-
-    Raises:
-        InputError: a layer is this package's, and Keras has none like it.
-    """
+    """Write weights.npz, model.json and a README.md that tells how to read them."""
     model = of_keras(model, options)
-    names = _unique([variable.path for variable in model.weights])
+    names: list[str] = []
+    for variable in model.weights:
+        names.append(free_name(variable.path, names))
     weights = dict(zip(names, model.get_weights(), strict=True))
     stored = {"names": np.array(names)}
     for name, array in weights.items():
@@ -118,17 +114,8 @@ def coded(name: str, array: Array) -> dict[str, Array]:
     values = flat[places]
     if values.nbytes + indices.nbytes >= array.nbytes:
         return {name: array}
-    parts = {"values": values, "indices": indices, "shape": np.array(array.shape, np.int64)}
-    return {f"{name}.{part}": of_part for part, of_part in parts.items()}
-
-
-def _unique(names: list[str]) -> list[str]:
-    """Return the names; of some that are equal, all but the first are numbered."""
-    unique: list[str] = []
-    for name in names:
-        numbered = (f"{name}_{number}" for number in itertools.count(1))
-        unique.append(next(n for n in itertools.chain([name], numbered) if n not in unique))
-    return unique
+    shape = np.array(array.shape, np.int64)
+    return {f"{name}.values": values, f"{name}.indices": indices, f"{name}.shape": shape}
 
 
 RECIPE = """\
@@ -153,36 +140,58 @@ def _readme(model: keras.Model, weights: dict[str, Array]) -> str:
     sides += [f"- gives {_described(tensor)}" for tensor in model.outputs]
     graph = graph_of(model)
     variables = [id(variable) for variable in model.weights]
-    recipe = numpy_recipe.of(graph, dict(zip(variables, weights, strict=True)))
-    if recipe.code:
+    code, unknown = numpy_recipe.recipe(graph, dict(zip(variables, weights, strict=True)))
+    if code:
         inputs = ", ".join(f'"{tensor.name}": {tensor.name}' for tensor in model.inputs)
-        run = RECIPE.format(inputs=inputs, code=recipe.code)
+        run = RECIPE.format(inputs=inputs, code=code)
     else:
-        unknown = ", ".join(f"{name} ({kind})" for name, kind in recipe.unknown.items())
-        run = NO_RECIPE.format(unknown=unknown)
+        kinds = ", ".join(f"{name} ({kind})" for name, kind in unknown.items())
+        run = NO_RECIPE.format(unknown=kinds)
     names = dict(zip(graph.inputs, (tensor.name for tensor in model.inputs), strict=True))
     names |= {number: call.name for call in graph.calls for number in call.outputs}
-    layers = [_layer_row(call, [names[number] for number in call.inputs]) for call in graph.calls]
+    layers = [
+        (
+            call.name,
+            type(call.layer).__name__,
+            ", ".join(names[number] for number in call.inputs),
+            _settings(call.layer).replace("|", "/"),
+            sum(math.prod(weight.shape) for weight in getattr(call.layer, "weights", ())),
+        )
+        for call in graph.calls
+    ]
     rows = [
-        f"| {name} | {' x '.join(map(str, array.shape))} | {array.dtype} | "
-        f"{np.count_nonzero(array)} |"
+        (name, " x ".join(map(str, array.shape)), array.dtype, np.count_nonzero(array))
         for name, array in weights.items()
     ]
     return README.format(
         name=model.name,
         signature="\n".join(sides),
-        layers="\n".join(layers),
-        weights="\n".join(rows),
+        layers=_table(layers),
+        weights=_table(rows),
         recipe=run,
     )
 
 
-def _layer_row(call: Call, reads: list[str]) -> str:
-    """Return the row of a layer in the table of layers."""
-    size = sum(math.prod(weight.shape) for weight in getattr(call.layer, "weights", ()))
-    settings = numpy_recipe.settings(call.layer).replace("|", "/")
-    cells = [call.name, type(call.layer).__name__, ", ".join(reads), settings, str(size)]
-    return f"| {' | '.join(cells)} |"
+def _table(rows: list[tuple]) -> str:
+    return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in rows)
+
+
+def _settings(layer: keras.Layer) -> str:
+    """Return how a layer computes, from its configuration: "units 300, activation relu"."""
+    try:
+        config = layer.get_config()
+    except (AttributeError, NotImplementedError):  # operations of keras.ops have none
+        return ""
+    shown = []
+    for name, value in config.items():
+        starts = name.endswith(("_initializer", "_regularizer", "_constraint"))
+        if name in NOT_SHOWN or value is None or starts:
+            continue
+        if isinstance(value, dict):
+            value = value.get("class_name", value)
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        shown.append(f"{name} {text}")
+    return ", ".join(shown)
 
 
 def _described(tensor: keras.KerasTensor) -> str:

@@ -1,7 +1,5 @@
 """Writes a network as lines of NumPy, which the README of an npz export tells its reader to run."""
 
-import dataclasses
-import json
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -52,29 +50,12 @@ ACTIVATIONS = {
     "sigmoid": "sigmoid({})",
     "softmax": "softmax({})",
 }
-# What a layer's configuration says besides how it computes.
-NOT_SHOWN = {"name", "trainable", "dtype", "seed", "momentum", "batch_shape", "data_format"}
 
 
-@dataclasses.dataclass(frozen=True)
-class Recipe:
-    """The lines that compute a network.
+def recipe(graph: Graph, names: Mapping[int, str]) -> tuple[str, dict[str, str]]:
+    """Return the code that computes a network with NumPy alone, and {layer: class} without a line.
 
-    Args:
-        code: Python with NumPy alone, or "" where a layer has no line.
-        unknown: {layer: its class} of the layers that have none.
-    """
-
-    code: str
-    unknown: dict[str, str]
-
-
-def of(graph: Graph, names: Mapping[int, str]) -> Recipe:
-    """Return the Recipe of a graph.
-
-    Args:
-        graph: of a plain Keras model.
-        names: {id of a variable: name of its array}.
+    There is no code where a layer has no line. `names` are {id of a variable: name of its array}.
     """
     tensors = {
         number: f"x[{tensor.name!r}]"
@@ -96,57 +77,38 @@ def of(graph: Graph, names: Mapping[int, str]) -> Recipe:
         else:
             lines.append(f"    {tensors[call.outputs[0]]} = {expression}")
     if unknown:
-        return Recipe("", unknown)
+        return "", unknown
     inputs = [tensor.name for tensor in graph.model.inputs]
     results = ", ".join(tensors[number] for number in graph.outputs)
     body = "\n".join(lines)
     helpers = [text for call, text in HELPERS.items() if call in body]
     about = f'"""Take {{name: array}} of {", ".join(inputs)}; give what the network gives."""'
     run = f"def run(x):\n    {about}\n    x = dict(x)\n{body}\n    return {results}\n"
-    return Recipe("\n\n".join([*helpers, run]), {})
-
-
-def settings(layer: keras.Layer) -> str:
-    """Return how a layer computes, from its configuration: "units 300, activation relu"."""
-    try:
-        config = layer.get_config()
-    except (AttributeError, NotImplementedError):  # operations of keras.ops have none
-        return ""
-    shown = []
-    for name, value in config.items():
-        starts = name.endswith(("_initializer", "_regularizer", "_constraint"))
-        if name in NOT_SHOWN or value is None or starts:
-            continue
-        if isinstance(value, dict):
-            value = value.get("class_name", value)
-        text = value if isinstance(value, str) else json.dumps(value, default=str)
-        shown.append(f"{name} {text}")
-    return ", ".join(shown)
+    return "\n\n".join([*helpers, run]), {}
 
 
 def _expression(call: Call, given: Names, weights: Names) -> str | None:
     """Return the expression of a call, or None where it has no line."""
-    line = LINES.get(type(call.layer))
+    line, layer = LINES.get(type(call.layer)), call.layer
     options = [value for value in call.kwargs.values() if value is not None]
-    lora = getattr(call.layer, "lora_enabled", False)
-    if line is None or len(call.outputs) != 1 or options or lora:
+    last = getattr(layer, "data_format", "channels_last") == "channels_last"
+    lora = getattr(layer, "lora_enabled", False)
+    if line is None or len(call.outputs) != 1 or options or lora or not last:
         return None
-    return line(call.layer, given, weights)
+    if isinstance(line, str):
+        return line.format(*given, layer=layer)
+    return line(layer, given, weights)
 
 
-def _activated(activation: Callable, expression: str) -> str | None:
-    """Return an expression behind an activation."""
-    form = ACTIVATIONS.get(getattr(activation, "__name__", ""))
+def _activated(layer: keras.Layer, expression: str) -> str | None:
+    """Return an expression behind the activation of a layer."""
+    form = ACTIVATIONS.get(getattr(layer.activation, "__name__", ""))
     return form and form.format(expression)
 
 
 def _with_bias(layer: keras.Layer, product: str, weights: Names) -> str | None:
     """Return a product with the bias and the activation of its layer."""
-    return _activated(layer.activation, f"{product} + {weights[1]}" if layer.use_bias else product)
-
-
-def _dense(layer: keras.Layer, given: Names, weights: Names) -> str | None:
-    return _with_bias(layer, f"{given[0]} @ {weights[0]}", weights)
+    return _activated(layer, f"{product} + {weights[1]}" if layer.use_bias else product)
 
 
 def _windows(layer: keras.Layer, image: str, sizes: Sequence[int], border: str = "0.0") -> str:
@@ -159,8 +121,7 @@ def _windows(layer: keras.Layer, image: str, sizes: Sequence[int], border: str =
 
 def _convolution(axes: str) -> Line:
     def line(layer: keras.Layer, given: Names, weights: Names) -> str | None:
-        plain = layer.data_format == "channels_last" and getattr(layer, "groups", 1) == 1
-        if not plain or any(rate != 1 for rate in layer.dilation_rate):
+        if getattr(layer, "groups", 1) != 1 or any(rate != 1 for rate in layer.dilation_rate):
             return None
         seen = _windows(layer, given[0], layer.kernel_size)
         product = f"np.einsum({axes!r}, {seen}, {weights[0]}, optimize=True)"
@@ -174,8 +135,7 @@ def _convolution(axes: str) -> Line:
 def _pooling(reduce: str, border: str | None = None) -> Line:
     def line(layer: keras.Layer, given: Names, weights: Names) -> str | None:
         one = all(size == 1 for size in layer.pool_size)
-        averaged_borders = layer.padding == "same" and not (border or one)
-        if layer.data_format != "channels_last" or averaged_borders:
+        if layer.padding == "same" and not (border or one):  # averages leave the borders out
             return None
         seen = _windows(layer, given[0], layer.pool_size, border or "0.0")
         return f"{seen}.{reduce}((4, 5))"
@@ -198,50 +158,34 @@ def _relu(layer: keras.Layer, given: Names, weights: Names) -> str | None:
     return f"np.maximum({given[0]}, 0)" if plain else None
 
 
-def _rescaling(layer: keras.Layer, given: Names, weights: Names) -> str | None:
-    scale, offset = (json.dumps(value) for value in (layer.scale, layer.offset))
-    image = f"np.asarray({given[0]}, np.float32)"
-    return f"{image} * np.float32({scale}) + np.float32({offset})"
-
-
-def _zero_padding(layer: keras.Layer, given: Names, weights: Names) -> str | None:
-    borders = ", ".join(str(tuple(ends)) for ends in layer.padding)
-    return f"np.pad({given[0]}, [(0, 0), {borders}, (0, 0)])"
-
-
-def _global_pooling(reduce: str, axes: str) -> Line:
-    def line(layer: keras.Layer, given: Names, weights: Names) -> str | None:
-        last = layer.data_format == "channels_last"
-        return f"{given[0]}.{reduce}({axes}, keepdims={layer.keepdims})" if last else None
-
-    return line
-
-
-LINES: dict[type, Line] = {
-    layers.Identity: lambda layer, given, weights: given[0],
-    layers.Dropout: lambda layer, given, weights: given[0],
-    layers.SpatialDropout2D: lambda layer, given, weights: given[0],
-    layers.Rescaling: _rescaling,
-    layers.Flatten: lambda layer, given, weights: f"{given[0]}.reshape(len({given[0]}), -1)",
-    layers.Reshape: lambda layer, given, weights: (
-        f"{given[0]}.reshape(len({given[0]}), *{tuple(layer.target_shape)})"
+# {class of layers: its Line, or the expression with {0} for its input and {layer} for itself}
+LINES: dict[type, Line | str] = {
+    layers.Identity: "{0}",
+    layers.Dropout: "{0}",
+    layers.SpatialDropout2D: "{0}",
+    layers.Rescaling: (
+        "np.asarray({0}, np.float32) * np.float32({layer.scale}) + np.float32({layer.offset})"
     ),
-    layers.Permute: lambda layer, given, weights: f"{given[0]}.transpose(0, *{tuple(layer.dims)})",
-    layers.ZeroPadding2D: _zero_padding,
-    layers.Dense: _dense,
+    layers.Flatten: "{0}.reshape(len({0}), -1)",
+    layers.Reshape: "{0}.reshape(len({0}), *{layer.target_shape})",
+    layers.Permute: "{0}.transpose(0, *{layer.dims})",
+    layers.ZeroPadding2D: ("np.pad({0}, [(0, 0), {layer.padding[0]}, {layer.padding[1]}, (0, 0)])"),
+    layers.Dense: lambda layer, given, weights: _with_bias(
+        layer, f"{given[0]} @ {weights[0]}", weights
+    ),
     layers.Conv2D: _convolution("brcihw,hwio->brco"),
     layers.DepthwiseConv2D: _convolution("brcihw,hwim->brcim"),
     layers.BatchNormalization: _batch_normalization,
-    layers.Activation: lambda layer, given, weights: _activated(layer.activation, given[0]),
+    layers.Activation: lambda layer, given, weights: _activated(layer, given[0]),
     layers.ReLU: _relu,
     layers.Softmax: lambda layer, given, weights: (
         f"softmax({given[0]})" if layer.axis == -1 else None
     ),
     layers.MaxPooling2D: _pooling("max", "-np.inf"),
     layers.AveragePooling2D: _pooling("mean"),
-    layers.GlobalAveragePooling1D: _global_pooling("mean", "(1,)"),
-    layers.GlobalAveragePooling2D: _global_pooling("mean", "(1, 2)"),
-    layers.GlobalMaxPooling2D: _global_pooling("max", "(1, 2)"),
+    layers.GlobalAveragePooling1D: "{0}.mean((1,), keepdims={layer.keepdims})",
+    layers.GlobalAveragePooling2D: "{0}.mean((1, 2), keepdims={layer.keepdims})",
+    layers.GlobalMaxPooling2D: "{0}.max((1, 2), keepdims={layer.keepdims})",
     layers.Add: lambda layer, given, weights: " + ".join(given),
     layers.Multiply: lambda layer, given, weights: " * ".join(given),
     layers.Concatenate: lambda layer, given, weights: (

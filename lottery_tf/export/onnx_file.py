@@ -17,17 +17,7 @@ TOLERANCE = 1e-4  # of the largest output
 
 
 def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None:
-    """Write model.onnx, with the names of signatures.py and any batch size.
-
-    Args:
-        model: a plain Keras model.
-        directory: where to write.
-        options: Options; their assets are written beside the file.
-
-    Raises:
-        InputError: the converter lacks what the model does, ONNX Runtime refuses the file, or the
-            file gives other outputs than the model.
-    """
+    """Write model.onnx, with the names of signatures.py and any batch size."""
     network = signatures.served(model, options)
     network(network.inputs)  # Keras exports a model that was called once
     logger = logging.getLogger("tf2onnx")

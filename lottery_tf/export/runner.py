@@ -29,11 +29,8 @@ WARM_UP, CALLS, SECONDS = 5, 200, 10  # of a measurement: at most so many calls,
 def load(source: str, directory: str, names: Sequence[str]) -> Call:
     """Return the function {input: array} -> {output: array} that an export computes.
 
-    Args:
-        source: the code of its format's `load`.
-        directory: of the export.
-        names: of the outputs, for a Keras model, which gives them in this order; those that it
-            does not give are left out.
+    `source` is the code of its format's `load`. A Keras model gives outputs of these names, in
+    their order, as far as it has them.
     """
     defined: dict[str, Any] = {}
     exec(f"from __future__ import annotations\n{source}", defined)  # its annotations name more
@@ -63,11 +60,11 @@ def outputs(call: Call, inputs: Arrays, batch_size: int = BATCH_SIZE) -> Arrays:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def milliseconds(calls: Sequence[Call], inputs: Arrays) -> list[float]:
-    """Return the median time of each call, measured in turns."""
+def milliseconds(calls: Sequence[Call], inputs: Arrays, count: int = CALLS) -> list[float]:
+    """Return the median time of each call, measured in turns, at most so often."""
     end = time.perf_counter() + SECONDS
     times: list[list[float]] = [[] for _ in calls]
-    for turn in range(WARM_UP + CALLS):
+    for turn in range(WARM_UP + count):
         for call, of_call in zip(calls, times, strict=True):
             start = time.perf_counter()
             call(inputs)
@@ -78,15 +75,11 @@ def milliseconds(calls: Sequence[Call], inputs: Arrays) -> list[float]:
 
 
 def main(
-    source: str, directories: Sequence[str], inputs: str, names: Sequence[str], found: str
+    source: str, directories: Sequence[str], inputs: str, names: Sequence[str] = (), found: str = ""
 ) -> None:
-    """Write the outputs of an export as an .npz, or print the times of several as JSON.
+    """Write the outputs of an export as an .npz `found`, or print the times of several as JSON.
 
-    Args:
-        source, names: as of `load`.
-        directories: of the exports.
-        inputs: an .npz.
-        found: the .npz to write; "" to measure times.
+    `inputs` is an .npz too; `source` and `names` are those of `load`.
     """
     with np.load(inputs, allow_pickle=False) as stored:
         given = {name: stored[name] for name in stored}

@@ -7,7 +7,7 @@ TensorFlow alone serves it: what decodes the weights is part of its graph. They 
 import functools
 import hashlib
 import pathlib
-import shutil
+import tempfile
 from collections.abc import Callable
 
 import keras
@@ -30,21 +30,12 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
     """Write a SavedModel with the signature `serving_default`.
 
     A run's network takes `images` and gives `logits` and `probabilities`; any other model has the
-    names of its inputs and outputs.
-
-    Args:
-        model: a plain functional or sequential Keras model.
-        directory: where to write.
-        options: Options; `dense` stores every weight, as Keras does.
+    names of its inputs and outputs. `dense` stores every weight, as Keras does.
     """
-    aside = directory.with_name(f"{directory.name}.assets")
-    aside.mkdir()
-    try:
-        module = _served(model, aside, options)
+    with tempfile.TemporaryDirectory() as aside:
+        module = _served(model, pathlib.Path(aside), options)
         slim = tf.saved_model.SaveOptions(experimental_debug_stripper=True)
         tf.saved_model.save(module, str(directory), {"serving_default": module.serve}, slim)
-    finally:
-        shutil.rmtree(aside)
 
 
 def load(directory: str) -> Call:
@@ -108,11 +99,8 @@ def _stored(model: keras.Model, path: pathlib.Path) -> tuple[list[Value], list["
 class Resource(tf.saved_model.experimental.TrackableResource):
     """An array that is decoded once by whoever loads the SavedModel.
 
-    Args:
-        coded: coding.Coded.
-        offset: of its first part in the asset, bytes.
-        shape: of the array; another than that of what is coded, if the array is the int64 (row,
-            column) of each nonzero element of it.
+    Its parts begin at `offset` bytes in the asset. If its shape is another than that of what is
+    coded, it is the int64 (row, column) of each nonzero element of that.
     """
 
     def __init__(self, coded: coding.Coded, offset: int, shape: tuple[int, ...]):
@@ -139,7 +127,6 @@ class Resource(tf.saved_model.experimental.TrackableResource):
         tf.raw_ops.AssignVariableOp(resource=self.resource_handle, value=value)
 
     def value(self) -> tf.Tensor:
-        """Return the array."""
         value = tf.raw_ops.ReadVariableOp(resource=self.resource_handle, dtype=self.dtype)
         return tf.ensure_shape(value, self.shape)
 

@@ -39,13 +39,7 @@ def packed(model: keras.Model, inputs: Mapping[str, Any]) -> Any:
 
 
 def outputs(model: keras.Model, tensors: Any, *, of_run: bool) -> dict[str, Any]:
-    """Return {name: tensor} of what a model gives.
-
-    Args:
-        model: the model.
-        tensors: what a call of it returned.
-        of_run: whether it is a run's network, which gives logits, float32, and probabilities.
-    """
+    """Return {name: tensor} of what a call of a model returned; of a run's, with probabilities."""
     flat = keras.tree.flatten(tensors)
     if of_run:
         logits = keras.ops.cast(flat[0], "float32")

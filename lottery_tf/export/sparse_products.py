@@ -1,7 +1,5 @@
 """Replaces dense layers by products with sparse matrices, where those win on this machine."""
 
-import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lottery_tf.export import runner
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Array
 
@@ -17,13 +16,7 @@ WINS = 0.95  # of the time of the dense product, at most
 
 
 class SparseDense(keras.layers.Layer):
-    """A Dense layer for inputs of rank 2 whose kernel is stored as (indices, values).
-
-    Args:
-        kernel: float array (inputs, units), zero where pruned.
-        bias: (units,), or None.
-        activation: of the layer that it stands for.
-    """
+    """A Dense layer for inputs of rank 2 whose kernel is stored as (indices, values)."""
 
     def __init__(self, kernel: Array, bias: Array | None, activation: Callable, **options: Any):
         super().__init__(trainable=False, **options)
@@ -62,14 +55,9 @@ class SparseDense(keras.layers.Layer):
 def replace(model: keras.Model, batch_size: int) -> tuple[keras.Model, list[Row]]:
     """Return a model whose Dense layers are sparse products where that is faster, and the times.
 
-    Args:
-        model: a plain functional or sequential model whose pruned weights are zeros.
-        batch_size: of the inputs that the products are timed with.
-
-    Returns:
-        The model, the same one if no sparse product wins; and a row for each Dense layer that has
-        pruned weights and float32 inputs of rank 2: layer, density, milliseconds of either product,
-        and whether the sparse one is used.
+    There is a row for each Dense layer that has pruned weights and float32 inputs of rank 2: layer,
+    density, milliseconds of either product, and whether the sparse one is used. The model is the
+    same one if no sparse product wins.
     """
     rows: list[Row] = []
     sparse: dict[str, SparseDense] = {}
@@ -107,25 +95,17 @@ def _milliseconds(layers: list[keras.Layer], width: int, batch_size: int) -> lis
     product.
     """
 
-    def repeated(layer: keras.Layer) -> Callable[[tf.Tensor], tf.Tensor]:
+    def repeated(layer: keras.Layer) -> runner.Call:
         @tf.function
-        def call(inputs: tf.Tensor) -> tf.Tensor:
-            total = tf.zeros(())
+        def total(inputs: tf.Tensor) -> tf.Tensor:
+            found = tf.zeros(())
             for index in tf.range(CALLS):
                 # The inputs change, so that no product is left out.
-                total += tf.reduce_sum(layer(inputs * tf.cast(index + 1, tf.float32)))
-            return total
+                found += tf.reduce_sum(layer(inputs * tf.cast(index + 1, tf.float32)))
+            return found
 
-        return call
+        return lambda given: {"total": total(given["inputs"]).numpy()}
 
-    inputs = tf.random.stateless_normal((batch_size, width), (0, 0))
-    calls = [repeated(layer) for layer in layers]
-    times: list[list[float]] = [[] for _ in layers]
-    for call in calls:
-        call(inputs)
-    for _ in range(REPEATS):
-        for call, of_call in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call(inputs).numpy()
-            of_call.append((time.perf_counter() - start) / CALLS)
-    return [1000 * statistics.median(of_call) for of_call in times]
+    given: dict[str, Any] = {"inputs": tf.random.stateless_normal((batch_size, width), (0, 0))}
+    times = runner.milliseconds([repeated(layer) for layer in layers], given, REPEATS)
+    return [time / CALLS for time in times]

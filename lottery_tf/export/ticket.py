@@ -15,7 +15,6 @@ import tensorflow as tf
 from lottery_tf import __version__, datasets, masking
 from lottery_tf.analysis import statistics
 from lottery_tf.analysis.runs import config_of, load, open_runs
-from lottery_tf.config import Config
 from lottery_tf.datasets import PreparedDataset, tfrecords
 from lottery_tf.datasets.augmentation import centre_crop
 from lottery_tf.datasets.fingerprint import fingerprint
@@ -36,27 +35,13 @@ Inputs = dict[str, Array]  # {name of an input: (examples, …)}
 
 @dataclasses.dataclass(frozen=True)
 class RawImages:
-    """How raw images, as a dataset stores them, become the normalized inputs of a network.
+    """How raw images, as a dataset stores them, become the normalized inputs of a network."""
 
-    Args:
-        shape: (height, width, channels) of an input.
-        dtype: of raw pixels: "uint8", "uint16" or "float32".
-        mean, std: per channel, of pixels in 0 … 1 (of float32, of the pixels as they are).
-        any_size: whether raw images of any size are cropped in the centre, as evaluation does.
-    """
-
-    shape: tuple[int, int, int]
-    dtype: str
-    mean: Array
+    shape: tuple[int, int, int]  # (height, width, channels) of an input
+    dtype: str  # of raw pixels: "uint8", "uint16" or "float32"
+    mean: Array  # per channel, of pixels in 0 … 1 (of float32, of the pixels as they are)
     std: Array
-    any_size: bool
-
-    @classmethod
-    def of(cls, config: Config, directory: PreparedDataset) -> "RawImages":
-        """Return those of a run's data."""
-        mean, std = channel_statistics(config, directory)
-        dtype = directory.fields.dtype
-        return cls(directory.input_shape, dtype, mean, std, not directory.one_size)
+    any_size: bool  # whether raw images of any size are cropped in the centre, as in evaluation
 
     @property
     def white(self) -> int:
@@ -102,24 +87,15 @@ class RawImages:
 
 @dataclasses.dataclass(frozen=True)
 class Ticket:
-    """A network to ship.
+    """A network to ship."""
 
-    Args:
-        masked: its masked Keras model, with which an export is compared.
-        images: how raw images become its inputs; None: it takes what the export takes.
-        test, calibration: raw inputs.
-        labels: of `test`, int (examples,), or None.
-        classes: their names; none for a model of the user's own.
-        provenance: where it comes from, for JSON.
-    """
-
-    masked: keras.Model
-    images: RawImages | None
-    test: Inputs
+    masked: keras.Model  # with which an export is compared
+    images: RawImages | None  # how raw images become its inputs; None: it takes what they are
+    test: Inputs  # raw
     calibration: Inputs
-    labels: Array | None
-    classes: tuple[str, ...]
-    provenance: dict[str, Any]
+    labels: Array | None  # of `test`, int (examples,)
+    classes: tuple[str, ...]  # their names; none for a model of the user's own
+    provenance: dict[str, Any]  # where it comes from, for JSON
 
     def of_one_size(self) -> "Ticket":
         """Return the ticket with raw images of the network's size, for formats that cannot crop."""
@@ -132,10 +108,6 @@ class Ticket:
             test={"images": images.cropped(self.test["images"])},
             calibration={"images": images.cropped(self.calibration["images"])},
         )
-
-    def taking_raw(self, network: keras.Model) -> keras.Model:
-        """Return a plain network that takes the raw inputs of the ticket."""
-        return self.images.before(network) if self.images else network
 
 
 def of_run(
@@ -150,7 +122,7 @@ def of_run(
 
     Args:
         run_dir: path of the run.
-        round: its number, or "best", as `best_round`.
+        round: its number, or "best", by `best_round` with this tolerance.
         data_dir: directory of the prepared datasets; by default that of the run.
         tolerance: as of `best_round`.
         examples: the number of the test split's examples to compare an export on.
@@ -177,7 +149,8 @@ def of_run(
     if provenance.recorded(run.path):
         provenance.check(run.path, fingerprint(directory), directory.path)
     masked = load(run.path, number, data_dir=data_dir)
-    images = RawImages.of(config, directory)
+    shape, dtype = directory.input_shape, directory.fields.dtype
+    images = RawImages(shape, dtype, *channel_statistics(config, directory), not directory.one_size)
     test, labels = images.read(directory, "test", examples)
     calibration, _ = images.read(directory, "train", CALIBRATION)
     row = run.metrics()[number]
@@ -212,12 +185,8 @@ def best_round(run: RunDir, tolerance: float | None = None) -> tuple[int, str]:
     """Return (the sparsest round that matches the dense network, how it was chosen in words).
 
     What matches is the rule of the verdict "Matching" (statistics.matching_rows). Where no pruned
-    network matches, it is the dense one.
-
-    Args:
-        run: the run.
-        tolerance: the part of the examples that it may lose; by default one standard deviation of
-            an accuracy on them.
+    network matches, it is the dense one. The tolerance is the part of the examples that it may
+    lose; by default one standard deviation of an accuracy on them.
 
     Raises:
         InputError: a tolerance below 0, or there is no dense network with an accuracy to match.
@@ -242,9 +211,8 @@ def best_round(run: RunDir, tolerance: float | None = None) -> tuple[int, str]:
     if best is dense:
         words = f"the dense one, as no pruned network is {words.removeprefix('the sparsest ')}"
     config = run.config()
-    split, part = config.get("test_split"), config.get("test_fraction")
-    which = f"the split {split}" if split else "the test split"
-    if part:
+    which = f"the split {config['test_split']}" if config.get("test_split") else "the test split"
+    if part := config.get("test_fraction"):
         which = f"the part of the training split that was held out, --test_fraction={part:g}"
     return best["round"], (
         f"{words}; chosen by accuracy on {which}, so its accuracy there is optimistic; evaluate "
@@ -291,10 +259,11 @@ def _arrays(path: str | os.PathLike, model: keras.Model) -> Inputs:
         )
     for name, tensor in zip(names, model.inputs, strict=True):
         shape, expected = arrays[name].shape, (None, *tensor.shape[1:])
-        lengths = zip(shape, expected, strict=False)
-        if len(shape) != len(expected) or any(
-            length != wanted if wanted is not None else length == 0 for length, wanted in lengths
-        ):
+        fits = len(shape) == len(expected) and all(
+            length == wanted or (wanted is None and length)
+            for length, wanted in zip(shape, expected, strict=True)
+        )
+        if not fits:
             raise InputError(
                 f"--inputs={path}: expected {name} of shape {expected}, examples first. Found: "
                 f"{shape}"

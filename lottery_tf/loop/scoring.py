@@ -64,8 +64,8 @@ def of_model(
     def gradients() -> "Gradients":
         from lottery_tf.masking.gradients import Gradients, loss_of_class_numbers, loss_of_fit
 
-        has_loss = model.compiled or keras_private.has_own_loss(model)
-        loss = loss_of_fit if has_loss else loss_of_class_numbers
+        has_own = type(model).compute_loss is not keras.Model.compute_loss
+        loss = loss_of_fit if model.compiled or has_own else loss_of_class_numbers
         assert sample, "`checks.check_scoring` asks for data"
         return Gradients(model, sample.batches, loss=loss)
 

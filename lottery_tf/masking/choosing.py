@@ -16,21 +16,14 @@ Choice = str | type | Callable[[keras.Layer], bool] | Iterable[Any]  # or a list
 SHOWN = 20  # names in an error
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Candidate:
-    """A kernel that has a mask, or can get one.
-
-    Args:
-        layer: whose kernel it is.
-        name: of its attribute.
-        variable: its Keras variable.
-        holders: the layers that hold it, from the outermost on, the layer itself last; several
-            where layers are shared.
-    """
+    """A kernel that has a mask, or can get one."""
 
     layer: keras.Layer
-    name: str
+    name: str  # of the attribute that holds it
     variable: keras.Variable
+    # The layers that hold it, from the outermost on, its own last; several if a layer is shared.
     holders: tuple[tuple[keras.Layer, ...], ...]
 
     @property
@@ -38,15 +31,6 @@ class Candidate:
         """Its path, and those by the names of the layers that hold it."""
         held = ["/".join(layer.name for layer in chain) for chain in self.holders]
         return [self.variable.path, *(f"{path}/{self.variable.name}" for path in held)]
-
-    @property
-    def key(self) -> tuple[int, str]:
-        """Tells it from the others."""
-        return id(self.layer), self.name
-
-    @property
-    def has_mask(self) -> bool:
-        return isinstance(self.layer, Masked) and self.name not in self.layer.left_dense
 
     @property
     def around(self) -> list[keras.Layer]:
@@ -76,25 +60,21 @@ def candidates(model: keras.Layer) -> list[Candidate]:
 
 
 def chosen(choice: Any, among: list[Candidate], *, of: str) -> list[Candidate]:
-    """Return those of some candidates that are chosen.
+    """Return those of some candidates that a choice names.
 
-    Args:
-        choice: the name of a layer or a nested model, a pattern of its path or a kernel's, a class,
-            a function of a layer that says whether it is chosen, a layer, or a list of these.
-        among: the candidates.
-        of: the argument, for errors.
+    A choice is the name of a layer or a nested model, a pattern of its path or a kernel's, a class,
+    a function of a layer that says whether it is chosen, a layer, or a list of these.
 
     Raises:
         InputError: it is of another type, or a name or class that chooses none.
     """
-    keys: set[tuple[int, str]] = set()
+    found: set[Candidate] = set()
     for one in _flat(choice):
-        chooses = _test(one, of)
-        hits = {candidate.key for candidate in among if chooses(candidate)}
+        hits = set(filter(_test(one, of), among))
         if not hits and isinstance(one, str | type | keras.Layer):
             raise InputError(_unknown(one, among, of))
-        keys |= hits
-    return [candidate for candidate in among if candidate.key in keys]
+        found |= hits
+    return [candidate for candidate in among if candidate in found]
 
 
 def shortened(names: Iterable[str]) -> str:
@@ -133,10 +113,9 @@ def _unknown(one: Any, among: list[Candidate], of: str) -> str:
         paths = [path for candidate in among for path in candidate.paths]
         parts = dict.fromkeys(part for path in paths for part in path.split("/"))
         near = difflib.get_close_matches(one, list(parts), 5)
-        known = near or [candidate.variable.path for candidate in among]
-        problem = f"There is no layer {one} whose kernels can be pruned"
+        name, known = one, near or [candidate.variable.path for candidate in among]
     else:
-        name = one.__name__ if isinstance(one, type) else one.name
+        name = f"of {one.__name__ if isinstance(one, type) else one.name}"
         known = [type(layer).__name__ for candidate in among for layer in candidate.around]
-        problem = f"There is no layer of {name} whose kernels can be pruned"
-    return f"{of}: {problem}. Choose from: {shortened(known)}."
+    choices = f"Choose from: {shortened(known)}."
+    return f"{of}: There is no layer {name} whose kernels can be pruned. {choices}"

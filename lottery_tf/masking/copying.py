@@ -1,6 +1,5 @@
 """Copies Keras models: rebuilds a model, copies its state, and compares the outputs of both."""
 
-import contextlib
 import itertools
 import tempfile
 import warnings
@@ -28,15 +27,9 @@ OF_TRAINING = {
 
 
 def copy(model: keras.Model, weights: list[Array], *, plain: bool = False) -> keras.Model:
-    """Return a new model of the same layers, with the state of a model. It is not compiled.
+    """Return a new model of the same layers, with the state of a model and these weights.
 
-    Args:
-        model: a built keras.Model.
-        weights: those of the copy, in Keras's order.
-        plain: whether masked layers become the Keras layers that they mask.
-
-    Raises:
-        InputError: Keras cannot rebuild it as it is.
+    It is not compiled. If it is to be plain, masked layers become the Keras layers that they mask.
     """
     try:
         new = rebuild(model, plain=plain)
@@ -48,18 +41,17 @@ def copy(model: keras.Model, weights: list[Array], *, plain: bool = False) -> ke
     except Exception as error:  # whatever Keras and the user's classes raise
         if is_ours(error):
             raise
-        in_place = (
-            "lottery_tf.unmask(model) makes the model itself plain, without a copy."
-            if plain
-            else "lottery_tf.mask(model) masks the model itself, without a copy."
-        )
+        way, does = ("unmask", "makes") if plain else ("mask", "masks")
         reason = _reason(error)
         if not isinstance(error, InputError):  # the new layers have other weights
             reason = (
                 "it holds a layer that Keras rebuilds with other weights. Give the class "
                 f"get_config and from_config that make the same layer. {reason}"
             )
-        raise InputError(f"{model.name} cannot be copied: {reason} {in_place}") from error
+        raise InputError(
+            f"{model.name} cannot be copied: {reason} lottery_tf.{way}(model) {does} the model "
+            f"itself{' plain' * plain}, without a copy."
+        ) from error
     return new
 
 
@@ -78,13 +70,10 @@ def rebuild(
     Args:
         model: a built model, or a layer.
         change: takes the configuration of a layer, and returns the one to make the new layer from.
-        plain: whether masked layers become the Keras layers that they mask.
+        plain: as of `copy`.
         same_class: whether a subclass of a functional or sequential model with a constructor of
             its own is rebuilt by its own `from_config`. If not, the new model is a plain one that
             computes the same.
-
-    Raises:
-        InputError: Keras cannot rebuild it.
     """
 
     def new_layer(layer: keras.Layer) -> keras.Layer:
@@ -96,18 +85,25 @@ def rebuild(
         return kind.from_config(change(config))
 
     if same_class:
-        as_clone = type(model) is keras.Sequential or keras_private.is_functional(model)
+        is_functional = isinstance(model, keras_private.Functional)
+        as_clone = type(model) is keras.Sequential or (
+            is_functional and keras_private.names_its_layers(model)
+        )
     else:
         as_clone = isinstance(model, keras.Sequential) or hasattr(model, "operations")
+    layers = keras_private.flatten_layers(model)
+    refusing = [layer for layer in layers if getattr(layer, "saving_problem", "")]
     try:
-        with keras_private.uncompiled(model), keras_private.own_objects(), _can_be_saved(model):
+        with (  # a copy does not come from a file, and needs no loss, metric or schedule
+            keras_private.with_attribute([model], "compiled", False),
+            keras_private.with_attribute(refusing, "saving_problem", ""),
+            keras_private.SafeModeScope(False),  # Lambda layers are the caller's own
+        ):
             if as_clone:
                 # Rebuilding nested models as a whole gives variables the paths that finished runs
                 # have, but layers of their own to models that share some.
                 return keras.models.clone_model(
-                    model,
-                    clone_function=new_layer,
-                    recursive=keras_private.shares_layers(model),
+                    model, clone_function=new_layer, recursive=keras_private.shares_layers(model)
                 )
             new = new_layer(model)
             if not new.built:
@@ -129,23 +125,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, InputError):
         return str(error)
     return f"{type(error).__name__}: {keras_private.cause(error)}"
-
-
-@contextlib.contextmanager
-def _can_be_saved(model: keras.Model) -> Iterator[None]:
-    """While it is open, layers do not refuse to be saved: a copy does not come from a file."""
-    problems = {
-        layer: layer.saving_problem
-        for layer in keras_private.flatten_layers(model)
-        if getattr(layer, "saving_problem", "")
-    }
-    for layer in problems:
-        layer.saving_problem = ""
-    try:
-        yield
-    finally:
-        for layer, problem in problems.items():
-            layer.saving_problem = problem
 
 
 def _computing(model: keras.Layer) -> list[keras.Layer]:
@@ -196,19 +175,14 @@ def _copy_training(model: keras.Layer, new: keras.Layer) -> None:
     """Give a copy the settings that act in training alone, and may be set after a layer is made.
 
     These are the `trainable` flags of all layers, nested models and variables, the regularizers
-    and constraints of variables, and the state of random numbers with a seed of their own.
-
-    Raises:
-        InputError: a layer of the copy computes in another dtype, which is decided when it is made.
+    and constraints of variables, and the state of random numbers with a seed of their own. The
+    dtype of a layer is decided when it is made: another one raises InputError.
     """
 
-    def copy_flags(
-        layer: keras.Layer, new: keras.Layer
-    ) -> None:  # the outermost first: it sets those inside
-        new.trainable = layer.trainable  # the outermost first: it sets those inside, too
-        inner = keras_private.inner_layers(layer), keras_private.inner_layers(new)
-        for one, other in zip(*inner, strict=True):
-            copy_flags(one, other)
+    def copy_flags(old: keras.Layer, new: keras.Layer) -> None:
+        new.trainable = old.trainable  # the outermost first: it sets those inside, too
+        for pair in zip(*map(keras_private.inner_layers, (old, new)), strict=True):
+            copy_flags(*pair)
 
     copy_flags(model, new)
     for old_layer, new_layer in zip(*map(_computing, (model, new)), strict=True):
@@ -219,11 +193,11 @@ def _copy_training(model: keras.Layer, new: keras.Layer) -> None:
                 "super().get_config(), which holds the dtype."
             )
         new_layer.autocast = old_layer.autocast
-        own, fresh = (
+        variables = (
             [v for v in keras_private.layer_variables(layer) if not isinstance(v, Mask)]
             for layer in (old_layer, new_layer)
         )
-        for old_variable, variable in zip(own, fresh, strict=True):
+        for old_variable, variable in zip(*variables, strict=True):
             variable.trainable = old_variable.trainable
             variable.regularizer = old_variable.regularizer
             constraint = old_variable.constraint
@@ -242,11 +216,7 @@ def _copy_training(model: keras.Layer, new: keras.Layer) -> None:
 EXAMPLES = 2
 SIZES = (8, 64, 224)  # of dimensions that the signature leaves open
 INTEGERS = (1000, 100, 10, 2)  # bounds; embeddings refuse numbers beyond their table
-LOOKUPS = (
-    keras.layers.StringLookup,
-    keras.layers.IntegerLookup,
-    keras.layers.TextVectorization,
-)
+LOOKUPS = (keras.layers.StringLookup, keras.layers.IntegerLookup, keras.layers.TextVectorization)
 
 
 def check_same(model: keras.Model, copy: keras.Model, of: str) -> None:
@@ -254,12 +224,8 @@ def check_same(model: keras.Model, copy: keras.Model, of: str) -> None:
 
     Outputs are compared on one random input, and where the copy is to be trained the model's own
     losses (of regularizers and `add_loss`) too. Both models start from the same random state. A
-    warning says where the model itself cannot be called so.
-
-    Args:
-        model: a built model.
-        copy: of the same layers and weights.
-        of: the function that made the copy, for messages.
+    warning says where the model itself cannot be called so. `of` is the function that made the
+    copy, for messages.
     """
     for inputs in _inputs(model):
         same = _is_repeatable(model, inputs, training=False)
@@ -296,18 +262,15 @@ def _compare(
     except Exception as error:  # as where it lacks a vocabulary
         raise fault(f"fails: {error}") from error
     difference = _difference(expected, outputs)
-    largest = max((np.abs(array).max(initial=0) for array in map(_numbers, expected)), default=0)
+    largest = max((np.abs(array).max(initial=0) for array in expected), default=0)
     allowed = 1e-3 * max(float(largest), 1e-3)
     if difference > allowed and training:
         # BatchNorm over two examples magnifies rounding: so would it a change in the last digits.
-        nearby = keras.tree.map_structure(
-            lambda array: (
-                array * keras.ops.cast(1 + 1e-5, array.dtype)
-                if "float" in keras.backend.standardize_dtype(array.dtype)
-                else array
-            ),
-            inputs,
-        )
+        def near(array: Any) -> Any:
+            is_float = "float" in keras.backend.standardize_dtype(array.dtype)
+            return array * keras.ops.cast(1 + 1e-5, array.dtype) if is_float else array
+
+        nearby = keras.tree.map_structure(near, inputs)
         moved = _outputs(model, model, nearby, training=training, losses=losses)
         allowed = max(allowed, _difference(expected, moved))
     if difference > allowed:
@@ -323,21 +286,17 @@ def _is_repeatable(model: keras.Model, inputs: Any, *, training: bool) -> bool |
     return _difference(first, again) == 0
 
 
-def _difference(some: list[Any], other: list[Any]) -> float:
+def _difference(some: list[Array], other: list[Array]) -> float:
     """Return the largest difference of numbers; infinite where one of both is not a number."""
-    pairs = zip(map(_numbers, some), map(_numbers, other), strict=True)
+    pairs = zip(some, other, strict=True)
     unequal = [np.abs(a - b)[~((a == b) | (np.isnan(a) & np.isnan(b)))] for a, b in pairs]
     return max((float(np.nan_to_num(x, nan=np.inf).max(initial=0)) for x in unequal), default=0.0)
 
 
-def _numbers(output: Any) -> Array:
-    return np.asarray(keras.ops.convert_to_numpy(output)).astype(np.float64)
-
-
 def _outputs(
     model: keras.Model, seeded: keras.Model, inputs: Any, *, training: bool, losses: bool = False
-) -> list[Any]:
-    """Return the outputs of a call, and the sum of its losses; no state changes.
+) -> list[Array]:
+    """Return the outputs of a call, and the sum of its losses, float64; no state changes.
 
     Random numbers are drawn as another model of the same layers, `seeded`, would draw them.
     """
@@ -351,7 +310,8 @@ def _outputs(
         **mode,
     )
     total = [sum(map(keras.ops.sum, added[0]))] if losses and added[0] else []
-    return keras.tree.flatten(outputs) + total
+    numbers = map(keras.ops.convert_to_numpy, keras.tree.flatten(outputs) + total)
+    return [np.asarray(array).astype(np.float64) for array in numbers]
 
 
 def _seeds(model: keras.Model) -> list[keras.Variable]:

@@ -4,7 +4,7 @@ They are functions of weights that are passed in: the network does not change.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -12,8 +12,8 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf.errors import InputError
-from lottery_tf.masking import copying, keras_private, network
-from lottery_tf.masking.batches import Batch, examples_of
+from lottery_tf.masking import copying, keras_private, layers, network
+from lottery_tf.masking.batches import Batch, examples_of, in_batches
 from lottery_tf.pruning import Array, Masks, Weights
 
 if TYPE_CHECKING:
@@ -49,14 +49,8 @@ def loss_of_fit(
     It is what the model's `compute_loss` returns: the compiled losses with their weights, the
     losses of `add_loss` and of activity regularizers, or what a model's own `compute_loss` adds.
     Regularizers of weights do not depend on the data, and at the end of a training their gradient
-    cancels that of the data.
-
-    Args:
-        model: a built keras.Model.
-        values: {variable path: tensor} that take the place of the model's variables.
-        batch: Batch of tensors.
-        temperature: divides the outputs.
-        training: how layers such as Dropout and BatchNorm compute.
+    cancels that of the data. `values` are {variable path: tensor} in the place of the model's
+    variables, and the outputs are divided by the temperature.
     """
     inputs, labels, weights = batch
     mapping = [(variable, values[variable.path]) for variable in model.variables]
@@ -70,7 +64,7 @@ def loss_of_fit(
 
     with (
         _unsynchronised(model),
-        _without_regularizers(model),
+        keras_private.with_attribute(model.trainable_variables, "regularizer", None),
         keras.StatelessScope(state_mapping=mapping, collect_losses=True),
     ):
         outputs = keras_private.forward(model, inputs, training=training)
@@ -93,14 +87,24 @@ def traced(function: Callable) -> Callable:
     return call
 
 
+def _derivatives(function: Callable[[Kernels], tf.Tensor], at: Kernels) -> Kernels:
+    """Return the derivatives of a number by each tensor, zero where it does not depend on it."""
+    with tf.GradientTape() as tape:
+        tape.watch(at)
+        value = function(at)
+    found = tape.gradient(value, at, unconnected_gradients="zero")
+    return list(map(tf.convert_to_tensor, found))  # those of tables are sparse
+
+
+def _dot(some: Kernels, other: Kernels) -> tf.Tensor:
+    return tf.add_n([tf.reduce_sum(a * b) for a, b in zip(some, other, strict=True)])
+
+
 class Gradients:
     """Computes gradients and Hessian products of a mean loss, for criteria.
 
-    Args:
-        model: a built keras.Model with masked layers.
-        batches: of the sample. The sums over all examples are exact, except where a batch is
-            normalised by itself.
-        loss: as `loss_of_fit`, the mean over the examples of a batch.
+    The sums over the examples of all batches are exact, except where a batch is normalised by
+    itself. The loss is as `loss_of_fit`, the mean over the examples of a batch.
     """
 
     def __init__(
@@ -117,10 +121,7 @@ class Gradients:
     def mean(self, weights: Weights, masks: Masks, *, training: bool) -> Weights:
         """Return {kernel path: gradient of the mean loss}, zero where masked.
 
-        Args:
-            weights: {variable path: array}.
-            masks: {kernel path: bool array}.
-            training: whether BatchNorm takes the statistics of the batch.
+        `training` says whether BatchNorm takes the statistics of the batch.
         """
         return self._total(self._gradients, weights, masks, 1.0, training)
 
@@ -146,23 +147,20 @@ class Gradients:
     def _gradients_of_batch(
         self, kernels: Kernels, others: Others, batch: Batch, temperature: Any, training: bool
     ) -> Kernels:
-        with tf.GradientTape() as tape:
-            tape.watch(kernels)
-            values = dict(zip(network.kernels(self.model), kernels, strict=True)) | others
-            loss = self.loss(self.model, values, batch, temperature, training)
-        gradients = tape.gradient(loss, kernels, unconnected_gradients="zero")
-        return list(map(tf.convert_to_tensor, gradients))  # those of tables are sparse
+        def loss(at: Kernels) -> tf.Tensor:
+            values = dict(zip(network.kernels(self.model), at, strict=True)) | others
+            return self.loss(self.model, values, batch, temperature, training)
+
+        return _derivatives(loss, kernels)
 
     def _products_of_batch(
         self, kernels: Kernels, others: Others, batch: Batch, temperature: Any, gradients: Kernels
     ) -> Kernels:
-        with tf.GradientTape() as tape:
-            tape.watch(kernels)
-            own = self._gradients_of_batch(kernels, others, batch, temperature, True)
-            dots = [tf.reduce_sum(a * b) for a, b in zip(own, gradients, strict=True)]
-            dot = tf.add_n(dots)
-        products = tape.gradient(dot, kernels, unconnected_gradients="zero")
-        return list(map(tf.convert_to_tensor, products))
+        def dot(at: Kernels) -> tf.Tensor:
+            own = self._gradients_of_batch(at, others, batch, temperature, True)
+            return _dot(own, gradients)
+
+        return _derivatives(dot, kernels)
 
 
 class Hessian:
@@ -179,8 +177,7 @@ class Hessian:
     """
 
     def __init__(self, model: keras.Model, inputs: Any, labels: Any, *, batch_size: int = 500):
-        self.model, self.inputs, self.labels = model, inputs, labels
-        self.batch_size = batch_size
+        self.model, self.batches = model, in_batches(inputs, labels, size=batch_size)
         self.paths = [variable.path for variable in model.trainable_variables]
         self._product = traced(self._product_of_batch)
 
@@ -192,44 +189,37 @@ class Hessian:
         shapes = {path: value.shape for path, value in zip(self.paths, point, strict=True)}
         masked = [masks.get(path, np.ones(shape, bool)) for path, shape in shapes.items()]
         alive = np.concatenate([mask.ravel() for mask in masked])
-        count = int(alive.sum())
+        ends = np.cumsum([mask.size for mask in masked])
+        sizes = [examples_of(batch) for batch in self.batches]
 
         def multiply(vector: Array) -> Array:
-            return self._multiply(vector.ravel(), point, values, alive)
+            flat, total = np.zeros((2, alive.size))
+            flat[alive] = vector.ravel()
+            parts = [
+                tf.constant(part.reshape(value.shape), value.dtype)
+                for part, value in zip(np.split(flat, ends[:-1]), point, strict=True)
+            ]
+            for (inputs, labels, _), size in zip(self.batches, sizes, strict=True):
+                given = map(tf.convert_to_tensor, (inputs, labels))
+                product = self._product(point, values, parts, *given).numpy()
+                total += product.astype(np.float64) * (size / sum(sizes))
+            return total[alive]
 
         from scipy.sparse.linalg import LinearOperator  # of an extra
 
+        count = int(alive.sum())
         return LinearOperator((count, count), matvec=multiply, dtype=np.float64)
-
-    def _multiply(self, vector: Array, point: Kernels, values: Others, alive: Array) -> Array:
-        flat = np.zeros(alive.size)
-        flat[alive] = vector
-        ends = np.cumsum([int(np.prod(value.shape)) for value in point])
-        parts = [
-            tf.constant(part.reshape(value.shape), value.dtype)
-            for part, value in zip(np.split(flat, ends[:-1]), point, strict=True)
-        ]
-        examples, total = len(self.labels), np.zeros(alive.size)
-        for first in range(0, examples, self.batch_size):
-            rows = slice(first, first + self.batch_size)
-            inputs, labels = map(tf.convert_to_tensor, (self.inputs[rows], self.labels[rows]))
-            product = self._product(point, values, parts, inputs, labels).numpy()
-            total += product.astype(np.float64) * (int(labels.shape[0]) / examples)
-        return total[alive]
 
     def _product_of_batch(
         self, point: Kernels, values: Others, parts: Kernels, inputs: tf.Tensor, labels: tf.Tensor
     ) -> tf.Tensor:
         """Return H v as one vector: the gradient of the product of the gradient and v."""
-        with tf.GradientTape() as outer:
-            outer.watch(point)
-            with tf.GradientTape() as inner:
-                inner.watch(point)
-                known = values | dict(zip(self.paths, point, strict=True))
-                loss = cross_entropy(labels, call_with(self.model, known, inputs, training=False))
-            gradients = inner.gradient(loss, point, unconnected_gradients="zero")
-            dot = tf.add_n([tf.reduce_sum(a * b) for a, b in zip(gradients, parts, strict=True)])
-        products = outer.gradient(dot, point, unconnected_gradients="zero")
+
+        def loss(at: Kernels) -> tf.Tensor:
+            known = values | dict(zip(self.paths, at, strict=True))
+            return cross_entropy(labels, call_with(self.model, known, inputs, training=False))
+
+        products = _derivatives(lambda at: _dot(_derivatives(loss, at), parts), point)
         return tf.concat([tf.reshape(product, [-1]) for product in products], 0)
 
 
@@ -269,20 +259,17 @@ class Flow:
             path: np.abs(weights[path]) if path in trainable else array
             for path, array in self.built.items()
         }
-        kernels, others = values_of(self.model, values, masks)
-        return {
-            path: derivative.numpy()
-            for path, derivative in zip(masks, self._derive(kernels, others), strict=True)
-        }
+        found = self._derive(*values_of(self.model, values, masks))
+        return {path: one.numpy() for path, one in zip(masks, found, strict=True)}
 
     def _derivatives(self, kernels: Kernels, others: Others) -> Kernels:
         ones = tf.ones((1, *self.model.input_shape[1:]), kernels[0].dtype)
-        with tf.GradientTape() as tape:
-            tape.watch(kernels)
-            values = dict(zip(network.kernels(self.model), kernels, strict=True)) | others
-            outputs = call_with(self.model, values, ones, training=False)
-            flow = tf.reduce_sum(outputs)
-        return tape.gradient(flow, kernels, unconnected_gradients="zero")
+
+        def flow(at: Kernels) -> tf.Tensor:
+            values = dict(zip(network.kernels(self.model), at, strict=True)) | others
+            return tf.reduce_sum(call_with(self.model, values, ones, training=False))
+
+        return _derivatives(flow, kernels)
 
 
 def values_of(model: keras.Model, weights: Weights, masks: Masks) -> tuple[Kernels, Others]:
@@ -317,34 +304,14 @@ def _in_full_precision(logits: tf.Tensor) -> tf.Tensor:
     return tf.cast(logits, tf.float64 if logits.dtype == tf.float64 else tf.float32)
 
 
-@contextlib.contextmanager
-def _without_regularizers(model: keras.Model) -> Iterator[None]:
-    """While it is open, the losses of a model have no terms of its weights alone."""
-    regularizers = [(variable, variable.regularizer) for variable in model.trainable_variables]
-    for variable, _ in regularizers:
-        variable.regularizer = None
-    try:
-        yield
-    finally:
-        for variable, regularizer in regularizers:
-            variable.regularizer = regularizer
-
-
-@contextlib.contextmanager
-def _unsynchronised(model: keras.Model) -> Iterator[None]:
-    """While it is open, BatchNorm takes the statistics of this process's batch alone."""
+def _unsynchronised(model: keras.Model) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which BatchNorm takes the statistics of this process's batch alone."""
     norms = [
         layer
         for layer in keras_private.flatten_layers(model)
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.synchronized
+        if isinstance(layer, keras.layers.BatchNormalization)
     ]
-    for layer in norms:
-        layer.synchronized = False
-    try:
-        yield
-    finally:
-        for layer in norms:
-            layer.synchronized = True
+    return keras_private.with_attribute(norms, "synchronized", False)
 
 
 def in_float64(model: keras.Model) -> keras.Model:
@@ -353,24 +320,18 @@ def in_float64(model: keras.Model) -> keras.Model:
     Raises:
         InputError: Keras cannot rebuild it.
     """
+
+    def change(config: dict[str, Any]) -> dict[str, Any]:
+        return config | {"dtype": "float64"} if "dtype" in config else config
+
     try:
         return copying.rebuild(
-            model, lambda config: _with_float64(config) | {"dtype": "float64"}, same_class=False
+            model,  # of layers inside a layer, as cells in a wrapper, too
+            lambda config: layers.changed_config(config, change) | {"dtype": "float64"},
+            same_class=False,
         )
     except InputError as error:
         raise InputError(
             f"criterion: synflow computes in float64, but {model.name} cannot be rebuilt so: "
             f"{error} Use another criterion, or a functional model."
         ) from error
-
-
-def _with_float64(config: Any) -> Any:
-    """Return a configuration in which layers inside a layer, as cells in a wrapper, are float64."""
-    if isinstance(config, list | tuple):
-        return type(config)(map(_with_float64, config))
-    if not isinstance(config, dict):
-        return config
-    return {
-        name: "float64" if name == "dtype" else _with_float64(value)
-        for name, value in config.items()
-    }

@@ -21,18 +21,13 @@ Made = TypeVar("Made")
 # Attributes of Keras's global state. The generator has a constant of that value from 3.13 on.
 NAME_COUNTERS = "object_name_uids"
 SEED_GENERATOR = "global_seed_generator"
-KEPT = (
-    rng_utils.GLOBAL_RANDOM_SEED,
-    SEED_GENERATOR,
-    NAME_COUNTERS,
-    "dtype_policy",
-)
+KEPT = (rng_utils.GLOBAL_RANDOM_SEED, SEED_GENERATOR, NAME_COUNTERS, "dtype_policy")
 OF_TENSORFLOW = ("_seed", "_rng")  # TensorFlow has the second only after a first seed
 
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """While it is open, changes of the process-wide state are undone at its end.
+    """Undo changes of the process-wide state at the end of the context.
 
     The state is the generators of Python, NumPy, Keras and the backend, Keras's counters of
     automatic names, and its dtype policy. Inside, everything starts from the state of the process.
@@ -132,12 +127,9 @@ def _kept_in_tensorflow() -> Iterator[None]:
             held["_rng"].setstate(state)
 
 
-@contextlib.contextmanager
-def _kept_in_torch() -> Iterator[None]:
+def _kept_in_torch() -> contextlib.AbstractContextManager[Any]:
     if keras.backend.backend() != "torch":
-        yield
-        return
+        return contextlib.nullcontext()
     import torch
 
-    with torch.random.fork_rng():
-        yield
+    return torch.random.fork_rng()

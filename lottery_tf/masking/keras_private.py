@@ -14,9 +14,11 @@ import keras
 from keras.src import backend
 from keras.src.backend.common.stateless_scope import in_stateless_scope as in_stateless_scope
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell as ConvLSTMCell
-from keras.src.models.functional import Functional, functional_like_constructor
+from keras.src.models.functional import Functional as Functional
+from keras.src.models.functional import functional_like_constructor
 from keras.src.saving import serialization_lib
 from keras.src.saving.keras_saveable import KerasSaveable
+from keras.src.saving.serialization_lib import SafeModeScope as SafeModeScope
 from keras.src.trainers import data_adapters
 from keras.src.utils.tracking import TrackedDict, TrackedList
 
@@ -48,11 +50,7 @@ def class_name(layer_class: type) -> dict[str, Any]:
 
 
 def find_class(name: dict[str, Any], custom_objects: dict | None = None) -> type:
-    """Return the class of such a name.
-
-    Raises:
-        TypeError: Keras does not know it.
-    """
+    """Return the class of such a name; raise TypeError if Keras does not know it."""
     return serialization_lib._retrieve_class_or_fn(
         name["class_name"],
         name["registered_name"],
@@ -76,11 +74,6 @@ def names_its_layers(layer: keras.Layer) -> bool:
         return kind.get_config is keras.Sequential.get_config
     of_keras = kind.__module__.split(".")[0] == "keras"
     return of_keras and kind is not keras.layers.SpectralNormalization
-
-
-def is_functional(model: keras.Layer) -> bool:
-    """Return whether a model is functional, or of a subclass with a functional constructor."""
-    return isinstance(model, Functional) and names_its_layers(model)
 
 
 def shares_layers(model: keras.Layer) -> bool:
@@ -107,11 +100,6 @@ def cause(error: BaseException) -> str:
     """Return the end of an error of Keras, without the configurations that it went through."""
     paragraphs = [part.strip() for part in str(error).split("Exception encountered:")]
     return paragraphs[-1].split("\n\n")[0].replace("\n", " ")
-
-
-def own_objects() -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which Lambda layers can be rebuilt: they are the caller's own."""
-    return serialization_lib.SafeModeScope(safe_mode=False)
 
 
 def layer_variables(layer: keras.Layer) -> list[keras.Variable]:
@@ -195,10 +183,8 @@ def stored_variable(layer: keras.Layer, name: str) -> keras.Variable:
 def saved_arrays(store: Any, layer: keras.Layer) -> dict[str, Any]:
     """Return what a store of a file holds for a masked layer, or for the plain one in its place.
 
-    Keras names the place after the class and the number of the layer: layers/masked_dense_1.
-
-    Raises:
-        ValueError: in that place is a layer of another name, which Keras did not make up.
+    Keras names the place after the class and the number of the layer: layers/masked_dense_1. A
+    layer of another name in that place, which Keras did not make up, raises ValueError.
     """
     path = getattr(store, "_h5_entry_path", "")
     plain = re.sub(r"(^|/)masked_", r"\1", path)
@@ -260,12 +246,9 @@ def built_anew(
 ) -> list[keras.Variable]:
     """Make once more what `build` of a built optimizer makes, from the weights as they are now.
 
-    The optimizer itself stays as it is. A twin is built: it shares the settings, so nothing needs
-    to be serialized, and has variables of its own.
-
-    Args:
-        optimizer: a built optimizer.
-        inner: the optimizers inside it, which its `build` may build too. They are left alone.
+    The optimizer itself stays as it is, and so do those inside it, which its `build` may build too.
+    A twin is built: it shares the settings, so nothing needs to be serialized, and has variables of
+    its own.
     """
     before = list(optimizer._variables)
     is_variable, _ = optimizer._tracker.config["variables"]
@@ -304,11 +287,7 @@ def built_anew(
 
 
 def nodes(network: keras.Model) -> list:
-    """Return the calls of layers in a functional model, in the order of their execution.
-
-    Raises:
-        InputError: the network is not functional.
-    """
+    """Return the calls of layers in a functional model, in the order of their execution."""
     if not isinstance(network, keras.Model) or not hasattr(network, "_nodes_by_depth"):
         raise InputError(
             f"--align=permutation knows functional models; {network.name} is a "
@@ -334,11 +313,6 @@ def functional(model: keras.Layer) -> keras.Model | None:
     return model if plain and hasattr(model, "_nodes_by_depth") else None
 
 
-def structures(network: keras.Model) -> tuple[Any, Any]:
-    """Return the inputs and outputs of a functional model as they are nested."""
-    return network._inputs_struct, network._outputs_struct
-
-
 def rename(tensor: keras.KerasTensor, name: str) -> None:
     """Name the operation that gives a tensor: those of keras.ops take no name."""
     tensor._keras_history.operation.name = name
@@ -352,13 +326,16 @@ def projections(attention: keras.Layer) -> dict[str, keras.Layer]:
 
 
 @contextlib.contextmanager
-def uncompiled(model: keras.Model) -> Iterator[None]:
-    """While it is open, a copy of a model needs no loss, metric or schedule to be serialized."""
-    compiled, model.compiled = model.compiled, False
+def with_attribute(holders: Iterable[Any], name: str, value: Any) -> Iterator[None]:
+    """While it is open, an attribute of some models, layers or variables has another value."""
+    before = [(holder, getattr(holder, name)) for holder in holders]
+    for holder, _ in before:
+        setattr(holder, name, value)
     try:
         yield
     finally:
-        model.compiled = compiled
+        for holder, old in before:
+            setattr(holder, name, old)
 
 
 # {model: the ids of the masks that its functions were compiled with}
@@ -403,11 +380,6 @@ def compute_loss(
     )
 
 
-def has_own_loss(model: keras.Model) -> bool:
-    """Return whether the class of a model computes its loss itself."""
-    return type(model).compute_loss is not keras.Model.compute_loss
-
-
 def with_notes_of(tensor: Any, scaled: Any, temperature: Any) -> Any:
     """Give a scaled output of a model what Keras keeps with the output; return it.
 
@@ -425,13 +397,8 @@ def with_notes_of(tensor: Any, scaled: Any, temperature: Any) -> Any:
 def numpy_batches(inputs: Any, labels: Any, weights: Any, *, size: int) -> Iterator[Any]:
     """Yield the batches of what `fit` takes, in order, as structures of NumPy arrays.
 
-    Args:
-        inputs: arrays of any library, a dataset, a loader, or a generator.
-        labels, weights: arrays, or None.
-        size: examples of a batch, where the data do not come in batches.
-
-    Raises:
-        ValueError: `fit` does not take it.
+    What does not come in batches is cut into those of `size` examples. Keras raises ValueError for
+    what `fit` does not take.
     """
     adapter = data_adapters.get_data_adapter(inputs, labels, weights, batch_size=size)
     return adapter.get_numpy_iterator()

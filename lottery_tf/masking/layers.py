@@ -1,6 +1,6 @@
 """The masked subclasses of Keras's layers and of the user's own.
 
-There are three kinds of them:
+There are three kinds of them, all of them a `MaskedSubclass`:
 
 - `Masked`: a layer with kernels of its own, such as Dense. A mask lies beside each kernel.
 - `Composite`: a Keras layer that makes layers with kernels when it is built, such as
@@ -29,18 +29,54 @@ from lottery_tf.masking.mask_variable import (
     zero_pruned,
 )
 
+__all__ = [
+    "MASKED",
+    "Masked",
+    "MaskedConv1D",
+    "MaskedConv1DTranspose",
+    "MaskedConv2D",
+    "MaskedConv2DTranspose",
+    "MaskedConv3D",
+    "MaskedConv3DTranspose",
+    "MaskedConvLSTM1D",
+    "MaskedConvLSTM2D",
+    "MaskedConvLSTM3D",
+    "MaskedDense",
+    "MaskedDepthwiseConv1D",
+    "MaskedDepthwiseConv2D",
+    "MaskedEinsumDense",
+    "MaskedEmbedding",
+    "MaskedGRU",
+    "MaskedGRUCell",
+    "MaskedGroupQueryAttention",
+    "MaskedInside",
+    "MaskedLSTM",
+    "MaskedLSTMCell",
+    "MaskedMultiHeadAttention",
+    "MaskedReversibleEmbedding",
+    "MaskedSeparableConv1D",
+    "MaskedSeparableConv2D",
+    "MaskedSimpleRNN",
+    "MaskedSimpleRNNCell",
+    "mask_inside",
+    "masked_layer",
+]
+
 BACKENDS = ("tensorflow", "torch")
 LEFT_DENSE = "left_dense"  # the key in configurations
 _TO_LOAD = "before load_model"  # the key in configurations of building
 _Mixin: Any = object  # the mixins call methods of the Keras layer that stands beside them
 
 
-class SaysWhatLoadsIt(_Mixin):
-    """Mixin: if Keras does not find the class of a saved layer, its error ends with what to import.
+class MaskedSubclass(_Mixin):
+    """Mixin of every masked subclass: what its configurations hold beside those of the plain class.
 
-    Keras asks for the configuration of building when it saves a model, and prints it in that error.
+    Keras asks for the configuration of building when it saves a model. It prints it at the end of
+    its error if it does not find the class of a saved layer: so that error says what to import.
     """
 
+    plain: Any  # the class of the layer without masks
+    left_dense: tuple[str, ...] = ()  # kernels without a mask, by name or <place of a layer>/<name>
     saving_problem = ""  # why a file of the whole model could not be loaded
 
     def get_build_config(self) -> dict | None:
@@ -54,22 +90,43 @@ class SaysWhatLoadsIt(_Mixin):
     def build_from_config(self, config: dict) -> None:
         super().build_from_config({k: value for k, value in config.items() if k != _TO_LOAD})
 
+    @classmethod
+    def from_config(cls, config: dict) -> Any:
+        plain = {key: value for key, value in config.items() if key != LEFT_DENSE}
+        layer = super().from_config(plain)
+        layer.left_dense = tuple(config.get(LEFT_DENSE, ()))
+        return layer
 
-class Masked(SaysWhatLoadsIt):
+
+def _subclass(
+    mixin: type, base: Any, members: dict[str, Any], *, name: str = "", package: str = "lottery_tf"
+) -> Any:
+    """Return a subclass of a layer class with a mixin, registered with Keras as Masked<name>."""
+
+    @functools.wraps(base.get_config)  # Keras asks whether it is its own
+    def get_config(self: Any) -> dict:
+        config = base.get_config(self)
+        return config | {LEFT_DENSE: list(self.left_dense)} if self.left_dense else config
+
+    members = members | {
+        "__doc__": f"{base.__name__} with masks beside its kernels.",
+        "__module__": "lottery_tf.masking" if package == "lottery_tf" else base.__module__,
+        "get_config": get_config,
+        "plain": base,
+    }
+    masked = type(f"Masked{name or base.__name__}", (mixin, base), members)
+    return keras.saving.register_keras_serializable(package)(masked)
+
+
+class Masked(MaskedSubclass):
     """Mixin of the layers that compute with each of their kernels under its mask.
 
     A mask is a non-trainable bool weight of the kernel's shape beside it, True where the weight
     lives. Keras saves and loads it with the layer, and pruned weights as zeros.
     """
 
-    plain: Any  # the class of the layer without masks
     kernel_names: tuple[str, ...]  # the attributes that hold the kernels
     saves_kernels_alone: bool  # whether `plain` lists what it saves, so that masks are not in it
-    left_dense: tuple[str, ...] = ()  # those of the kernels that have no mask
-
-    @classmethod
-    def from_config(cls, config: dict) -> Any:
-        return _with_left_dense(super().from_config, config)
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
@@ -87,16 +144,10 @@ class Masked(SaysWhatLoadsIt):
                 f"{keras.backend.backend()}. Set KERAS_BACKEND, and load the plain model that "
                 "lottery_tf.unmasked gives on any other."
             )
-        for name in self._masked_names():
-            variable = keras_private.stored_variable(self, name)
+        for name, variable in self._kernel_variables().items():
+            options = {"shape": variable.shape, "dtype": "bool", "trainable": False}
             mask = keras_private.add_variable(
-                self,
-                Mask,
-                name=mask_name(name),
-                shape=variable.shape,
-                dtype="bool",
-                initializer="ones",
-                trainable=False,
+                self, Mask, name=mask_name(name), initializer="ones", **options
             )
             mask.kernel = variable
             setattr(self, mask_name(name), mask)
@@ -106,24 +157,26 @@ class Masked(SaysWhatLoadsIt):
 
     def remove_masks(self) -> None:
         """Take the masks off. Pruned weights are zeros, which nothing keeps any more."""
-        masks = {name: getattr(self, mask_name(name)) for name in self._masked_names()}
         zero_pruned(self.kernels)
-        for name, mask in masks.items():
-            mask.kernel.constraint = mask.kernel.constraint.user_constraint
+        for name, variable in self._kernel_variables().items():
+            variable.constraint = variable.constraint.user_constraint
             delattr(self, mask_name(name))  # Keras forgets the variable
         self.__dict__.pop("saved_masks", None)
 
     @property
     def kernels(self) -> list[Kernel]:
         """A Kernel for each prunable weight of the layer."""
-        return [
-            Kernel(keras_private.stored_variable(self, name), getattr(self, mask_name(name)), self)
-            for name in self._masked_names()
-        ]
+        variables = self._kernel_variables().items()
+        return [Kernel(one, getattr(self, mask_name(name)), self) for name, one in variables]
 
-    def _masked_names(self) -> list[str]:
-        kept = [name for name in self.kernel_names if name not in self.left_dense]
-        return [name for name in kept if keras_private.stored_variable(self, name) is not None]
+    def _kernel_variables(self) -> dict[str, keras.Variable]:
+        """Return {attribute: variable} of the kernels that are there, but those left dense."""
+        found = {name: keras_private.stored_variable(self, name) for name in self.kernel_names}
+        return {
+            name: variable
+            for name, variable in found.items()
+            if variable is not None and name not in self.left_dense
+        }
 
     def save_own_variables(self, store: Any) -> None:
         """Save what the plain layer would save, with pruned weights as zeros.
@@ -162,12 +215,8 @@ class Masked(SaysWhatLoadsIt):
             )
         kernels = self.kernels
         # Locked masks stay. SavedMasks, which Keras loads next, tells the lock what the file holds.
-        masks = {
-            kernel.mask.name: kernel.mask.numpy()
-            if kernel.mask.lock
-            else np.ones(kernel.mask.shape, bool)
-            for kernel in kernels
-        }
+        own_masks = [kernel.mask for kernel in kernels]
+        masks = {m.name: m.numpy() if m.lock else np.ones(m.shape, bool) for m in own_masks}
         if self.saves_kernels_alone:
             arrays = masks | arrays
         elif len(arrays) < len(self.weights):
@@ -197,24 +246,6 @@ def mask_name(kernel_name: str) -> str:
     return kernel_name.replace("kernel", "mask")
 
 
-def _with_left_dense(make: Callable[[dict], Any], config: dict) -> Any:
-    """Make a layer of a configuration without the key LEFT_DENSE, and set what that says."""
-    layer = make({key: value for key, value in config.items() if key != LEFT_DENSE})
-    layer.left_dense = tuple(config.get(LEFT_DENSE, ()))
-    return layer
-
-
-def _get_config_naming_left_dense(base: Any) -> Callable[[Any], dict]:
-    """Return the get_config of a masked subclass: that of its base, and the kernels left dense."""
-
-    @functools.wraps(base.get_config)  # Keras asks whether it is its own
-    def get_config(self: Any) -> dict:
-        config = base.get_config(self)
-        return config | {LEFT_DENSE: list(self.left_dense)} if self.left_dense else config
-
-    return get_config
-
-
 def _masked_property(base: Any, name: str) -> property:
     """Return the property that gives a kernel under its mask, where `base` keeps the kernel."""
     inherited: Any = getattr(base, name, None)
@@ -242,16 +273,8 @@ def _masked_class(
     """Return a masked subclass of a layer class that keeps its kernels under these names."""
     own_saving = base.save_own_variables is not keras.layers.Layer.save_own_variables
     members |= {name: _masked_property(base, name) for name in kernel_names}
-    members |= {
-        "__doc__": f"{base.__name__} with a mask beside its kernel.",
-        "__module__": "lottery_tf.masking" if package == "lottery_tf" else base.__module__,
-        "kernel_names": kernel_names,
-        "get_config": _get_config_naming_left_dense(base),
-        "plain": base,
-        "saves_kernels_alone": own_saving,
-    }
-    masked = type(f"Masked{base.__name__}", (Masked, base), members)
-    return keras.saving.register_keras_serializable(package)(masked)
+    members |= {"kernel_names": kernel_names, "saves_kernels_alone": own_saving}
+    return _subclass(Masked, base, members, package=package)
 
 
 MaskedDense = _masked_class(keras.layers.Dense)
@@ -301,8 +324,9 @@ def _enable_lora(self: Any, *args: Any, **options: Any) -> None:
 _TABLE: dict[str, Any] = {"build": _build_embedding, "enable_lora": _enable_lora}
 MaskedEmbedding = _masked_class(keras.layers.Embedding, ("embeddings",), call=_look_up, **_TABLE)
 # With tied weights it computes its outputs with the masked table, too.
-_REVERSIBLE = getattr(keras.layers, "ReversibleEmbedding", None)  # Keras has it from 3.12 on
-MaskedReversibleEmbedding = _REVERSIBLE and _masked_class(_REVERSIBLE, ("embeddings",), **_TABLE)
+MaskedReversibleEmbedding = _masked_class(
+    keras.layers.ReversibleEmbedding, ("embeddings",), **_TABLE
+)
 
 # {layer class: its masked subclass}. Exactly these classes: a subclass of the user's own may
 # compute otherwise.
@@ -357,33 +381,15 @@ def masked_layer(*kernels: str) -> Callable[[type], type]:
     return register
 
 
-class Composite(keras_private.AfterBuild, SaysWhatLoadsIt):
-    """Mixin of the Keras layers that make layers of their own: masks those after building.
-
-    `left_dense` holds the kernels in it without masks, as `<place of the layer>/<name>`.
-    """
-
-    plain: Any
-    left_dense: tuple[str, ...] = ()
+class Composite(keras_private.AfterBuild, MaskedSubclass):
+    """Mixin of the Keras layers that make layers of their own: masks those after building."""
 
     def after_build(self) -> None:
         mask_inside(self, self.left_dense)
 
-    @classmethod
-    def from_config(cls, config: dict) -> Any:
-        return _with_left_dense(super().from_config, config)
-
 
 def _composite(base: Any, name: str = "") -> Any:
-    """Return a masked subclass of a Keras layer, registered as Masked<name>."""
-    members = {
-        "__doc__": f"keras.layers.{base.__name__} whose inner layers are masked.",
-        "__module__": "lottery_tf.masking",
-        "plain": base,
-        "get_config": _get_config_naming_left_dense(base),
-    }
-    masked = type(f"Masked{name or base.__name__}", (Composite, base), members)
-    return keras.saving.register_keras_serializable(package="lottery_tf")(masked)
+    return _subclass(Composite, base, {}, name=name)
 
 
 MaskedMultiHeadAttention = _composite(keras.layers.MultiHeadAttention)
@@ -402,7 +408,7 @@ COMPOSITE = {layer.plain: layer for layer in Composite.__subclasses__()}
 
 
 @keras.saving.register_keras_serializable(package="lottery_tf")
-class MaskedInside(keras_private.AfterBuild, SaysWhatLoadsIt):
+class MaskedInside(keras_private.AfterBuild, MaskedSubclass):
     """Mixin of a layer or model that makes masked layers which its configuration does not hold.
 
     `masked_inside(base)` makes the subclass of each class. Its configuration is that of the plain
@@ -410,8 +416,6 @@ class MaskedInside(keras_private.AfterBuild, SaysWhatLoadsIt):
     the base is built as it is without masks, and then the layers that it holds are masked.
     """
 
-    plain: Any
-    left_dense: tuple[str, ...] = ()  # as of a Composite
     _everything_masked = False
 
     def after_build(self) -> None:
@@ -447,9 +451,7 @@ class MaskedInside(keras_private.AfterBuild, SaysWhatLoadsIt):
         base = getattr(cls, "plain", None)
         if not base or name != keras_private.class_name(base):
             base = keras_private.find_class(name, custom_objects)
-        subclass = masked_inside(base)
-        make = super(MaskedInside, subclass).from_config  # of `base`
-        layer = _with_left_dense(make, config)
+        layer = super(MaskedInside, masked_inside(base)).from_config(config)
         if layer.built:
             mask_inside(layer, layer.left_dense)
         return layer
@@ -489,30 +491,33 @@ def _refuse_preset(self: Any, *_: Any, **__: Any) -> None:
     )
 
 
-def plain_config(config: Any) -> Any:
-    """Return a configuration that names the plain classes in place of their masked subclasses."""
+def changed_config(config: Any, change: Callable[[dict], dict]) -> Any:
+    """Return a configuration each of whose dictionaries is changed, the inner ones first."""
     if isinstance(config, list | tuple):
-        return type(config)(map(plain_config, config))
+        return type(config)(changed_config(one, change) for one in config)
     if not isinstance(config, dict):
         return config
-    config = {key: plain_config(value) for key, value in config.items()}
-    if "class_name" not in config or not isinstance(config.get("config"), dict):
-        return config
-    inner = {key: value for key, value in config["config"].items() if key != LEFT_DENSE}
-    if "masks_inside" in inner:
-        return config | inner.pop("masks_inside") | {"config": inner}
-    registered = keras.saving.get_registered_object(config.get("registered_name"))
-    plain = getattr(registered, "plain", None)
-    return config | keras_private.class_name(plain) | {"config": inner} if plain else config
+    return change({key: changed_config(value, change) for key, value in config.items()})
+
+
+def plain_config(config: Any) -> Any:
+    """Return a configuration that names the plain classes in place of their masked subclasses."""
+
+    def change(config: dict) -> dict:
+        if "class_name" not in config or not isinstance(config.get("config"), dict):
+            return config
+        inner = {key: value for key, value in config["config"].items() if key != LEFT_DENSE}
+        if "masks_inside" in inner:
+            return config | inner.pop("masks_inside") | {"config": inner}
+        registered = keras.saving.get_registered_object(config.get("registered_name"))
+        plain = getattr(registered, "plain", None)
+        return config | keras_private.class_name(plain) | {"config": inner} if plain else config
+
+    return changed_config(config, change)
 
 
 def mask_inside(layer: keras.Layer, left_dense: Collection[str] = ()) -> bool:
-    """Mask, in place, the layers that a layer or model holds; False if some are not built yet.
-
-    Args:
-        layer: whose layers are masked.
-        left_dense: kernels that get no mask, as `<place of the layer in it>/<name>`.
-    """
+    """Mask, in place, the layers that a layer or model holds; False if some are not built yet."""
     where = places(layer)
     held = keras_private.flatten_layers(layer, include_self=False)
     for inner in held:
@@ -541,7 +546,7 @@ def unmask_inside(layer: keras.Layer) -> None:
     for inner in keras_private.flatten_layers(layer):
         if isinstance(inner, Masked):
             inner.remove_masks()
-        if isinstance(inner, Masked | Composite | MaskedInside):
+        if isinstance(inner, MaskedSubclass):
             inner.__dict__.pop("left_dense", None)
             inner.__dict__.pop("saving_problem", None)
             _change_class(inner, inner.plain)

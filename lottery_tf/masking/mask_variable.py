@@ -141,12 +141,7 @@ class SavedMasks(keras_private.Saveable):
 
 
 class MaskLock:
-    """Keeps the masks of a round while it trains, and checks them when the round ends.
-
-    Args:
-        kernels: {path: Kernel} of the model that is trained.
-        name: the round, for messages.
-    """
+    """Keeps the masks of a round while it trains, and checks them when the round ends."""
 
     def __init__(self, kernels: Mapping[str, Kernel], name: str):
         self.kernels, self.name = kernels, name
@@ -184,12 +179,10 @@ class MaskLock:
         self._attempts[id(mask)] = _digest(mask)
 
     def _check(self) -> None:
-        changed = [
-            path
-            for path, kernel in self.kernels.items()
-            if not np.array_equal(kernel.mask.numpy(), self._masks[path])
-        ]
-        if changed:
+        kernels = self.kernels.items()
+        if changed := [
+            path for path, one in kernels if not np.array_equal(one.mask.numpy(), self._masks[path])
+        ]:
             raise InputError(
                 f"{self.name}: its masks were changed while it was trained, so the density that it "
                 f"trained at is not known: {', '.join(changed[:5])}. Inside the loop, do not prune "

@@ -5,14 +5,7 @@ import warnings
 import keras
 
 from lottery_tf.errors import InputError, is_ours
-from lottery_tf.masking import (
-    choosing,
-    copying,
-    keras_generators,
-    keras_private,
-    network,
-    refusals,
-)
+from lottery_tf.masking import choosing, copying, keras_generators, keras_private, network, refusals
 from lottery_tf.masking.choosing import Choice
 from lottery_tf.masking.layers import (
     MASKED,
@@ -207,8 +200,7 @@ def _left_out(
 ) -> tuple[list[str], list[str]]:
     """Return (places of the kernels that get no mask, paths of those among them that are frozen).
 
-    Raises:
-        InputError: the choice is wrong, or leaves nothing to mask.
+    A choice that is wrong, or leaves nothing to mask, raises InputError.
     """
     every = choosing.candidates(model)
     trained = {id(variable) for variable in model.trainable_variables}
@@ -216,24 +208,27 @@ def _left_out(
     if include is not None:
         wanted = choosing.chosen(include, every, of="include")
     excluded = [] if exclude is None else choosing.chosen(exclude, every, of="exclude")
-    keys = {one.key for one in wanted} - {one.key for one in excluded}
-    left = [one for one in every if one.key not in keys]
-    if has_masks := [one.variable.path for one in left if one.has_mask]:
+    kept = set(wanted) - set(excluded)
+    left = [one for one in every if one not in kept]
+    if has_masks := [
+        one.variable.path
+        for one in left
+        if isinstance(one.layer, Masked) and one.name not in one.layer.left_dense
+    ]:
         raise InputError(
             f"{of}: these kernels have masks already and cannot be left dense: "
             f"{', '.join(has_masks)}. Begin with lottery_tf.unmasked(model)."
         )
-    if every and not keys:
+    if every and not kept:
         raise InputError(
             f"{of}: include= and exclude= leave nothing to prune in {model.name}. Kernels that "
             f"could have masks, if include= names them and exclude= does not: "
             f"{choosing.shortened(one.variable.path for one in every)}."
         )
-    named = {one.key for one in excluded}
     frozen = [
         one.variable.path
         for one in left
-        if include is None and id(one.variable) not in trained and one.key not in named
+        if include is None and id(one.variable) not in trained and one not in excluded
     ]
     where = places(model)
     return [f"{place}/{one.name}" for one in left for place in where[id(one.layer)]], frozen

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -51,19 +51,17 @@ def kernel_kinds(network: keras.Layer) -> dict[str, str]:
     """Return {path: kind} of the kernels of transposed and depthwise convolutions.
 
     The kinds are those that `count_alive` knows.
-
-    Raises:
-        InputError: as of `kernels`.
     """
     layers = keras.layers
-    transposed = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-    depthwise = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
-    kinds = dict.fromkeys(transposed, TRANSPOSED) | dict.fromkeys(depthwise, DEPTHWISE)
+    kinds = {
+        TRANSPOSED: (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose),
+        DEPTHWISE: (layers.DepthwiseConv1D, layers.DepthwiseConv2D),
+    }
     return {
         path: kind
         for path, kernel in kernels(network).items()
-        for layer, kind in kinds.items()
-        if isinstance(kernel.layer, layer)
+        for kind, classes in kinds.items()
+        if isinstance(kernel.layer, classes)
     }
 
 
@@ -86,11 +84,15 @@ def name_apart(network: keras.Layer) -> None:
     held, used = keras_private.held_paths(network), paths.keys() - several
     for variable in network.weights:
         if variable.path in several:
-            path = held.get(id(variable), variable.path)
-            numbered = (f"{path}_{number}" for number in itertools.count(1))
-            free = next(name for name in itertools.chain([path], numbered) if name not in used)
+            free = free_name(held.get(id(variable), variable.path), used)
             keras_private.set_path(variable, free)
             used.add(free)
+
+
+def free_name(name: str, taken: Collection[str], first: int = 1) -> str:
+    """Return a name, with the first number behind it that makes it free if it is taken."""
+    numbered = (f"{name}_{number}" for number in itertools.count(first))
+    return next(one for one in itertools.chain([name], numbered) if one not in taken)
 
 
 def get_weights(network: keras.Layer) -> Weights:
@@ -112,9 +114,7 @@ def compile_with_masks(network: keras.Layer) -> None:
 def holding(network: keras.Layer, name: str) -> contextlib.AbstractContextManager[None]:
     """Return a context in which Keras's `set_weights` and `load_weights` leave the masks alone.
 
-    Args:
-        network: a model with masked layers.
-        name: the round that trains in this context, for messages.
+    The round of this name trains in it.
 
     Raises:
         InputError: at the end, the masks were changed in another way, or the weights are those of
@@ -140,22 +140,21 @@ def set_weights(network: keras.Layer, weights: Weights, masks: Masks) -> None:
     Raises:
         InputError: one is missing, or has another shape.
     """
-    pairs: tuple[tuple[Weights | Masks, Mapping[str, Any]], ...] = (
-        (weights, variables(network)),
-        (masks, kernels(network)),
-    )
-    for arrays, of_network in pairs:
-        for path, holder in of_network.items():
-            expected = tuple(getattr(holder, "mask", holder).shape)
-            received = arrays[path].shape if path in arrays else "none"
-            if received != expected:
-                raise InputError(
-                    f"These weights are not of this network: expected {path} of shape {expected}. "
-                    f"Found: {received}."
-                )
-    for path, variable in variables(network).items():
+    own, masked = variables(network), kernels(network)
+    expected: list[tuple[Weights | Masks, str, keras.Variable]] = [
+        *((weights, path, variable) for path, variable in own.items()),
+        *((masks, path, kernel.mask) for path, kernel in masked.items()),
+    ]
+    for arrays, path, variable in expected:
+        received = arrays[path].shape if path in arrays else "none"
+        if received != tuple(variable.shape):
+            raise InputError(
+                f"These weights are not of this network: expected {path} of shape "
+                f"{tuple(variable.shape)}. Found: {received}."
+            )
+    for path, variable in own.items():
         variable.assign(weights[path])
-    for path, kernel in kernels(network).items():
+    for path, kernel in masked.items():
         kernel.mask.decide(masks[path])
         check_masked(path, weights[path], masks[path])
     for layer in keras_private.flatten_layers(network):

@@ -76,10 +76,7 @@ class Beginning:
 
     The variables that its constructor made get the values that they have now, but no steps; a
     learning rate is among them. Those that its `build` made are built anew, as some begin as a
-    function of the weights.
-
-    Args:
-        optimizer: built or not. What it keeps outside of Keras variables stays as it is.
+    function of the weights. What it keeps outside of Keras variables stays as it is.
 
     Raises:
         InputError: it has made steps, and a variable of its own constructor cannot be made anew.
@@ -90,8 +87,16 @@ class Beginning:
         own = keras_private.own_variables(optimizer)
         made = len(self._built_anew()) if optimizer.built else 0
         constructed = own[: len(own) - made]
+        values = [variable.numpy() for variable in constructed]
+        trained = any(v.numpy() for v in constructed if v.name == ITERATION)
+        others = [v.name for v in constructed if v.name not in (ITERATION, RATE)]
+        if others and trained:
+            values = [variable.numpy() for variable in self._constructed_anew(others)]
         # The variables too, so that no other gets the id of one.
-        self._first = list(zip(constructed, self._values(constructed), strict=True))
+        self._first = [
+            (variable, _zeros(variable) if variable.name == ITERATION else value)
+            for variable, value in zip(constructed, values, strict=True)
+        ]
 
     def again(self) -> None:
         """Set every variable of the optimizer, without those inside it, to its first value."""
@@ -108,17 +113,6 @@ class Beginning:
 
     def _built_anew(self) -> list[keras.Variable]:
         return keras_private.built_anew(self.optimizer, with_inner(self.optimizer)[1:])
-
-    def _values(self, constructed: list[keras.Variable]) -> list[np.ndarray]:
-        values = [variable.numpy() for variable in constructed]
-        steps = [v for v in constructed if v.name == ITERATION]
-        others = [v.name for v in constructed if v.name not in (ITERATION, RATE)]
-        if others and any(v.numpy() for v in steps):
-            values = [variable.numpy() for variable in self._constructed_anew(others)]
-        return [
-            _zeros(variable) if variable.name == ITERATION else value
-            for variable, value in zip(constructed, values, strict=True)
-        ]
 
     def _constructed_anew(self, others: list[str]) -> list[keras.Variable]:
         kind = type(self.optimizer)
@@ -141,8 +135,8 @@ def first_values(optimizer: Optimizer) -> dict[int, np.ndarray]:
 
     These are the learning rate, the scale of a float16 loss, the accumulators of Adagrad.
     """
-    values = {index: variable.numpy() for index, variable in enumerate(optimizer.variables)}
-    return {index: value for index, value in values.items() if np.any(value)}
+    values = enumerate(variable.numpy() for variable in optimizer.variables)
+    return {index: value for index, value in values if np.any(value)}
 
 
 def reset(optimizer: Optimizer, first: dict[int, np.ndarray]) -> None:
@@ -155,10 +149,7 @@ def reset(optimizer: Optimizer, first: dict[int, np.ndarray]) -> None:
 def clear_pruned(optimizer: Optimizer, variables: Sequence[keras.Variable], masks: Masks) -> None:
     """Set the slots of pruned weights to zero: momenta, second moments, averages of weights.
 
-    Args:
-        optimizer: a built optimizer.
-        variables: the variables that it was built with.
-        masks: {kernel path: bool array}.
+    The optimizer was built with these variables.
     """
     # Keras names a slot after its variable: <path with _ for />_<slot>. Variables that had one
     # path have slots of one name, in their order.

@@ -18,12 +18,7 @@ _OF_KERAS_2 = (
 
 
 def check(model: Any, of: str) -> None:
-    """Raise InputError if an object is no Keras 3 model, or one whose kernels are quantized.
-
-    Args:
-        model: what the user gave.
-        of: the function that it was given to, for the message.
-    """
+    """Raise InputError if an object is no Keras 3 model, or one whose kernels are quantized."""
     if not isinstance(model, keras.Model):
         raise InputError(f"{of}: expected a Keras 3 model. Received: {what_it_is(model)}")
     names = [one.name for one in keras_private.flatten_layers(model) if is_quantized(one)]

@@ -320,7 +320,7 @@ def test_a_model_without_a_loss_is_told_so():
     with pytest.raises(InputError, match=r"data: .*compile"):
         lottery_tf.prune(made, 0.2, criterion="snip", data=(INPUTS, LABELS))
     uncompiled = model(loss=None)
-    with pytest.raises(InputError, match=r"Sample weights.*compile"):
+    with pytest.raises(InputError, match=r"^(?!.*InputError).*Sample weights.*compile"):
         lottery_tf.prune(uncompiled, 0.2, criterion="snip", data=(INPUTS, LABELS, WEIGHTS))
 
 
@@ -369,9 +369,3 @@ def test_a_softmax_has_the_gradients_of_its_logits(name):
         masking.set_weights(made, weights, masking.get_masks(made))
         found.append(gradients(made, (INPUTS, LABELS), name))
     same(*found)
-
-
-def test_an_error_of_ours_about_data_is_not_wrapped():
-    with pytest.raises(InputError) as raised:
-        lottery_tf.prune(model(loss=None), 0.5, criterion="snip", data=(INPUTS, LABELS, WEIGHTS))
-    assert "InputError" not in str(raised.value)

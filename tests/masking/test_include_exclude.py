@@ -29,8 +29,6 @@ class Block(keras.layers.Layer):
 
 @pytest.fixture
 def model():
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
     inputs = keras.Input((5, 4))
     features = layers.Conv1D(4, 2, padding="same", name="conv")(inputs)
     dense = [layers.Dense(4, name=f"dense_{n}") for n in (1, 2)]

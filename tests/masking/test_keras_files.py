@@ -11,6 +11,7 @@ import pytest
 import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
+from tests.masking.comparing import equal, same_masks
 
 pytestmark = pytest.mark.versions
 
@@ -84,10 +85,8 @@ def test_weights_of_plain_and_masked_models_load_into_masked_ones(network, saved
         weights = first.get_weights()
     found = masking.get_masks(model)
     assert len(found) == len(masks) > 1
-    for expected, mask in zip(masks.values(), found.values(), strict=True):
-        assert np.array_equal(expected, mask)
-    for expected, array in zip(weights, masking.get_weights(model).values(), strict=True):
-        assert np.array_equal(expected, array)
+    assert equal(masks.values(), found.values())
+    assert equal(weights, masking.get_weights(model).values())
 
 
 @pytest.mark.ci
@@ -103,8 +102,7 @@ def test_masked_files_with_low_rank_adaptation_load(way, tmp_path):
     model.load_weights(path)
     x = np.ones((2, 8), "float32")
     assert np.allclose(model.predict(x, verbose=0), first.predict(x, verbose=0), atol=1e-6)
-    for a, b in zip(*(masking.get_masks(one).values() for one in (model, first)), strict=True):
-        assert np.array_equal(a, b)
+    assert same_masks(model, first)
 
 
 @keras.saving.register_keras_serializable("presets")
@@ -171,8 +169,7 @@ def test_presets_of_masked_backbones_are_refused_and_plain_ones_are_read(make, t
     plain.save_to_preset(str(tmp_path / "plain"))
     loaded = type(backbone).from_preset(str(tmp_path / "plain"))
     assert type(loaded) is type(backbone)
-    for one, other in zip(loaded.get_weights(), plain.get_weights(), strict=True):
-        assert np.array_equal(one, other)
+    assert equal(loaded.get_weights(), plain.get_weights())
     again = lottery_tf.masked(loaded)
     assert len(masking.get_masks(again)) == len(masking.get_masks(model))
 

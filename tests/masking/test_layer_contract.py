@@ -92,12 +92,6 @@ def case(name):
     return Case(KINDS[name], options, data)
 
 
-@pytest.fixture(autouse=True)
-def fresh_names():
-    keras.utils.clear_session(free_memory=False)
-    keras.utils.set_random_seed(0)
-
-
 def test_every_masked_layer_of_keras_has_a_row():
     assert set(KINDS) == set(ROWS)
 

@@ -9,6 +9,8 @@ import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
+from lottery_tf.testing import check_zero
+from tests.masking.comparing import same_masks
 
 pytestmark = pytest.mark.versions
 
@@ -17,10 +19,8 @@ LABELS = np.arange(24) % 3
 
 
 @pytest.fixture(autouse=True)
-def fresh(tmp_path, monkeypatch):
+def aside(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
 
 
 class WithoutConfig(keras.Model):
@@ -89,12 +89,6 @@ def without_options():
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-def check_zeros(model):
-    weights = masking.get_weights(model)
-    for path, mask in masking.get_masks(model).items():
-        assert not weights[path][~mask].any()
-
-
 @pytest.mark.parametrize(("make", "kernels"), [(without_config, 8), (without_options, 2)])
 def test_masks_hold_in_models_that_cannot_be_rebuilt(make, kernels, tmp_path):
     model = make()
@@ -117,7 +111,7 @@ def test_masks_hold_in_models_that_cannot_be_rebuilt(make, kernels, tmp_path):
             loss = sum(losses)
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-    check_zeros(model)
+    check_zero(model)
     with pytest.raises(InputError, match="save_weights"):
         model.save(tmp_path / "model.keras")
     path = tmp_path / "model.weights.h5"
@@ -127,8 +121,7 @@ def test_masks_hold_in_models_that_cannot_be_rebuilt(make, kernels, tmp_path):
     again = lottery_tf.mask(make())
     again.load_weights(path)
     assert np.array_equal(again.predict(INPUTS, verbose=0), after)
-    masks = zip(masking.get_masks(model).values(), masking.get_masks(again).values(), strict=True)
-    assert all(np.array_equal(*pair) for pair in masks)
+    assert same_masks(model, again)
     with pytest.raises(InputError, match=r"lottery_tf\.unmask\(model\)"):
         lottery_tf.unmasked(model)
     check_plain(lottery_tf.unmask(again), make(), after)
@@ -162,7 +155,7 @@ def test_a_model_without_call_is_masked_and_trained_by_its_own_step():
     model.compile("adam")
     lottery_tf.prune(model, 0.5)
     model.fit(INPUTS, verbose=0)
-    check_zeros(model)
+    check_zero(model)
     assert len(lottery_tf.summary(model, show=False)) == 3
 
 
@@ -176,7 +169,7 @@ def test_a_model_that_was_trained_before_is_compiled_anew():
     lottery_tf.mask(model)
     lottery_tf.prune(model, 0.5)
     model.fit(INPUTS, INPUTS, verbose=0)
-    check_zeros(model)
+    check_zero(model)
     for layer, plain in zip(model.layers, expected.layers, strict=True):
         assert isinstance(layer, type(plain))
         assert layer.kernels[0].mask.numpy().mean() < 1
@@ -197,7 +190,7 @@ def test_a_model_that_was_compiled_around_the_masked_part_learns_of_the_masks(wa
         for _ in lottery_tf.rounds(whole, 2, 0.5):
             whole.fit(INPUTS, LABELS, verbose=0)
     assert any(not mask.all() for mask in masking.get_masks(whole).values())
-    check_zeros(whole)
+    check_zero(whole)
 
 
 @pytest.mark.ci

@@ -8,15 +8,10 @@ import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.masking import copying, keras_private, optimizer_state
+from tests.masking.comparing import equal, same_masks
 from tests.versions import since
 
 pytestmark = pytest.mark.versions
-
-
-@pytest.fixture(autouse=True)
-def fresh_names():
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
 
 
 def outputs(model, inputs):
@@ -29,7 +24,7 @@ def check(model, inputs):
     masked = lottery_tf.masked(model)
     assert np.array_equal(outputs(masked, inputs), outputs(model, inputs))
     assert np.array_equal(outputs(lottery_tf.unmasked(masked), inputs), outputs(model, inputs))
-    assert all(np.array_equal(*pair) for pair in zip(before, model.get_weights(), strict=True))
+    assert equal(before, model.get_weights())
     return masked
 
 
@@ -155,10 +150,10 @@ def test_a_model_that_is_random_at_inference_is_not_compared():
 
 
 def test_a_difference_is_measured_also_where_there_are_no_numbers():
-    nan = float("nan")
-    assert copying._difference([[1.0, nan]], [[1.0, nan]]) == 0
-    assert copying._difference([[1.0, 2.0]], [[1.5, 2.0]]) == 0.5
-    assert copying._difference([[1.0]], [[nan]]) > 1e100
+    numbers, others = np.array([1.0, np.nan]), np.array([1.5, np.nan])
+    assert copying._difference([numbers], [numbers]) == 0
+    assert copying._difference([numbers], [others]) == 0.5
+    assert copying._difference([numbers], [numbers[::-1]]) > 1e100
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -228,8 +223,7 @@ def test_a_functional_subclass_keeps_its_class_and_its_training(tmp_path):
         masked.save(path)
         loaded = keras.models.load_model(path, custom_objects={"Steps": Steps})
         assert isinstance(loaded, type(model))
-        masks = map(masking.get_masks, (masked, loaded))
-        assert all(np.array_equal(*m) for m in zip(*(x.values() for x in masks), strict=True))
+        assert same_masks(masked, loaded)
 
 
 def test_a_functional_subclass_that_cannot_be_rebuilt_is_refused():

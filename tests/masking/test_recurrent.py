@@ -14,23 +14,15 @@ pytestmark = pytest.mark.versions
 layers = keras.layers
 
 
-@pytest.fixture(autouse=True)
-def fresh_names():
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
-
-
 def stacked():
     return layers.RNN(
         [layers.LSTMCell(3, name="first"), layers.GRUCell(3, name="second")], return_sequences=True
     )
 
 
-# A layer, the shape of its input, and the shapes of its kernels.
+# A layer that holds others, the shape of its input, and the shapes of its kernels. Layers alone
+# pass `check_masked_layer` in test_layer_contract.
 LAYERS = {
-    "LSTM": (lambda: layers.LSTM(3), (4, 2), [(2, 12), (3, 12)]),
-    "GRU": (lambda: layers.GRU(3, return_sequences=True), (4, 2), [(2, 9), (3, 9)]),
-    "SimpleRNN": (lambda: layers.SimpleRNN(3, unroll=True), (4, 2), [(2, 3), (3, 3)]),
     "Bidirectional": (
         lambda: layers.Bidirectional(layers.LSTM(3, return_sequences=True)),
         (4, 2),
@@ -41,13 +33,6 @@ LAYERS = {
         lambda: layers.TimeDistributed(layers.SimpleRNN(3)),
         (2, 4, 2),
         [(2, 3), (3, 3)],
-    ),
-    "ConvLSTM1D": (lambda: layers.ConvLSTM1D(2, 2), (3, 4, 1), [(2, 1, 8), (2, 2, 8)]),
-    "ConvLSTM2D": (lambda: layers.ConvLSTM2D(2, 2), (2, 3, 3, 1), [(2, 2, 1, 8), (2, 2, 2, 8)]),
-    "ConvLSTM3D": (
-        lambda: layers.ConvLSTM3D(2, 2),
-        (2, 2, 2, 2, 1),
-        [(2, 2, 2, 1, 8), (2, 2, 2, 2, 8)],
     ),
 }
 
@@ -72,12 +57,8 @@ def revive(model):
         kernel.variable.assign(np.where(kernel.mask.numpy(), kernel.variable.numpy(), 1))
 
 
-LONG = {"GRU", "TimeDistributed", "ConvLSTM1D", "ConvLSTM3D"}
-NAMES = [pytest.param(name, marks=pytest.mark.ci if name in LONG else ()) for name in LAYERS]
-
-
 @pytest.mark.ci
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", LAYERS)
 def test_a_recurrent_layer_computes_saves_and_loads_under_its_masks(name, tmp_path):
     make, shape, shapes = LAYERS[name]
     model, inputs = keras.Sequential([keras.Input(shape), make()]), random(*shape)
@@ -153,20 +134,6 @@ def test_what_is_given_to_a_fused_kernel_is_masked(kind, monkeypatch):
     masked(random(4, 2))
     for path, mask in masking.get_masks(masked).items():
         assert not np.asarray(given[path.split("/")[-1]])[~mask].any()
-
-
-@pytest.mark.ci
-def test_training_with_averaged_weights_keeps_pruned_ones_at_zero():
-    model = lottery_tf.masked(keras.Sequential([keras.Input((4, 2)), layers.LSTM(3)]))
-    optimizer = keras.optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5)
-    model.compile(optimizer, "mean_squared_error", run_eagerly=True)
-    model.fit(random(4, 2), np.ones((4, 3)), verbose=0)
-    lottery_tf.prune(model, 0.5)
-    before = masking.get_weights(model)
-    model.fit(random(4, 2), np.ones((4, 3)), verbose=0)
-    for path, mask in masking.get_masks(model).items():
-        masking.check_masked(path, masking.get_weights(model)[path], mask)
-        assert (masking.get_weights(model)[path] != before[path])[mask].all()
 
 
 @pytest.mark.ci

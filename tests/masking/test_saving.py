@@ -14,16 +14,12 @@ from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.masking import layers, mask_variable, optimizer_state
 from lottery_tf.models.normalization import FusedBatchNormalization
+from lottery_tf.testing import check_zero
 from tests.conftest import ROOT
+from tests.masking.comparing import equal, same_masks, same_weights
 from tests.networks import every_layer
 
 pytestmark = pytest.mark.versions
-
-
-@pytest.fixture(autouse=True)
-def fresh_names():
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
 
 
 def inputs():
@@ -44,13 +40,8 @@ def pruned(model, fraction=0.6):
 
 def same(some, other):
     """Whether two networks have the same masks and the same weights, zero where masked."""
-    masks = [list(masking.get_masks(network).values()) for network in (some, other)]
-    weights = [list(masking.get_weights(network).values()) for network in (some, other)]
-    for kernel in masking.kernels(other).values():
-        masking.check_masked(kernel.variable.path, kernel.variable.numpy(), kernel.mask.numpy())
-    return all(
-        np.array_equal(*pair) for both in (masks, weights) for pair in zip(*both, strict=True)
-    )
+    check_zero(other)
+    return same_masks(some, other) and same_weights(some, other)
 
 
 @pytest.mark.parametrize("way", ["at_the_end", "every_step", "swap"])
@@ -103,8 +94,7 @@ def test_raw_updates_are_masked_by_apply_masks():
         kernel.variable.assign_sub(np.full(kernel.variable.shape, 0.1))
     before = np.asarray(model(inputs()))
     lottery_tf.apply_masks(model)
-    for path, kernel in masking.kernels(model).items():
-        masking.check_masked(path, kernel.variable.numpy(), kernel.mask.numpy())
+    check_zero(model)
     assert np.array_equal(np.asarray(model(inputs())), before)
 
 
@@ -132,15 +122,13 @@ def test_weights_files_go_from_plain_to_masked_and_back(network, tmp_path):
     masks = masking.get_masks(masked)
     masked.load_weights(tmp_path / "plain.weights.h5")  # without masks: loads as dense
     assert all(mask.all() for mask in masking.get_masks(masked).values())
-    pairs = zip(masking.get_weights(masked).values(), model.get_weights(), strict=True)
-    assert all(np.array_equal(*pair) for pair in pairs)
+    assert equal(masking.get_weights(masked).values(), model.get_weights())
 
     masked.load_weights(tmp_path / "masked.weights.h5")
-    loaded = masking.get_masks(masked)
-    assert all(np.array_equal(loaded[path], mask) for path, mask in masks.items())
+    assert equal(masking.get_masks(masked).values(), masks.values())
     lottery_tf.unmasked(masked).save_weights(tmp_path / "back.weights.h5")
     model.load_weights(tmp_path / "back.weights.h5")
-    assert all(np.array_equal(*pair) for pair in zip(model.get_weights(), found, strict=True))
+    assert equal(model.get_weights(), found)
 
 
 def test_weights_of_another_layer_are_refused(tmp_path):
@@ -222,8 +210,7 @@ def test_low_rank_adaptation_of_masked_layers_is_saved_and_loaded(network, tmp_p
     masked.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert np.allclose(np.asarray(loaded(inputs())), expected, atol=1e-6)
-    found = zip(masking.get_masks(masked).values(), masking.get_masks(loaded).values(), strict=True)
-    assert all(np.array_equal(*pair) for pair in found)
+    assert same_masks(masked, loaded)
 
 
 def run(code, directory):

@@ -20,11 +20,9 @@ from tests.conftest import ROOT
 
 
 @pytest.fixture(autouse=True)
-def fresh():
-    """Names, and tables of layers, as they are without the layers of these tests."""
+def same_tables():
+    """Tables of layers are as they are without the layers of these tests."""
     before = dict(masking.MASKED)
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
     yield
     masking.MASKED.clear()
     masking.MASKED.update(before)

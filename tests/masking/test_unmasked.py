@@ -13,12 +13,6 @@ from tests.networks import LAYERS, every_layer
 pytestmark = pytest.mark.versions
 
 
-@pytest.fixture(autouse=True)
-def fresh_names():
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
-
-
 def pruned(model, fraction=0.6, **where):
     masked = lottery_tf.masked(model)
     lottery_tf.prune(masked, fraction, **where)

@@ -10,15 +10,11 @@ import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
+from lottery_tf.testing import check_zero
+from tests.masking.comparing import same_masks
 
 # Keras's own warning at loading, of a layer that is built when it is first called.
 pytestmark = pytest.mark.filterwarnings("ignore:.*was called on layer.*does not have a `build")
-
-
-@pytest.fixture(autouse=True)
-def fresh_names():
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(0)
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -165,11 +161,6 @@ def outputs(model):
     return np.asarray(model(inputs(), training=False))
 
 
-def same_masks(some, other):
-    pairs = zip(masking.get_masks(some).values(), masking.get_masks(other).values(), strict=True)
-    return all(np.array_equal(*pair) for pair in pairs)
-
-
 def pruned(name):
     make, kernels = MODELS[name]
     model = make()
@@ -186,8 +177,7 @@ def train(model):
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     model.compile(optimizer, "mean_squared_error", run_eagerly=True)
     model.fit(inputs(), 0 * outputs(model) + 1, verbose=0)
-    for kernel in masking.kernels(model).values():
-        masking.check_masked(kernel.variable.path, kernel.variable.numpy(), kernel.mask.numpy())
+    check_zero(model)
 
 
 LONG = {"in_nested_models", "with_backbone", "classifier"}

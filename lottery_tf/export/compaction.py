@@ -1,4 +1,9 @@
-"""Finds the channels of a network that stay, and builds the smaller network of them."""
+"""Makes a smaller network that computes the same: units without effect are removed for real.
+
+A unit is without effect if no weight leads from it to the outputs, or if no weight leads from the
+inputs to it: then it is a constant, which is added to the biases behind it. `compaction_steps.py`
+says what each layer does to its channels.
+"""
 
 import dataclasses
 from typing import Any
@@ -6,11 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from lottery_tf.export.compaction.layers import Constants, Kept, Linear, Step, Unchanged
-from lottery_tf.export.compaction.steps import steps_of
+from lottery_tf.export.compaction_steps import Constants, Kept, Linear, Step, Unchanged, steps_of
 from lottery_tf.export.flops import Count, multiply_adds
 from lottery_tf.export.graph import Graph, graph_of
-from lottery_tf.masking import keras_private
 from lottery_tf.pruning import Array
 
 Change = tuple[int, int]  # before and after
@@ -18,38 +21,25 @@ Change = tuple[int, int]  # before and after
 
 @dataclasses.dataclass
 class LayerChange:
-    """What a compaction did to a layer.
-
-    Attributes:
-        units: output channels.
-        weights, nonzero: of its kernels.
-        products: multiply-adds for one example with all weights; those of its nonzero weights are
-            `sparse`.
-    """
+    """What a compaction did to a layer: its output channels, and the fields of its Count."""
 
     units: Change
     weights: Change
     nonzero: Change
-    products: Change
+    products: Change  # the Count's `dense`
     sparse: Change
 
 
 @dataclasses.dataclass
 class Report:
-    """What a compaction did.
+    """What a compaction did."""
 
-    Attributes:
-        layers: {name: LayerChange} of the layers with kernels, in their order. A separable
-            convolution is split; its first part is called <name>_depthwise.
-        removed: {layer that went: why}, as a BatchNorm that was folded.
-        left: {layer that was left as it is: why}.
-        not_counted: {layer whose multiply-adds are not known: why}.
-    """
-
+    # {name: LayerChange} of the layers with kernels, in their order. A separable convolution is
+    # split; its first part is called <name>_depthwise.
     layers: dict[str, LayerChange]
-    removed: dict[str, str]
-    left: dict[str, str]
-    not_counted: dict[str, str]
+    removed: dict[str, str]  # {layer that went: why}, as a BatchNorm that was folded
+    left: dict[str, str]  # {layer that was left as it is: why}
+    not_counted: dict[str, str]  # {layer whose multiply-adds are not known: why}
 
     def total(self, field: str) -> Change:
         """Return the sum over layers of a field of LayerChange."""
@@ -57,7 +47,6 @@ class Report:
         return sum(before for before, _ in pairs), sum(after for _, after in pairs)
 
     def lines(self) -> list[str]:
-        """Return the report for people."""
         products, weights = self.total("products"), self.total("weights")
         lines = [f"compacted: multiply-adds {_arrow(products)}, weights {_arrow(weights)}"]
         lines += [
@@ -101,8 +90,12 @@ def compact(model: keras.Model) -> tuple[keras.Model, Report]:
     constants = constants_of(graph, steps)
     kept = kept_channels(graph, steps, constants)
 
-    inputs, outputs = keras_private.structures(graph.model)
-    inputs = keras.tree.map_structure(_new_input, inputs)
+    inputs = keras.tree.map_structure(
+        lambda tensor: keras.Input(
+            batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name, sparse=tensor.sparse
+        ),
+        graph.model.input,
+    )
     tensors = dict(zip(graph.inputs, keras.tree.flatten(inputs), strict=True))
     made: dict[int, keras.Layer] = {}
     for step in steps:
@@ -114,7 +107,8 @@ def compact(model: keras.Model) -> tuple[keras.Model, Report]:
         else:
             of_inputs = [kept[tensor] for tensor in read], [constants[tensor] for tensor in read]
             tensors[out] = step.build(Kept(given, of_inputs[0], kept[out], of_inputs[1]))
-    results = keras.tree.pack_sequence_as(outputs, [tensors[tensor] for tensor in graph.outputs])
+    flat = [tensors[tensor] for tensor in graph.outputs]
+    results = keras.tree.pack_sequence_as(graph.model.output, flat)
     smaller = keras.Model(inputs, results, name=model.name)
 
     after, _ = multiply_adds(smaller)
@@ -122,33 +116,19 @@ def compact(model: keras.Model) -> tuple[keras.Model, Report]:
     units_after = {call.name: small.channels(call.outputs[0]) for call in small.calls}
     changes = {}
     for name in dict.fromkeys([*before, *after]):
-        one, other = before.get(name, Count()), after.get(name, Count())
-        changes[name] = LayerChange(
-            units=(units.get(name, 0), units_after.get(name, 0)),
-            weights=(one.weights, other.weights),
-            nonzero=(one.nonzero, other.nonzero),
-            products=(one.dense, other.dense),
-            sparse=(one.sparse, other.sparse),
-        )
+        counts = [dataclasses.astuple(of.get(name, Count())) for of in (before, after)]
+        channels = units.get(name, 0), units_after.get(name, 0)
+        changes[name] = LayerChange(channels, *zip(*counts, strict=True))
     left = {step.call.name: step.reason for step in steps if isinstance(step, Unchanged)}
     return smaller, Report(changes, removed, left, not_counted)
 
 
-def _new_input(tensor: keras.KerasTensor) -> keras.KerasTensor:
-    """Return a new input of the same name, shape and dtype."""
-    return keras.Input(
-        batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name, sparse=tensor.sparse
-    )
-
-
 def constants_of(graph: Graph, steps: list[Step]) -> dict[int, Constants]:
     """Return {tensor: Constants}, carried forward from layers without incoming weights."""
-    constants = {tensor: Constants.none(graph.channels(tensor)) for tensor in graph.inputs}
+    unchanged = [out for step in steps if isinstance(step, Unchanged) for out in step.call.outputs]
+    constants = {t: Constants.none(graph.channels(t)) for t in graph.inputs + unchanged}
     for step in steps:
-        if isinstance(step, Unchanged):
-            for tensor in step.call.outputs:
-                constants[tensor] = Constants.none(graph.channels(tensor))
-        else:
+        if not isinstance(step, Unchanged):
             inputs = [constants[tensor] for tensor in step.call.inputs]
             constants[step.call.outputs[0]] = step.constants(inputs)
     return constants
@@ -157,17 +137,14 @@ def constants_of(graph: Graph, steps: list[Step]) -> dict[int, Constants]:
 class Channels:
     """The channels of all tensors, in groups that are kept or removed together.
 
-    A layer without a kernel ties its output channels to those of its inputs.
-
-    Attributes:
-        groups: {tensor: int (channels,)}: the group of each channel.
-        kept: bool (groups,).
+    A layer without a kernel ties its output channels to those of its inputs. `groups` is {tensor:
+    the group of each channel}, `kept` is bool (groups,).
     """
 
     def __init__(self, graph: Graph, steps: list[Step]):
         tensors = sorted({*graph.inputs, *(t for step in steps for t in step.call.outputs)})
-        starts = dict(zip(tensors, np.cumsum([0, *map(graph.channels, tensors)]), strict=False))
-        count = sum(map(graph.channels, tensors))
+        *begins, count = np.cumsum([0, *map(graph.channels, tensors)])
+        starts = dict(zip(tensors, begins, strict=True))
         ties: list[Array] = [np.zeros((2, 0), int)]
         for step in steps:
             for tensor, source in zip(step.call.inputs, step.sources, strict=False):

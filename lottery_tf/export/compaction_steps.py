@@ -1,4 +1,4 @@
-"""What compaction knows of each kind of layer: how its channels depend on its inputs' channels.
+"""The steps of a compaction: how each layer's channels depend on those of its inputs.
 
 A channel is an index of a tensor's last axis. Each call of a layer is a Step, which says
 
@@ -17,8 +17,11 @@ import keras
 import numpy as np
 
 from lottery_tf.errors import InputError
+from lottery_tf.export.flops import TRANSPOSED
 from lottery_tf.export.graph import Call, Graph, Slot
 from lottery_tf.masking import copying, keras_private
+from lottery_tf.models.layers import PadChannels
+from lottery_tf.models.normalization import FusedBatchNormalization
 from lottery_tf.pruning import Array
 
 layers = keras.layers
@@ -32,8 +35,6 @@ ELEMENTWISE = {
     for name, function in vars(keras.activations).items()
     if callable(function) and name not in MIXING | {"get", "serialize", "deserialize"}
 }
-TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
-
 # Gathering a number takes as long as this many multiply-adds of a dense layer, and of a convolution
 # with several taps, whose multiply-adds are faster (measured: TensorFlow 2.21, two CPU cores).
 GATHER_DENSE, GATHER_CONV = 256, 600
@@ -41,15 +42,10 @@ GATHER_DENSE, GATHER_CONV = 256, 600
 
 @dataclasses.dataclass
 class Constants:
-    """The channels of a tensor that are the same for all examples.
+    """The channels of a tensor that are the same for all examples."""
 
-    Attributes:
-        values: float64 (channels,), NaN where a channel depends on the example or the place.
-        bordered: the values hold inside, with zeros around, as ZeroPadding leaves them.
-    """
-
-    values: Array
-    bordered: bool = False
+    values: Array  # float64 (channels,), NaN where a channel depends on the example or the place
+    bordered: bool = False  # the values hold inside, with zeros around, as ZeroPadding leaves them
 
     @classmethod
     def none(cls, channels: int) -> "Constants":
@@ -65,29 +61,16 @@ class Constants:
 
 @dataclasses.dataclass
 class Kept:
-    """What a step is built from in the smaller network.
+    """What a step is built from in the smaller network."""
 
-    Attributes:
-        tensors: KerasTensors of the kept channels of the inputs.
-        inputs: the numbers of those channels, for each input.
-        outputs: the numbers of the output's kept channels.
-        constants: of the inputs, all channels.
-    """
-
-    tensors: list[keras.KerasTensor]
-    inputs: list[Array]
-    outputs: Array
-    constants: list[Constants]
+    tensors: list[keras.KerasTensor]  # the kept channels of the inputs
+    inputs: list[Array]  # the numbers of those channels, for each input
+    outputs: Array  # the numbers of the output's kept channels
+    constants: list[Constants]  # of the inputs, all channels
 
 
 class Step:
-    """A call of a layer with one output.
-
-    Attributes:
-        call: the Call.
-        channels: of its output.
-        sources: see the module.
-    """
+    """A call of a layer with one output, of so many channels; `sources` as the module says."""
 
     def __init__(self, graph: Graph, call: Call):
         self.call, self.channels = call, graph.channels(call.outputs[0])
@@ -99,12 +82,10 @@ class Step:
 
     def build(self, kept: Kept) -> keras.KerasTensor:
         """Return the output of the layer for the channels that are kept."""
-        config = self.resized(new_config(self.call.layer, self.call.name), len(kept.outputs))
+        config = new_config(self.call.layer, self.call.name)
+        if isinstance(self.call.layer, layers.Reshape):
+            config["target_shape"] = (*config["target_shape"][:-1], len(kept.outputs))
         return type(self.call.layer).from_config(config)(*kept.tensors)
-
-    def resized(self, config: Config, channels: int) -> Config:
-        """Return the configuration of a layer without weights, for so many output channels."""
-        return config
 
 
 class Unchanged(Step):
@@ -117,13 +98,7 @@ class Unchanged(Step):
     def rebuild(self, tensors: Sequence[keras.KerasTensor], made: dict[int, keras.Layer]) -> Any:
         """Call the layer as it is on new tensors, and return its outputs.
 
-        Args:
-            tensors: its inputs.
-            made: {id of an original layer: its copy}, to which new ones are added; a shared layer
-                is copied once.
-
-        Raises:
-            InputError: the layer cannot be rebuilt.
+        A shared layer is copied once: `made` is {id of an original layer: its copy}.
         """
         layer, name = self.call.layer, self.call.name
         args, kwargs = keras.tree.map_structure(
@@ -150,10 +125,7 @@ class Unchanged(Step):
 class Channelwise(Step):
     """A call each of whose output channels is a function of one input channel.
 
-    Args:
-        graph, call: as of Step.
-        function: what constants become: a function of arrays (channels,).
-        borders: whether zeros are put around.
+    `function` says what constants (channels,) become; with `borders`, zeros are put around.
     """
 
     def __init__(
@@ -181,12 +153,6 @@ class Reshaped(Channelwise):
     def __init__(self, graph: Graph, call: Call):
         super().__init__(graph, call)
         self.sources = [np.arange(self.channels) % graph.channels(call.inputs[0])]
-        self.places = graph.shapes[call.outputs[0]][:-1]
-
-    def resized(self, config: Config, channels: int) -> Config:
-        if isinstance(self.call.layer, layers.Flatten):
-            return config
-        return config | {"target_shape": (*self.places, channels)}
 
 
 class BatchNorm(Channelwise):
@@ -253,20 +219,13 @@ class Concatenation(Merge):
         ]
 
     def constants(self, inputs: list[Constants]) -> Constants:
-        return Constants(np.concatenate([one.everywhere() for one in inputs]))
+        parts = [one.everywhere() for one in inputs]
+        zeros = np.zeros(self.channels - sum(map(len, parts)))  # only of PaddedChannels
+        return Constants(np.concatenate([*parts, zeros]))
 
 
-class PaddedChannels(Step):
+class PaddedChannels(Concatenation):
     """Channels of zeros behind those of the input: the shortcut without weights (option A)."""
-
-    def __init__(self, graph: Graph, call: Call):
-        super().__init__(graph, call)
-        out, size = np.arange(self.channels), graph.channels(call.inputs[0])
-        self.sources = [np.where(out < size, out, -1)]
-
-    def constants(self, inputs: list[Constants]) -> Constants:
-        zeros = np.zeros(self.channels - len(inputs[0].values))
-        return Constants(np.concatenate([inputs[0].everywhere(), zeros]))
 
     def build(self, kept: Kept) -> keras.KerasTensor:
         (tensor,), added = kept.tensors, len(kept.outputs) - len(kept.inputs[0])
@@ -280,17 +239,9 @@ class PaddedChannels(Step):
 class Weighted(Step):
     """A layer with a kernel and a bias, to which a BatchNorm behind it can be folded.
 
-    Attributes:
-        kernel: float64 (taps, …, outputs).
-        bias: float64 (outputs,); zeros if there is none.
-        even: whether all places see the same taps: no padding.
-        activation: of constants (outputs,), float64.
-        linear: whether the activation does nothing.
-
-    Args:
-        graph, call: as of Step.
-        kernel: (taps, …, outputs).
-        part: what to build, if it is a part of the layer: of a separable convolution.
+    Its `kernel` is float64 (taps, …, outputs), its `bias` (outputs,), zeros if there is none. It is
+    `even` if all places see the same taps, and `linear` if its activation does nothing. `part` is
+    what to build, if it is a part of the layer: of a separable convolution.
     """
 
     def __init__(self, graph: Graph, call: Call, kernel: Array, part: Part | None):
@@ -304,10 +255,14 @@ class Weighted(Step):
         self.activation = layer.activation
         self.linear = self.activation in (None, keras.activations.linear)
 
-    def scale(self, scale: Array, offset: Array) -> None:
-        """Make the outputs scale * output + offset, as a BatchNorm behind it does."""
-        self.kernel = self.kernel * scale
-        self.bias = self.bias * scale + offset
+    def made(
+        self, sizes: Config, tensor: keras.KerasTensor, kernel: Array, bias: Array | None
+    ) -> keras.KerasTensor:
+        """Return the output of the layer in the smaller network, with these weights."""
+        layer = self.layer_class.from_config(self.config | sizes)
+        output = layer(tensor)
+        layer.set_weights([kernel] if bias is None else [kernel, bias])
+        return output
 
     def activated(self, values: Array) -> Array:
         """Return the activation of constants, computed as the layer does; float64."""
@@ -320,13 +275,12 @@ class Weighted(Step):
 class Linear(Weighted):
     """A layer each of whose outputs is a sum over the inputs: Dense, convolutions, their like.
 
-    Attributes:
-        kernel: (taps, inputs, outputs).
-        taps: the spatial shape of the kernel.
-        whole: whether the activation mixes outputs, so that all are needed.
+    Its kernel is (taps, inputs, outputs). It is `whole` if the activation mixes outputs, so that
+    all are needed.
     """
 
-    def __init__(self, graph: Graph, call: Call, kernel: Array, part: Part | None = None):
+    def __init__(self, graph: Graph, call: Call, kernel: Any = None, part: Part | None = None):
+        kernel = keras.ops.convert_to_numpy(call.layer.kernel if kernel is None else kernel)
         self.taps, self.transposed = kernel.shape[:-2], type(call.layer) in TRANSPOSED
         kernel = np.swapaxes(kernel, -1, -2) if self.transposed else kernel
         super().__init__(graph, call, kernel.reshape(-1, *kernel.shape[-2:]), part)
@@ -362,12 +316,9 @@ class Linear(Weighted):
         else:
             size = "units" if self.layer_class is layers.Dense else "filters"
             sizes = {size: len(bias), "use_bias": biased}
-        layer = self.layer_class.from_config(self.config | sizes)
-        output = layer(tensor)
         kernel = kernel.reshape(*self.taps, *kernel.shape[1:])
         kernel = np.swapaxes(kernel, -1, -2) if self.transposed else kernel
-        layer.set_weights([kernel, bias] if biased else [kernel])
-        return output
+        return self.made(sizes, tensor, kernel, bias if biased else None)
 
     def _folded(self, kept: Array, outputs: Array, constants: Constants) -> tuple[Array, Array]:
         """Return the kernel and bias for the kept channels, with the removed constants in them."""
@@ -405,12 +356,11 @@ class Linear(Weighted):
 class Depthwise(Weighted):
     """A convolution of each channel by itself, with `multiplier` outputs side by side.
 
-    Attributes:
-        kernel: (taps, inputs * multiplier).
-        taps: the spatial shape of the kernel.
+    Its kernel is (taps, inputs * multiplier).
     """
 
-    def __init__(self, graph: Graph, call: Call, kernel: Array, part: Part | None = None):
+    def __init__(self, graph: Graph, call: Call, kernel: Any = None, part: Part | None = None):
+        kernel = keras.ops.convert_to_numpy(call.layer.kernel if kernel is None else kernel)
         *self.taps, _, self.multiplier = kernel.shape
         super().__init__(graph, call, kernel.reshape(math.prod(self.taps), -1), part)
         if part:  # the bias and the activation are the pointwise part's
@@ -427,11 +377,8 @@ class Depthwise(Weighted):
     def build(self, kept: Kept) -> keras.KerasTensor:
         bias = self.bias[kept.outputs]
         biased = bool(self.config["use_bias"] or bias.any())
-        layer = self.layer_class.from_config(self.config | {"use_bias": biased})
-        output = layer(kept.tensors[0])
         kernel = self.kernel[:, kept.outputs].reshape(*self.taps, -1, self.multiplier)
-        layer.set_weights([kernel, bias] if biased else [kernel])
-        return output
+        return self.made({"use_bias": biased}, kept.tensors[0], kernel, bias if biased else None)
 
 
 def is_elementwise(activation: Callable | None) -> bool:
@@ -443,3 +390,207 @@ def new_config(layer: keras.Layer, name: str) -> Config:
     """Return the configuration of a layer for a new one, which begins with zeros."""
     config = layer.get_config() | {"name": name}
     return config | {key: "zeros" for key in config if key.endswith("_initializer")}
+
+
+IDENTITIES = {
+    layers.Dropout,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+    layers.SpatialDropout3D,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.AlphaDropout,
+    layers.Identity,
+    layers.ActivityRegularization,
+}
+# A separable convolution is split into these two.
+SEPARABLE = {
+    layers.SeparableConv1D: (layers.DepthwiseConv1D, layers.Conv1D),
+    layers.SeparableConv2D: (layers.DepthwiseConv2D, layers.Conv2D),
+}
+OF_DEPTHWISE = ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier", "dtype")
+OF_POINTWISE = ("name", "activation", "dtype", "use_bias")
+
+
+def _function(graph: Graph, call: Call) -> Step:
+    """Return the step of a layer that computes each number by itself."""
+
+    def computed(values: Array) -> Array:
+        """Return the layer's outputs for constants, in its own precision."""
+        tensor = keras.ops.convert_to_tensor(values[None], dtype=call.layer.compute_dtype)
+        return keras.ops.convert_to_numpy(call.layer(tensor))[0].astype(float)
+
+    return Channelwise(graph, call, computed)
+
+
+def _moved(graph: Graph, call: Call) -> Step:
+    """Return the step of a layer that moves numbers to other places."""
+    before, after = graph.shapes[call.inputs[0]], graph.shapes[call.outputs[0]]
+    if isinstance(call.layer, layers.Permute):
+        if call.layer.dims[-1] != len(before):
+            return Unchanged(graph, call, "it moves the channels")
+        return Channelwise(graph, call)
+    if before[-1] != after[-1] and (len(after) > 1 or None in before):
+        return Unchanged(graph, call, "it changes the channels")
+    if isinstance(call.layer, layers.Reshape) and None in after:
+        return Unchanged(graph, call, "of a length that varies")
+    return Reshaped(graph, call)
+
+
+# {class of layers: function of (graph, call) that returns the Step}
+STEPS: dict[type, Callable[[Graph, Call], Step]] = {
+    **dict.fromkeys((layers.Dense, layers.EinsumDense), Linear),
+    **dict.fromkeys((layers.Conv1D, layers.Conv2D, layers.Conv3D, *TRANSPOSED), Linear),
+    **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), Depthwise),
+    **dict.fromkeys((layers.BatchNormalization, FusedBatchNormalization), BatchNorm),
+    **dict.fromkeys(MERGED, Merge),
+    layers.Concatenate: Concatenation,
+    PadChannels: PaddedChannels,
+    # They give a constant image back as it came: averages leave the padding out.
+    **{
+        getattr(layers, f"{name}{n}D"): Channelwise
+        for n in (1, 2, 3)
+        for name in (
+            "MaxPooling",
+            "AveragePooling",
+            "GlobalMaxPooling",
+            "GlobalAveragePooling",
+            "UpSampling",
+            "Cropping",
+        )
+    },
+    **dict.fromkeys(
+        (layers.ZeroPadding1D, layers.ZeroPadding2D, layers.ZeroPadding3D),
+        lambda graph, call: Channelwise(graph, call, borders=True),
+    ),
+    **dict.fromkeys(
+        (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.ELU, layers.Rescaling), _function
+    ),
+    **dict.fromkeys((layers.Flatten, layers.Reshape, layers.Permute), _moved),
+}
+
+
+def steps_of(graph: Graph) -> tuple[list[Step], dict[str, str]]:
+    """Return the steps of a graph, whose calls are changed, and {layer that went: why}.
+
+    Layers that do nothing in inference are left out, separable convolutions are split, and a
+    BatchNorm directly behind a layer with a kernel is folded into it.
+    """
+    gone: dict[str, str] = {}
+    steps: list[Step] = []
+    renamed: dict[int, int] = {}
+    makers: dict[int, Step] = {}
+    for call in graph.calls:
+        call.inputs = [renamed.get(tensor, tensor) for tensor in call.inputs]
+        identity = type(call.layer) in IDENTITIES and _takes_tensors_alone(call)
+        if identity and call.outputs[0] not in graph.outputs:
+            renamed[call.outputs[0]] = call.inputs[0]
+            gone[call.name] = "does nothing in inference"
+        elif type(call.layer) in SEPARABLE and not _reason(call):
+            steps += _split(graph, call)
+        else:
+            steps.append(_step(graph, call))
+    graph.calls = [step.call for step in steps]
+    left: list[Step] = []
+    for step in steps:
+        source, out = makers.get(step.call.inputs[0]), step.call.outputs[0]
+        if (
+            isinstance(step, BatchNorm)
+            and isinstance(source, Weighted)
+            and source.linear
+            and graph.consumers(step.call.inputs[0]) == 1
+            and out not in graph.outputs
+        ):
+            source.kernel = source.kernel * step.scale
+            source.bias = source.bias * step.scale + step.offset
+            source.call.outputs, makers[out] = [out], source
+            gone[step.call.name] = f"folded into {source.call.name}"
+        else:
+            left.append(step)
+            makers |= dict.fromkeys(step.call.outputs, step)
+    graph.calls = [step.call for step in left]
+    return left, gone
+
+
+def _split(graph: Graph, call: Call) -> list[Step]:
+    """Return a separable convolution as its depthwise and its pointwise part."""
+    layer, (depthwise, conv) = call.layer, SEPARABLE[type(call.layer)]
+    between = len(graph.shapes)
+    graph.shapes.append((*graph.shapes[call.outputs[0]][:-1], layer.pointwise_kernel.shape[-2]))
+    name = f"{call.name}_depthwise"
+    first = Call(name, layer, call.inputs, [between], call.args, call.kwargs)
+    second = Call(call.name, layer, [between], call.outputs, (Slot(0),), {})
+    config = new_config(layer, call.name)
+    deep = {key: config[key] for key in OF_DEPTHWISE} | {"name": name, "use_bias": False}
+    point = {key: config[key] for key in OF_POINTWISE} | {"kernel_size": 1}
+    return [
+        Depthwise(graph, first, layer.depthwise_kernel, (depthwise, deep)),
+        Linear(graph, second, layer.pointwise_kernel, (conv, point)),
+    ]
+
+
+def _step(graph: Graph, call: Call) -> Step:
+    """Return the step of a call; Unchanged where it is not known what it does."""
+    reason, make = _reason(call), STEPS.get(type(call.layer))
+    if not reason and not _has_usual_shapes(graph, call):
+        reason = "of the shapes of its inputs"
+    if reason or make is None:
+        return Unchanged(graph, call, reason or f"{type(call.layer).__name__} is not known here")
+    return make(graph, call)
+
+
+def _takes_tensors_alone(call: Call) -> bool:
+    """Return whether a call has no training=True, mask, state or other arguments."""
+    options = [value for value in call.kwargs.values() if value is not None and value is not False]
+    given = call.args[0] if len(call.args) == 1 else None
+    tensors = given if isinstance(given, list | tuple) else [given]
+    return not options and all(isinstance(tensor, Slot) for tensor in tensors)
+
+
+def _has_usual_shapes(graph: Graph, call: Call) -> bool:
+    """Return whether a call has one output with channels, and inputs of its rank and channels."""
+    if len(call.outputs) != 1 or not all(map(graph.channels, call.inputs + call.outputs)):
+        return False
+    if len(call.inputs) == 1 or isinstance(call.layer, layers.Concatenate):
+        return True
+    shapes = [graph.shapes[tensor] for tensor in call.inputs + call.outputs]
+    return len({(len(shape), shape[-1]) for shape in shapes}) == 1
+
+
+def _reason(call: Call) -> str:
+    """Return why a call must be left as it is, whatever is known of its class; "" if it need not.
+
+    Such a layer computes otherwise than its class does with usual options.
+    """
+    layer = call.layer
+    if call.shared and call.has_weights:
+        return "it is called more than once"
+    if not _takes_tensors_alone(call):
+        return "it is called with options, or with more than tensors"
+    if getattr(layer, "data_format", "channels_last") != "channels_last":
+        return "its channels come first"
+    if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
+        return "it is quantized, or has LoRA weights"
+    if getattr(layer, "groups", 1) != 1:
+        return "its convolution has groups"
+    if isinstance(layer, layers.EinsumDense):
+        left, out = layer.equation.replace(" ", "").split("->")
+        features, weights = left.split(",")
+        if weights != features[-1] + out[-1] or features[:-1] != out[:-1]:
+            return f"its equation {layer.equation} is not that of a Dense layer"
+        if layer.bias is not None and len(layer.bias.shape) > 1:
+            return f"its bias of axes {layer.bias_axes} is not that of a Dense layer"
+    last = [-1]
+    if isinstance(layer, layers.BatchNormalization):
+        last.append(layer.input_spec.ndim - 1)
+    normalizes = isinstance(layer, layers.Concatenate | layers.BatchNormalization)
+    if normalizes and layer.axis not in last:
+        return f"its axis is {layer.axis}"
+    if getattr(layer, "renorm", False):
+        return "it renormalizes"
+    if isinstance(layer, layers.Rescaling) and (np.ndim(layer.scale) or np.ndim(layer.offset)):
+        return "it scales each channel otherwise"
+    by_channel = layers.Activation | layers.DepthwiseConv1D | layers.DepthwiseConv2D
+    if isinstance(layer, by_channel) and not is_elementwise(layer.activation):
+        return "its activation may mix channels"
+    return ""
