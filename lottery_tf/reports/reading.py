@@ -75,6 +75,11 @@ class Reading:
             return []
 
     @property
+    def progress(self) -> str:
+        """How many of its rounds can be read, as "3 of 25"."""
+        return f"{len(self.rows)} of {self.config.get('rounds', '?')}"
+
+    @property
     def seconds(self) -> float:
         """The time that all rounds took, in seconds."""
         return sum(row["seconds"] for row in self.rows if row.get("seconds", 0) > 0)

@@ -300,7 +300,7 @@ def test_the_instability_of_a_round_is_of_the_runs_that_have_it(study, monkeypat
     monkeypatch.setattr(paths, "evaluator", lambda *_, points, **__: lambda ends: flat(points))
     monkeypatch.setattr(instability, "Retrainings", lambda *_: NoRetrainings())
     runs = [read(point.directory).run for point in study.points]
-    (rows,) = Measures().instability([(runs, [0, 3])])
+    (rows,) = Measures().trained("instability", [(runs, [0, 3])])
     assert [(row["round"], row["runs"], row["collapsed"]) for row in rows] == [(0, 2, 1), (3, 1, 1)]
 
 
