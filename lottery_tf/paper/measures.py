@@ -28,17 +28,11 @@ Asked = tuple[Sequence[RunDir], Sequence[int]]  # the runs of a group, and round
 
 
 class Trained(NamedTuple):
-    """A measure that trains what its cache does not hold.
+    """A measure that trains what its cache does not hold."""
 
-    Attributes:
-        of_rounds: returns its rows of some rounds of a run.
-        by: the columns that tell the rows of a run apart.
-        copies: how many trainings a round takes.
-    """
-
-    of_rounds: Callable[..., Rows]
-    by: tuple[str, ...]
-    copies: int
+    of_rounds: Callable[..., Rows]  # returns its rows of some rounds of a run
+    by: tuple[str, ...]  # the columns that tell the rows of a run apart
+    copies: int  # how many trainings a round takes
 
 
 TRAINED = {
@@ -52,21 +46,13 @@ TRAINED = {
 
 @dataclasses.dataclass(frozen=True)
 class Measures:
-    """Measures of runs.
+    """Measures of runs."""
 
-    Args:
-        draw_only: whether nothing is evaluated or trained, but listed in `left_out`.
-        computing: where and how to compute, as runs.engine_of takes it.
-        stop_signal: returns the number of the signal that came, or 0.
-        say: tells the user what a training will cost, before it begins.
-        left_out: sentences about what is not in the figures.
-    """
-
-    draw_only: bool = False
-    computing: Computing = dataclasses.field(default_factory=dict)
-    stop_signal: Callable[[], int] = lambda: 0
-    say: Callable[[str], None] = print
-    left_out: list[str] = dataclasses.field(default_factory=list)
+    draw_only: bool = False  # whether nothing is evaluated or trained, but listed in `left_out`
+    computing: Computing = dataclasses.field(default_factory=dict)  # as runs.engine_of takes it
+    stop_signal: Callable[[], int] = lambda: 0  # returns the number of the signal that came, or 0
+    say: Callable[[str], None] = print  # tells what a training will cost, before it begins
+    left_out: list[str] = dataclasses.field(default_factory=list)  # sentences about what is missing
 
     def distances(self, run: RunDir, metric: str) -> Array | None:
         """Return the matrix (rounds + 1, rounds + 1) of a run, start last; None of one round."""

@@ -39,21 +39,15 @@ class Link:
     href: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Text:
-    """A paragraph."""
-
-    text: str
-
-
-class Problem(Text):
+class Problem(str):
     """A paragraph about what is damaged, missing or unfinished."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Command(Text):
+class Command:
     """A command, and what it is for."""
 
+    text: str
     command: str
 
 
@@ -88,7 +82,7 @@ class Picture:
     wide: bool = False
 
 
-Block = Text | Facts | Links | Table | Picture
+Block = str | Command | Facts | Links | Table | Picture  # a text is a paragraph
 
 
 @dataclasses.dataclass
@@ -165,7 +159,7 @@ def write(path: pathlib.Path, title: str, sections: Sequence[Section]) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    problems = [b.text for section in sections for b in section.blocks if isinstance(b, Problem)]
+    problems = [b for section in sections for b in section.blocks if isinstance(b, Problem)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lottery_tf.reports"),
         autoescape=True,

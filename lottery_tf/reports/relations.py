@@ -16,7 +16,7 @@ from lottery_tf.analysis.statistics import has_collapsed
 from lottery_tf.plots import Columns, Row, figures, tables
 from lottery_tf.pruning import Array
 from lottery_tf.reports import verdicts
-from lottery_tf.reports.pages import SIZE, Command, Problem, Section, Text
+from lottery_tf.reports.pages import SIZE, Command, Problem, Section
 from lottery_tf.reports.reading import Reading, name_among
 from lottery_tf.runs import files
 from lottery_tf.runs.rounds import finished
@@ -43,7 +43,7 @@ def matrices(
 ) -> list[tuple[Reading, Array]]:
     """Return [(run, its matrix between rounds)]; what is missing is told in the section."""
     if min(len(reading.rows) for reading in readings) < 2:
-        section.blocks.append(Text("There is one round alone: nothing to compare yet."))
+        section.blocks.append("There is one round alone: nothing to compare yet.")
         return []
     found = [(reading, section.attempt(matrix_of, reading)) for reading in readings]
     return [(reading, matrix) for reading, matrix in found if matrix is not None]
@@ -138,7 +138,7 @@ def of_barrier(readings: Readings) -> Section:
                 percent=True,
                 line=(verdicts.CONNECTED, f"connected below {verdicts.CONNECTED:.0%}"),
             )
-        section.blocks.append(Text(f"On {_options(rows[0])}; above the mean of the ends."))
+        section.blocks.append(f"On {_options(rows[0])}; above the mean of the ends.")
         columns = {name: about for name, about in of_barriers.COLUMNS.items() if name != "state"}
         section.add_table(rows, columns)
     verdict = verdicts.connected(_shared(of_runs, of_barriers.BY))
@@ -191,7 +191,7 @@ def of_measure(name: str, readings: Readings) -> Section:
     others = [r.name for r in readings if r.config.get("reset", "init") not in measure.resets]
     if measure.resets and others and not own_fit:
         words = f"Not defined: not all rounds of {', '.join(others)} start from round 0."
-        section.blocks.append(Text(words))
+        section.blocks.append(words)
         if judge:
             section.verdicts.append(dataclasses.replace(judge({}), words=words))
         return section
@@ -202,9 +202,9 @@ def of_measure(name: str, readings: Readings) -> Section:
         for caption, draw in measure.report_pictures(rows).items():
             section.draw(caption, draw, size=SIZE)
         if "start" in rows[0]:
-            section.blocks.append(Text(f"From {rows[0]['start']}, on {_options(rows[0])}."))
+            section.blocks.append(f"From {rows[0]['start']}, on {_options(rows[0])}.")
         if words := measure.verdict(rows):
-            section.blocks.append(Text(words))
+            section.blocks.append(words)
         section.add_table(measure.report_rows(rows), measure.columns)
         if judge:
             section.verdicts.append(judge(_shared(of_runs, measure.by)))
@@ -227,7 +227,7 @@ def _read_tables(
         need = [column for column in measure.columns if not column.endswith(("_min", "_max"))]
     if any(reading.own_fit for reading in readings):
         words = "Not measured: the network and the data of this run are of your own code."
-        section.blocks.append(Text(words))
+        section.blocks.append(words)
         return {}
     found: dict[str, dict[str, list[Row]]] = {}
     for reading in readings:
@@ -267,7 +267,7 @@ def _means(section: Section, file: str, of_runs: OfRuns, by: Sequence[str]) -> l
         names = [dict(zip(by, key, strict=True)) for key in left]
         rounds = {of["to_round"] if "to_round" in of else of["round"] for of in names}
         words = f"{file}: not all of the runs have {verdicts.in_words(rounds)}, which are left out."
-        section.blocks.append(Text(words))
+        section.blocks.append(words)
     return averaged
 
 
@@ -283,7 +283,7 @@ def tell_age(section: Section, reading: Reading, name: str, rows: Sequence[Row])
     ]
     if newer:
         words = f"{reading.name}: {name} is older than {verdicts.in_words(newer)}: measure again, "
-        section.blocks.append(Text(f"{words}unless files were only copied."))
+        section.blocks.append(f"{words}unless files were only copied.")
 
 
 def tool_command(name: str, readings: Readings) -> str:

@@ -12,7 +12,7 @@ from lottery_tf.config.fields import format_value
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row, tables
 from lottery_tf.reports import pages, relations, verdicts, weights
-from lottery_tf.reports.pages import Command, Facts, Link, Links, Problem, Section, Table, Text
+from lottery_tf.reports.pages import Command, Facts, Link, Links, Problem, Section, Table
 from lottery_tf.reports.reading import DAMAGED, FINISHED, Reading, mean_rows, name_among, read
 from lottery_tf.reports.relations import Readings
 from lottery_tf.sweeps.groups import varying
@@ -116,11 +116,11 @@ def what_ran(readings: Readings) -> Section:
     section.blocks.append(Facts(_facts(readings)))
     for reading in readings:
         section.blocks += to_go_on(reading)
-    section.blocks.append(Text("Flags that are not the defaults:"))
+    section.blocks.append("Flags that are not the defaults:")
     section.blocks.append(changed_flags_table(readings[0]))
     lines = [line for reading in readings for line in reading.log]
     notes = [line for line in lines if any(part in line for part in TELLING)]
-    section.blocks += [Text(f"log.txt: {line}") for line in notes]
+    section.blocks += [f"log.txt: {line}" for line in notes]
     return section
 
 
@@ -168,10 +168,7 @@ def to_go_on(reading: Reading) -> list[Command]:
 def of_accuracy(rows: list[Row], of_runs: verdicts.Runs, examples: int | None) -> Section:
     """Return test accuracy and threshold against density, with the Verdict "Matching".
 
-    Args:
-        rows: means over the runs.
-        of_runs: {name of a run: its rows}.
-        examples: the number of test examples; None if unknown.
+    `rows` are means over the runs; of `of_runs` and `examples` see `verdicts.matching`.
     """
     section = Section("Accuracy and threshold", verdicts=[verdicts.matching(of_runs, examples)])
     count = len(of_runs)
@@ -194,13 +191,13 @@ def of_rounds(readings: Readings, rows: list[Row]) -> Section:
     section = Section("Rounds")
     if len(readings) > 1:
         section.blocks.append(
-            Text(f"Means of {len(readings)} runs, without those whose network had collapsed.")
+            f"Means of {len(readings)} runs, without those whose network had collapsed."
         )
     columns = {name: about for name, about in ROUNDS.items() if all(name in row for row in rows)}
     section.add_table(rows, columns)
     for reading in readings:
         section.blocks += [
-            Text(f"Round {row['round']} of {reading.name} collapsed: {words}.")
+            f"Round {row['round']} of {reading.name} collapsed: {words}."
             for row in reading.rows
             if isinstance(words := row.get("collapse"), str)
         ]
@@ -216,5 +213,5 @@ def of_files(readings: Readings, start: pathlib.Path) -> Section:
         found += sorted(path.glob("round_[0-9]*"))
         found += sorted(p for p in (path / "analysis").glob("*.*") if p.suffix in (".csv", ".png"))
         links = Links([pages.link(file, path, start) for file in found])
-        section.blocks += [Text(reading.name), links]
+        section.blocks += [reading.name, links]
     return section

@@ -15,8 +15,8 @@ from lottery_tf.config.fields import format_value
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row, hparams, tables
 from lottery_tf.reports import pages, relations, verdicts
-from lottery_tf.reports.pages import Command, Facts, Link, Problem, Section, Table, Text
-from lottery_tf.reports.reading import FINISHED, Reading, is_run, mean_rows, read
+from lottery_tf.reports.pages import Command, Facts, Link, Problem, Section, Table
+from lottery_tf.reports.reading import FINISHED, Reading, configs, is_run, mean_rows, read
 from lottery_tf.reports.relations import Readings
 from lottery_tf.reports.run_report import changed_flags_table, to_go_on
 from lottery_tf.reports.weights import DENSITIES, nearest
@@ -114,18 +114,13 @@ def find(directory: pathlib.Path, *, keep: bool) -> list[Reading]:
     return [dataclasses.replace(of, repeats=words.get(of.run, "")) for of in readings]
 
 
-def varying_flags(readings: Readings) -> list[str]:
-    """Return the flags in which the readable runs differ, without their seeds."""
-    return varying(reading.config for reading in readings if reading.config)
-
-
 def replicates(readings: Readings) -> list[Group[Reading]]:
     """Return the runs with finished rounds in Groups.
 
     A panel has the groups that differ in one flag alone: --reset if it varies, as ticket and reinit
     are to be compared, or else the last flag that varies.
     """
-    names = varying_flags(readings)
+    names = varying(configs(readings))
     inner = "reset" if "reset" in names else next(reversed(names), "")
     return group(
         [(of.config, of) for of in readings if of.config and of.rows and not of.repeats],
@@ -141,11 +136,6 @@ def by_panel(groups: Iterable[Group[Reading]]) -> dict[str, list[Group[Reading]]
     for of in groups:
         panels.setdefault(of.panel, []).append(of)
     return panels
-
-
-def differing_flags(readings: Readings) -> list[str]:
-    """Return the experiment flags in which the readable runs differ."""
-    return differing(reading.config for reading in readings if reading.config)
 
 
 def titles(readings: Readings) -> dict[str, str]:
@@ -225,21 +215,21 @@ def what_ran(section: Section, readings: Readings) -> None:
     facts = [
         (state, f"{states.count(state)} of {len(states)} runs") for state in dict.fromkeys(states)
     ]
-    names = differing_flags(readings)
+    names = differing(configs(readings))
     for name in names:
         values = dict.fromkeys(format_value(r.config[name]) for r in readings if name in r.config)
         facts.append((f"--{name} varies", ", ".join(values)))
     facts.append(("time", f"{sum(reading.seconds for reading in readings) / 60:.1f} minutes"))
     known = next((reading for reading in readings if reading.config), readings[0])
     facts += known.environment().items()
-    section.blocks += [Facts(facts), Text("Flags that all have, and that are not the defaults:")]
+    section.blocks += [Facts(facts), "Flags that all have, and that are not the defaults:"]
     section.blocks.append(changed_flags_table(known, without=names))
 
 
 def rows_of_groups(readings: Readings, results: dict[str, Row]) -> tuple[list[Row], Columns]:
     """Return a row for each group of replicates, means with least and most, and their columns."""
     shown = shown_results(readings)
-    texts = {name: name for name in varying_flags(readings)}
+    texts = {name: name for name in varying(configs(readings))}
     columns = {name: (name, "{}") for name in texts} | {"runs": ("runs", "{:d}")}
     columns |= {name: (title, "{}") for name, (title, _) in shown.items()}
     rows = []
@@ -264,7 +254,7 @@ def of_groups(rows: list[Row], columns: Columns) -> Section:
         "Largest barrier: of those between successive rounds that tools.barriers has measured, "
         "without networks that have collapsed. 2 of 3: two runs alone have such a number."
     )
-    section.blocks.append(Text(words))
+    section.blocks.append(words)
     return section
 
 
@@ -306,18 +296,16 @@ def of_lead(readings: Readings) -> list[Section]:
         return []
     section.add_table(rows, LEAD)
     section.blocks.append(
-        Text(
-            "Points of test accuracy: the ticket's less that of the reinit of the same seed and "
-            "round, mean over seeds, and the 95% t interval of that mean, which a single seed "
-            "lacks. Networks that have collapsed are left out."
-        )
+        "Points of test accuracy: the ticket's less that of the reinit of the same seed and "
+        "round, mean over seeds, and the 95% t interval of that mean, which a single seed "
+        "lacks. Networks that have collapsed are left out."
     )
     return [section]
 
 
 def of_points(readings: Readings, results: dict[str, Row], start: pathlib.Path) -> Section:
     """Return a line for each run, with a link to it."""
-    section, shown, names = Section("Runs"), shown_results(readings), differing_flags(readings)
+    section, shown, names = Section("Runs"), shown_results(readings), differing(configs(readings))
     head = ["run", *names, "state", "rounds", *(title for title, _ in shown.values())]
     lines: list[list[str | Link]] = []
     for reading in readings:
@@ -344,15 +332,15 @@ def of_failures(directory: pathlib.Path, readings: Readings) -> Section:
         output = outputs.pop(reading.name, [])
         if reading.state == FINISHED:
             continue
-        section.blocks.append(Text(f"{reading.name}: {reading.progress} rounds, {reading.state}."))
+        section.blocks.append(f"{reading.name}: {reading.progress} rounds, {reading.state}.")
         for name, lines in (("log.txt", reading.log), (f"{reading.name}.log", output)):
-            section.blocks += [Text(f"{name} ends: {line}") for line in lines[-1:]]
+            section.blocks += [f"{name} ends: {line}" for line in lines[-1:]]
         section.blocks += to_go_on(reading)
     for name, lines in outputs.items():
         last = (lines or ["(nothing)"])[-1]
         section.blocks.append(Problem(f"{name} left no run. {name}.log ends: {last}"))
     if not section.blocks:
-        section.blocks.append(Text("None: all runs are finished."))
+        section.blocks.append("None: all runs are finished.")
     return section
 
 
@@ -368,6 +356,6 @@ def write_hparams(directory: pathlib.Path, readings: Readings, results: dict[str
         found = {tag: results[reading.name][name] * by for name, (tag, by) in tags.items()}
         flags = {name: reading.config.get(name) for name in changed}
         hparams.write_run(reading.run.path / PAGE, flags, found, reading.state)
-    shown = differing_flags(known) or changed
+    shown = differing(configs(known)) or changed
     values = {name: [reading.config.get(name) for reading in known] for name in shown}
     hparams.write_study(directory / PAGE, values, [tag for tag, _ in tags.values()])

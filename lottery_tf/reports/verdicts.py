@@ -45,21 +45,13 @@ LEADING = "Ticket ahead of the reinit"
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What a measure says about a run, or about several.
+    """What a measure says about a run, or about several."""
 
-    Args:
-        name: the question.
-        answer: one of the answers above.
-        words: a sentence with the numbers.
-        rule: what decides, and its source.
-        command: measures it, where the answer is UNKNOWN.
-    """
-
-    name: str
-    answer: str
-    words: str
-    rule: str
-    command: str = ""
+    name: str  # the question
+    answer: str  # one of the answers above
+    words: str  # a sentence with the numbers
+    rule: str  # what decides, and its source
+    command: str = ""  # measures it, where the answer is UNKNOWN
 
     @property
     def kind(self) -> str:
@@ -107,10 +99,16 @@ def matching(runs: Runs, examples: int | None) -> Verdict:
         return say(ONE_SEED, _matching_words(rows, dense[run], allowed) + told)
     of_density: dict[int, float] = {}
     found: dict[int, Interval] = {}
-    for round, of_round in _by_round(sound).items():
-        if len(of_round) > 1 and next(iter(of_round.values()))["density"] < 1:
-            gaps = [row["test_accuracy"] - dense[r]["test_accuracy"] for r, row in of_round.items()]
-            of_density[round] = _mean(row["density"] for row in of_round.values())
+    uncollapsed = [
+        row | {"gap": row["test_accuracy"] - dense[run]["test_accuracy"]}
+        for run, rows in sound.items()
+        for row in rows
+        if not has_collapsed(row) and row["density"] < 1
+    ]
+    for (round,), of_round in sorted(group(uncollapsed, ("round",)).items()):
+        if len(of_round) > 1:
+            of_density[round] = _mean(row["density"] for row in of_round)
+            gaps = [row["gap"] for row in of_round]
             found[round] = interval(gaps, step=1 / examples if examples else 0)
     if not found:
         words = f"No pruned round is there, uncollapsed, for two runs.{told}"
@@ -171,9 +169,8 @@ def sparsest_match(rows: Sequence[Row], examples: int | None) -> float:
 def nearer_than_random(runs: Runs) -> Verdict:
     """Say whether tickets end nearer to the dense network than random masks (Frankle et al. 2019).
 
-    Args:
-        runs: {round, mask, measure, degrees, collapsed} of each; mask "ticket" or "random".
-            Networks that have collapsed are left out, and named.
+    Rows are {round, mask, measure, degrees, collapsed}; the mask is "ticket" or "random". Networks
+    that have collapsed are left out, and named.
     """
     rule = (
         "More stable: a smaller angle than under a random mask of the same layer densities "
@@ -256,11 +253,8 @@ def leading(rows: Sequence[Row], accuracy: float, examples: int | None, setting:
 def lead_by_round(rows: Sequence[Row], examples: int | None) -> list[Row]:
     """Return {round, density, lead, low, high, seeds} of each pruned round, the mean over seeds.
 
-    `low` and `high` are the ends of the 95% t interval of the lead, NaN for one seed.
-
-    Args:
-        rows: as in `leading`; those of networks that have collapsed are left out.
-        examples: as in `leading`.
+    `low` and `high` are the ends of the 95% t interval of the lead, NaN for one seed. Arguments as
+    in `leading`; rows of networks that have collapsed are left out.
     """
     sound = [row for row in rows if row["density"] < 1 and not row["collapsed"]]
     found = []
@@ -277,9 +271,7 @@ def lead_by_round(rows: Sequence[Row], examples: int | None) -> list[Row]:
 def similar(runs: Runs) -> Verdict:
     """Say whether successive rounds find the same solution (Maene et al. 2021, Fig. 4).
 
-    Args:
-        runs: {round, to_previous, collapsed} of each: angular distances, a NaN where there is no
-            round before.
+    Rows are {round, to_previous, collapsed}: angular distances, NaN where no round is before.
     """
     rule = (
         f"Similar: an angular distance to the round before below {SIMILAR:g}. Random directions "
@@ -295,9 +287,8 @@ def similar(runs: Runs) -> Verdict:
 def connected(runs: Runs) -> Verdict:
     """Say whether successive rounds end in one valley (Maene et al. 2021, Fig. 8).
 
-    Args:
-        runs: {from_round, to_round, error_barrier, collapsed} of paths; others than between
-            successive rounds are left out.
+    Rows are {from_round, to_round, error_barrier, collapsed} of paths; others than between
+    successive rounds are left out.
     """
     rule = (
         f"Connected: an error barrier between successive rounds below {CONNECTED:.0%}, above the "
@@ -314,8 +305,7 @@ def connected(runs: Runs) -> Verdict:
 def stable(runs: Runs) -> Verdict:
     """Say whether SGD noise decides where training ends (Frankle et al. 2020a).
 
-    Args:
-        runs: {round, instability, collapsed} of each.
+    Rows are {round, instability, collapsed}.
     """
     limit, columns = instability.STABLE, ("round", "instability")
     rule = f"Stable: a linear-mode instability below {limit:.0%} (Frankle et al. 2020a)."
@@ -437,17 +427,6 @@ def _why(examples: int | None) -> str:
 def _mean(values: Iterable[float]) -> float:
     known = list(values)
     return math.fsum(known) / len(known) if known else math.nan
-
-
-def _by_round(runs: Runs) -> dict[int, dict[str, Row]]:
-    """Return {round: {run: row}}, without networks that have collapsed."""
-    found: dict[int, dict[str, Row]] = {}
-    for run, rows in runs.items():
-        for row in rows:
-            of_round = found.setdefault(row["round"], {})
-            if not has_collapsed(row):
-                of_round[run] = row
-    return found
 
 
 def _is_unknown(row: Row) -> bool:

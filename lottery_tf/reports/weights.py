@@ -13,7 +13,7 @@ from lottery_tf.plots import Row, figures
 from lottery_tf.pruning import Array
 from lottery_tf.pruning.dead_units import layers
 from lottery_tf.pruning.top_k import density
-from lottery_tf.reports.pages import Section, Text
+from lottery_tf.reports.pages import Section
 from lottery_tf.reports.reading import Reading
 from lottery_tf.reports.relations import matrices, means
 from lottery_tf.runs.rounds import FinishedRound
@@ -85,7 +85,7 @@ def of_layers(readings: Sequence[Reading]) -> Section:
         wide=len(drawn) > 1,
     )
     last = rows[-1]["round"]
-    section.blocks.append(Text(f"In round {last}, the last one:"))
+    section.blocks.append(f"In round {last}, the last one:")
     columns = {
         name: (title, form.replace(":,d", ":,.0f"))  # of means
         for name, (title, form) in masks.LAYER_COLUMNS.items()

@@ -22,7 +22,7 @@ from absl import flags
 
 from lottery_tf import datasets
 from lottery_tf.config import Config, command
-from lottery_tf.config.constraints import check_given, check_new
+from lottery_tf.config.constraints import check_batch, check_given, check_new
 from lottery_tf.config.flag_files import find_flag_file, included, read_flag_file, read_lines
 from lottery_tf.errors import InputError
 from lottery_tf.loop.round_0 import check_other_runs
@@ -38,21 +38,13 @@ OF_STUDY = re.compile(r"--?(grid|zip|bases|runs)=(.*)")  # lines that are not fl
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One run of a study.
+    """One run of a study."""
 
-    Args:
-        name: of its directory: the axes in order, as "batch_size=60_seed=0".
-        directory: its run directory.
-        flags: {flag: value} of the axes, without flags that the point leaves at their base values.
-        config: the Config.
-        command: the arguments of the command that makes this run alone.
-    """
-
-    name: str
-    directory: Path
-    flags: dict[str, Any]
+    name: str  # of its directory: the axes in order, as "batch_size=60_seed=0"
+    directory: Path  # its run directory
+    flags: dict[str, Any]  # {flag: value} of the axes that do not leave it at its base value
     config: Config
-    command: tuple[str, ...]
+    command: tuple[str, ...]  # the arguments of the command that makes this run alone
 
     def finished_rounds(self) -> int:
         """Return the number of finished rounds; raise InputError if one of them is missing."""
@@ -69,19 +61,12 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A grid of runs.
+    """A grid of runs."""
 
-    Args:
-        path: its flag file.
-        runs: the directory that holds the run directories.
-        axes: the flags of each axis, in order.
-        points: of the grid; the last axis varies fastest.
-    """
-
-    path: Path
-    runs: Path
-    axes: tuple[tuple[str, ...], ...]
-    points: tuple[Point, ...]
+    path: Path  # its flag file
+    runs: Path  # the directory that holds the run directories
+    axes: tuple[tuple[str, ...], ...]  # the flags of each axis, in order
+    points: tuple[Point, ...]  # the last axis varies fastest
 
 
 def read(flag_file: str | Path, overrides: Sequence[str] = ()) -> Study:
@@ -137,11 +122,7 @@ def check(study: Study) -> None:
     for point in study.points:
         try:
             examples = datasets.find(point.config).splits["train"].examples
-            if point.config.batch_size > examples:
-                raise InputError(
-                    f"--batch_size: expected at most {examples}, the examples of the training "
-                    f"split. Received: {point.config.batch_size}"
-                )
+            check_batch(point.config, examples)
             check_other_runs(point.config)
             run = RunDir(point.directory)
             if (run.path / "config.json").exists():  # whether it is in use is found out later

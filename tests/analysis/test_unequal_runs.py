@@ -220,7 +220,7 @@ def test_the_largest_barrier_is_of_networks_that_have_not_collapsed(pair):
     then = (pair[0].round_path(1) / files.SUMS).stat().st_mtime - 10
     os.utime(pair[0].path / "analysis" / "barriers.csv", (then, then))
     assert math.isnan(study_report.results_of(read(pair[0].path), section)["largest_barrier"])
-    assert "seed=0: barriers.csv is older than round 1" in section.blocks[0].text
+    assert "seed=0: barriers.csv is older than round 1" in section.blocks[0]
 
 
 def test_collapsed_points_are_crossed_out():

@@ -36,28 +36,25 @@ def in_the_checkout(monkeypatch):
 # What is drawn -------------------------------------------------------------------------------
 
 
-def fake_path(ends):
-    """A path with a bump in the middle, between ends that are not looked at."""
-    list(ends)
-    rows = []
-    for index in range(20):
-        error = 0.5 if index == 10 else 0.1
-        rows.append({"alpha": index / 19, "loss": error, "error": error, "collapsed": 0})
-    return rows
+def fake_paths(points):
+    """A function of ends, that are not looked at, -> a path with a bump in the middle."""
+
+    def evaluate(ends):
+        list(ends)
+        errors = [0.5 if index == 10 else 0.1 for index in range(points)]
+        return [
+            {"alpha": index / (points - 1), "loss": error, "error": error, "collapsed": 0}
+            for index, error in enumerate(errors)
+        ]
+
+    return evaluate
 
 
 def fake_stability(copies, finished_round, replicate):
     about = {"round": finished_round.round, "density": 0.8, "replicate": replicate}
+    about |= {"l2": 2.0, "degrees": 30.0, "test_accuracy": 0.9, "collapsed": 0}
     return [
-        about
-        | {
-            "mask": mask,
-            "measure": measure,
-            "l2": 2.0,
-            "degrees": 30.0,
-            "test_accuracy": 0.9,
-            "collapsed": 0,
-        }
+        about | {"mask": mask, "measure": measure}
         for mask in stability.MASKS
         for measure in stability.MEASURES
     ]
@@ -71,7 +68,7 @@ class NoRetrainings:
 @pytest.fixture
 def without_tensorflow(monkeypatch):
     """Measures that would evaluate or train give made-up numbers; nothing is rendered."""
-    monkeypatch.setattr(paths, "evaluator", lambda *_, points, **__: evaluate_of(points))
+    monkeypatch.setattr(paths, "evaluator", lambda *_, points, **__: fake_paths(points))
     monkeypatch.setattr(instability, "Retrainings", lambda *_: NoRetrainings())
     monkeypatch.setattr(stability, "_train_and_compare", fake_stability)
     drawn = []
@@ -83,14 +80,6 @@ def without_tensorflow(monkeypatch):
 
     monkeypatch.setattr(Output, "draw", draw)
     return drawn
-
-
-def evaluate_of(points):
-    def evaluate(ends):
-        rows = fake_path(ends)
-        return [rows[min(index, 19)] | {"alpha": index / (points - 1)} for index in range(points)]
-
-    return evaluate
 
 
 @pytest.mark.parametrize("name", FIGURES)
