@@ -19,6 +19,7 @@ from lottery_tf.analysis.runs import Computing, engine_of
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Array
 from lottery_tf.reports.verdicts import in_words
+from lottery_tf.reports.weights import nearest
 from lottery_tf.runs.rundir import RunDir
 
 POINTS = {"barriers": 20, "instability": 30}  # of a path
@@ -167,14 +168,6 @@ def _cache(run: RunDir, name: str, *, only_known: bool = False) -> Cache:
 
 
 def round_at(run: RunDir, density: float) -> int | None:
-    """Return the finished round whose density is nearest, the denser of two; None if none is near.
-
-    Gaps are compared to three digits: equal ones may differ by rounding to whole weights.
-    """
-    gaps: dict[int, float] = {
-        row["round"]: abs(math.log(row["density"] / density))
-        for row in run.metrics()
-        if row["density"] > 0
-    }
-    nearest = min(gaps, key=lambda number: (float(f"{gaps[number]:.3f}"), number))
-    return nearest if gaps[nearest] < math.log(NEAR) else None
+    """Return the finished round nearest to a density, the denser of two; None if none is near."""
+    row = nearest(run.metrics(), density, within=NEAR)
+    return row["round"] if row else None

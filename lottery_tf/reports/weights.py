@@ -19,16 +19,23 @@ from lottery_tf.reports.relations import matrices, means
 from lottery_tf.runs.rounds import FinishedRound
 
 DENSITIES = (0.5, 0.2, 0.107, 0.035, 0.018)  # at which runs are told and drawn
-NEAR = math.log(1.26)  # half of a step at --prune_fraction=0.36; twice that at 0.2
+NEAR = 1.26  # a factor: half of a step at --prune_fraction=0.36; twice that at 0.2
 MOST_LAYERS = 7  # whose histograms are drawn
 BINS = 60
 
 
-def nearest(rows: Sequence[Row], target: float) -> Row | None:
-    """Return the row whose density is nearest to a target, by ratio; None if none is near."""
-    apart = [(abs(math.log(row["density"] / target)), row) for row in rows if row["density"] > 0]
-    gap, found = min(apart, key=lambda pair: pair[0], default=(math.inf, None))
-    return found if gap <= NEAR else None
+def nearest(rows: Sequence[Row], target: float, *, within: float = NEAR) -> Row | None:
+    """Return the row whose density is nearest to a target, by ratio; None if none is near.
+
+    Of two it is the first. Gaps are compared to three digits: equal ones may differ by rounding to
+    whole weights.
+    """
+
+    def gap(row: Row) -> float:
+        return round(abs(math.log(row["density"] / target)), 3)
+
+    found = min((row for row in rows if row["density"] > 0), key=gap, default=None)
+    return found if found and gap(found) <= math.log(within) else None
 
 
 def some_rounds(rows: Sequence[Row], targets: Sequence[float] = DENSITIES) -> list[Row]:

@@ -9,7 +9,7 @@ import pytest
 from lottery_tf.analysis import barriers, instability, learning, paths, pixels, thresholds
 from lottery_tf.analysis.measure import Output
 from lottery_tf.analysis.replicates import over_matrices, over_runs, without_collapsed
-from lottery_tf.paper import drawings, figure_report
+from lottery_tf.paper import drawings
 from lottery_tf.paper.measures import Measures
 from lottery_tf.plots import panels, tables
 from lottery_tf.plots.panels import Curve
@@ -19,7 +19,7 @@ from lottery_tf.reports.pages import Section, Table
 from lottery_tf.reports.reading import mean_rows, read
 from lottery_tf.runs import files
 from tests.conftest import ROOT
-from tests.made_figures import make_points, read_csv, study_in
+from tests.made_figures import draw, make_points, study_in
 from tests.made_runs import make_run, set_metrics
 from tests.reports.test_report import SHAPES, Balanced
 
@@ -273,11 +273,6 @@ def flat(points):
 class NoRetrainings:
     def of_round(self, round, seed):
         return None, []
-
-
-def draw(name, study, measures):
-    figure_report.draw(name, study, None, measures)
-    return read_csv(study.runs / "figures" / f"{name}_small.csv")
 
 
 def test_distances_to_the_start_are_those_of_a_run_with_rounds(study):
