@@ -83,41 +83,37 @@ def _run(job: Job, held: Mapping[int, int]) -> int:
     # The run inherits the writing end of a pipe: it closes when the run has ended, even if the
     # starter ended before.
     reading, writing = os.pipe()
-    try:
-        with open(job.log, "a") as log:
-            log.write(f"{now} {shlex.join(job.command)}{f' on cores {on}' if on else ''}\n")
-            log.flush()
-            process = subprocess.Popen(
-                [*start, sys.executable, *job.command[1:]],
-                cwd=job.directory,
-                env=_environment(job),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C does not reach it: the stop file stops it, once
-                pass_fds=[*held.values(), writing],
-            )
-    except BaseException:
-        os.close(reading)
-        raise
-    finally:
-        os.close(writing)
-    stopped = False
-    try:
-        while process.poll() is None:
-            if not stopped and job.is_stopped():
-                process.send_signal(signal.SIGTERM)
-                stopped = True
-            time.sleep(POLL)
-        # Where the starter was killed, the run is now saving a checkpoint.
-        end = select.poll()
-        end.register(reading)
-        end.poll(None if stopped else 1000 * PATIENCE)
-    except BaseException:  # the worker is told to go
-        process.send_signal(signal.SIGTERM)
-        raise
-    finally:
-        os.close(reading)
+    with open(reading, "rb") as ended:
+        try:
+            with open(job.log, "a") as log:
+                log.write(f"{now} {shlex.join(job.command)}{f' on cores {on}' if on else ''}\n")
+                log.flush()
+                process = subprocess.Popen(
+                    [*start, sys.executable, *job.command[1:]],
+                    cwd=job.directory,
+                    env=_environment(job),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C does not reach it: the stop file does, once
+                    pass_fds=[*held.values(), writing],
+                )
+        finally:
+            os.close(writing)
+        stopped = False
+        try:
+            while process.poll() is None:
+                if not stopped and job.is_stopped():
+                    process.send_signal(signal.SIGTERM)
+                    stopped = True
+                time.sleep(POLL)
+            # Where the starter was killed, the run is now saving a checkpoint.
+            end = select.poll()
+            end.register(ended)
+            end.poll(None if stopped else 1000 * PATIENCE)
+        except BaseException:  # the worker is told to go
+            process.send_signal(signal.SIGTERM)
+            raise
     return 75 if stopped else process.returncode
 
 

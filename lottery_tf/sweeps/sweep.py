@@ -107,19 +107,16 @@ def _stopping(runs: pathlib.Path, schedule: Schedule) -> Iterator[pathlib.Path]:
 def _row(state: State) -> Row:
     """Return the row of a run in the table at the end."""
     point = state.point
-    rows: list[Row] = []
-    with contextlib.suppress(InputError):  # its log says what is damaged
-        rows = RunDir(point.directory).metrics()
-    nan = float("nan")
-    last = rows[-1] if rows else {}
-    return {
+    row: Row = {
         "name": point.name,
         "rounds": f"{rounds_of(point)} of {point.config.rounds}",
         "state": "failed" if state.failure else "finished" if state.finished else "open",
-        "density": last.get("density", nan),
-        "test_accuracy": last.get("test_accuracy", nan),
-        "seconds": sum(row["seconds"] for row in rows) if rows else nan,
     }
+    with contextlib.suppress(InputError):  # its log says what is damaged
+        for of_round in RunDir(point.directory).metrics():
+            row |= {name: of_round[name] for name in ("density", "test_accuracy")}
+            row["seconds"] = row.get("seconds", 0) + of_round["seconds"]
+    return row
 
 
 def plan(study: Study, slots: int) -> None:
