@@ -307,7 +307,7 @@ def test_a_killed_sweep_leaves_checkpoints_of_all_that_was_trained(command, tmp_
     (point,) = grid.read("my.cfg").points
     log = point.directory / "log.txt"
 
-    sweep = begin(study_command)
+    sweep = subprocess.Popen(study_command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     process = in_training(point, sweep)
     now = time.time()
     sweep.kill()
