@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 
+from lottery_tf.paper import figure_report
+from lottery_tf.paper.measures import Measures
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.sweeps import grid
 from tests.conftest import ROOT
@@ -35,6 +37,12 @@ def set_accuracy(point, accuracies):
 def read_csv(path):
     with open(path) as file:
         return list(csv.DictReader(file))
+
+
+def draw(name, study, measures=None):
+    """Draws the small figure of a study; the rows of its table."""
+    figure_report.draw(name, study, None, measures or Measures())
+    return read_csv(study.runs / "figures" / f"{name}_small.csv")
 
 
 def study_in(tmp_path, name="fig01_small", *overrides):

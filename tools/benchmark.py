@@ -27,70 +27,7 @@ from lottery_tf.terminal import quiet
 
 from . import shared
 
-WHAT = flags.DEFINE_enum(
-    "what",
-    "step",
-    ("step", "input", "repel", "distances", "fit", "masks", "sweep"),
-    "What to measure.",
-)
-STEPS = flags.DEFINE_integer(
-    "steps",
-    None,
-    "Training steps per repeat. Default: as many as take about 2 seconds, 1000 at most.",
-    lower_bound=1,
-)
-IMAGES = flags.DEFINE_integer("images", 4096, "Images per repeat of --what=input.", lower_bound=1)
-REPEATS = flags.DEFINE_integer(
-    "repeats", 7, "Repeats of each way, after one warm-up.", lower_bound=1
-)
-CSV = define_path(
-    "csv",
-    None,
-    "File for the values of every repeat. Default: benchmark_<what>.csv in --out_dir, or in "
-    "analysis/ of --run_dir.",
-)
-ROUNDS = flags.DEFINE_bool(
-    "round_overhead",
-    None,
-    "Also run two whole rounds: what of them is not training steps? Default: if they take under a "
-    "minute.",
-)
 WORTH_IT = 60  # seconds that two whole rounds may take unasked
-
-
-def main(config: Config) -> None:
-    output, run = shared.output(), RunDir(config.run_dir)
-    # Known before the minutes of measuring.
-    path = shared.file_to_write(
-        CSV,
-        output,
-        run,
-        f"benchmark_{WHAT.value}.csv",
-        "table of tools.benchmark",
-        lambda content: b"repeat" in content.partition(b"\n")[0].split(b","),
-    )
-    output.write_table(path, measure(config))
-    tables.show_written(output.written)
-
-
-def measure(config: Config) -> list[Row]:
-    """Measure and print what --what names; return the values of every repeat."""
-    if WHAT.value == "distances":
-        return all_distances()
-    if WHAT.value == "fit":
-        return fits()
-    if WHAT.value == "masks":
-        return masked_steps()
-    if WHAT.value == "sweep":
-        return runs_at_once(config)
-    directory = datasets.find(config)
-    if WHAT.value == "input" and (directory.one_size or directory.pixels != "uint8"):
-        raise InputError(
-            f"--what=input expects JPEG images of varying size. Those of {config.dataset} are: "
-            f"{directory.fields.image}."
-        )
-    quiet.import_tensorflow()
-    return {"step": step, "input": stream, "repel": repel}[WHAT.value](config)
 
 
 def step(config: Config) -> list[Row]:
@@ -116,16 +53,16 @@ def stream(config: Config) -> list[Row]:
     from lottery_tf.benchmarks import input
 
     rates, peak = input.input_rates(config, images=IMAGES.value, repeats=REPEATS.value)
-    rows = report(rates, unit="images/s", scale=1)
+    rows = report(rates, unit="images/s")
     print(f"Peak memory while streaming: {peak / 1e6:.0f} MB.")
     return rows
 
 
-def all_distances() -> list[Row]:
+def all_distances(_: Config) -> list[Row]:
     from lottery_tf.benchmarks import distances
 
     times, peak = distances.distance_times(rounds=26, repeats=REPEATS.value)
-    rows = report(times, unit="s", scale=1)
+    rows = report(times, unit="s")
     print(f"Peak memory: {peak / 1e6:.0f} MB.")
     return rows
 
@@ -133,11 +70,10 @@ def all_distances() -> list[Row]:
 def runs_at_once(config: Config) -> list[Row]:
     from lottery_tf.benchmarks import sweep
 
-    return report(sweep.step_rates(config, repeats=REPEATS.value), unit="steps/s", scale=1)
+    return report(sweep.step_rates(config, repeats=REPEATS.value), unit="steps/s")
 
 
-def fits() -> list[Row]:
-    quiet.import_tensorflow()
+def fits(_: Config) -> list[Row]:
     from lottery_tf.benchmarks import fits
 
     times, added = fits.fit_times(steps=STEPS.value, repeats=REPEATS.value)
@@ -148,8 +84,7 @@ def fits() -> list[Row]:
     return rows
 
 
-def masked_steps() -> list[Row]:
-    quiet.import_tensorflow()
+def masked_steps(_: Config) -> list[Row]:
     from lottery_tf.benchmarks import fits
 
     times = fits.step_times(steps=STEPS.value, repeats=REPEATS.value)
@@ -165,24 +100,21 @@ def repel(config: Config) -> list[Row]:
             f"{round:5d}  {values / 1e3:12.0f}  {values / dense:9.2f}  {index / 1e3:11.0f}  "
             f"{index / dense:9.2f}"
         )
-    rounds, counts = (1, 5, 12, 24), {"steps": STEPS.value, "repeats": REPEATS.value}
-    times = repulsion.step_times(config, rounds=rounds, **counts)
     print(
         "round  without ms  + gather  + products  + combination  + scatter    with  ratio  compile"
     )
-    for round, found in times.items():
-        ms = [1e3 * statistics.median(found[name]) for name in ("without", *repulsion.WAYS)]
+    rounds, counts = (1, 5, 12, 24), {"steps": STEPS.value, "repeats": REPEATS.value}
+    rows = []
+    for round, found in repulsion.step_times(config, rounds=rounds, **counts).items():
+        compiling = found.pop("compile")
+        ms = [1e3 * statistics.median(seconds) for seconds in found.values()]
         parts = [after - before for before, after in itertools.pairwise(ms)]
         print(
             f"{round:5d}  {ms[0]:10.3f}  {parts[0]:8.3f}  {parts[1]:10.3f}  {parts[2]:13.3f}  "
-            f"{parts[3]:9.3f}  {ms[-1]:6.3f}  {ms[-1] / ms[0]:5.2f}  {found['compile']:9.1f}"
+            f"{parts[3]:9.3f}  {ms[-1]:6.3f}  {ms[-1] / ms[0]:5.2f}  {compiling:9.1f}"
         )
-    names = ("without", *repulsion.WAYS)
-    return [
-        {"round": round} | row
-        for round, found in times.items()
-        for row in by_repeat({name: found[name] for name in names})
-    ]
+        rows += [{"round": round} | row for row in by_repeat(found)]
+    return rows
 
 
 def by_repeat(values: Mapping[str, Sequence[float]]) -> list[Row]:
@@ -193,16 +125,75 @@ def by_repeat(values: Mapping[str, Sequence[float]]) -> list[Row]:
     ]
 
 
-def report(values: Mapping[str, list[float]], *, unit: str, scale: int) -> list[Row]:
+def report(values: Mapping[str, list[float]], *, unit: str, scale: int = 1) -> list[Row]:
     """Print medians, extremes and ratios to the first way; return rows of every repeat."""
     first = statistics.median(next(iter(values.values())))
+    digits = 3 if scale > 1 else 0
     print(f"{'way':<16}  {unit:>8}  {'least':>7}  {'most':>7}  {'ratio':>6}")
     for way, repeats in values.items():
-        median, digits = statistics.median(repeats), 3 if scale > 1 else 0
+        median = statistics.median(repeats)
         cells = ((median, 8), (min(repeats), 7), (max(repeats), 7))
         numbers = "".join(f"{scale * value:{width}.{digits}f}  " for value, width in cells)
         print(f"{way:<16}  {numbers}{median / first:6.2f}")
     return by_repeat(values)
+
+
+BENCHMARKS = {
+    "step": step,
+    "input": stream,
+    "repel": repel,
+    "distances": all_distances,
+    "fit": fits,
+    "masks": masked_steps,
+    "sweep": runs_at_once,
+}
+WHAT = flags.DEFINE_enum("what", "step", [*BENCHMARKS], "What to measure.")
+STEPS = flags.DEFINE_integer(
+    "steps",
+    None,
+    "Training steps per repeat. Default: as many as take about 2 seconds, 1000 at most.",
+    lower_bound=1,
+)
+IMAGES = flags.DEFINE_integer("images", 4096, "Images per repeat of --what=input.", lower_bound=1)
+REPEATS = flags.DEFINE_integer(
+    "repeats", 7, "Repeats of each way, after one warm-up.", lower_bound=1
+)
+CSV = define_path(
+    "csv",
+    None,
+    "File for the values of every repeat. Default: benchmark_<what>.csv in --out_dir, or in "
+    "analysis/ of --run_dir.",
+)
+ROUNDS = flags.DEFINE_bool(
+    "round_overhead",
+    None,
+    "Also run two whole rounds: what of them is not training steps? Default: if they take under a "
+    "minute.",
+)
+
+
+def main(config: Config) -> None:
+    what, output = WHAT.value, shared.output()
+    # Known before the minutes of measuring.
+    path = shared.file_to_write(
+        CSV,
+        output,
+        RunDir(config.run_dir),
+        f"benchmark_{what}.csv",
+        "table of tools.benchmark",
+        lambda content: b"repeat" in content.partition(b"\n")[0].split(b","),
+    )
+    if what in ("step", "input", "repel"):
+        data = datasets.find(config)
+        if what == "input" and (data.one_size or data.pixels != "uint8"):
+            raise InputError(
+                f"--what=input expects JPEG images of varying size. Those of {config.dataset} are: "
+                f"{data.fields.image}."
+            )
+    if what not in ("distances", "sweep"):
+        quiet.import_tensorflow()
+    output.write_table(path, BENCHMARKS[what](config))
+    tables.show_written(output.written)
 
 
 if __name__ == "__main__":

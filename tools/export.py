@@ -25,7 +25,7 @@ ROUND = flags.DEFINE_string(
     "dense network, less --tolerance; chosen by accuracy on the test split, or on the part of the "
     "training split that --test_fraction held out.",
 )
-TOLERANCE = flags.DEFINE_float(
+flags.DEFINE_float(
     "tolerance",
     None,
     "Part of the test examples that --round=best may lose. Default: one "
@@ -35,26 +35,22 @@ MODEL = define_path("model", None, "A masked .keras file of your own, instead of
 INPUTS = define_path(
     "inputs", None, "An .npz of arrays by input, to compare --model on. Default: random ones."
 )
-FORMAT = flags.DEFINE_enum("format", "saved_model", [*FORMATS], "What to write.")
-COMPACT = flags.DEFINE_bool(
+flags.DEFINE_enum("format", "saved_model", [*FORMATS], "What to write.")
+flags.DEFINE_bool(
     "compact", False, "Remove units and channels that nothing depends on, and fold BatchNorm."
 )
-SPARSE_MATMUL = flags.DEFINE_enum(
+flags.DEFINE_enum(
     "sparse_matmul",
     "off",
     ["off", "auto"],
     "auto: dense layers as sparse products where those are faster on this machine.",
 )
-QUANTIZE = flags.DEFINE_enum(
-    "quantize", "none", TYPES, "Of a LiteRT file: the type of its weights."
-)
-DENSE = flags.DEFINE_bool("dense", False, "Store all weights, as for a runtime without DENSIFY.")
-BATCH_SIZE = flags.DEFINE_integer(
+flags.DEFINE_enum("quantize", "none", TYPES, "Of a LiteRT file: the type of its weights.")
+flags.DEFINE_bool("dense", False, "Store all weights, as for a runtime without DENSIFY.")
+flags.DEFINE_integer(
     "batch_size", 128, "Examples that --sparse_matmul measures with.", lower_bound=1
 )
-EXAMPLES = flags.DEFINE_integer(
-    "examples", 10_000, "Of the test split to compare on, at most.", lower_bound=1
-)
+flags.DEFINE_integer("examples", 10_000, "Of the test split to compare on, at most.", lower_bound=1)
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an export that is there.")
 INFO = define_path("info", None, "Print the report of an export that is there; write nothing.")
 shared.define("run_dir", "data_dir", about={"run_dir": "Run directory."})
@@ -70,14 +66,7 @@ def main(_: object) -> None:
             f"--out={OUT.value or ''} --run_dir={','.join(runs)} --model={MODEL.value or ''}"
         )
     out = pathlib.Path(OUT.value)
-    choices = Choices(
-        FORMAT.value,
-        COMPACT.value,
-        SPARSE_MATMUL.value,
-        QUANTIZE.value,
-        DENSE.value,
-        BATCH_SIZE.value,
-    )
+    choices = Choices(**shared.values(*Choices.__dataclass_fields__))
     check(out, choices, overwrite=OVERWRITE.value)
     quiet.import_tensorflow()
     from lottery_tf.export import exporting, ticket
@@ -85,13 +74,8 @@ def main(_: object) -> None:
     if MODEL.value:
         found = ticket.of_file(MODEL.value, inputs=INPUTS.value)
     else:
-        found = ticket.of_run(
-            runs[0],
-            ROUND.value,
-            tolerance=TOLERANCE.value,
-            examples=EXAMPLES.value,
-            **shared.values("data_dir"),
-        )
+        options = shared.values("tolerance", "examples", "data_dir")
+        found = ticket.of_run(runs[0], ROUND.value, **options)
     report.show(exporting.export(found, out, choices))
     print(f"Wrote {out}")
 

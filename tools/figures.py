@@ -20,7 +20,6 @@ from lottery_tf.config import command
 from lottery_tf.config.paths import define_path
 from lottery_tf.errors import InputError
 from lottery_tf.plots import tables
-from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import signals
 
 from . import shared
@@ -97,7 +96,12 @@ def draw_accuracy() -> None:
     if OUT.value:
         figures.check_format(OUT.value)
     output = shared.output()
-    groups = shared.groups() if flags.FLAGS.other_run else each_run()
+    if flags.FLAGS.other_run:
+        groups = shared.groups()
+    else:  # runs that may be of different experiments
+        paths = flags.FLAGS.run_dir
+        labels = shared.labels_of(paths, "one for each run")
+        groups = dict(zip(labels, ([run] for run in open_any_runs(paths)), strict=True))
     first = next(iter(groups.values()))[0]
     path = shared.file_to_write(
         OUT, output, first, "accuracy.png", "picture", lambda content: OURS.encode() in content
@@ -108,18 +112,6 @@ def draw_accuracy() -> None:
         curves[label] = replicates.of_runs(runs, known, ("round",))
     output.draw(path, figures.accuracy_against_density(curves, title=TITLE.value))
     tables.show_written(output.written)
-
-
-def each_run() -> dict[str, list[RunDir]]:
-    """Return {label: [RunDir]} of each run of --run_dir, which may be of different experiments."""
-    paths = flags.FLAGS.run_dir
-    labels = flags.FLAGS.labels or [pathlib.Path(path).absolute().name for path in paths]
-    if not len(set(labels)) == len(labels) == len(paths):
-        raise InputError(
-            f"--labels: expected {len(paths)} different names, one for each run. Received: "
-            f"{','.join(labels)}"
-        )
-    return {label: [run] for label, run in zip(labels, open_any_runs(paths), strict=True)}
 
 
 if __name__ == "__main__":

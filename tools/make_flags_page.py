@@ -49,10 +49,8 @@ def page() -> str:
     for first, fields in sections().items():
         parts.append(f"### {SECTIONS[first]}\n\n{_table(['flag', 'values', 'default', ''])}")
         parts[-1] += "".join(map(_line_of_field, fields))
-    names = sorted({*COMMANDS, *MEASURES} - {"imp"})
     with ThreadPoolExecutor() as pool:
-        for name, help_page in zip(names, pool.map(_help, names), strict=True):
-            parts.append(_section(name, help_page))
+        parts += pool.map(_section, sorted({*COMMANDS, *MEASURES} - {"imp"}))
     return "\n".join(parts)
 
 
@@ -82,31 +80,26 @@ def _line(*cells: str) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
 
 
-def _help(name: str) -> ElementTree.Element:
-    """Return the XML of a command's flags."""
+def _section(name: str) -> str:
+    """Return the section of a command, from the XML that it prints of its flags."""
     arguments = [sys.executable, "-m", "tools", name, "--helpxml"]
-    text = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT).stdout
-    return ElementTree.fromstring(text)
-
-
-def _section(name: str, help_page: ElementTree.Element) -> str:
+    result = subprocess.run(arguments, capture_output=True, text=True, cwd=ROOT)
+    help_page = ElementTree.fromstring(result.stdout)
     summary = help_page.findtext("usage", "").strip().split("\n\n")[0].replace("\n", " ")
     own = {
         flag.findtext("name", ""): flag
         for flag in help_page.findall("flag")
         if flag.findtext("key") == "yes"
     }
-    shared = [flag for flag in own if flag in Config.__dataclass_fields__]
-    takes_all = len(shared) == len(Config.__dataclass_fields__)
     text = f"## `python -m tools.{name}`\n\n{summary}\n\n"
-    if takes_all:
+    if Config.__dataclass_fields__.keys() <= own.keys():
         text += "It takes the flags of an experiment, and these:\n\n"
+        own = {flag: own[flag] for flag in own if flag not in Config.__dataclass_fields__}
     text += _table(["flag", "default", ""])
     for flag, element in own.items():
-        if not (takes_all and flag in shared):
-            default = element.findtext("default", "")
-            default = "" if default in ("None", "") else f"`{default}`"
-            text += _line(f"`--{flag}`", default, element.findtext("meaning", ""))
+        default = element.findtext("default", "")
+        default = "" if default in ("None", "") else f"`{default}`"
+        text += _line(f"`--{flag}`", default, element.findtext("meaning", ""))
     return text
 
 

@@ -32,7 +32,7 @@ SOURCE = flags.DEFINE_enum(
     "them (x_train, y_train, x_test, y_test, and names of classes in `classes`), or Parquet files "
     "of encoded images and labels as the Hugging Face hub has them.",
 )
-RAW_DIR = define_path(
+define_path(
     "raw_dir",
     None,
     "Directory of the raw files. mnist: the IDX files; cifar: the python or binary archive, or "
@@ -74,17 +74,8 @@ def main(_: object) -> None:
     quiet.import_tensorflow()
     from lottery_tf.datasets.prepare import describe, prepare
 
-    options = shared.values(
-        "data_dir",
-        "raw_dir",
-        "name",
-        "skip_bad",
-        "overwrite",
-        "image_key",
-        "label_key",
-        "shrink",
-        "white_level",
-    )
+    of_files = ("raw_dir", "image_key", "label_key", "skip_bad", "shrink", "white_level")
+    options = shared.values("data_dir", "name", "overwrite", *of_files)
     path = prepare(DATASET.value, SOURCE.value, **options)
     name = path.parent.relative_to(options["data_dir"]).as_posix()
     print(f"{name} is ready in {path}.", *describe(path, name), sep="\n")

@@ -47,7 +47,7 @@ def main(_: object) -> int:
 
         path, verdict = run_report.report(run_dir, OUT.value)
         written = [path]
-        damage = [block.text for block in verdict.blocks]
+        damage = [str(block) for block in verdict.blocks]
         for of in verdict.verdicts:
             print(f"{of.name}: {of.answer}. {of.command or of.words}")
     tables.show_written(written)

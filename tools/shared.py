@@ -101,9 +101,8 @@ def _report(measure: type[Measure[Any]]) -> int:
 
     def work(stop_signal: Callable[[], int]) -> None:
         of = groups() if measure.beside else {"": runs()}
-        asked = measure(
-            of, stop_signal=stop_signal, **values(*[f.name for f in own_flags(measure)])
-        )
+        options = values(*[field.name for field in own_flags(measure)])
+        asked = measure(of, stop_signal=stop_signal, **options)
         if measure.other_help and not measure.beside:
             asked.other = other_run()
         if measure.needs is not Needs.WEIGHTS:
@@ -179,15 +178,20 @@ def groups() -> dict[str, list[RunDir]]:
     paths = [group for group in (flags.FLAGS.run_dir, flags.FLAGS.other_run) if group]
     opened = [open_runs(group) for group in paths]
     check_same_experiment(run for group in opened for run in group)
-    labels = flags.FLAGS.labels or [pathlib.Path(group[0]).absolute().name for group in paths]
-    if not len(set(labels)) == len(labels) == len(paths):
-        raise InputError(
-            f"--labels: expected {len(paths)} different names, of --run_dir and --other_run. "
-            f"Received: {','.join(labels)}"
-        )
+    labels = labels_of([group[0] for group in paths], "of --run_dir and --other_run")
     for group in opened:
         tell_collapsed(group)
     return dict(zip(labels, opened, strict=True))
+
+
+def labels_of(paths: Sequence[str], what: str) -> list[str]:
+    """Return --labels, checked to be one for each path; by default the names of directories."""
+    labels = flags.FLAGS.labels or [pathlib.Path(path).absolute().name for path in paths]
+    if not len(set(labels)) == len(labels) == len(paths):
+        raise InputError(
+            f"--labels: expected {len(paths)} different names, {what}. Received: {','.join(labels)}"
+        )
+    return labels
 
 
 def tell_collapsed(runs: Sequence[RunDir]) -> None:

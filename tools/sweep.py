@@ -92,9 +92,8 @@ def parse(arguments: list[str]) -> grid.Study:
 def main(study: grid.Study) -> int:
     """Make the runs; the exit status is 1 if one of them could not be made."""
     grid.check(study)
-    use_ray = (
-        CLUSTER.value == "ray" or ADDRESS.value or (CLUSTER.value == "auto" and clusters.has_ray())
-    )
+    there = CLUSTER.value == "auto" and clusters.has_ray()
+    use_ray = CLUSTER.value == "ray" or ADDRESS.value or there
     if DRY_RUN.value:
         cores = len(os.sched_getaffinity(0))
         sweep.plan(study, max(1, cores // CPUS.value) if use_ray and not ADDRESS.value else 1)

@@ -1,6 +1,7 @@
 """Compare the time of all distances between the rounds of a large network with reading alone."""
 
 import concurrent.futures
+import itertools
 import multiprocessing
 import pathlib
 import resource
@@ -12,7 +13,6 @@ import numpy as np
 
 from lottery_tf.analysis.distances import products_of_rounds
 from lottery_tf.benchmarks.turns import take_turns
-from lottery_tf.pruning import Masks, Weights
 from lottery_tf.runs import files
 from lottery_tf.runs.rounds import FinishedRound, check_files
 from lottery_tf.terminal import console
@@ -29,7 +29,6 @@ def distance_times(*, rounds: int, repeats: int) -> tuple[dict[str, list[float]]
 
     Args:
         rounds: of random weights under random masks of density 0.8^r, written first.
-        repeats: how often each is measured, after one warm-up.
 
     Returns:
         ({"distances": [seconds], "reading alone": [seconds]}, peak bytes of a process that
@@ -41,45 +40,36 @@ def distance_times(*, rounds: int, repeats: int) -> tuple[dict[str, list[float]]
         console.say(f"writing {size / 1e9:.1f} GB of random rounds into {directory}")
         for network in console.progress(networks, "writing"):
             _write(network)
-        ways = {
-            "distances": lambda: _in_new_process(networks),
-            "reading alone": lambda: (_read(networks), 0),
-        }
+
+        def in_new_process() -> tuple[float, int]:
+            context = multiprocessing.get_context("spawn")
+            with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
+                return pool.submit(_measure, networks).result()
+
+        ways = {"distances": in_new_process, "reading alone": lambda: (_read(networks), 0)}
         measured = take_turns(ways, repeats=repeats, what=f"distances, {repeats} times")
     times = {way: [seconds for seconds, _ in values] for way, values in measured.items()}
     return times, max(peak for _, peak in measured["distances"])
 
 
 def _write(network: FinishedRound) -> None:
-    generator = np.random.default_rng(network.round)
-    masks: Masks = {
-        p: generator.random(s, np.float32) < 0.8**network.round for p, s in SHAPES.items()
-    }
-    arrays: dict[str, Weights] = {"masks.npz": masks}
+    generator, density = np.random.default_rng(network.round), 0.8**network.round
+    masks = {p: generator.random(shape, np.float32) < density for p, shape in SHAPES.items()}
+    contents = {"masks.npz": files.format_npz(masks)}
     for name in ("initial.npz", "final.npz"):
-        arrays[name] = {
-            path: generator.standard_normal(shape, np.float32) * masks[path]
-            for path, shape in SHAPES.items()
-        }
-    contents = {name: files.format_npz(parts) for name, parts in arrays.items()}
+        weights = {p: generator.standard_normal(m.shape, np.float32) * m for p, m in masks.items()}
+        contents[name] = files.format_npz(weights)
     files.write_directory(network.path, contents)
 
 
 def _read(networks: Sequence[FinishedRound]) -> float:
     """Read every file; return the seconds."""
     began = time.perf_counter()
-    for network in networks:
-        for which in ("masks", "initial", "final"):
-            with open(network.file(which), "rb") as file:
-                while file.read(1 << 20):
-                    pass
+    for network, which in itertools.product(networks, ("masks", "initial", "final")):
+        with open(network.file(which), "rb") as file:
+            while file.read(1 << 20):
+                pass
     return time.perf_counter() - began
-
-
-def _in_new_process(networks: Sequence[FinishedRound]) -> tuple[float, int]:
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(1, context) as pool:
-        return pool.submit(_measure, networks).result()
 
 
 def _measure(networks: Sequence[FinishedRound]) -> tuple[float, int]:

@@ -20,10 +20,6 @@ def fit_times(
 ) -> tuple[dict[str, dict[str, list[float]]], dict[str, float]]:
     """Measure a step of `fit` of plain networks and of their masked copies at density 10%.
 
-    Args:
-        repeats: how often each way is measured, after one warm-up.
-        steps: steps of each repeat; by default as many as take about two seconds.
-
     Returns:
         ({"mlp": {"plain": [seconds of each repeat], "masked": […]}, …}, {"mlp": seconds that
         `rounds` adds to a round}).
@@ -130,14 +126,9 @@ WAYS: dict[str, tuple[Any, Callable, Callable]] = {
 
 
 def step_times(*, repeats: int, steps: int | None = None) -> dict[str, list[float]]:
-    """Measure a step of one dense kernel, compiled by XLA, by where and how its mask is applied.
+    """Return {way: [seconds of a step in each repeat]} by where and how a mask is applied.
 
-    Args:
-        repeats: how often each way is measured, after one warm-up.
-        steps: steps of each repeat; by default as many as take about two seconds.
-
-    Returns:
-        {way: [seconds of a step in each repeat]}.
+    A step trains one dense kernel, compiled by XLA.
     """
     ways = {name: _trained(*way) for name, way in WAYS.items()}
     count = steps or steps_for(ways["no mask"], most=MOST_STEPS)

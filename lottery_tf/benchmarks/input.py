@@ -23,7 +23,6 @@ def input_rates(config: Config, *, images: int, repeats: int) -> tuple[dict[str,
     Args:
         config: of a dataset whose images vary in size.
         images: how many to read per repeat, rounded down to whole batches.
-        repeats: how often each way is measured, after one warm-up.
 
     Returns:
         (rates, peak), rates as {way: [images per second of each repeat]}: "stream", from the

@@ -1,10 +1,10 @@
 """Measure the repellent loss at the rounds of a run: time of a step, and bytes of the optima."""
 
-import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -29,7 +29,6 @@ def step_times(
     Args:
         config: of the run; its repel is the strength.
         rounds: round r has r optima and random masks of density (1 - prune_fraction)^r.
-        repeats: how often each is measured, after one warm-up.
         steps: steps per repeat; by default as many as take about half a second.
 
     Returns:
@@ -55,27 +54,18 @@ def step_times(
         engine.trainer.reset_optimizer()
         on_device = to_devices(held, engine.cluster)
         console.say(f"round {round} of {', '.join(map(str, rounds))}: compiling")
-        programs, seconds = _compiled(engine, run, on_device)
-        ways = {name: functools.partial(run, *program) for name, program in programs.items()}
+        programs: dict[str, Callable] = {}
+        for name, way in WAYS.items():
+            with mock.patch.object(loss, "value_and_gradients", way):  # while the step is traced
+                engine.compile()
+                compiling = run(engine.run_steps, on_device, 1)
+            programs[name] = functools.partial(run, engine.run_steps, on_device)
+        ways = {"without": functools.partial(run, engine.run_steps, {})} | programs
         count = most if steps else steps_for(ways["without"], most=most, seconds=0.5)
         turns = {name: functools.partial(way, count) for name, way in ways.items()}
         what = f"round {round}, {count} steps at a time, {repeats} times"
-        times[round] = {**take_turns(turns, repeats=repeats, what=what), "compile": seconds}
+        times[round] = {**take_turns(turns, repeats=repeats, what=what), "compile": compiling}
     return times
-
-
-def _compiled(
-    engine: Engine, run: Callable[..., float], on_device: Any
-) -> tuple[dict[str, tuple[Callable, Any]], float]:
-    """Return ({way: (program, its optima)}, seconds of compiling the last one)."""
-    compiled: dict[str, tuple[Callable, Any]] = {}
-    seconds = 0.0
-    for name, way in WAYS.items():
-        with _instead(way):  # while the step is traced
-            engine.compile()
-            seconds = run(engine.run_steps, on_device, 1)
-        compiled[name] = engine.run_steps, on_device
-    return {"without": (engine.run_steps, {})} | compiled, seconds
 
 
 def _stopping_after(part: str) -> Callable:
@@ -109,16 +99,6 @@ WAYS = {
 }
 
 
-@contextlib.contextmanager
-def _instead(function: Callable) -> Iterator[None]:
-    before = loss.value_and_gradients
-    loss.value_and_gradients = function
-    try:
-        yield
-    finally:
-        loss.value_and_gradients = before
-
-
 def held_bytes(config: Config, *, rounds: int) -> dict[int, tuple[int, int, int]]:
     """Return {round: (bytes of the values, of the index, of the dense prunable weights)}."""
     start = Engine(config, datasets.find(config), connect(config)).initialization(0)
@@ -133,15 +113,11 @@ def _problem(config: Config, weights: Weights, round: int) -> tuple[Masks, Any]:
     """Return random masks of a round's density, and Optima of as many random networks."""
     generator = np.random.default_rng(round)
     masks = {path: np.ones(weights[path].shape, bool) for path in weights if "kernel" in path}
+
+    def noise() -> Weights:
+        return {p: generator.standard_normal(m.shape).astype("f4") for p, m in masks.items()}
+
     for _ in range(round):
-        noise = {p: generator.standard_normal(m.shape).astype("f4") * m for p, m in masks.items()}
-        masks, _ = pruning.prune(noise, masks, config.prune_fraction)
-    sources = (
-        (
-            f"round {index}",
-            {p: generator.standard_normal(m.shape).astype("f4") for p, m in masks.items()},
-            None,
-        )
-        for index in range(round)
-    )
+        masks, _ = pruning.prune(pruning.apply_masks(noise(), masks), masks, config.prune_fraction)
+    sources = ((f"round {index}", noise(), None) for index in range(round))
     return masks, optima.on_mask(sources, masks, scope=config.repel_scope)

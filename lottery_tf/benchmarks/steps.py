@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import pathlib
 import tempfile
 import time
@@ -30,12 +31,6 @@ from lottery_tf.training.training import Training
 def step_times(config: Config, *, repeats: int, steps: int | None = None) -> dict[str, list[float]]:
     """Return the seconds of one training step of each way, measured in one process by turns.
 
-    Args:
-        config: of the network, its data and its training.
-        repeats: how often each way is measured, after one warm-up.
-        steps: training steps per repeat, at most those of an epoch; by default as many as take
-            the engine about two seconds.
-
     Returns:
         {way: [seconds per step of each repeat]}: "engine"; "keras fit" of the same masked network
         on data that are normalised beforehand; "matrix products", the step's own alone, by NumPy's
@@ -49,14 +44,14 @@ def step_times(config: Config, *, repeats: int, steps: int | None = None) -> dic
     trained = functools.partial(_engine, engine, initialization(0), engine.dense_masks())
     most = min(steps or MOST_STEPS, engine.steps)
     steps = most if steps else steps_for(trained, most=most)
-    shapes = product_shapes(engine.network, config.batch_size)
-    flops = sum(2 * m * k * n for m, k, n in shapes)
-    products = functools.partial(_products, shapes)
+    shapes, large = product_shapes(engine.network, config.batch_size), (2048, 2048, 2048)
+    part_of_large = sum(math.prod(shape) for shape in shapes) / math.prod(large)
+    products = functools.partial(_products, tuple(shapes))
     ways: dict[str, Callable[[], float]] = {
         "engine": lambda: trained(steps),
         "keras fit": keras_fit(config, directory, steps),
         "matrix products": functools.partial(products, steps_for(products, most=100, seconds=0.5)),
-        "at peak rate": lambda: flops / _large_product_rate(),
+        "at peak rate": lambda: part_of_large * _products((large,), 1),
     }
     what = f"{steps} steps at a time, {repeats} times"
     console.say(f"measuring {', '.join(ways)}: {what}")
@@ -141,28 +136,15 @@ def _engine(engine: Engine, weights: Weights, masks: Masks, steps: int) -> float
 
 @functools.cache
 def _matrices(shapes: tuple[tuple[int, int, int], ...]) -> list[tuple[np.ndarray, np.ndarray]]:
-    generator = np.random.default_rng(0)
-    return [
-        (
-            generator.standard_normal((m, k), np.float32),
-            generator.standard_normal((k, n), np.float32),
-        )
-        for m, k, n in shapes
-    ]
+    draw = np.random.default_rng(0).standard_normal
+    return [(draw((m, k), np.float32), draw((k, n), np.float32)) for m, k, n in shapes]
 
 
-def _products(shapes: list[tuple[int, int, int]], times: int) -> float:
-    matrices = _matrices(tuple(shapes))
+def _products(shapes: tuple[tuple[int, int, int], ...], times: int) -> float:
+    """Return the seconds of the products of some shapes (m, k, n), the mean over some times."""
+    matrices = _matrices(shapes)
     began = time.perf_counter()
     for _ in range(times):
         for left, right in matrices:
             left @ right
     return (time.perf_counter() - began) / times
-
-
-def _large_product_rate(size: int = 2048) -> float:
-    """Return the floating-point operations per second of a large matrix product."""
-    ((left, right),) = _matrices(((size, size, size),))
-    began = time.perf_counter()
-    left @ right
-    return 2 * size**3 / (time.perf_counter() - began)

@@ -25,7 +25,6 @@ def step_rates(config: Config, *, repeats: int) -> dict[str, list[float]]:
 
     Args:
         config: of the training; EPOCHS of round 0 run, at a constant rate.
-        repeats: how often each way is measured, after one warm-up.
 
     Returns:
         {way: [steps per second of each repeat]}: "one after another", each on all cores, and
@@ -43,8 +42,7 @@ def step_rates(config: Config, *, repeats: int) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as aside:
         place = pathlib.Path(aside)
         (place / "flags.cfg").write_text(config.to_flags())
-        names = (f"run{number}" for number in itertools.count())
-        rate = functools.partial(_rate, config, place, names)
+        rate = functools.partial(_rate, config, (place / f"run{n}" for n in itertools.count()))
         ways = {
             "one after another": lambda: rate(1, pinned=0),
             f"{cores} at once": lambda: rate(cores, pinned=1),
@@ -53,11 +51,9 @@ def step_rates(config: Config, *, repeats: int) -> dict[str, list[float]]:
         return take_turns(ways, repeats=repeats, what=what)
 
 
-def _rate(
-    config: Config, place: pathlib.Path, names: Iterator[str], runs: int, *, pinned: int
-) -> float:
+def _rate(config: Config, places: Iterator[pathlib.Path], runs: int, *, pinned: int) -> float:
     """Run some new runs at once; return the steps per second of all together."""
-    jobs = [_job(config, place, next(names), pinned) for _ in range(runs)]
+    jobs = [_job(config, next(places), pinned) for _ in range(runs)]
     with concurrent.futures.ThreadPoolExecutor(runs) as pool:
         statuses = list(pool.map(attempt, jobs))
     for job, status in zip(jobs, statuses, strict=True):
@@ -66,20 +62,19 @@ def _rate(
             raise InputError(f"A run ended with exit status {status}: {text.splitlines()[-1]}")
     steps = datasets.find(config).splits["train"].examples // config.batch_size
     histories = [RunDir(job.run_dir).history(0)[1:] for job in jobs]
-    return sum(
-        steps / statistics.median(row["train_seconds"] for row in history) for history in histories
-    )
+    seconds = [statistics.median(row["train_seconds"] for row in of) for of in histories]
+    return sum(steps / of_run for of_run in seconds)
 
 
-def _job(config: Config, place: pathlib.Path, name: str, pinned: int) -> Job:
-    run_dir, data_dir = place / name, pathlib.Path(config.data_dir).absolute()
-    flags = (f"--flagfile={place / 'flags.cfg'}", f"--data_dir={data_dir}", f"--run_dir={run_dir}")
+def _job(config: Config, run_dir: pathlib.Path, pinned: int) -> Job:
+    files = f"--flagfile={run_dir.with_name('flags.cfg')}"
+    data = f"--data_dir={pathlib.Path(config.data_dir).absolute()}"
     return Job(
-        command=("python", "-m", "lottery_tf.imp", *flags),
+        command=("python", "-m", "lottery_tf.imp", files, data, f"--run_dir={run_dir}"),
         directory=os.getcwd(),
         environment=dict(os.environ),
         run_dir=str(run_dir),
-        log=str(place / f"{name}.log"),
+        log=f"{run_dir}.log",
         cores=pinned,
-        stop_file=str(place / "stop"),
+        stop_file=str(run_dir.with_name("stop")),
     )

@@ -1,4 +1,8 @@
-"""Measure several ways to do a thing, by turns, each for as long as is worth it."""
+"""Measure several ways to do a thing, by turns, each for as long as is worth it.
+
+In all benchmarks `repeats` is how often each way is measured, after one repeat that warms up, and
+`steps` the steps of a repeat; by default as many as take about two seconds.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -17,13 +21,7 @@ def take_turns(
 ) -> dict[str, list[Value]]:
     """Return the value of each way in each repeat, after one repeat that warms up; show progress.
 
-    Args:
-        ways: {name: function without arguments}.
-        repeats: how often each is measured.
-        what: names the measurement for the user.
-
-    Returns:
-        {name: [value of each repeat]}.
+    `what` names the measurement for the user.
     """
     values: dict[str, list[Value]] = {name: [] for name in ways}
     with console.progress((repeats + 1) * len(ways), what) as bar:

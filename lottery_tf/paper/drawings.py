@@ -40,20 +40,20 @@ Groups = Sequence[Group[RunDir]]
 Draw = Callable[[Figure, Groups, str, Measures], Drawn]
 Setting = tuple[tuple[str, object], ...]  # (flag, value) of each flag but the reset
 COPIED = (
-    "epochs",
-    "batch_size",
-    "optimizer",
-    "learning_rate",
-    "schedule",
-    "initializer",
-    "weight_decay",
-    "rounds",
+    *("epochs", "batch_size", "optimizer", "learning_rate"),
+    *("schedule", "initializer", "weight_decay", "rounds"),
 )
+# {column: (title, factor, digits)}
 OF_ROUND = {
     "dense_accuracy": ("dense acc (%)", 100, 2),
     "accuracy": ("ticket acc (%)", 100, 2),
     "change": ("change (points)", 100, 2),
     "density": ("at density (%)", 100, 1),
+}
+OF_STABILITY = {
+    "l2": ("L2", 1, 2),
+    "degrees": ("degrees", 1, 1),
+    "test_accuracy": ("test acc (%)", 100, 2),
 }
 NETWORKS: Columns = {
     "model": ("network", "{}"),
@@ -73,17 +73,12 @@ KEY = "batch size (*: warm-up)"
 
 def curves(figure: Figure, groups: Groups, title: str, measures: Measures) -> Drawn:
     """Draw measures of the rounds against density, as Figs. 1, 3, 6, 7, 12 to 14."""
-    tables = {(group.panel, group.curve): _metrics(group, figure.columns) for group in groups}
-    rows = [
-        group.flags | {"runs": len(group.runs)} | row
-        for group in groups
-        for row in tables[group.panel, group.curve]
-    ]
+    rows: list[Row] = []
     drawn: dict[str, dict[str, Curve]] = {}
     for group in groups:
-        drawn.setdefault(group.panel, {})[group.curve] = _curve(
-            group, tables[group.panel, group.curve]
-        )
+        of_group = _metrics(group, figure.columns)
+        rows += [group.flags | {"runs": len(group.runs)} | row for row in of_group]
+        drawn.setdefault(group.panel, {})[group.curve] = _curve(group, of_group)
     columns = {column: LABELS[column] for column in figure.columns}
     if len(columns) > 1:
         return Drawn({"": rows}, panels.measures(drawn[""], columns, title=title))
@@ -105,25 +100,29 @@ def _curve(group: Group[RunDir], rows: list[Row]) -> Curve:
     return Curve(rows, group.colour, group.control)
 
 
+def _rounds(figure: Figure, group: Group[RunDir]) -> dict[int, float]:
+    """Return {round of the first run: the density of the figure that it is at}."""
+    found = {round_at(group.runs[0], density): density for density in figure.densities}
+    return {number: density for number, density in found.items() if number is not None}
+
+
 def unstable(figure: Figure, groups: Groups, title: str, measures: Measures) -> Drawn:
     """Draw linear-mode instability against batch size, a curve for each density, as Fig. 2."""
     (flag,) = figure.panel
-    at = [{round_at(group.runs[0], d): d for d in figure.densities} for group in groups]
-    rounds = [[number for number in of_group if number is not None] for of_group in at]
-    asked = [(group.runs, numbers) for group, numbers in zip(groups, rounds, strict=True)]
-    rows: list[Row] = [
-        group.flags | {"runs": row["runs"], "nominal_density": nominal[row["round"]]} | row
-        for group, nominal, found in zip(groups, at, measures.instability(asked), strict=True)
-        for row in found
+    at = [_rounds(figure, group) for group in groups]
+    asked = [(group.runs, list(of)) for group, of in zip(groups, at, strict=True)]
+    found = [
+        (group, group.flags | {"runs": row["runs"], "nominal_density": of[row["round"]]} | row)
+        for group, of, rows in zip(groups, at, measures.trained("instability", asked), strict=True)
+        for row in rows
     ]
-    _check_there(rows, "instability", measures)
+    _check_there(found, "instability", measures)
     drawn: dict[str, dict[str, Curve]] = {}
-    named = {tuple(group.flags.items()): group.curve for group in groups}
-    for row in sorted(rows, key=lambda row: (row[flag], row["round"])):
-        curve = named[tuple((name, row[name]) for name in groups[0].flags)]
+    for group, row in sorted(found, key=lambda pair: (pair[1][flag], pair[1]["round"])):
         colour = figure.densities.index(row["nominal_density"])
         label = f"round {row['round']}, density {row['density']:.1%}"
-        drawn.setdefault(curve, {}).setdefault(label, Curve([], colour)).rows.append(row)
+        of_curve = drawn.setdefault(group.curve, {})
+        of_curve.setdefault(label, Curve([], colour)).rows.append(row)
     picture = panels.curves(
         drawn,
         "instability",
@@ -133,7 +132,7 @@ def unstable(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
         line=(instability.STABLE, f"stable below {instability.STABLE:.0%}"),
         title=title,
     )
-    return Drawn({"": rows}, picture)
+    return Drawn({"": [row for _, row in found]}, picture)
 
 
 def matrices(figure: Figure, groups: Groups, title: str, measures: Measures) -> Drawn:
@@ -146,11 +145,11 @@ def matrices(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
         some = [(run, matrix) for run, matrix in measured if matrix is not None]
         if not some:
             continue
-        if len(some) > 1:
-            some = [
-                (run, replicates.without_collapsed(run.metrics(), matrix)) for run, matrix in some
-            ]
-        over = replicates.over_matrices([matrix for _, matrix in some], init=True)
+        sound = [
+            replicates.without_collapsed(run.metrics(), matrix) if len(some) > 1 else matrix
+            for run, matrix in some
+        ]
+        over = replicates.over_matrices(sound, init=True)
         longest = max(group.runs, key=RunDir.finished_rounds)
         densities = [row["density"] for row in longest.metrics()][: len(over["mean"]) - 1]
         grid[group.curve, group.panel] = over["mean"], densities
@@ -166,14 +165,13 @@ def _pairs(
 ) -> list[Row]:
     """Return a row for each pair of rounds, and for each round and where it started."""
     places: list[int | str] = [*range(len(densities)), "init"]
-    rows = []
-    for row, column in np.argwhere(np.triu(np.ones((len(places),) * 2), 1)).tolist():
-        if row < len(densities):
-            cells = {"round": row, "density": densities[row], "to": places[column]}
-            for end, part in (("", "mean"), ("_min", "min"), ("_max", "max")):
-                cells[metric + end] = float(over[part][row, column])
-            rows.append(about | cells)
-    return rows
+    columns = {metric: "mean", f"{metric}_min": "min", f"{metric}_max": "max"}
+    return [
+        about
+        | {"round": row, "density": densities[row], "to": places[column]}
+        | {name: float(over[part][row, column]) for name, part in columns.items()}
+        for row, column in np.argwhere(np.triu(np.ones((len(places),) * 2), 1)).tolist()
+    ]
 
 
 def surviving(figure: Figure, groups: Groups, title: str, measures: Measures) -> Drawn:
@@ -181,14 +179,14 @@ def surviving(figure: Figure, groups: Groups, title: str, measures: Measures) ->
     (density,) = figure.densities
     series, found = {}, {}
     for index, group in enumerate(groups):
-        at = {run.path: round_at(run, density) for run in group.runs}
-        if (number := at[group.runs[0].path]) is None:
-            measures.left_out.append(f"{group.runs[0].path} has no round at density {density:.1%}.")
+        first, at = group.runs[0], {run.path: round_at(run, density) for run in group.runs}
+        if (number := at[first.path]) is None:
+            measures.left_out.append(f"{first.path} has no round at density {density:.1%}.")
             continue
         runs = [run for run in group.runs if at[run.path] == number]
         blocks = histograms.survivors(runs, number)[histograms.ALL_LAYERS]
         series[str(index)] = {histograms.ALL_LAYERS: blocks}
-        found[str(index)] = number, group.runs[0].metrics()[number]["density"]
+        found[str(index)] = {"round": number, "density": first.metrics()[number]["density"]}
     _check_there(series, "round", measures)
     counted = histograms.histograms(series, BINS)[histograms.ALL_LAYERS]
     rows: list[Row] = []
@@ -196,18 +194,16 @@ def surviving(figure: Figure, groups: Groups, title: str, measures: Measures) ->
     for key, (counts, edges) in counted.items():
         group = groups[int(key)]
         drawn.setdefault(group.panel, {})[group.curve] = counts, edges
-        about = group.flags | dict(zip(("round", "density"), found[key], strict=True))
         rows += [
-            about | {"from": float(low), "to": float(high), "count": int(count)}
+            group.flags | found[key] | {"from": float(low), "to": float(high), "count": int(count)}
             for count, low, high in zip(counts, edges, edges[1:], strict=False)
         ]
-    places = sorted(set(found.values()))
-    rounds = ", ".join(dict.fromkeys(str(number) for number, _ in places))
-    densities = ", ".join(dict.fromkeys(f"{has:.1%}" for _, has in places))
+    places = sorted(found.values(), key=lambda place: (place["round"], place["density"]))
+    rounds = ", ".join(dict.fromkeys(str(place["round"]) for place in places))
+    densities = ", ".join(dict.fromkeys(f"{place['density']:.1%}" for place in places))
     title += f"\nafter training round {rounds}, density {densities}"
     most = max(_most(*histogram) for histogram in counted.values())
-    picture = plots.histograms(drawn, title=title, most=most)
-    return Drawn({"": rows}, picture)
+    return Drawn({"": rows}, plots.histograms(drawn, title=title, most=most))
 
 
 def _most(counts: Array, edges: Array) -> float:
@@ -233,9 +229,8 @@ def barriers(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
             by_path = replicates.group(points, ("from_round", "to_round"))
             spread = sorted({round(i) for i in np.linspace(0, len(of_rounds) - 1, PATHS)})
             for row in (of_rounds[i] for i in spread):
-                start, end_round = row["from_round"], row["to_round"]
-                label = f"{start} to {end_round}, density {row['density']:.1%}"
-                paths[label] = by_path[start, end_round]
+                ends = row["from_round"], row["to_round"]
+                paths[f"{ends[0]} to {ends[1]}, density {row['density']:.1%}"] = by_path[ends]
     _check_there(drawn, "barrier", measures)
     return Drawn(tables, panels.barriers(paths, drawn, title=title))
 
@@ -265,8 +260,7 @@ def losses(figure: Figure, groups: Groups, title: str, measures: Measures) -> Dr
     rows = [
         group.flags | _accuracies(group.runs, figure.densities[0], measures) for group in groups
     ]
-    columns = {name: (name.replace("_", " "), "{}") for name in figure.panel}
-    return _drawn(rows, columns, OF_ROUND, title)
+    return _drawn(rows, _of_panel(figure), OF_ROUND, title)
 
 
 def _accuracies(runs: Sequence[RunDir], density: float, measures: Measures) -> Row:
@@ -277,15 +271,15 @@ def _accuracies(runs: Sequence[RunDir], density: float, measures: Measures) -> R
     rows = []
     for run in runs:
         metrics, round = run.metrics(), round_at(run, density)
-        row = {"run": 0, "dense_accuracy": metrics[0]["test_accuracy"]}
-        of_both = [metrics[number] for number in (0, round) if number is not None]
-        if any(map(has_collapsed, of_both)):
+        dense, ticket = metrics[0], None if round is None else metrics[round]
+        row = {"run": 0, "dense_accuracy": dense["test_accuracy"]}
+        if has_collapsed(dense) or (ticket and has_collapsed(ticket)):
             row["collapsed"] = 1
             measures.left_out.append(f"{run.path} has collapsed: it is left out of the means.")
-        if round is not None:
-            row |= {"accuracy": metrics[round]["test_accuracy"]}
-            row |= {"change": row["accuracy"] - row["dense_accuracy"]}
-            row |= {"density": metrics[round]["density"]}
+        if ticket:
+            change = ticket["test_accuracy"] - dense["test_accuracy"]
+            row |= {"accuracy": ticket["test_accuracy"], "change": change}
+            row["density"] = ticket["density"]
         rows.append(row)
     full = [row for row in rows if "accuracy" in row] or rows
     sound = [row for row in full if "collapsed" not in row] or full
@@ -302,16 +296,17 @@ def stabilities(figure: Figure, groups: Groups, title: str, measures: Measures) 
         asked.append((there, [at[0]]) if at[0] is not None else ([], []))
     rows = [
         group.flags | row
-        for group, found in zip(groups, measures.stability(asked), strict=True)
+        for group, found in zip(groups, measures.trained("stability", asked), strict=True)
         for row in found
     ]
     _check_there(rows, "stability", measures)
-    columns = {
-        **{name: (name.replace("_", " "), "{}") for name in figure.panel},
-        **{name: stability.COLUMNS[name] for name in ("round", "density", "mask", "measure")},
-    }
-    ends = {"l2": ("L2", 1, 2), "degrees": ("degrees", 1, 1)}
-    return _drawn(rows, columns, ends | {"test_accuracy": ("test acc (%)", 100, 2)}, title)
+    columns = {name: stability.COLUMNS[name] for name in ("round", "density", "mask", "measure")}
+    return _drawn(rows, _of_panel(figure) | columns, OF_STABILITY, title)
+
+
+def _of_panel(figure: Figure) -> Columns:
+    """Return the columns of the flags that part the runs of a table."""
+    return {name: (name.replace("_", " "), "{}") for name in figure.panel}
 
 
 def _drawn(
@@ -346,26 +341,26 @@ def lead_by_stability(figure: Figure, groups: Groups, title: str, measures: Meas
     """
     tickets = {_setting(group): group for group in groups if group.flags["reset"] == "init"}
     reinits = {_setting(group): group for group in groups if group.control}
-    both = {key: (tickets[key], reinits[key]) for key in tickets if key in reinits}
-    at = {key: _rounds(figure, ticket) for key, (ticket, _) in both.items()}
-    asked = [(both[key][0].runs, list(at[key])) for key in both]
+    settings = [setting for setting in tickets if setting in reinits]
+    at = {setting: _rounds(figure, tickets[setting]) for setting in settings}
+    asked = [(tickets[setting].runs, list(at[setting])) for setting in settings]
     rows: list[Row] = []
-    for key, unstable in zip(both, measures.instability(asked), strict=True):
-        ticket, reinit = both[key]
+    for setting, unstable in zip(settings, measures.trained("instability", asked), strict=True):
+        ticket, reinit = tickets[setting], reinits[setting]
         stable = {row["round"]: row for row in unstable}
         barriers = {row["to_round"]: row for row in measures.barriers(ticket.runs)[0]}
-        for number, density in at[key].items():
+        for number, density in at[setting].items():
             lead = _leads(ticket, reinit, number, measures)
-            row = dict(key) | {"round": number, "nominal_density": density} | lead
+            row = dict(setting) | {"round": number, "nominal_density": density} | lead
             if number in stable:
                 row["instability"] = stable[number]["instability"]
             row |= _to_previous(ticket, number, measures)
             if number in barriers:
                 row["barrier"] = barriers[number]["error_barrier"]
-            both_tables = (stable, barriers)
-            if parts := [table[number]["collapsed"] for table in both_tables if number in table]:
-                row["collapsed"] = max(parts)
-            rows += [row | {"setting": _call(key)}] if lead else []
+            there = [table[number] for table in (stable, barriers) if number in table]
+            if there:
+                row["collapsed"] = max(of["collapsed"] for of in there)
+            rows += [row | {"setting": _call(setting)}] if lead else []
     if not rows:
         raise InputError("There is no ticket with a reinit of the same flags and seed to compare.")
     drawn: dict[str, list[Row]] = {}
@@ -388,12 +383,6 @@ def _call(setting: Setting) -> str:
     return ", ".join(filter(None, [name, *(figures.called(*item) for item in values.items())]))
 
 
-def _rounds(figure: Figure, group: Group[RunDir]) -> dict[int, float]:
-    """Return {round: density of the figure} of the first run."""
-    found = {round_at(group.runs[0], density): density for density in figure.densities}
-    return {number: density for number, density in found.items() if number is not None}
-
-
 def _leads(ticket: Group[RunDir], reinit: Group[RunDir], number: int, measures: Measures) -> Row:
     """Return {round, density, lead, lead_min, lead_max, lead_low, lead_high, seeds} of a round.
 
@@ -404,23 +393,22 @@ def _leads(ticket: Group[RunDir], reinit: Group[RunDir], number: int, measures: 
     )
     rows = [row for row in leads(tickets, reinits) if row["round"] == number]
     called = names_of(tickets)
-    for row in rows:
-        if row["collapsed"]:
-            measures.left_out.append(
-                f"{ticket.curve}, {ticket.panel}, {called[row['seeds']]}: a network of round "
-                f"{number} has collapsed, so it has no lead."
-            )
+    measures.left_out.extend(
+        f"{ticket.curve}, {ticket.panel}, {called[row['seeds']]}: a network of round {number} has "
+        "collapsed, so it has no lead."
+        for row in rows
+        if row["collapsed"]
+    )
     sound = [row for row in rows if not row["collapsed"]]
     if not sound:
         return {}
-    values = [row["lead"] for row in sound]
     interval = of_leads(sound, test_examples(ticket.runs[0]))
     return {
         "round": number,
         "density": sound[0]["density"],
         "lead": interval.mean,
-        "lead_min": min(values),
-        "lead_max": max(values),
+        "lead_min": min(row["lead"] for row in sound),
+        "lead_max": max(row["lead"] for row in sound),
         "lead_low": interval.low,
         "lead_high": interval.high,
         "seeds": interval.count,

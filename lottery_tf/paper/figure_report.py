@@ -27,19 +27,12 @@ Found = list[tuple[Point, RunDir]]  # points of a study that have a run
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What became of a figure.
+    """What became of a figure."""
 
-    Args:
-        written: the paths of its files.
-        drawn: how many runs are in it.
-        missing: the points of its study that are not there.
-        unfinished: those that lack rounds, with their runs.
-    """
-
-    written: list[pathlib.Path]
-    drawn: int
-    missing: list[Point]
-    unfinished: Found
+    written: list[pathlib.Path]  # its files
+    drawn: int  # how many runs are in it
+    missing: list[Point]  # the points of its study that are not there
+    unfinished: Found  # those that lack rounds
 
 
 def study_of(name: str, runs: str | None, flag_file: str | None = None) -> Study:
@@ -85,7 +78,7 @@ def draw(
         there = f"There are others, as {others}." if runs else "There is no run with a round."
         raise InputError(
             f"{study.runs} has none of the {len(study.points)} runs of {study.path}. {there} Make "
-            f"them by: python -m tools.sweep --flagfile={study.path} --runs={study.runs}"
+            f"them by: {_command(study)}"
         )
     of_figure = group(found, figure.panel)
     about = _about(found, of_figure, TOGETHER.get(figure.drawing, BARS))
@@ -93,13 +86,12 @@ def draw(
     drawn = DRAWINGS[figure.drawing](figure, of_figure, title, measures)
     output = Output(pdf=True, dpi=dpi)
     stem = name + (SMALL if study.path.stem.endswith(SMALL) else "")
-    path = make_directory(out_dir or study.runs / "figures") / stem
+    directory = make_directory(out_dir or study.runs / "figures")
     for end, rows in drawn.tables.items():
-        output.write_table(path.with_name(f"{stem}{end}.csv"), rows)
-    output.draw(path.with_name(f"{stem}.png"), drawn.picture)
-    log = path.parent / "tensorboard"
-    image = (0, path.with_name(f"{stem}.png"))
-    events.write(log, stem, scalars={}, images={f"figures/{stem}": image})
+        output.write_table(directory / f"{stem}{end}.csv", rows)
+    picture, log = directory / f"{stem}.png", directory / "tensorboard"
+    output.draw(picture, drawn.picture)
+    events.write(log, stem, scalars={}, images={f"figures/{stem}": (0, picture)})
     output.written.append(log)
     unfinished = [(point, run) for point, run in found if not point.is_finished()]
     return Report(output.written, sum(len(of.runs) for of in of_figure), missing, unfinished)
@@ -119,17 +111,16 @@ def describe(report: Report, study: Study) -> list[str]:
     """Return the lines that say which runs a figure lacks."""
     lines = [f"Drawn from {report.drawn} of {len(study.points)} runs."]
     if report.missing or report.unfinished:
-        lines.append(
-            "To make the others: python -m tools.sweep "
-            f"--flagfile={study.path} --runs={study.runs}, or alone:"
-        )
+        lines.append(f"To make the others: {_command(study)}, or alone:")
     for point, run in report.unfinished:
-        lines.append(
-            f"  unfinished, {run.finished_rounds()} of {point.config.rounds} rounds: "
-            + " ".join(point.command)
-        )
+        rounds = f"{run.finished_rounds()} of {point.config.rounds} rounds"
+        lines.append(f"  unfinished, {rounds}: {' '.join(point.command)}")
     lines += [f"  missing: {' '.join(point.command)}" for point in report.missing]
     return lines
+
+
+def _command(study: Study) -> str:
+    return f"python -m tools.sweep --flagfile={study.path} --runs={study.runs}"
 
 
 # The runs of a study --------------------------------------------------------------------------
@@ -169,14 +160,9 @@ def match(points: Iterable[Point], runs: Iterable[RunDir]) -> tuple[Found, list[
         return tuple(tuple(value) if isinstance(value, list) else value for value in values)
 
     by_flags = {key(run.config()): run for run in runs}
-    found, missing = [], []
-    for point in points:
-        run = by_flags.get(key(dataclasses.asdict(point.config)))
-        if run:
-            found.append((dataclasses.replace(point, directory=run.path), run))
-        else:
-            missing.append(point)
-    return found, missing
+    pairs = [(point, by_flags.get(key(dataclasses.asdict(point.config)))) for point in points]
+    found = [(dataclasses.replace(point, directory=run.path), run) for point, run in pairs if run]
+    return found, [point for point, run in pairs if not run]
 
 
 def group(found: Found, panel: Sequence[str]) -> list[Group[RunDir]]:
@@ -188,6 +174,10 @@ def group(found: Found, panel: Sequence[str]) -> list[Group[RunDir]]:
     runs = [(dataclasses.asdict(point.config), (point, run)) for point, run in found]
     varied = groups.varying((flags for flags, _ in runs), panel)
     curve = [name for name in varied if name != "reset"] + ["reset"] * ("reset" not in panel)
+
+    def name(flags: Flags) -> str:
+        return ", ".join(filter(None, (figures.called(*item) for item in flags.items())))
+
     named = [
         Group(
             of.panel or "regular" * bool(panel),
@@ -196,16 +186,12 @@ def group(found: Found, panel: Sequence[str]) -> list[Group[RunDir]]:
             [run for point, run in of.runs if point.is_finished()] or [run for _, run in of.runs],
             of.colour,
         )
-        for of in groups.group(runs, panel=panel, curve=curve, name=_name)
+        for of in groups.group(runs, panel=panel, curve=curve, name=name)
     ]
     titles = [(of.panel, of.curve) for of in named]
     if alike := [names for names in titles if titles.count(names) > 1]:
         raise InputError(f"Two groups of runs are both called {', '.join(alike[0])}.")
     return named
-
-
-def _name(flags: Flags) -> str:
-    return ", ".join(filter(None, (figures.called(*item) for item in flags.items())))
 
 
 def _about(found: Found, groups: Sequence[Group[RunDir]], together: str) -> str:

@@ -17,34 +17,29 @@ ROUND_5, ROUND_10, ROUND_15 = 0.8**5, 0.8**10, 0.8**15
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A figure, whose runs the study of its name in flags/figures/ makes.
-
-    Args:
-        shows: what it shows, in a line.
-        drawing: how it is drawn, a key of drawings.DRAWINGS.
-        panel: flags by which runs are parted into panels; the other flags that vary inside a panel
-            part them into curves, and seeds are replicates.
-        columns: the measures, of the metrics of a round, or of distances.
-        densities: of the rounds that it is about.
-    """
+    """A figure, whose runs the study of its name in flags/figures/ makes."""
 
     shows: str
-    drawing: str
+    drawing: str  # a key of drawings.DRAWINGS
+    # Flags by which runs are parted into panels. The other flags that vary inside a panel part them
+    # into curves, and seeds are replicates.
     panel: tuple[str, ...] = ()
-    columns: tuple[str, ...] = ()
-    densities: tuple[float, ...] = ()
+    columns: tuple[str, ...] = ()  # the measures, of the metrics of a round, or of distances
+    densities: tuple[float, ...] = ()  # of the rounds that it is about
 
 
 @dataclasses.dataclass(frozen=True)
 class Drawn:
-    """What a drawing gives: {end of the file's name: the plotted points}, and the picture."""
+    """What a drawing gives."""
 
-    tables: dict[str, list[Row]]
+    tables: dict[str, list[Row]]  # {end of the file's name: the plotted points}
     picture: "matplotlib.figure.Figure"
 
 
 BATCH = ("batch_size",)
 ACCURACY = ("test_accuracy",)
+ANGLES = ("angular",)
+LATE = (ROUND_10,)
 FIGURES = {
     "fig01": Figure("Influence of the batch size and warm-up on IMP", "curves", BATCH, ACCURACY),
     "fig02": Figure(
@@ -54,8 +49,8 @@ FIGURES = {
         densities=(1.0, ROUND_5, ROUND_10, ROUND_15),
     ),  # the dense round 0 is ours
     "fig03": Figure("Repellent and attractive losses", "curves", BATCH, ACCURACY),
-    "fig04": Figure("Angular distances between the rounds", "matrices", BATCH, ("angular",)),
-    "fig05": Figure("Surviving weights", "histograms", BATCH, densities=(ROUND_10,)),
+    "fig04": Figure("Angular distances between the rounds", "matrices", BATCH, ANGLES),
+    "fig05": Figure("Surviving weights", "histograms", BATCH, densities=LATE),
     "fig06": Figure(
         "Influence of the batch size and warm-up on the pruning threshold",
         "curves",
@@ -66,7 +61,7 @@ FIGURES = {
         "Influence of weight decay on semistable IMP", "curves", (), ("test_accuracy", "threshold")
     ),
     "fig08": Figure("Error barriers between successive rounds", "barriers"),
-    "fig09": Figure("Angular distances between the rounds, all", "matrices", BATCH, ("angular",)),
+    "fig09": Figure("Angular distances between the rounds, all", "matrices", BATCH, ANGLES),
     "fig10": Figure("Cosine distances between the rounds, all", "matrices", BATCH, ("cosine",)),
     "fig11": Figure(
         "Euclidean distances between the rounds, all", "matrices", BATCH, ("euclidean",)
@@ -74,27 +69,19 @@ FIGURES = {
     "fig12": Figure("Influence of the batch size on IMP, Conv-4", "curves", BATCH, ACCURACY),
     "fig13": Figure("Repellent loss, Conv-4", "curves", (), ACCURACY),
     "fig14": Figure("Repellent loss, LeNet", "curves", (), ACCURACY),
-    "fig15": Figure(
-        "Angular distances of repelled and attracted runs", "matrices", BATCH, ("angular",)
-    ),
-    "fig16": Figure(
-        "Angular distances of repelled runs, Conv-4", "matrices", ("repel",), ("angular",)
-    ),
+    "fig15": Figure("Angular distances of repelled and attracted runs", "matrices", BATCH, ANGLES),
+    "fig16": Figure("Angular distances of repelled runs, Conv-4", "matrices", ("repel",), ANGLES),
     "fig17": Figure(
-        "Repelled from the previous round alone, LeNet", "matrices", ("repel_from",), ("angular",)
+        "Repelled from the previous round alone, LeNet", "matrices", ("repel_from",), ANGLES
     ),
-    "fig18": Figure(
-        "Angular distances between the rounds, LeNet", "matrices", ("reset",), ("angular",)
-    ),
-    "fig19": Figure("Surviving weights, LeNet", "histograms", densities=(ROUND_10,)),
+    "fig18": Figure("Angular distances between the rounds, LeNet", "matrices", ("reset",), ANGLES),
+    "fig19": Figure("Surviving weights, LeNet", "histograms", densities=LATE),
     "fig20": Figure("Error barriers between successive rounds, LeNet", "barriers"),
-    "fig21": Figure(
-        "Angular distances between the rounds, Conv-4", "matrices", BATCH, ("angular",)
-    ),
-    "fig22": Figure("Surviving weights, Conv-4", "histograms", BATCH, densities=(ROUND_10,)),
+    "fig21": Figure("Angular distances between the rounds, Conv-4", "matrices", BATCH, ANGLES),
+    "fig22": Figure("Surviving weights, Conv-4", "histograms", BATCH, densities=LATE),
     "fig23": Figure("Error barriers between successive rounds, Conv-4", "barriers"),
     "table1": Figure(
-        "Networks and hyperparameters", "networks", ("model", "dataset"), densities=(ROUND_10,)
+        "Networks and hyperparameters", "networks", ("model", "dataset"), densities=LATE
     ),
     "appendix_c": Figure(
         "ResNet-50 in one shot: accuracy lost at density 30%",
@@ -106,7 +93,7 @@ FIGURES = {
         "Stability to pruning and to data order",
         "stability",
         ("model", "learning_rate"),
-        densities=(ROUND_10,),
+        densities=LATE,
     ),
     "rewinding": Figure(
         "Accuracy by the step that rounds rewind to", "curves", ("model",), ACCURACY

@@ -9,6 +9,7 @@ import functools
 import math
 import shlex
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from lottery_tf.analysis import barriers, distances, instability, paths, stability
 from lottery_tf.analysis.cache import Cache, NotKnown
@@ -18,33 +19,41 @@ from lottery_tf.analysis.runs import Computing, engine_of
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Array
 from lottery_tf.reports.verdicts import in_words
+from lottery_tf.reports.weights import nearest
 from lottery_tf.runs.rundir import RunDir
 
 POINTS = {"barriers": 20, "instability": 30}  # of a path
 NEAR = 1.3  # a round is at a density if they differ by a smaller factor
-# How many trainings the stability of a round takes: dense network, ticket, and a random mask twice.
-COPIES = 4
 Rows = list[Row]
 Asked = tuple[Sequence[RunDir], Sequence[int]]  # the runs of a group, and rounds of theirs
 
 
+class Trained(NamedTuple):
+    """A measure that trains what its cache does not hold."""
+
+    of_rounds: Callable[..., Rows]  # returns its rows of some rounds of a run
+    by: tuple[str, ...]  # the columns that tell the rows of a run apart
+    copies: int  # how many trainings a round takes
+
+
+TRAINED = {
+    "instability": Trained(
+        functools.partial(instability.of_rounds, points=POINTS["instability"]), ("round",), 1
+    ),
+    # the dense network, the ticket, and a random mask twice
+    "stability": Trained(stability.of_masks, stability.BY, 4),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Measures:
-    """Measures of runs.
+    """Measures of runs."""
 
-    Args:
-        draw_only: whether nothing is evaluated or trained, but listed in `left_out`.
-        computing: where and how to compute, as runs.engine_of takes it.
-        stop_signal: returns the number of the signal that came, or 0.
-        say: tells the user what a training will cost, before it begins.
-        left_out: sentences about what is not in the figures.
-    """
-
-    draw_only: bool = False
-    computing: Computing = dataclasses.field(default_factory=dict)
-    stop_signal: Callable[[], int] = lambda: 0
-    say: Callable[[str], None] = print
-    left_out: list[str] = dataclasses.field(default_factory=list)
+    draw_only: bool = False  # whether nothing is evaluated or trained, but listed in `left_out`
+    computing: Computing = dataclasses.field(default_factory=dict)  # as runs.engine_of takes it
+    stop_signal: Callable[[], int] = lambda: 0  # returns the number of the signal that came, or 0
+    say: Callable[[str], None] = print  # tells what a training will cost, before it begins
+    left_out: list[str] = dataclasses.field(default_factory=list)  # sentences about what is missing
 
     def distances(self, run: RunDir, metric: str) -> Array | None:
         """Return the matrix (rounds + 1, rounds + 1) of a run, start last; None of one round."""
@@ -80,80 +89,45 @@ class Measures:
         rows, points_of_paths = ([{"runs": len(known)} | row for row in of] for of in tables)
         return rows, points_of_paths
 
-    def instability(self, asked: Sequence[Asked]) -> list[Rows]:
-        """Return the instability of rounds of each group; means over its runs, with min and max.
+    def trained(self, name: str, asked: Sequence[Asked]) -> list[Rows]:
+        """Return the rows of rounds of each group; means over its runs, with min and max.
 
         "runs" is how many runs count, "collapsed" the part of them that has collapsed, which is
         left out of the means.
         """
         runs = [(run, rounds) for of_group, rounds in asked for run in of_group]
-        todo = [(run, left) for run, rounds in runs if (left := self._unstable(run, rounds)[1])]
-        self._tell("instability", todo, copies=1)
+        todo = [(run, left) for run, of in runs if (left := self._known(name, run, of)[1])]
+        self._tell(name, todo)
         for run, left in todo:
             if self.draw_only:
-                self._leave_out("instability", run, left)
+                self._leave_out(name, run, left)
             else:  # all at once, for one engine
-                instability.of_rounds(
-                    run,
-                    at_rounds=left,
-                    points=POINTS["instability"],
-                    cache=_cache(run, "instability"),
-                    stop_signal=self.stop_signal,
-                    computing=self.computing,
-                )
-        return [self._mean_instability(*of_group) for of_group in asked]
+                how = {"stop_signal": self.stop_signal, "computing": self.computing}
+                TRAINED[name].of_rounds(run, at_rounds=left, cache=_cache(run, name), **how)
+        return [self._means(name, *of_group) for of_group in asked]
 
-    def _mean_instability(self, runs: Sequence[RunDir], rounds: Sequence[int]) -> Rows:
+    def _means(self, name: str, runs: Sequence[RunDir], rounds: Sequence[int]) -> Rows:
         found: Rows = []
+        by = TRAINED[name].by
         for run in runs:
-            rows, _ = self._unstable(run, rounds)
-            self._tell_collapsed("instability", run, rows, "round")
+            rows, _ = self._known(name, run, rounds)
+            self._tell_collapsed(name, run, rows, "round")
             found += rows
-        counts = collections.Counter(row["round"] for row in found)
-        return [{"runs": counts[row["round"]]} | row for row in means(found, ("round",))]
+        counts = collections.Counter(tuple(row[column] for column in by) for row in found)
+        averaged = means(found, by)
+        return [{"runs": count} | row for row, count in zip(averaged, counts.values(), strict=True)]
 
-    def _unstable(self, run: RunDir, rounds: Sequence[int]) -> tuple[Rows, list[int]]:
+    def _known(self, name: str, run: RunDir, rounds: Sequence[int]) -> tuple[Rows, list[int]]:
         """Return (rows of the rounds that the cache holds, the other finished rounds)."""
         rows: Rows = []
         left: list[int] = []
-        cache = _cache(run, "instability", only_known=True)
+        cache = _cache(run, name, only_known=True)
         for round in (number for number in rounds if number < run.finished_rounds()):
             try:
-                rows += instability.of_rounds(
-                    run, at_rounds=[round], points=POINTS["instability"], cache=cache
-                )
+                rows += TRAINED[name].of_rounds(run, at_rounds=[round], cache=cache)
             except NotKnown:
                 left.append(round)
         return rows, left
-
-    def stability(self, asked: Sequence[Asked]) -> list[Rows]:
-        """Return the stability of a round of each group, of ticket and random mask."""
-        runs = [(run, rounds) for of_group, rounds in asked for run in of_group]
-        todo = [(run, of) for run, of in runs if self._stable(run, of, only_known=True) is None]
-        self._tell("stability", todo, copies=COPIES)
-        for run, of in todo:
-            if self.draw_only:
-                self._leave_out("stability", run, of)
-            else:
-                self._stable(run, of, only_known=False)
-        return [self._mean_stability(*of_group) for of_group in asked]
-
-    def _mean_stability(self, runs: Sequence[RunDir], rounds: Sequence[int]) -> Rows:
-        known = [rows for run in runs if (rows := self._stable(run, rounds, only_known=True))]
-        means_of_runs = means((row for rows in known for row in rows), stability.BY)
-        return [{"runs": len(known)} | row for row in means_of_runs]
-
-    def _stable(self, run: RunDir, rounds: Sequence[int], *, only_known: bool) -> Rows | None:
-        try:
-            return stability.of_masks(
-                run,
-                at_rounds=rounds,
-                cache=_cache(run, "stability", only_known=only_known),
-                stop_signal=self.stop_signal,
-                computing=self.computing,
-            )
-        except NotKnown:
-            return None
 
     def _has_two_rounds(self, run: RunDir, measure: str) -> bool:
         if run.finished_rounds() < 2:
@@ -162,28 +136,24 @@ class Measures:
 
     def _tell_collapsed(self, name: str, run: RunDir, rows: Rows, column: str) -> None:
         """Name the rounds whose networks have collapsed: their measure is meaningless."""
-        if collapsed := [row[column] for row in rows if row["collapsed"]]:
+        if collapsed := {row[column] for row in rows if row["collapsed"]}:
             self.left_out.append(
                 f"{run.path}: networks have collapsed, so the {name} of {in_words(collapsed)} is "
                 "meaningless. It is left out of the means; see the column collapsed."
             )
 
-    def _tell(
-        self, name: str, todo: Sequence[tuple[RunDir, Sequence[int]]], *, copies: int
-    ) -> None:
+    def _tell(self, name: str, todo: Sequence[tuple[RunDir, Sequence[int]]]) -> None:
         """Say what the trainings that are left cost, by the seconds that their rounds took."""
         if self.draw_only or not todo:
             return
-        seconds = sum(
-            copies * run.metrics()[round].get("seconds", math.nan)
-            for run, left in todo
-            for round in left
-        )
-        networks = copies * sum(len(left) for _, left in todo)
+        copies = TRAINED[name].copies
+        times = [run.metrics()[round].get("seconds", math.nan) for run, of in todo for round in of]
+        seconds = copies * sum(times)
         long = f", about {seconds / 60:.0f} minutes" if math.isfinite(seconds) else ""
         self.say(
-            f"{name}: {networks} trainings in {len(todo)} runs{long}, unless some are there "
-            "already. Ctrl-C stops, the same command goes on; --draw_only leaves them out."
+            f"{name}: {copies * len(times)} trainings in {len(todo)} runs{long}, "
+            "unless some are there already. Ctrl-C stops, the same command goes on; --draw_only "
+            "leaves them out."
         )
 
     def _leave_out(self, name: str, run: RunDir, rounds: Sequence[int] = ()) -> None:
@@ -198,14 +168,6 @@ def _cache(run: RunDir, name: str, *, only_known: bool = False) -> Cache:
 
 
 def round_at(run: RunDir, density: float) -> int | None:
-    """Return the finished round whose density is nearest, the denser of two; None if none is near.
-
-    Gaps are compared to three digits: equal ones may differ by rounding to whole weights.
-    """
-    gaps: dict[int, float] = {
-        row["round"]: abs(math.log(row["density"] / density))
-        for row in run.metrics()
-        if row["density"] > 0
-    }
-    nearest = min(gaps, key=lambda number: (float(f"{gaps[number]:.3f}"), number))
-    return nearest if gaps[nearest] < math.log(NEAR) else None
+    """Return the finished round nearest to a density, the denser of two; None if none is near."""
+    row = nearest(run.metrics(), density, within=NEAR)
+    return row["round"] if row else None

@@ -9,15 +9,15 @@ import os
 import pathlib
 import re
 import urllib.parse
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, ClassVar, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import jinja2
 from markupsafe import Markup
 
 from lottery_tf import __version__
 from lottery_tf.errors import InputError
-from lottery_tf.plots import Columns, Row, svg, tables
+from lottery_tf.plots import Columns, Row, figures, svg, tables
 from lottery_tf.reports.verdicts import Verdict
 from lottery_tf.runs import files
 from lottery_tf.runs.replacing import check_replaces
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OURS = re.compile(rb"<p>Written [^<]* by lottery_tf ")  # what templates/page.html says
+SIZE = (5.0, 3.4)  # inches: of a phone's width it leaves letters readable
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 
@@ -38,27 +39,14 @@ class Link:
     href: str
 
 
-@dataclasses.dataclass(frozen=True)
-class Text:
-    """A paragraph."""
-
-    kind: ClassVar = "text"
-    text: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Problem:
+class Problem(str):
     """A paragraph about what is damaged, missing or unfinished."""
-
-    kind: ClassVar = "problem"
-    text: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
     """A command, and what it is for."""
 
-    kind: ClassVar = "command"
     text: str
     command: str
 
@@ -67,7 +55,6 @@ class Command:
 class Facts:
     """Names and their values."""
 
-    kind: ClassVar = "facts"
     items: list[tuple[str, str]]
 
 
@@ -75,7 +62,6 @@ class Facts:
 class Links:
     """Files to open."""
 
-    kind: ClassVar = "links"
     items: list[Link]
 
 
@@ -83,7 +69,6 @@ class Links:
 class Table:
     """Rows of cells, texts or Links, below their titles."""
 
-    kind: ClassVar = "table"
     head: list[str]
     rows: list[list[str | Link]]
 
@@ -92,13 +77,12 @@ class Table:
 class Picture:
     """A drawing with its caption; a wide one scrolls in its box where it has no room."""
 
-    kind: ClassVar = "picture"
     svg: Markup
     caption: str
     wide: bool = False
 
 
-Block = Text | Problem | Command | Facts | Links | Table | Picture
+Block = str | Command | Facts | Links | Table | Picture  # a text is a paragraph
 
 
 @dataclasses.dataclass
@@ -142,6 +126,22 @@ class Section:
         if picture:
             self.blocks.append(Picture(Markup(picture), caption, wide))
 
+    def draw_curves(
+        self,
+        caption: str,
+        curves: Mapping[str, tuple[list[Row], str]],
+        what: str,
+        *,
+        percent: bool = False,
+        line: tuple[float, str] | None = None,
+    ) -> None:
+        """Add curves against density; arguments as of figures.against_density."""
+
+        def draw() -> "Figure":
+            return figures.against_density(curves, what=what, percent=percent, line=line)
+
+        self.draw(caption, draw, size=SIZE)
+
 
 def check(path: pathlib.Path) -> None:
     """Raise InputError if a page cannot be written to a path, before the time to make it is spent.
@@ -154,20 +154,12 @@ def check(path: pathlib.Path) -> None:
 
 
 def write(path: pathlib.Path, title: str, sections: Sequence[Section]) -> None:
-    """Write a page, with the problems of all sections at its top.
+    """Write a page, with the problems of all sections at its top; all text in it is escaped.
 
     Raises:
         InputError: the file cannot be written.
     """
-    try:
-        files.write_text(path, render(title, sections))
-    except OSError as error:
-        raise InputError(f"Cannot write {path}: {error.strerror}. Use another --out.") from None
-
-
-def render(title: str, sections: Sequence[Section]) -> str:
-    """Return the HTML of a page; all text in it is escaped."""
-    problems = [b.text for section in sections for b in section.blocks if isinstance(b, Problem)]
+    problems = [b for section in sections for b in section.blocks if isinstance(b, Problem)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lottery_tf.reports"),
         autoescape=True,
@@ -178,11 +170,15 @@ def render(title: str, sections: Sequence[Section]) -> str:
     page = environment.get_template("page.html").render(
         title=title,
         sections=sections,
+        kind=lambda block: type(block).__name__,
         problems=list(dict.fromkeys(problems)),
         version=__version__,
         written=datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),
     )
-    return page.encode(errors="replace").decode()  # names of files may hold other bytes
+    try:  # names of files may hold bytes that no encoding has
+        files.write_text(path, page.encode(errors="replace").decode())
+    except OSError as error:
+        raise InputError(f"Cannot write {path}: {error.strerror}. Use another --out.") from None
 
 
 def link(file: pathlib.Path, below: pathlib.Path, start: pathlib.Path) -> Link:

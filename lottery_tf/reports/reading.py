@@ -18,6 +18,7 @@ from lottery_tf.plots import Row
 from lottery_tf.runs import files, provenance
 from lottery_tf.runs.rounds import FinishedRound, damaged
 from lottery_tf.runs.rundir import RunDir
+from lottery_tf.sweeps.groups import HOW
 
 FINISHED, UNFINISHED, DAMAGED = "finished", "unfinished", "damaged"
 CONFIG = {field.name: field for field in dataclasses.fields(Config)}
@@ -25,26 +26,16 @@ CONFIG = {field.name: field for field in dataclasses.fields(Config)}
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What was read of a run.
-
-    Args:
-        run: the run.
-        config: {flag: value}; empty where config.json is damaged.
-        rows: of metrics.csv, for the rounds that can be read.
-        problems: sentences about what could not be read.
-        keep: whether measurements may be kept in the run's analysis/.
-        sound: whether all files of the rounds match their checksums. If not, earlier measurements
-            are not used.
-        repeats: says which run of the study this one repeats; "" if none.
-    """
+    """What was read of a run."""
 
     run: RunDir
-    config: dict[str, Any]
-    rows: list[Row]
-    problems: list[str]
-    keep: bool
+    config: dict[str, Any]  # {flag: value}; empty where config.json is damaged
+    rows: list[Row]  # of metrics.csv, for the rounds that can be read
+    problems: list[str]  # sentences about what could not be read
+    keep: bool  # whether measurements may be kept in the run's analysis/
+    # Whether all files of the rounds match their checksums; else earlier measurements are not used.
     sound: bool = True
-    repeats: str = ""
+    repeats: str = ""  # says which run of the study this one repeats
 
     @property
     def name(self) -> str:
@@ -75,6 +66,11 @@ class Reading:
             return []
 
     @property
+    def progress(self) -> str:
+        """How many of its rounds can be read, as "3 of 25"."""
+        return f"{len(self.rows)} of {self.config.get('rounds', '?')}"
+
+    @property
     def seconds(self) -> float:
         """The time that all rounds took, in seconds."""
         return sum(row["seconds"] for row in self.rows if row.get("seconds", 0) > 0)
@@ -101,8 +97,7 @@ class Reading:
         for name, value in self.config.items():
             default = CONFIG[name].default if name in CONFIG else None
             default = list(default) if isinstance(default, tuple) else default
-            how = name in CONFIG and CONFIG[name].metadata["how"]
-            if value != default and not how:
+            if value != default and name not in HOW:
                 changed[name] = (value, default)
         for name in SEEDS[1:]:  # by default they are --seed
             if changed.get(name, ("", ""))[0] == self.config.get("seed"):
@@ -181,6 +176,11 @@ def read(path: str | os.PathLike, *, keep: bool = True) -> Reading:
     damage = damaged(FinishedRound(run.path, round) for round in rounds)
     problems = list(dict.fromkeys(problems + damage))
     return Reading(run, config, rows, problems, keep, sound=not damage)
+
+
+def configs(readings: Sequence[Reading]) -> list[dict[str, Any]]:
+    """Return the flags of the runs that have a readable config.json."""
+    return [reading.config for reading in readings if reading.config]
 
 
 def is_run(path: pathlib.Path) -> bool:

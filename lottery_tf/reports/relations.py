@@ -5,36 +5,63 @@ Distances are measured; where a measure needs training or evaluation, its CSV fi
 
 import dataclasses
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from lottery_tf.analysis import barriers as of_barriers
-from lottery_tf.analysis import distances, find, instability, learning, replicates, stability
+from lottery_tf.analysis import distances, find, learning, replicates, stability
 from lottery_tf.analysis.cache import rows_of
 from lottery_tf.analysis.statistics import has_collapsed
-from lottery_tf.plots import Row, figures, tables
+from lottery_tf.plots import Columns, Row, figures, tables
 from lottery_tf.pruning import Array
 from lottery_tf.reports import verdicts
-from lottery_tf.reports.pages import Command, Problem, Section, Text
+from lottery_tf.reports.pages import SIZE, Command, Problem, Section
 from lottery_tf.reports.reading import Reading, name_among
 from lottery_tf.runs import files
 from lottery_tf.runs.rounds import finished
 
-SIZE = (5.0, 3.4)  # inches: of a phone's width it leaves letters readable
 Readings = Sequence[Reading]
 OfRuns = Mapping[str, list[Row]]  # {name of a run: rows}
 SIGNS = {
     "as at the start of the round": "kept_signs",
     "not as at the end of the round before": "flips",
 }
-DISTANCES = {
-    "round": ("round", "{:d}"),
-    "density": ("density", "{:.2%}"),
-    "to_previous": ("to r - 1", "{:.3f}"),
-    "to_second_previous": ("to r - 2", "{:.3f}"),
-    "to_init": ("to init", "{:.3f}"),
+DISTANCES: Columns = {
+    name: about for name, about in distances.SUCCESSIVE.items() if name != "test_accuracy"
 }
+# {measure: (its Verdict, the columns that this needs beside those that tell its rows apart)}
+JUDGED: dict[str, tuple[Callable[[OfRuns], verdicts.Verdict], tuple[str, ...]]] = {
+    "barriers": (verdicts.connected, ("error_barrier", "collapsed")),
+    "instability": (verdicts.stable, ("instability", "collapsed")),
+    "stability": (verdicts.nearer_than_random, (*stability.DISTANCES, "test_accuracy")),
+}
+
+
+def matrices(
+    section: Section, readings: Readings, matrix_of: Callable[[Reading], Array]
+) -> list[tuple[Reading, Array]]:
+    """Return [(run, its matrix between rounds)]; what is missing is told in the section."""
+    if min(len(reading.rows) for reading in readings) < 2:
+        section.blocks.append("There is one round alone: nothing to compare yet.")
+        return []
+    found = [(reading, section.attempt(matrix_of, reading)) for reading in readings]
+    return [(reading, matrix) for reading, matrix in found if matrix is not None]
+
+
+def means(
+    section: Section,
+    readings: Readings,
+    rows_of: Callable[[Reading], list[Row]],
+    by: Sequence[str],
+) -> list[Row]:
+    """Return the means over the rows of the runs; what is damaged is told in the section."""
+    found = [
+        replicates.marked(reading.rows, rows)
+        for reading in readings
+        if (rows := section.attempt(rows_of, reading))
+    ]
+    return found[0] if len(found) == 1 else replicates.over_runs(found, by)
 
 
 def distance_matrix(reading: Reading) -> Array:
@@ -49,14 +76,8 @@ def distance_matrix(reading: Reading) -> Array:
 def of_distances(readings: Readings) -> Section:
     """Ask whether the rounds are the same solution; with the Verdict "Similar"."""
     section = Section("Distances between rounds")
-    found: list[Array | None] = []
-    if min(len(reading.rows) for reading in readings) < 2:
-        section.blocks.append(Text("There is one round alone: nothing to compare yet."))
-    else:
-        found = [section.attempt(distance_matrix, reading) for reading in readings]
-    pairs = zip(readings, found, strict=False)
-    known = [(reading, matrix) for reading, matrix in pairs if matrix is not None]
-    if known:
+    of_runs: dict[str, list[Row]] = {}
+    if known := matrices(section, readings, distance_matrix):
         first = known[0][0]
         sound = [
             replicates.without_collapsed(reading.rows, matrix) if len(known) > 1 else matrix
@@ -66,21 +87,14 @@ def of_distances(readings: Readings) -> Section:
         rows = distances.successive_of(first.rows, mean)
         _draw_distances(section, first, mean, rows)
         section.add_table(rows, DISTANCES)
-    of_runs = {
-        name_among(reading, readings): _beside_collapsed(reading.rows, matrix)
-        for reading, matrix in known
-    }
+    for reading, matrix in known:
+        collapsed = {row["round"] for row in reading.rows if has_collapsed(row)}
+        of_runs[name_among(reading, readings)] = [
+            row | {"collapsed": int(bool(collapsed & {row["round"], row["round"] - 1}))}
+            for row in distances.successive_of(reading.rows, matrix)
+        ]
     section.verdicts.append(verdicts.similar(_shared(of_runs, ("round",))))
     return section
-
-
-def _beside_collapsed(of_metrics: list[Row], matrix: Array) -> list[Row]:
-    """Return rows of distances, and whether the round's network or the one before has collapsed."""
-    collapsed = {row["round"] for row in of_metrics if has_collapsed(row)}
-    return [
-        row | {"collapsed": int(bool(collapsed & {row["round"], row["round"] - 1}))}
-        for row in distances.successive_of(of_metrics, matrix)
-    ]
 
 
 def _draw_distances(section: Section, reading: Reading, matrix: Array, rows: list[Row]) -> None:
@@ -97,115 +111,56 @@ def _draw_distances(section: Section, reading: Reading, matrix: Array, rows: lis
         ),
         size=(4.8, 4.0),
     )
-    curves = {
-        label: (rows, column)
-        for column, label in (("to_previous", "to the round before"), ("to_init", "to the start"))
-    }
-    line = (verdicts.SIMILAR, f"similar below {verdicts.SIMILAR:g}")
-    section.draw(
+    section.draw_curves(
         "Angular distance of each round to the one before it, and to where it started",
-        lambda: figures.against_density(curves, what="angular distance", line=line),
-        size=SIZE,
+        {"to the round before": (rows, "to_previous"), "to the start": (rows, "to_init")},
+        "angular distance",
+        line=(verdicts.SIMILAR, f"similar below {verdicts.SIMILAR:g}"),
     )
 
 
 def of_barrier(readings: Readings) -> Section:
     """Ask whether successive rounds lie in one valley; with the Verdict "Connected"."""
     section = Section("Error barriers")
-    columns = {name: about for name, about in of_barriers.COLUMNS.items() if name != "state"}
-    need = (*of_barriers.BY, "density", "error_barrier", "collapsed")
-    found = _read_tables(section, readings, "barriers", need)
+    found = _read_tables(section, readings, "barriers")
     of_runs = found.get("", next(iter(found.values()), {}))
     rows = _means(section, "barriers.csv", of_runs, of_barriers.BY)
     last = readings[0].rows[-1]["round"] if readings[0].rows else 0
-    if rows and (unknown := range(max(row["to_round"] for row in rows) + 1, last + 1)):
-        what = f"The barriers of {verdicts.in_words(unknown)} are not measured yet:"
-        section.blocks.append(Command(what, tool_command("barriers", readings)))
     if rows:
-        paths = [row for row in rows if row["to_round"] == row["from_round"] + 1]
-        line = (verdicts.CONNECTED, f"connected below {verdicts.CONNECTED:.0%}")
-        if paths:
-            _draw(
-                section,
+        if unknown := range(max(row["to_round"] for row in rows) + 1, last + 1):
+            what = f"The barriers of {verdicts.in_words(unknown)} are not measured yet:"
+            section.blocks.append(Command(what, tool_command("barriers", readings)))
+        if paths := [row for row in rows if row["to_round"] == row["from_round"] + 1]:
+            section.draw_curves(
                 "Error barrier between successive rounds",
-                "error barrier (points of %)",
                 {"above the mean of the ends": (paths, "error_barrier")},
-                line,
+                "error barrier (points of %)",
+                percent=True,
+                line=(verdicts.CONNECTED, f"connected below {verdicts.CONNECTED:.0%}"),
             )
-        section.blocks.append(Text(f"On {_options(rows)}; above the mean of the ends."))
+        section.blocks.append(f"On {_options(rows[0])}; above the mean of the ends.")
+        columns = {name: about for name, about in of_barriers.COLUMNS.items() if name != "state"}
         section.add_table(rows, columns)
     verdict = verdicts.connected(_shared(of_runs, of_barriers.BY))
     section.verdicts.append(_with_command(verdict, "barriers", readings))
     return section
 
 
-def of_instability(readings: Readings) -> Section:
-    """Ask whether SGD noise decides where training ends; with a Verdict for each start."""
-    section = Section("Instability to SGD noise")
-    need = (*instability.BY, "density", "instability", "collapsed")
-    found = _read_tables(section, readings, "instability", need)
-    for end, of_runs in found.items():
-        rows = _means(section, f"instability{end}.csv", of_runs, instability.BY)
-        if not rows:
-            continue
-        start = rows[0]["start"]
-        line = (instability.STABLE, f"stable below {instability.STABLE:.0%}")
-        _draw(
-            section,
-            f"Instability of trainings from {start}",
-            "instability (points of %)",
-            {f"from {start}": (rows, "instability")},
-            line,
-        )
-        section.blocks.append(Text(f"From {start}, on {_options(rows)}."))
-        section.add_table(rows, instability.COLUMNS)
-        section.verdicts.append(verdicts.stable(_shared(of_runs, instability.BY)))
-    if not section.verdicts:
-        section.verdicts.append(_with_command(verdicts.stable({}), "instability", readings))
-    return section
-
-
-def of_stability(readings: Readings) -> Section:
-    """Ask whether tickets end nearer to the dense network than random masks; with its Verdict."""
-    section = Section("Stability to pruning and to data order")
-    if words := _why_undefined(readings, find("stability").resets):
-        section.blocks.append(Text(words))
-        section.verdicts.append(dataclasses.replace(verdicts.nearer_than_random({}), words=words))
-        return section
-    need = (*stability.BY, "density", *stability.DISTANCES, "test_accuracy")
-    found = _read_tables(section, readings, "stability", need)
-    for end, of_runs in found.items():
-        if rows := _means(section, f"stability{end}.csv", of_runs, stability.BY):
-            section.add_table(rows, stability.COLUMNS)
-            of_all = _shared(of_runs, stability.BY)
-            section.verdicts.append(verdicts.nearer_than_random(of_all))
-    if not section.verdicts:
-        verdict = verdicts.nearer_than_random({})
-        section.verdicts.append(_with_command(verdict, "stability", readings))
-    return section
-
-
 def of_learning(readings: Readings) -> Section:
     """Show how far rounds carry the weights, and how many signs stay."""
     section = Section("Learning distance and signs")
-    tables = [
-        replicates.marked(reading.rows, rows)
-        for reading in readings
-        if (rows := section.attempt(learning_rows, reading))
-    ]
-    if not tables:
-        return section
-    rows = tables[0] if len(tables) == 1 else replicates.over_runs(tables, ("round",))
-    signs = {label: (rows, column) for label, column in SIGNS.items()}
-    _draw(section, "Signs at the end of each round", "part of the weights (%)", signs, None)
-    moved = {"W_T - W_0": (rows, "per_weight")}
-    section.draw(
-        "Learning distance: root mean square of W_T - W_0 over the weights alive",
-        lambda: figures.against_density(moved, what="distance per weight"),
-        size=SIZE,
-    )
-    shown = {name: about for name, about in learning.COLUMNS.items() if name not in ("run", "lead")}
-    section.add_table(rows, shown)
+    if rows := means(section, readings, learning_rows, ("round",)):
+        signs = {label: (rows, column) for label, column in SIGNS.items()}
+        caption = "Signs at the end of each round"
+        section.draw_curves(caption, signs, "part of the weights (%)", percent=True)
+        section.draw_curves(
+            "Learning distance: root mean square of W_T - W_0 over the weights alive",
+            {"W_T - W_0": (rows, "per_weight")},
+            "distance per weight",
+        )
+        hidden = ("run", "lead")
+        columns = {n: about for n, about in learning.COLUMNS.items() if n not in hidden}
+        section.add_table(rows, columns)
     return section
 
 
@@ -217,8 +172,7 @@ def learning_rows(reading: Reading) -> list[Row]:
     """
 
     def measure() -> list[Row]:
-        rows = learning.of_rounds(reading.run)
-        return [row for row in rows if row["layer"] == learning.ALL_LAYERS]
+        return learning.of_all_layers(learning.of_rounds(reading.run))
 
     rounds = finished(reading.run)
     fits = rows_of("round", "density", "per_weight", "kept_signs", "flips", count=len(rounds))
@@ -228,50 +182,52 @@ def learning_rows(reading: Reading) -> list[Row]:
 def of_measure(name: str, readings: Readings) -> Section:
     """Return the section of a measure of the registry: what its command has measured.
 
-    Its pictures, table and verdict are those of its class, of the means over the runs.
+    Its pictures, table and sentence are those of its class, of the means over the runs; its Verdict
+    is that of JUDGED, one for each of its CSV files.
     """
-    measure = find(name)
+    measure, own_fit = find(name), any(reading.own_fit for reading in readings)
+    judge, _ = JUDGED.get(name, (None, ()))
     section = Section(measure.title)
-    words = _why_undefined(readings, measure.resets)
-    if words and not any(reading.own_fit for reading in readings):
-        section.blocks.append(Text(words))
+    others = [r.name for r in readings if r.config.get("reset", "init") not in measure.resets]
+    if measure.resets and others and not own_fit:
+        words = f"Not defined: not all rounds of {', '.join(others)} start from round 0."
+        section.blocks.append(words)
+        if judge:
+            section.verdicts.append(dataclasses.replace(judge({}), words=words))
         return section
-    need = [column for column in measure.columns if not column.endswith(("_min", "_max"))]
-    for end, of_runs in _read_tables(section, readings, name, need).items():
+    for end, of_runs in _read_tables(section, readings, name).items():
         own = {run: measure.own_rows(rows) for run, rows in of_runs.items()}
         if not (rows := _means(section, f"{name}{end}.csv", own, measure.by)):
             continue
         for caption, draw in measure.report_pictures(rows).items():
             section.draw(caption, draw, size=SIZE)
+        if "start" in rows[0]:
+            section.blocks.append(f"From {rows[0]['start']}, on {_options(rows[0])}.")
         if words := measure.verdict(rows):
-            section.blocks.append(Text(words))
+            section.blocks.append(words)
         section.add_table(measure.report_rows(rows), measure.columns)
+        if judge:
+            section.verdicts.append(judge(_shared(of_runs, measure.by)))
+    if judge and not section.verdicts:
+        section.verdicts.append(_with_command(judge({}), name, readings))
     return section
 
 
-def _why_undefined(readings: Readings, resets: Sequence[str]) -> str:
-    """Return why a measure is not defined for runs that reset otherwise; "" if it is."""
-    other = [r.name for r in readings if resets and r.config.get("reset", "init") not in resets]
-    return f"Not defined: not all rounds of {', '.join(other)} start from round 0." if other else ""
-
-
 def _read_tables(
-    section: Section, readings: Readings, name: str, need: Iterable[str]
+    section: Section, readings: Readings, name: str
 ) -> dict[str, dict[str, list[Row]]]:
     """Read the CSV files of a measure: {end of the file's name: {name of a run: rows}}.
 
     What a run lacks is told in the section.
-
-    Args:
-        section: where to tell it.
-        readings: the runs.
-        name: of the measure.
-        need: columns that every row must have.
     """
+    measure = find(name)
+    if name in JUDGED:
+        need = [*measure.by, "density", *JUDGED[name][1]]
+    else:
+        need = [column for column in measure.columns if not column.endswith(("_min", "_max"))]
     if any(reading.own_fit for reading in readings):
-        section.blocks.append(
-            Text("Not measured: the network and the data of this run are of your own code.")
-        )
+        words = "Not measured: the network and the data of this run are of your own code."
+        section.blocks.append(words)
         return {}
     found: dict[str, dict[str, list[Row]]] = {}
     for reading in readings:
@@ -306,19 +262,19 @@ def _means(section: Section, file: str, of_runs: OfRuns, by: Sequence[str]) -> l
     found = replicates.group(rows, by)
     if len(of_runs) < 2 and len(found) == len(rows):
         return rows
-    means = replicates.over_runs(list(of_runs.values()), by)
-    if left := found.keys() - replicates.group(means, by).keys():
+    averaged = replicates.over_runs(list(of_runs.values()), by)
+    if left := found.keys() - replicates.group(averaged, by).keys():
         names = [dict(zip(by, key, strict=True)) for key in left]
         rounds = {of["to_round"] if "to_round" in of else of["round"] for of in names}
         words = f"{file}: not all of the runs have {verdicts.in_words(rounds)}, which are left out."
-        section.blocks.append(Text(words))
-    return means
+        section.blocks.append(words)
+    return averaged
 
 
 def tell_age(section: Section, reading: Reading, name: str, rows: Sequence[Row]) -> None:
     """Name the rounds that are newer than the rows that a file in analysis/ has of them."""
     path = reading.run.path / "analysis" / name
-    measured = {row[name] for row in rows for name in ("to_round", "round") if name in row}
+    measured = {row[column] for row in rows for column in ("to_round", "round") if column in row}
     newer = [
         round
         for round in measured
@@ -326,12 +282,8 @@ def tell_age(section: Section, reading: Reading, name: str, rows: Sequence[Row])
         and sums.stat().st_mtime > path.stat().st_mtime
     ]
     if newer:
-        section.blocks.append(
-            Text(
-                f"{reading.name}: {name} is older than {verdicts.in_words(newer)}: measure again, "
-                "unless files were only copied."
-            )
-        )
+        words = f"{reading.name}: {name} is older than {verdicts.in_words(newer)}: measure again, "
+        section.blocks.append(f"{words}unless files were only copied.")
 
 
 def tool_command(name: str, readings: Readings) -> str:
@@ -347,22 +299,6 @@ def _with_command(verdict: verdicts.Verdict, name: str, readings: Readings) -> v
     return dataclasses.replace(verdict, command=tool_command(name, readings))
 
 
-def _options(rows: Sequence[Row]) -> str:
-    """Say on which examples rows were measured, and with which statistics of BatchNorm."""
-    row = rows[0]
+def _options(row: Row) -> str:
+    """Say on which examples a row was measured, and with which statistics of BatchNorm."""
     return f"the {row['split']} split, BatchNorm statistics: {row['bn_stats']}"
-
-
-def _draw(
-    section: Section,
-    caption: str,
-    what: str,
-    curves: Mapping[str, tuple[list[Row], str]],
-    line: tuple[float, str] | None,
-) -> None:
-    """Draw curves {label: (rows, column)} in percent against density."""
-    section.draw(
-        caption,
-        lambda: figures.against_density(curves, what=what, percent=True, line=line),
-        size=SIZE,
-    )

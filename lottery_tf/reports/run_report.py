@@ -10,18 +10,11 @@ from lottery_tf.analysis.runs import check_replicates, check_same_experiment
 from lottery_tf.analysis.statistics import dense_row, tolerance
 from lottery_tf.config.fields import format_value
 from lottery_tf.errors import InputError
-from lottery_tf.plots import Columns, Row, figures, tables
+from lottery_tf.plots import Columns, Row, tables
 from lottery_tf.reports import pages, relations, verdicts, weights
-from lottery_tf.reports.pages import Command, Facts, Link, Links, Problem, Section, Table, Text
-from lottery_tf.reports.reading import (
-    DAMAGED,
-    FINISHED,
-    Reading,
-    mean_rows,
-    name_among,
-    read,
-)
-from lottery_tf.reports.relations import SIZE, Readings
+from lottery_tf.reports.pages import Command, Facts, Link, Links, Problem, Section, Table
+from lottery_tf.reports.reading import DAMAGED, FINISHED, Reading, mean_rows, name_among, read
+from lottery_tf.reports.relations import Readings
 from lottery_tf.sweeps.groups import varying
 
 ROUNDS: Columns = {
@@ -37,27 +30,21 @@ ROUNDS: Columns = {
     "seconds": ("seconds", "{:.1f}"),
 }
 FILES = (
-    "config.json",
-    "flags.cfg",
-    "data.json",
-    "repel_runs.json",
-    "streams.json",
-    "environment.json",
-    "log.txt",
-    "metrics.csv",
+    *("config.json", "flags.cfg", "data.json", "repel_runs.json", "streams.json"),
+    *("environment.json", "log.txt", "metrics.csv"),
 )
 # Sections of measures that say more than their table, pictures and verdict.
 SECTIONS: dict[str, tuple[Callable[[Readings], Section | None], ...]] = {
     "distances": (relations.of_distances,),
     "barriers": (relations.of_barrier,),
-    "instability": (relations.of_instability,),
-    "stability": (relations.of_stability,),
     "learning": (relations.of_learning,),
     "histograms": (weights.of_histograms,),
     "masks": (weights.of_layers, weights.of_overlap),
     "pixels": (weights.of_pixels,),
     "thresholds": (),  # the section on accuracy has them
 }
+# Parts of lines of log.txt that say more than that a run started, stopped or finished.
+TELLING = (" collapsed: ", " was ", "The run ends")
 
 
 def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, Section]:
@@ -81,10 +68,11 @@ def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, 
     if known := [reading.run for reading in readings if reading.config]:
         check_same_experiment(known)
         check_replicates([reading.run for reading in readings if reading.state != DAMAGED])
-    if not any(reading.rows for reading in readings):
-        found = " ".join(problem for reading in readings for problem in reading.problems)
-        raise InputError(f"{readings[0].run.path} has no finished round. {found}".strip())
+    problems = [problem for reading in readings for problem in reading.problems]
     with_rounds = [reading for reading in readings if reading.rows]
+    if not with_rounds:
+        words = f"{readings[0].run.path} has no finished round. {' '.join(problems)}"
+        raise InputError(words.strip())
     path = pathlib.Path(out) if out else readings[0].run.path / "analysis" / "report.html"
     if not out:
         try:
@@ -109,7 +97,7 @@ def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, 
         of_files(readings, path.parent),
     ]
     verdict = Section("Verdict", verdicts=[v for section in sections for v in section.verdicts])
-    verdict.blocks += [Problem(text) for reading in readings for text in reading.problems]
+    verdict.blocks += map(Problem, problems)
     title = readings[0].name if len(readings) == 1 else f"{len(readings)} runs as replicates"
     pages.write(path, title, [verdict, *sections])
     return path, verdict
@@ -117,9 +105,9 @@ def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, 
 
 def what_ran(readings: Readings) -> Section:
     """Return the section of model, data, flags, versions, machine and time."""
-    section, first = Section("What ran"), readings[0]
+    section = Section("What ran")
     for reading in readings:
-        section.blocks += [Problem(problem) for problem in reading.problems]
+        section.blocks += map(Problem, reading.problems)
     if other := varying(reading.config for reading in readings if reading.config):
         names = ", ".join(f"--{name}" for name in other)
         section.blocks.append(
@@ -128,17 +116,11 @@ def what_ran(readings: Readings) -> Section:
     section.blocks.append(Facts(_facts(readings)))
     for reading in readings:
         section.blocks += to_go_on(reading)
-    section.blocks.append(Text("Flags that are not the defaults:"))
-    section.blocks.append(changed_flags_table(first))
-    # Lines that say more than that a run started, stopped or finished.
-    telling = " collapsed: ", " was ", "The run ends"
-    notes = [
-        line
-        for reading in readings
-        for line in reading.log
-        if any(part in line for part in telling)
-    ]
-    section.blocks += [Text(f"log.txt: {line}") for line in notes]
+    section.blocks.append("Flags that are not the defaults:")
+    section.blocks.append(changed_flags_table(readings[0]))
+    lines = [line for reading in readings for line in reading.log]
+    notes = [line for line in lines if any(part in line for part in TELLING)]
+    section.blocks += [f"log.txt: {line}" for line in notes]
     return section
 
 
@@ -154,16 +136,16 @@ def changed_flags_table(reading: Reading, without: Collection[str] = ()) -> Tabl
 
 def _facts(readings: Readings) -> list[tuple[str, str]]:
     first = readings[0]
-    done = [f"{len(of.rows)} of {of.config.get('rounds', '?')} ({of.state})" for of in readings]
-    facts = [
-        ("runs", ", ".join(reading.name for reading in readings)),
-        ("model", str(first.config.get("model", "unknown"))),
-        ("dataset", str(first.config.get("dataset", "unknown"))),
-        ("seeds", ", ".join(str(reading.config.get("seed", "?")) for reading in readings)),
-        ("rounds", ", ".join(done)),
-        ("time", ", ".join(f"{reading.seconds / 60:.1f} minutes" for reading in readings)),
-        *first.environment().items(),
-    ]
+    columns = {
+        "runs": [reading.name for reading in readings],
+        "model": [str(first.config.get("model", "unknown"))],
+        "dataset": [str(first.config.get("dataset", "unknown"))],
+        "seeds": [str(reading.config.get("seed", "?")) for reading in readings],
+        "rounds": [f"{reading.progress} ({reading.state})" for reading in readings],
+        "time": [f"{reading.seconds / 60:.1f} minutes" for reading in readings],
+    }
+    facts = [(name, ", ".join(values)) for name, values in columns.items()]
+    facts += first.environment().items()
     starts = [line for line in first.log if " started at round " in line]
     facts += [("log", start.partition(";")[0]) for start in starts]
     try:
@@ -186,10 +168,7 @@ def to_go_on(reading: Reading) -> list[Command]:
 def of_accuracy(rows: list[Row], of_runs: verdicts.Runs, examples: int | None) -> Section:
     """Return test accuracy and threshold against density, with the Verdict "Matching".
 
-    Args:
-        rows: means over the runs.
-        of_runs: {name of a run: its rows}.
-        examples: the number of test examples; None if unknown.
+    `rows` are means over the runs; of `of_runs` and `examples` see `verdicts.matching`.
     """
     section = Section("Accuracy and threshold", verdicts=[verdicts.matching(of_runs, examples)])
     count = len(of_runs)
@@ -201,16 +180,9 @@ def of_accuracy(rows: list[Row], of_runs: verdicts.Runs, examples: int | None) -
     if dense := dense_row(rows):
         allowed = tolerance(dense["test_accuracy"], examples)
         line = (dense["test_accuracy"] - allowed, "matching: at least this")
-    section.draw(
-        "Accuracy against density",
-        lambda: figures.against_density(curves, what="accuracy (%)", percent=True, line=line),
-        size=SIZE,
-    )
-    section.draw(
-        "Pruning threshold: the largest |w| that was pruned after the round",
-        lambda: figures.against_density({"threshold": (rows, "threshold")}, what="|w|"),
-        size=SIZE,
-    )
+    section.draw_curves("Accuracy against density", curves, "accuracy (%)", percent=True, line=line)
+    caption = "Pruning threshold: the largest |w| that was pruned after the round"
+    section.draw_curves(caption, {"threshold": (rows, "threshold")}, "|w|")
     return section
 
 
@@ -219,15 +191,16 @@ def of_rounds(readings: Readings, rows: list[Row]) -> Section:
     section = Section("Rounds")
     if len(readings) > 1:
         section.blocks.append(
-            Text(f"Means of {len(readings)} runs, without those whose network had collapsed.")
+            f"Means of {len(readings)} runs, without those whose network had collapsed."
         )
     columns = {name: about for name, about in ROUNDS.items() if all(name in row for row in rows)}
     section.add_table(rows, columns)
     for reading in readings:
-        for row in reading.rows:
-            if isinstance(words := row.get("collapse"), str):
-                text = f"Round {row['round']} of {reading.name} collapsed: {words}."
-                section.blocks.append(Text(text))
+        section.blocks += [
+            f"Round {row['round']} of {reading.name} collapsed: {words}."
+            for row in reading.rows
+            if isinstance(words := row.get("collapse"), str)
+        ]
     return section
 
 
@@ -239,6 +212,6 @@ def of_files(readings: Readings, start: pathlib.Path) -> Section:
         found = [path / name for name in FILES if (path / name).exists()]
         found += sorted(path.glob("round_[0-9]*"))
         found += sorted(p for p in (path / "analysis").glob("*.*") if p.suffix in (".csv", ".png"))
-        section.blocks.append(Text(reading.name))
-        section.blocks.append(Links([pages.link(file, path, start) for file in found]))
+        links = Links([pages.link(file, path, start) for file in found])
+        section.blocks += [reading.name, links]
     return section

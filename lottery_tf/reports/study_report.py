@@ -1,7 +1,6 @@
 """Writes the report of a study: a directory of runs, compared."""
 
 import dataclasses
-import functools
 import math
 import os
 import pathlib
@@ -14,11 +13,11 @@ from lottery_tf.analysis.runs import repeats
 from lottery_tf.analysis.statistics import dense_row, has_collapsed, leads
 from lottery_tf.config.fields import format_value
 from lottery_tf.errors import InputError
-from lottery_tf.plots import Columns, Row, figures, hparams, tables
+from lottery_tf.plots import Columns, Row, hparams, tables
 from lottery_tf.reports import pages, relations, verdicts
-from lottery_tf.reports.pages import Command, Facts, Link, Problem, Section, Table, Text
-from lottery_tf.reports.reading import FINISHED, Reading, is_run, mean_rows, read
-from lottery_tf.reports.relations import SIZE, Readings
+from lottery_tf.reports.pages import Command, Facts, Link, Problem, Section, Table
+from lottery_tf.reports.reading import FINISHED, Reading, configs, is_run, mean_rows, read
+from lottery_tf.reports.relations import Readings
 from lottery_tf.reports.run_report import changed_flags_table, to_go_on
 from lottery_tf.reports.weights import DENSITIES, nearest
 from lottery_tf.sweeps.groups import Group, differing, group, varying
@@ -33,11 +32,10 @@ LEAD: Columns = {
     "round": ("round", "{:d}"),
     "density": ("density", "{:.2%}"),
     "lead": ("lead", "{:+.2%}"),
-    "lead_low": ("from", "{:+.2%}"),
-    "lead_high": ("to", "{:+.2%}"),
+    "low": ("from", "{:+.2%}"),
+    "high": ("to", "{:+.2%}"),
     "seeds": ("seeds", "{:d}"),
 }
-PERCENT = 100.0  # of a part of one
 PAGE = "tensorboard"
 
 
@@ -122,7 +120,7 @@ def replicates(readings: Readings) -> list[Group[Reading]]:
     A panel has the groups that differ in one flag alone: --reset if it varies, as ticket and reinit
     are to be compared, or else the last flag that varies.
     """
-    names = varying(reading.config for reading in readings if reading.config)
+    names = varying(configs(readings))
     inner = "reset" if "reset" in names else next(reversed(names), "")
     return group(
         [(of.config, of) for of in readings if of.config and of.rows and not of.repeats],
@@ -140,11 +138,6 @@ def by_panel(groups: Iterable[Group[Reading]]) -> dict[str, list[Group[Reading]]
     return panels
 
 
-def differing_flags(readings: Readings) -> list[str]:
-    """Return the experiment flags in which the readable runs differ."""
-    return differing(reading.config for reading in readings if reading.config)
-
-
 def titles(readings: Readings) -> dict[str, str]:
     """Return {target density: title} of columns of accuracies.
 
@@ -158,6 +151,12 @@ def titles(readings: Readings) -> dict[str, str]:
         elif near:
             found[str(target)] = f"acc near {100 * target:g}%"
     return found
+
+
+def shown_results(readings: Readings) -> Columns:
+    """Return {result: (title, format)} of the columns of results."""
+    accuracies = {target: (title, "{:.2%}") for target, title in titles(readings).items()}
+    return accuracies | MEASURES
 
 
 def results_of(reading: Reading, section: Section) -> Row:
@@ -176,8 +175,7 @@ def results_of(reading: Reading, section: Section) -> Row:
         matrix = section.attempt(relations.distance_matrix, reading)
         if matrix is not None:
             matrix = without_collapsed(reading.rows, matrix)
-            steps = [float(matrix[r, r - 1]) for r in range(1, len(matrix) - 1)]
-            steps = [step for step in steps if not math.isnan(step)]
+            steps = _known(float(matrix[r, r - 1]) for r in range(1, len(matrix) - 1))
     of_paths = (section.attempt(reading.tables, "barriers") or {}).get("", [])
     relations.tell_age(section, reading, "barriers.csv", of_paths)
     barriers = [
@@ -192,9 +190,13 @@ def results_of(reading: Reading, section: Section) -> Row:
     }
 
 
+def _known(values: Iterable[float]) -> list[float]:
+    return [value for value in values if not math.isnan(value)]
+
+
 def spread(values: Sequence[float], form: str) -> str:
     """Format the mean of the known values, with least and most, and their count if some are not."""
-    known = [value for value in values if not math.isnan(value)]
+    known = _known(values)
     if not known:
         return ""
     mean, low, high = (form.format(v) for v in (sum(known) / len(known), min(known), max(known)))
@@ -208,38 +210,33 @@ def spread(values: Sequence[float], form: str) -> str:
 def what_ran(section: Section, readings: Readings) -> None:
     """Add how many runs there are, how far they are, and what they have in common."""
     for reading in readings:
-        section.blocks += [Problem(problem) for problem in reading.problems]
-        section.blocks += [Problem(reading.repeats)] * bool(reading.repeats)
+        section.blocks += map(Problem, filter(None, [*reading.problems, reading.repeats]))
     states = [reading.state for reading in readings]
     facts = [
         (state, f"{states.count(state)} of {len(states)} runs") for state in dict.fromkeys(states)
     ]
-    names = differing_flags(readings)
+    names = differing(configs(readings))
     for name in names:
         values = dict.fromkeys(format_value(r.config[name]) for r in readings if name in r.config)
         facts.append((f"--{name} varies", ", ".join(values)))
     facts.append(("time", f"{sum(reading.seconds for reading in readings) / 60:.1f} minutes"))
     known = next((reading for reading in readings if reading.config), readings[0])
-    facts += list(known.environment().items())
-    section.blocks += [Facts(facts), Text("Flags that all have, and that are not the defaults:")]
+    facts += known.environment().items()
+    section.blocks += [Facts(facts), "Flags that all have, and that are not the defaults:"]
     section.blocks.append(changed_flags_table(known, without=names))
 
 
 def rows_of_groups(readings: Readings, results: dict[str, Row]) -> tuple[list[Row], Columns]:
     """Return a row for each group of replicates, means with least and most, and their columns."""
-    columns: Columns = {
-        name: (name, "{}") for name in varying(of.config for of in readings if of.config)
-    }
-    columns |= {"runs": ("runs", "{:d}")}
-    forms = dict.fromkeys(titles(readings), "{:.2%}")
-    columns |= {target: (title, "{}") for target, title in titles(readings).items()}
-    columns |= {name: (title, "{}") for name, (title, _) in MEASURES.items()}
-    forms |= {name: form for name, (_, form) in MEASURES.items()}
+    shown = shown_results(readings)
+    texts = {name: name for name in varying(configs(readings))}
+    columns = {name: (name, "{}") for name in texts} | {"runs": ("runs", "{:d}")}
+    columns |= {name: (title, "{}") for name, (title, _) in shown.items()}
     rows = []
     for of in replicates(readings):
         row: Row = {name: format_value(value) for name, value in of.flags.items()}
         row["runs"] = len(of.runs)
-        for name, form in forms.items():
+        for name, (_, form) in shown.items():
             row[name] = spread([results[reading.name][name] for reading in of.runs], form)
         rows.append(row)
     return rows, columns
@@ -257,7 +254,7 @@ def of_groups(rows: list[Row], columns: Columns) -> Section:
         "Largest barrier: of those between successive rounds that tools.barriers has measured, "
         "without networks that have collapsed. 2 of 3: two runs alone have such a number."
     )
-    section.blocks.append(Text(words))
+    section.blocks.append(words)
     return section
 
 
@@ -267,13 +264,9 @@ def of_curves(readings: Readings) -> Section:
     for common, groups in by_panel(replicates(readings)).items():
         curves = {of.curve or "test": (mean_rows(of.runs), "test_accuracy") for of in groups}
         counts = sorted({len(of.runs) for of in groups})
-        runs = (
-            "" if counts == [1] else f" (means of {' to '.join(map(str, counts))} runs, min, max)"
-        )
-        draw = functools.partial(
-            figures.against_density, curves, what="test accuracy (%)", percent=True
-        )
-        section.draw(f"{common or 'All runs'}{runs}", draw, size=SIZE)
+        runs = f" (means of {' to '.join(map(str, counts))} runs, min, max)" * (counts != [1])
+        caption = f"{common or 'All runs'}{runs}"
+        section.draw_curves(caption, curves, "test accuracy (%)", percent=True)
     return section
 
 
@@ -297,94 +290,72 @@ def of_lead(readings: Readings) -> list[Section]:
         accuracy = sum(row["test_accuracy"] for row in dense) / len(dense) if dense else math.nan
         examples = tickets[0].examples
         section.verdicts.append(verdicts.leading(of_setting, accuracy, examples, common))
-        rows += [
-            {"setting": common or "all", "lead_low": row["low"], "lead_high": row["high"]} | row
-            for row in verdicts.lead_by_round(of_setting, examples)
-        ]
+        by_round = verdicts.lead_by_round(of_setting, examples)
+        rows += [{"setting": common or "all"} | row for row in by_round]
     if not section.verdicts:
         return []
     section.add_table(rows, LEAD)
     section.blocks.append(
-        Text(
-            "Points of test accuracy: the ticket's less that of the reinit of the same seed and "
-            "round, mean over seeds, and the 95% t interval of that mean, which a single seed "
-            "lacks. Networks that have collapsed are left out."
-        )
+        "Points of test accuracy: the ticket's less that of the reinit of the same seed and "
+        "round, mean over seeds, and the 95% t interval of that mean, which a single seed "
+        "lacks. Networks that have collapsed are left out."
     )
     return [section]
 
 
 def of_points(readings: Readings, results: dict[str, Row], start: pathlib.Path) -> Section:
     """Return a line for each run, with a link to it."""
-    section, accuracies = Section("Runs"), titles(readings)
-    names = differing_flags(readings)
-    head = ["run", *names, "state", "rounds", *accuracies.values()]
-    head += [title for title, _ in MEASURES.values()]
+    section, shown, names = Section("Runs"), shown_results(readings), differing(configs(readings))
+    head = ["run", *names, "state", "rounds", *(title for title, _ in shown.values())]
     lines: list[list[str | Link]] = []
     for reading in readings:
-        found = results[reading.name]
         page = reading.run.path / "analysis" / "report.html"
         target = page if page.exists() else reading.run.path
         href = pages.link(target, reading.run.path.parent, start).href
-        line: list[str | Link] = [Link(reading.name, href)]
-        line += [format_value(reading.config.get(name, "")) for name in names]
-        line += [reading.state, f"{len(reading.rows)} of {reading.config.get('rounds', '?')}"]
-        line += [spread([found[target]], "{:.2%}") for target in accuracies]
-        line += [spread([found[name]], form) for name, (_, form) in MEASURES.items()]
-        lines.append(line)
-    section.blocks.append(Table(head, lines))
+        flags = [format_value(reading.config.get(name, "")) for name in names]
+        found = [spread([results[reading.name][n]], form) for n, (_, form) in shown.items()]
+        lines.append([Link(reading.name, href), *flags, reading.state, reading.progress, *found])
     path = tables.below_here(readings[0].run.path)
     command = f"python -m tools.report --run_dir={shlex.quote(str(path))}"
-    section.blocks.append(
-        Command("A run's name leads to its own page once that is written:", command)
-    )
+    words = "A run's name leads to its own page once that is written:"
+    section.blocks += [Table(head, lines), Command(words, command)]
     return section
 
 
 def of_failures(directory: pathlib.Path, readings: Readings) -> Section:
     """Return which runs are not finished, how each ended, and how to resume it."""
     section = Section("Unfinished or failed")
-
-    def output(name: str) -> dict[str, list[str]]:
-        """Return {name of the file: lines} of the output of a run that tools.sweep started."""
-        path = directory / f"{name}.log"
-        if not path.is_file():
-            return {}
-        lines = path.read_text("utf-8", "replace").splitlines()
-        return {path.name: [line for line in lines if line.strip()]}
-
+    logs = [path for path in sorted(directory.glob("*.log")) if path.is_file()]
+    # {name of a run that tools.sweep started: lines of its output}
+    outputs = {log.stem: log.read_text("utf-8", "replace").rstrip().splitlines() for log in logs}
     for reading in readings:
+        output = outputs.pop(reading.name, [])
         if reading.state == FINISHED:
             continue
-        done = f"{len(reading.rows)} of {reading.config.get('rounds', '?')} rounds"
-        section.blocks.append(Text(f"{reading.name}: {done}, {reading.state}."))
-        for name, lines in {"log.txt": reading.log, **output(reading.name)}.items():
-            section.blocks += [Text(f"{name} ends: {line}") for line in lines[-1:]]
+        section.blocks.append(f"{reading.name}: {reading.progress} rounds, {reading.state}.")
+        for name, lines in (("log.txt", reading.log), (f"{reading.name}.log", output)):
+            section.blocks += [f"{name} ends: {line}" for line in lines[-1:]]
         section.blocks += to_go_on(reading)
-    there = {reading.name for reading in readings}
-    for path in sorted(directory.glob("*.log")):
-        if path.stem not in there:
-            last = (output(path.stem)[path.name] or ["(nothing)"])[-1]
-            section.blocks.append(Problem(f"{path.stem} left no run. {path.name} ends: {last}"))
+    for name, lines in outputs.items():
+        last = (lines or ["(nothing)"])[-1]
+        section.blocks.append(Problem(f"{name} left no run. {name}.log ends: {last}"))
     if not section.blocks:
-        section.blocks.append(Text("None: all runs are finished."))
+        section.blocks.append("None: all runs are finished.")
     return section
 
 
 def write_hparams(directory: pathlib.Path, readings: Readings, results: dict[str, Row]) -> None:
     """Write TensorBoard's page HParams: the results of each run, beside the flags that vary."""
     known = [reading for reading in readings if reading.config]
-    names = titles(known) | {name: title for name, (title, _) in MEASURES.items()}
     tags = {}
-    for name, title in names.items():
+    for name, (title, form) in shown_results(known).items():
         if any(math.isfinite(results[reading.name][name]) for reading in known):
-            percent = "mean" not in title
-            tags[name] = (f"hparams/{title}{' (%)' * percent}", PERCENT if percent else 1.0)
+            tags[name] = (f"hparams/{title} (%)", 100.0) if "%" in form else (f"hparams/{title}", 1)
     changed = [name for reading in known for name in reading.changed_flags()]
     for reading in known:
         found = {tag: results[reading.name][name] * by for name, (tag, by) in tags.items()}
         flags = {name: reading.config.get(name) for name in changed}
         hparams.write_run(reading.run.path / PAGE, flags, found, reading.state)
-    shown = differing_flags(known) or changed
+    shown = differing(configs(known)) or changed
     values = {name: [reading.config.get(name) for reading in known] for name in shown}
     hparams.write_study(directory / PAGE, values, [tag for tag, _ in tags.values()])

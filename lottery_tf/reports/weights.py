@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,27 +13,29 @@ from lottery_tf.plots import Row, figures
 from lottery_tf.pruning import Array
 from lottery_tf.pruning.dead_units import layers
 from lottery_tf.pruning.top_k import density
-from lottery_tf.reports.pages import Section, Text
+from lottery_tf.reports.pages import Section
 from lottery_tf.reports.reading import Reading
+from lottery_tf.reports.relations import matrices, means
 from lottery_tf.runs.rounds import FinishedRound
 
 DENSITIES = (0.5, 0.2, 0.107, 0.035, 0.018)  # at which runs are told and drawn
-NEAR = math.log(1.26)  # half of a step at --prune_fraction=0.36; twice that at 0.2
+NEAR = 1.26  # a factor: half of a step at --prune_fraction=0.36; twice that at 0.2
 MOST_LAYERS = 7  # whose histograms are drawn
 BINS = 60
 
 
-def nearest(rows: Sequence[Row], target: float) -> Row | None:
-    """Return the row whose density is nearest to a target, by ratio; None if none is near."""
-    positive = [row for row in rows if row["density"] > 0]
-    if not positive:
-        return None
+def nearest(rows: Sequence[Row], target: float, *, within: float = NEAR) -> Row | None:
+    """Return the row whose density is nearest to a target, by ratio; None if none is near.
 
-    def apart(row: Row) -> float:
-        return abs(math.log(row["density"] / target))
+    Of two it is the first. Gaps are compared to three digits: equal ones may differ by rounding to
+    whole weights.
+    """
 
-    found = min(positive, key=apart)
-    return found if apart(found) <= NEAR else None
+    def gap(row: Row) -> float:
+        return round(abs(math.log(row["density"] / target)), 3)
+
+    found = min((row for row in rows if row["density"] > 0), key=gap, default=None)
+    return found if found and gap(found) <= math.log(within) else None
 
 
 def some_rounds(rows: Sequence[Row], targets: Sequence[float] = DENSITIES) -> list[Row]:
@@ -45,28 +48,23 @@ def some_rounds(rows: Sequence[Row], targets: Sequence[float] = DENSITIES) -> li
 def of_histograms(readings: Sequence[Reading]) -> Section:
     """Show the surviving weights of some rounds, those of replicates together."""
     section = Section("Surviving weights")
-    rounds = {
-        row["round"]: f"density {row['density']:.3g}".replace("density 1", "dense")
-        if row["density"] == 1
-        else f"density {100 * row['density']:.3g}%"
-        for row in (readings[0].rows[:1] + some_rounds(readings[0].rows, (0.107, 0.018)))
-    }
+    rows, runs = readings[0].rows, [reading.run for reading in readings]
     common = min(len(reading.rows) for reading in readings)
-    runs = [reading.run for reading in readings]
 
     def count() -> tuple[histograms.Panels, int]:
-        series = {
-            label: histograms.survivors(runs, round)
-            for round, label in rounds.items()
-            if round < common
-        }
+        series = {}
+        for row in rows[:1] + some_rounds(rows, (0.107, 0.018)):
+            if row["round"] < common:
+                part = row["density"]
+                label = "dense" if part == 1 else f"density {100 * part:.3g}%"
+                series[label] = histograms.survivors(runs, row["round"])
         names = list(next(iter(series.values())))
+        shown = names
         if len(names) > MOST_LAYERS + 1:
             places = np.linspace(0, len(names) - 2, MOST_LAYERS).round().astype(int)
-            names = [names[place] for place in places] + names[-1:]
-        return histograms.histograms(
-            {label: {name: of[name] for name in names} for label, of in series.items()}, BINS
-        ), len(next(iter(series.values()))) - 1
+            shown = [names[place] for place in places] + names[-1:]
+        some = {label: {name: of[name] for name in shown} for label, of in series.items()}
+        return histograms.histograms(some, BINS), len(names) - 1
 
     if (found := section.attempt(count)) is None:
         return section
@@ -83,30 +81,23 @@ def of_histograms(readings: Sequence[Reading]) -> Section:
 def of_layers(readings: Sequence[Reading]) -> Section:
     """Show what is left of each layer, mean over replicates."""
     section = Section("Layers")
-    tables = [
-        replicates.marked(reading.rows, rows)
-        for reading in readings
-        if (rows := section.attempt(layer_rows, reading))
-    ]
-    if not tables:
+    if not (rows := means(section, readings, layer_rows, ("round", "layer"))):
         return section
-    rows = tables[0] if len(tables) == 1 else replicates.over_runs(tables, ("round", "layer"))
-    columns = {name: about for name, about in masks.DRAWN.items() if name in rows[0]}
+    drawn = {name: about for name, about in masks.DRAWN.items() if name in rows[0]}
     by_layer = {layer: of for (layer,), of in replicates.group(rows, ("layer",)).items()}
     section.draw(
         "What is left of each layer, by the density of the network",
-        lambda: figures.layers(by_layer, columns=columns, title=""),
-        size=(4.2 * len(columns) + 1.4, 3.4),
-        wide=len(columns) > 1,
+        lambda: figures.layers(by_layer, columns=drawn, title=""),
+        size=(4.2 * len(drawn) + 1.4, 3.4),
+        wide=len(drawn) > 1,
     )
     last = rows[-1]["round"]
-    section.blocks.append(Text(f"In round {last}, the last one:"))
-    of_last = [row for row in rows if row["round"] == last]
-    whole = {
-        name: (title, form.replace(":,d", ":,.0f"))
+    section.blocks.append(f"In round {last}, the last one:")
+    columns = {
+        name: (title, form.replace(":,d", ":,.0f"))  # of means
         for name, (title, form) in masks.LAYER_COLUMNS.items()
     }
-    section.add_table(of_last, whole)
+    section.add_table([row for row in rows if row["round"] == last], columns)
     return section
 
 
@@ -122,18 +113,17 @@ def layer_rows(reading: Reading) -> list[Row]:
     known, before, found = reading.config.get("model") in MODELS, None, []
     for row in reading.rows:
         mask = reading.run.masks(row["round"])
-        of_round = {"round": row["round"], "network_density": density(mask)}
+        about = {"round": row["round"], "network_density": density(mask)}
         if known:
-            of_layers = [
-                of_round | of_layer | {"alive": 1 - of_layer["dead_outputs"] / of_layer["outputs"]}
-                for of_layer in layers(mask, before)
+            found += [
+                about | of | {"alive": 1 - of["dead_outputs"] / of["outputs"]}
+                for of in layers(mask, before)
             ]
         else:
-            of_layers = [
-                of_round | {"layer": p, "density": float(m.mean()), "remaining": int(m.sum())}
-                for p, m in mask.items()
+            found += [
+                about | {"layer": path, "density": float(m.mean()), "remaining": int(m.sum())}
+                for path, m in mask.items()
             ]
-        found += of_layers
         before = mask
     return found
 
@@ -141,17 +131,12 @@ def layer_rows(reading: Reading) -> list[Row]:
 def of_overlap(readings: Sequence[Reading]) -> Section:
     """Show what the masks of rounds have in common, mean over replicates."""
     section = Section("Overlap of masks")
-    if min(len(reading.rows) for reading in readings) < 2:
-        section.blocks.append(Text("There is one round alone: nothing to compare yet."))
-        return section
-    found = [section.attempt(_overlap, reading) for reading in readings]
-    matrices = [matrix for matrix in found if matrix is not None]
-    if matrices:
-        first = next(r for r, matrix in zip(readings, found, strict=True) if matrix is not None)
-        mean = replicates.over_matrices(matrices)["mean"]
+    if found := matrices(section, readings, _overlap):
+        mean = replicates.over_matrices([matrix for _, matrix in found])["mean"]
+        first = found[0][0].run
         section.draw(
             f"{masks.OVERLAP}, between all rounds, by their density",
-            lambda: figures.matrix(mean, first.run, None, what=masks.OVERLAP, title=""),
+            lambda: figures.matrix(mean, first, None, what=masks.OVERLAP, title=""),
             size=(4.8, 4.0),
         )
     return section
@@ -164,13 +149,12 @@ def _overlap(reading: Reading) -> Array:
         of_rounds = [of.masks() for of in rounds]
         return masks.jaccard(of_rounds, of_rounds).tolist()
 
-    def fits(value: object) -> bool:
-        return (
-            isinstance(value, list)
-            and len(value) == len(rounds)
-            and all(isinstance(row, list) and len(row) == len(rounds) for row in value)
-            and all(is_number(cell) for row in value for cell in row)
-        )
+    def is_as_long(value: object) -> bool:
+        return isinstance(value, list) and len(value) == len(rounds)
+
+    def fits(value: Any) -> bool:
+        is_square = is_as_long(value) and all(map(is_as_long, value))
+        return is_square and all(is_number(cell) for row in value for cell in row)
 
     if not reading.sound:  # though the masks may be whole
         return np.array(measure())

@@ -28,17 +28,11 @@ TOKEN = (
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """Where attempts happen.
+    """Where attempts happen."""
 
-    Args:
-        submit: begins the attempt at a Job.
-        slots: returns how many attempts fit at once, now.
-        cores: that each attempt is pinned to; 0: none.
-    """
-
-    submit: Callable[[Job], Attempt]
-    slots: Callable[[], int]
-    cores: int
+    submit: Callable[[Job], Attempt]  # begins the attempt at a Job
+    slots: Callable[[], int]  # returns how many attempts fit at once, now
+    cores: int  # that each attempt is pinned to; 0: none
 
 
 def has_ray() -> bool:

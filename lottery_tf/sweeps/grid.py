@@ -22,7 +22,7 @@ from absl import flags
 
 from lottery_tf import datasets
 from lottery_tf.config import Config, command
-from lottery_tf.config.constraints import check_given, check_new
+from lottery_tf.config.constraints import check_batch, check_given, check_new
 from lottery_tf.config.flag_files import find_flag_file, included, read_flag_file, read_lines
 from lottery_tf.errors import InputError
 from lottery_tf.loop.round_0 import check_other_runs
@@ -30,27 +30,21 @@ from lottery_tf.pruning import collapse
 from lottery_tf.runs.rundir import METRICS, RunDir
 
 Path = pathlib.Path
+# {flags that vary together: a text for each of them, for each step; "" leaves a flag out}
+Axes = dict[tuple[str, ...], list[tuple[str, ...]]]
 FIELDS = {field.name: field for field in dataclasses.fields(Config)}
 OF_STUDY = re.compile(r"--?(grid|zip|bases|runs)=(.*)")  # lines that are not flags of a run
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One run of a study.
+    """One run of a study."""
 
-    Args:
-        name: of its directory: the axes in order, as "batch_size=60_seed=0".
-        directory: its run directory.
-        flags: {flag: value} of the axes, without flags that the point leaves at their base values.
-        config: the Config.
-        command: the arguments of the command that makes this run alone.
-    """
-
-    name: str
-    directory: Path
-    flags: dict[str, Any]
+    name: str  # of its directory: the axes in order, as "batch_size=60_seed=0"
+    directory: Path  # its run directory
+    flags: dict[str, Any]  # {flag: value} of the axes that do not leave it at its base value
     config: Config
-    command: tuple[str, ...]
+    command: tuple[str, ...]  # the arguments of the command that makes this run alone
 
     def finished_rounds(self) -> int:
         """Return the number of finished rounds; raise InputError if one of them is missing."""
@@ -67,19 +61,12 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """A grid of runs.
+    """A grid of runs."""
 
-    Args:
-        path: its flag file.
-        runs: the directory that holds the run directories.
-        axes: the flags of each axis, in order.
-        points: of the grid; the last axis varies fastest.
-    """
-
-    path: Path
-    runs: Path
-    axes: tuple[tuple[str, ...], ...]
-    points: tuple[Point, ...]
+    path: Path  # its flag file
+    runs: Path  # the directory that holds the run directories
+    axes: tuple[tuple[str, ...], ...]  # the flags of each axis, in order
+    points: tuple[Point, ...]  # the last axis varies fastest
 
 
 def read(flag_file: str | Path, overrides: Sequence[str] = ()) -> Study:
@@ -93,10 +80,10 @@ def read(flag_file: str | Path, overrides: Sequence[str] = ()) -> Study:
         InputError: a file cannot be read, or lines, axes or points are wrong; it lists all faults.
     """
     lines = _read_lines(Path(flag_file), overrides)
-    bases: list[Path | None] = [*lines.bases] or [None]
     points: list[Point] = []
     wrong: dict[str, list[str]] = {}  # {message: names of the points that it is about}
     idle: dict[str, list[str]] = {}  # {flag without effect in some points: why, for each}
+    bases: list[Path | None] = [*lines.bases] or [None]
     for base, texts in itertools.product(bases, _combinations(lines.axes)):
         stem = [base.stem] if base else []
         # Tools split lists of paths at commas.
@@ -117,7 +104,7 @@ def read(flag_file: str | Path, overrides: Sequence[str] = ()) -> Study:
         faults.append(f"{names[0]}{more}: {message}")
     faults += [why[0] for flag, why in idle.items() if flag in given and len(why) == len(points)]
     _refuse(lines.path, faults + _doubles(points))
-    return Study(lines.path, lines.runs, tuple(axis.names for axis in lines.axes), tuple(points))
+    return Study(lines.path, lines.runs, tuple(lines.axes), tuple(points))
 
 
 def check(study: Study) -> None:
@@ -135,11 +122,7 @@ def check(study: Study) -> None:
     for point in study.points:
         try:
             examples = datasets.find(point.config).splits["train"].examples
-            if point.config.batch_size > examples:
-                raise InputError(
-                    f"--batch_size: expected at most {examples}, the examples of the training "
-                    f"split. Received: {point.config.batch_size}"
-                )
+            check_batch(point.config, examples)
             check_other_runs(point.config)
             run = RunDir(point.directory)
             if (run.path / "config.json").exists():  # whether it is in use is found out later
@@ -217,32 +200,15 @@ def _doubles(points: Iterable[Point]) -> list[str]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Axis:
-    """Flags that vary together: `rows` has a text per flag for each step; "" leaves it out."""
-
-    names: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclasses.dataclass(frozen=True)
 class _Lines:
-    """The parsed lines of a study.
-
-    Args:
-        path: its flag file.
-        files: the flag files of every run.
-        bases: the flag files that vary; none where the study has no --bases.
-        axes: what varies.
-        runs: the directory that holds the run directories.
-        flags: {flag: its line} of every run.
-    """
+    """The parsed lines of a study."""
 
     path: Path
-    files: list[Path]
-    bases: list[Path]
-    axes: list[_Axis]
-    runs: Path
-    flags: dict[str, str]
+    files: list[Path]  # the flag files of every run
+    bases: list[Path]  # those that vary
+    axes: Axes
+    runs: Path  # the directory that holds the run directories
+    flags: dict[str, str]  # {flag: its line} of every run
 
 
 def _read_lines(path: Path, overrides: Sequence[str]) -> _Lines:
@@ -250,7 +216,7 @@ def _read_lines(path: Path, overrides: Sequence[str]) -> _Lines:
     files, lines = _expand(path, ())
     bases: list[str] = []
     runs = f"runs/{path.stem}"
-    axes: dict[tuple[str, ...], _Axis] = {}  # a later axis replaces one of the same flags
+    axes: Axes = {}  # a later axis replaces one of the same flags
     flag_lines: dict[str, str] = {}
     faults = []
     for line in [*lines, *overrides]:
@@ -261,33 +227,30 @@ def _read_lines(path: Path, overrides: Sequence[str]) -> _Lines:
             elif kind == "bases":
                 bases = text.split(",")
             elif kind:
-                axis = _parse_axis(f"--{kind}={text}", text.split(";") if kind == "zip" else [text])
-                axes[axis.names] = axis
+                parts = text.split(";") if kind == "zip" else [text]
+                flag_names, rows = _parse_axis(f"--{kind}={text}", parts)
+                axes[flag_names] = rows
             else:
                 _check_name(line, _flag_of(line))
                 flag_lines[_flag_of(line)] = line
         except InputError as error:
             faults.append(str(error))
     names = [name for names in axes for name in names]
-    for name in names:
-        if name in flag_lines:
-            faults.append(
-                f"{flag_lines[name]}: --grid or --zip varies {name}, too. Leave one of them out."
-            )
-    for name in sorted(set(names)):
-        if names.count(name) > 1:
-            faults.append(f"Expected each flag in one --grid or --zip. Received twice: {name}")
+    faults += [
+        f"{flag_lines[name]}: --grid or --zip varies {name}, too. Leave one of them out."
+        for name in names
+        if name in flag_lines
+    ]
+    faults += [
+        f"Expected each flag in one --grid or --zip. Received twice: {name}"
+        for name in sorted(set(names))
+        if names.count(name) > 1
+    ]
     if not (axes or bases or faults):
         faults.append("expected what to vary, as --grid=seed=0,1,2. Received none.")
     _refuse(path, faults)
-    return _Lines(
-        path=path,
-        files=files,
-        bases=[_find_base(path, name.strip()) for name in bases],
-        axes=list(axes.values()),
-        runs=Path(os.path.expanduser(runs)),
-        flags=flag_lines,
-    )
+    found = [_find_base(path, name.strip()) for name in bases]
+    return _Lines(path, files, found, axes, Path(os.path.expanduser(runs)), flag_lines)
 
 
 def _expand(path: Path, including: tuple[Path, ...]) -> tuple[list[Path], list[str]]:
@@ -312,8 +275,8 @@ def _find_base(path: Path, name: str) -> Path:
     return beside if beside.exists() else find_flag_file(Path("flags") / name)
 
 
-def _parse_axis(line: str, parts: list[str]) -> _Axis:
-    """Parse the parts of a --grid or --zip, each as "seed=0,1,2".
+def _parse_axis(line: str, parts: list[str]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the item of Axes of a --grid or --zip with these parts, each as "seed=0,1,2".
 
     Raises:
         InputError: a part has another form or an unknown flag, or the parts do not fit together.
@@ -324,26 +287,23 @@ def _parse_axis(line: str, parts: list[str]) -> _Axis:
         if not equals or not values.replace(",", "").strip():
             raise InputError(f"{line}: expected a flag and its values, as seed=0,1,2.")
         _check_name(line, name)
+        texts = [value.strip() for value in values.split(",")]
         if isinstance(FIELDS[name].default, tuple):  # whose own values are separated by commas
-            texts = [value.strip().replace("+", ",") for value in values.split(",")]
-        else:
-            texts = [value.strip() for value in values.split(",")]
+            texts = [text.replace("+", ",") for text in texts]
         columns.append((name, texts))
-    lengths = {len(column) for _, column in columns}
-    if len(lengths) > 1 or len(dict(columns)) < len(columns):
-        received = ", ".join(f"{len(column)} of {name}" for name, column in columns)
+    if len({len(texts) for _, texts in columns}) > 1 or len(dict(columns)) < len(columns):
+        received = ", ".join(f"{len(texts)} of {name}" for name, texts in columns)
         raise InputError(
             f"{line}: expected different flags with equally many values. Received: {received}"
         )
-    names, values_of = zip(*columns, strict=True)
-    return _Axis(names, tuple(zip(*values_of, strict=True)))
+    return tuple(name for name, _ in columns), list(zip(*(of for _, of in columns), strict=True))
 
 
-def _combinations(axes: Iterable[_Axis]) -> Iterator[dict[str, str]]:
+def _combinations(axes: Axes) -> Iterator[dict[str, str]]:
     """Yield {flag: text} for every combination of steps along the axes, without empty texts."""
-    steps = [[dict(zip(axis.names, row, strict=True)) for row in axis.rows] for axis in axes]
-    for parts in itertools.product(*steps):
-        yield {name: text for part in parts for name, text in part.items() if text}
+    for steps in itertools.product(*axes.values()):
+        pairs = zip(itertools.chain(*axes), itertools.chain(*steps), strict=True)
+        yield {name: text for name, text in pairs if text}
 
 
 def _flag_of(line: str) -> str:

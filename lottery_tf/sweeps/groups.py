@@ -16,20 +16,13 @@ EXPERIMENT = [field.name for field in dataclasses.fields(Config) if field.name n
 
 @dataclasses.dataclass(frozen=True)
 class Group(Generic[Run]):
-    """Replicates: runs that differ in their seeds alone.
+    """Replicates: runs that differ in their seeds alone."""
 
-    Args:
-        panel, curve: their names in a figure; a panel has several curves.
-        flags: {flag: value} that tell them from other groups.
-        runs: the replicates.
-        colour: the index of the colour of the curve; a reinit may have that of its ticket.
-    """
-
-    panel: str
+    panel: str  # its name in a figure; a panel has several curves
     curve: str
-    flags: dict[str, Any]
+    flags: dict[str, Any]  # {flag: value} that tell them from other groups
     runs: list[Run]
-    colour: int
+    colour: int  # the index of the colour of the curve; a reinit may have that of its ticket
 
     @property
     def control(self) -> bool:
@@ -56,9 +49,7 @@ def differing(runs: Iterable[Flags]) -> list[str]:
 def varying(runs: Iterable[Flags], panel: Sequence[str] = ()) -> list[str]:
     """Return the flags that vary inside a panel of runs, in which replicates do not differ.
 
-    Args:
-        runs: their flags.
-        panel: flags by which runs are parted into panels; by default all are in one.
+    `panel` has the flags by which runs are parted into panels; by default all are in one.
     """
     panels: dict[str, list[Flags]] = {}
     for flags in runs:

@@ -29,29 +29,20 @@ WAIT = 0.5  # seconds between two looks for free cores
 PATIENCE = 60.0  # seconds for an earlier attempt, whose starter was killed, to save a checkpoint
 # Variables of a worker that win over those of the sweep: Ray says here which GPUs a task has.
 OF_WORKER = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+OF_POOLS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What a process needs to make a run; all paths are absolute, and the same on every machine.
+    """What a process needs to make a run; all paths are absolute, and the same on every machine."""
 
-    Args:
-        command: of the run, "python" first.
-        directory: the working directory.
-        environment: variables of the sweep.
-        run_dir: the run directory.
-        log: file to which the output of the run is appended.
-        cores: how many the run is pinned to, with thread pools of that size; 0: all, unpinned.
-        stop_file: the run is stopped when this file exists.
-    """
-
-    command: tuple[str, ...]
-    directory: str
-    environment: dict[str, str]
+    command: tuple[str, ...]  # of the run, "python" first
+    directory: str  # the working directory
+    environment: dict[str, str]  # variables of the sweep
     run_dir: str
-    log: str
-    cores: int
-    stop_file: str
+    log: str  # file to which the output of the run is appended
+    cores: int  # how many the run is pinned to, with thread pools of that size; 0: all, unpinned
+    stop_file: str  # the run is stopped when this file exists
 
     def is_stopped(self) -> bool:
         """Return whether the stop file exists."""
@@ -73,15 +64,13 @@ def attempt(job: Job) -> int:
 
 def _wait_for_earlier_attempt(job: Job) -> None:
     """Wait for a run whose starter was killed, but for PATIENCE at most: it may be another's."""
-    lock, deadline = pathlib.Path(job.run_dir) / ".lock", time.monotonic() + PATIENCE
-    while lock.exists() and time.monotonic() < deadline and not job.is_stopped():
-        try:
-            with open(lock, "r+") as file:
+    deadline = time.monotonic() + PATIENCE
+    with contextlib.suppress(OSError):  # there is no lock, or the run itself says what is wrong
+        while time.monotonic() < deadline and not job.is_stopped():
+            with open(pathlib.Path(job.run_dir) / ".lock", "r+") as file:
                 if filelock.lock_descriptor(file.fileno(), blocking=False):
                     return
-        except OSError:  # the run itself says what is wrong
-            return
-        time.sleep(POLL)
+            time.sleep(POLL)
 
 
 def _run(job: Job, held: Mapping[int, int]) -> int:
@@ -94,51 +83,45 @@ def _run(job: Job, held: Mapping[int, int]) -> int:
     # The run inherits the writing end of a pipe: it closes when the run has ended, even if the
     # starter ended before.
     reading, writing = os.pipe()
-    try:
-        with open(job.log, "a") as log:
-            log.write(f"{now} {shlex.join(job.command)}{f' on cores {on}' if on else ''}\n")
-            log.flush()
-            process = subprocess.Popen(
-                [*start, sys.executable, *job.command[1:]],
-                cwd=job.directory,
-                env=_environment(job),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C does not reach it: the stop file stops it, once
-                pass_fds=[*held.values(), writing],
-            )
-    except BaseException:
-        os.close(reading)
-        raise
-    finally:
-        os.close(writing)
-    stopped = False
-    try:
-        while process.poll() is None:
-            if not stopped and job.is_stopped():
-                process.send_signal(signal.SIGTERM)
-                stopped = True
-            time.sleep(POLL)
-        # Where the starter was killed, the run is now saving a checkpoint.
-        end = select.poll()
-        end.register(reading)
-        end.poll(None if stopped else 1000 * PATIENCE)
-    except BaseException:  # the worker is told to go
-        process.send_signal(signal.SIGTERM)
-        raise
-    finally:
-        os.close(reading)
+    with open(reading, "rb") as ended:
+        try:
+            with open(job.log, "a") as log:
+                log.write(f"{now} {shlex.join(job.command)}{f' on cores {on}' if on else ''}\n")
+                log.flush()
+                process = subprocess.Popen(
+                    [*start, sys.executable, *job.command[1:]],
+                    cwd=job.directory,
+                    env=_environment(job),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,  # Ctrl-C does not reach it: the stop file does, once
+                    pass_fds=[*held.values(), writing],
+                )
+        finally:
+            os.close(writing)
+        stopped = False
+        try:
+            while process.poll() is None:
+                if not stopped and job.is_stopped():
+                    process.send_signal(signal.SIGTERM)
+                    stopped = True
+                time.sleep(POLL)
+            # Where the starter was killed, the run is now saving a checkpoint.
+            end = select.poll()
+            end.register(ended)
+            end.poll(None if stopped else 1000 * PATIENCE)
+        except BaseException:  # the worker is told to go
+            process.send_signal(signal.SIGTERM)
+            raise
     return 75 if stopped else process.returncode
 
 
 def _environment(job: Job) -> dict[str, str]:
     """Return the variables of the run: the sweep's, the worker's, and the size of thread pools."""
-    found = job.environment | {name: os.environ[name] for name in OF_WORKER if name in os.environ}
-    if job.cores:
-        for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
-            found[name] = str(job.cores)
-    return found
+    of_worker = {name: os.environ[name] for name in OF_WORKER if name in os.environ}
+    pools = dict.fromkeys(OF_POOLS if job.cores else (), str(job.cores))
+    return job.environment | of_worker | pools
 
 
 @contextlib.contextmanager
@@ -177,6 +160,8 @@ def _take(cores: Iterable[int], count: int) -> dict[int, int]:
         ) from None
     held: dict[int, int] = {}
     for core in cores:
+        if len(held) == count:
+            break
         descriptor = os.open(directory / str(core), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             is_free = filelock.lock_descriptor(descriptor, blocking=False)
@@ -186,12 +171,12 @@ def _take(cores: Iterable[int], count: int) -> dict[int, int]:
                 f"Cannot lock {directory / str(core)}: {error.strerror}. Set TMPDIR to a directory "
                 "on a file system with locks (flock), best a local one."
             ) from None
-        if not is_free:
+        if is_free:
+            held[core] = descriptor
+        else:
             os.close(descriptor)
-            continue
-        held[core] = descriptor
-        if len(held) == count:
-            return held
+    if len(held) == count:
+        return held
     for descriptor in held.values():
         os.close(descriptor)
     return {}

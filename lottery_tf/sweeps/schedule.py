@@ -20,24 +20,14 @@ POLL = 0.5  # seconds between two looks at the attempts
 
 @dataclasses.dataclass
 class State:
-    """How far a run of a study is.
-
-    Args:
-        point: the run.
-        key: equal for runs that can share round 0.
-        failures: attempts that failed since the last round was finished.
-        rounds: finished when the last attempt began.
-        attempt: in progress, or None.
-        failure: why the run is given up; "" if it is not.
-        finished: whether it is.
-    """
+    """How far a run of a study is."""
 
     point: Point
-    key: Hashable
-    failures: int = 0
-    rounds: int = 0
-    attempt: Attempt | None = None
-    failure: str = ""
+    key: Hashable  # equal for runs that can share round 0
+    failures: int = 0  # attempts that failed since the last round was finished
+    rounds: int = 0  # finished when the last attempt began
+    attempt: Attempt | None = None  # in progress
+    failure: str = ""  # why the run is given up
     finished: bool = False
 
     @property
@@ -72,11 +62,8 @@ class Schedule:
     ) -> None:
         """Attempt all open runs until none is left, or a signal comes.
 
-        Args:
-            submit: begins an attempt.
-            slots: returns how many attempts fit at once.
-            show: called now and then with the states.
-            stop_signal: returns the number of the signal that came, or 0.
+        `slots` returns how many attempts fit at once, `stop_signal` the number of the signal that
+        came, or 0; `show` is called now and then with the states.
         """
         while not stop_signal():
             self._settle()
@@ -96,25 +83,22 @@ class Schedule:
 
     def next(self) -> State | None:
         """Return the first open run that need not wait for a round 0; lend it one if there is."""
-        for state in self.states:
-            if state.is_open and self._can_begin(state):
-                return state
-        return None
+        return next((s for s in self.states if s.is_open and self._can_begin(s)), None)
 
     def _can_begin(self, state: State) -> bool:
         """Return whether a run has a round 0, is lent one, or is the one to train it."""
         if rounds_of(state.point):
             return True
         others = [other for other in self.states if other.key == state.key and other is not state]
-        for other in others:
-            if rounds_of(other.point):
-                try:
-                    if sharing.lend(other.point, state.point):
-                        self.report(f"{state.point.name}: round 0 is that of {other.point.name}")
-                except InputError as error:  # the run trains its own, or says why it cannot
-                    self.report(f"{state.point.name}: no round 0 from {other.point.name}: {error}")
-                return True
-        return not any(other.attempt for other in others)
+        lender = next((other.point for other in others if rounds_of(other.point)), None)
+        if not lender:
+            return not any(other.attempt for other in others)
+        try:
+            if sharing.lend(lender, state.point):
+                self.report(f"{state.point.name}: round 0 is that of {lender.name}")
+        except InputError as error:  # the run trains its own, or says why it cannot
+            self.report(f"{state.point.name}: no round 0 from {lender.name}: {error}")
+        return True
 
     def _settle(self) -> None:
         """Retry, give up or finish the runs whose attempts have ended."""

@@ -10,9 +10,9 @@ from collections.abc import Hashable
 
 from lottery_tf import datasets, pruning
 from lottery_tf.config import Config
+from lottery_tf.config.constraints import rewind_step
 from lottery_tf.pruning import collapse
 from lottery_tf.pruning.criteria import needs
-from lottery_tf.pruning.schedules import parse_step
 from lottery_tf.runs import checkpoints, contents, draws, files, provenance, rewind_points
 from lottery_tf.runs.rundir import METRICS, RunDir
 from lottery_tf.sweeps.grid import Point
@@ -20,38 +20,19 @@ from lottery_tf.sweeps.grid import Point
 # Flags that neither the weights of round 0 nor its files depend on; every other flag counts.
 LATER = frozenset(
     {
-        "checkpoint_minutes",
-        "connected_error",
-        "early_stop",
-        "finetune_epochs",
-        "prune_begin",
-        "prune_end",
-        "prune_frequency",
-        "prune_schedule",
-        "reset",
+        *("reset", "rounds", "short_epochs", "finetune_epochs", "shuffle_masks"),
+        *("early_stop", "connected_error"),
+        *("prune_begin", "prune_end", "prune_frequency", "prune_schedule"),
         "rewind_to",  # names a rewind point, which is lent only if it is the borrower's own
-        "rounds",
-        "run_dir",
         "seed",  # --init_seed and --data_seed hold what it stands for
-        "short_epochs",
-        "shuffle_masks",
-        "worker_timeout",
+        *("run_dir", "checkpoint_minutes", "worker_timeout"),
     }
 )
 # Flags that only the threshold in the row of round 0 depends on.
 OF_PRUNING = frozenset(
     {
-        "criterion",
-        "densities",
-        "density",
-        "keep_dense",
-        "layer_fractions",
-        "masks_from",
-        "min_layer_weights",
-        "prune_at",
-        "prune_fraction",
-        "prune_iterations",
-        "scope",
+        *("criterion", "scope", "keep_dense", "layer_fractions", "min_layer_weights"),
+        *("prune_at", "prune_fraction", "prune_iterations", "density", "densities", "masks_from"),
     }
 )
 # Round 0 has no earlier optima, but for those of other runs.
@@ -96,7 +77,7 @@ def lend(lender: Point, borrower: Point) -> bool:
             if (other.path / name).exists():
                 shutil.copyfile(other.path / name, run.path / name)
         steps = datasets.find(config).splits["train"].examples // config.batch_size
-        step = parse_step("--rewind_to", config.rewind_to or "0", steps)
+        step = rewind_step(config, steps)
         if weights := rewind_points.read(other.path, step):
             rewind_points.save(run.path, step, weights)
         source = other.round_path(0)
@@ -134,6 +115,6 @@ def _own_files(other: RunDir, config: Config) -> dict[str, bytes | None] | None:
         next_masks = contents.format_next_masks(masks, pruned)
     row |= {"threshold": threshold.removed, "smallest_kept": threshold.kept}
     found = {METRICS: files.format_csv([row]), contents.NEXT_MASKS: next_masks}
-    paths = {name: other.round_path(0) / name for name in found}
-    theirs = {name: path.read_bytes() if path.exists() else None for name, path in paths.items()}
-    return {name: content for name, content in found.items() if content != theirs[name]}
+    paths = [path for name in found if (path := other.round_path(0) / name).exists()]
+    theirs = {path.name: path.read_bytes() for path in paths}
+    return {name: content for name, content in found.items() if content != theirs.get(name)}

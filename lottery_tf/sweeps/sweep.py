@@ -40,7 +40,7 @@ def make(study: Study, cluster: Cluster, *, retries: int, stop_signal: Callable[
     """Make all unfinished runs of a study; return how many could not be made.
 
     Args:
-        study: the Study, checked.
+        study: checked.
         cluster: where attempts happen.
         retries: how many attempts in a row may fail without a further finished round.
         stop_signal: returns the number of the signal that came, or 0.
@@ -52,6 +52,7 @@ def make(study: Study, cluster: Cluster, *, retries: int, stop_signal: Callable[
     schedule = Schedule(study.points, retries=retries, report=console.say)
     finished = sum(state.finished for state in schedule.states)
     print(f"{study.runs}: {finished} of {len(study.points)} runs are finished.", flush=True)
+    logs = {point.name: study.runs / f"{point.name}.log" for point in study.points}
     if finished < len(study.points):
         with _stopping(study.runs, schedule) as stop_file, _bars(schedule, cluster.slots) as show:
 
@@ -62,7 +63,7 @@ def make(study: Study, cluster: Cluster, *, retries: int, stop_signal: Callable[
                     # Variables for Ray, such as its token, are not for the runs.
                     environment={n: v for n, v in os.environ.items() if not n.startswith("RAY_")},
                     run_dir=str(point.directory.absolute()),
-                    log=str(_log_of(study, point).absolute()),
+                    log=str(logs[point.name].absolute()),
                     cores=cluster.cores,
                     stop_file=str(stop_file),
                 )
@@ -74,7 +75,7 @@ def make(study: Study, cluster: Cluster, *, retries: int, stop_signal: Callable[
     tables.show([_row(state) for state in schedule.states], COLUMNS)
     failed = [state for state in schedule.states if state.failure]
     for state in failed:
-        log = _log_of(study, state.point)
+        log = logs[state.point.name]
         print(f"{state.point.name}: {state.failure}. Its log, {log}, ends:")
         try:
             lines = log.read_text(errors="replace").splitlines()[-TAIL:]
@@ -103,36 +104,23 @@ def _stopping(runs: pathlib.Path, schedule: Schedule) -> Iterator[pathlib.Path]:
             stop_file.unlink()
 
 
-def _log_of(study: Study, point: Point) -> pathlib.Path:
-    """Return the path of a run's output, below its command."""
-    return study.runs / f"{point.name}.log"
-
-
 def _row(state: State) -> Row:
     """Return the row of a run in the table at the end."""
     point = state.point
-    rows: list[Row] = []
-    with contextlib.suppress(InputError):  # its log says what is damaged
-        rows = RunDir(point.directory).metrics()
-    nan = float("nan")
-    last = rows[-1] if rows else {}
-    return {
+    row: Row = {
         "name": point.name,
         "rounds": f"{rounds_of(point)} of {point.config.rounds}",
         "state": "failed" if state.failure else "finished" if state.finished else "open",
-        "density": last.get("density", nan),
-        "test_accuracy": last.get("test_accuracy", nan),
-        "seconds": sum(row["seconds"] for row in rows) if rows else nan,
     }
+    with contextlib.suppress(InputError):  # its log says what is damaged
+        for of_round in RunDir(point.directory).metrics():
+            row |= {name: of_round[name] for name in ("density", "test_accuracy")}
+            row["seconds"] = row.get("seconds", 0) + of_round["seconds"]
+    return row
 
 
 def plan(study: Study, slots: int) -> None:
-    """Print the runs of a study and an estimate of their time; start none.
-
-    Args:
-        study: the Study.
-        slots: how many runs go on at once.
-    """
+    """Print the runs of a study and an estimate of their time, so many at once; start none."""
     pace, rows, keys = Pace(), [], set()
     left = [point for point in study.points if not point.is_finished()]
     for point in study.points:

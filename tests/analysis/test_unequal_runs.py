@@ -9,7 +9,7 @@ import pytest
 from lottery_tf.analysis import barriers, instability, learning, paths, pixels, thresholds
 from lottery_tf.analysis.measure import Output
 from lottery_tf.analysis.replicates import over_matrices, over_runs, without_collapsed
-from lottery_tf.paper import drawings, figure_report
+from lottery_tf.paper import drawings
 from lottery_tf.paper.measures import Measures
 from lottery_tf.plots import panels, tables
 from lottery_tf.plots.panels import Curve
@@ -19,7 +19,7 @@ from lottery_tf.reports.pages import Section, Table
 from lottery_tf.reports.reading import mean_rows, read
 from lottery_tf.runs import files
 from tests.conftest import ROOT
-from tests.made_figures import make_points, read_csv, study_in
+from tests.made_figures import draw, make_points, study_in
 from tests.made_runs import make_run, set_metrics
 from tests.reports.test_report import SHAPES, Balanced
 
@@ -220,7 +220,7 @@ def test_the_largest_barrier_is_of_networks_that_have_not_collapsed(pair):
     then = (pair[0].round_path(1) / files.SUMS).stat().st_mtime - 10
     os.utime(pair[0].path / "analysis" / "barriers.csv", (then, then))
     assert math.isnan(study_report.results_of(read(pair[0].path), section)["largest_barrier"])
-    assert "seed=0: barriers.csv is older than round 1" in section.blocks[0].text
+    assert "seed=0: barriers.csv is older than round 1" in section.blocks[0]
 
 
 def test_collapsed_points_are_crossed_out():
@@ -275,11 +275,6 @@ class NoRetrainings:
         return None, []
 
 
-def draw(name, study, measures):
-    figure_report.draw(name, study, None, measures)
-    return read_csv(study.runs / "figures" / f"{name}_small.csv")
-
-
 def test_distances_to_the_start_are_those_of_a_run_with_rounds(study):
     rows = draw("fig04", study, Measures())
     matrix = Measures().distances(read(study.points[1].directory).run, "angular")
@@ -300,7 +295,7 @@ def test_the_instability_of_a_round_is_of_the_runs_that_have_it(study, monkeypat
     monkeypatch.setattr(paths, "evaluator", lambda *_, points, **__: lambda ends: flat(points))
     monkeypatch.setattr(instability, "Retrainings", lambda *_: NoRetrainings())
     runs = [read(point.directory).run for point in study.points]
-    (rows,) = Measures().instability([(runs, [0, 3])])
+    (rows,) = Measures().trained("instability", [(runs, [0, 3])])
     assert [(row["round"], row["runs"], row["collapsed"]) for row in rows] == [(0, 2, 1), (3, 1, 1)]
 
 

@@ -1,22 +1,10 @@
 """Runs of a study in panels, curves and replicates."""
 
-import pytest
-
 from lottery_tf.paper import figure_report
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.sweeps import grid
 from tests.conftest import ROOT
-from tests.made_figures import make_points, part_of_figure_1, study_in
-
-
-@pytest.fixture(autouse=True)
-def in_the_checkout(monkeypatch):
-    monkeypatch.chdir(ROOT)  # where flags/ is
-
-
-@pytest.fixture
-def figure_1(tmp_path):
-    return part_of_figure_1(tmp_path)
+from tests.made_figures import make_points, study_in
 
 
 def test_a_run_is_known_by_its_flags_whatever_its_directory(figure_1, tmp_path):

@@ -14,11 +14,6 @@ STUDIES = sorted((ROOT / "flags" / "figures").glob("*.cfg"))
 OTHERS = sorted((ROOT / "flags" / "studies").glob("*.cfg"))
 
 
-@pytest.fixture(autouse=True)
-def in_the_checkout(monkeypatch):
-    monkeypatch.chdir(ROOT)  # where flags/ is
-
-
 @pytest.fixture(scope="module")
 def studies():
     """{name: Study} of one seed each, since every point takes a while to parse."""

@@ -19,45 +19,36 @@ from lottery_tf.runs.rundir import RunDir
 from tests.conftest import ROOT
 from tests.made_figures import (
     SHAPES,
+    draw,
     make_points,
-    part_of_figure_1,
     read_csv,
     set_accuracy,
     study_in,
 )
 from tests.made_runs import make_run
 
-
-@pytest.fixture(autouse=True)
-def in_the_checkout(monkeypatch):
-    monkeypatch.chdir(ROOT)  # where flags/ is
-
-
 # What is drawn -------------------------------------------------------------------------------
 
 
-def fake_path(ends):
-    """A path with a bump in the middle, between ends that are not looked at."""
-    list(ends)
-    rows = []
-    for index in range(20):
-        error = 0.5 if index == 10 else 0.1
-        rows.append({"alpha": index / 19, "loss": error, "error": error, "collapsed": 0})
-    return rows
+def fake_paths(points):
+    """A function of ends, that are not looked at, -> a path with a bump in the middle."""
+
+    def evaluate(ends):
+        list(ends)
+        errors = [0.5 if index == 10 else 0.1 for index in range(points)]
+        return [
+            {"alpha": index / (points - 1), "loss": error, "error": error, "collapsed": 0}
+            for index, error in enumerate(errors)
+        ]
+
+    return evaluate
 
 
 def fake_stability(copies, finished_round, replicate):
     about = {"round": finished_round.round, "density": 0.8, "replicate": replicate}
+    about |= {"l2": 2.0, "degrees": 30.0, "test_accuracy": 0.9, "collapsed": 0}
     return [
-        about
-        | {
-            "mask": mask,
-            "measure": measure,
-            "l2": 2.0,
-            "degrees": 30.0,
-            "test_accuracy": 0.9,
-            "collapsed": 0,
-        }
+        about | {"mask": mask, "measure": measure}
         for mask in stability.MASKS
         for measure in stability.MEASURES
     ]
@@ -71,7 +62,7 @@ class NoRetrainings:
 @pytest.fixture
 def without_tensorflow(monkeypatch):
     """Measures that would evaluate or train give made-up numbers; nothing is rendered."""
-    monkeypatch.setattr(paths, "evaluator", lambda *_, points, **__: evaluate_of(points))
+    monkeypatch.setattr(paths, "evaluator", lambda *_, points, **__: fake_paths(points))
     monkeypatch.setattr(instability, "Retrainings", lambda *_: NoRetrainings())
     monkeypatch.setattr(stability, "_train_and_compare", fake_stability)
     drawn = []
@@ -83,14 +74,6 @@ def without_tensorflow(monkeypatch):
 
     monkeypatch.setattr(Output, "draw", draw)
     return drawn
-
-
-def evaluate_of(points):
-    def evaluate(ends):
-        rows = fake_path(ends)
-        return [rows[min(index, 19)] | {"alpha": index / (points - 1)} for index in range(points)]
-
-    return evaluate
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -119,11 +102,6 @@ def test_the_title_names_another_study_not_the_papers_figure(tmp_path, without_t
     (picture,) = without_tensorflow
     text = picture.get_suptitle()
     assert text.startswith("resets.cfg, drawn as Fig. 1\n")
-
-
-@pytest.fixture
-def figure_1(tmp_path):
-    return part_of_figure_1(tmp_path)
 
 
 @pytest.mark.ci
@@ -160,7 +138,7 @@ def test_missing_and_unfinished_runs_are_listed_with_their_commands(figure_1):
 
 
 def test_panels_of_curves_have_one_scale_and_name_their_axes(figure_1, without_tensorflow):
-    figure_report.draw("fig01", figure_1, None, Measures())
+    draw("fig01", figure_1)
     (picture,) = without_tensorflow
     shown = [axes for axes in picture.axes if axes.axison]
     assert [axes.get_title() for axes in shown] == ["batch 60", "batch 512"]
@@ -189,14 +167,14 @@ def test_a_legend_lies_inside_the_picture(letters, entries):
 def test_a_collapsed_mean_lies_below_the_axis_and_is_written_there(figure_1, without_tensorflow):
     set_accuracy(figure_1.points[2], [0.1, 0.9, 0.89])
     set_accuracy(figure_1.points[3], [0.2, 0.9, 0.89])
-    figure_report.draw("fig01", figure_1, None, Measures())
+    draw("fig01", figure_1)
     axes = without_tensorflow[0].axes[0]
     assert 0.5 < axes.get_ylim()[0] < 0.7
     assert [text.get_text() for text in axes.texts] == ["15 ↓"]
 
 
 def test_titles_tell_how_many_seeds_are_in_a_figure(figure_1, without_tensorflow):
-    figure_report.draw("fig01", figure_1, None, Measures())
+    draw("fig01", figure_1)
     assert without_tensorflow[0].get_suptitle() == (
         "Fig. 1: Influence of the batch size and warm-up on IMP\n"
         "lenet on mnist; mean of 1 to 2 seeds, bars: min and max"
@@ -207,12 +185,11 @@ def test_titles_tell_how_many_seeds_are_in_a_figure(figure_1, without_tensorflow
 def test_matrices_stand_side_by_side_on_one_scale(tmp_path, without_tensorflow):
     study = study_in(tmp_path, "fig11_small", "--grid=warmup_epochs=0", "--grid=seed=0,1")
     make_points(study.points[:8])
-    figure_report.draw("fig11", study, None, Measures())
+    rows = draw("fig11", study)
     (picture,) = without_tensorflow
     shown = [axes for axes in picture.axes if axes.images]
     assert [axes.get_title() for axes in shown] == ["batch 60", "batch 128", "", ""]
     assert [axes.get_ylabel() for axes in shown] == ["ticket", "", "reinit", ""]
-    rows = read_csv(study.runs / "figures" / "fig11_small.csv")
     top = max(float(row["euclidean"]) for row in rows)
     assert {axes.images[0].get_clim() for axes in shown} == {(0, top)}
     of_one = [row for row in rows if (row["batch_size"], row["reset"]) == ("60", "init")]
@@ -227,10 +204,8 @@ def test_matrices_stand_side_by_side_on_one_scale(tmp_path, without_tensorflow):
 def test_barriers_and_paths_are_written_and_drawn(tmp_path, without_tensorflow):
     study = study_in(tmp_path, "fig08_small")
     make_points(study.points, rounds=4)
-    figure_report.draw("fig08", study, None, Measures())
-    rows, points = (
-        read_csv(study.runs / "figures" / f"fig08_small{end}.csv") for end in ("", "_paths")
-    )
+    rows = draw("fig08", study)
+    points = read_csv(study.runs / "figures" / "fig08_small_paths.csv")
     assert [float(row["error_barrier"]) for row in rows] == pytest.approx([0.4] * 3)
     assert len(points) == 3 * 20
     left, right = without_tensorflow[0].axes
@@ -244,10 +219,9 @@ def test_the_density_of_a_histogram_is_that_of_its_round(tmp_path, without_tenso
     monkeypatch.setitem(FIGURES, "fig19", figure)
     study = study_in(tmp_path, "fig19_small", "--grid=seed=0,1")
     make_points(study.points)
-    figure_report.draw("fig19", study, None, Measures())
+    rows = draw("fig19", study)
     title = without_tensorflow[0].get_suptitle()
     assert "after training round 2, density 64.0%" in title
-    rows = read_csv(study.runs / "figures" / "fig19_small.csv")
     assert {(row["round"], row["density"]) for row in rows} == {("2", repr(0.8**2))}
 
 
@@ -266,8 +240,7 @@ def test_the_thesis_compares_ticket_and_reinit_of_one_seed(
         ticket = point.config.reset == "init"
         accuracy = (0.8 if ticket else 0.6) + (0.1 if ticket else 0.2) * point.config.seed
         set_accuracy(point, [0.9, 0.5, accuracy])
-    figure_report.draw("thesis", study, None, Measures())
-    (row,) = read_csv(study.runs / "figures" / "thesis_small.csv")
+    (row,) = draw("thesis", study)
     assert [float(row[name]) for name in ("lead", "lead_min", "lead_max", "barrier")] == (
         pytest.approx([0.15, 0.1, 0.2, 0.4])
     )
@@ -277,8 +250,7 @@ def test_the_thesis_compares_ticket_and_reinit_of_one_seed(
         ticket = point.config.reset == "init"
         set_accuracy(point, [0.9, 0.5, 0.8 if ticket else 0.6])
         (point.directory / "data.json").write_text('{"test": {"examples": 100}}')
-    figure_report.draw("thesis", study, None, Measures())
-    (again,) = read_csv(study.runs / "figures" / "thesis_small.csv")
+    (again,) = draw("thesis", study)
     half = 12.706 * 0.01 / math.sqrt(12 * 2)
     assert float(again["lead_high"]) == pytest.approx(0.2 + half, abs=1e-4)
     runs = [RunDir(point.directory) for point in study.points[:2]]
@@ -364,10 +336,10 @@ def test_figures_have_numbers_and_names():
 def test_a_directory_without_runs_and_one_with_others(tmp_path, config):
     study = study_in(tmp_path)
     with pytest.raises(InputError, match=r"60 .*tools\.sweep"):
-        figure_report.draw("fig01", study, None, Measures())
+        draw("fig01", study)
     make_run(config(run_dir=str(study.runs / "another")), rounds=2, shapes=SHAPES)
     with pytest.raises(InputError, match=r"60 .*another"):
-        figure_report.draw("fig01", study, None, Measures())
+        draw("fig01", study)
 
 
 def test_the_name_of_the_directory_chooses_the_small_study():

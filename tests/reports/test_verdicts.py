@@ -79,6 +79,7 @@ def test_matching_pairs_each_pruned_network_with_the_dense_one_of_its_run():
     mixed = runs_of(accuracies(0.9, 0.89), accuracies(0.9, 0.91))
     verdict = verdicts.matching(mixed, 10_000)
     assert verdict.answer.startswith("undecided (")
+    assert "seeds would decide" in verdict.answer
 
 
 def test_a_dense_network_that_collapsed_leaves_its_run_out():

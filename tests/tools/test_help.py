@@ -55,11 +55,14 @@ PATHS = {"run_dir", "out_dir", "other_run", "data_dir", "raw_dir", "out", "csv",
          "info", "inputs", "runs", "study"}  # fmt: skip
 
 
+def run(*arguments):
+    """The result of Python with some arguments."""
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize("module", FLAGS)
 def test_help_lists_the_flags_of_a_command_and_no_others(module):
-    result = subprocess.run(
-        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True
-    )
+    result = run("-m", module, "--help")
     assert (result.returncode, result.stderr) == (0, "")
     flags = dict(
         re.findall(r"^  --(?:\[no\])?(\w+):(.*?)(?=^  --|\Z)", result.stdout, re.MULTILINE | re.S)
@@ -82,17 +85,9 @@ def test_every_tool_is_asked():
 
 @pytest.mark.parametrize("flag", ["-h", "--helpshort", "--helpfull", "--helpxml"])
 def test_help_by_its_other_names_succeeds(flag):
-    result = subprocess.run(
-        [sys.executable, "-m", "tools.thresholds", flag], cwd=ROOT, capture_output=True, text=True
-    )
+    result = run("-m", "tools.thresholds", flag)
     assert result.returncode == 0
     assert "other_run" in result.stdout
-
-
-def run_tools(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "tools", *arguments], cwd=ROOT, capture_output=True, text=True
-    )
 
 
 def test_the_command_lists_every_subcommand_and_imports_little():
@@ -100,7 +95,7 @@ def test_the_command_lists_every_subcommand_and_imports_little():
         "import sys, tools; sys.argv = ['lottery', '--help']; tools.main(); "
         "print(sorted({'numpy', 'keras', 'tensorflow', 'matplotlib'} & sys.modules.keys()))"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    result = run("-c", code)
     assert (result.returncode, result.stderr) == (0, "")
     *listed, imported = result.stdout.splitlines()
     assert {line.split()[0] for line in listed[2:] if line[2:3].strip()} == {
@@ -111,11 +106,11 @@ def test_the_command_lists_every_subcommand_and_imports_little():
 
 def test_a_subcommand_has_the_flags_of_its_tool():
     for name in ("thresholds", "make-digits"):
-        result = run_tools(name, "--help")
+        result = run("-m", "tools", name, "--help")
         assert (result.returncode, result.stderr) == (0, "")
         module = f"tools.{name.replace('-', '_')}"
         assert set(re.findall(r"^  --(?:\[no\])?(\w+):", result.stdout, re.M)) == FLAGS[module]
-    wrong = run_tools("distance")
+    wrong = run("-m", "tools", "distance")
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("Error: ")
     assert "distances" in wrong.stderr
