@@ -4,6 +4,10 @@
 `measure.Measure`, which says what it needs, its columns, pictures and verdict. From this follow its
 command (`lottery <name>` and its flags), cache, CSV files, TensorBoard page, section of the report,
 and row of docs/analysis.md.
+
+In the functions of runs, `cache` holds what was computed before (by default all is computed),
+`computing` says where and how, as `runs.engine_of` takes it, and `stop_signal` gives the number of
+the signal that has come, or 0.
 """
 
 import importlib

@@ -53,7 +53,7 @@ def step_times(
         weights = pruning.apply_masks(initialization(0), masks)
         masking.set_weights(engine.network, weights, masks)
         engine.trainer.reset_optimizer()
-        on_device = to_devices(held, engine.cluster)
+        on_device = to_devices(held, engine.cluster.copies)
         console.say(f"round {round} of {', '.join(map(str, rounds))}: compiling")
         programs, seconds = _compiled(engine, run, on_device)
         ways = {name: functools.partial(run, *program) for name, program in programs.items()}

@@ -57,10 +57,9 @@ class Summaries:
             for name in BY_ROUND
             if np.isfinite(metrics.get(name, np.nan))
         ]
-        collapse = metrics.get("collapse", np.nan)  # words; a NaN without
-        collapsed = isinstance(collapse, str)
-        summaries.append(events.scalar("round/collapsed", float(collapsed)))
-        if collapsed:
+        collapse = metrics.get("collapse")  # words; a NaN without
+        summaries.append(events.scalar("round/collapsed", float(isinstance(collapse, str))))
+        if isinstance(collapse, str):
             summaries.append(events.text("round/collapse", collapse))
 
         def survivors(paths: Iterable[str]) -> Iterator[np.ndarray]:

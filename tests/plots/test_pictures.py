@@ -18,7 +18,7 @@ from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.measure import Output
 from lottery_tf.analysis.runs import select_common_rounds, select_rounds
 from lottery_tf.errors import InputError
-from lottery_tf.plots import axes, figures, panels, svg, tables, unit_of
+from lottery_tf.plots import figures, panels, parts, svg, tables, unit_of
 from lottery_tf.plots.summaries import Summaries
 from lottery_tf.reports import run_report, study_report
 from tests.conftest import ROOT
@@ -38,11 +38,11 @@ pytestmark = pytest.mark.versions
     ],
 )
 def test_density_ticks_are_round_and_neither_few_nor_many(low, high, percents):
-    assert sorted(100 * tick for tick in axes.density_ticks(low, high)) == pytest.approx(percents)
+    assert sorted(100 * tick for tick in parts.density_ticks(low, high)) == pytest.approx(percents)
 
 
 def test_there_are_ticks_between_densities_that_hardly_differ():
-    ticks = axes.density_ticks(0.96, 0.99)
+    ticks = parts.density_ticks(0.96, 0.99)
     assert len(ticks) >= 3
     assert all(0.96 <= tick <= 0.99 for tick in ticks)
 
@@ -122,17 +122,8 @@ def test_every_column_that_a_table_shows_in_percent_is_in_percent_on_tensorboard
 
 def test_parts_of_one_of_each_tool_are_in_percent_on_tensorboard(config, monkeypatch):
     run = make_run(config(), rounds=2)
-    rows = [
-        {
-            "round": 0,
-            "mask": mask,
-            "cycle": 1,
-            "density": 0.5,
-            "imp_accuracy": 0.7,
-            "test_accuracy": 0.25,
-        }
-        for mask in cyclic.MASKS
-    ]
+    row = {"round": 0, "cycle": 1, "density": 0.5, "imp_accuracy": 0.7, "test_accuracy": 0.25}
+    rows = [row | {"mask": mask} for mask in cyclic.MASKS]
     monkeypatch.setattr(cyclic, "of_masks", lambda *_, **__: rows)
     cyclic.MEASURE({"": [run]}, at_rounds=[0], cycles=1).report(Output())
     learning.MEASURE({"ticket": [run]}).report(Output())
@@ -239,19 +230,14 @@ def test_a_long_title_is_wrapped_inside_the_picture(config):
 ODD = "$a_{$ b"  # no formula of Matplotlib
 HIDDEN = "_x"
 NO_TEXT = "caf\udce9"  # as Python names a file whose name is not UTF-8
+MEASURED = {
+    f"{name}{end}": 0.5
+    for name in ("x", "test_accuracy", "error", "error_barrier")
+    for end in ("", "_min", "_max")
+}
 ROWS = [
-    {
-        "density": density,
-        "network_density": density,
-        "alpha": 1 - density,
-        "cycle": 1 / density,
-        **{
-            f"{name}{end}": 0.5
-            for name in ("x", "test_accuracy", "error", "error_barrier")
-            for end in ("", "_min", "_max")
-        },
-    }
-    for density in (1, 0.5)
+    {"density": d, "network_density": d, "alpha": 1 - d, "cycle": 1 / d} | MEASURED
+    for d in (1, 0.5)
 ]
 IMAGE = np.eye(3)
 BINS = np.array([1, 2]), np.array([0.0, 1.0, 2.0])
@@ -282,7 +268,7 @@ def draw_odd(a, b):
         "heat_maps": figures.heat_maps({a: IMAGE, b: IMAGE}, what=b),
         "cycles": figures.against_cycles(rows, line=line, title=b),
         "scatters": panels.scatters(
-            {a: [{"x": 1, "error": 0.5, "error_min": 0.5, "error_max": 0.5, "of": b}]},
+            {a: [ROWS[0] | {"of": b}]},
             {"x": (a, False)},
             "error",
             what=a,
