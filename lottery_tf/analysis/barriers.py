@@ -59,11 +59,7 @@ def along_paths(
         run: of the first end of each path.
         other: of the second end; None for `run` itself.
         evaluate: what `paths.evaluator` gives, to be used for several runs.
-        cache, computing: as of all functions of runs (see the package).
         pairs, points, align, **options: as the flags of tools.barriers; split and bn_stats too.
-
-    Raises:
-        InputError: runs or rounds that are not there, do not go together, or are damaged.
     """
     other, cache, where = other or run, cache or Cache(), computing or {}
     runs.check_same_experiment([run, other])

@@ -71,16 +71,8 @@ def of_rounds(
 ) -> list[Row]:
     """Return rows of {run, round, density, test_accuracy, eigenvalue} of a run, or {label: runs}.
 
-    Several runs of a label are replicates: means, min and max.
-
-    Args:
-        runs: of one model and dataset.
-        at_rounds: the rounds; by default all.
-        examples: how many of the training split, from its beginning.
-        cache, computing: as of all functions of runs (see the package).
-
-    Raises:
-        InputError: a round is not there, or a file is damaged.
+    They are of one model and dataset, and by default of all rounds. `examples` says how many of the
+    training split are taken, from its beginning.
     """
     check_at_least(1, examples=examples)
     groups, kept = as_groups(runs), cache or Cache()

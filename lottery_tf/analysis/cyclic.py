@@ -47,16 +47,11 @@ def of_masks(
 ) -> list[Row]:
     """Return rows of {round, density, mask, cycle, test_accuracy, imp_accuracy}.
 
-    Trains what it needs inside the run, or reads what is there; a signal raises Interrupted.
-
     Args:
         run: that resets to round 0.
         at_rounds: whose masks are trained; by default round 10, or the last of a shorter run.
         cycles: of each mask; by default as many as IMP trained up to the round, round + 1.
-        cache, **how: as of all functions of runs (see the package).
-
-    Raises:
-        InputError: the run resets otherwise, or a round is not there.
+        **how: computing and stop_signal.
     """
     retraining.check_resets(run)
     check_at_least(1, cycles=1 if cycles is None else cycles)

@@ -12,7 +12,7 @@ same is a small difference of large sums, with few correct digits. So the differ
 are summed weight by weight, in a second reading.
 
 In the functions of runs `other` is a run whose rounds are the columns instead, without the
-initialization; `cache` holds what was measured before, and by default all is measured.
+initialization.
 """
 
 import dataclasses
@@ -219,8 +219,7 @@ def between_rounds(
 ) -> list[Row]:
     """Return rows of {round, 0, 1, …, init}: the distance of each round to each, and to its start.
 
-    Raises:
-        InputError: a file is damaged, the runs do not go together, or the run has one round alone.
+    InputError if the run has one round alone.
     """
     matrix = matrices(run, other, [metric], cache or Cache())[metric]
     return labelled(matrix, init=not other)

@@ -43,9 +43,6 @@ def of_rounds(runs: RunDir | Groups, *, at_rounds: Rounds = (), bins: int = 60) 
 
     The weights of replicates are taken together, and the bins are common to all. By default they
     are of round 10, or the last of a shorter run.
-
-    Raises:
-        InputError: a round is not there, or a file is damaged.
     """
     return [row for _, counts, _ in _of_rounds(as_groups(runs), at_rounds, bins) for row in counts]
 

@@ -46,14 +46,8 @@ def between_copies(
 ) -> tuple[list[Row], list[Row]]:
     """Return instability and paths: a row for each round and pair of copies, one for each point.
 
-    "collapsed" is 1 where one of a pair is at chance, gives one class, or lacks a layer.
-
-    Trains the copies inside the run, or reads those there; a signal raises signals.Interrupted.
-
-    Args:
-        run: whose rounds are trained again.
-        at_rounds, copies, start, points, **options: as the flags; split and bn_stats too.
-        stop_signal, cache, computing: as of all functions of runs (see the package).
+    "collapsed" is 1 where one of a pair is at chance, gives one class, or lacks a layer. Options
+    are as the flags; split and bn_stats too.
     """
     on_path, cache = paths.options_of(run, points=points, **options), cache or Cache()
     runs.check_at_least(2, copies=copies)

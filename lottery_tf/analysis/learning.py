@@ -101,11 +101,8 @@ def of_networks(
 def of_rounds(runs: RunDir | Groups) -> list[Row]:
     """Return rows of {run, round, layer, density, test_accuracy} and what `of_networks` gives.
 
-    Several runs of a label are replicates: means, min and max. Of two labels, the rows of the first
-    have `lead`: by how much each run is more accurate than the other's run of its seed.
-
-    Raises:
-        InputError: a file is missing or damaged.
+    Of two labels, the rows of the first have `lead`: by how much each run is more accurate than the
+    other's run of its seed.
     """
     groups = as_groups(runs)
     first, *others = groups

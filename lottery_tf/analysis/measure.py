@@ -198,7 +198,7 @@ class Measure(Generic[Value]):
     `config.fields.flag` are the command's flags. It defines `measure`, `findings`, `shown`, and
     `combine` unless it shows runs `beside` one another; `TableMeasure` has the usual ones.
 
-    `computing` and `stop_signal` are as of all functions of runs (see the package).
+    `computing` and `stop_signal` are those of functions of runs.
     """
 
     groups: Groups  # {label: replicates}; one label unless the measure shows runs `beside` others

@@ -26,7 +26,7 @@ class PathEvaluator:
     one network and one batch more than the two ends.
 
     Args:
-        engine: Engine; its network gives the function, its feed the data.
+        engine: its network gives the function, its feed the data.
         points: equidistant points of a line, both ends included.
         split: "test"; "train", which is not augmented here; or "validation".
         bn_stats: BatchNorm's statistics at a point: "recompute", mean and variance over the first

@@ -154,10 +154,7 @@ def first_layer(run: RunDir, image_shape: Sequence[str | int] = ()) -> tuple[str
 
 
 def of_rounds(runs: RunDir | Groups, *, image_shape: Sequence[str | int] = ()) -> list[Row]:
-    """Return rows of {run, round, density} and what `of_mask` gives, of a run or {label: runs}.
-
-    Several runs of a label are replicates: means, min and max. Errors are as of `first_layer`.
-    """
+    """Return rows of {run, round, density} and what `of_mask` gives, of a run or {label: runs}."""
 
     def rows_of(run: RunDir) -> list[Row]:
         path, shape = first_layer(run, image_shape)

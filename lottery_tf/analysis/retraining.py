@@ -38,10 +38,7 @@ USUAL_ROUNDS = (10,)  # whose masks are trained
 class Retrainings:
     """Trains networks under a run's directory, copies/<name>, or reads what is there.
 
-    Args:
-        run: whose networks they are.
-        start: "init", or "rewind:STEP" ("rewind:4ep"): the state of round 0 after some steps.
-        stop_signal, computing: as of all functions of runs (see the package).
+    They start from "init", or "rewind:STEP" ("rewind:4ep"): the state of round 0 after some steps.
     """
 
     def __init__(

@@ -76,11 +76,9 @@ def of_masks(
 ) -> list[Row]:
     """Return a row for each round, replicate, mask (ticket, random) and measure.
 
-    The measures are stability to pruning and to data order.
-
-    "collapsed" is 1 where one of the two is at chance, gives one class, or lacks a layer.
-    Trains what it needs inside the run, or reads what is there; arguments and errors as
-    `instability.between_copies`, and `replicates` as the flag.
+    The measures are stability to pruning and to data order. "collapsed" is 1 where one of the two
+    is at chance, gives one class, or lacks a layer. Options are as the flags, computing and
+    stop_signal.
     """
     check_at_least(1, replicates=replicates)
     retraining.check_resets(run)

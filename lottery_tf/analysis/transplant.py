@@ -70,17 +70,12 @@ def of_masks(
 ) -> list[Row]:
     """Return rows of {round, density, replicate, mask, overlap, test_accuracy}.
 
-    Trains what it needs inside `run`, or reads what is there; a signal raises Interrupted.
-
     Args:
         run: whose initialization is trained.
         other: a run from another initialization, whose masks are put onto it.
         at_rounds: of both; by default round 10, or the last of a shorter run.
         replicates: how often, with another data seed and random mask each.
-        cache, **how: as of all functions of runs (see the package).
-
-    Raises:
-        InputError: runs that do not go together, or rounds that are not there.
+        **how: computing and stop_signal.
     """
     check(run, other, replicates)
     retrainings, cache = retraining.Retrainings(run, **how), cache or Cache()

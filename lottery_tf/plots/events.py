@@ -32,11 +32,8 @@ def write(
 ) -> None:
     """Write an event file, in place of an earlier one of the same name.
 
-    Args:
-        directory, name: of a run's events, and what the file is about, the end of its name.
-        scalars: {tag: [(step, value)]}; values that are not finite are left out.
-        images: {tag: (step, path of a PNG)}.
-        about: {tag of scalars: what TensorBoard says of them}.
+    Its name ends with what it is about. Scalars are {tag: [(step, value)]}; what is not finite is
+    left out. Images are {tag: (step, path of a PNG)}; `about` says what the tags of scalars are.
     """
     summaries = [
         (step, scalar(tag, value, (about or {}).get(tag)))

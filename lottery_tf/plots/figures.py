@@ -1,4 +1,10 @@
-"""Draws figures from tables, to be saved with savefig; `title` stands above."""
+"""Draws figures from tables, to be saved with savefig; `title` stands above.
+
+`what` is the label of a measure, with its unit, and `percent` whether it is a part of one, shown in
+percent. `columns` are {column: (label with unit, percent)}, a panel each. `line` is (value, label)
+of a horizontal line. Rows that are means of replicates have _min and _max of their columns, which
+become error bars or bands.
+"""
 
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -52,12 +58,7 @@ def against_density(
 ) -> Figure:
     """Draw measures of rounds against density (%, logarithmic, falling); of one density, as bars.
 
-    Args:
-        curves: {label: (rows, column)}; rows have `density`, the column, and, where they are means
-            of replicates, its _min and _max, which become error bars.
-        what: the label of the measure, with its unit.
-        percent: whether the measure is a part of one, shown in percent.
-        line: (value, label) of a horizontal line; none by default.
+    The curves are {label: (rows with density and the column, column)}.
     """
     figure, (axes,) = parts.side_by_side(1, 7, 4.5, title)
     densities = {round(row["density"], 9) for rows, _ in curves.values() for row in rows}
@@ -105,7 +106,6 @@ def matrix(
     Args:
         values: (rounds, other's rounds) numbers; NaN stays white.
         run, other: the runs; None for `run` itself.
-        what: the label of the colours, with the unit.
         scale: the values of the first and the last colour, which what lies beyond has too.
         init: whether the last row and column are the initialization.
     """
@@ -147,8 +147,7 @@ def paths(
 ) -> Figure:
     """Draw measures along paths between networks, as Fig. 8 (left) of the paper.
 
-    The panels are {label of a path: rows with alpha and the columns}, the columns {column: (label
-    with unit, whether it is shown in percent)}, a panel each; `ends` says what a path is between.
+    The panels are {label of a path: rows with alpha}; `ends` says what a path is between.
     """
     figure, all_axes = parts.side_by_side(len(columns), 5.2 * len(columns), 4.2, title)
     for axes, (column, (what, percent)) in zip(all_axes, columns.items(), strict=True):
@@ -200,8 +199,8 @@ def layers(
 ) -> Figure:
     """Draw measures of each layer against density, a panel for each measure.
 
-    The rows are {layer: rows with network_density and the columns}, the columns {column: (label in
-    percent, whether it is logarithmic)}, parts of one.
+    The rows are {layer: rows with network_density}, the columns {column: (label in percent, whether
+    it is logarithmic)}, parts of one.
     """
     figure, all_axes = parts.side_by_side(len(columns), 5.2 * len(columns) + 1.5, 4.5, title)
     # Of many the order tells, by colours that neither a white nor a dark page hides.
@@ -260,10 +259,7 @@ def images(
 def against_cycles(
     curves: Mapping[str, list[Row]], *, line: tuple[float, str], title: str
 ) -> Figure:
-    """Draw test accuracy against the cycle of training, of {label: rows of cycle, test_accuracy}.
-
-    The _min and _max of replicates become a band; `line` is (accuracy, label) of a horizontal line.
-    """
+    """Draw test accuracy against the cycle of training, of {label: rows of both}."""
     figure, (axes,) = parts.side_by_side(1, 7, 4.5, title)
     for index, (label, rows) in enumerate(curves.items()):
         parts.line_with_band(axes, rows, "cycle", "test_accuracy", parts.style(index, label, 4))

@@ -1,4 +1,4 @@
-"""Draws figures of several panels on one scale, as the papers print them."""
+"""Draws figures of several panels on one scale, as the papers print them; words as in figures."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -42,13 +42,8 @@ def curves(
 ) -> Figure:
     """Draw curves of a measure, a panel for each group, all on one vertical scale.
 
-    Values below it are written at the end of the axis.
-
-    Args:
-        panels: their rows have `x` and the column, and as means of replicates its _min and _max.
-        column, what, percent: the measure, its label with unit, whether it is a part of one.
-        x: the column across: density (logarithmic, falling), or another (logarithmic, base 2).
-        line, title: (value, label) of a horizontal line; above all.
+    Values below it are written at the end of the axis. Rows have the column and `x`, which goes
+    across: density (logarithmic, falling), or another (logarithmic, base 2).
     """
     across = min(ACROSS, len(panels))
     down = -(-len(panels) // across)
@@ -82,10 +77,7 @@ def curves(
 def measures(
     of_panel: Mapping[str, Curve], columns: Mapping[str, tuple[str, bool]], *, title: str
 ) -> Figure:
-    """Draw several measures of the same curves against density, a panel for each.
-
-    The columns are {column: (label with unit, whether it is a part of one)}.
-    """
+    """Draw several measures of the same curves, {label: curve}, against density, a panel each."""
     figure, all_axes = parts.side_by_side(len(columns), 4.6 * len(columns), 4.1, title)
     for axes, (column, (what, percent)) in zip(all_axes, columns.items(), strict=True):
         draw(axes, of_panel, column)
@@ -141,12 +133,8 @@ def matrices(
 ) -> Figure:
     """Draw matrices between rounds on one scale; the last row and column are the start.
 
-    Args:
-        grid: {(label of its row, label of its column): ((rounds + 1, rounds + 1), densities)}; a
-            place without a matrix stays empty.
-        what: the label of the colours, with the unit.
-        top: the value of the last colour; the first is 0.
-        title: above all.
+    The grid is {(label of its row, label of its column): ((rounds + 1, rounds + 1), densities)}; a
+    place without a matrix stays empty. `top` is the value of the last colour; the first is 0.
     """
     rows, columns = (list(dict.fromkeys(key[axis] for key in grid)) for axis in (0, 1))
     width, height = max(5.2, 2.3 * len(columns) + 1.8), max(4.0, 2.2 * len(rows) + 1.2)
@@ -176,8 +164,7 @@ def barriers(
 ) -> Figure:
     """Draw the error along some paths (left), and the error barrier of all against density (right).
 
-    The rows of paths have alpha and error, with _min and _max of replicates; those of the curves
-    density and error_barrier.
+    The rows of paths have alpha and error; those of the curves density and error_barrier.
     """
     figure, (left, right) = parts.side_by_side(2, 9.5, 3.9, title)
     for index, (label, points) in enumerate(paths.items()):
@@ -224,10 +211,9 @@ def scatters(
     Args:
         points: {label: rows of `column`, its _min and _max, the columns of `across`, and `name`}.
         across: {column: (label with unit, whether it is a part of one)}; rows may lack one.
-        column, what: the measure upwards, a part of one, and its label with unit.
+        column: the measure upwards, a part of one.
         name: the column of what a point is called in the legend: one colour and marker each; what
-            ends in a star is hollow, in the colour of what has none.
-        key, title: above the legend, and above all.
+            ends in a star is hollow, in the colour of what has none. `key` stands above them.
     """
     size = 3.6 * len(across) + 1.2, 2.5 * len(points) + 1
     figure, panels = parts.grid_of(len(points), len(across), size, title, shared=True)
