@@ -11,7 +11,7 @@ from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.replicates import group, of_runs
 from lottery_tf.analysis.runs import Computing, Groups, Runs
 from lottery_tf.errors import InputError
-from lottery_tf.plots import Columns, Row, unit_of
+from lottery_tf.plots import Columns, Row
 from lottery_tf.runs import files
 from lottery_tf.runs.rundir import RunDir
 
@@ -170,10 +170,9 @@ class Output:
 
             directory, scalars, about = log_to.path / "tensorboard", {}, {}
             for tag, (name, points) in findings.curves.items():
-                unit, factor = unit_of(name)
-                if column := (columns or {}).get(name):
-                    unit, factor = (" (%)", 100.0) if "%" in column[1] else ("", 1.0)
-                    about[tag + unit] = getattr(column, "about", "")
+                column = (columns or {}).get(name, ("", ""))
+                unit, factor = (" (%)", 100.0) if "%" in column[1] else ("", 1.0)
+                about[tag + unit] = getattr(column, "about", "")
                 scalars[tag + unit] = [(step, factor * value) for step, value in points]
             events.write(directory, findings.name, scalars=scalars, images=images, about=about)
             self.written.append(directory)

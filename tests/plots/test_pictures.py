@@ -1,9 +1,7 @@
 """What figures show: ticks, units, bars, scales; and what tools say they wrote."""
 
-import importlib
 import io
 import os
-import pkgutil
 import re
 import subprocess
 import sys
@@ -12,13 +10,12 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
-import lottery_tf
 from lottery_tf.analysis import barriers, cyclic, distances, histograms, learning, masks
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.measure import Output
 from lottery_tf.analysis.runs import select_common_rounds, select_rounds
 from lottery_tf.errors import InputError
-from lottery_tf.plots import figures, panels, parts, svg, tables, unit_of
+from lottery_tf.plots import figures, panels, parts, svg, tables
 from lottery_tf.plots.summaries import Summaries
 from lottery_tf.reports import run_report, study_report
 from tests.conftest import ROOT
@@ -86,8 +83,6 @@ def test_the_distance_picture_has_its_own_scale_and_values_where_rounds_are_few(
 
 
 def test_tensorboard_has_percent_where_parts_are_meant(config, monkeypatch):
-    assert unit_of("density") == unit_of("error_barrier") == (" (%)", 100)
-    assert unit_of("threshold") == unit_of("loss_barrier") == ("", 1)
     run = make_run(config(), rounds=2)
     about = dict.fromkeys(barriers.BY, 1) | {"density": 0.8}
     row = about | {"error_barrier": 0.25, "error_barrier_larger_end": 0.25, "loss_barrier": 0.5,
@@ -99,25 +94,6 @@ def test_tensorboard_has_percent_where_parts_are_meant(config, monkeypatch):
     events.Reload()
     for tag, value in (("barriers/error_barrier (%)", 25), ("barriers/loss_barrier", 0.5)):
         assert [p.tensor_proto.float_val[0] for p in events.Tensors(tag)] == [value]
-
-
-def columns_of_tools():
-    """(module, column, format) of every table of columns in the package."""
-    for _, name, _ in pkgutil.walk_packages(lottery_tf.__path__, "lottery_tf."):
-        if re.search(r"analysis|sweeps|reports|paper|loop|export\.report", name):
-            for table in vars(importlib.import_module(name)).values():
-                for column, about in table.items() if isinstance(table, dict) else ():
-                    match about:
-                        case (str(), str(form)) if form.startswith("{"):
-                            yield name, column, form
-
-
-def test_every_column_that_a_table_shows_in_percent_is_in_percent_on_tensorboard():
-    found = list(columns_of_tools())
-    names = {column for _, column, _ in found}
-    assert {"flips", "imp_accuracy", "eigenvalue", "over_dense", "matching"} <= names
-    for module, column, form in found:
-        assert (unit_of(column)[1] == 100) == ("%" in form), (module, column)
 
 
 def test_parts_of_one_of_each_tool_are_in_percent_on_tensorboard(config, monkeypatch):
