@@ -46,6 +46,12 @@ COLUMNS: Columns = {
     **usual("test_accuracy"),
     "state": Column("state", "{}", "whether a network has collapsed"),
 }
+# Whether a value of a cache has the rows of a round's masks and measures.
+_fits = rows_of(
+    *("round", "density", "test_accuracy", "collapsed", *DISTANCES),
+    mask=[mask for mask in MASKS for _ in MEASURES],
+    measure=MEASURES * len(MASKS),
+)
 # Frankle et al. 2019, LeNet on MNIST at density 10.7%
 PUBLISHED_DENSITY = 0.107
 PUBLISHED = {
@@ -83,18 +89,13 @@ def of_masks(
     check_at_least(1, replicates=replicates)
     retraining.check_resets(run)
     retrainings, cache = retraining.Retrainings(run, start, **how), cache or Cache()
-    fits = rows_of(
-        *("round", "density", "test_accuracy", "collapsed", *DISTANCES),
-        mask=[mask for mask in MASKS for _ in MEASURES],
-        measure=MEASURES * len(MASKS),
-    )
     rows: list[Row] = []
     for round in select_rounds(run, at_rounds, usual=retraining.USUAL_ROUNDS):
         of = FinishedRound(run.path, round)
         for replicate in range(replicates):
             options = [{"start": start}, replicate, "collapsed"]
             arguments = (retrainings, of, replicate)
-            rows += cache.reuse([of], options, _train_and_compare, *arguments, fits=fits)
+            rows += cache.reuse([of], options, _train_and_compare, *arguments, fits=_fits)
     return rows
 
 
