@@ -108,7 +108,7 @@ def draw_accuracy() -> None:
     )
     curves = {}
     for label, runs in groups.items():
-        known = [metrics_with(run, "test_accuracy") for run in runs]
+        known = [metrics_with(run, "density", "test_accuracy") for run in runs]
         curves[label] = replicates.of_runs(runs, known, ("round",))
     output.draw(path, figures.accuracy_against_density(curves, title=TITLE.value))
     tables.show_written(output.written)

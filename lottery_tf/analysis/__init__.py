@@ -4,6 +4,13 @@
 `measure.Measure`, which says what it needs, its columns, pictures and verdict. From this follow its
 command (`lottery <name>` and its flags), cache, CSV files, TensorBoard page, section of the report,
 and row of docs/analysis.md.
+
+The functions of runs have this in common. `runs` is one run, or {label: replicates}, of which there
+are means, min and max. `cache` holds what was computed before (by default all is computed),
+`computing` says where and how, as `runs.engine_of` takes it, and `stop_signal` gives the number of
+the signal that has come, or 0. Functions that train do so inside the run, or read what is there; a
+signal makes them raise signals.Interrupted. All raise InputError where runs, rounds or files are
+missing or damaged, or do not go together.
 """
 
 import importlib

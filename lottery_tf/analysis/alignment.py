@@ -7,8 +7,9 @@ weights, one linear assignment per group of units, as Ainsworth et al. 2023 (Git
 """
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -21,34 +22,20 @@ from lottery_tf.models.layers import PadChannels
 from lottery_tf.pruning import Array, Weights
 
 PASS = (
-    keras.layers.Activation,
-    keras.layers.AveragePooling2D,
-    keras.layers.Dropout,
-    keras.layers.GlobalAveragePooling2D,
-    keras.layers.GlobalMaxPooling2D,
-    keras.layers.MaxPooling2D,
-    keras.layers.ReLU,
-    keras.layers.ZeroPadding2D,
+    *(keras.layers.Activation, keras.layers.ReLU, keras.layers.Dropout),
+    *(keras.layers.AveragePooling2D, keras.layers.GlobalAveragePooling2D),
+    *(keras.layers.MaxPooling2D, keras.layers.GlobalMaxPooling2D, keras.layers.ZeroPadding2D),
 )
 
 
 @dataclasses.dataclass(eq=False)
 class Group:
-    """Units that are permuted together wherever they occur.
-
-    Args:
-        size: how many.
-        fixed: whether they keep their places, as the image's channels and the classes.
-        parts: what it was found to be made of, or the group that it was found to be.
-    """
+    """Units that are permuted together wherever they occur."""
 
     size: int
-    fixed: bool = False
+    fixed: bool = False  # whether they keep their places, as the image's channels and the classes
+    # What it was found to be made of, or the group that it was found to be.
     parts: list["Group"] = dataclasses.field(default_factory=list)
-
-    def leaves(self) -> list["Group"]:
-        """Return the groups that it is made of now."""
-        return [leaf for part in self.parts for leaf in part.leaves()] if self.parts else [self]
 
 
 Axis = list[Group]
@@ -70,8 +57,7 @@ def find(network: keras.Model) -> Symmetries:
     axes: dict[str, list[Axis | None]] = {}
     for node in keras_private.nodes(network):
         inputs = [tensors[id(tensor)] for tensor in node.arguments.keras_tensors]
-        layer, output = node.operation, node.outputs[0]
-        tensors[id(output)] = _groups_after(layer, inputs, node, axes)
+        tensors[id(node.outputs[0])] = _groups_after(node, inputs, axes)
     for tensor in network.outputs:
         for group in leaves(tensors[id(tensor)]):
             group.fixed = True
@@ -83,13 +69,12 @@ def find(network: keras.Model) -> Symmetries:
 
 def leaves(axis: Axis) -> Axis:
     """Return the groups of an axis, as they were found to be made up."""
-    return [leaf for group in axis for leaf in group.leaves()]
+    return [leaf for group in axis for leaf in (leaves(group.parts) if group.parts else [group])]
 
 
-def _groups_after(
-    layer: keras.Layer, inputs: list[Axis], node: Any, axes: dict[str, list[Axis | None]]
-) -> Axis:
+def _groups_after(node: Any, inputs: list[Axis], axes: dict[str, list[Axis | None]]) -> Axis:
     """Return the groups of a layer's output, last axis; add those of its variables to axes."""
+    layer, size = node.operation, node.outputs[0].shape[-1]
     calls = keras_private.calls(layer)
     if layer.variables and calls > 1:
         raise InputError(
@@ -97,10 +82,10 @@ def _groups_after(
             f"{calls} times. Use --align=none."
         )
     if isinstance(layer, keras.layers.InputLayer):
-        return [Group(node.outputs[0].shape[-1], fixed=True)]
+        return [Group(size, fixed=True)]
     if isinstance(layer, MaskedDense | MaskedConv2D):
         if getattr(layer, "groups", 1) == 1:
-            units = [Group(node.outputs[0].shape[-1])]
+            units = [Group(size)]
             (kernel,) = layer.kernels
             spatial = [None] * (len(kernel.mask.shape) - 2)
             axes[kernel.variable.path] = [*spatial, inputs[0], units]
@@ -114,8 +99,7 @@ def _groups_after(
         *spatial, _ = node.arguments.keras_tensors[0].shape[1:]
         return inputs[0] * math.prod(spatial)
     elif isinstance(layer, PadChannels):
-        added = layer.channels - sum(group.size for group in inputs[0])
-        return [*inputs[0], Group(added)]
+        return [*inputs[0], Group(layer.channels - sum(group.size for group in inputs[0]))]
     elif isinstance(layer, keras.layers.Add):
         for other in inputs[1:]:
             _merge(inputs[0], other)
@@ -159,35 +143,24 @@ Order = dict[Group, Array]  # {group: permutation (group.size,)}; place i has un
 
 
 def align(symmetries: Symmetries, start: Weights, end: Weights) -> Weights:
-    """Return the weights of `end` with its units permuted to lie nearest to those of `start`.
-
-    They compute the same function as `end`.
-    """
+    """Return the weights of `end`, as a function, with units nearest to those of `start`."""
     return permute(symmetries, end, match(symmetries, start, end))
 
 
 def match(symmetries: Symmetries, start: Weights, end: Weights) -> Order:
     """Return the permutations that bring `end` nearest to `start`.
 
-    Two starts of the ascent are tried, the permutations as they are and those found layer by
-    layer from the input; the better one counts.
+    Two starts of the ascent are tried, the permutations found layer by layer from the input and
+    those as they are; the better one counts.
     """
     matching = _Matching(symmetries, start, end)
-    tried = []
-    for seeded in (True, False):
-        order = {group: np.arange(group.size) for group in matching.places}
-        if seeded:
-            matching.from_input(order)
-        matching.ascend(order)
-        tried.append(order)
-    return max(tried, key=matching.product)
+    as_they_are = {group: np.arange(group.size) for group in matching.places}
+    starts = matching.from_input(as_they_are), as_they_are
+    return max(map(matching.ascend, starts), key=matching.product)
 
 
 def permute(symmetries: Symmetries, weights: Weights, order: Order) -> Weights:
-    """Return weights with units permuted: unit order[group][i] comes to place i.
-
-    Groups that `order` lacks stay as they are.
-    """
+    """Return weights with the units of the groups in `order` permuted: order[group][i] is at i."""
     return {path: _permuted(a, symmetries.get(path, ()), order) for path, a in weights.items()}
 
 
@@ -196,36 +169,31 @@ def _permuted(
 ) -> Array:
     """Return an array with its axes permuted, all but one if one is named."""
     for axis, groups in enumerate(axes):
-        if groups is None or axis == but or not any(group in order for group in groups):
-            continue
-        index, first = [], 0
-        for group in groups:
-            index.append(first + order.get(group, np.arange(group.size)))
-            first += group.size
-        array = np.take(array, np.concatenate(index), axis)
+        if groups is not None and axis != but and any(group in order for group in groups):
+            index = [first + order.get(g, np.arange(g.size)) for g, first in _places(groups)]
+            array = np.take(array, np.concatenate(index), axis)
     return array
 
 
-class _Matching:
-    """The inner product of two networks as a function of permutations.
+def _places(axis: Axis) -> Iterator[tuple[Group, int]]:
+    """Yield each group of an axis, and the index of its first unit."""
+    return zip(axis, itertools.accumulate((group.size for group in axis), initial=0), strict=False)
 
-    Attributes:
-        places: {group that may be permuted: [(variable path, axis, first index)]}, in the order
-            of the layers.
-    """
+
+class _Matching:
+    """The inner product of two networks as a function of permutations."""
 
     def __init__(self, symmetries: Symmetries, start: Weights, end: Weights):
         self.symmetries, self.end = symmetries, end
         self.start = {p: a.astype(np.float64) for p, a in start.items() if not p.endswith(MOVING)}
+        # {group that may be permuted: [(variable path, axis, first index)]}, in the layers' order
         self.places: dict[Group, list[tuple[str, int, int]]] = {}
         for path, axes in symmetries.items():
             # The output axis comes first, so that groups are in the order in which they appear.
             for axis, groups in reversed(list(enumerate(axes))):
-                first = 0
-                for group in groups or ():
+                for group, first in _places(groups or []):
                     if not group.fixed:
                         self.places.setdefault(group, []).append((path, axis, first))
-                    first += group.size
 
     def product(self, order: Order) -> float:
         """Return the inner product of all weights."""
@@ -259,9 +227,9 @@ class _Matching:
             if index != axis
         )
 
-    def from_input(self, order: Order) -> None:
-        """Set the permutations one by one, each by what is settled before it."""
-        settled: set[Group] = set()
+    def from_input(self, order: Order) -> Order:
+        """Return permutations set one by one, each by what is settled before it."""
+        order, settled = dict(order), set[Group]()
         for group in self.places:
             gains = self.gains(group, order, settled)
             if gains is None:
@@ -269,19 +237,19 @@ class _Matching:
             if gains is not None:  # channels of zeros have no weights
                 order[group] = linear_sum_assignment(gains, maximize=True)[1]
             settled.add(group)
+        return order
 
-    def ascend(self, order: Order) -> None:
-        """Improve the permutations in turn until none changes."""
+    def ascend(self, order: Order) -> Order:
+        """Return the permutations, improved in turn until none changes."""
+        order = dict(order)
         for _ in range(PASSES):
-            changed = False
+            before = dict(order)
             for group in self.places:
-                gains = self.gains(group, order)
-                if gains is None:
-                    continue
-                best = linear_sum_assignment(gains, maximize=True)[1]
-                places = np.arange(group.size)
-                more = gains[places, best].sum() - gains[places, order[group]].sum()
-                if more > 1e-9 * np.abs(gains).sum():
-                    order[group], changed = best, True
-            if not changed:
-                return
+                if (gains := self.gains(group, order)) is not None:
+                    best, places = linear_sum_assignment(gains, maximize=True)[1], range(group.size)
+                    more = gains[places, best].sum() - gains[places, order[group]].sum()
+                    if more > 1e-9 * np.abs(gains).sum():
+                        order[group] = best
+            if all(order[group] is before[group] for group in order):
+                break
+        return order

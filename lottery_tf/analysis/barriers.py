@@ -9,17 +9,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from lottery_tf.analysis import paths
+from lottery_tf.analysis import paths, runs
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.measure import Chart, Column, Needs, Table, usual
-from lottery_tf.analysis.runs import (
-    Computing,
-    Rounds,
-    check_same_experiment,
-    engine_of,
-    metrics_with,
-    select_rounds,
-)
 from lottery_tf.config.fields import flag
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row
@@ -56,7 +48,7 @@ def along_paths(
     pairs: Sequence[str] = ("successive",),
     evaluate: paths.Evaluate | None = None,
     cache: Cache | None = None,
-    computing: Computing | None = None,
+    computing: runs.Computing | None = None,
     points: int = 20,
     align: str = "none",
     **options: Any,
@@ -66,21 +58,15 @@ def along_paths(
     Args:
         run: of the first end of each path.
         other: of the second end; None for `run` itself.
-        pairs, points, align: as the flags of tools.barriers.
         evaluate: what `paths.evaluator` gives, to be used for several runs.
-        cache: holds what was evaluated before; by default all is evaluated.
-        computing: where and how, as runs.engine_of takes it.
-        **options: split, bn_stats, as the flags.
-
-    Raises:
-        InputError: runs or rounds that are not there, do not go together, or are damaged.
+        pairs, points, align, **options: as the flags of tools.barriers; split and bn_stats too.
     """
     other, cache, where = other or run, cache or Cache(), computing or {}
-    check_same_experiment([run, other])
+    runs.check_same_experiment([run, other])
     aligned = {} if align == "none" else {"align": align}
     options = paths.options_of(run, points=points, **options, **aligned)
-    evaluate = evaluate or paths.evaluator(lambda: engine_of(run, **where), **options)
-    metrics = metrics_with(other, "density", "test_accuracy")
+    evaluate = evaluate or paths.evaluator(lambda: runs.engine_of(run, **where), **options)
+    metrics = runs.metrics_with(other, "density", "test_accuracy")
     dense = metrics[0]["test_accuracy"]
     rows, all_points, numbers = [], [], parse_pairs(pairs, run, other)
     for start, end in console.progress(numbers, "paths"):
@@ -109,14 +95,9 @@ def between_rounds(run: RunDir, other: RunDir | None = None, **options: Any) -> 
 
 
 def parse_pairs(items: Sequence[str], run: RunDir, other: RunDir) -> list[tuple[int, int]]:
-    """Return [(round of run, round of other)] that --pairs names.
+    """Return [(round of run, round of other)] that --pairs names, ["successive"] or ["i-j", …].
 
-    Args:
-        items: ["successive"], or ["i-j", …].
-        run, other: successive rounds of two runs are the same round of both.
-
-    Raises:
-        InputError: a pair that is none, or a round that is not there.
+    Successive rounds of two runs are the same round of both.
     """
     counts = run.finished_rounds(), other.finished_rounds()
     if list(items) == ["successive"]:
@@ -136,10 +117,8 @@ def parse_pairs(items: Sequence[str], run: RunDir, other: RunDir) -> list[tuple[
         pairs.append((int(first), int(second)))
         for of, round, count in zip((run, other), pairs[-1], counts, strict=True):
             if round >= count:
-                raise InputError(
-                    f"--pairs: {of.path} has no finished round {round}; its rounds are 0 to "
-                    f"{count - 1}."
-                )
+                rounds = f"its rounds are 0 to {count - 1}"
+                raise InputError(f"--pairs: {of.path} has no finished round {round}; {rounds}.")
     return pairs
 
 
@@ -156,7 +135,7 @@ class Barriers(paths.PathMeasure):
         "permutation: first permute the units of the second network to lie nearest to the first.",
         choices=("none", "permutation"),
     )
-    at_rounds: Rounds = flag((), "Rounds from which paths are drawn. Default: three.")
+    at_rounds: runs.Rounds = flag((), "Rounds from which paths are drawn. Default: three.")
     points: int = flag(20, paths.POINTS)
 
     name = "barriers"
@@ -176,23 +155,21 @@ class Barriers(paths.PathMeasure):
 
     def prepare(self) -> None:
         """Check all pairs before the first path is evaluated."""
-        drawn = select_rounds(self.runs[0], self.at_rounds) if self.at_rounds else []
-        check_same_experiment([*self.runs, self.other])
+        self.drawn = runs.select_rounds(self.runs[0], self.at_rounds) if self.at_rounds else []
+        runs.check_same_experiment([*self.runs, self.other])
         for run in self.runs:
             starts = {start for start, _ in parse_pairs(self.pairs, run, self.other or run)}
-            if run is self.runs[0] and (missing := set(drawn) - starts):
+            if run is self.runs[0] and (missing := set(self.drawn) - starts):
                 raise InputError(f"--at_rounds: no path of --pairs starts from {sorted(missing)}.")
         super().prepare()
-        self.drawn = drawn
         self.end += f"_to_{self.other.path.name}" if self.other else ""
         self.evaluate = paths.evaluator(
-            lambda: engine_of(self.runs[0], **self.computing), **self.told
+            lambda: runs.engine_of(self.runs[0], **self.computing), **self.told
         )
 
     def measure(self, run: RunDir, cache: Cache) -> paths.Tables:
-        tables = along_paths(
-            run, self.other, pairs=self.pairs, evaluate=self.evaluate, cache=cache, **self.options()
-        )
+        asked = {name: value for name, value in self.asked.items() if name != "at_rounds"}
+        tables = along_paths(run, self.other, evaluate=self.evaluate, cache=cache, **asked)
         return dict(zip((self.end, f"_paths{self.end}"), tables, strict=True))
 
     def draws(self, row: Row, rows: Sequence[Row]) -> bool:

@@ -18,13 +18,11 @@ class NotKnown(Exception):
 
 
 class Cache:
-    """Keeps results by a digest of the rounds and options that they came from.
+    """Keeps results by a digest of the rounds and options that they came from, in a JSON file.
 
     Nothing is computed twice while these are unchanged, and a growing run adds only its new rounds.
-
-    Args:
-        path: the JSON file that keeps it; by default it is kept in memory alone.
-        only_known: whether `reuse` raises NotKnown where it would compute.
+    Without a path it is kept in memory alone. If `only_known`, `reuse` raises NotKnown where it
+    would compute.
     """
 
     def __init__(self, path: pathlib.Path | None = None, *, only_known: bool = False):
@@ -51,9 +49,8 @@ class Cache:
 
         Args:
             rounds: what it is computed from.
-            options: what it depends on besides, for json.
-            compute: gives anything that json holds.
-            *arguments: of it.
+            options: what it depends on besides, for json, as is what `compute` gives.
+            compute, *arguments: the function, and what it takes.
             fits: whether what was kept is of the kind that compute gives; else it computes anew.
         """
         key = _digest(rounds, options)
@@ -83,15 +80,20 @@ class Cache:
                 files.write_text(self.path, json.dumps(self.known))
 
 
-def rows_of(*columns: str, count: int) -> Fits:
-    """Return a check whether a value is so many rows, with numbers in some columns."""
+def rows_of(*columns: str, count: int | None = None, **words: Sequence[str]) -> Fits:
+    """Return a check whether a value is so many rows, with numbers in some columns.
+
+    Further columns, {name: the words of each row}, say how many rows there are.
+    """
+    expected = count if count is not None else len(next(iter(words.values())))
 
     def fits(value: Any) -> bool:
         return (
             isinstance(value, list)
-            and len(value) == count
+            and len(value) == expected
             and all(isinstance(row, dict) for row in value)
             and all(is_number(row.get(name)) for row in value for name in columns)
+            and all([row.get(name) for row in value] == [*some] for name, some in words.items())
         )
 
     return fits

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from lottery_tf.analysis.cache import Cache, is_number
-from lottery_tf.analysis.measure import BESIDE, Chart, Column, Findings, Needs, TableMeasure, usual
+from lottery_tf.analysis.measure import Chart, Column, Needs, TableBeside, usual
 from lottery_tf.analysis.replicates import side_by_side
 from lottery_tf.analysis.runs import (
     Computing,
@@ -54,9 +54,9 @@ def largest_eigenvalue(hessian: "LinearOperator") -> float:
 
     The iterations start from the same vector each time, so that the result is the same.
     """
-    start = np.ones(hessian.shape[0])
     from scipy.sparse.linalg import eigsh
 
+    start = np.ones(hessian.shape[0])
     values = eigsh(hessian, k=1, which="LA", v0=start, tol=TOLERANCE, return_eigenvectors=False)
     return float(values[0])
 
@@ -71,22 +71,28 @@ def of_rounds(
 ) -> list[Row]:
     """Return rows of {run, round, density, test_accuracy, eigenvalue} of a run, or {label: runs}.
 
-    Several runs of a label are replicates: means, min and max.
-
-    Args:
-        runs: of one model and dataset.
-        at_rounds: the rounds; by default all.
-        examples: how many of the training split, from its beginning.
-        cache: holds what was computed before; by default all is computed.
-        computing: where and how, as runs.engine_of takes it.
-
-    Raises:
-        InputError: a round is not there, or a file is damaged.
+    They are of one model and dataset, and by default of all rounds. `examples` says how many of the
+    training split are taken, from its beginning.
     """
     check_at_least(1, examples=examples)
     groups, kept = as_groups(runs), cache or Cache()
     first = next(iter(groups.values()))[0]
-    hessian = functools.cache(lambda: _hessian(first, examples, computing or {}))
+    options = ["largest eigenvalue", examples, TOLERANCE]
+
+    @functools.cache
+    def hessian() -> "Hessian":
+        engine = engine_of(
+            first, **(computing or {})
+        )  # it imports TensorFlow, without its messages
+        from lottery_tf.masking.gradients import Hessian
+
+        batches, count = [], 0
+        for batch in engine.feed.train_batches():
+            batches.append(batch)
+            if (count := count + len(batch[1])) >= examples:
+                break
+        images, labels = (np.concatenate(some)[:examples] for some in zip(*batches, strict=True))
+        return Hessian(engine.network, engine.normalise(images), labels)
 
     def compute(of: FinishedRound) -> float:
         return largest_eigenvalue(hessian().at(of.final(), of.masks()))
@@ -94,34 +100,16 @@ def of_rounds(
     def rows_of(run: RunDir) -> list[Row]:
         rows, metrics = [], metrics_with(run, "density", "test_accuracy")
         for round in console.progress(select_rounds(run, at_rounds), "rounds"):
-            of, options = (
-                FinishedRound(run.path, round),
-                ["largest eigenvalue", examples, TOLERANCE],
-            )
-            row = {name: metrics[round][name] for name in ("round", "density", "test_accuracy")}
+            of = FinishedRound(run.path, round)
             eigenvalue = kept.reuse([of], options, compute, of, fits=is_number)
-            rows.append(row | {"eigenvalue": eigenvalue})
+            rows.append(metrics[round] | {"eigenvalue": eigenvalue})
         return rows
 
     return side_by_side(groups, rows_of, ("round",))
 
 
-def _hessian(run: RunDir, examples: int, computing: Computing) -> "Hessian":
-    engine = engine_of(run, **computing)  # it imports TensorFlow, without its messages
-    from lottery_tf.masking.gradients import Hessian
-
-    images, labels = [], []
-    for some, numbers in engine.feed.train_batches():
-        images.append(np.asarray(some))
-        labels.append(np.asarray(numbers))
-        if sum(map(len, labels)) >= examples:
-            break
-    inputs = engine.normalise(np.concatenate(images)[:examples])
-    return Hessian(engine.network, inputs, np.concatenate(labels)[:examples])
-
-
 @dataclasses.dataclass
-class Curvature(TableMeasure):
+class Curvature(TableBeside):
     """The largest eigenvalue of the Hessian of the training loss at the ends of rounds.
 
     python -m tools.curvature --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
@@ -135,14 +123,13 @@ class Curvature(TableMeasure):
     name = "curvature"
     needs = Needs.ENGINE
     columns = COLUMNS
-    beside = True
-    other_help = BESIDE
     title = "Curvature"
     chart: ClassVar = Chart(
         "eigenvalue",
         "largest eigenvalue of the Hessian",
         caption="Largest eigenvalue of the Hessian of the training loss at the end of each round",
         by="run",
+        tag="curvature/eigenvalue",
     )
 
     def prepare(self) -> None:
@@ -151,19 +138,7 @@ class Curvature(TableMeasure):
             select_rounds(run, self.at_rounds)
 
     def measure(self, run: RunDir, cache: Cache) -> list[Row]:
-        return of_rounds(
-            self.groups,
-            at_rounds=self.at_rounds,
-            examples=self.examples,
-            cache=cache,
-            computing=self.computing,
-        )
-
-    def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
-        """Return the table, its chart under the tag of its column, and the chart's first curve."""
-        (usual,) = super().findings(run, value, title)
-        pictures = {"curvature/eigenvalue": usual.pictures[self.name]}
-        return [dataclasses.replace(usual, pictures=pictures)]
+        return of_rounds(self.groups, cache=cache, computing=self.computing, **self.asked)
 
 
 MEASURE = Curvature

@@ -10,19 +10,13 @@ What the cache does not hold is trained, which imports TensorFlow.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from lottery_tf.analysis import retraining
 from lottery_tf.analysis.cache import Cache, rows_of
-from lottery_tf.analysis.measure import Column, Findings, Needs, Picture, TableMeasure, usual
+from lottery_tf.analysis.measure import Column, Findings, Picture, curve, usual
 from lottery_tf.analysis.replicates import group
-from lottery_tf.analysis.retraining import INIT, RESETS, Retrainings, check_resets, random_masks
-from lottery_tf.analysis.runs import (
-    Computing,
-    Rounds,
-    check_at_least,
-    select_common_rounds,
-    select_rounds,
-)
+from lottery_tf.analysis.runs import Rounds, check_at_least, select_rounds
 from lottery_tf.config.fields import flag
 from lottery_tf.plots import Columns, Row
 from lottery_tf.pruning import streams
@@ -34,15 +28,11 @@ from lottery_tf.training.training import Training
 if TYPE_CHECKING:  # it takes half a second to import
     from matplotlib.figure import Figure
 
-USUAL_ROUNDS = (10,)
 MASKS = ("ticket", "random")
-BY = ("round", "mask", "cycle")
 COLUMNS: Columns = {
     **usual("round", "density", "mask"),
     "cycle": Column("cycle", "{:d}", "number of the training, from 1"),
-    **usual("test_accuracy"),
-    "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),
-    "test_accuracy_max": Column("max", "{:.2%}", "largest of the replicates"),
+    **usual("test_accuracy", "test_accuracy_min", "test_accuracy_max"),
     "imp_accuracy": Column("IMP's", "{:.2%}", "test accuracy of IMP's ticket at this density"),
 }
 
@@ -52,30 +42,22 @@ def of_masks(
     *,
     at_rounds: Rounds = (),
     cycles: int | None = None,
-    stop_signal: Callable[[], int] = lambda: 0,
     cache: Cache | None = None,
-    computing: Computing | None = None,
+    **how: Any,
 ) -> list[Row]:
     """Return rows of {round, density, mask, cycle, test_accuracy, imp_accuracy}.
-
-    Trains what it needs inside the run, or reads what is there; a signal raises Interrupted.
 
     Args:
         run: that resets to round 0.
         at_rounds: whose masks are trained; by default round 10, or the last of a shorter run.
         cycles: of each mask; by default as many as IMP trained up to the round, round + 1.
-        stop_signal: gives the number of the signal that has come, or 0.
-        cache: holds what was measured before; by default all is read again.
-        computing: where and how, as runs.engine_of takes it.
-
-    Raises:
-        InputError: the run resets otherwise, or a round is not there.
+        **how: computing and stop_signal.
     """
-    check_resets(run)
+    retraining.check_resets(run)
     check_at_least(1, cycles=1 if cycles is None else cycles)
-    retrainings, cache = Retrainings(run, INIT, stop_signal, computing), cache or Cache()
+    retrainings, cache = retraining.Retrainings(run, **how), cache or Cache()
     rows: list[Row] = []
-    for round in select_rounds(run, at_rounds, usual=USUAL_ROUNDS):
+    for round in select_rounds(run, at_rounds, usual=retraining.USUAL_ROUNDS):
         count = cycles or round + 1
         of, options = [FinishedRound(run.path, r) for r in (0, round)], ["cyclic", count]
         fits = rows_of("round", "density", "cycle", "test_accuracy", count=count * len(MASKS))
@@ -83,10 +65,10 @@ def of_masks(
     return rows
 
 
-def _train(retrainings: Retrainings, round: int, cycles: int) -> list[Row]:
+def _train(retrainings: retraining.Retrainings, round: int, cycles: int) -> list[Row]:
     run, config = retrainings.run, retrainings.engine.config
     ticket, accuracy = run.masks(round), run.metrics()[round]["test_accuracy"]
-    random = random_masks(ticket, streams.random_masks(config.init_seed, round, 0))
+    random = retraining.random_masks(ticket, streams.random_masks(config.init_seed, round, 0))
     rows: list[Row] = []
     for name, masks in zip(MASKS, (ticket, random), strict=True):
         start, first = retrainings.start_of(round)
@@ -112,7 +94,7 @@ def draw(rows: list[Row], title: str = "") -> "Figure":
 
 
 @dataclasses.dataclass
-class Cyclic(TableMeasure):
+class Cyclic(retraining.MaskMeasure):
     """A fixed mask trained for as many cycles as IMP had rounds (Gadhikar et al. 2024).
 
     python -m tools.cyclic --run_dir=runs/lenet --at_rounds=10
@@ -123,25 +105,14 @@ class Cyclic(TableMeasure):
     cycles: int | None = flag(
         None, "Trainings of each mask, one after the other. Default: as many as IMP had, round + 1."
     )
-    at_rounds: Rounds = flag(
-        (), "Rounds whose masks are trained, with commas. Default: 10; of a shorter run the last."
-    )
 
     name = "cyclic"
-    needs = Needs.RETRAINING
     columns = COLUMNS
-    by = BY
-    resets = RESETS
+    by = ("round", "mask", "cycle")
     title = "A fixed mask trained in cycles"
 
-    def prepare(self) -> None:
-        """Check all runs before the first is trained."""
-        self.rounds = select_common_rounds(self.runs, self.at_rounds, usual=USUAL_ROUNDS)
-        for run in self.runs:
-            check_resets(run)
-
     def measure(self, run: RunDir, cache: Cache) -> list[Row]:
-        return of_masks(run, at_rounds=self.rounds, cycles=self.cycles, cache=cache, **self.how)
+        return of_masks(run, cache=cache, **self.how, **self.asked)
 
     def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
         """Return the table, and the accuracy of each round's masks against the cycle."""
@@ -149,10 +120,9 @@ class Cyclic(TableMeasure):
         for (round,), rows in group(value, ("round",)).items():
             tag = f"cyclic/round_{round:02d}"
             figure = draw(rows, f"{title}, density {rows[0]['density']:.2%}")
-            pictures[tag] = Picture(round, f"_round_{round:02d}", figure)
+            pictures[tag] = Picture(figure, f"_round_{round:02d}", round)
             for (mask,), of in group(rows, ("mask",)).items():
-                points = [(row["cycle"], row["test_accuracy"]) for row in of]
-                logged[f"{tag} {mask} mask"] = ("test_accuracy", points)
+                logged[f"{tag} {mask} mask"] = curve(of, "test_accuracy", "cycle")
         return [Findings(self.name, {"": value}, pictures, logged)]
 
     @classmethod

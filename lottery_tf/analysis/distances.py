@@ -12,19 +12,20 @@ same is a small difference of large sums, with few correct digits. So the differ
 are summed weight by weight, in a second reading.
 
 In the functions of runs `other` is a run whose rounds are the columns instead, without the
-initialization; `cache` holds what was measured before, and by default all is measured.
+initialization.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import nan
 from typing import Any
 
 import numpy as np
 
 from lottery_tf.analysis.cache import Cache, is_number
-from lottery_tf.analysis.measure import Column, Findings, Measure, Picture, Table, usual
-from lottery_tf.analysis.replicates import labelled, over_matrices, without_collapsed
+from lottery_tf.analysis.measure import Column, Findings, Measure, Picture, Table, curve, usual
+from lottery_tf.analysis.replicates import labelled, matrices_of_runs
 from lottery_tf.analysis.runs import check_same_experiment, metrics_with
 from lottery_tf.config.fields import flag
 from lottery_tf.errors import InputError
@@ -40,25 +41,13 @@ CLOSE = 1e-5  # 1 - cosine below which networks are compared weight by weight: 9
 
 @dataclasses.dataclass
 class Products:
-    """Sums over the weights alive in both networks of each pair, float64 (rows, columns).
+    """Sums over the weights alive in both networks of each pair, float64 (rows, columns)."""
 
-    Attributes:
-        dots: of the products of their weights.
-        row_squares, column_squares: of the squared weights of the one, and of the other.
-        differences: of the squared differences of their weights.
-        unit_differences: the same of the networks divided by their norms; NaN where one is zero.
-    """
-
-    dots: Array
-    row_squares: Array
-    column_squares: Array
-    differences: Array
-    unit_differences: Array
-
-    @classmethod
-    def zeros(cls, *shape: int) -> "Products":
-        """Sums over nothing."""
-        return cls(*np.zeros((5, *shape)))
+    dots: Array  # of the products of their weights
+    row_squares: Array  # of the squared weights of the one
+    column_squares: Array  # of those of the other
+    differences: Array  # of the squared differences of their weights
+    unit_differences: Array  # of the networks divided by their norms; NaN where one is zero
 
     def angular(self) -> Array:
         """2 angle / pi; NaN where a network is zero."""
@@ -95,29 +84,6 @@ class Products:
 METRICS = {"angular": Products.angular, "cosine": Products.cosine, "euclidean": Products.euclidean}
 
 
-def add_products(
-    sums: Products, rows: Array, row_masks: Array, columns: Array, column_masks: Array
-) -> None:
-    """Add a block of coordinates to Products: two matrix products, no loop over pairs.
-
-    (Three, if the columns are other networks than the rows.)
-
-    With F and G as the masked weights and M and N as the masks, dots are F G', the squared norms
-    on the pair's mask (F * F) N' and M (G * G)'.
-
-    Args:
-        sums: of (rows, columns), changed in place.
-        rows, columns: float64 (networks, coordinates), zero where masked.
-        row_masks, column_masks: float64 0 or 1, of the same shapes.
-    """
-    sums.dots += rows @ columns.T
-    sums.row_squares += rows**2 @ column_masks.T
-    if rows is columns:
-        sums.column_squares[:] = sums.row_squares.T
-    else:
-        sums.column_squares += row_masks @ (columns**2).T
-
-
 def products_of_rounds(
     rows: Sequence[FinishedRound],
     columns: Sequence[FinishedRound],
@@ -126,30 +92,31 @@ def products_of_rounds(
     """Return the Products of some rounds with others, and of each with what it started from.
 
     Reads kernel by kernel, in blocks, so that memory does not grow with the networks; rounds that
-    are rows and columns are read once.
+    are rows and columns are read once. All have the same kernels, as check_files makes sure.
+    `on_block` is called with the number of weights done.
 
-    Args:
-        rows, columns: the rounds.
-        on_block: called with the number of weights that are done.
-
-    Returns:
-        (Products of (rows, columns), Products of (rows,) with initial weights on the row's mask).
-
-    Raises:
-        InputError: the networks' kernels differ, or a weight is not finite.
+    They are (rows, columns) and (rows,), on the row's mask; InputError if a weight is not finite.
     """
     rounds = list(dict.fromkeys([*rows, *columns]))
     row_places, column_places = ([rounds.index(r) for r in group] for group in (rows, columns))
     all_by_all = row_places == column_places == list(range(len(rounds)))
-    pairs, starts = Products.zeros(len(rows), len(columns)), Products.zeros(len(rows))
+    shapes = (5, len(rows), len(columns)), (5, len(rows))
+    pairs, starts = (Products(*np.zeros(shape)) for shape in shapes)
     done = 0
-    for path in _kernels_in_common(rounds):
+    for path in rounds[0].shapes():
         for weights, alive, initial in _blocks(rounds, rows, path):
             (row, row_alive), (column, column_alive) = (
                 (weights, alive) if all_by_all else (weights[places], alive[places])
                 for places in (row_places, column_places)
             )
-            add_products(pairs, row, row_alive, column, column_alive)
+            # F G', (F * F) N' and M (G * G)' of the weights F, G and the masks M, N: two matrix
+            # products, three if the columns are other networks, and no loop over pairs.
+            pairs.dots += row @ column.T
+            pairs.row_squares += row**2 @ column_alive.T
+            if row is column:
+                pairs.column_squares[:] = pairs.row_squares.T
+            else:
+                pairs.column_squares += row_alive @ (column**2).T
             initial *= row_alive
             starts.dots += np.einsum("rb,rb->r", row, initial)
             starts.row_squares += np.einsum("rb,rb->r", row, row)
@@ -194,11 +161,7 @@ def _sum_differences(
 def _blocks(
     rounds: Sequence[FinishedRound], rows: Sequence[FinishedRound], path: str
 ) -> Iterator[tuple[Array, Array, Array]]:
-    """Yield blocks of a kernel, float64.
-
-    Each is (trained weights, zero where masked, and masks, of (rounds, block); initial weights of
-    (rows, block)).
-    """
+    """Yield float64 blocks of a kernel: masked weights, masks, and the initial weights of rows."""
     sources = ((rounds, "final"), (rounds, "masks"), (rows, "initial"))
     streams = [
         zip(*(round.blocks(which, path, BLOCK) for round in group), strict=True)
@@ -215,38 +178,27 @@ def _blocks(
         yield weights, alive, initial
 
 
-def _kernels_in_common(rounds: Sequence[FinishedRound]) -> dict[str, tuple[int, ...]]:
-    """Return {path: shape} of the kernels of the networks; InputError if they differ."""
-    first = rounds[0].shapes()
-    for round in rounds[1:]:
-        if round.shapes() != first:
-            raise InputError(
-                f"Expected networks of the same kernels. {rounds[0].path} has {first}, "
-                f"{round.path} has {round.shapes()}."
-            )
-    return first
-
-
 def products_of_weights(start: Weights, end: Weights, masks: tuple[Masks, Masks]) -> Products:
     """Return the Products (1, 1) of two networks in memory, under a mask each."""
-    sums = Products.zeros(1, 1)
-    for path in masks[0]:
-        both = masks[0][path] & masks[1][path]
-        one, two = (weights[path][both].astype(np.float64) for weights in (start, end))
+    sums = Products(*np.zeros((5, 1, 1)))
+
+    def pairs() -> Iterator[Iterator[Array]]:
+        for path in masks[0]:
+            both = masks[0][path] & masks[1][path]
+            yield (weights[path][both].astype(np.float64) for weights in (start, end))
+
+    for one, two in pairs():
         sums.dots += one @ two
         sums.row_squares += one @ one
         sums.column_squares += two @ two
     if sums.derive_differences().any():
         sums.differences[:] = sums.unit_differences[:] = 0
-        for path in masks[0]:
-            both = masks[0][path] & masks[1][path]
-            one, two = (weights[path][both].astype(np.float64) for weights in (start, end))
+        for one, two in pairs():
             sums.add_differences((0, 0), one, two)
     return sums
 
 
 # Of runs -------------------------------------------------------------------------------------
-
 
 Keys = dict[FinishedRound, str]  # {round: its fingerprint}
 LABELS = {
@@ -267,9 +219,7 @@ def between_rounds(
 ) -> list[Row]:
     """Return rows of {round, 0, 1, …, init}: the distance of each round to each, and to its start.
 
-    Raises:
-        InputError: a file is missing or damaged, the runs do not go together, or the run has one
-            round alone.
+    InputError if the run has one round alone.
     """
     matrix = matrices(run, other, [metric], cache or Cache())[metric]
     return labelled(matrix, init=not other)
@@ -278,7 +228,7 @@ def between_rounds(
 def successive(run: RunDir, *, metric: str = "angular", cache: Cache | None = None) -> list[Row]:
     """Return rows of {round, density, test_accuracy, to_previous, to_second_previous, to_init}."""
     values = with_initialization(*products_between(run, run, cache or Cache()), metric)
-    return successive_of(metrics_with(run, "test_accuracy"), values)
+    return successive_of(metrics_with(run, "density", "test_accuracy"), values)
 
 
 def matrices(
@@ -296,64 +246,46 @@ def matrices(
 
 
 def products_between(run: RunDir, other: RunDir, cache: Cache) -> tuple[Products, Products]:
-    """Return the Products of every round of a run with those of another, or with its own.
+    """Return the Products of the rounds of a run with another's, or its own, and with their starts.
 
-    Returns:
-        (Products of (rounds, other's rounds), Products of (rounds,) with the initializations).
+    They are (rounds, other's rounds) and (rounds,).
     """
     rows = {r: r.fingerprint() for r in finished(run)}
     columns = rows if other is run else {r: r.fingerprint() for r in finished(other)}
 
-    def known(key: str, to: str) -> list[float] | None:
-        return cache.find([key, to], _is_products)
+    def fits(value: Any) -> bool:  # as the five sums of a pair; older versions kept three
+        return isinstance(value, list) and len(value) == 5 and all(map(is_number, value))
 
-    if new := _to_measure(rows, columns, known, other is run):
-        _measure_new(new, columns, cache, other is run)
+    def known(key: str, to: str) -> list[float] | None:
+        return cache.find([key, to], fits)
+
+    def lacking(some: Keys, to: Callable[[str], Iterable[str]]) -> Keys:
+        return {r: key for r, key in some.items() if any(known(key, t) is None for t in to(key))}
+
+    if other is not run:
+        new = lacking(rows, lambda key: ["init", *columns.values()])
+    else:  # new rounds are measured with all the others, and so they with them
+        new = lacking(rows, lambda key: ["init", key])
+        old = {r: key for r, key in rows.items() if r not in new}
+        new |= lacking(old, lambda key: old.values())
+    if new:
+        check_files(list(dict.fromkeys([*new, *columns])))
+        size = sum(map(math.prod, next(iter(new)).shapes().values()))
+        with console.progress(size, "weights") as bar:
+            measured = products_of_rounds(
+                list(new), list(columns), lambda done: bar.update(done - bar.n)
+            )
+        sums, from_start = (np.stack(dataclasses.astuple(p), -1).tolist() for p in measured)
+        for i, (key, start) in enumerate(zip(new.values(), from_start, strict=True)):
+            cache.keep([key, "init"], start)
+            for to, (dot, one, two, *differences) in zip(columns.values(), sums[i], strict=True):
+                cache.keep([key, to], [dot, one, two, *differences])
+                if other is run:
+                    cache.keep([to, key], [dot, two, one, *differences])
+        cache.save()
     pairs = [[known(key, to) for to in columns.values()] for key in rows.values()]
     starts = [known(key, "init") for key in rows.values()]
     return Products(*np.moveaxis(np.array(pairs), 2, 0)), Products(*np.array(starts).T)
-
-
-def _to_measure(
-    rows: Keys, columns: Keys, known: Callable[[str, str], list[float] | None], of_one_run: bool
-) -> Keys:
-    """Return the {FinishedRound: key} of rows with a pair that is not known, and no other gives."""
-    needed = {
-        r: ["init", key] if of_one_run else ["init", *columns.values()] for r, key in rows.items()
-    }
-    new = {r: key for r, key in rows.items() if any(known(key, to) is None for to in needed[r])}
-    # A new round of one run is measured with all the others, and so they with it.
-    old = [key for r, key in rows.items() if r not in new] if of_one_run else []
-    return new | {
-        r: key
-        for r, key in rows.items()
-        if key in old and any(known(key, to) is None for to in old)
-    }
-
-
-def _is_products(value: Any) -> bool:
-    """Return whether a value of a cache is the five sums of a pair; older versions kept three."""
-    return isinstance(value, list) and len(value) == 5 and all(map(is_number, value))
-
-
-def _measure_new(rows: Keys, columns: Keys, cache: Cache, of_one_run: bool) -> None:
-    """Put the sums of {FinishedRound: key} rows with columns into the cache."""
-    check_files(list(dict.fromkeys([*rows, *columns])))
-    size = sum(int(np.prod(shape)) for shape in next(iter(rows)).shapes().values())
-    with console.progress(size, "weights") as bar:
-        measured = products_of_rounds(
-            list(rows), list(columns), lambda done: bar.update(done - bar.n)
-        )
-    pairs, starts = (np.stack(dataclasses.astuple(p), -1).tolist() for p in measured)
-    for key, of_row, start in zip(rows.values(), pairs, starts, strict=True):
-        cache.keep([key, "init"], start)
-        for to, (dot, row_square, column_square, *differences) in zip(
-            columns.values(), of_row, strict=True
-        ):
-            cache.keep([key, to], [dot, row_square, column_square, *differences])
-            if of_one_run:
-                cache.keep([to, key], [dot, column_square, row_square, *differences])
-    cache.save()
 
 
 def with_initialization(pairs: Products, starts: Products, metric: str) -> Array:
@@ -377,10 +309,10 @@ def successive_of(rows: list[Row], values: Array) -> list[Row]:
     """Return the rows of `successive`, from the rows of metrics.csv and a matrix with init last."""
     found = []
     for metrics in rows[: len(values) - 1]:
-        round = metrics["round"]
         row = {name: metrics[name] for name in ("round", "density", "test_accuracy")}
-        row["to_previous"] = float(values[round, round - 1]) if round else nan
-        row["to_second_previous"] = float(values[round, round - 2]) if round > 1 else nan
+        round = row["round"]
+        for back, name in enumerate(("to_previous", "to_second_previous"), 1):
+            row[name] = float(values[round, round - back]) if round >= back else nan
         found.append(row | {"to_init": float(values[round, -1])})
     return found
 
@@ -418,26 +350,19 @@ class Distances(Measure[Value]):
         return {(metric, ""): matrix for metric, matrix in found.items()}
 
     def combine(self, values: list[Value]) -> Value:
-        of_other = self.other.metrics() if self.other else None
-        return {
-            (metric, which): matrix
-            for metric in self.metrics
-            for which, matrix in over_matrices(
-                [
-                    without_collapsed(run.metrics(), of_run[metric, ""], of_other)
-                    for run, of_run in zip(self.runs, values, strict=True)
-                ],
-                init=not self.other,
-            ).items()
-        }
+        found: Value = {}
+        for metric in self.metrics:
+            of_runs = [of_run[metric, ""] for of_run in values]
+            over = matrices_of_runs(self.runs, of_runs, self.other, init=not self.other)
+            found |= {(metric, which): matrix for which, matrix in over.items()}
+        return found
 
     def findings(self, run: RunDir, value: Value, title: str) -> list[Findings]:
         """Return the table of each matrix; of a run's own and of means, pictures and curves."""
+        of_several = f"of {len(self.runs)} runs"
         return [
-            self._of_matrix(
-                run, *key, matrix, f"{key[1]} of {len(self.runs)} runs" if key[1] else title
-            )
-            for key, matrix in value.items()
+            self._of_matrix(run, metric, which, matrix, f"{which} {of_several}" if which else title)
+            for (metric, which), matrix in value.items()
         ]
 
     def _of_matrix(
@@ -452,19 +377,15 @@ class Distances(Measure[Value]):
         if which in ("min", "max"):
             return Findings(name, tables)
         top = 1.0 if metric != "euclidean" else float(np.nanmax(values)) or 1.0
-        pictures = {}
+        pictures, labels = {}, {"what": LABELS[metric], "title": title}
         for of_scale, scale in (("", (0.0, top)), ("_own_scale", _own_scale(values, not other))):
-            what = LABELS[metric]
-            figure = figures.matrix(
-                values, run, other, what=what, title=title, scale=scale, init=not other
-            )
-            last = run.finished_rounds() - 1
-            pictures[f"distances/{name}{of_scale}"] = Picture(last, end + of_scale, figure)
-        rows = [] if other else successive_of(metrics_with(run, "test_accuracy"), values)
-        curves = {
-            f"distances/{metric} {column}": (column, [(r["round"], r[column]) for r in rows])
-            for column in (() if other else ("to_previous", "to_init"))
-        }
+            figure = figures.matrix(values, run, other, **labels, scale=scale, init=not other)
+            pictures[f"distances/{name}{of_scale}"] = Picture(figure, end + of_scale)
+        if other:
+            return Findings(name, tables, pictures)
+        rows = successive_of(metrics_with(run, "density", "test_accuracy"), values)
+        columns = ("to_previous", "to_init")
+        curves = {f"distances/{metric} {column}": curve(rows, column) for column in columns}
         return Findings(name, tables, pictures, curves)
 
     def shown(self, values: list[Value], value: Value) -> list[str | Table]:
@@ -475,14 +396,12 @@ class Distances(Measure[Value]):
         matrix, metric = next(iter(value.values())), self.metrics[0]  # of replicates the mean
         if not self.other:
             columns: Columns = {"to_previous": (f"{metric} to r - 1", "{:.3f}")}
-            rows = successive_of(metrics_with(self.runs[0], "test_accuracy"), matrix)
+            rows = successive_of(metrics_with(self.runs[0], "density", "test_accuracy"), matrix)
         else:
             title = f"{metric} to the same round of {self.other.path.name}"
             columns = {"distance": (title, "{:.3f}")}
-            rows = [
-                {"round": row["round"], "density": row["density"], "distance": matrix[i, i]}
-                for i, row in enumerate(self.runs[0].metrics()[: min(matrix.shape)])
-            ]
+            pairs = zip(metrics_with(self.runs[0], "density"), matrix.diagonal(), strict=False)
+            rows = [row | {"distance": distance} for row, distance in pairs]
         lines.append((rows, SUCCESSIVE | columns))
         return lines + [f"({LABELS[metric]})" for metric in self.metrics]
 

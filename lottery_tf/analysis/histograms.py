@@ -41,13 +41,8 @@ COLUMNS: Columns = {
 def of_rounds(runs: RunDir | Groups, *, at_rounds: Rounds = (), bins: int = 60) -> list[Row]:
     """Return rows of {run, round, layer, from, to, count}: the surviving weights in each bin.
 
-    Args:
-        runs: one, or {label: runs}; the weights of replicates are taken together.
-        at_rounds: the rounds; by default round 10, or the last of a shorter run.
-        bins: of each histogram; they are common to the groups.
-
-    Raises:
-        InputError: a round is not there, or a file is damaged.
+    The weights of replicates are taken together, and the bins are common to all. By default they
+    are of round 10, or the last of a shorter run.
     """
     return [row for _, counts, _ in _of_rounds(as_groups(runs), at_rounds, bins) for row in counts]
 
@@ -55,37 +50,30 @@ def of_rounds(runs: RunDir | Groups, *, at_rounds: Rounds = (), bins: int = 60) 
 def survivors(runs: Runs, round: int, *, trained_in: int | None = None) -> dict[str, Blocks]:
     """Return {layer: a function that yields the surviving weights of a round}; and of all layers.
 
-    Args:
-        runs: the weights of replicates are taken together.
-        round: the round under whose masks they survive.
-        trained_in: the round whose trained weights they are. Default: the same.
+    The weights of replicates are taken together. They are those that round `trained_in` trained, by
+    default the same one.
     """
     of = round if trained_in is None else trained_in
     rounds = [(FinishedRound(run.path, of), FinishedRound(run.path, round)) for run in runs]
     check_files([one for pair in rounds for one in pair])
+
+    def blocks(layers: Sequence[str]) -> Iterator[Array]:
+        for (trained, masked), layer in itertools.product(rounds, layers):
+            pair = trained.blocks("final", layer, BLOCK), masked.blocks("masks", layer, BLOCK)
+            for weights, mask in zip(*pair, strict=True):
+                if not np.isfinite(weights).all():
+                    raise trained.not_finite("final", layer)
+                yield weights[mask]
+
     layers = list(rounds[0][0].shapes())
     names = {**{layer: [layer] for layer in layers}, ALL_LAYERS: layers}
-    return {name: functools.partial(_blocks, rounds, layers) for name, layers in names.items()}
-
-
-def _blocks(
-    rounds: Sequence[tuple[FinishedRound, FinishedRound]], layers: Sequence[str]
-) -> Iterator[Array]:
-    """Yield the surviving weights of layers of some rounds, (some,) at a time; checks them."""
-    for (trained, masked), layer in itertools.product(rounds, layers):
-        pair = trained.blocks("final", layer, BLOCK), masked.blocks("masks", layer, BLOCK)
-        for weights, mask in zip(*pair, strict=True):
-            if not np.isfinite(weights).all():
-                raise trained.not_finite("final", layer)
-            yield weights[mask]
+    return {name: functools.partial(blocks, layers) for name, layers in names.items()}
 
 
 def histograms(series: Mapping[str, Mapping[str, Blocks]], bins: int) -> Panels:
     """Return {layer: {label: (counts (bins,), edges (bins + 1,))}} on common bins around 0.
 
-    Args:
-        series: {label: what `survivors` gives}.
-        bins: how many; they hold the largest |w| of all.
+    The series are {label: what `survivors` gives}; the bins hold the largest |w| of all.
     """
     panels: Panels = {}
     for layer in dict.fromkeys(layer for of_label in series.values() for layer in of_label):
@@ -109,16 +97,16 @@ def _of_rounds(groups: Groups, at_rounds: Rounds, bins: int) -> Iterator[OfRound
         panels = histograms(series, bins)
         counts: list[Row] = []
         summary: list[Row] = []
-        for layer, labels in panels.items():
-            for label, (numbers, edges) in labels.items():
-                about = {"run": label, "round": round, "layer": layer}
-                counts += [
-                    about | {"from": float(low), "to": float(high), "count": int(number)}
-                    for number, low, high in zip(numbers, edges, edges[1:], strict=False)
-                ]
-                found = describe(series[label][layer])
-                found["dense_magnitude"] = describe(dense[label][layer])["mean_magnitude"]
-                summary.append(about | {"survivors": found.pop("size")} | found)
+        for layer, label in itertools.product(panels, groups):
+            about: Row = {"run": label, "round": round, "layer": layer}
+            numbers, edges = panels[layer][label]
+            counts += [
+                about | {"from": float(low), "to": float(high), "count": int(number)}
+                for number, low, high in zip(numbers, edges, edges[1:], strict=False)
+            ]
+            found = describe(series[label][layer])
+            found["dense_magnitude"] = describe(dense[label][layer])["mean_magnitude"]
+            summary.append(about | {"survivors": found.pop("size")} | found)
         yield panels, counts, summary
 
 
@@ -156,12 +144,10 @@ class Histograms(Measure[list[OfRound]]):
             title = f"surviving weights after training round {round}, density {density:.2%}"
             end = f"_round_{round:02d}"
             figure = figures.histograms(panels, title=title)
-            pictures[f"histograms/{end[1:]}"] = Picture(round, end, figure)
-        tables = {
-            "": [row for _, counts, _ in value for row in counts],
-            "_magnitudes": [row for _, _, magnitudes in value for row in magnitudes],
-        }
-        return [Findings(self.name, tables, pictures)]
+            pictures[f"histograms/{end[1:]}"] = Picture(figure, end, round)
+        _, *tables = zip(*value, strict=True)
+        bins, magnitudes = (list(itertools.chain(*of_rounds)) for of_rounds in tables)
+        return [Findings(self.name, {"": bins, "_magnitudes": magnitudes}, pictures)]
 
     def shown(self, values: list[list[OfRound]], value: list[OfRound]) -> list[str | Table]:
         return [([row for _, _, magnitudes in value for row in magnitudes], self.columns)]

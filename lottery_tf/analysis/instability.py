@@ -8,19 +8,11 @@ import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from lottery_tf.analysis import paths
+from lottery_tf.analysis import paths, runs
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.measure import Chart, Column, Needs, Table, usual
 from lottery_tf.analysis.replicates import means
 from lottery_tf.analysis.retraining import Retrainings, start_suffix
-from lottery_tf.analysis.runs import (
-    Computing,
-    Rounds,
-    check_at_least,
-    config_of,
-    select_common_rounds,
-    select_rounds,
-)
 from lottery_tf.config.fields import flag
 from lottery_tf.plots import Columns, Row
 from lottery_tf.runs.rounds import FinishedRound
@@ -43,44 +35,36 @@ COLUMNS: Columns = {
 def between_copies(
     run: RunDir,
     *,
-    at_rounds: Rounds = (),
+    at_rounds: runs.Rounds = (),
     copies: int = 2,
     start: str = "init",
     stop_signal: Callable[[], int] = lambda: 0,
     cache: Cache | None = None,
-    computing: Computing | None = None,
+    computing: runs.Computing | None = None,
     points: int = 30,
     **options: Any,
 ) -> tuple[list[Row], list[Row]]:
     """Return instability and paths: a row for each round and pair of copies, one for each point.
 
-    "collapsed" is 1 where one of a pair is at chance, gives one class, or lacks a layer.
-
-    Trains the copies inside the run, or reads those there; a signal raises signals.Interrupted.
-
-    Args:
-        run: whose rounds are trained again.
-        at_rounds, copies, start, points, **options: as the flags; split and bn_stats too.
-        stop_signal: gives the number of the signal that has come, or 0.
-        cache: holds what was evaluated before; by default all is evaluated.
-        computing: where and how, as runs.engine_of takes it.
+    "collapsed" is 1 where one of a pair is at chance, gives one class, or lacks a layer. Options
+    are as the flags; split and bn_stats too.
     """
     on_path, cache = paths.options_of(run, points=points, **options), cache or Cache()
-    check_at_least(2, copies=copies)
+    runs.check_at_least(2, copies=copies)
     options = {"start": start} | on_path
     rows: list[Row] = []
     all_points: list[Row] = []
-    first = config_of(run).data_seed
+    first = runs.config_of(run).data_seed
     retrainings = Retrainings(run, start, stop_signal, computing)
     evaluate = paths.evaluator(lambda: retrainings.engine, **on_path)
-    densities = {row["round"]: row["density"] for row in run.metrics()}
+    metrics = runs.metrics_with(run, "density")
     pairs = itertools.combinations(range(first, first + copies), 2)
-    rounds = select_rounds(run, at_rounds, usual=USUAL_ROUNDS)
+    rounds = runs.select_rounds(run, at_rounds, usual=USUAL_ROUNDS)
     for round, pair in itertools.product(rounds, pairs):
         ends = (retrainings.of_round(round, seed)[0] for seed in pair)
         of, key = FinishedRound(run.path, round), [options, pair, paths.POINT]
         path = cache.reuse([of], key, evaluate, ends, fits=paths.fits(points))
-        row = {"round": round, "density": densities[round], "pair": f"{pair[0]}-{pair[1]}"}
+        row = metrics[round] | {"pair": f"{pair[0]}-{pair[1]}"}
         row |= {name: options[name] for name in BY[1:]}
         barriers = paths.summarize(path)
         row["instability"] = barriers.pop("error_barrier")
@@ -115,7 +99,7 @@ class Instability(paths.PathMeasure):
     """
 
     copies: int = flag(2, "Trainings of each round, the run's own among them with --start=init.")
-    at_rounds: Rounds = flag(
+    at_rounds: runs.Rounds = flag(
         (), "Rounds to train again, with commas. Default: those of 0, 5, 10, 15 that are finished."
     )
     start: str = flag(
@@ -140,28 +124,16 @@ class Instability(paths.PathMeasure):
     ends = ("one data seed", "another")
 
     def prepare(self) -> None:
-        """Check the copies and rounds before the first is trained."""
-        check_at_least(2, copies=self.copies)
-        self.rounds = select_common_rounds(self.runs, self.at_rounds, usual=USUAL_ROUNDS)
+        """Check the rounds before the first is trained."""
+        self.at_rounds = runs.select_common_rounds(self.runs, self.at_rounds, usual=USUAL_ROUNDS)
         super().prepare()
         self.told = {"start": self.start} | self.told
         self.end = start_suffix(self.start) + self.end
-
-    def about(self) -> str:
-        """Return what titles tell of all paths."""
-        return f"{super().about()}, trained from {self.start}"
+        self.about += f", trained from {self.start}"
 
     def measure(self, run: RunDir, cache: Cache) -> paths.Tables:
         """Return the means over the pairs of copies, those of their paths, and the pairs."""
-        pairs, points = between_copies(
-            run,
-            at_rounds=self.rounds,
-            copies=self.copies,
-            start=self.start,
-            cache=cache,
-            **self.how,
-            **self.options(),
-        )
+        pairs, points = between_copies(run, cache=cache, **self.how, **self.asked)
         along = paths.of_their_paths(pairs, points, (*BY, "pair"))
         averaged = means(pairs, BY), means(along, (*BY, "alpha"))
         return {f"_pairs{self.end}": pairs, self.end: averaged[0], f"_paths{self.end}": averaged[1]}

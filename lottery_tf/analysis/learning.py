@@ -14,22 +14,15 @@ and asks whether their nearness is a side effect, as Maene et al. 2021 put it (s
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Sequence
 from math import nan, sqrt
 
 import numpy as np
 
 from lottery_tf.analysis.distances import products_of_weights
-from lottery_tf.analysis.measure import (
-    BESIDE,
-    Column,
-    Findings,
-    Picture,
-    Table,
-    TableMeasure,
-    usual,
-)
-from lottery_tf.analysis.replicates import group, of_runs
+from lottery_tf.analysis.measure import Column, Findings, Picture, Table, TableBeside, curve, usual
+from lottery_tf.analysis.replicates import group, side_by_side
 from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
 from lottery_tf.analysis.statistics import leads, seeds_of
 from lottery_tf.plots import Columns, Row
@@ -72,24 +65,25 @@ def of_networks(
 ) -> list[Row]:
     """Return a row for each kernel, and for all: {layer, weights, distance, per_weight, …}.
 
-    Args:
-        start, end: {path: array} of a round.
-        masks: {kernel path: bool array}, what is alive in it.
-        before: start and end of the round before; None of round 0, which has no flips and no turn.
+    `before` are start and end of the round before; None of round 0, which has no flips and no turn.
     """
     sums: list[tuple] = []
-    moves: Weights = {}
-    moves_before: Weights = {}
+    moves: tuple[Weights, Weights] = {}, {}  # of this round, and of the one before
     for path, mask in masks.items():
         one, two = (weights[path][mask].astype(np.float64) for weights in (start, end))
         kept, moved = (np.sign(one) == np.sign(two)).sum(), two - one
         numbers = [one.size, moved @ moved, kept]
         if before:
             other, old = (weights[path][mask].astype(np.float64) for weights in before)
-            moves[path], moves_before[path] = moved, old - other
+            moves[0][path], moves[1][path] = moved, old - other
             numbers += [(np.sign(old) != np.sign(two)).sum()]
         sums.append((path, *numbers))
     sums.append((ALL_LAYERS, *np.sum([numbers for _, *numbers in sums], 0)))
+
+    def turn(paths: Sequence[str]) -> float:
+        alive = {path: np.ones(moves[0][path].shape, bool) for path in paths}
+        return float(products_of_weights(*moves, (alive, alive)).angular()[0, 0])
+
     return [
         {
             "layer": layer,
@@ -98,54 +92,40 @@ def of_networks(
             "per_weight": sqrt(squares / count) if count else nan,
             "kept_signs": float(kept / count) if count else nan,
             "flips": float(old[0] / count) if count and old else nan,
-            "turn": _turn(moves, moves_before, [*moves] if layer == ALL_LAYERS else [layer]),
+            "turn": turn([*masks] if layer == ALL_LAYERS else [layer]) if before else nan,
         }
         for layer, count, squares, kept, *old in sums
     ]
 
 
-def _turn(moves: Weights, moves_before: Weights, paths: Sequence[str]) -> float:
-    """Return the angle between two moves {path: survivors} on some paths, over 90 degrees."""
-    if not moves:
-        return nan
-    alive = {path: np.ones(moves[path].shape, bool) for path in paths}
-    return float(products_of_weights(moves, moves_before, (alive, alive)).angular()[0, 0])
-
-
 def of_rounds(runs: RunDir | Groups) -> list[Row]:
     """Return rows of {run, round, layer, density, test_accuracy} and what `of_networks` gives.
 
-    Several runs of a label are replicates: means, min and max. Of two labels, the rows of the first
-    have `lead`: by how much each run is more accurate than the other's run of its seed.
-
-    Raises:
-        InputError: a file is missing or damaged.
+    Of two labels, the rows of the first have `lead`: by how much each run is more accurate than the
+    other's run of its seed.
     """
     groups = as_groups(runs)
-    tables = {label: [list(_of_run(run)) for run in of] for label, of in groups.items()}
-    if len(groups) == 2:
-        first, reinits = groups
-        tables[first] = [
-            with_lead(run, table, groups[reinits])
-            for run, table in zip(groups[first], tables[first], strict=True)
-        ]
+    first, *others = groups
+    if len(others) != 1:
+        return side_by_side(groups, _of_run, BY)
+    ahead = functools.partial(with_lead, reinits=groups[others[0]])
     return [
-        {"run": label} | row
-        for label, of in groups.items()
-        for row in of_runs(of, tables[label], BY)
+        *side_by_side({first: groups[first]}, lambda run: ahead(run, _of_run(run)), BY),
+        *side_by_side({others[0]: groups[others[0]]}, _of_run, BY),
     ]
 
 
-def _of_run(run: RunDir) -> Iterator[Row]:
+def _of_run(run: RunDir) -> list[Row]:
     check_files(finished(run))
+    rows: list[Row] = []
     before: tuple[Weights, Weights] | None = None
-    for metrics in metrics_with(run, "test_accuracy"):
-        about = {name: metrics[name] for name in ("round", "density", "test_accuracy")}
-        of = FinishedRound(run.path, metrics["round"])
+    for about in metrics_with(run, "density", "test_accuracy"):
+        of = FinishedRound(run.path, about["round"])
         ends = run.initial(of.round), of.final()
         for row in of_networks(*ends, of.masks(), before):
-            yield {"round": about["round"], "layer": row["layer"]} | about | row
+            rows.append({"round": about["round"], "layer": row["layer"]} | about | row)
         before = ends
+    return rows
 
 
 def with_lead(run: RunDir, rows: list[Row], reinits: Sequence[RunDir]) -> list[Row]:
@@ -163,7 +143,7 @@ def with_lead(run: RunDir, rows: list[Row], reinits: Sequence[RunDir]) -> list[R
 
 
 @dataclasses.dataclass
-class Learning(TableMeasure):
+class Learning(TableBeside):
     """How far each round carries its weights and which signs it keeps, beside its lead over a
     reinit.
 
@@ -173,8 +153,6 @@ class Learning(TableMeasure):
     name = "learning"
     columns = COLUMNS
     by = BY
-    beside = True
-    other_help = BESIDE
     title = "Learning distance and signs"
 
     def measure(self, *_: object) -> list[Row]:
@@ -184,22 +162,20 @@ class Learning(TableMeasure):
         """Return the table, the distance of all layers, and the signs of each layer."""
         from lottery_tf.plots import figures
 
-        last, whole = run.finished_rounds() - 1, of_all_layers(value)
-        moved = {label: (of, "per_weight") for (label,), of in group(whole, ("run",)).items()}
+        whole = group(of_all_layers(value), ("run",))
+        moved = {label: (of, "per_weight") for (label,), of in whole.items()}
         what = "learning distance per weight (root mean square)"
         figure = figures.against_density(moved, what=what, title="")
-        pictures = {"learning/per_weight": Picture(last, "_distance", figure)}
+        pictures = {"learning/per_weight": Picture(figure, "_distance")}
         for index, ((label,), of) in enumerate(group(value, ("run",)).items()):
             points = [row | {"network_density": row["density"]} for row in of]
             by_layer = {layer: some for (layer,), some in group(points, ("layer",)).items()}
             end = f"_signs_{label}" if index else "_signs"
             figure = figures.layers(by_layer, columns=SIGNS, title=label)
-            pictures[f"learning/{end[1:]}"] = Picture(last, end, figure)
-        of_first = next(iter(group(whole, ("run",)).values()))
-        curves = {
-            f"learning/{column}": (column, [(row["round"], row[column]) for row in of_first])
-            for column in ("per_weight", "kept_signs", "flips", "turn")
-        }
+            pictures[f"learning/{end[1:]}"] = Picture(figure, end)
+        of_first = next(iter(whole.values()))
+        columns = ("per_weight", "kept_signs", "flips", "turn")
+        curves = {f"learning/{column}": curve(of_first, column) for column in columns}
         return [Findings(self.name, {"": value}, pictures, curves)]
 
     def shown(self, values: list[list[Row]], value: list[Row]) -> list[str | Table]:

@@ -12,14 +12,8 @@ import numpy as np
 
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.measure import Column, Findings, Measure, Picture, Table, usual
-from lottery_tf.analysis.replicates import (
-    group,
-    labelled,
-    of_runs,
-    over_matrices,
-    without_collapsed,
-)
-from lottery_tf.analysis.runs import check_same_experiment, network_of
+from lottery_tf.analysis.replicates import group, labelled, matrices_of_runs, of_runs
+from lottery_tf.analysis.runs import check_same_experiment, metrics_with, network_of
 from lottery_tf.config.fields import flag
 from lottery_tf.models import MODELS
 from lottery_tf.plots import Columns, Row
@@ -61,7 +55,8 @@ def _layers_of(masks: Sequence[Masks], kinds: dict[str, str]) -> list[Row]:
 def overlaps(run: RunDir, other: RunDir | None = None) -> list[Row]:
     """Return rows of {round, 0, 1, …}: the Jaccard overlap of a run's masks with `other`'s."""
     check_same_experiment([run, other])
-    return labelled(_overlaps(_masks(run), other))
+    masks = _masks(run)
+    return labelled(jaccard(masks, _masks(other) if other else masks))
 
 
 def jaccard(row_masks: Sequence[Masks], column_masks: Sequence[Masks]) -> Array:
@@ -105,25 +100,22 @@ def kernel_kinds(run: RunDir, *, data_dir: str | None = None) -> dict[str, str]:
         if not path.endswith("/kernel") or len(shapes[path]) < 3 or len(bias) > 1:
             continue  # SeparableConv, Dense, EinsumDense
         outputs = {"": last, TRANSPOSED: first, DEPTHWISE: first * last}
-        possible = [kind for kind, count in outputs.items() if bias == (count,)]
-        if possible == ["", DEPTHWISE]:  # of one channel: the same
-            possible = [""]
-        if len(possible) != 1:
-            from lottery_tf import masking
+        match [kind for kind, count in outputs.items() if bias == (count,)]:
+            case ["", *others] if others in ([], [DEPTHWISE]):  # of one channel both are the same
+                pass
+            case [kind]:
+                kinds[path] = kind
+            case _:
+                from lottery_tf import masking
 
-            return masking.kernel_kinds(network_of(run, data_dir=data_dir))
-        kinds[path] = possible[0]
-    return {path: kind for path, kind in kinds.items() if kind}
+                return masking.kernel_kinds(network_of(run, data_dir=data_dir))
+    return kinds
 
 
 def _masks(run: RunDir) -> list[Masks]:
     rounds = finished(run)
     check_files(rounds)
     return [finished_round.masks() for finished_round in rounds]
-
-
-def _overlaps(masks: Sequence[Masks], other: RunDir | None) -> Array:
-    return jaccard(masks, _masks(other) if other else masks)
 
 
 # Rows of layers, and {"": matrix} of a run, or {"mean": matrix, …} of several as replicates.
@@ -158,15 +150,11 @@ class MasksMeasure(Measure[Value]):
         """Return the rows of layers, and the matrix of overlaps."""
         masks = _masks(run)
         rows = _layers_of(masks, kernel_kinds(run, data_dir=self.data_dir))
-        return rows, {"": _overlaps(masks, self.other)}
+        return rows, {"": jaccard(masks, _masks(self.other) if self.other else masks)}
 
     def combine(self, values: list[Value]) -> Value:
-        of_other = self.other.metrics() if self.other else None
-        sound = [
-            without_collapsed(run.metrics(), matrices[""], of_other)
-            for run, (_, matrices) in zip(self.runs, values, strict=True)
-        ]
-        return of_runs(self.runs, [rows for rows, _ in values], self.by), over_matrices(sound)
+        over = matrices_of_runs(self.runs, [matrices[""] for _, matrices in values], self.other)
+        return of_runs(self.runs, [rows for rows, _ in values], self.by), over
 
     def findings(self, run: RunDir, value: Value, title: str) -> list[Findings]:
         """Return the tables and pictures of layers and overlaps."""
@@ -174,18 +162,18 @@ class MasksMeasure(Measure[Value]):
 
         rows, matrices = value
         name = f"_overlap_to_{self.other.path.name}" if self.other else "_overlap"
-        tables, pictures, last = {"_layers": rows}, {}, run.finished_rounds() - 1
+        tables, pictures = {"_layers": rows}, {}
         if "" in matrices:
             points = [row | {"alive": 1 - row["dead_outputs"] / row["outputs"]} for row in rows]
             by_layer = {layer: of for (layer,), of in group(points, ("layer",)).items()}
             figure = figures.layers(by_layer, columns=DRAWN, title=title)
-            pictures["masks/layers"] = Picture(last, "_layers", figure)
+            pictures["masks/layers"] = Picture(figure, "_layers")
         for which, matrix in matrices.items():
             end = f"{name}_{which}" if which else name
             of = f"{which} of {len(self.runs)} runs" if which else title
             figure = figures.matrix(matrix, run, self.other, what=OVERLAP, title=of)
             tables[end] = labelled(matrix)
-            pictures[f"masks/{end[1:]}"] = Picture(last, end, figure)
+            pictures[f"masks/{end[1:]}"] = Picture(figure, end)
         return [Findings(f"masks{name}" if self.other else "masks", tables, pictures)]
 
     def shown(self, values: list[Value], value: Value) -> list[str | Table]:
@@ -197,24 +185,19 @@ class MasksMeasure(Measure[Value]):
             lines.append(f"{run.path}, round {round}, density {density:.2%}")
             lines.append((last, self.columns))
             if self.other:
-                lines.append(with_chance(run, self.other, matrices[""]))
+                columns = usual("round", "density") | {
+                    "overlap": (f"overlap with {self.other.path.name}", "{:.3f}"),
+                    "chance": ("of random masks", "{:.3f}"),
+                }
+                of_both = (metrics_with(which, "density") for which in (run, self.other))
+                table = [
+                    one | {"overlap": overlap, "chance": chance(one["density"], two["density"])}
+                    for one, two, overlap in zip(
+                        *of_both, matrices[""].diagonal().tolist(), strict=False
+                    )
+                ]
+                lines.append((table, columns))
         return lines
-
-
-def with_chance(run: RunDir, other: RunDir, overlaps: Array) -> Table:
-    """Return a table of the overlaps with the same round of another run, and those by chance."""
-    columns = usual("round", "density") | {
-        "overlap": (f"overlap with {other.path.name}", "{:.3f}"),
-        "chance": ("of random masks", "{:.3f}"),
-    }
-    rows = [
-        {name: row[name] for name in ("round", "density")}
-        | {"overlap": float(overlap), "chance": chance(row["density"], column["density"])}
-        for row, column, overlap in zip(
-            run.metrics(), other.metrics(), overlaps.diagonal(), strict=False
-        )
-    ]
-    return rows, columns
 
 
 MEASURE = MasksMeasure

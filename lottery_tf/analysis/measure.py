@@ -11,7 +11,7 @@ from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.replicates import group, of_runs
 from lottery_tf.analysis.runs import Computing, Groups, Runs
 from lottery_tf.errors import InputError
-from lottery_tf.plots import Columns, Row, unit_of
+from lottery_tf.plots import Columns, Row
 from lottery_tf.runs import files
 from lottery_tf.runs.rundir import RunDir
 
@@ -20,15 +20,10 @@ if TYPE_CHECKING:  # it takes half a second to import
 
 Value = TypeVar("Value")
 Table = tuple[Sequence[Row], Columns]
+Curve = tuple[str, list[tuple[int, float]]]  # (column, [(step, value)])
 OURS = "drawn by lottery_tf"  # in a picture: who drew it
 # Where the formats of pictures that have a place for it say it.
-MARKED = {
-    ".png": "Software",
-    ".pdf": "Creator",
-    ".svg": "Creator",
-    ".eps": "Creator",
-    ".ps": "Creator",
-}
+MARKED = {".png": "Software"} | dict.fromkeys((".pdf", ".svg", ".eps", ".ps"), "Creator")
 
 
 class Needs(enum.Enum):
@@ -40,13 +35,9 @@ class Needs(enum.Enum):
 
 
 class Column(tuple[str, str]):
-    """A column of the rows of a measure: (title, format), where a part of one is in percent.
+    """A column of the rows of a measure: (title, format), where a part of one is in percent."""
 
-    Attributes:
-        about: what it is, with its unit; TensorBoard shows it.
-    """
-
-    about: str
+    about: str  # what it is, with its unit; TensorBoard shows it
 
     def __new__(cls, title: str, form: str, about: str = "") -> "Column":
         """Return the column of a title, a format and a description."""
@@ -61,6 +52,8 @@ _USUAL = {
     "density": Column("density", "{:.2%}", "part of the prunable weights that are alive"),
     "mask": Column("mask", "{}", "name of the mask"),
     "test_accuracy": Column("test acc", "{:.2%}", "test accuracy at the end of training"),
+    "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),
+    "test_accuracy_max": Column("max", "{:.2%}", "largest of the replicates"),
 }
 BESIDE = "Run to show beside --run_dir, as its reinit; several, with commas, are replicates."
 
@@ -72,23 +65,16 @@ def usual(*names: str) -> Columns:
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """A picture of one column of the rows against density.
-
-    Args:
-        column: what is drawn.
-        what: the label of its axis, with the unit.
-        percent: whether the column is a part of one, shown in percent.
-        line: (value, label) of a horizontal line; None for none.
-        caption: what the picture shows, where a report has it.
-        by: the column whose values are a curve each; without it there is a single curve.
-    """
+    """A picture of one column of the rows against density."""
 
     column: str
-    what: str
-    percent: bool = False
-    line: tuple[float, str] | None = None
-    caption: str = ""
-    by: str = ""
+    what: str  # the label of its axis, with the unit
+    percent: bool = False  # whether the column is a part of one, shown in percent
+    line: tuple[float, str] | None = None  # (value, label) of a horizontal line
+    caption: str = ""  # what the picture shows, where a report has it
+    by: str = ""  # the column whose values are a curve each; "" for a single curve
+    tag: str = ""  # of the picture on TensorBoard; "" for the measure's name
+    end: str = ""  # of the picture's file name
 
     def curves(self, rows: Sequence[Row]) -> dict[str, list[Row]]:
         """Return {label: rows} of the curves."""
@@ -107,49 +93,32 @@ class Chart:
 
 
 class Picture(NamedTuple):
-    """A picture of a measure.
+    """A picture of a measure."""
 
-    Attributes:
-        step: the round at which TensorBoard shows it.
-        end: the end of its file's name.
-        figure: what is drawn.
-    """
-
-    step: int
-    end: str
     figure: "Figure"
+    end: str = ""  # of its file's name
+    step: int | None = None  # the round at which TensorBoard shows it; None for the last one
 
 
-@dataclasses.dataclass(frozen=True)
-class Findings:
-    """What a measure has to show.
+def curve(rows: Sequence[Row], column: str, step: str = "round") -> Curve:
+    """Return the curve of a column against another one, as Findings have it."""
+    return column, [(row[step], row[column]) for row in rows]
 
-    Args:
-        name: of its page on TensorBoard.
-        tables: {end of the file's name: rows}.
-        pictures: {tag on TensorBoard: Picture}.
-        curves: {tag on TensorBoard: (column, [(step, value)])}; the column gives the unit.
-    """
 
-    name: str
-    tables: Mapping[str, list[Row]] = dataclasses.field(default_factory=dict)
-    pictures: Mapping[str, Picture] = dataclasses.field(default_factory=dict)
-    curves: Mapping[str, tuple[str, list[tuple[int, float]]]] = dataclasses.field(
-        default_factory=dict
-    )
+class Findings(NamedTuple):
+    """What a measure has to show."""
+
+    name: str  # of its page on TensorBoard
+    tables: Mapping[str, list[Row]] = {}  # {end of the file's name: rows}
+    pictures: Mapping[str, Picture] = {}  # {tag on TensorBoard: Picture}
+    curves: Mapping[str, Curve] = {}  # {tag on TensorBoard: curve}; the column gives the unit
 
 
 class Output:
-    """Writes the results of measures, and remembers where.
+    """Writes the results of measures, and remembers the paths of what was `written`.
 
-    Args:
-        directory: where to write. By default analysis/ of the run, of replicates the first's;
-            nothing goes to TensorBoard from elsewhere.
-        pdf: whether each picture is written as PDF too.
-        dpi: the dots per inch of pictures.
-
-    Attributes:
-        written: the paths of what was written.
+    The directory is by default analysis/ of the run, of replicates the first's; nothing goes to
+    TensorBoard from elsewhere. With `pdf`, each picture is written as PDF too.
     """
 
     def __init__(self, directory: str | None = None, *, pdf: bool = False, dpi: int = 150):
@@ -159,13 +128,11 @@ class Output:
     def of(self, run: RunDir, *, apart: bool) -> pathlib.Path:
         """Return the directory for a run; makes it. `apart`: from that of other runs."""
         directory = pathlib.Path(self.directory or run.path / "analysis")
-        if self.directory and apart:
-            directory /= run.path.name
-        return make_directory(directory)
+        return make_directory(directory / run.path.name if self.directory and apart else directory)
 
     def write_table(self, path: pathlib.Path, rows: list[Row]) -> None:
         """Write rows as CSV."""
-        files.write_text(path, files.format_csv(rows).decode())
+        files.write_bytes(path, files.format_csv(rows))
         self.written.append(path)
 
     def draw(self, path: pathlib.Path, figure: "Figure") -> None:
@@ -187,28 +154,25 @@ class Output:
     ) -> None:
         """Write tables and pictures; log pictures and curves to TensorBoard.
 
-        Args:
-            findings: what to show.
-            path: begins the names of the files.
-            columns: of the tables; they give the units and descriptions of curves.
-            log_to: the run on whose page of TensorBoard they appear; None for no page.
+        `path` begins the names of the files. The columns of the tables give the units and
+        descriptions of curves, and `log_to` is the run on whose page of TensorBoard they appear.
         """
         for end, rows in findings.tables.items():
             self.write_table(path.with_name(f"{path.name}{end}.csv"), rows)
         images = {}
-        for tag, (step, end, figure) in findings.pictures.items():
+        for tag, (figure, end, step) in findings.pictures.items():
             picture = path.with_name(f"{path.name}{end}.png")
             self.draw(picture, figure)
-            images[tag] = (step, picture)
+            if log_to:
+                images[tag] = (log_to.finished_rounds() - 1 if step is None else step, picture)
         if log_to:
             from lottery_tf.plots import events
 
             directory, scalars, about = log_to.path / "tensorboard", {}, {}
             for tag, (name, points) in findings.curves.items():
-                unit, factor = unit_of(name)
-                if column := (columns or {}).get(name):
-                    unit, factor = (" (%)", 100.0) if "%" in column[1] else ("", 1.0)
-                    about[tag + unit] = getattr(column, "about", "")
+                column = (columns or {}).get(name, ("", ""))
+                unit, factor = (" (%)", 100.0) if "%" in column[1] else ("", 1.0)
+                about[tag + unit] = getattr(column, "about", "")
                 scalars[tag + unit] = [(step, factor * value) for step, value in points]
             events.write(directory, findings.name, scalars=scalars, images=images, about=about)
             self.written.append(directory)
@@ -233,14 +197,11 @@ class Measure(Generic[Value]):
     `config.fields.flag` are the command's flags. It defines `measure`, `findings`, `shown`, and
     `combine` unless it shows runs `beside` one another; `TableMeasure` has the usual ones.
 
-    Args:
-        groups: {label: replicates}; a single label unless the measure shows runs `beside` others.
-        other: the run of --other_run, where it is not shown beside; None without.
-        computing: where and how to compute, as runs.engine_of takes it.
-        stop_signal: gives the number of the signal that has come, or 0.
+    `computing` and `stop_signal` are those of functions of runs.
     """
 
-    groups: Groups
+    groups: Groups  # {label: replicates}; one label unless the measure shows runs `beside` others
+    # The run of --other_run, where it is not shown beside.
     other: RunDir | None = dataclasses.field(default=None, kw_only=True)
     computing: Computing = dataclasses.field(default_factory=dict, kw_only=True)
     stop_signal: Callable[[], int] = dataclasses.field(default=lambda: 0, kw_only=True)
@@ -269,16 +230,18 @@ class Measure(Generic[Value]):
         return next(iter(self.groups.values()))
 
     @property
+    def asked(self) -> dict[str, Any]:
+        """The values of the command's own flags, as functions of runs take them."""
+        fields = dataclasses.fields(self)
+        return {field.name: getattr(self, field.name) for field in fields if field.metadata}
+
+    @property
     def how(self) -> dict[str, Any]:
         """The arguments of functions of runs that say where to compute, and when to stop."""
         return {"computing": self.computing, "stop_signal": self.stop_signal}
 
     def prepare(self) -> None:
-        """Check the request and fill in its defaults, before anything is computed.
-
-        Raises:
-            InputError: it cannot be measured.
-        """
+        """Fill in defaults before anything is computed; InputError if it cannot be."""
 
     def measure(self, run: RunDir, cache: Cache) -> Value:
         """Return the value of a run; of runs shown beside one another, that of all groups."""
@@ -289,32 +252,22 @@ class Measure(Generic[Value]):
         raise NotImplementedError
 
     def findings(self, run: RunDir, value: Value, title: str) -> list[Findings]:
-        """Return what there is to show of a value.
+        """Return what there is to show of the value of a run, or of all as replicates.
 
-        Args:
-            run: whose value it is; the first of replicates.
-            value: of the run, or of all as replicates.
-            title: names the run or the replicates.
+        `run` is the first of replicates, and the title names it, or them.
         """
         raise NotImplementedError
 
     def shown(self, values: list[Value], value: Value) -> list[str | Table]:
-        """Return the lines and tables to print.
-
-        Args:
-            values: of each run.
-            value: of the only run, or of all as replicates.
-        """
+        """Return the lines and tables to print, of the values of each run and that of all."""
         raise NotImplementedError
 
     def report(self, output: Output) -> list[str | Table]:
         """Measure the runs; write, draw and log the findings of each, and of all as replicates.
 
-        <name>.csv and <name>.png are for people; <name>.cache.json holds what was computed. What
-        the runs give together is called <name>_of_3_runs.
-
-        Returns:
-            The lines and tables to print.
+        Return the lines and tables to print. <name>.csv and <name>.png are for people,
+        <name>.cache.json holds what was computed. What the runs give together is called
+        <name>_of_3_runs.
         """
         self.prepare()
         measured = self.runs[:1] if self.beside else self.runs
@@ -370,12 +323,18 @@ class TableMeasure(Measure[list[Row]]):
         """Return the table, its chart, and the chart's first curve."""
         if not (chart := self.chart):
             return [Findings(self.name, {"": value})]
-        tag, last = f"{self.name}/{chart.column}", run.finished_rounds() - 1
+        pictures = {chart.tag or self.name: Picture(chart.draw(value, title), chart.end)}
         first = next(iter(chart.curves(value).values()))
-        curve = chart.column, [(row["round"], row[chart.column]) for row in first]
-        pictures = {self.name: Picture(last, "", chart.draw(value, title))}
-        return [Findings(self.name, {"": value}, pictures, {tag: curve})]
+        curves = {f"{self.name}/{chart.column}": curve(first, chart.column)}
+        return [Findings(self.name, {"": value}, pictures, curves)]
 
     def shown(self, values: list[list[Row]], value: list[Row]) -> list[str | Table]:
         """Return the table."""
         return [(value, self.columns)]
+
+
+class TableBeside(TableMeasure):
+    """A TableMeasure of runs and, beside them in the same table, those of --other_run."""
+
+    beside = True
+    other_help = BESIDE

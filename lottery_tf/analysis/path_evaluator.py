@@ -1,6 +1,5 @@
 """Evaluates loss and error along the line between two networks. Imports TensorFlow."""
 
-import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,7 +26,7 @@ class PathEvaluator:
     one network and one batch more than the two ends.
 
     Args:
-        engine: Engine; its network gives the function, its feed the data.
+        engine: its network gives the function, its feed the data.
         points: equidistant points of a line, both ends included.
         split: "test"; "train", which is not augmented here; or "validation".
         bn_stats: BatchNorm's statistics at a point: "recompute", mean and variance over the first
@@ -49,11 +48,8 @@ class PathEvaluator:
         self.split, self.examples = split, examples
         self.alphas = np.linspace(0, 1, points, dtype=np.float32)
         self.variables = masking.variables(self.network)
-        self.norms = [
-            layer
-            for layer in keras_private.flatten_layers(self.network)
-            if isinstance(layer, keras.layers.BatchNormalization)
-        ]
+        layers, kind = keras_private.flatten_layers(self.network), keras.layers.BatchNormalization
+        self.norms = [layer for layer in layers if isinstance(layer, kind)]
         self.statistics = [
             v.path for layer in self.norms for v in (layer.moving_mean, layer.moving_variance)
         ]
@@ -78,9 +74,8 @@ class PathEvaluator:
 
     def _row(self, alpha: np.float32, totals: Array) -> Row:
         loss, correct, examples, *predictions = totals
-        collapses = collapse.of_predictions(
-            correct / examples, max(predictions) / examples, len(predictions), examples
-        )
+        share = max(predictions) / examples
+        collapses = collapse.of_predictions(correct / examples, share, len(predictions), examples)
         return {
             "alpha": float(alpha),
             "loss": float(loss / examples),
@@ -92,10 +87,8 @@ class PathEvaluator:
         """Yield the batches of a split up to some examples, or all."""
         for images, labels in getattr(self.engine.feed, f"{split}_batches")():
             yield images[:examples], labels[:examples]
-            if examples is not None:
-                examples -= len(labels)
-                if examples <= 0:
-                    break
+            if examples is not None and (examples := examples - len(labels)) <= 0:
+                break
 
     def _statistics(self, ends: Ends) -> list[Tensor]:
         """Return [(points, channels) mean, variance] of each BatchNorm, over the first examples."""
@@ -105,10 +98,10 @@ class PathEvaluator:
             sums = [a + len(images) * b for a, b in zip(sums, moments, strict=True)]
             count += len(images)
         statistics = []
-        for mean, square in zip(sums[::2], sums[1::2], strict=True):
-            mean, square = mean / count, square / count
-            statistics += [np.float32(mean), np.float32(np.maximum(square - mean**2, 0))]
-        return [tf.constant(array) for array in statistics]
+        for total, squares in zip(sums[::2], sums[1::2], strict=True):
+            mean = total / count
+            statistics += [mean, np.maximum(squares / count - mean**2, 0)]
+        return [tf.constant(array, tf.float32) for array in statistics]
 
     def _totals_of_batch(
         self, ends: Ends, stats: list[Tensor], images: Tensor, labels: Tensor
@@ -140,19 +133,12 @@ class PathEvaluator:
                 moments += [mean, variance + mean**2]
             return moments
 
-        alphas = tf.constant(self.alphas)
-        with self._statistics_of_batches():
-            types = [tf.float32] * (2 * len(self.norms))
-            return tf.map_fn(point, alphas, parallel_iterations=1, fn_output_signature=types)
-
-    @contextlib.contextmanager
-    def _statistics_of_batches(self) -> Iterator[None]:
-        """Make what is traced meanwhile set the running statistics to those of the batch."""
+        alphas, types = tf.constant(self.alphas), [tf.float32] * (2 * len(self.norms))
         before = [(layer.momentum, layer.synchronized) for layer in self.norms]
-        for layer in self.norms:
-            layer.momentum, layer.synchronized = 0.0, False
-        try:
-            yield
+        try:  # what is traced here sets the running statistics to those of the batch
+            for layer in self.norms:
+                layer.momentum, layer.synchronized = 0.0, False
+            return tf.map_fn(point, alphas, parallel_iterations=1, fn_output_signature=types)
         finally:
             for layer, (momentum, synchronized) in zip(self.norms, before, strict=True):
                 layer.momentum, layer.synchronized = momentum, synchronized
@@ -169,9 +155,8 @@ class PathEvaluator:
         values |= dict(zip(self.statistics, stats, strict=False))
         for kernel in masking.kernels(self.network).values():
             values[kernel.mask.path] = tf.ones(kernel.mask.shape, bool)
-        network = self.network
+        network, others = self.network, self.network.non_trainable_variables
         trainable = [values[variable.path] for variable in network.trainable_variables]
-        not_trained = [values.get(v.path, v.value) for v in network.non_trainable_variables]
+        not_trained = [values.get(variable.path, variable.value) for variable in others]
         logits, updated = network.stateless_call(trainable, not_trained, images, training=training)
-        paths = [variable.path for variable in network.non_trainable_variables]
-        return logits, dict(zip(paths, updated, strict=True))
+        return logits, {v.path: value for v, value in zip(others, updated, strict=True)}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from lottery_tf.analysis.cache import Fits, rows_of
-from lottery_tf.analysis.measure import Chart, Findings, Measure, Picture
+from lottery_tf.analysis.measure import Chart, Findings, Measure, Picture, curve
 from lottery_tf.analysis.replicates import group, over_runs
 from lottery_tf.analysis.runs import check_at_least
 from lottery_tf.config.fields import flag
@@ -27,13 +27,7 @@ QUANTITIES = {"error": ("error (%)", True), "loss": ("cross-entropy", False)}
 POINT = ("alpha", "loss", "error", "collapsed")  # columns of a point of a path
 # Options that a file's name need not tell.
 USUAL = {"split": ("test",), "bn_stats": ("recompute", "none"), "align": ("none",)}
-# Help of the flags of measures on paths.
-POINTS = "Equidistant points of each line, with its ends."
-SPLIT = "Examples to evaluate on."
-BN_STATS = (
-    "BatchNorm's statistics at a point of a line: mean and variance over the first 10,000 training "
-    "examples, unaugmented; those of the ends, interpolated; or those of the nearer end."
-)
+POINTS = "Equidistant points of each line, with its ends."  # help of the flag
 Tables = dict[str, list[Row]]  # {end of a file's name: rows}
 
 
@@ -69,11 +63,9 @@ def fits(points: int) -> Fits:
 def evaluator(
     engine: Callable[[], "Engine"], *, points: int, split: str, bn_stats: str, align: str = "none"
 ) -> Evaluate:
-    """Return a function of the two ends of a path -> rows of POINT.
+    """Return a function of the two ends of a path -> rows of POINT; options as the flags.
 
-    Args:
-        engine: gives an Engine; it is called, once, when first needed.
-        points, split, bn_stats, align: as the flags.
+    `engine` gives an Engine; it is called, once, when first needed.
     """
 
     @functools.cache
@@ -98,38 +90,18 @@ def evaluator(
 def options_of(
     run: RunDir, *, points: int, split: str = "test", bn_stats: str = "recompute", **others: Any
 ) -> dict[str, Any]:
-    """Return the options that paths depend on, checked.
-
-    The statistics are "none" where there is no BatchNorm.
-    """
+    """Return the options that paths depend on, checked; without BatchNorm bn_stats is "none"."""
     check_at_least(2, points=points)
     if not any(p.endswith("/moving_variance") for p in FinishedRound(run.path, 0).shapes("final")):
         bn_stats = "none"
     return {"points": points, "split": split, "bn_stats": bn_stats} | others
 
 
-def suffix_of(options: Mapping[str, Any]) -> str:
-    """Return the part of a file's name that tells the options that are not the usual ones."""
-    told = {name: options[name] for name in USUAL if name in options}
-    return "".join(f"_{value}" for name, value in told.items() if value not in USUAL[name])
-
-
-def about_options(options: Mapping[str, Any]) -> str:
-    """Return the part of a title that tells where and how paths were evaluated."""
-    about = f"{options['split']} split, BatchNorm statistics: {options['bn_stats']}"
-    aligned = options.get("align", "none")
-    return about if aligned == "none" else f"{about}, aligned by {aligned}"
-
-
 def of_their_paths(rows: list[Row], points: list[Row], by: Sequence[str]) -> list[Row]:
     """Return the points of paths with "collapsed" of the whole path, so that means take it whole.
 
-    Between two good networks lie networks at chance: they are the barrier.
-
-    Args:
-        rows: one for each path.
-        points: of these paths.
-        by: the columns that tell one path from others.
+    Between two good networks lie networks at chance: they are the barrier. There is one of the rows
+    for each path; they differ in the columns `by`.
     """
     collapsed = {tuple(row[name] for name in by): row["collapsed"] for row in rows}
     return [point | {"collapsed": collapsed[tuple(point[n] for n in by)]} for point in points]
@@ -143,8 +115,14 @@ class PathMeasure(Measure[Tables]):
     points, …} with the `end` that `prepare` sets, `draws` and `label`.
     """
 
-    split: str = flag("test", SPLIT, choices=("test", "train"))
-    bn_stats: str = flag("recompute", BN_STATS, choices=("recompute", "interpolate", "endpoint"))
+    split: str = flag("test", "Examples to evaluate on.", choices=("test", "train"))
+    bn_stats: str = flag(
+        "recompute",
+        "BatchNorm's statistics at a point of a line: mean and variance over the first 10,000 "
+        "training examples, unaugmented; those of the ends, interpolated; or those of the nearer "
+        "end.",
+        choices=("recompute", "interpolate", "endpoint"),
+    )
 
     # {end of the tag on TensorBoard: column}, and {label: column} of the chart.
     logged: ClassVar[Mapping[str, str]]
@@ -153,19 +131,15 @@ class PathMeasure(Measure[Tables]):
     step: ClassVar[str] = "round"  # the column that is TensorBoard's step
     ends: ClassVar[tuple[str, str]]  # what the two ends of a path are
 
-    def options(self) -> dict[str, Any]:
-        """Return the values of the flags that paths depend on."""
-        names = ("points", "split", "bn_stats", "align")
-        return {name: getattr(self, name) for name in names if hasattr(self, name)}
-
     def prepare(self) -> None:
-        """Set the options as files tell them, and the end of the files' names."""
-        self.told = options_of(self.runs[0], **self.options())
-        self.end = suffix_of(self.told)
-
-    def about(self) -> str:
-        """Return what titles tell of all paths."""
-        return about_options(self.told)
+        """Set the options that paths depend on, the end of the files' names, and titles' words."""
+        names = self.asked.keys() & {"points", *USUAL}
+        self.told = options_of(self.runs[0], **{name: self.asked[name] for name in names})
+        told = {name: self.told[name] for name in USUAL if name in names}
+        self.end = "".join(f"_{value}" for name, value in told.items() if value not in USUAL[name])
+        self.about = f"{told['split']} split, BatchNorm statistics: {told['bn_stats']}"
+        if (aligned := told.get("align", "none")) != "none":
+            self.about += f", aligned by {aligned}"
 
     def draws(self, row: Row, rows: Sequence[Row]) -> bool:
         """Return whether the path of a row is drawn."""
@@ -190,13 +164,10 @@ class PathMeasure(Measure[Tables]):
 
         along, tag = f"_paths{self.end}", f"{self.name}{self.end}"
         rows, points = value[self.end], group(value[along], self.by)
-        drawn = {
-            self.label(row): points[tuple(row[name] for name in self.by)]
-            for row in rows
-            if self.draws(row, rows)
-        }
-        about, last = self.about(), rows[-1][self.step]
-        paths = figures.paths(drawn, columns=QUANTITIES, title=f"{title}: {about}", ends=self.ends)
+        chosen = (row for row in rows if self.draws(row, rows))
+        drawn = {self.label(row): points[tuple(row[n] for n in self.by)] for row in chosen}
+        along_title, last = f"{title}: {self.about}", rows[-1][self.step]
+        paths = figures.paths(drawn, columns=QUANTITIES, title=along_title, ends=self.ends)
         densities = ", ".join(f"{row['density']:.2%}" for row in rows if row["collapsed"])
         collapsed = f"; collapsed at density {densities}" if densities else ""
         against = figures.against_density(
@@ -204,16 +175,13 @@ class PathMeasure(Measure[Tables]):
             what=self.chart.what,
             percent=True,
             line=self.chart.line,
-            title=f"{title}\n{about}{collapsed}",
+            title=f"{title}\n{self.about}{collapsed}",
         )
         pictures = {
-            f"{tag}/{self.name.removesuffix('s')}": Picture(last, self.end, against),
-            f"{tag}/paths": Picture(last, along, paths),
+            f"{tag}/{self.name.removesuffix('s')}": Picture(against, self.end, last),
+            f"{tag}/paths": Picture(paths, along, last),
         }
-        curves = {
-            f"{tag}{more}": (column, [(row[self.step], row[column]) for row in rows])
-            for more, column in self.logged.items()
-        }
+        curves = {f"{tag}{end}": curve(rows, name, self.step) for end, name in self.logged.items()}
         return [Findings(tag, value, pictures, curves)]
 
     def options_told(self) -> str:

@@ -1,10 +1,11 @@
 """Means over replicates, of rows and of matrices between rounds."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from lottery_tf.analysis.runs import Groups, as_groups
 from lottery_tf.analysis.statistics import has_collapsed
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Array
@@ -23,12 +24,8 @@ def means(rows: Iterable[Row], by: Sequence[str]) -> list[Row]:
     """Return the means over rows that agree in some columns, with min and max beside them.
 
     Rows whose network has collapsed ("collapsed" is 1) are left out of the means, unless all have.
-    The column "collapsed" of a mean is the part of its rows that has.
-
-    Args:
-        rows: columns that are not numbers in all of them are left out, as are those named _min and
-            _max, of earlier means.
-        by: the columns, as ("round",).
+    The column "collapsed" of a mean is the part of its rows that has. Columns that are not numbers
+    in all rows are left out, as are those named _min and _max, of earlier means.
 
     Returns:
         [{column: mean, column_min: …, column_max: …}], in the order of the first rows.
@@ -37,12 +34,10 @@ def means(rows: Iterable[Row], by: Sequence[str]) -> list[Row]:
     for key, rows_of_key in group(rows, by).items():
         mean = dict(zip(by, key, strict=True))
         sound = [row for row in rows_of_key if not row.get("collapsed")] or rows_of_key
-        for name in (name for name in sound[0] if name not in by):
-            averaged_rows = rows_of_key if name == "collapsed" else sound
-            cells = (row.get(name) for row in averaged_rows)
+        for name in (n for n in sound[0] if n not in by and not n.endswith(("_min", "_max"))):
+            cells = [row.get(name) for row in (rows_of_key if name == "collapsed" else sound)]
             values = [cell for cell in cells if isinstance(cell, int | float)]
-            of_all = len(values) == len(averaged_rows)
-            if of_all and not name.endswith(("_min", "_max")):
+            if len(values) == len(cells):
                 mean |= {name: sum(values) / len(values)}
                 mean |= {f"{name}_min": min(values), f"{name}_max": max(values)}
         averaged.append(mean)
@@ -61,11 +56,6 @@ def of_runs(runs: Sequence[RunDir], tables: Sequence[list[Row]], by: Sequence[st
     """Return the table of a run alone; of several the means over theirs, as `over_runs`.
 
     A row of a round whose network has collapsed is left out of the means, whatever it measures.
-
-    Args:
-        runs: the replicates.
-        tables: of each, rows with the column "round".
-        by: the columns, as ("round",).
     """
     if len(runs) == 1:
         return tables[0]
@@ -74,12 +64,7 @@ def of_runs(runs: Sequence[RunDir], tables: Sequence[list[Row]], by: Sequence[st
 
 
 def marked(metrics: Iterable[Row], table: Iterable[Row]) -> list[Row]:
-    """Return the rows of a table with the column "collapsed": whether their round has.
-
-    Args:
-        metrics: the rows of metrics.csv of the run.
-        table: rows with the column "round".
-    """
+    """Return the rows of a table with "collapsed": whether `metrics` say so of their round."""
     collapsed = {row["round"] for row in metrics if has_collapsed(row)}
     return [row | {"collapsed": int(row["round"] in collapsed)} for row in table]
 
@@ -87,11 +72,8 @@ def marked(metrics: Iterable[Row], table: Iterable[Row]) -> list[Row]:
 def over_matrices(matrices: Sequence[Array], *, init: bool = False) -> dict[str, Array]:
     """Return {"mean", "min", "max": matrix} over the matrices of runs, on the rounds that all have.
 
-    A NaN, as `without_collapsed` sets, is left out unless all runs have one.
-
-    Args:
-        matrices: one (rounds, other rounds) for each run.
-        init: whether the last row and column of each is the initialization, and stays the last.
+    They are (rounds, other rounds), with `init` as the last row and column where they have it. A
+    NaN, as `without_collapsed` sets, is left out unless all runs have one.
     """
     rows, columns = (min(matrix.shape[axis] for matrix in matrices) - init for axis in (0, 1))
     last = [-1] * init
@@ -99,26 +81,31 @@ def over_matrices(matrices: Sequence[Array], *, init: bool = False) -> dict[str,
     stacked = np.stack([matrix[places] for matrix in matrices])  # (runs, rows, columns)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # of cells that are NaN in all
-        return {
-            "mean": np.nanmean(stacked, 0),
-            "min": np.nanmin(stacked, 0),
-            "max": np.nanmax(stacked, 0),
-        }
+        mean, least, most = (of(stacked, 0) for of in (np.nanmean, np.nanmin, np.nanmax))
+    return {"mean": mean, "min": least, "max": most}
+
+
+def matrices_of_runs(
+    runs: Sequence[RunDir], matrices: Sequence[Array], other: RunDir | None, *, init: bool = False
+) -> dict[str, Array]:
+    """Return `over_matrices` of runs, without the rounds of theirs or of `other` that collapsed."""
+    of_other = other.metrics() if other else None
+    pairs = zip(runs, matrices, strict=True)
+    sound = [without_collapsed(run.metrics(), matrix, of_other) for run, matrix in pairs]
+    return over_matrices(sound, init=init)
 
 
 def without_collapsed(
-    metrics: Iterable[Row], matrix: Array, others: Iterable[Row] | None = None
+    metrics: Sequence[Row], matrix: Array, others: Sequence[Row] | None = None
 ) -> Array:
     """Return a matrix between rounds, NaN where either network has collapsed.
 
-    Args:
-        metrics: the rows of metrics.csv of the run whose rounds are the rows.
-        matrix: (rounds, others), with or without the initialization at the end of both.
-        others: those of the run whose rounds are the columns; by default the same.
+    It is (rounds, others), with or without the initialization at the end of both, of runs with
+    these rows of metrics.csv; by default both are the same.
     """
+    of_both = (metrics, metrics if others is None else others)
+    rows, columns = ([row["round"] for row in of if has_collapsed(row)] for of in of_both)
     found = matrix.copy()
-    rows = [row["round"] for row in metrics if has_collapsed(row)]
-    columns = rows if others is None else [row["round"] for row in others if has_collapsed(row)]
     found[rows, :] = np.nan
     found[:, columns] = np.nan
     return found
@@ -134,19 +121,14 @@ def labelled(matrix: Array, *, init: bool = False) -> list[Row]:
 
 
 def side_by_side(
-    groups: Mapping[str, Sequence[RunDir]],
-    rows_of: Callable[[RunDir], list[Row]],
-    by: Sequence[str],
+    runs: RunDir | Groups, rows_of: Callable[[RunDir], list[Row]], by: Sequence[str]
 ) -> list[Row]:
     """Return rows of {run: label} and the table of each group of runs, as `of_runs`.
 
-    Args:
-        groups: {label: replicates}.
-        rows_of: gives the table of a run.
-        by: the columns that tell rows of a run apart.
+    `rows_of` gives the table of a run, whose rows differ in the columns `by`.
     """
     return [
         {"run": label} | row
-        for label, runs in groups.items()
-        for row in of_runs(runs, [rows_of(run) for run in runs], by)
+        for label, of_label in as_groups(runs).items()
+        for row in of_runs(of_label, [rows_of(run) for run in of_label], by)
     ]

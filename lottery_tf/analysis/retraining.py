@@ -3,6 +3,7 @@
 What is there is read; TensorFlow is imported only where something has to be trained.
 """
 
+import dataclasses
 import functools
 import shutil
 from collections.abc import Callable
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lottery_tf.analysis.runs import Computing, engine_of
+from lottery_tf.analysis.measure import Needs, TableMeasure
+from lottery_tf.analysis.runs import Computing, Rounds, engine_of, select_common_rounds
+from lottery_tf.config.fields import flag
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Masks, Weights
@@ -29,16 +32,13 @@ if TYPE_CHECKING:  # it imports TensorFlow
 
 INIT = "init"
 RESETS = ("init", "rewind")  # by which all rounds start from the weights of round 0
+USUAL_ROUNDS = (10,)  # whose masks are trained
 
 
 class Retrainings:
     """Trains networks under a run's directory, copies/<name>, or reads what is there.
 
-    Args:
-        run: whose networks they are.
-        start: "init", or "rewind:STEP" ("rewind:4ep"): the state of round 0 after some steps.
-        stop_signal: gives the number of the signal that has come, or 0.
-        computing: where and how, as runs.engine_of takes it.
+    They start from "init", or "rewind:STEP" ("rewind:4ep"): the state of round 0 after some steps.
     """
 
     def __init__(
@@ -54,11 +54,7 @@ class Retrainings:
 
     @functools.cached_property
     def engine(self) -> "Engine":
-        """The engine of the run; it is built when it is first needed, and imports TensorFlow.
-
-        Raises:
-            InputError: the run cannot be trained from `start`.
-        """
+        """The engine of the run, built when first needed; InputError if `start` does not fit it."""
         engine = engine_of(self.run, **self.computing)
         first = parse_start(self.start, engine.steps_per_epoch)
         if first and engine.config.reset not in RESETS:
@@ -87,10 +83,9 @@ class Retrainings:
     def under(
         self, masks: Masks, round: int, data_seed: int, name: str
     ) -> tuple[Weights, list[Row]]:
-        """Return (weights, history) of a training from the start under some masks.
+        """Return (weights, history) of a training from the start under masks, which `name` names.
 
-        The noise is that of a round and a data seed; `name` is what the directory's name calls the
-        masks.
+        The noise is that of a round and a data seed.
         """
         state, first = self.start_of(round)
         start, noise = apply_masks(state, masks), Noise(data_seed, round)
@@ -118,9 +113,7 @@ class Retrainings:
     def train(self, name: str, training: Training) -> tuple[Weights, list[Row]]:
         """Return (weights, history) of a Training: read if it is there, else trained or resumed.
 
-        Args:
-            name: of its directory.
-            training: that starts from weights.
+        `name` is that of its directory; the Training starts from weights.
 
         Raises:
             Interrupted: a signal came; a checkpoint is saved.
@@ -163,19 +156,13 @@ class Retrainings:
 
 
 def parse_start(text: str, steps_per_epoch: int) -> int:
-    """Return the step that --start names: 0 for init.
-
-    Raises:
-        InputError: neither init nor rewind:STEP nor rewind:EPOCHSep.
-    """
+    """Return the step that --start names, 0 for init; InputError if it is of no such form."""
+    if text == INIT:
+        return 0
     kind, _, step = text.partition(":")
-    wrong = InputError(f"--start: expected init, rewind:500 or rewind:4ep. Received: {text}")
-    if text != INIT and (kind != "rewind" or not step):
-        raise wrong
-    number = parse_step("--start=rewind", step, steps_per_epoch) if step else 0
-    if step and not number:
-        raise wrong
-    return number
+    if kind == "rewind" and step and (found := parse_step("--start=rewind", step, steps_per_epoch)):
+        return found
+    raise InputError(f"--start: expected init, rewind:500 or rewind:4ep. Received: {text}")
 
 
 def start_suffix(start: str) -> str:
@@ -198,3 +185,22 @@ def random_masks(masks: Masks, generator: np.random.Generator) -> Masks:
         path: generator.permutation(mask.ravel()).reshape(mask.shape)
         for path, mask in masks.items()
     }
+
+
+@dataclasses.dataclass
+class MaskMeasure(TableMeasure):
+    """A measure that trains under the masks of some rounds; rounds start from round 0."""
+
+    at_rounds: Rounds = flag(
+        (), "Rounds whose masks are used, with commas. Default: 10; of a shorter run the last."
+    )
+
+    needs = Needs.RETRAINING
+    resets = RESETS
+
+    def prepare(self) -> None:
+        """Choose the rounds, and check all runs before the first is trained."""
+        runs = [*self.runs, *([self.other] if self.other else [])]
+        self.at_rounds = select_common_rounds(runs, self.at_rounds, usual=USUAL_ROUNDS)
+        for run in self.runs:
+            check_resets(run)

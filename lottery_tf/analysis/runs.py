@@ -3,6 +3,7 @@
 Imports no TensorFlow before a network is asked for.
 """
 
+import contextlib
 import dataclasses
 import itertools
 import os
@@ -33,18 +34,8 @@ Rounds = Sequence[str | int]  # as --at_rounds names them
 Computing = Mapping[str, Any]  # where and how, as engine_of takes it
 # Flags that runs must have in common to be compared, or evaluated with one engine.
 SAME = (
-    "model",
-    "dataset",
-    "shortcut",
-    "bn_affine",
-    "image_size",
-    "train_examples",
-    "train_split",
-    "test_split",
-    "test_fraction",
-    "validation_fraction",
-    "image_key",
-    "label_key",
+    *("model", "dataset", "shortcut", "bn_affine", "image_size", "train_examples", "train_split"),
+    *("test_split", "test_fraction", "validation_fraction", "image_key", "label_key"),
     "mixed_precision",
 )
 # Flags in which two runs of one experiment may differ: how they ran, and how far they are.
@@ -60,9 +51,7 @@ _SEED = re.compile(r"(?:^|(?<=/)|_)(seed|init_seed|data_seed)=(\d+)")
 def open_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
     """Return the RunDirs of replicates at some paths, each with a finished round at least.
 
-    Raises:
-        InputError: there is no run, it has no finished round, they are of different models or
-            datasets, or two of them are one.
+    InputError if there is none, if they are of different models or datasets, or if two are one.
     """
     runs = open_any_runs(paths)
     check_same_experiment(runs)
@@ -84,23 +73,21 @@ def open_any_runs(paths: Iterable[str | os.PathLike]) -> list[RunDir]:
 
 def check_same_experiment(runs: Iterable[RunDir | None]) -> None:
     """Raise InputError if runs are of different models or datasets; None is no run."""
-    there = [run for run in runs if run]
-    first, *others = (run.config() for run in there)
-    for run, flags in zip(there[1:], others, strict=True):
+    first, *others = ((run.path, run.config()) for run in runs if run)
+    for path, flags in others:
         for name in SAME:
-            if flags[name] != first[name]:
+            if flags[name] != first[1][name]:
                 raise InputError(
-                    f"Expected runs of one model and dataset. --{name} is {first[name]} in "
-                    f"{there[0].path}, {flags[name]} in {run.path}."
+                    f"Expected runs of one model and dataset. --{name} is {first[1][name]} in "
+                    f"{first[0]}, {flags[name]} in {path}."
                 )
-        provenance.check_same(there[0].path, run.path)
+        provenance.check_same(first[0], path)
 
 
 def check_replicates(runs: Sequence[RunDir]) -> None:
     """Raise InputError if two of some runs are one: the same directory, a copy, or the same seeds.
 
-    Training the same seeds twice, on another machine as well, repeats one run: it tells nothing of
-    the spread between seeds.
+    Training the same seeds twice, on another machine as well, tells nothing of their spread.
     """
     for one, other in itertools.combinations(runs, 2):
         if why := same_run(one, other):
@@ -117,9 +104,10 @@ def same_run(one: RunDir, other: RunDir) -> str:
     configs = [run.config() for run in (one, other)]
     if experiment(configs[0]) != experiment(configs[1]):
         return ""
-    sums = [_sums(run) for run in (one, other)]
-    if all(sums) and all(a == b for a, b in zip(*sums, strict=False)):
-        return "its rounds are copies"
+    with contextlib.suppress(InputError):  # of a damaged run
+        pairs = list(zip(finished(one), finished(other), strict=False))
+        if pairs and all(a.fingerprint() == b.fingerprint() for a, b in pairs):
+            return "its rounds are copies"
     if configs[0].get("made_by"):  # its network was of the user's own seeds, which nobody recorded
         return ""
     seeds = " ".join(f"--{name}={configs[0][name]}" for name in SEEDS)
@@ -127,19 +115,13 @@ def same_run(one: RunDir, other: RunDir) -> str:
 
 
 def repeats(runs: Iterable[RunDir]) -> dict[RunDir, tuple[RunDir, str]]:
-    """Return {a run that is an earlier one again: (that one, why in words)}, as `same_run` tells.
-
-    Raises:
-        InputError: a config.json is damaged.
-    """
+    """Return {a run that is an earlier one again: (that one, why in words)}, as of `same_run`."""
     found: dict[RunDir, tuple[RunDir, str]] = {}
     alike: dict[str, list[RunDir]] = {}
     for run in runs:
         before = alike.setdefault(experiment(run.config()), [])
-        for other in before:
-            if why := same_run(other, run):
-                found[run] = other, why
-                break
+        if again := next(((other, why) for other in before if (why := same_run(other, run))), None):
+            found[run] = again
         else:
             before.append(run)
     return found
@@ -150,21 +132,13 @@ def experiment(config: Mapping[str, Any]) -> str:
     return repr(sorted((n, v) for n, v in config.items() if n not in NOT_OF_EXPERIMENT))
 
 
-def _sums(run: RunDir) -> list[str]:
-    """Return the digests of what the rounds of a run hold; none of a damaged run."""
-    try:
-        return [of.fingerprint() for of in finished(run)]
-    except InputError:
-        return []
-
-
 def select_rounds(run: RunDir, at_rounds: Rounds, *, usual: Sequence[int] = ()) -> list[int]:
     """Return the rounds that --at_rounds names, checked.
 
     If it names none, those of the usual ones that are finished, or else the last; without usual
     ones, all.
     """
-    finished = run.finished_rounds()
+    count = run.finished_rounds()
     try:
         rounds = [int(text) for text in at_rounds]
     except ValueError:
@@ -173,14 +147,14 @@ def select_rounds(run: RunDir, at_rounds: Rounds, *, usual: Sequence[int] = ()) 
             f"{','.join(map(str, at_rounds))}"
         ) from None
     for round in rounds:
-        if not 0 <= round < finished:
+        if not 0 <= round < count:
             raise InputError(
                 f"--at_rounds: {run.path} has no finished round {round}. Its finished rounds are 0 "
-                f"to {finished - 1}."
+                f"to {count - 1}."
             )
     if usual and not rounds:
-        return [round for round in usual if round < finished] or [finished - 1]
-    return rounds or list(range(finished))
+        return [round for round in usual if round < count] or [count - 1]
+    return rounds or list(range(count))
 
 
 def select_common_rounds(
@@ -194,18 +168,14 @@ def select_common_rounds(
 
 
 def metrics_with(run: RunDir, *columns: str) -> list[Row]:
-    """Return RunDir.metrics(), whose rows all have some columns.
-
-    Raises:
-        InputError: one lacks a column.
-    """
+    """Return the rows of RunDir.metrics(), {round, columns}; InputError if one lacks a column."""
     rows = run.metrics()
     for row in rows:
         if missing := [name for name in columns if name not in row]:
             raise InputError(
                 f"{run.round_path(row['round'])}/metrics.csv lacks {', '.join(missing)}."
             )
-    return rows
+    return [{name: row[name] for name in ("round", *columns)} for row in rows]
 
 
 def as_groups(runs: RunDir | Groups) -> Groups:
@@ -233,8 +203,7 @@ def load(
     layers have the names that they have in the run, whatever the process has built before.
 
     Args:
-        run_dir: path of the run.
-        round: number of the round.
+        run_dir, round: path of the run, and number of the round.
         data_dir: directory that holds the prepared datasets, whose images' shape and classes are
             read; by default that of the run.
         model: for a directory that `lottery_tf.rounds` made: your own masked model, built as the
@@ -283,8 +252,7 @@ def config_of(
             "learning, masks, successive, thresholds. In Python, lottery_tf.load(run_dir, round, "
             "model=model) sets your own masked model to a round."
         )
-    known = {field.name for field in dataclasses.fields(Config)}
-    if unknown := recorded.keys() - known:
+    if unknown := recorded.keys() - {field.name for field in dataclasses.fields(Config)}:
         raise InputError(
             f"{run.path}/config.json has flags that this version does not know: "
             f"{', '.join(sorted(unknown))}. Use the version that made it."
@@ -299,11 +267,8 @@ def config_of(
 def engine_of(run: RunDir, *, own_process: bool = False, **computing: Any) -> "Engine":
     """Return the Engine of a run, on one machine; options as in `config_of`.
 
-    Args:
-        run: the run.
-        own_process: whether to set what holds for the whole process, as the run's command does:
-            the seed, and --deterministic. Only commands may.
-        computing: as `config_of` takes it.
+    With `own_process`, which only commands may ask for, it sets what holds for the whole process
+    as the run's command does: the seed, and --deterministic.
 
     Raises:
         InputError: the data are not those that the run was trained on, or are damaged.
@@ -329,12 +294,8 @@ def beside_seeds(name: str, value: Any, seeds: Mapping[str, int | None]) -> Any:
 
     So the masks_from=runs/criterion=snip_seed=1 of a run of seed 1 is runs/criterion=snip; that of
     a run of another seed stays, for it is no replicate. The names are those that tools.sweep and
-    the experiment itself give; runs called otherwise stay apart.
-
-    Args:
-        name: of the flag.
-        value: what a Config or a config.json has, tuple or list where there may be several.
-        seeds: {name of statistics.SEEDS: that of the run that has the flag}.
+    the experiment itself give; runs called otherwise stay apart. A value is what a Config or a
+    config.json has; `seeds` are {name of statistics.SEEDS: that of the run that has the flag}.
     """
     if name not in OF_RUNS:
         return value

@@ -10,30 +10,17 @@ density in each layer. What the cache does not hold is trained, which imports Te
 """
 
 import dataclasses
-from collections.abc import Callable
 from math import nan
 from typing import Any
 
 import numpy as np
 
+from lottery_tf.analysis import retraining
 from lottery_tf.analysis.cache import Cache, rows_of
 from lottery_tf.analysis.distances import products_of_weights
-from lottery_tf.analysis.measure import Column, Findings, Needs, Picture, Table, TableMeasure, usual
+from lottery_tf.analysis.measure import Column, Findings, Picture, Table, curve, usual
 from lottery_tf.analysis.replicates import group, means
-from lottery_tf.analysis.retraining import (
-    RESETS,
-    Retrainings,
-    check_resets,
-    random_masks,
-    start_suffix,
-)
-from lottery_tf.analysis.runs import (
-    Computing,
-    Rounds,
-    check_at_least,
-    select_common_rounds,
-    select_rounds,
-)
+from lottery_tf.analysis.runs import Rounds, check_at_least, select_rounds
 from lottery_tf.config.fields import flag
 from lottery_tf.plots import Columns, Row
 from lottery_tf.pruning import Masks, Weights, collapse, streams
@@ -41,7 +28,6 @@ from lottery_tf.pruning.top_k import density
 from lottery_tf.runs.rounds import FinishedRound
 from lottery_tf.runs.rundir import RunDir
 
-USUAL_ROUNDS = (10,)
 MASKS = ("ticket", "random")
 MEASURES = ("pruning", "data order")
 BY = ("round", "mask", "measure")
@@ -60,6 +46,12 @@ COLUMNS: Columns = {
     **usual("test_accuracy"),
     "state": Column("state", "{}", "whether a network has collapsed"),
 }
+# Whether a value of a cache has the rows of a round's masks and measures.
+_fits = rows_of(
+    *("round", "density", "test_accuracy", "collapsed", *DISTANCES),
+    mask=[mask for mask in MASKS for _ in MEASURES],
+    measure=MEASURES * len(MASKS),
+)
 # Frankle et al. 2019, LeNet on MNIST at density 10.7%
 PUBLISHED_DENSITY = 0.107
 PUBLISHED = {
@@ -85,23 +77,20 @@ def of_masks(
     at_rounds: Rounds = (),
     replicates: int = 1,
     start: str = "init",
-    stop_signal: Callable[[], int] = lambda: 0,
     cache: Cache | None = None,
-    computing: Computing | None = None,
+    **how: Any,
 ) -> list[Row]:
     """Return a row for each round, replicate, mask (ticket, random) and measure.
 
-    The measures are stability to pruning and to data order.
-
-    "collapsed" is 1 where one of the two is at chance, gives one class, or lacks a layer.
-    Trains what it needs inside the run, or reads what is there; arguments and errors as
-    `instability.between_copies`, and `replicates` as the flag.
+    The measures are stability to pruning and to data order. "collapsed" is 1 where one of the two
+    is at chance, gives one class, or lacks a layer. Options are as the flags, computing and
+    stop_signal.
     """
     check_at_least(1, replicates=replicates)
-    check_resets(run)
-    retrainings, cache = Retrainings(run, start, stop_signal, computing), cache or Cache()
+    retraining.check_resets(run)
+    retrainings, cache = retraining.Retrainings(run, start, **how), cache or Cache()
     rows: list[Row] = []
-    for round in select_rounds(run, at_rounds, usual=USUAL_ROUNDS):
+    for round in select_rounds(run, at_rounds, usual=retraining.USUAL_ROUNDS):
         of = FinishedRound(run.path, round)
         for replicate in range(replicates):
             options = [{"start": start}, replicate, "collapsed"]
@@ -110,24 +99,24 @@ def of_masks(
     return rows
 
 
-def _fits(rows: Any) -> bool:
-    """Return whether a value of a cache has the rows of a round's masks and measures."""
-    numbers = rows_of("round", "density", "test_accuracy", "collapsed", *DISTANCES, count=4)
-    return numbers(rows) and [(row.get("mask"), row.get("measure")) for row in rows] == [
-        (mask, measure) for mask in MASKS for measure in MEASURES
-    ]
-
-
 def _train_and_compare(
-    retrainings: Retrainings, finished_round: FinishedRound, replicate: int
+    retrainings: retraining.Retrainings, finished_round: FinishedRound, replicate: int
 ) -> list[Row]:
     run, round, ticket = retrainings.run, finished_round.round, finished_round.masks()
     generator = streams.random_masks(run.config()["init_seed"], round, replicate)
     first_seed = retrainings.engine.config.data_seed + 2 * replicate
     dense = {path: np.ones_like(mask) for path, mask in ticket.items()}
     whole = retrainings.under(dense, round, first_seed, f"round_{round:02d}_dense")
+    directory = retrainings.engine.directory
+    sizes = directory.classes, directory.splits["test"].examples
+
+    def is_collapsed(row: Row) -> bool:  # at chance, or with one class for all inputs
+        share = row.get("test_largest_class", nan)
+        return bool(collapse.of_predictions(row["test_accuracy"], share, *sizes))
+
     rows = []
-    for name, masks in zip(MASKS, (ticket, random_masks(ticket, generator)), strict=True):
+    both = ticket, retraining.random_masks(ticket, generator)
+    for name, masks in zip(MASKS, both, strict=True):
         trained, reordered = (
             retrainings.of_round(round, seed)
             if name == "ticket"
@@ -138,23 +127,14 @@ def _train_and_compare(
         accuracy = {"test_accuracy": trained[1][-1]["test_accuracy"]}
         for kind, against in zip(MEASURES, (whole, reordered), strict=True):
             measured: Row = compare(trained[0], against[0], masks) | accuracy
-            collapsed = any(
-                _is_collapsed(retrainings, history) for _, history in (trained, against)
-            )
+            collapsed = any(is_collapsed(history[-1]) for _, history in (trained, against))
             measured["collapsed"] = int(collapsed or bool(collapse.of_masks(masks)))
             rows.append(about | {"measure": kind} | measured)
     return rows
 
 
-def _is_collapsed(retrainings: Retrainings, history: list[Row]) -> bool:
-    """Return whether a training ended at chance, or with one class for all inputs."""
-    directory, row = retrainings.engine.directory, history[-1]
-    share, examples = row.get("test_largest_class", nan), directory.splits["test"].examples
-    return bool(collapse.of_predictions(row["test_accuracy"], share, directory.classes, examples))
-
-
 @dataclasses.dataclass
-class Stability(TableMeasure):
+class Stability(retraining.MaskMeasure):
     """Stability to pruning and to data order of tickets and random masks (Frankle et al. 2019).
 
     python -m tools.stability --run_dir=runs/lenet --at_rounds=10 --replicates=3
@@ -163,36 +143,17 @@ class Stability(TableMeasure):
     """
 
     replicates: int = flag(1, "How often, with other SGD noise and other random masks.")
-    at_rounds: Rounds = flag(
-        (), "Rounds whose masks are measured, with commas. Default: 10; of a shorter run the last."
-    )
     start: str = flag(
         "init", "init, or rewind:STEP (rewind:4ep): W_t is round 0 after so many steps."
     )
 
     name = "stability"
-    needs = Needs.RETRAINING
     columns = COLUMNS
     by = BY
-    resets = RESETS
     title = "Stability to pruning and to data order"
 
-    def prepare(self) -> None:
-        """Check everything before the first is trained."""
-        check_at_least(1, replicates=self.replicates)
-        self.rounds = select_common_rounds(self.runs, self.at_rounds, usual=USUAL_ROUNDS)
-        for run in self.runs:
-            check_resets(run)
-
     def measure(self, run: RunDir, cache: Cache) -> list[Row]:
-        return of_masks(
-            run,
-            at_rounds=self.rounds,
-            replicates=self.replicates,
-            start=self.start,
-            cache=cache,
-            **self.how,
-        )
+        return of_masks(run, cache=cache, **self.how, **self.asked)
 
     def combine(self, values: list[list[Row]]) -> list[Row]:
         return means([row for rows in values for row in rows], BY)
@@ -201,10 +162,10 @@ class Stability(TableMeasure):
         """Return the table, and each distance against density and as curves."""
         from lottery_tf.plots import figures
 
-        end = start_suffix(self.start)
+        end = retraining.start_suffix(self.start)
         averaged, name = _averaged(value), f"stability{end}"
         by_curve = group(averaged, ("measure", "mask"))
-        pictures = {}
+        pictures, logged = {}, {}
         for column, (what, _) in DISTANCES.items():
             curves = {
                 f"{mask}, to {measure}": (by_curve[measure, mask], column)
@@ -212,40 +173,32 @@ class Stability(TableMeasure):
                 for mask in MASKS
             }
             figure = figures.against_density(curves, what=what, title=title)
-            pictures[f"{name}/{column}"] = Picture(averaged[-1]["round"], f"_{column}{end}", figure)
-        logged = {
-            f"{name}/{measure} {column} {mask}": (
-                column,
-                [(row["round"], row[column]) for row in of_curve],
-            )
-            for (measure, mask), of_curve in by_curve.items()
-            for column in DISTANCES
-        }
+            pictures[f"{name}/{column}"] = Picture(figure, f"_{column}{end}", averaged[-1]["round"])
+            for (measure, mask), rows in by_curve.items():
+                logged[f"{name}/{measure} {column} {mask}"] = curve(rows, column)
         return [Findings(name, {end: value}, pictures, logged)]
 
     def shown(self, values: list[list[Row]], value: list[Row]) -> list[str | Table]:
         """Return the means, with least and most, and what was published for LeNet."""
         config = self.runs[0].config()
         published = (config["model"], config["dataset"], self.start) == ("lenet", "mnist", "init")
-        rows = [_to_print(row, published) for row in _averaged(value)]
+        rows = []
+        for row in _averaged(value):
+            row = row | {"state": "collapsed" if row["collapsed"] else ""}
+            near = abs(row["density"] - PUBLISHED_DENSITY) < 0.01
+            for column, (_, digits) in DISTANCES.items():
+                low, high = row[f"{column}_min"], row[f"{column}_max"]
+                row[f"{column}_range"] = f"{low:.{digits}f} to {high:.{digits}f}"
+                if published:
+                    there = PUBLISHED[row["mask"], row["measure"]][column]
+                    row[f"{column}_published"] = there if near else nan
+            rows.append(row)
         source = ["Published: Frankle et al. 2019, LeNet on MNIST at density 10.7%."] * published
         return [(rows, self.columns), *source]
 
 
 def _averaged(rows: list[Row]) -> list[Row]:
     return rows if "l2_min" in rows[0] else means(rows, BY)
-
-
-def _to_print(row: Row, published: bool) -> Row:
-    cells = row | {"state": "collapsed" if row["collapsed"] else ""}
-    near = abs(row["density"] - PUBLISHED_DENSITY) < 0.01
-    for column, (_, digits) in DISTANCES.items():
-        low, high = row[f"{column}_min"], row[f"{column}_max"]
-        cells[f"{column}_range"] = f"{low:.{digits}f} to {high:.{digits}f}"
-        if published:
-            value = PUBLISHED[row["mask"], row["measure"]][column]
-            cells[f"{column}_published"] = value if near else nan
-    return cells
 
 
 MEASURE = Stability

@@ -25,10 +25,7 @@ Seeds = tuple[Any, ...]  # the values of SEEDS
 
 
 def names_of(seeds: Iterable[Seeds]) -> dict[Seeds, str]:
-    """Return {seeds: their name}, as "seed 3", or "data_seed 1" where `seed` is not enough.
-
-    A name has the values that differ.
-    """
+    """Return {seeds: their name of what differs}, as "seed 3", or "data_seed 1"."""
     found = list(dict.fromkeys(seeds))
     parts = [0]
     if len({of[0] for of in found}) < len(found):
@@ -43,13 +40,9 @@ def seeds_of(config: Mapping[str, Any]) -> Seeds:
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """The mean of one value per seed, and its 95% t interval.
+    """The mean of `count` values, one per seed, and its 95% t interval.
 
-    Args:
-        mean: of the values.
-        low, high: the ends of the interval; NaN for a single value.
-        deviation: the standard deviation between seeds; NaN for a single value.
-        count: how many values there are.
+    The ends of the interval and the standard deviation between seeds are NaN for a single value.
     """
 
     mean: float
@@ -60,12 +53,10 @@ class Interval:
 
 
 def interval(values: Iterable[float], *, step: float = 0.0) -> Interval:
-    """Return the Interval of some values, one per seed.
+    """Return the Interval of one or more values, one per seed.
 
-    Args:
-        values: at least one.
-        step: what the values are multiples of, as 1 / examples for accuracies. Two seeds may agree
-            to the last digit by chance, so the deviation is at least that of rounding to a step.
+    `step` is what they are multiples of, as 1 / examples for accuracies. Two seeds may agree to the
+    last digit by chance, so the deviation is at least that of rounding to a step.
     """
     found = np.array(list(values), np.float64)
     mean, count = float(found.mean()), len(found)
@@ -85,11 +76,9 @@ def _half_width(deviation: float, count: int) -> float:
 
 
 def of_leads(rows: Iterable[Row], examples: int | None) -> Interval:
-    """Return the Interval of the leads of one round, as `leads` gives them.
+    """Return the Interval of the leads of one round, as `leads` gives them, a row per seed.
 
-    Args:
-        rows: one per seed, at least one.
-        examples: on which the accuracies were measured; None if that is not known.
+    The accuracies were measured on some examples; None if that is not known.
     """
     return interval((row["lead"] for row in rows), step=1 / examples if examples else 0)
 
@@ -99,10 +88,8 @@ def seeds_to_decide(found: Interval, gap: float) -> int | None:
 
     The mean and the deviation are taken to stay as they are. None: more than MOST_SEEDS.
     """
-    for count in range(found.count + 1, MOST_SEEDS + 1):
-        if _half_width(found.deviation, count) < gap:
-            return count
-    return None
+    counts = range(found.count + 1, MOST_SEEDS + 1)
+    return next((n for n in counts if _half_width(found.deviation, n) < gap), None)
 
 
 def tolerance(accuracy: float, examples: int | None) -> float:
@@ -117,11 +104,7 @@ def tolerance(accuracy: float, examples: int | None) -> float:
 
 
 def test_examples(run: RunDir) -> int | None:
-    """Return the number of examples that a run was evaluated on; None where it is not recorded.
-
-    Raises:
-        InputError: a record of the run is damaged.
-    """
+    """Return the number of examples that a run was evaluated on; None where it is not recorded."""
     of_test = (provenance.recorded(run.path) or {}).get("test")
     examples = of_test.get("examples") if isinstance(of_test, dict) else None
     if not isinstance(examples, int):
@@ -135,9 +118,6 @@ def has_collapsed(row: Row) -> bool:
     return bool(row.get("collapsed") or collapse.parse(row.get("collapse")))
 
 
-# Matching ------------------------------------------------------------------------------------
-
-
 def dense_row(rows: Iterable[Row]) -> Row | None:
     """Return the row of the dense network of a run; None without one, or if it has collapsed."""
     dense = next((row for row in rows if row["density"] == 1), None)
@@ -145,13 +125,10 @@ def dense_row(rows: Iterable[Row]) -> Row | None:
 
 
 def matching_rows(rows: Sequence[Row], allowed: float) -> list[Row]:
-    """Return the rows of pruned networks that are as accurate as the dense one of the run.
+    """Return the rows, of metrics.csv, of pruned networks as accurate as the dense one of the run.
 
-    This is the one rule of the verdict "Matching", of "matches to" and of `--round=best`.
-
-    Args:
-        rows: those of metrics.csv.
-        allowed: by how much a network may be less accurate, a part of one.
+    This is the one rule of the verdict "Matching", of "matches to" and of `--round=best`. They may
+    be less accurate by what is allowed, a part of one.
     """
     if (dense := dense_row(rows)) is None:
         return []
@@ -163,9 +140,6 @@ def matching_rows(rows: Sequence[Row], allowed: float) -> list[Row]:
     ]
 
 
-# The lead ------------------------------------------------------------------------------------
-
-
 def leads(
     tickets: Mapping[Seeds, Sequence[Row]], reinits: Mapping[Seeds, Sequence[Row]]
 ) -> list[Row]:
@@ -173,26 +147,17 @@ def leads(
 
     This is the one definition of the lead, which every page and tool uses.
 
-    Args:
-        tickets, reinits: {seeds: rows of metrics.csv}.
-
-    Returns:
-        Rows of {seeds, round, density, lead, collapsed} of each seeds and round of which both have
-        an accuracy; `lead` is a part of one, `collapsed` is 1 where either network has.
+    Both are {seeds: rows of metrics.csv}. The rows {seeds, round, density, lead, collapsed} are of
+    each seeds and round of which both have an accuracy; `lead` is a part of one, `collapsed` is 1
+    where either network has.
     """
     found = []
     for seeds, rows in tickets.items():
         others = {row["round"]: row for row in reinits.get(seeds, ())}
-        for row in rows:
-            other = others.get(row["round"])
-            if other and not math.isnan(row["test_accuracy"] - other["test_accuracy"]):
-                found.append(
-                    {
-                        "seeds": seeds,
-                        "round": row["round"],
-                        "density": row["density"],
-                        "lead": row["test_accuracy"] - other["test_accuracy"],
-                        "collapsed": int(has_collapsed(row) or has_collapsed(other)),
-                    }
-                )
+        for row, other in ((row, others[row["round"]]) for row in rows if row["round"] in others):
+            lead = row["test_accuracy"] - other["test_accuracy"]
+            if not math.isnan(lead):
+                about = {"seeds": seeds, "round": row["round"], "density": row["density"]}
+                collapsed = int(has_collapsed(row) or has_collapsed(other))
+                found.append(about | {"lead": lead, "collapsed": collapsed})
     return found

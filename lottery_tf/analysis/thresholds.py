@@ -3,17 +3,9 @@
 import dataclasses
 from typing import ClassVar
 
-from lottery_tf.analysis.measure import (
-    BESIDE,
-    Chart,
-    Column,
-    Findings,
-    Picture,
-    TableMeasure,
-    usual,
-)
+from lottery_tf.analysis.measure import Chart, Column, Findings, TableBeside, usual
 from lottery_tf.analysis.replicates import side_by_side
-from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
+from lottery_tf.analysis.runs import Groups, metrics_with
 from lottery_tf.plots import Columns, Row
 from lottery_tf.runs.rundir import RunDir
 
@@ -24,20 +16,12 @@ COLUMNS: Columns = {
 
 
 def of_rounds(runs: RunDir | Groups) -> list[Row]:
-    """Return rows of {run, round, density, threshold} of a run, or of {label: runs}.
-
-    Several runs of a label are replicates: means, min and max.
-    """
-    names = [name for name in COLUMNS if name != "run"]
-
-    def rows_of(run: RunDir) -> list[Row]:
-        return [{name: row[name] for name in names} for row in metrics_with(run, *names)]
-
-    return side_by_side(as_groups(runs), rows_of, ("round",))
+    """Return rows of {run, round, density, threshold} of a run, or of {label: runs}."""
+    return side_by_side(runs, lambda run: metrics_with(run, "density", "threshold"), ("round",))
 
 
 @dataclasses.dataclass
-class Thresholds(TableMeasure):
+class Thresholds(TableBeside):
     """Pruning thresholds against density, of one run or of two beside one another (Fig. 6).
 
     python -m tools.thresholds --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
@@ -45,8 +29,6 @@ class Thresholds(TableMeasure):
 
     name = "thresholds"
     columns = COLUMNS
-    beside = True
-    other_help = BESIDE
     title = "Pruning thresholds"
     chart: ClassVar = Chart(
         "threshold", "pruning threshold: largest |w| removed after the round", by="run"
@@ -56,8 +38,8 @@ class Thresholds(TableMeasure):
         return of_rounds(self.groups)
 
     def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
-        picture = Picture(run.finished_rounds() - 1, "", self.chart.draw(value))
-        return [Findings(self.name, {"": value}, {self.name: picture})]
+        (usual,) = super().findings(run, value, "")
+        return [usual._replace(curves={})]
 
 
 MEASURE = Thresholds

@@ -12,32 +12,16 @@ What the cache does not hold is trained, which imports TensorFlow.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from lottery_tf.analysis import retraining, runs
 from lottery_tf.analysis.cache import Cache, rows_of
 from lottery_tf.analysis.masks import jaccard
-from lottery_tf.analysis.measure import (
-    Chart,
-    Column,
-    Findings,
-    Needs,
-    Picture,
-    Table,
-    TableMeasure,
-    usual,
-)
+from lottery_tf.analysis.measure import Chart, Column, Findings, Picture, Table, curve, usual
 from lottery_tf.analysis.replicates import means
-from lottery_tf.analysis.retraining import INIT, RESETS, Retrainings, check_resets, random_masks
-from lottery_tf.analysis.runs import (
-    Computing,
-    Rounds,
-    check_at_least,
-    check_same_experiment,
-    select_common_rounds,
-)
 from lottery_tf.config.fields import flag
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row
@@ -49,15 +33,11 @@ from lottery_tf.runs.rundir import RunDir
 if TYPE_CHECKING:  # it imports Keras
     from lottery_tf.analysis.alignment import Symmetries
 
-USUAL_ROUNDS = (10,)
 MASKS = ("own", "permuted", "unpermuted", "random")
-BY = ("round", "mask")
 COLUMNS: Columns = {
     **usual("round", "density", "mask"),
     "overlap": Column("overlap with own", "{:.3f}", "Jaccard overlap with the run's own mask"),
-    **usual("test_accuracy"),
-    "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),
-    "test_accuracy_max": Column("max", "{:.2%}", "largest of the replicates"),
+    **usual("test_accuracy", "test_accuracy_min", "test_accuracy_max"),
 }
 
 
@@ -68,19 +48,14 @@ def masks_of(
     others: Masks,
     generator: np.random.Generator,
 ) -> Mapping[str, Masks]:
-    """Return {name of MASKS: {kernel path: bool array}}.
+    """Return {name of MASKS: {kernel path: bool array}}, from those of a run and of the other.
 
-    Args:
-        symmetries: what alignment.find gives of the network.
-        dense: the dense solutions of the run and of the other.
-        own, others: the masks of the run and of the other.
-        generator: of the random masks.
+    `symmetries` is what alignment.find gives, `dense` the dense solutions of the run and the other.
     """
     from lottery_tf.analysis.alignment import match, permute
 
-    start, end = dense
-    permuted = permute(symmetries, others, match(symmetries, start, end))
-    masks = (own, permuted, others, random_masks(own, generator))
+    permuted = permute(symmetries, others, match(symmetries, *dense))
+    masks = (own, permuted, others, retraining.random_masks(own, generator))
     return dict(zip(MASKS, masks, strict=True))
 
 
@@ -88,49 +63,37 @@ def of_masks(
     run: RunDir,
     other: RunDir,
     *,
-    at_rounds: Rounds = (),
+    at_rounds: runs.Rounds = (),
     replicates: int = 1,
-    stop_signal: Callable[[], int] = lambda: 0,
     cache: Cache | None = None,
-    computing: Computing | None = None,
+    **how: Any,
 ) -> list[Row]:
     """Return rows of {round, density, replicate, mask, overlap, test_accuracy}.
-
-    Trains what it needs inside `run`, or reads what is there; a signal raises Interrupted.
 
     Args:
         run: whose initialization is trained.
         other: a run from another initialization, whose masks are put onto it.
         at_rounds: of both; by default round 10, or the last of a shorter run.
         replicates: how often, with another data seed and random mask each.
-        stop_signal: gives the number of the signal that has come, or 0.
-        cache: holds what was measured before; by default all is read again.
-        computing: where and how, as runs.engine_of takes it.
-
-    Raises:
-        InputError: runs that do not go together, or rounds that are not there.
+        **how: computing and stop_signal.
     """
     check(run, other, replicates)
-    retrainings, cache = Retrainings(run, INIT, stop_signal, computing), cache or Cache()
+    retrainings, cache = retraining.Retrainings(run, **how), cache or Cache()
+    fits = rows_of("round", "density", "overlap", "test_accuracy", mask=MASKS)
     rows: list[Row] = []
-    for round in select_common_rounds([run, other], at_rounds, usual=USUAL_ROUNDS):
+    for round in runs.select_common_rounds([run, other], at_rounds, usual=retraining.USUAL_ROUNDS):
         of = [FinishedRound(which.path, r) for which in (run, other) for r in (0, round)]
         for replicate in range(replicates):
             options, arguments = ["transplant", replicate], (retrainings, of, replicate)
-            rows += cache.reuse(of, options, _train, *arguments, fits=_fits)
+            rows += cache.reuse(of, options, _train, *arguments, fits=fits)
     return rows
-
-
-def _fits(rows: Any) -> bool:
-    numbers = rows_of("round", "density", "overlap", "test_accuracy", count=len(MASKS))
-    return numbers(rows) and [row.get("mask") for row in rows] == list(MASKS)
 
 
 def check(run: RunDir, other: RunDir, replicates: int) -> None:
     """Raise InputError if a run's initialization cannot be trained under another's masks."""
-    check_at_least(1, replicates=replicates)
-    check_same_experiment([run, other])
-    check_resets(run)
+    runs.check_at_least(1, replicates=replicates)
+    runs.check_same_experiment([run, other])
+    retraining.check_resets(run)
     seeds = [which.config()["init_seed"] for which in (run, other)]
     if seeds[0] == seeds[1]:
         raise InputError(
@@ -139,7 +102,9 @@ def check(run: RunDir, other: RunDir, replicates: int) -> None:
         )
 
 
-def _train(retrainings: Retrainings, rounds: Sequence[FinishedRound], replicate: int) -> list[Row]:
+def _train(
+    retrainings: retraining.Retrainings, rounds: Sequence[FinishedRound], replicate: int
+) -> list[Row]:
     """Return the rows of a replicate; rounds are the dense and the sparse one of both runs."""
     dense, sparse, other_dense, other_sparse = rounds
     round, engine = sparse.round, retrainings.engine  # it imports TensorFlow, without its messages
@@ -167,7 +132,7 @@ def _train(retrainings: Retrainings, rounds: Sequence[FinishedRound], replicate:
 
 
 @dataclasses.dataclass
-class Transplant(TableMeasure):
+class Transplant(retraining.MaskMeasure):
     """The masks of one run on the initialization of another, permuted or not (Adnan et al. 2025).
 
     python -m tools.transplant --run_dir=runs/lenet_seed=1 --other_run=runs/lenet --at_rounds=10,15
@@ -176,18 +141,13 @@ class Transplant(TableMeasure):
     """
 
     replicates: int = flag(1, "How often, with another data seed and random mask each.")
-    at_rounds: Rounds = flag(
-        (), "Rounds whose masks are used, with commas. Default: 10; of a shorter run the last."
-    )
 
     name = "transplant"
-    needs = Needs.RETRAINING
     columns = COLUMNS
-    by = BY
+    by = ("round", "mask")
     run_help = "Run whose initialization is trained; several, with commas, are replicates."
     other_help = "Run from another initialization, whose masks are put onto it. Default: none."
     needed = ("--other_run=ANOTHER_RUN",)
-    resets = RESETS
     title = "Masks of another run"
     chart: ClassVar = Chart(
         "test_accuracy",
@@ -203,39 +163,25 @@ class Transplant(TableMeasure):
             raise InputError("--other_run: expected the run whose masks are used. Received none.")
         for run in self.runs:
             check(run, self.other, self.replicates)
-        self.rounds = select_common_rounds(
-            [*self.runs, self.other], self.at_rounds, usual=USUAL_ROUNDS
-        )
+        super().prepare()
 
     def measure(self, run: RunDir, cache: Cache) -> list[Row]:
         assert self.other  # `prepare` asks for it
-        return of_masks(
-            run,
-            self.other,
-            at_rounds=self.rounds,
-            replicates=self.replicates,
-            cache=cache,
-            **self.how,
-        )
+        return of_masks(run, self.other, cache=cache, **self.how, **self.asked)
 
     def combine(self, values: list[list[Row]]) -> list[Row]:
         return [row for rows in values for row in rows]
 
     def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
         """Return the table, and the accuracy of each mask, means over replicates."""
-        averaged = means(value, BY)
-        picture = Picture(averaged[-1]["round"], "", self.chart.draw(averaged, title))
-        logged = {
-            f"transplant/test_accuracy {mask}": (
-                "test_accuracy",
-                [(row["round"], row["test_accuracy"]) for row in of],
-            )
-            for mask, of in self.chart.curves(averaged).items()
-        }
-        return [Findings(self.name, {"": value}, {"transplant/test_accuracy": picture}, logged)]
+        averaged, tag = means(value, self.by), "transplant/test_accuracy"
+        curves = self.chart.curves(averaged).items()
+        logged = {f"{tag} {mask}": curve(of, "test_accuracy") for mask, of in curves}
+        picture = Picture(self.chart.draw(averaged, title), "", averaged[-1]["round"])
+        return [Findings(self.name, {"": value}, {tag: picture}, logged)]
 
     def shown(self, values: list[list[Row]], value: list[Row]) -> list[str | Table]:
-        return [(means(value, BY), self.columns)]
+        return [(means(value, self.by), self.columns)]
 
 
 MEASURE = Transplant

@@ -52,7 +52,7 @@ def step_times(
         weights = pruning.apply_masks(initialization(0), masks)
         masking.set_weights(engine.network, weights, masks)
         engine.trainer.reset_optimizer()
-        on_device = to_devices(held, engine.cluster)
+        on_device = to_devices(held, engine.cluster.copies)
         console.say(f"round {round} of {', '.join(map(str, rounds))}: compiling")
         programs: dict[str, Callable] = {}
         for name, way in WAYS.items():

@@ -19,9 +19,7 @@ def masked_blocks(array: np.ndarray, mask: np.ndarray, size: int = BLOCK) -> Ite
 def histogram(blocks: Blocks, bins: int) -> tuple[np.ndarray, np.ndarray]:
     """Return (counts (bins,), edges (bins + 1,)) from the least entry to the largest; () of none.
 
-    Args:
-        blocks: gives the entries, and is called twice.
-        bins: how many; one around the value where all entries are equal.
+    There is one bin around the value where all entries are equal. `blocks` is called twice.
     """
     ends = [(block.min(), block.max()) for block in blocks() if block.size]
     if not ends:
@@ -36,8 +34,7 @@ def histogram(blocks: Blocks, bins: int) -> tuple[np.ndarray, np.ndarray]:
 def describe(blocks: Blocks) -> dict[str, float]:
     """Return {size, mean_magnitude, deviation, largest} of all entries, in float64; zeros of none.
 
-    Args:
-        blocks: gives the entries, and is called twice.
+    `blocks` is called twice.
     """
     size, total, magnitude, largest = 0, 0.0, 0.0, 0.0
     for block in blocks():

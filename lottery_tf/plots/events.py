@@ -19,7 +19,6 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
 __all__ = ["append", "histogram", "image", "new_file", "replace", "scalar", "text", "write"]
-
 Step = tuple[int, Summary]
 
 
@@ -33,12 +32,8 @@ def write(
 ) -> None:
     """Write an event file, in place of an earlier one of the same name.
 
-    Args:
-        directory: of a run's events.
-        name: what the file is about, the end of its name.
-        scalars: {tag: [(step, value)]}; values that are not finite are left out.
-        images: {tag: (step, path of a PNG)}.
-        about: {tag of scalars: what TensorBoard says of them}.
+    Its name ends with what it is about. Scalars are {tag: [(step, value)]}; what is not finite is
+    left out. Images are {tag: (step, path of a PNG)}; `about` says what the tags of scalars are.
     """
     summaries = [
         (step, scalar(tag, value, (about or {}).get(tag)))
@@ -94,7 +89,7 @@ def histogram(tag: str, counts: np.ndarray, edges: np.ndarray) -> Summary:
     TensorBoard's own function counts the values itself, for which it wants them in one array.
     """
     bins = np.stack([edges[:-1], edges[1:], counts], axis=1).astype(np.float64)  # (bins, 3)
-    metadata = histogram_metadata.create_summary_metadata(display_name=None, description=None)
+    metadata = histogram_metadata.create_summary_metadata(None, None)
     value = Summary.Value(tag=tag, tensor=make_tensor_proto(bins), metadata=metadata)
     return Summary(value=[value])
 
@@ -103,8 +98,6 @@ def image(tag: str, path: pathlib.Path) -> Summary:
     """Return the picture that a PNG file holds; TensorBoard's own function needs TensorFlow."""
     png = path.read_bytes()
     width, height = struct.unpack(">2I", png[16:24])  # they stand in a PNG's first chunk
-    metadata = image_metadata.create_summary_metadata(
-        display_name=None, description=None, converted_to_tensor=None
-    )
+    metadata = image_metadata.create_summary_metadata(None, None, converted_to_tensor=None)
     tensor = make_tensor_proto([str(width).encode(), str(height).encode(), png])
     return Summary(value=[Summary.Value(tag=tag, tensor=tensor, metadata=metadata)])

@@ -18,6 +18,11 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (
 from lottery_tf.plots import events
 
 SUFFIX = ".hparams"
+KINDS = {
+    bool: api_pb2.DATA_TYPE_BOOL,
+    float: api_pb2.DATA_TYPE_FLOAT64,
+    str: api_pb2.DATA_TYPE_STRING,
+}
 STATUS = {
     "finished": api_pb2.STATUS_SUCCESS,
     "unfinished": api_pb2.STATUS_RUNNING,
@@ -30,11 +35,8 @@ def write_run(
 ) -> None:
     """Write a run's flags and results into its event files, in place of what they had of them.
 
-    Args:
-        directory: of the run's event files.
-        flags: {flag: value}, of whatever type.
-        results: {tag: value}; what is not finite is left out.
-        state: of STATUS.
+    The flags are {flag: value}, of whatever type, the results {tag: value}, where what is not
+    finite is left out; the state is one of STATUS.
     """
     start = SessionStartInfo()
     for name, value in flags.items():
@@ -53,22 +55,22 @@ def write_run(
 def write_study(
     directory: pathlib.Path, flags: Mapping[str, Iterable[object]], results: Iterable[str]
 ) -> None:
-    """Write which flags and results the page shows, into a directory of its own.
+    """Write which flags and results the page shows, into a directory of its own beside the runs.
 
-    Args:
-        directory: beside the runs, in TensorBoard's --logdir.
-        flags: {flag: the values that it has in the runs}.
-        results: the tags of `write_run`.
+    The flags are {flag: the values that it has in the runs}, the results tags of `write_run`.
     """
-    experiment = api_pb2.Experiment(
-        hparam_infos=[
-            _flag_info(name, {plain(value) for value in values}) for name, values in flags.items()
-        ],
-        metric_infos=[
-            api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag), display_name=tag.split("/")[-1])
-            for tag in results
-        ],
-    )
+    experiment = api_pb2.Experiment()
+    for name, given in flags.items():
+        values = {plain(value) for value in given}
+        kinds = {type(value) for value in values}
+        kind = KINDS[kinds.pop()] if len(kinds) == 1 else api_pb2.DATA_TYPE_STRING
+        info = api_pb2.HParamInfo(name=name, type=kind, differs=len(values) > 1)
+        info.domain_discrete.extend(sorted(values, key=lambda value: (str(type(value)), value)))
+        experiment.hparam_infos.append(info)
+    for tag in results:
+        metric = api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag))
+        metric.display_name = tag.split("/")[-1]
+        experiment.metric_infos.append(metric)
     summary = _summary(metadata.EXPERIMENT_TAG, HParamsPluginData(experiment=experiment))
     events.replace(directory, SUFFIX, [(0, summary)])
 
@@ -80,18 +82,6 @@ def plain(value: object) -> bool | float | str:
     if isinstance(value, list | tuple):
         return ",".join(map(str, value))
     return "" if value is None else str(value)
-
-
-def _flag_info(name: str, values: set[bool | float | str]) -> api_pb2.HParamInfo:
-    """Return the HParamInfo of a flag with these values."""
-    kinds = {type(value) for value in values}
-    if kinds == {bool}:
-        kind = api_pb2.DATA_TYPE_BOOL
-    else:
-        kind = api_pb2.DATA_TYPE_FLOAT64 if kinds == {float} else api_pb2.DATA_TYPE_STRING
-    info = api_pb2.HParamInfo(name=name, type=kind, differs=len(values) > 1)
-    info.domain_discrete.extend(sorted(values, key=lambda value: (str(type(value)), value)))
-    return info
 
 
 def _summary(tag: str, data: HParamsPluginData) -> Summary:

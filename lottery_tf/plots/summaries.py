@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from lottery_tf.plots import Row, counting, events, unit_of
+from lottery_tf.plots import Row, counting, events
 
 Arrays = dict[str, np.ndarray]  # {variable path: array}
 
@@ -16,6 +16,7 @@ CURVES = (
     *("test_largest_class", "repel_loss", "cosine_nearest", "cosine_mean"),
 )
 BY_ROUND = ("density", "threshold", "smallest_kept", *CURVES[1:])
+PARTS = ("density", "train_accuracy", "test_accuracy", "test_largest_class")  # of one
 BINS = 60
 
 
@@ -57,10 +58,9 @@ class Summaries:
             for name in BY_ROUND
             if np.isfinite(metrics.get(name, np.nan))
         ]
-        collapse = metrics.get("collapse", np.nan)  # words; a NaN without
-        collapsed = isinstance(collapse, str)
-        summaries.append(events.scalar("round/collapsed", float(collapsed)))
-        if collapsed:
+        collapse = metrics.get("collapse")  # words; a NaN without
+        summaries.append(events.scalar("round/collapsed", float(isinstance(collapse, str))))
+        if isinstance(collapse, str):
             summaries.append(events.text("round/collapse", collapse))
 
         def survivors(paths: Iterable[str]) -> Iterator[np.ndarray]:
@@ -76,7 +76,7 @@ class Summaries:
 
 def _scalar(group: str, column: str, value: float) -> events.Summary:
     """Return the value of a column as people see it: parts of one in percent."""
-    unit, factor = unit_of(column)
+    unit, factor = (" (%)", 100.0) if column in PARTS else ("", 1.0)
     return events.scalar(f"{group}/{column}{unit}", factor * value)
 
 

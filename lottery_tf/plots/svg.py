@@ -1,5 +1,6 @@
 """Puts figures into an HTML page: SVG in the page's colours, that needs nothing from outside."""
 
+import functools
 import html
 import io
 import re
@@ -38,10 +39,8 @@ def inline(
 ) -> str:
     """Return the <svg> element of a figure, for a page with class "chart" in its style.
 
-    Args:
-        draw: makes the figure.
-        label: what it shows, for those who do not see it; of one page, each has its own.
-        size: width and height in inches; by default the figure's.
+    The label says what it shows, for those who do not see it; of one page, each has its own. The
+    size is in inches, by default the figure's.
     """
     with matplotlib.rc_context(STYLE | {"svg.hashsalt": label}):
         figure = draw()
@@ -53,14 +52,11 @@ def inline(
         figure.savefig(file, format="svg", dpi=DOTS_PER_INCH, transparent=True)
     text = file.getvalue()
     text = USELESS.sub("", text[text.index("<svg") :])
-    text = re.sub(r'(?<= )(d|x|y)="[^"]*"', _shorten, text)
+    # Two digits of a coordinate are enough.
+    shorter = functools.partial(re.sub, r"(\.\d\d)\d+", r"\1")
+    text = re.sub(r'(?<= )(d|x|y)="[^"]*"', lambda match: shorter(match[0]), text)
     text = text.replace(INK, "currentColor")
     width = round(figure.get_figwidth() * DOTS_PER_INCH)
     (view,) = re.findall(r'viewBox="[^"]*"', text[: text.index(">")])
     start = f'<svg class="chart" role="img" aria-label="{html.escape(label)}" width="{width}"'
     return f"{start} {view}" + text[text.index(">") :].strip()
-
-
-def _shorten(match: re.Match[str]) -> str:
-    """Keep two digits of the coordinates of an attribute, which are enough."""
-    return re.sub(r"(\.\d\d)\d+", r"\1", match[0])

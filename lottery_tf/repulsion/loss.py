@@ -10,7 +10,8 @@ c_i = u_i . v / |v|:
 by an importance F_i, u_i . v becomes sum F_i u_i v, and |v|^2 sum F_i v^2.
 """
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -21,21 +22,17 @@ Tensors = dict[str, tf.Tensor]  # {kernel path: tensor}
 Held = dict[str, Tensors]  # {kernel path: {part of the Optima: tensor}}
 
 
-class Devices(Protocol):
-    """What computes, as training.devices.Cluster."""
+def to_devices(optima: Optima | None, copies: Callable[[Array], Any]) -> Held:
+    """Return Optima on each device, as value_and_gradients takes them; {} of None.
 
-    def copies(self, array: Array) -> tf.Tensor | tf.distribute.DistributedValues:
-        """Return the array on each device."""
-
-
-def to_devices(optima: Optima | None, cluster: Devices) -> Held:
-    """Return Optima on each device, as value_and_gradients takes them; {} of None."""
+    `copies` returns an array on each device, as training.devices.Cluster.copies.
+    """
     if optima is None:
         return {}
     parts = ("index", "directions", "importance")
     arrays = {part: getattr(optima, part) for part in parts if getattr(optima, part)}
     return {
-        path: {part: cluster.copies(of_kernel[path]) for part, of_kernel in arrays.items()}
+        path: {part: copies(of_kernel[path]) for part, of_kernel in arrays.items()}
         for path in optima.index
     }
 
@@ -49,19 +46,15 @@ def value_and_gradients(
     onto: Tensors | None = None,
     factor: float = 1.0,
 ) -> tuple[tf.Tensor, Tensors]:
-    """Return J_r and its gradients.
+    """Return J_r and its gradients, (J_r, {path: gradient}).
 
     Args:
         kernels: {path: float32 kernel}, zero where masked.
         optima: {path: {"index": int32 (s,), "directions": float32 (k, s), and perhaps "importance":
             float32 (k, s)}} of every prunable kernel, as optima.Optima holds them.
-        strength: lambda_r; positive repels.
-        scope: "global" or "layer".
+        strength, scope: lambda_r, where positive repels; "global" or "layer".
         onto: {path: gradient} to add factor * J_r's gradients to; zeros by default. Adding at the
             places of the surviving weights alone saves two passes over the kernels.
-
-    Returns:
-        (J_r, {path: gradient}); the gradients are the sums.
     """
     alive = gather(kernels, optima)
     dots, squares = products(alive, optima, scope=scope)
@@ -120,9 +113,8 @@ def combine(
             gradient = _weighted_sum(towards, held["directions"] * held["importance"])
             gradient -= _weighted_sum(along, held["importance"]) * alive[path]
         else:
-            gradient = (
-                _weighted_sum(towards, held["directions"]) - tf.reduce_sum(along) * alive[path]
-            )
+            gradient = _weighted_sum(towards, held["directions"])
+            gradient -= tf.reduce_sum(along) * alive[path]
         compacted[path] = gradient
     return strength * tf.reduce_mean(tf.stack(mean_squares)), compacted
 

@@ -5,7 +5,8 @@ the current mask matter, so r optima take r * 0.8^r of the dense size: at most 1
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -22,22 +23,13 @@ PARTS = {"index": "index", "units": "directions", "norms": "norms", "importance"
 
 @dataclasses.dataclass(frozen=True)
 class Optima:
-    """k earlier optima, on the survivors of a mask alone.
+    """k earlier optima, on the survivors of a mask alone: {kernel path: array} of each part."""
 
-    Args:
-        index: {kernel path: int32 (survivors,)}, their places in the flat kernel.
-        directions: {kernel path: float32 (k, survivors)}: the optima, divided by their norm (over
-            all kernels, or over each: see on_mask).
-        norms: {kernel path: (k,)}: what the optima were divided by.
-        names: of each optimum, as "round 3" or "runs/other, round 3".
-        importance: {kernel path: float32 (k, survivors)} for a weighted cosine; {} without.
-    """
-
-    index: dict[str, Array]
-    directions: dict[str, Array]
-    norms: dict[str, Array]
-    names: tuple[str, ...]
-    importance: dict[str, Array]
+    index: dict[str, Array]  # int32 (survivors,), their places in the flat kernel
+    directions: dict[str, Array]  # float32 (k, survivors), divided by their norm: see on_mask
+    norms: dict[str, Array]  # (k,), what the optima were divided by
+    names: tuple[str, ...]  # of each optimum, as "round 3" or "runs/other, round 3"
+    importance: dict[str, Array]  # float32 (k, survivors) for a weighted cosine; {} without
 
     def bytes(self) -> tuple[int, int]:
         """Return (bytes of the values, bytes of the index)."""
@@ -72,32 +64,28 @@ def on_mask(
     """Return the Optima of some networks on a mask.
 
     Args:
-        sources: an iterable of (name, weights {path: array}, importance {kernel path: array} or
-            None); it is read one by one, so that memory holds one dense network at a time.
+        sources: (name, weights {path: array}, importance {kernel path: array} or None) of each;
+            read one by one, so that memory holds one dense network at a time.
         masks: {kernel path: bool array}.
         scope: "global": unit vectors over all kernels; "layer": in each. An optimum that is zero on
             the mask stays zero.
     """
     index = {path: np.flatnonzero(mask).astype(np.int32) for path, mask in masks.items()}
-    names: list[str] = []
-    rows: list[Weights] = []
-    divisors: list[dict[str, float]] = []
-    weightings: list[Weights] = []
+    found: list[tuple[Any, ...]] = []  # (name, unit vectors, norms, importance)
     for name, weights, importance in sources:
         alive = {path: weights[path].ravel()[i].astype(np.float64) for path, i in index.items()}
         weighting = {p: importance[p].ravel()[i] for p, i in index.items()} if importance else {}
         squares = {path: np.sum(v**2 * weighting.get(path, 1)) for path, v in alive.items()}
         total = sum(squares.values())
         norms = {p: np.sqrt(total if scope == "global" else squares[p]) or 1.0 for p in alive}
-        names.append(name)
-        rows.append({path: (v / norms[path]).astype(np.float32) for path, v in alive.items()})
-        divisors.append(norms)
-        weightings.append(weighting)
-
-    def stack(dicts: Sequence[Mapping[str, Array | float]]) -> Weights:
-        return {path: np.stack([arrays[path] for arrays in dicts]) for path in dicts[0]}
-
-    return Optima(index, stack(rows), stack(divisors), tuple(names), stack(weightings))
+        units = {path: (v / norms[path]).astype(np.float32) for path, v in alive.items()}
+        found.append((name, units, norms, weighting))
+    names, *parts = zip(*found, strict=True)
+    directions, lengths, weightings = (
+        {path: np.stack([arrays[path] for arrays in of_all]) for path in of_all[0]}
+        for of_all in parts
+    )
+    return Optima(index, directions, lengths, names, weightings)
 
 
 def repulsion_metrics(weights: Weights, optima: Optima, *, strength: float, scope: str) -> Row:
@@ -109,14 +97,12 @@ def repulsion_metrics(weights: Weights, optima: Optima, *, strength: float, scop
     dots, squares, plain_dots, plain_squares, own_squares = [], [], [], [], 0.0
     for path, index in optima.index.items():
         alive, directions = weights[path].ravel()[index].astype(np.float64), optima.directions[path]
-        importance = optima.importance.get(path)
+        importance, norms = optima.importance.get(path), optima.norms[path]
         weighted = directions if importance is None else directions * importance
         dots.append(weighted @ alive)
         squares.append(np.sum(alive**2) if importance is None else importance @ alive**2)
-        plain_dots.append(optima.norms[path] * (directions @ alive))
-        plain_squares.append(
-            optima.norms[path] ** 2 * np.sum(directions.astype(np.float64) ** 2, 1)
-        )
+        plain_dots.append(norms * (directions @ alive))
+        plain_squares.append(norms**2 * np.sum(directions.astype(np.float64) ** 2, 1))
         own_squares += np.sum(alive**2)
     parts = [(sum(dots), sum(squares))] if scope == "global" else zip(dots, squares, strict=True)
     loss = np.mean([np.mean(dot**2 / np.where(square > 0, square, 1)) for dot, square in parts])
@@ -132,15 +118,17 @@ def repulsion_metrics(weights: Weights, optima: Optima, *, strength: float, scop
 def optima_of(config: Config, run: RunDir, round: int, masks: Masks) -> Optima | None:
     """Return the Optima that --repel_from and --repel_runs choose for a round; None if none.
 
-    Raises:
-        InputError: another run does not fit this network, or has lost rounds.
+    InputError if another run does not fit this network, or has lost rounds.
     """
     if not config.repel:
         return None
-    chosen = [(run, earlier) for earlier in select_rounds(range(round), config.repel_from)]
-    for path in config.repel_runs:
-        rounds = select_rounds(range(other_runs.rounds_of(run, path)), config.repel_from)
-        chosen += [(RunDir(path), earlier) for earlier in rounds]
+    counts = [(run, round)]
+    counts += [(RunDir(path), other_runs.rounds_of(run, path)) for path in config.repel_runs]
+    chosen = [
+        (source, earlier)
+        for source, count in counts
+        for earlier in select_rounds(range(count), config.repel_from)
+    ]
     if not chosen:
         return None
     weighted = config.repel_weighting == "saliency"
@@ -148,7 +136,13 @@ def optima_of(config: Config, run: RunDir, round: int, masks: Masks) -> Optima |
     def sources() -> Iterator[tuple[str, Weights, Weights | None]]:
         for source, earlier in chosen:
             weights = source.final(earlier)
-            check_shapes(source, earlier, weights, masks)
+            for path, mask in masks.items():
+                found = str(weights[path].shape) if path in weights else "no such kernel"
+                if found != str(mask.shape):
+                    raise InputError(
+                        f"{source.round_path(earlier)}: expected {path} of shape {mask.shape}. "
+                        f"Found: {found}"
+                    )
             name = f"round {earlier}" if source is run else f"{source.path}, round {earlier}"
             yield name, weights, source.squared_gradients(earlier) if weighted else None
 
@@ -162,27 +156,12 @@ def select_rounds(rounds: range, repel_from: str) -> range:
     return rounds[max(0, len(rounds) - count) :]
 
 
-def check_shapes(source: RunDir, round: int, weights: Weights, masks: Masks) -> None:
-    """Raise InputError if a round's kernels are not those of this network."""
-    for path, mask in masks.items():
-        found = str(weights[path].shape) if path in weights else "no such kernel"
-        if found != str(mask.shape):
-            raise InputError(
-                f"{source.round_path(round)}: expected {path} of shape {mask.shape}. Found: {found}"
-            )
-
-
 def compare_with_optima(weights: Weights, optima: Optima) -> list[Row]:
     """Compare a trained network with each optimum, kernel by kernel: the rows of a CSV.
 
-    Args:
-        weights: {path: array} of the network.
-        optima: Optima.
-
-    Returns:
-        A list of {optimum, kernel, cosine, sign_agreement, norm_share, norm_share_then}: over the
-        surviving weights of each kernel, and over those of all kernels ("all"); norm_share is the
-        kernel's part of the squared norm, now and at the optimum.
+    They are {optimum, kernel, cosine, sign_agreement, norm_share, norm_share_then} over the
+    surviving weights of each kernel, and over those of all kernels ("all"); norm_share is the
+    kernel's part of the squared norm, now and at the optimum.
     """
     rows = []
     for k, name in enumerate(optima.names):

@@ -193,7 +193,7 @@ class Engine:
         """
         last = self.steps if training.last is None else training.last
         self._gradual = Gradual(self.config, training.density, self.steps_per_epoch, self.uniform)
-        self._optima = to_devices(training.optima, self.cluster)
+        self._optima = to_devices(training.optima, self.cluster.copies)
         self.compile_seconds, self._halts = 0.0, halts
         if training.optima:
             self._seconds_per_step = None  # their shapes are new: the program is compiled again

@@ -1,5 +1,6 @@
 import dataclasses
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -112,9 +113,7 @@ def test_a_growing_run_adds_its_new_rounds_alone(config, monkeypatch, tmp_path):
 def test_a_round_that_was_trained_again_is_measured_again(config, tmp_path):
     run, path = make_run(config(), rounds=3), tmp_path / "cache.json"
     before, _ = distances.products_between(run, run, Cache(path))
-    for file in run.round_path(2).iterdir():
-        file.unlink()
-    run.round_path(2).rmdir()
+    shutil.rmtree(run.round_path(2))
     add_rounds(run, [2], seed=7)
     after, _ = distances.products_between(run, run, Cache(path))
     assert before.dots[0, 1] == after.dots[0, 1]
@@ -270,9 +269,7 @@ def test_a_weight_that_is_not_finite_is_named(config, which):
     run = make_run(config(), rounds=2)
     parts = {"masks": run.masks(1), "initial": run.initial(1), "final": run.final(1)}
     parts[which]["b/kernel"][0, 0] = np.nan
-    for file in run.round_path(1).iterdir():
-        file.unlink()
-    run.round_path(1).rmdir()
+    shutil.rmtree(run.round_path(1))
     row = {"round": 1, "density": 0.8, "threshold": 0.1, "test_accuracy": 0.5}
     parts["masks"]["b/kernel"][0, 0] = True
     run.save_round(1, **parts, history=[row], metrics=row)

@@ -1,9 +1,7 @@
 """What figures show: ticks, units, bars, scales; and what tools say they wrote."""
 
-import importlib
 import io
 import os
-import pkgutil
 import re
 import subprocess
 import sys
@@ -12,13 +10,12 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
-import lottery_tf
 from lottery_tf.analysis import barriers, cyclic, distances, histograms, learning, masks
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.measure import Output
 from lottery_tf.analysis.runs import select_common_rounds, select_rounds
 from lottery_tf.errors import InputError
-from lottery_tf.plots import axes, figures, panels, svg, tables, unit_of
+from lottery_tf.plots import figures, panels, parts, svg, tables
 from lottery_tf.plots.summaries import Summaries
 from lottery_tf.reports import run_report, study_report
 from tests.conftest import ROOT
@@ -38,11 +35,11 @@ pytestmark = pytest.mark.versions
     ],
 )
 def test_density_ticks_are_round_and_neither_few_nor_many(low, high, percents):
-    assert sorted(100 * tick for tick in axes.density_ticks(low, high)) == pytest.approx(percents)
+    assert sorted(100 * tick for tick in parts.density_ticks(low, high)) == pytest.approx(percents)
 
 
 def test_there_are_ticks_between_densities_that_hardly_differ():
-    ticks = axes.density_ticks(0.96, 0.99)
+    ticks = parts.density_ticks(0.96, 0.99)
     assert len(ticks) >= 3
     assert all(0.96 <= tick <= 0.99 for tick in ticks)
 
@@ -86,8 +83,6 @@ def test_the_distance_picture_has_its_own_scale_and_values_where_rounds_are_few(
 
 
 def test_tensorboard_has_percent_where_parts_are_meant(config, monkeypatch):
-    assert unit_of("density") == unit_of("error_barrier") == (" (%)", 100)
-    assert unit_of("threshold") == unit_of("loss_barrier") == ("", 1)
     run = make_run(config(), rounds=2)
     about = dict.fromkeys(barriers.BY, 1) | {"density": 0.8}
     row = about | {"error_barrier": 0.25, "error_barrier_larger_end": 0.25, "loss_barrier": 0.5,
@@ -101,38 +96,10 @@ def test_tensorboard_has_percent_where_parts_are_meant(config, monkeypatch):
         assert [p.tensor_proto.float_val[0] for p in events.Tensors(tag)] == [value]
 
 
-def columns_of_tools():
-    """(module, column, format) of every table of columns in the package."""
-    for _, name, _ in pkgutil.walk_packages(lottery_tf.__path__, "lottery_tf."):
-        if re.search(r"analysis|sweeps|reports|paper|loop|export\.report", name):
-            for table in vars(importlib.import_module(name)).values():
-                for column, about in table.items() if isinstance(table, dict) else ():
-                    match about:
-                        case (str(), str(form)) if form.startswith("{"):
-                            yield name, column, form
-
-
-def test_every_column_that_a_table_shows_in_percent_is_in_percent_on_tensorboard():
-    found = list(columns_of_tools())
-    names = {column for _, column, _ in found}
-    assert {"flips", "imp_accuracy", "eigenvalue", "over_dense", "matching"} <= names
-    for module, column, form in found:
-        assert (unit_of(column)[1] == 100) == ("%" in form), (module, column)
-
-
 def test_parts_of_one_of_each_tool_are_in_percent_on_tensorboard(config, monkeypatch):
     run = make_run(config(), rounds=2)
-    rows = [
-        {
-            "round": 0,
-            "mask": mask,
-            "cycle": 1,
-            "density": 0.5,
-            "imp_accuracy": 0.7,
-            "test_accuracy": 0.25,
-        }
-        for mask in cyclic.MASKS
-    ]
+    row = {"round": 0, "cycle": 1, "density": 0.5, "imp_accuracy": 0.7, "test_accuracy": 0.25}
+    rows = [row | {"mask": mask} for mask in cyclic.MASKS]
     monkeypatch.setattr(cyclic, "of_masks", lambda *_, **__: rows)
     cyclic.MEASURE({"": [run]}, at_rounds=[0], cycles=1).report(Output())
     learning.MEASURE({"ticket": [run]}).report(Output())
@@ -239,19 +206,14 @@ def test_a_long_title_is_wrapped_inside_the_picture(config):
 ODD = "$a_{$ b"  # no formula of Matplotlib
 HIDDEN = "_x"
 NO_TEXT = "caf\udce9"  # as Python names a file whose name is not UTF-8
+MEASURED = {
+    f"{name}{end}": 0.5
+    for name in ("x", "test_accuracy", "error", "error_barrier")
+    for end in ("", "_min", "_max")
+}
 ROWS = [
-    {
-        "density": density,
-        "network_density": density,
-        "alpha": 1 - density,
-        "cycle": 1 / density,
-        **{
-            f"{name}{end}": 0.5
-            for name in ("x", "test_accuracy", "error", "error_barrier")
-            for end in ("", "_min", "_max")
-        },
-    }
-    for density in (1, 0.5)
+    {"density": d, "network_density": d, "alpha": 1 - d, "cycle": 1 / d} | MEASURED
+    for d in (1, 0.5)
 ]
 IMAGE = np.eye(3)
 BINS = np.array([1, 2]), np.array([0.0, 1.0, 2.0])
@@ -282,7 +244,7 @@ def draw_odd(a, b):
         "heat_maps": figures.heat_maps({a: IMAGE, b: IMAGE}, what=b),
         "cycles": figures.against_cycles(rows, line=line, title=b),
         "scatters": panels.scatters(
-            {a: [{"x": 1, "error": 0.5, "error_min": 0.5, "error_max": 0.5, "of": b}]},
+            {a: [ROWS[0] | {"of": b}]},
             {"x": (a, False)},
             "error",
             what=a,

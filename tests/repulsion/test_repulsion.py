@@ -23,17 +23,10 @@ SHAPES = {"a/kernel": (7, 5), "b/kernel": (3, 3, 2, 4), "c/kernel": (30,)}
 def problem(count, seed=0, density=0.4):
     generator = np.random.default_rng(seed)
     masks = {path: generator.random(shape) < density for path, shape in SHAPES.items()}
-    networks = [
-        {
-            path: generator.standard_normal(shape).astype(np.float32)
-            for path, shape in SHAPES.items()
-        }
-        for _ in range(count + 1)
-    ]
-    importances = [
-        {path: generator.random(shape).astype(np.float32) for path, shape in SHAPES.items()}
-        for _ in range(count)
-    ]
+    networks, importances = (
+        [{p: draw(s).astype(np.float32) for p, s in SHAPES.items()} for _ in range(of)]
+        for of, draw in ((count + 1, generator.standard_normal), (count, generator.random))
+    )
     weights = {path: array * masks[path] for path, array in networks.pop().items()}
     return weights, masks, networks, importances
 
@@ -62,6 +55,12 @@ def reference(weights, masks, networks, importances, strength, scope):
             size = np.prod(SHAPES[path])
             gradients[path], total = total[:size].reshape(SHAPES[path]) * masks[path], total[size:]
     return value, gradients
+
+
+def on_mask(networks, masks, scope):
+    """The Optima of networks without importance, called by their place."""
+    sources = [(str(index), network, None) for index, network in enumerate(networks)]
+    return optima.on_mask(sources, masks, scope=scope)
 
 
 def compute(weights, held, strength, scope, jit_compile):
@@ -111,8 +110,7 @@ def test_value_and_gradient_are_those_of_the_definition(count, scope, weighted, 
 @pytest.mark.parametrize("strength", [2.0, -1.0])
 def test_a_step_against_the_gradient_repels_or_attracts(scope, strength):
     weights, masks, networks, _ = problem(3)
-    sources = [(str(index), network, None) for index, network in enumerate(networks)]
-    held = optima.on_mask(sources, masks, scope=scope)
+    held = on_mask(networks, masks, scope)
     before = optima.repulsion_metrics(weights, held, strength=1.0, scope=scope)["repel_loss"]
     _, gradients = compute(weights, held, strength, scope, False)
     moved = {path: weights[path] - 0.1 * gradients[path] for path in weights}
@@ -126,8 +124,7 @@ def test_zeros_divide_nothing(scope):
     networks[0] = {path: 0 * array for path, array in networks[0].items()}
     masks["c/kernel"][:] = False  # a layer without survivors
     weights["c/kernel"][:] = 0
-    sources = [(str(index), network, None) for index, network in enumerate(networks)]
-    held = optima.on_mask(sources, masks, scope=scope)
+    held = on_mask(networks, masks, scope)
     value, gradients = compute(weights, held, 2.0, scope, True)
     assert np.isfinite(value)
     assert all(np.isfinite(gradient).all() for gradient in gradients.values())
@@ -139,9 +136,7 @@ def test_zeros_divide_nothing(scope):
 
 def test_the_values_take_what_the_survivors_take():
     _, masks, networks, _ = problem(4)
-    held = optima.on_mask(
-        [(str(i), n, None) for i, n in enumerate(networks)], masks, scope="global"
-    )
+    held = on_mask(networks, masks, "global")
     alive = sum(mask.sum() for mask in masks.values())
     assert held.bytes() == (4 * 4 * alive, 4 * alive)
     again = optima.Optima.unpack(held.pack())
@@ -153,7 +148,7 @@ def test_the_values_take_what_the_survivors_take():
 
 def test_describe_names_what_was_repelled():
     weights, masks, networks, _ = problem(1)
-    held = optima.on_mask([("round 0", networks[0], None)], masks, scope="layer")
+    held = on_mask(networks, masks, "layer")
     rows = {row["kernel"]: row for row in optima.compare_with_optima(weights, held)}
     assert list(rows) == [*SHAPES, "all"]
     for path, mask in masks.items():
@@ -165,11 +160,11 @@ def test_describe_names_what_was_repelled():
 
 
 def test_repel_from_chooses_rounds():
-    assert list(optima.select_rounds(range(5), "all")) == [0, 1, 2, 3, 4]
-    assert list(optima.select_rounds(range(5), "previous")) == [4]
-    assert list(optima.select_rounds(range(5), "3")) == [2, 3, 4]
-    assert list(optima.select_rounds(range(2), "3")) == [0, 1]
-    assert list(optima.select_rounds(range(0), "all")) == []
+    for count, words, expected in (
+        (5, "all", [0, 1, 2, 3, 4]), (5, "previous", [4]), (5, "3", [2, 3, 4]), (2, "3", [0, 1]),
+        (0, "all", []),
+    ):  # fmt: skip
+        assert list(optima.select_rounds(range(count), words)) == expected
 
 
 def cosine(some, other, masks):

@@ -1,7 +1,7 @@
 """Makes the axes of figures: their ticks, units and labels. No display is needed."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import matplotlib.axis
@@ -24,33 +24,45 @@ ENDS = ("min", "max")  # of replicates: the ends of the columns beside that of t
 
 
 def grid_of(
-    down: int, across: int, width: float, height: float, **sharing: str
+    down: int,
+    across: int,
+    inches: tuple[float, float],
+    title: str,
+    size: int = 11,
+    shared: bool = False,
 ) -> tuple[Figure, np.ndarray]:
-    """Return a figure of some inches, and its axes (down, across)."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """Return a figure of some inches, with a title above that stays inside it, and its axes.
+
+    If they are shared, each column has one scale across, and each line one upwards.
+    """
+    figure = Figure(figsize=inches, layout="constrained")
+    if title:
+        figure.suptitle(plain(title), fontsize=size, wrap=True)
+    sharing = {"sharex": "col", "sharey": "row"} if shared else {}
     return figure, figure.subplots(down, across, squeeze=False, **sharing)
 
 
-def side_by_side(count: int, width: float, height: float) -> tuple[Figure, np.ndarray]:
-    """Return a figure of some inches, and its `count` axes side by side."""
-    figure, axes = grid_of(1, count, width, height)
+def side_by_side(
+    count: int, width: float, height: float, title: str, size: int = 11
+) -> tuple[Figure, np.ndarray]:
+    """Return a figure of some inches as `grid_of`, and its `count` axes side by side."""
+    figure, axes = grid_of(1, count, (width, height), title, size)
     return figure, axes[0]
 
 
 def plain(text: str) -> str:
     """Make Matplotlib show a text as it is: a name of the user's, or a label with one in it.
 
-    Between two dollar signs it would read a formula, and it hides labels that begin with an
-    underscore. A file name may hold bytes that are no text; they become question marks.
+    Between dollar signs it would read a formula, and it hides labels that begin with an underscore.
+    A file name may hold bytes that are no text; they become question marks.
     """
     text = text.encode(errors="replace").decode().replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 
 
-def title_above(figure: Figure, title: str, size: float = 11) -> None:
-    """Write a title above a figure, in as many lines as stay inside it."""
-    if title:
-        figure.suptitle(plain(title), fontsize=size, wrap=True)
+def colour(index: int) -> str:
+    """Return the colour of the curve of an index."""
+    return COLOURS[index % len(COLOURS)]
 
 
 def style(index: int, label: str, size: float) -> dict[str, Any]:
@@ -63,9 +75,7 @@ def style(index: int, label: str, size: float) -> dict[str, Any]:
 def with_ends(rows: Sequence[Row], column: str) -> tuple[list[Row], np.ndarray, np.ndarray | None]:
     """Return the rows whose value of a column is finite, their values, and their errors.
 
-    Returns:
-        The rows, values (rows,), and their distances to the column's _min and _max (2, rows); None
-        where a row has neither.
+    The errors are the distances to the column's _min and _max (2, rows); None if a row has neither.
     """
     rows = [row for row in rows if np.isfinite(row[column])]
     values = np.array([row[column] for row in rows])
@@ -74,11 +84,15 @@ def with_ends(rows: Sequence[Row], column: str) -> tuple[list[Row], np.ndarray, 
     return rows, values, errors
 
 
-def band(axes: Axes, rows: Sequence[Row], x: str, column: str, colour: str) -> None:
-    """Fill the space between the _min and _max of a column, if the rows have them."""
+def line_with_band(
+    axes: Axes, rows: Sequence[Row], x: str, column: str, look: Mapping[str, Any]
+) -> None:
+    """Draw a column, and the space between its _min and _max, if the rows have them."""
+    places = [row[x] for row in rows]
+    axes.plot(places, [row[column] for row in rows], **look)
     if rows and f"{column}_min" in rows[0]:
         low, high = ([row[f"{column}_{end}"] for row in rows] for end in ENDS)
-        axes.fill_between([row[x] for row in rows], low, high, color=colour, alpha=0.15)
+        axes.fill_between(places, low, high, color=look["color"], alpha=0.15)
 
 
 def horizontal(axes: Axes, line: tuple[float, str], dashes: str = "--") -> None:
@@ -104,16 +118,13 @@ def density_axis(axes: Axes) -> None:
 
 def round_numbers(axis: matplotlib.axis.Axis) -> None:
     """Give a logarithmic axis of parts of one the ticks of `density_ticks`, in percent."""
-    axis.set_major_locator(DensityLocator())
+    axis.set_major_locator(_DensityLocator())
     axis.set_major_formatter(PERCENT)
     axis.set_minor_locator(matplotlib.ticker.NullLocator())
 
 
-class DensityLocator(matplotlib.ticker.Locator):
-    """Places the ticks of `density_ticks`."""
-
+class _DensityLocator(matplotlib.ticker.Locator):
     def __call__(self) -> list[float]:
-        """Return the ticks of what is in view."""
         return density_ticks(*sorted(self.axis.get_view_interval()))
 
 
@@ -122,7 +133,7 @@ def density_ticks(low: float, high: float) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
 
     def inside(digits: Iterable[int], decades: Iterable[int] = decades) -> list[float]:
-        ticks: Iterator[float] = (digit * 10.0**decade for decade in decades for digit in digits)
+        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
         return [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
 
     ticks = inside((1, 2, 5))
@@ -136,16 +147,6 @@ def density_ticks(low: float, high: float) -> list[float]:
     return ticks
 
 
-def write_in_cells(axes: Axes, values: np.ndarray, shades: np.ndarray) -> None:
-    """Write the values of a matrix into its cells; `shades` are 0 where these are dark, to 1."""
-    form = "{:.2f}" if np.abs(np.nan_to_num(values)).max(initial=0) < 10 else "{:.3g}"
-    for (row, column), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            colour = "black" if shades[row, column] > 0.6 else "white"
-            text = form.format(value)
-            axes.text(column, row, text, ha="center", va="center", fontsize=5.5, color=colour)
-
-
 def legend_below(figure: Figure, all_axes: Iterable[Axes]) -> None:
     """Draw one legend of all axes below a figure, in columns that fit; if need be, widen it."""
     handles: dict[str, Any] = {}
@@ -153,13 +154,8 @@ def legend_below(figure: Figure, all_axes: Iterable[Axes]) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     for columns in range(max(1, min(len(handles), int(figure.get_figwidth() / LEGEND))), 0, -1):
-        legend = figure.legend(
-            list(handles.values()),
-            list(handles),
-            fontsize=8,
-            loc="outside lower center",
-            ncols=columns,
-        )
+        placed = {"loc": "outside lower center", "ncols": columns, "fontsize": 8}
+        legend = figure.legend(list(handles.values()), list(handles), **placed)
         width = (legend.get_window_extent().width + 2 * MARGIN) / figure.dpi
         if columns == 1:
             figure.set_figwidth(max(width, figure.get_figwidth()))
