@@ -14,11 +14,15 @@ from lottery_tf.terminal import console
 
 SHOWN = 3  # pairs of images in a line
 MOST = 200_000  # examples among which equal images are searched for
+IN_TWO_CLASSES = "in more than one class"
+IN_TWO_SPLITS = (
+    "in the {} split and in another one too, so the accuracy on one counts images of the other"
+)
 
 
 @dataclasses.dataclass
 class Pairs:
-    """How many pairs of equal images there are, and the first of them, in words."""
+    """The number of pairs of equal images, and the first of them in words."""
 
     count: int = 0
     first: list[str] = dataclasses.field(default_factory=list)
@@ -50,8 +54,7 @@ class Census:
             collections.Counter
         )
         self.first: dict[bytes, tuple[str, object, int]] = {}  # by the digest of the content
-        self.in_two_classes = Pairs()
-        self.in_two_splits: dict[str, Pairs] = collections.defaultdict(Pairs)
+        self.pairs: dict[str, Pairs] = collections.defaultdict(Pairs)  # by what is wrong with them
 
     def add(self, split: str, name: object, content: bytes, label: int) -> None:
         """Count an example; `name` says which of the split it is."""
@@ -64,9 +67,9 @@ class Census:
         earlier = self.first.setdefault(digest, (split, name, label))
         pair = f"{earlier[1]} ({earlier[0]}) and {name} ({split})"
         if earlier[2] != label:
-            self.in_two_classes.add(pair)
+            self.pairs[IN_TWO_CLASSES].add(pair)
         if earlier[0] != split:
-            self.in_two_splits[split].add(pair)
+            self.pairs[IN_TWO_SPLITS.format(split)].add(pair)
 
     def tell(self, what: str) -> None:
         """Tell which classes have no images, and which images the dataset holds twice."""
@@ -82,17 +85,9 @@ class Census:
                 f"{what}: equal images were not searched for, as there are more than {MOST:,} "
                 "examples."
             )
-        if (pairs := self.in_two_classes).count:
-            console.say(f"{what}: {_images(pairs.count)} in more than one class: {pairs}.")
-        for split, pairs in self.in_two_splits.items():
-            console.say(
-                f"{what}: {_images(pairs.count)} in the {split} split and in another one too, so "
-                f"the accuracy on one counts images of the other: {pairs}."
-            )
-
-
-def _images(count: int) -> str:
-    return "1 image is" if count == 1 else f"{count} images are"
+        for wrong, pairs in self.pairs.items():
+            count = "1 image is" if pairs.count == 1 else f"{pairs.count} images are"
+            console.say(f"{what}: {count} {wrong}: {pairs}.")
 
 
 def of_records(splits: dict[str, Split], fields: Fields, classes: Sequence[str]) -> Census:

@@ -44,10 +44,14 @@ class Fields:
     classes: int
 
     @property
+    def size(self) -> str:
+        """The shape in words."""
+        return " x ".join(str(length or "any") for length in self.shape)
+
+    @property
     def image(self) -> str:
         """The image in words, as a run's record of its data keeps them."""
-        size = " x ".join(str(length or "any") for length in self.shape)
-        return f"{self.kind} {size} {self.dtype} {self.encoding}".strip()
+        return f"{self.kind} {self.size} {self.dtype} {self.encoding}".strip()
 
 
 def read_fields(path: pathlib.Path, image_key: str, label_key: str) -> Fields:

@@ -1,6 +1,7 @@
 """Reads encoded images and labels from Parquet files, as the Hugging Face hub has them."""
 
 import collections
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -16,10 +17,9 @@ from lottery_tf.datasets import image_files
 from lottery_tf.datasets.folders import is_hidden
 from lottery_tf.datasets.labels import (
     KNOWN,
+    Classes,
     check_classes,
-    check_labels,
-    count_numbers,
-    default_classes,
+    number_classes,
     text_classes,
 )
 from lottery_tf.datasets.names import brief, check_split, split_of
@@ -42,33 +42,26 @@ LABELS = ("label", "labels", "fine_label", "class", "target", "targets", "catego
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A Parquet file and its columns.
-
-    Args:
-        image, label: the names of the columns.
-        classes: the names of the labels; empty if the file has none.
-        rows: of the file.
-    """
+    """A Parquet file and the names of its columns."""
 
     path: pathlib.Path
     image: str
     label: str
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # the names of the labels; empty if the file has none
     rows: int
 
 
 Files = dict[str, list[File]]  # by split
-Classes = tuple[tuple[str, ...], dict[str, Array]]  # their names, and {split: labels}
 
 
 def read(
     path: pathlib.Path,
     *,
-    known: str | None = None,
-    small: int = 0,
-    reading: image_files.Reading | None = None,
-    image_key: str | None = None,
-    label_key: str | None = None,
+    known: str | None,
+    small: int,
+    reading: image_files.Reading,
+    image_key: str | None,
+    label_key: str | None,
 ) -> Sources:
     """Read the splits in a Parquet file, in several with commas, or in those of a directory.
 
@@ -77,7 +70,7 @@ def read(
         known: a dataset whose classes have known names.
         small: decode images that all have one size, of at most so many pixels a side.
         reading: how to read the images.
-        image_key, label_key: the columns, where it is not clear which.
+        image_key, label_key: the columns, or None where it is clear which.
 
     Raises:
         InputError: a file is missing, damaged or has no such columns, a label is out of range, or
@@ -102,50 +95,37 @@ def read(
         raise InputError(f"{path}: expected labels in its train split. Found: all are null, or -1.")
     _check_columns(files)
     names, labels = _classes(path, files, known, labels)
-    tables = {split: _Table(path, files[split], labels[split], names) for split in files}
-    reading = reading or image_files.Reading()
-    return image_files.sources({**tables}, names, reading, small=small, keep_gray=True)
+    listings = {split: _listing(path, files[split], labels[split], names) for split in files}
+    return image_files.sources(listings, names, reading, small=small, keep_gray=True)
 
 
-class _Table:
-    """The images of a split, in one or more files.
+def _listing(
+    place: pathlib.Path, files: list[File], labels: Array, classes: tuple[str, ...]
+) -> image_files.Listing:
+    """Return the images of a split; its files lie in `place`, and have labels one after another."""
+    rows = [f"{file.path.name}, row {row}" for file in files for row in range(file.rows)]
 
-    Args:
-        place: the directory of the files.
-        files: in their order.
-        labels: int64 (rows,), of the files one after the other.
-        classes: the names of the labels.
-    """
+    def contents() -> Iterator[tuple[str, bytes | None]]:
+        names = iter(rows)
+        for each in files:
+            with _opened(each.path) as file:
+                for batch in file.iter_batches(ROWS, columns=[each.image]):
+                    for value in batch.column(0).to_pylist():
+                        yield next(names), value.get("bytes") if isinstance(value, dict) else value
 
-    def __init__(
-        self, place: pathlib.Path, files: list[File], labels: Array, classes: tuple[str, ...]
-    ):
-        self.place, self.files = place, files
-        rows = (f"{file.path.name}, row {row}" for file in files for row in range(file.rows))
-        names = (classes[label] for label in labels)
-        self.images: dict[str, str] = dict(zip(rows, names, strict=True))
-
-    def contents(self) -> Iterator[tuple[str, bytes | None]]:
-        """Yield (name, bytes) of each row."""
-        names = iter(self.images)
-        for file in self.files:
-            for batch in _batches(file.path, file.image, ROWS):
-                for value in batch.column(0).to_pylist():
-                    yield next(names), value.get("bytes") if isinstance(value, dict) else value
+    class_of = (classes[label] for label in labels)
+    return image_files.Listing(place, dict(zip(rows, class_of, strict=True)), contents)
 
 
-def _batches(path: pathlib.Path, column: str, rows: int) -> Iterator[pyarrow.RecordBatch]:
-    """Yield batches of one column of a file."""
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[pyarrow.parquet.ParquetFile]:
+    """Open a Parquet file; what is wrong with it becomes an InputError that names it."""
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(rows, columns=[column])
+            yield file
     except (pyarrow.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: pathlib.Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split()).rstrip(".")
-    return InputError(f"{path} cannot be read as a Parquet file: {reason}.")
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(f"{path} cannot be read as a Parquet file: {reason}.") from None
 
 
 def _splits(path: pathlib.Path) -> dict[str, list[pathlib.Path]]:
@@ -153,13 +133,16 @@ def _splits(path: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     paths = _paths(path)
     splits = collections.defaultdict(list)
     for file in paths:
-        split = _split_of(file, by_folder=len(paths) > 1) or ("train" if len(paths) == 1 else None)
-        if not split:
-            raise InputError(
-                f"{file}: expected the name of its split first, as train-00000-of-00001.parquet or "
-                "test.parquet. Rename it, or name the files to read by --raw_dir, with commas."
-            )
-        splits[split].append(file)
+        named = OTHER.match(file.stem) or SPLIT.match(file.stem)
+        if len(paths) > 1:
+            named = named or SPLIT.fullmatch(file.parent.name)
+            if not named:
+                raise InputError(
+                    f"{file}: expected the name of its split first, as test.parquet or "
+                    "train-00000-of-00001.parquet. Rename it, or name the files to read by "
+                    "--raw_dir, with commas."
+                )
+        splits[check_split(str(file), split_of(named[1])) if named else "train"].append(file)
     for split, of_split in splits.items():
         if len({file.parent for file in of_split}) > 1:
             raise InputError(
@@ -198,14 +181,6 @@ def _paths(path: pathlib.Path) -> list[pathlib.Path]:
     return paths
 
 
-def _split_of(file: pathlib.Path, *, by_folder: bool) -> str | None:
-    """Return the split that a file, or its folder, is named after; None if neither is."""
-    found = OTHER.match(file.stem) or SPLIT.match(file.stem)
-    if not found and by_folder:
-        found = SPLIT.fullmatch(file.parent.name)
-    return check_split(str(file), split_of(found[1])) if found else None
-
-
 def _file(path: pathlib.Path, image_key: str | None, label_key: str | None) -> File:
     """Return the columns of a Parquet file; its metadata alone are read.
 
@@ -213,11 +188,8 @@ def _file(path: pathlib.Path, image_key: str | None, label_key: str | None) -> F
         InputError: the file cannot be read, it is not clear which columns to take, or they hold
             no images or no classes.
     """
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            schema, rows = file.schema_arrow, file.metadata.num_rows
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
+    with _opened(path) as file:
+        schema, rows = file.schema_arrow, file.metadata.num_rows
     kinds = {field.name: field.type for field in schema}
     declared = _declared_classes(schema)
 
@@ -244,17 +216,14 @@ def _declared_classes(schema: pyarrow.Schema) -> dict[str, tuple[str, ...]]:
     """Return {column of labels: the names of its classes}, as far as the file declares them."""
     try:
         features = json.loads((schema.metadata or {}).get(METADATA, b"{}"))["info"]["features"]
-        names = {
-            column: about.get("names")
-            for column, about in features.items()
-            if isinstance(about, dict)
-        }
+        columns = [(key, about) for key, about in features.items() if isinstance(about, dict)]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
+    found = {column: about.get("names") for column, about in columns}
     return {
-        column: tuple(of_column)
-        for column, of_column in names.items()
-        if isinstance(of_column, list) and of_column and all(isinstance(n, str) for n in of_column)
+        column: tuple(names)
+        for column, names in found.items()
+        if isinstance(names, list) and names and all(isinstance(name, str) for name in names)
     }
 
 
@@ -321,11 +290,8 @@ def _labels(file: File) -> Array:
 
     Of a file without any, each is NO_LABEL.
     """
-    try:
-        with pyarrow.parquet.ParquetFile(file.path) as opened:
-            column = opened.read([file.label]).column(0)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _unreadable(file.path, error) from None
+    with _opened(file.path) as opened:
+        column = opened.read([file.label]).column(0)
     if types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     # Whether each row has no label: null or, of numbers, NaN.
@@ -364,13 +330,14 @@ def _classes(
         raise InputError(f"{path}: the labels of some splits are text, of others numbers.")
     if labels["train"].dtype == object:
         return text_classes(str(path), known, labels, declared)
-    names = declared or KNOWN.get(known or "", ())
-    if declared:
-        names = check_classes(str(path), declared, known)
-    count = len(names) or count_numbers(f"{path}: train", labels["train"])
-    for split, of_split in files.items():
-        start = 0
-        for file in of_split:
-            check_labels(str(file.path), labels[split][start : start + file.rows], count)
-            start += file.rows
-    return (names, labels) if names else default_classes(str(path), labels)
+    parts = [
+        (str(file.path), some)
+        for split, of_split in files.items()
+        for file, some in zip(
+            of_split,
+            np.split(labels[split], np.cumsum([file.rows for file in of_split])[:-1]),
+            strict=True,
+        )
+    ]
+    names = check_classes(str(path), declared, known) if declared else KNOWN.get(known or "", ())
+    return number_classes(f"{path}: train", labels, parts, names)

@@ -44,18 +44,13 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A training between two steps.
-
-    Args:
-        progress: Progress.
-        state: {name: array} of all that the training holds there.
-    """
+    """A training between two steps: `state` is {name: array} of all that it holds there."""
 
     progress: Progress
     state: dict[str, Array]
 
     def pack(self) -> dict:
-        """Dicts of arrays alone, as other workers are sent it."""
+        """Return dicts of arrays alone, as other workers are sent it."""
         texts = _format(self.progress).items()
         return {
             "texts": {name: np.frombuffer(text, np.uint8) for name, text in texts},
@@ -77,7 +72,7 @@ def save(path: pathlib.Path, round: int, checkpoint: Checkpoint) -> None:
     Args:
         path: the directory of the run, or of the copy.
         round: the round that is trained.
-        checkpoint: Checkpoint.
+        checkpoint: what to save.
 
     Raises:
         InputError: the directory cannot be written.
@@ -97,12 +92,7 @@ def save(path: pathlib.Path, round: int, checkpoint: Checkpoint) -> None:
 
 
 def newest(path: pathlib.Path, round: int, report: Callable[[str], None]) -> Checkpoint | None:
-    """Return the newest good checkpoint of a round; None without.
-
-    Args:
-        path, round: as in `save`.
-        report: called with a line on each that is damaged.
-    """
+    """Return the newest good checkpoint of a round, if any; `report` a line on each damaged one."""
     for directory in reversed(_by_step(path, round)):
         try:
             progress = _parse({name: files.read_checked(directory / name) for name in TEXTS})

@@ -19,7 +19,6 @@ def read(path: pathlib.Path, round: int, masks: Masks) -> Masks | None:
 
     Args:
         path: the directory of the run.
-        round: the number of the round.
         masks: {kernel path: bool array} that were pruned.
 
     Raises:
@@ -33,8 +32,7 @@ def read(path: pathlib.Path, round: int, masks: Masks) -> Masks | None:
         found = contents.parse_arrays(files.read_checked(file), file)
         if {p: m.shape for p, m in found.items()} != {p: m.shape for p, m in masks.items()}:
             raise InputError("expected masks of the kernels of this network.")
-        if any((found[p] & ~mask).any() for p, mask in masks.items()):
-            raise InputError("expected masks that lie in those that were pruned.")
+        contents.check_nested(found, masks, "those that were pruned")
     except InputError as error:
         raise InputError(
             f"{file} does not hold the masks of round {round}: {error} Restore it, or remove "

@@ -5,6 +5,7 @@ import csv
 import errno
 import hashlib
 import io
+import json
 import math
 import os
 import re
@@ -13,7 +14,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import filelock
 import numpy as np
@@ -28,7 +29,7 @@ NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-]?[0-9]+)?")
 ASIDE = (".*.aside", ".*.tmp")  # names of what is being written, or was when a process was killed
 SETTLED = 1.0  # seconds since the last change, after which a further one shows in the times
 State = tuple[int, ...]  # of a file
-_digests: dict[Path, tuple[tuple[int, ...], str]] = {}  # {path: (state of the file, SHA-256)}
+_digests: dict[Path, tuple[State, str]] = {}  # {path: (state of the file, SHA-256)}
 OLD = 3600.0  # seconds since the last change, after which no process writes it any more
 # What fsync raises for a directory where the file system has no such thing.
 NO_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EACCES)
@@ -247,6 +248,25 @@ def sync(path: Path) -> None:
     except OSError as error:
         if error.errno not in NO_SYNC or not path.is_dir():
             raise
+
+
+def read_object(path: Path, advice: str, kind: type = object) -> dict[str, Any] | None:
+    """Return {key: value, each a `kind`} that a JSON file holds; None if there is no file.
+
+    Raises:
+        InputError: it cannot be read, or holds something else; `advice` says why to remove it.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, kind) for value in found.values()):
+        raise InputError(f"{path} is damaged. Restore it, or remove it, {advice}.")
+    return found
 
 
 def format_npz(arrays: Mapping[str, Array], *, compressed: bool = False) -> bytes:

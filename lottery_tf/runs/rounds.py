@@ -22,12 +22,7 @@ ARRAYS = ("masks", "initial", "final")
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRound:
-    """A finished round of a run: its network before and after training.
-
-    Args:
-        run: path of the run.
-        round: its number.
-    """
+    """A finished round of the run at a path: its network before and after training."""
 
     run: pathlib.Path
     round: int
@@ -62,7 +57,7 @@ class FinishedRound:
         return weights
 
     def masks(self) -> dict[str, np.ndarray]:
-        """Return {kernel path: bool array}: the masks that the round trained under."""
+        """Return {kernel path: bool array} that the round trained under."""
         return RunDir(self.run).masks(self.round)
 
     def shapes(self, which: str = "masks") -> dict[str, tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import os
 import pathlib
 import re
@@ -117,14 +118,8 @@ class RunDir:
 
     def check_is_there(self) -> None:
         """Raise InputError if the directory was removed since it was opened."""
-        if removed := self._removed():
-            raise removed
-
-    def _removed(self) -> InputError | None:
-        """Return the InputError that the directory is gone; None if it is there."""
-        if (self.path / "config.json").exists():
-            return None
-        return InputError(f"Cannot save into {self.path}: it was removed or renamed.")
+        if not (self.path / "config.json").exists():
+            raise InputError(f"Cannot save into {self.path}: it was removed or renamed.")
 
     def log(self, line: str) -> None:
         """Add a line with the time to log.txt, where the disk lets it."""
@@ -207,11 +202,8 @@ class RunDir:
                 if revived:
                     wrong = f"has weights of {revived[0]} that were pruned in"
             if wrong:
-                raise InputError(
-                    f"{self.round_path(round)} {wrong} {self.round_path(earlier).name}: it is no "
-                    "round of this run. Restore it, or remove it and all later rounds to train "
-                    "them again."
-                )
+                found = f"{self.round_path(round)} {wrong} {self.round_path(earlier).name}"
+                raise self._unusable(round, f"{found}: it is no round of this run.")
             earlier, before, layout = round, masks, after
 
     def round_path(self, round: int) -> pathlib.Path:
@@ -219,7 +211,7 @@ class RunDir:
         return self.path / f"round_{round:02d}"
 
     def masks(self, round: int) -> Masks:
-        """Return {kernel path: bool array}: the masks that the round trained under."""
+        """Return {kernel path: bool array} that the round trained under."""
         return self._load(round, "masks.npz")
 
     def next_masks(self, round: int) -> Masks | None:
@@ -231,13 +223,12 @@ class RunDir:
         try:
             saved = contents.NEXT_MASKS in files.names(self.round_path(round))
         except InputError as error:
-            raise self._damaged(round, error) from None
+            raise self._unusable(round, error) from None
         if not saved:
             return None
         masks = self.masks(round)
-        return self._parse(
-            round, contents.NEXT_MASKS, lambda content: contents.parse_next_masks(content, masks)
-        )
+        parse = functools.partial(contents.parse_next_masks, masks=masks)
+        return self._parse(round, contents.NEXT_MASKS, parse)
 
     def initial(self, round: int) -> Weights:
         """Return {variable path: float32 array}: where the round started; of round 0, W_0."""
@@ -265,31 +256,27 @@ class RunDir:
 
     def metrics_of(self, round: int) -> Row:
         """Return the row of a finished round."""
-        return self._parse(round, METRICS, lambda content: contents.parse_metrics(content, round))
+        parse = functools.partial(contents.parse_metrics, round=round)
+        return self._parse(round, METRICS, parse)
 
     def _load(self, round: int, name: str) -> dict[str, Array]:
-        path = self.round_path(round) / name
-        return self._parse(round, name, lambda content: contents.parse_arrays(content, path))
+        parse = functools.partial(contents.parse_arrays, path=self.round_path(round) / name)
+        return self._parse(round, name, parse)
 
     def _parse(self, round: int, name: str, parse: Callable[[bytes], Parsed]) -> Parsed:
         """parse(the bytes of a round's file); what it has against them names the file."""
-        content, path = self._read(round, name), self.round_path(round)
+        path = self.round_path(round) / name
+        try:
+            content = files.read_checked(path)
+        except InputError as error:
+            raise self._unusable(round, error) from None
         try:
             return parse(content)
         except InputError as error:
-            raise InputError(
-                f"{path / name} is no file of a round: {error} Restore it, or remove {path} and "
-                "all later rounds to train them again."
-            ) from None
+            raise self._unusable(round, f"{path} is no file of a round: {error}") from None
 
-    def _read(self, round: int, name: str) -> bytes:
-        """Return the bytes of a round's file, checked against SHA256SUMS."""
-        try:
-            return files.read_checked(self.round_path(round) / name)
-        except InputError as error:
-            raise self._damaged(round, error) from None
-
-    def _damaged(self, round: int, error: InputError) -> InputError:
+    def _unusable(self, round: int, error: object) -> InputError:
+        """Return the InputError of a round's file that cannot be used."""
         return InputError(
             f"{error} Restore it, or remove {self.round_path(round)} and all later rounds to train "
             "them again."
@@ -297,10 +284,19 @@ class RunDir:
 
     # Writing -------------------------------------------------------------------------------
 
-    def save_round(self, round: int, *, masks: Masks, initial: Weights, final: Weights,
-                   history: list[Row], metrics: Row, tables: dict[str, list[Row]] | None = None,
-                   squared_gradients: Weights | None = None,
-                   next_masks: Masks | None = None) -> None:  # fmt: skip
+    def save_round(
+        self,
+        round: int,
+        *,
+        masks: Masks,
+        initial: Weights,
+        final: Weights,
+        history: list[Row],
+        metrics: Row,
+        tables: dict[str, list[Row]] | None = None,
+        squared_gradients: Weights | None = None,
+        next_masks: Masks | None = None,
+    ) -> None:
         """Write a finished round, all of it or nothing, and its row of metrics.csv.
 
         Args:
@@ -331,9 +327,15 @@ class RunDir:
             files.write_directory(self.round_path(round), written)
             self._write_metrics()
         except (InputError, OSError) as error:
-            gone = self._removed()  # since it was looked for
-            raise InputError(f"{gone or error} The rounds before are kept: free the space, or "
-                             "restore the directory, and launch again.") from None  # fmt: skip
+            reason: Exception = error
+            try:
+                self.check_is_there()  # it may be gone since
+            except InputError as gone:
+                reason = gone
+            raise InputError(
+                f"{reason} The rounds before are kept: free the space, or restore the directory, "
+                "and launch again."
+            ) from None
 
     def _write_metrics(self) -> None:
         if rows := self.metrics():

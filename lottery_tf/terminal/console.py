@@ -16,12 +16,13 @@ COLUMNS: Columns = {
     "threshold": ("threshold", 10, "{:.5f}"),
     "seconds": ("seconds", 8, "{:.1f}"),
 }
+OF_BARS: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "disable": None}  # not in a log
 
 
 def progress(items: int | Iterable[Any], what: str) -> tqdm:
     """Return a progress bar over items, or over a number of steps; none in a log file."""
     steps: dict[str, Any] = {"total" if isinstance(items, int) else "iterable": items}
-    return tqdm(**steps, desc=what, leave=False, dynamic_ncols=True, disable=None)
+    return tqdm(**steps, desc=what, **OF_BARS)
 
 
 def say(line: str) -> None:
@@ -75,10 +76,8 @@ class ProgressBar:
         self.bar = tqdm(
             total=len(steps),
             desc=self.name,
-            leave=False,
-            dynamic_ncols=True,
-            disable=None,  # no bar in a log file
             bar_format="{desc}: {percentage:3.0f}%|{bar}|",
+            **OF_BARS,
         )
 
     def update(self, progress: Progress, steps_per_epoch: int) -> None:

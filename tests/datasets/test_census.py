@@ -190,7 +190,7 @@ def test_pairs_are_counted_and_only_the_first_are_kept(capsys):
     found = census.Census(["a", "b"], 100)
     for place in range(50):
         found.add("train", place, b"same", place % 2)
-    assert len(found.in_two_classes.first) == census.SHOWN
+    assert len(found.pairs[census.IN_TWO_CLASSES].first) == census.SHOWN
     found.tell("own")
     assert "25 images are in more than one class" in capsys.readouterr().err
 

@@ -58,10 +58,7 @@ def test_fields_that_are_not_images_and_labels_are_refused(named, config, keys, 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (
-            {"shape": {"dimensions": ["4", "4", "2"]}},
-            "1, 3 or 4 .* 4 x 4 x 2",
-        ),
+        ({"shape": {"dimensions": ["4", "4", "2"]}}, "1, 3 or 4 .* 4 x 4 x 2"),
         ({"shape": {"dimensions": ["2", "4", "4", "3"]}}, "Found: Image of 2 x 4 x 4 x 3"),
         ({"shape": {"dimensions": ["4", "4", "-1"]}}, "Found: Image of 4 x 4 x -1"),
         ({"shape": {}}, "Found: Image of no size"),
