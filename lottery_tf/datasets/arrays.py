@@ -10,13 +10,13 @@ import numpy as np
 
 from lottery_tf.datasets import raw
 from lottery_tf.datasets.labels import KNOWN, check_classes, number_classes
+from lottery_tf.datasets.layout import PIXELS
 from lottery_tf.datasets.names import brief, check_split, split_of
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import Array
 from lottery_tf.terminal import console
 
 MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"\x93NUM")  # of numpy.savez; empty; of numpy.save
-PIXELS = ("uint8", "uint16", "float32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,9 +59,8 @@ def read(path: pathlib.Path, *, known: str | None, skip_bad: bool) -> raw.Source
                 f"{given.shape} {given.dtype.name}"
             )
         names = check_classes(f"{path}: classes", tuple(map(str, given)), known)
-    parts = [(pair.y, pair.labels) for pair in pairs.values()]
-    labels = {split: pair.labels for split, pair in pairs.items()}
-    classes, labels = number_classes(train.y, labels, parts, names)
+    parts = {split: [(pair.y, pair.labels)] for split, pair in pairs.items()}
+    classes, labels = number_classes(parts, names)
     sources = {}
     for split, pair in pairs.items():
         kept = _finite(pair.x, pair.images, skip_bad)

@@ -84,12 +84,9 @@ def to_one_size(
     Args:
         image: a scalar string, the bytes of a file; or uint8 or float32 (h, w, channels).
         draws: int32 (DRAWS,), or None.
-        size: height and width of the result.
-        jpeg: whether the bytes are known to be a JPEG; else it is looked at, which takes 15% of
-            the speed.
-
-    Returns:
-        uint8, or float32 of such an image, (size, size, channels).
+        size: height and width of the result, which has the pixels of the image.
+        jpeg: whether bytes are known to be a JPEG; else it is looked at, which takes 15% of the
+            speed.
     """
 
     def cut(image: tf.Tensor) -> tf.Tensor:

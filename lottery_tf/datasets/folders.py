@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterable, Iterator
 from lottery_tf.datasets import image_files
 from lottery_tf.datasets.image_files import Listing, Reading, some
 from lottery_tf.datasets.labels import check_looks
+from lottery_tf.datasets.names import SPLITS as NAMES
 from lottery_tf.datasets.raw import Sources
 from lottery_tf.errors import InputError
 from lottery_tf.terminal import console
 
 # The folders of a split, or archives, by their names in any case; the first that exists is read.
-SPLITS = {"train": ("train", "training"), "test": ("test", "testing", "val", "valid", "validation")}
+SPLITS = {"train": NAMES["train"], "test": NAMES["test"] + NAMES["validation"]}
 PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, EOFError, zlib.error)
 MANY_CLASSES = 20  # beyond, a line names only the smallest and the largest
@@ -67,7 +68,7 @@ class Folder:
         images: {name: class}, in order of the names, which are paths without `outer`. A class is
             the first folder of a name; what lies in folders below it belongs to it too.
         ignored: {reason: names}.
-        empty: the folders of classes in which there is no image.
+        classes, empty: the folders of classes with images, and without; sorted.
     """
 
     def __init__(self, place: pathlib.Path, paths: Iterable[str], outer: str = ""):
@@ -90,22 +91,16 @@ class Folder:
                 self.ignored["outside the folders of classes"].append(name)
             elif file:
                 self.images[name] = name.split("/")[0]
-        self.empty = sorted(folders - set(self.images.values()))
-
-    @property
-    def classes(self) -> list[str]:
-        """The names of the classes, sorted."""
-        return sorted(set(self.images.values()))
+        self.classes = sorted(set(self.images.values()))
+        self.empty = sorted(folders - set(self.classes))
 
     def tell(self) -> None:
         """Tell how many images each class has, and what was ignored."""
         counts = collections.Counter(self.images.values())
-        names = sorted(counts)
+        names, between = self.classes, ", "
         if len(names) > MANY_CLASSES:
-            names = [min(names, key=counts.__getitem__), max(names, key=counts.__getitem__)]
-        each = (" … " if len(counts) > len(names) else ", ").join(
-            f"{name} {counts[name]}" for name in names
-        )
+            names, between = [pick(names, key=counts.__getitem__) for pick in (min, max)], " … "
+        each = between.join(f"{name} {counts[name]}" for name in names)
         deep = sum(name.count("/") > 1 for name in self.images)
         below = f" {deep} of them in folders below that of their class." if deep else ""
         console.say(
@@ -162,14 +157,12 @@ def find(directory: pathlib.Path, split: str) -> tuple[Folder, list[pathlib.Path
 
 def _places(directory: pathlib.Path, split: str) -> list[pathlib.Path]:
     """Return the folders and archives that have a name of a split, the one to be read first."""
-    found = sorted(place for place in directory.iterdir() if place.exists())
     wanted = [f"{choice}{end}" for choice in SPLITS[split] for end in ("", *PACKED)]
-    return [
-        place
-        for name in wanted
-        for place in sorted(found, key=lambda place: place.name != name)
-        if place.name.lower() == name
-    ]
+    found = [place for place in directory.iterdir() if place.name.lower() in wanted]
+    return sorted(
+        (place for place in found if place.exists()),
+        key=lambda place: (wanted.index(lower := place.name.lower()), place.name != lower, place),
+    )
 
 
 def _walk(folder: pathlib.Path) -> list[str]:
@@ -177,12 +170,9 @@ def _walk(folder: pathlib.Path) -> list[str]:
     names = []
     for root, folders, files in os.walk(folder, followlinks=True):
         here = pathlib.Path(root)
-        folders[:] = [
-            name
-            for name in folders
-            if not (here / name).is_symlink()
-            or not here.resolve().is_relative_to((here / name).resolve())  # it would never end
-        ]
+        for inner in [here / name for name in folders]:
+            if inner.is_symlink() and here.resolve().is_relative_to(inner.resolve()):
+                folders.remove(inner.name)  # it would never end
         names += [str((here / name).relative_to(folder)) for name in files]
         if not files and here.parent == folder:
             names.append(f"{here.name}/")
@@ -229,16 +219,12 @@ def _inside(path: str) -> str:
 def _outer(names: Iterable[str]) -> str:
     """Return the folders around those of classes in an archive, as train/: all images are there."""
     endings = image_files.endings()
-    images = [
-        pathlib.PurePosixPath(name).parts
-        for name in names
-        if pathlib.PurePosixPath(name).suffix.lower() in endings and not is_hidden(name)
-    ]
+    shown = (pathlib.PurePosixPath(name) for name in names if not is_hidden(name))
+    images = [path.parts for path in shown if path.suffix.lower() in endings]
     outer = ""
     while len({parts[0] for parts in images}) == 1 and max(map(len, images)) > 2:
         outer += f"{images[0][0]}/"
-        images = [parts[1:] for parts in images]
-        images = [parts for parts in images if len(parts) > 1]
+        images = [parts[1:] for parts in images if len(parts) > 2]
     return outer
 
 
@@ -289,7 +275,7 @@ def _advice(found: list[str]) -> str:
 
 
 def _check_classes(directory: pathlib.Path, train: Folder, test: Folder | None = None) -> None:
-    for split in (train, test) if test else (train,):
+    for split in filter(None, (train, test)):
         if split.empty:
             raise InputError(
                 f"{split.place}: expected images in the folder of each class. Found none in "

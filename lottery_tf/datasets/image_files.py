@@ -48,21 +48,13 @@ def endings() -> frozenset[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """An image that was read.
+    """An image that was read."""
 
-    Args:
-        image: in RGB, with 8 bits a channel.
-        plain: whether the bytes of the file give the same pixels to any reader of JPEG.
-        changes: what reading changed, such as TURNED.
-        gray: whether the file has one channel, and so the three of `image` are equal.
-        levels: the lowest and the highest in the file, of gray with 16 bits.
-    """
-
-    image: Image.Image
-    plain: bool
-    changes: frozenset[str]
-    gray: bool = False
-    levels: tuple[int, int] | None = None
+    image: Image.Image  # in RGB, with 8 bits a channel
+    plain: bool  # whether the bytes of the file give the same pixels to any reader of JPEG
+    changes: frozenset[str]  # what reading changed, such as TURNED
+    gray: bool  # whether the file has one channel, and so the three of `image` are equal
+    levels: tuple[int, int] | None  # the lowest and highest in the file, of gray with 16 bits
 
     @property
     def size(self) -> tuple[int, int]:
@@ -85,7 +77,6 @@ def read(name: str, content: bytes, *, upright: bool = True, white: int = WHITE)
 
     Args:
         name: of the file, for messages.
-        content: its bytes.
         upright: turn it as its EXIF orientation says.
         white: the level that becomes 255, of gray with 16 bits.
 
@@ -98,18 +89,14 @@ def read(name: str, content: bytes, *, upright: bool = True, white: int = WHITE)
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content)) as image:
                 return _read(image, upright, white)
-    except UnidentifiedImageError as error:
-        cause: Exception = error
-        reason = "Pillow knows no such format"
-    except Image.DecompressionBombError as error:
-        cause = error
-        reason = (
-            f"it says that it has over {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which would "
-            "fill the memory"
-        )
     except Exception as error:  # what a damaged file raises is of any kind
-        cause, reason = error, str(error).rstrip(".") or type(error).__name__
-    raise InputError(f"{name} is no readable image: {reason}.") from cause
+        reason = str(error).rstrip(".") or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = "Pillow knows no such format"
+        elif isinstance(error, Image.DecompressionBombError):
+            most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+            reason = f"it says that it has over {most:,} pixels, which would fill the memory"
+        raise InputError(f"{name} is no readable image: {reason}.") from error
 
 
 def _read(image: Image.Image, upright: bool, white: int) -> Picture:
@@ -201,7 +188,7 @@ def sources(
     Args:
         listings: {split: its images}.
         classes: the names of the labels 0, 1, …
-        reading: how to read them.
+        reading: how to read the files.
         size: (height, width) that every image must have, to be decoded; None keeps the bytes of
             the files, where they are JPEG in gray or RGB, and makes others such a JPEG, of which
             training decodes a part alone.
@@ -253,17 +240,16 @@ class _Split:
 
     def pictures(self) -> Iterator[tuple[str, bytes, Picture]]:
         """Yield (name, bytes, Picture) of each readable image."""
-        left = collections.Counter(self.listing.images.values())
+        place, images = self.listing.place, self.listing.images
+        left = collections.Counter(images.values())
         for name, content in self.listing.contents():
             try:
                 yield self._read(name, content)
             except InputError as error:
                 self._skip(name, error)
-                left[self.listing.images[name]] -= 1
-                if not left[self.listing.images[name]]:
-                    raise InputError(
-                        f"{self.listing.place}: no image of {self.listing.images[name]} is left."
-                    ) from None
+                left[images[name]] -= 1
+                if not left[images[name]]:
+                    raise InputError(f"{place}: no image of {images[name]} is left.") from None
         if not self.told:
             self._tell()
         self.told = True

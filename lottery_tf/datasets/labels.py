@@ -1,5 +1,6 @@
 """Checks labels and the names of classes, before a dataset is written. NumPy only."""
 
+import itertools
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -17,12 +18,7 @@ SHOWN = 10  # names of classes in a line
 Classes = tuple[tuple[str, ...], dict[str, Array]]  # their names, and {split: labels}
 
 
-def number_classes(
-    what: str,
-    labels: dict[str, Array],
-    parts: Iterable[tuple[str, Array]],
-    names: tuple[str, ...] = (),
-) -> Classes:
+def number_classes(parts: dict[str, list[tuple[str, Array]]], names: tuple[str, ...]) -> Classes:
     """Check labels that are numbers; where nothing names them, name them by their numbers.
 
     Numbers that no image has, as 0 where labels count from 1, would be classes of their own: the
@@ -30,21 +26,22 @@ def number_classes(
     have no names but gaps are replaced by their ranks, and a line says so.
 
     Args:
-        what: where the labels of the training split come from, for messages.
-        labels: {split: whole numbers}, with the split "train".
-        parts: (where they come from, labels) of all of them; messages count their rows.
+        parts: {split: (where they come from, for messages; labels) one after the other}, with the
+            split "train".
         names: those of the labels 0, 1, …, if there are any.
 
     Raises:
         InputError: a label is out of range, or all are the same.
     """
-    count, train = len(names), labels["train"]
+    labels = {split: np.concatenate([some for _, some in of]) for split, of in parts.items()}
+    what, train, count = parts["train"][0][0], labels["train"], len(names)
     if not names:
-        _check_range(what, train, MOST_CLASSES)
+        for where, some in parts["train"]:
+            _check_range(where, some, MOST_CLASSES)
         if len(np.unique(train)) < 2:
             raise InputError(f"{what}: expected two classes or more. Found: 1, {train[0]}")
         count = int(train.max()) + 1
-    for where, some in parts:
+    for where, some in itertools.chain(*parts.values()):
         _check_range(where, some, count)
     if names:
         return names, labels

@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import re
@@ -22,14 +23,14 @@ from lottery_tf.datasets.labels import (
     number_classes,
     text_classes,
 )
-from lottery_tf.datasets.names import brief, check_split, split_of
+from lottery_tf.datasets.names import SPLITS, brief, check_split, split_of
 from lottery_tf.datasets.raw import Sources
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import Array
 from lottery_tf.terminal import console
 
 # train.parquet, train-00000-of-00002.parquet, train_1.parquet; or the folder train of 0000.parquet
-SPLIT = re.compile(r"(train(ing)?|test(ing)?|validation|valid|val)(?![a-z])", re.IGNORECASE)
+SPLIT = re.compile(rf"({'|'.join(itertools.chain(*SPLITS.values()))})(?![a-z])", re.IGNORECASE)
 OTHER = re.compile(r"(\w+)-\d+-of-\d+")
 NO_LABEL = -1  # of a split whose labels are not published
 ROWS = 64  # of images in memory at a time
@@ -42,13 +43,13 @@ LABELS = ("label", "labels", "fine_label", "class", "target", "targets", "catego
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A Parquet file and the names of its columns."""
+    """A Parquet file, the names of its columns, and its labels."""
 
     path: pathlib.Path
     image: str
     label: str
     classes: tuple[str, ...]  # the names of the labels; empty if the file has none
-    rows: int
+    labels: Array  # int64 (rows,), or of text object (rows,); without any, each is NO_LABEL
 
 
 Files = dict[str, list[File]]  # by split
@@ -77,24 +78,19 @@ def read(
             an image is unreadable; names the row.
     """
     files: Files = {}
-    labels: dict[str, Array] = {}
     for split, paths in _splits(path).items():
-        files[split] = [_file(place, image_key, label_key) for place in paths]
-        parts = [_labels(file) for file in files[split]]
-        if len({part.dtype for part in parts if len(part)}) > 1:
-            raise InputError(f"{path}: the labels of some files are text, of others numbers.")
-        labels[split] = np.concatenate(parts)
-        if not len(labels[split]):
+        found = [_file(place, image_key, label_key) for place in paths]
+        files[split] = [file for file in found if len(file.labels)]
+        if not files[split]:
             raise InputError(f"{path}: its {split} split has no rows.")
-        if labels[split].dtype != object and (labels[split] == NO_LABEL).all():
+        if all((file.labels == NO_LABEL).all() for file in files[split]):
             console.say(
                 f"{path}: left out the {split} split, which has no labels (all are null, or -1)."
             )
-            del files[split], labels[split]
+            del files[split]
     if "train" not in files:
         raise InputError(f"{path}: expected labels in its train split. Found: all are null, or -1.")
-    _check_columns(files)
-    names, labels = _classes(path, files, known, labels)
+    names, labels = _classes(path, files, known)
     listings = {split: _listing(path, files[split], labels[split], names) for split in files}
     return image_files.sources(listings, names, reading, small=small, keep_gray=True)
 
@@ -103,7 +99,7 @@ def _listing(
     place: pathlib.Path, files: list[File], labels: Array, classes: tuple[str, ...]
 ) -> image_files.Listing:
     """Return the images of a split; its files lie in `place`, and have labels one after another."""
-    rows = [f"{file.path.name}, row {row}" for file in files for row in range(file.rows)]
+    rows = [f"{file.path.name}, row {row}" for file in files for row in range(len(file.labels))]
 
     def contents() -> Iterator[tuple[str, bytes | None]]:
         names = iter(rows)
@@ -182,14 +178,14 @@ def _paths(path: pathlib.Path) -> list[pathlib.Path]:
 
 
 def _file(path: pathlib.Path, image_key: str | None, label_key: str | None) -> File:
-    """Return the columns of a Parquet file; its metadata alone are read.
+    """Return the columns and the labels of a Parquet file; no images are read.
 
     Raises:
         InputError: the file cannot be read, it is not clear which columns to take, or they hold
             no images or no classes.
     """
     with _opened(path) as file:
-        schema, rows = file.schema_arrow, file.metadata.num_rows
+        schema = file.schema_arrow
     kinds = {field.name: field.type for field in schema}
     declared = _declared_classes(schema)
 
@@ -209,7 +205,9 @@ def _file(path: pathlib.Path, image_key: str | None, label_key: str | None) -> F
     names = declared.get(label, ())
     if not names and types.is_boolean(kinds[label]):
         names = ("false", "true")
-    return File(path, image, label, names, rows)
+    with _opened(path) as file:
+        column = file.read([label]).column(0)
+    return File(path, image, label, names, _labels(path, column))
 
 
 def _declared_classes(schema: pyarrow.Schema) -> dict[str, tuple[str, ...]]:
@@ -273,8 +271,32 @@ def _no_column(
     )
 
 
-def _check_columns(files: Files) -> None:
-    """Raise InputError unless all files have their labels in one column; say which it is."""
+def _labels(path: pathlib.Path, column: pyarrow.ChunkedArray) -> Array:
+    """Return the labels of a file, as File has them."""
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    # Whether each row has no label: null or, of numbers, NaN.
+    without = np.flatnonzero(column.is_null(nan_is_null=True).to_numpy())
+    if 0 < len(without) < len(column):
+        raise InputError(f"{path}: expected a label in each row. Row {without[0]} has none.")
+    if len(without):
+        return np.full(len(column), NO_LABEL)
+    if _is_text(column.type):
+        return np.array(column.to_pylist(), object)
+    try:
+        return column.cast(pyarrow.int64()).to_numpy()
+    except pyarrow.ArrowInvalid as error:  # a fraction, or beyond 64 bits
+        raise InputError(
+            f"{path}: expected labels that are classes, as whole numbers or text. Arrow says: "
+            f"{error}."
+        ) from None
+
+
+def _classes(path: pathlib.Path, files: Files, known: str | None) -> Classes:
+    """Return the names of the labels, and {split: labels as whole numbers}.
+
+    The names are those that the files declare, else the text that labels are, else the numbers.
+    """
     first, *others = (file for of_split in files.values() for file in of_split)
     for file in others:
         if file.label != first.label:
@@ -282,62 +304,18 @@ def _check_columns(files: Files) -> None:
                 f"{file.path} has its labels in the column {file.label}, {first.path} in "
                 f"{first.label}. Name one by --label_key."
             )
+        if file.labels.dtype != first.labels.dtype:
+            raise InputError(f"{path}: the labels of some files are text, of others numbers.")
     console.say(f"{first.path}: images of the column {first.image}, labels of {first.label}.")
-
-
-def _labels(file: File) -> Array:
-    """Return the labels of a file: int64 (rows,), or of text object (rows,).
-
-    Of a file without any, each is NO_LABEL.
-    """
-    with _opened(file.path) as opened:
-        column = opened.read([file.label]).column(0)
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    # Whether each row has no label: null or, of numbers, NaN.
-    without = np.flatnonzero(column.is_null(nan_is_null=True).to_numpy())
-    if 0 < len(without) < file.rows:
-        raise InputError(f"{file.path}: expected a label in each row. Row {without[0]} has none.")
-    if len(without):
-        return np.full(file.rows, NO_LABEL)
-    if _is_text(column.type):
-        return np.array(column.to_pylist(), object)
-    try:
-        return column.cast(pyarrow.int64()).to_numpy()
-    except pyarrow.ArrowInvalid as error:  # a fraction, or beyond 64 bits
-        raise InputError(
-            f"{file.path}: expected labels that are classes, as whole numbers or text. Arrow says: "
-            f"{error}."
-        ) from None
-
-
-def _classes(
-    path: pathlib.Path, files: Files, known: str | None, labels: dict[str, Array]
-) -> Classes:
-    """Return the names of the labels, and {split: labels as whole numbers}.
-
-    The names are those that the files declare, else the text that labels are, else the numbers.
-    """
-    named = {file.classes for file in files["train"]}
-    if len(named) > 1:
+    declared = first.classes
+    if any(file.classes != declared for file in files["train"]):
         raise InputError(f"{path}: its files name different classes. Prepare one dataset of them.")
-    declared = named.pop()
-    for of_split in files.values():
-        for file in of_split:
-            if file.classes and file.classes != declared:
-                raise InputError(f"{file.path} names other classes than the train split.")
-    if len({of_split.dtype for of_split in labels.values()}) > 1:
-        raise InputError(f"{path}: the labels of some splits are text, of others numbers.")
-    if labels["train"].dtype == object:
-        return text_classes(str(path), known, labels, declared)
-    parts = [
-        (str(file.path), some)
-        for split, of_split in files.items()
-        for file, some in zip(
-            of_split,
-            np.split(labels[split], np.cumsum([file.rows for file in of_split])[:-1]),
-            strict=True,
-        )
-    ]
+    for file in others:
+        if file.classes and file.classes != declared:
+            raise InputError(f"{file.path} names other classes than the train split.")
+    parts = {split: [(str(file.path), file.labels) for file in of] for split, of in files.items()}
+    if first.labels.dtype == object:
+        texts = {split: np.concatenate([some for _, some in of]) for split, of in parts.items()}
+        return text_classes(str(path), known, texts, declared)
     names = check_classes(str(path), declared, known) if declared else KNOWN.get(known or "", ())
-    return number_classes(f"{path}: train", labels, parts, names)
+    return number_classes(parts, names)

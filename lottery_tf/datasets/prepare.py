@@ -34,7 +34,8 @@ NAME = re.compile(r"\w[\w.+-]*")
 LONGEST_NAME = 100
 YOUNG = 60  # seconds within which the maker of a directory locks it
 SMALL = 128  # images of one size up to this are stored decoded, to be resident
-DATA_DIR = "data"  # where names of datasets are looked for
+# The defaults of flags of lottery_tf.imp.
+USUAL = {"data_dir": "data", "train_split": "train", "image_key": "image", "label_key": "label"}
 
 
 def _cifar(name: str, directory: pathlib.Path, reading: Reading) -> raw.Sources:
@@ -74,12 +75,11 @@ def prepare(
         dataset: of "raw" a key of RAW, of "tfds" its name there; else the known one, or None.
         source: "tfds" downloads, or reads files in raw_dir that were downloaded by hand; "raw"
             reads the files in raw_dir, "arrays" an npz file, "parquet" its files.
-        data_dir: where to write it.
         raw_dir: the files to read, or their directory.
         name: what to call it; by default as the dataset.
         overwrite, skip_bad: replace a dataset that exists; leave unreadable images out.
         image_key, label_key: the columns of Parquet files, where it is not clear which.
-        shrink: the height and width are divided by it.
+        shrink: what the height and width are divided by.
         white_level: the level of gray with 16 bits that becomes 255.
 
     Returns:
@@ -318,25 +318,21 @@ def describe(path: pathlib.Path, dataset: str) -> list[str]:
     """
     splits = {name: split.examples for name, split in read_splits(path).items() if split.examples}
     fields, others = find_fields(path)
-    image, label = fields.image_key, fields.label_key
     counts = ", ".join(f"{name} {count}" for name, count in splits.items())
-    names = read_class_names(path, label)
+    names = read_class_names(path, fields.label_key)
     classes = f"{fields.classes} classes{': ' if names else ''}{shortened(names)}."
     lines = [f"{counts} examples; images {fields.size} {fields.dtype}; {classes}"]
     if others:
         lines.append(f"Other labels, for --label_key: {', '.join(others)}.")
 
-    flags = [f"--dataset={path.parent}"]
+    flags = {"dataset": str(path.parent)}
     if dataset in DATASETS:
-        data_dir = path.parents[dataset.count("/") + 1]
-        flags = [f"--dataset={dataset}"]
-        flags += [f"--data_dir={data_dir}"] if str(data_dir) != DATA_DIR else []
+        flags = {"dataset": dataset, "data_dir": str(path.parents[dataset.count("/") + 1])}
     train = "train" if "train" in splits else next(iter(splits), "train")
-    flags += [f"--train_split={train}"] if train != "train" else []
-    test = usual_test(splits, DATASETS.get(dataset, USERS_OWN).evaluation)
-    if test in (None, train):
-        flags.append("--test_fraction=0.1")
+    flags["train_split"] = train
+    if usual_test(splits, DATASETS.get(dataset, USERS_OWN).evaluation) in (None, train):
+        flags["test_fraction"] = "0.1"
         lines.append("It has no test split: --test_fraction holds out a part of the training.")
-    flags += [f"--image_key={image}"] if image != "image" else []
-    flags += [f"--label_key={label}"] if label != "label" else []
-    return [*lines, f"Train on it: python -m lottery_tf.imp {shlex.join(flags)}"]
+    flags |= {"image_key": fields.image_key, "label_key": fields.label_key}
+    given = [f"--{name}={value}" for name, value in flags.items() if value != USUAL.get(name)]
+    return [*lines, f"Train on it: python -m lottery_tf.imp {shlex.join(given)}"]

@@ -26,8 +26,7 @@ def read(directory: PreparedDataset, split: str) -> tuple[Array, Array]:
     """Read a whole split of images of one size into memory, in the order of its shards.
 
     Returns:
-        Images, uint8 or float32 (examples, height, width, channels), and labels, int32
-        (examples,).
+        Images, uint8 or float32 (examples, h, w, channels), and labels, int32 (examples,).
 
     Raises:
         InputError: a shard is damaged or has the wrong number of examples, or the split is larger
@@ -44,9 +43,8 @@ def read(directory: PreparedDataset, split: str) -> tuple[Array, Array]:
     labels = np.empty(len(images), np.int32)
     parse, start = parser(directory), 0
     for shard in directory.splits[split].shards:
-        of_shard, labels_of_shard = _read_shard(shard, parse)
         stop = start + shard.used
-        images[start:stop], labels[start:stop] = of_shard[shard.taken], labels_of_shard[shard.taken]
+        images[start:stop], labels[start:stop] = (a[shard.taken] for a in _read_shard(shard, parse))
         start = stop
     _check_labels(directory, split, labels)
     return images, labels
@@ -144,8 +142,7 @@ def stream_raw(
 ) -> Iterator[tuple[Array, Array]]:
     """Yield (images with the pixels as stored, labels int32) in the order of the shards.
 
-    Args:
-        size: height and width to which each image is cut in the centre; 0: as they are.
+    With a `size`, each image is cut to that height and width in the centre.
 
     Raises:
         InputError: a shard is damaged.
@@ -229,10 +226,7 @@ def parser(directory: PreparedDataset) -> Parse:
 def _decoder(
     directory: PreparedDataset, augment: bool
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """Return a function of (serialized example, its draws) to (image of input_shape, label).
-
-    Images of varying size are cut: at random with `augment`, else in the centre.
-    """
+    """Return a function of (serialized example, its draws) to (image of input_shape, label)."""
     parse, jpeg = parser(directory), directory.fields.encoding == "jpeg"
     size, _, channels = directory.input_shape
 

@@ -81,8 +81,8 @@ def parameters(name: str) -> set[str]:
 
 def _in_a_line(error: BaseException) -> str:
     """Return what an exception says, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".:") if lines else type(error).__name__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip().rstrip(".:")
 
 
 def build(
@@ -104,11 +104,11 @@ def build(
         input_shape: (height, width, channels) of one image.
         classes: number of classes, the size of the logits.
         seed: a non-negative integer below 2**32.
-        strategy: the tf.distribute.Strategy that holds the variables; none by default.
+        strategy: holds the variables; none by default.
         policy: Keras's dtype policy; by default that of config.mixed_precision.
 
     Returns:
-        A built keras.Model with masked layers; those of a user's model are made here.
+        A built model with masked layers; those of a user's model are made here.
 
     Raises:
         InputError: there is no such function, or what it returns does not fit the data.

@@ -11,12 +11,7 @@ from lottery_tf.models.normalization import FusedBatchNormalization
 
 
 class Builder:
-    """Applies layers with one initializer and one choice of BatchNorm.
-
-    Args:
-        initializer: a key of models.INITIALIZERS.
-        bn_affine: whether BatchNorm learns a scale and an offset; None where there is none.
-    """
+    """Applies layers with one of models.INITIALIZERS, and BatchNorm that is affine or not."""
 
     def __init__(self, initializer: str, *, bn_affine: bool | None = None):
         self.initializer, self.bn_affine = initializer, bn_affine

@@ -8,8 +8,10 @@ from keras import KerasTensor as Tensor
 from lottery_tf.models.layers import Builder, PadChannels
 
 # depth: (blocks of the stages, whether a block is a bottleneck)
-CIFAR = {6 * n + 2: ((n, n, n), False) for n in (3, 5, 7, 9, 18)}
-IMAGENET = {
+CIFAR: dict[int, tuple[tuple[int, ...], bool]] = {
+    6 * n + 2: ((n, n, n), False) for n in (3, 5, 7, 9, 18)
+}
+IMAGENET: dict[int, tuple[tuple[int, ...], bool]] = {
     18: ((2, 2, 2, 2), False),
     34: ((3, 4, 6, 3), False),
     50: ((3, 4, 6, 3), True),
@@ -28,19 +30,16 @@ def build(
 ) -> keras.Model:
     """Build a ResNet: (batch, h, w, c) to (batch, classes) logits.
 
-    Args:
-        depth: a key of CIFAR or IMAGENET.
-        initializer: a key of models.INITIALIZERS.
-        shortcut: "identity" (option A) or "projection" (option B) where shapes change.
-        bn_affine: whether BatchNorm learns a scale and an offset.
+    Where shapes change, `shortcut` is "identity" (option A) or "projection" (option B).
     """
     make = Builder(initializer, bn_affine=bn_affine)
     image = keras.Input(input_shape, name="image")
+    blocks, bottleneck = (CIFAR | IMAGENET)[depth]
     if depth in CIFAR:
-        (blocks, bottleneck), first_width, last_norm = CIFAR[depth], 16, "conv2_bn"
+        first_width, last_norm = 16, "conv2_bn"
         features = make.conv_norm_relu(image, first_width, 3, "stem")
     else:
-        (blocks, bottleneck), first_width, last_norm = IMAGENET[depth], 64, "last_bn"
+        first_width, last_norm = 64, "last_bn"
         features = make.conv_norm_relu(image, first_width, 7, "stem", strides=2)
         # After a ReLU, zeros around the image never win the maximum.
         features = keras.layers.ZeroPadding2D(1, name="stem_pool_pad")(features)

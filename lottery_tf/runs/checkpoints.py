@@ -67,12 +67,7 @@ class Checkpoint:
 
 
 def save(path: pathlib.Path, round: int, checkpoint: Checkpoint) -> None:
-    """Save a checkpoint, and forget all but the newest KEPT.
-
-    Args:
-        path: the directory of the run, or of the copy.
-        round: the round that is trained.
-        checkpoint: what to save.
+    """Save a checkpoint of a round in a run's directory, or a copy's; keep the newest KEPT alone.
 
     Raises:
         InputError: the directory cannot be written.
@@ -123,6 +118,5 @@ def _parse(texts: dict[str, bytes]) -> Progress:
 
 def _by_step(path: pathlib.Path, round: int) -> list[pathlib.Path]:
     """Return the checkpoints of a round, by step."""
-    form = rf"round_{round:02d}_step_\d+"
-    paths = (path / "checkpoints").glob("round_*")
-    return sorted(path for path in paths if re.fullmatch(form, path.name))
+    form = re.compile(rf"round_{round:02d}_step_\d+")
+    return sorted(p for p in (path / "checkpoints").glob("round_*") if form.fullmatch(p.name))

@@ -59,8 +59,13 @@ def parse_next_masks(content: bytes, masks: Masks) -> Masks:
 
 def check_nested(inner: Masks, outer: Masks, called: str) -> None:
     """Raise InputError if masks revive a weight that others, `called` so, have pruned."""
-    if revived := next((path for path, mask in outer.items() if (inner[path] & ~mask).any()), None):
-        raise InputError(f"expected masks that lie in {called}; in {revived} they do not.")
+    if path := revived(inner, outer):
+        raise InputError(f"expected masks that lie in {called}; in {path} they do not.")
+
+
+def revived(inner: Masks, outer: Masks) -> str | None:
+    """Return the first path under which masks have a weight that others have pruned, if any."""
+    return next((path for path, mask in inner.items() if (mask & ~outer[path]).any()), None)
 
 
 def check_layout(found: Layout, path: pathlib.Path) -> None:

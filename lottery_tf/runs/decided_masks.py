@@ -15,11 +15,7 @@ NAME = "decided_masks"
 
 
 def read(path: pathlib.Path, round: int, masks: Masks) -> Masks | None:
-    """Return the masks that were decided for a round; None if there are none.
-
-    Args:
-        path: the directory of the run.
-        masks: {kernel path: bool array} that were pruned.
+    """Return the masks that were decided for a round, by pruning `masks`; None without.
 
     Raises:
         InputError: they are damaged, or do not lie in `masks`.
@@ -42,7 +38,7 @@ def read(path: pathlib.Path, round: int, masks: Masks) -> Masks | None:
 
 
 def save(path: pathlib.Path, round: int, masks: Masks) -> None:
-    """Save the masks of a round, whole or not at all; the arguments are those of `read`.
+    """Save the masks of a round of the run at `path`, whole or not at all.
 
     Raises:
         InputError: the directory cannot be written.

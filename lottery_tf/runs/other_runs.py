@@ -17,10 +17,6 @@ def rounds_of(run: RunDir, path: str) -> int:
     other run has come since. Where the run has no record, as in one of an older version, it is the
     number of today.
 
-    Args:
-        run: that is repelled.
-        path: of the other run, as --repel_runs names it.
-
     Raises:
         InputError: the record is damaged, or the other run has lost rounds.
     """

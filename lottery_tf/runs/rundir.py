@@ -45,30 +45,21 @@ class RunDir:
                 break
         if (self.path / "config.json").exists():
             self.refuse_other_flags(config)
-            with self._reading():
+            with contextlib.ExitStack() as stack:
+                # Nobody has held the run, or can from here, if there is no such file.
+                with contextlib.suppress(FileNotFoundError, PermissionError):
+                    file = stack.enter_context(open(self.path / ".lock", "r+"))
+                    self._take(file, tries=11)  # another process may only be checking, too
                 self.finished_rounds()
         elif self.path.is_dir() and any(self.path.glob("round_*")):
             raise InputError(f"{self.path} has rounds but no config.json; use another --run_dir.")
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        """While it is open, no other process holds the run; nothing is written."""
-        try:
-            file = open(self.path / ".lock", "r+")  # noqa: SIM115 (it may not be there)
-        except (FileNotFoundError, PermissionError):  # nobody has held the run, or can from here
-            yield
-            return
-        with file:
-            for _ in range(10):  # another process may only be checking, too
-                if files.lock(file):
-                    break
-                time.sleep(0.1)
-            else:
-                self._take(file)
-            yield
-
-    def _take(self, file: IO) -> None:
+    def _take(self, file: IO, tries: int = 1) -> None:
         """Lock an open .lock; InputError if another process holds it."""
+        for _ in range(tries - 1):
+            if files.lock(file):
+                return
+            time.sleep(0.1)
         if not files.lock(file):
             file.seek(0)
             raise InputError(
@@ -197,10 +188,8 @@ class RunDir:
                 wrong = "has masks of other kernels than"
             elif layout is not None and after[1] != layout[1]:
                 wrong = "has weights of other names or shapes than"
-            elif masks is not None and before is not None and nested:
-                revived = [path for path, mask in masks.items() if (mask & ~before[path]).any()]
-                if revived:
-                    wrong = f"has weights of {revived[0]} that were pruned in"
+            elif nested and masks and before and (path := contents.revived(masks, before)):
+                wrong = f"has weights of {path} that were pruned in"
             if wrong:
                 found = f"{self.round_path(round)} {wrong} {self.round_path(earlier).name}"
                 raise self._unusable(round, f"{found}: it is no round of this run.")
@@ -215,10 +204,9 @@ class RunDir:
         return self._load(round, "masks.npz")
 
     def next_masks(self, round: int) -> Masks | None:
-        """Return {kernel path: bool array}: what the pruning after the round left.
+        """Return {kernel path: bool array} that the pruning after the round left.
 
-        None where the masks of the next round come from elsewhere, and of a round that an older
-        version made.
+        None where the masks of the next round come from elsewhere, or an older version made it.
         """
         try:
             saved = contents.NEXT_MASKS in files.names(self.round_path(round))
@@ -300,13 +288,11 @@ class RunDir:
         """Write a finished round, all of it or nothing, and its row of metrics.csv.
 
         Args:
-            masks, initial, final: {path: array} as in the readers above.
-            history: one {column: value} per epoch.
+            masks, initial, final, history: as the readers above give them.
             metrics: {column: value} of the round.
             tables: {file name: rows} of further CSV files.
             squared_gradients: {kernel path: array}, if the run is repelled with them.
-            next_masks: {kernel path: bool array} that the pruning after the round left, if there
-                was one.
+            next_masks: {kernel path: bool array} that the pruning after the round left, if any.
         """
         for path, mask in masks.items():
             if np.any(final[path][~mask]):

@@ -60,12 +60,7 @@ class Progress(Protocol):
 
 
 class ProgressBar:
-    """The progress bar of one round, with the time left for the whole run.
-
-    Args:
-        round, rounds: this round, and how many there are.
-        steps: the steps of the schedule that the round trains.
-    """
+    """The progress bar of a round of `steps` of the schedule, with the time left for the run."""
 
     def __init__(self, round: int, rounds: int, steps: range):
         self.name = f"round {round} of {rounds - 1}"

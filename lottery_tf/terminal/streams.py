@@ -27,8 +27,8 @@ class Steady:
     def __init__(self, stream: TextIO | None, name: str):
         self._stream: TextIO | Nowhere = stream or Nowhere()
         self._name = name
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
