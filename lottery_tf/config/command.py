@@ -1,5 +1,6 @@
 """What every command shares: flags of Config, flag files, and errors without a traceback."""
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -33,22 +34,16 @@ def define_config_flags(flag_values: flags.FlagValues = flags.FLAGS) -> None:
         choices = field.metadata["choices"]
         text = field.metadata["help"] + (f" One of: {', '.join(choices)}." if choices else "")
         # Config alone checks the limits: absl would do so earlier, in other words.
-        several = isinstance(field.default, tuple)
-        default: Any = list(field.default) if isinstance(field.default, tuple) else field.default
-        define: Callable
+        default, define = field.default, _DEFINE[value_type(field)]
+        if isinstance(default, tuple):
+            default, define = list(default), flags.DEFINE_list
         if field.metadata["path"]:
-            define = paths.define_paths if several else paths.define_path
-        else:
-            define = flags.DEFINE_list if several else _DEFINE[value_type(field)]
+            define = paths.define_paths if define is flags.DEFINE_list else paths.define_path
         define(field.name, default, text, flag_values=flag_values)
 
 
 def parse_config(arguments: list[str], flag_values: flags.FlagValues = flags.FLAGS) -> Config:
-    """Return the Config that a command line asks for, its default run_dir filled in.
-
-    Args:
-        arguments: the command line, program first.
-        flag_values: where define_config_flags defined the flags.
+    """Return the Config that a command line, program first, asks for; it has a run_dir.
 
     Raises:
         InputError: a flag file or a value that is wrong, an argument that is not a flag, or a flag
@@ -62,7 +57,7 @@ def parse_config(arguments: list[str], flag_values: flags.FlagValues = flags.FLA
             "--density or --densities."
         )
     # Existing runs resume with their original flags.
-    if not (pathlib.Path(config.run_dir) / "config.json").exists():
+    if not _is_run(config.run_dir):
         check_given(config, given)
     return config
 
@@ -92,7 +87,7 @@ def parse_given(
         }
         # Where only a run of an older version is, its name has commas.
         new, old = (default_run_dir(names, changed, comma=comma) for comma in "+,")
-        only_old = not _config_json(new).exists() and _config_json(old).exists()
+        only_old = not _is_run(new) and _is_run(old)
         values["run_dir"] = old if only_old else new
     given = {name for name in before if flag_values[name].present > in_files[name]}
     if (asked := values["rounds"]) is not None:
@@ -100,21 +95,16 @@ def parse_given(
         values["rounds"] = min(asked, most or asked)
     config = Config(**values)
     # Older versions recorded the default ROUNDS, however many --densities there are.
-    if asked is None and _recorded_rounds(config.run_dir) == ROUNDS < config.rounds:
-        config = dataclasses.replace(config, rounds=ROUNDS)
+    if asked is None and config.rounds > ROUNDS and _is_run(config.run_dir):
+        with contextlib.suppress(OSError, ValueError):  # whoever opens the run reports it
+            text = (pathlib.Path(config.run_dir) / "config.json").read_text()
+            if record.read(text)["rounds"] == ROUNDS:
+                config = dataclasses.replace(config, rounds=ROUNDS)
     return config, given
 
 
-def _config_json(run_dir: str) -> pathlib.Path:
-    return pathlib.Path(run_dir) / "config.json"
-
-
-def _recorded_rounds(run_dir: str) -> int | None:
-    """Return the rounds in config.json of a run; None where it cannot be read."""
-    try:
-        return record.read(_config_json(run_dir).read_text())["rounds"]
-    except (OSError, ValueError):  # whoever opens the run reports what is wrong
-        return None
+def _is_run(run_dir: str) -> bool:
+    return (pathlib.Path(run_dir) / "config.json").exists()
 
 
 def _read_values(flag_values: flags.FlagValues) -> dict[str, Any]:
@@ -178,7 +168,14 @@ def run(main: Callable, parse: Callable = parse_flags) -> None:
                 wrong = ascii(argument)
                 raise InputError(f"Expected arguments in UTF-8. Received: {wrong}") from None
         if not HELP.intersection(arguments):
-            _check_working_directory()
+            try:
+                os.getcwd()
+            except OSError as error:
+                where = os.environ.get("PWD", "the current directory")
+                raise InputError(
+                    f"Cannot work in {where}: {error.strerror}. Perhaps it was deleted: change "
+                    "into an existing directory."
+                ) from None
         try:
             return parse(["--help" if argument == "-h" else argument for argument in arguments])
         except SystemExit:  # absl has printed the help, and would end with status 1
@@ -188,17 +185,6 @@ def run(main: Callable, parse: Callable = parse_flags) -> None:
         app.run(_guarded(quiet), flags_parser=_guarded(parse_or_help))
 
 
-def _check_working_directory() -> None:
-    try:
-        os.getcwd()
-    except OSError as error:
-        where = os.environ.get("PWD", "the current directory")
-        raise InputError(
-            f"Cannot work in {where}: {error.strerror}. Perhaps it was deleted: change into an "
-            "existing directory."
-        ) from None
-
-
 def _guarded(function: Callable) -> Callable:
     """Return the function, whose expected errors end the process with one line and a status."""
 
@@ -206,18 +192,15 @@ def _guarded(function: Callable) -> Callable:
         try:
             return function(argument)
         except (InputError, flags.Error) as error:
-            print(f"Error: {error}", file=sys.stderr)
-            sys.exit(1)
+            reason = str(error)
         except ModuleNotFoundError as error:
             package = (error.name or "").split(".")[0]
             if package not in EXTRAS:
                 raise
-            print(f"Error: {not_installed(package, 'This command')}", file=sys.stderr)
-            sys.exit(1)
+            reason = str(not_installed(package, "This command"))
         except OSError as error:
             where = "" if error.filename is None else f"{error.filename}: "
-            print(f"Error: {where}{error.strerror or error}.", file=sys.stderr)
-            sys.exit(1)
+            reason = f"{where}{error.strerror or error}."
         except WorkerLost as error:
             print(f"Error: {error}", file=sys.stderr)
             sys.stdout.flush()
@@ -226,5 +209,7 @@ def _guarded(function: Callable) -> Callable:
         except KeyboardInterrupt:
             print("Stopped.", file=sys.stderr)
             sys.exit(130)
+        print(f"Error: {reason}", file=sys.stderr)
+        sys.exit(1)
 
     return call

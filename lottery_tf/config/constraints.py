@@ -1,7 +1,5 @@
 """Which flags go together, and which do nothing without another. One table for each question."""
 
-import operator
-import string
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -223,26 +221,21 @@ def check_new(config: "Config") -> None:
 def _check(config: "Config", rules: tuple[Rule, ...]) -> None:
     for is_broken, message in rules:
         if is_broken(config):
-            names = [name for _, name, _, _ in string.Formatter().parse(message) if name]
-            for name in names:
-                value = format_value(operator.attrgetter(name)(config))
-                message = message.replace(f"{{{name}}}", value)
-            raise InputError(message)
+            values = {name: format_value(value) for name, value in vars(config).items()}
+            raise InputError(message.format(**values, policy=config.policy))
 
 
 def check_given(config: "Config", given: set[str]) -> None:
-    """Raise InputError if a flag that the command line gave would do nothing.
+    """Raise InputError if a flag that the command line itself gave would do nothing.
 
-    Args:
-        config: Config.
-        given: names of the flags on the command line; those of flag files may be meant for
-            another variant of the experiment.
+    Those of flag files may be meant for another variant of the experiment.
     """
+    users_own = config.model not in MODELS
     for name in given & NEEDS.keys():
         needed, values = NEEDS[name]
         value = getattr(config, needed)
         works = value in values if values else bool(value)
-        if not works and not (config.model not in MODELS and name in _parameters(config)):
+        if not works and not (users_own and name in _parameters(config)):
             wanted = " or ".join(f"--{needed}={value}" for value in values) or f"--{needed}"
             raise InputError(
                 f"--{name} does nothing without {wanted}: add it, or leave --{name} out. "
@@ -255,7 +248,14 @@ def check_given(config: "Config", given: set[str]) -> None:
                 " leave one of them out."
             )
     for name in given & OF_NETWORK.keys():
-        _check_network(config, name)
+        parameter = OF_NETWORK[name]
+        if parameter in _parameters(config) or (name == "sync_bn" and users_own):
+            continue
+        able = [model for model in MODELS if parameter in models.parameters(model)]
+        raise InputError(
+            f"--{name} does nothing to {config.model}, whose function has no parameter "
+            f"{parameter}. Leave it out, or use --model={', '.join(able)}."
+        )
     if "seed" in given and config.seed not in (config.init_seed, config.data_seed):
         raise InputError(
             "--seed does nothing beside --init_seed and --data_seed: leave one of the three out."
@@ -265,19 +265,6 @@ def check_given(config: "Config", given: set[str]) -> None:
             f"--image_size expects images of varying size; those of {config.dataset} have one. "
             "Leave it out."
         )
-
-
-def _check_network(config: "Config", name: str) -> None:
-    """Raise InputError if the network does not use a flag."""
-    parameter = OF_NETWORK[name]
-    users_own = config.model not in MODELS
-    if parameter in _parameters(config) or (name == "sync_bn" and users_own):
-        return
-    able = [model for model in MODELS if parameter in models.parameters(model)]
-    raise InputError(
-        f"--{name} does nothing to {config.model}, whose function has no parameter {parameter}. "
-        f"Leave it out, or use --model={', '.join(able)}."
-    )
 
 
 def _parameters(config: "Config") -> set[str]:

@@ -69,19 +69,17 @@ def _is(kind: type, value: object) -> bool:
 
 def check(field: dataclasses.Field, value: Any) -> None:
     """Raise InputError if a value is outside a field's limits."""
-    limits = field.metadata
     if value is None:
         return
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"--{field.name}: expected a finite number. Received: {value}")
-    expected = None
-    if limits["choices"] is not None and value not in limits["choices"]:
-        expected = f"one of {', '.join(limits['choices'])}"
-    elif limits["at_least"] is not None and value < limits["at_least"]:
-        expected = f"at least {limits['at_least']}"
-    elif limits["above"] is not None and value <= limits["above"]:
-        expected = f"a number above {limits['above']}"
-    elif limits["below"] is not None and value >= limits["below"]:
-        expected = f"a number below {limits['below']}"
-    if expected:
-        raise InputError(f"--{field.name}: expected {expected}. Received: {value}")
+    choices, at_least, above, below = (
+        field.metadata[name] for name in ("choices", "at_least", "above", "below")
+    )
+    for is_outside, expected in (
+        (isinstance(value, float) and not math.isfinite(value), "a finite number"),
+        (choices and value not in choices, f"one of {', '.join(choices or ())}"),
+        (at_least is not None and value < at_least, f"at least {at_least}"),
+        (above is not None and value <= above, f"a number above {above}"),
+        (below is not None and value >= below, f"a number below {below}"),
+    ):
+        if is_outside:
+            raise InputError(f"--{field.name}: expected {expected}. Received: {value}")

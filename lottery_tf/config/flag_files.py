@@ -17,9 +17,6 @@ def expand_flag_files(arguments: list[str]) -> tuple[list[str], list[str], list[
     A --flagfile inside a flag file is searched beside the including file; flags/<name> on the
     command line is also searched in the package.
 
-    Args:
-        arguments: the command line, without the program.
-
     Returns:
         (flags of the files, the other arguments, paths of the files named on the command line).
 
@@ -27,10 +24,8 @@ def expand_flag_files(arguments: list[str]) -> tuple[list[str], list[str], list[
         InputError: a flag file that does not exist or includes itself.
     """
     others, names = named_flag_files(arguments)
-    from_files = []
-    for name in names:
-        from_files += read_flag_file(find_flag_file(Path(os.path.expanduser(name))))
-    return from_files, others, names
+    paths = [find_flag_file(Path(os.path.expanduser(name))) for name in names]
+    return [line for path in paths for line in read_flag_file(path)], others, names
 
 
 def named_flag_files(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -63,9 +58,7 @@ def find_flag_file(path: Path) -> Path:
 def read_flag_file(path: Path, including: tuple[Path, ...] = ()) -> list[str]:
     """Return the flags of a file; those of the files that it includes stand in their places.
 
-    Args:
-        path: the file.
-        including: the files that include it, the outermost first.
+    `including` are the files that include it, the outermost first.
 
     Raises:
         InputError: a file cannot be read, is not text, or includes itself.

@@ -58,19 +58,12 @@ def packaged(name: str) -> pathlib.Path:
 
 @dataclasses.dataclass(frozen=True)
 class PreparedDataset:
-    """A dataset on disk in TensorFlow Datasets' layout.
-
-    Args:
-        splits: "train", "test" and, with --validation_fraction, "validation", as the flags choose
-            them.
-        fields: the image and the label of an example, as stored.
-        input_shape: (height, width, channels) as the network sees it.
-    """
+    """A dataset on disk in TensorFlow Datasets' layout."""
 
     path: pathlib.Path
-    splits: dict[str, Split]
+    splits: dict[str, Split]  # "train", "test" and, with --validation_fraction, "validation"
     fields: Fields
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, int, int]  # (height, width, channels) as the network sees it
 
     @property
     def image_shape(self) -> tuple[int | None, int | None, int]:
@@ -117,7 +110,16 @@ def find(flags: DataFlags) -> PreparedDataset:
     if not infos and flags.dataset == EMBEDDED:
         infos = _infos(packaged("data") / EMBEDDED)
     if not infos:
-        raise InputError(f"There is no dataset {flags.dataset} in {looked_in}. {_advice(flags)}")
+        advice = "Expected a directory with a dataset_info.json."
+        if flags.dataset == EMBEDDED:
+            advice = "It comes with the package, whose data directory is gone: install it again."
+        elif is_named:
+            advice = (
+                "Prepare it with lottery prepare-data, or in a checkout\n"
+                f"  python -m tools.prepare_data --dataset={flags.dataset} --source=tfds "
+                f"--data_dir={flags.data_dir}"
+            )
+        raise InputError(f"There is no dataset {flags.dataset} in {looked_in}. {advice}")
     if len(infos) > 1:
         versions = ", ".join(str(info.parent) for info in infos)
         raise InputError(f"Expected one version of {flags.dataset}. Found: {versions}")
@@ -125,20 +127,6 @@ def find(flags: DataFlags) -> PreparedDataset:
     evaluation = DATASETS.get(flags.dataset, USERS_OWN).evaluation
     splits = choose(path, read_splits(path), flags, evaluation)
     fields = read_fields(path, flags.image_key, flags.label_key)
-    size = flags.image_size
     height, width, channels = fields.shape
-    input_shape = (height, width, channels) if height and width else (size, size, channels)
+    input_shape = (height or flags.image_size, width or flags.image_size, channels)
     return PreparedDataset(path, splits, fields, input_shape)
-
-
-def _advice(flags: DataFlags) -> str:
-    """Return how to come by a dataset that is missing."""
-    if flags.dataset == EMBEDDED:
-        return "It comes with the package, whose data directory is gone: install it again."
-    if flags.dataset not in DATASETS:
-        return "Expected a directory with a dataset_info.json."
-    return (
-        "Prepare it with lottery prepare-data, or in a checkout\n"
-        f"  python -m tools.prepare_data --dataset={flags.dataset} --source=tfds "
-        f"--data_dir={flags.data_dir}"
-    )

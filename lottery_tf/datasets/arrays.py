@@ -9,23 +9,27 @@ from typing import Any
 import numpy as np
 
 from lottery_tf.datasets import raw
-from lottery_tf.datasets.labels import (
-    KNOWN,
-    check_classes,
-    check_labels,
-    count_numbers,
-    default_classes,
-)
+from lottery_tf.datasets.labels import KNOWN, check_classes, number_classes
+from lottery_tf.datasets.layout import PIXELS
 from lottery_tf.datasets.names import brief, check_split, split_of
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import Array
 from lottery_tf.terminal import console
 
 MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"\x93NUM")  # of numpy.savez; empty; of numpy.save
-PIXELS = ("uint8", "uint16", "float32")
 
 
-def read(path: pathlib.Path, *, known: str | None = None, skip_bad: bool = False) -> raw.Sources:
+@dataclasses.dataclass(frozen=True)
+class _Pair:
+    """The images (n, h, w, channels) and labels (n,) of a split, and where each comes from."""
+
+    x: str
+    y: str
+    images: Array
+    labels: Array
+
+
+def read(path: pathlib.Path, *, known: str | None, skip_bad: bool) -> raw.Sources:
     """Read the splits x_train and y_train, x_test and y_test, …; `classes` names the labels.
 
     The names that MedMNIST gives, train_images and train_labels, mean the same.
@@ -41,65 +45,27 @@ def read(path: pathlib.Path, *, known: str | None = None, skip_bad: bool = False
     """
     arrays = _load(path)
     pairs = _pairs(path, arrays)
-    first = pairs["train"]
+    train = pairs["train"]
     for pair in pairs.values():
-        mine, others = (f"{p.images.shape[1:]} {p.images.dtype}" for p in (pair, first))
+        mine, others = (f"{p.images.shape[1:]} {p.images.dtype}" for p in (pair, train))
         if mine != others:
+            first = train.x.removeprefix(f"{path}: ")
+            raise InputError(f"{pair.x} has images {mine}, {first} {others}. Expected the same.")
+    names = KNOWN.get(known or "", ())
+    if (given := arrays.get("classes")) is not None:
+        if given.ndim != 1 or given.dtype.kind != "U":
             raise InputError(
-                f"{path}: {pair.x} has images {mine}, {first.x} {others}. Expected the same."
+                f"{path}: expected classes to be an array of names, (classes,) of text. Found: "
+                f"{given.shape} {given.dtype.name}"
             )
-    classes, labels = _classes(path, arrays, known, pairs)
+        names = check_classes(f"{path}: classes", tuple(map(str, given)), known)
+    parts = {split: [(pair.y, pair.labels)] for split, pair in pairs.items()}
+    classes, labels = number_classes(parts, names)
     sources = {}
     for split, pair in pairs.items():
-        kept = _finite(f"{path}: {pair.x}", pair.images, skip_bad)
-        sources[split] = _source(
-            f"{path}: {pair.y}", pair.images[kept], labels[split][kept], classes
-        )
+        kept = _finite(pair.x, pair.images, skip_bad)
+        sources[split] = _source(pair.y, pair.images[kept], labels[split][kept], classes)
     return sources
-
-
-@dataclasses.dataclass(frozen=True)
-class _Pair:
-    """The images (n, h, w, channels) and labels (n,) of a split, and the names of both arrays."""
-
-    x: str
-    y: str
-    images: Array
-    labels: Array
-
-
-def _pairs(path: pathlib.Path, arrays: dict[str, Array]) -> dict[str, _Pair]:
-    """Return {split: its arrays}."""
-    found: dict[str, dict[str, str]] = {}  # {split: {"x" | "y": key}}
-    others = []
-    for key in arrays:
-        kind, split = _meaning(key)
-        if not split:
-            others += [key] if key != "classes" else []
-            continue
-        check_split(f"{path}: {brief(key)}", split)
-        other = found.setdefault(split, {}).setdefault(kind, key)
-        if other != key:
-            raise InputError(
-                f"{path} has two arrays of the {split} split: {other} and {key}. Keep one."
-            )
-    if "train" not in found:
-        raise InputError(
-            f"{path}: expected the arrays x_train and y_train, and mostly x_test and y_test. "
-            f"Found: {', '.join(map(brief, arrays)) or 'none'}"
-        )
-    if others:
-        console.say(f"{path}: ignored arrays: {', '.join(map(brief, others))}.")
-    return {split: _pair(path, arrays, split, keys) for split, keys in found.items()}
-
-
-def _meaning(key: str) -> tuple[str, str]:
-    """Return ("x" or "y", the split) of the name of an array; of another name ("", "")."""
-    if found := re.fullmatch(r"([xy])_(.+)", key, re.IGNORECASE | re.DOTALL):
-        return found[1].lower(), split_of(found[2])
-    if found := re.fullmatch(r"(\w+)_(images|labels)", key, re.IGNORECASE):  # as MedMNIST
-        return ("x" if found[2].lower() == "images" else "y"), split_of(found[1])
-    return "", ""
 
 
 def _load(path: pathlib.Path) -> dict[str, Array]:
@@ -110,7 +76,12 @@ def _load(path: pathlib.Path) -> dict[str, Array]:
     try:
         with path.open("rb") as opened:
             if opened.read(len(MAGIC[0])) not in MAGIC:
-                raise TypeError(f"it does not begin as one{_kind(path)}")
+                ending = path.suffix.lower()
+                other = (
+                    f", and its ending is {ending}" if ending not in (".npz", ".npy", "") else ""
+                )
+                advice = "; read it by --source=parquet" if ending == ".parquet" else ""
+                raise TypeError(f"it does not begin as one{other}{advice}")
             opened.seek(0)
             file = np.load(opened, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
@@ -125,15 +96,6 @@ def _load(path: pathlib.Path) -> dict[str, Array]:
             f"{path} cannot be read as an npz file ({reason}). Expected what "
             "numpy.savez(file, x_train=…, y_train=…, x_test=…, y_test=…) writes."
         ) from error
-
-
-def _kind(path: pathlib.Path) -> str:
-    """Return what a file is that has another ending, and how else it can be read."""
-    ending = path.suffix.lower()
-    if ending in (".npz", ".npy", ""):
-        return ""
-    other = "; read it by --source=parquet" if ending == ".parquet" else ""
-    return f", and its ending is {ending}{other}"
 
 
 def _member(path: pathlib.Path, file: Any, key: str) -> Array:
@@ -151,18 +113,47 @@ def _member(path: pathlib.Path, file: Any, key: str) -> Array:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _pair(path: pathlib.Path, arrays: dict[str, Array], split: str, keys: dict[str, str]) -> _Pair:
-    for kind in "xy":
-        if kind not in keys:
-            raise InputError(f"{path} lacks {kind}_{split}. Found: {', '.join(map(brief, arrays))}")
-    x, y = keys["x"], keys["y"]
-    images = _images(f"{path}: {x}", arrays[x])
-    labels = _labels(f"{path}: {y}", arrays[y])
-    if len(images) != len(labels):
-        raise InputError(f"{path}: {x} has {len(images)} images, {y} {len(labels)} labels.")
-    if not len(labels):
-        raise InputError(f"{path}: expected images in {x}. Found none.")
-    return _Pair(x, y, images, labels)
+def _pairs(path: pathlib.Path, arrays: dict[str, Array]) -> dict[str, _Pair]:
+    """Return {split: its arrays}."""
+    keys: dict[str, dict[str, str]] = {}  # {split: {"x" | "y": key}}
+    others = []
+    for key in arrays:
+        if found := re.fullmatch(r"([xy])_(.+)", key, re.IGNORECASE | re.DOTALL):
+            kind, split = found[1].lower(), split_of(found[2])
+        elif found := re.fullmatch(r"(\w+)_(images|labels)", key, re.IGNORECASE):  # as MedMNIST
+            kind, split = ("x" if found[2].lower() == "images" else "y"), split_of(found[1])
+        else:
+            others += [key] if key != "classes" else []
+            continue
+        check_split(f"{path}: {brief(key)}", split)
+        other = keys.setdefault(split, {}).setdefault(kind, key)
+        if other != key:
+            raise InputError(
+                f"{path} has two arrays of the {split} split: {other} and {key}. Keep one."
+            )
+    all_names = ", ".join(map(brief, arrays))
+    if "train" not in keys:
+        raise InputError(
+            f"{path}: expected the arrays x_train and y_train, and mostly x_test and y_test. "
+            f"Found: {all_names or 'none'}"
+        )
+    if others:
+        console.say(f"{path}: ignored arrays: {', '.join(map(brief, others))}.")
+    pairs = {}
+    for split, of_split in keys.items():
+        for kind in "xy":
+            if kind not in of_split:
+                raise InputError(f"{path} lacks {kind}_{split}. Found: {all_names}")
+        x, y = (f"{path}: {of_split[kind]}" for kind in "xy")
+        pair = _Pair(x, y, _images(x, arrays[of_split["x"]]), _labels(y, arrays[of_split["y"]]))
+        if len(pair.images) != len(pair.labels):
+            raise InputError(
+                f"{x} has {len(pair.images)} images, {of_split['y']} {len(pair.labels)} labels."
+            )
+        if not len(pair.labels):
+            raise InputError(f"{path}: expected images in {of_split['x']}. Found none.")
+        pairs[split] = pair
+    return pairs
 
 
 def _images(what: str, images: Array) -> Array:
@@ -188,19 +179,20 @@ def _images(what: str, images: Array) -> Array:
 
 def _labels(what: str, labels: Array) -> Array:
     """Return labels (n,); raise InputError if the array cannot be labels."""
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        if not (np.count_nonzero(labels, axis=1) == 1).all():
-            raise InputError(
-                f"{what}: expected one label for each image, (n,) or (n, 1). Found: "
-                f"{labels.shape}, with several labels, or none, for some images. These are not "
-                "classes that exclude each other."
+    if labels.ndim not in (1, 2) or labels.size != len(labels):
+        advice = ""
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            one_each = (np.count_nonzero(labels, axis=1) == 1).all()
+            advice = (
+                ", as of one-hot labels. Save y.argmax(1)."
+                if one_each
+                else ", with several labels, or none, for some images. These are not classes that "
+                "exclude each other."
             )
         raise InputError(
-            f"{what}: expected a label for each image, (n,) or (n, 1). Found: {labels.shape}, as "
-            "of one-hot labels. Save y.argmax(1)."
+            f"{what}: expected one label for each image, (n,) or (n, 1). Found: "
+            f"{labels.shape}{advice}"
         )
-    if labels.ndim not in (1, 2) or labels.size != len(labels):
-        raise InputError(f"{what}: expected labels (n,) or (n, 1). Found: {labels.shape}")
     if labels.dtype.kind not in "iu":
         raise InputError(
             f"{what}: expected labels that are whole numbers from 0 on. Found: "
@@ -208,27 +200,6 @@ def _labels(what: str, labels: Array) -> Array:
             "`classes`."
         )
     return labels.reshape(-1)
-
-
-def _classes(
-    path: pathlib.Path, arrays: dict[str, Array], known: str | None, pairs: dict[str, _Pair]
-) -> tuple[tuple[str, ...], dict[str, Array]]:
-    """Return the names of the classes, and {split: labels}."""
-    labels, train = {split: pair.labels for split, pair in pairs.items()}, pairs["train"]
-    if "classes" in arrays:
-        names = arrays["classes"]
-        if names.ndim != 1 or names.dtype.kind != "U":
-            raise InputError(
-                f"{path}: expected classes to be an array of names, (classes,) of text. Found: "
-                f"{names.shape} {names.dtype.name}"
-            )
-        classes = check_classes(f"{path}: classes", tuple(map(str, names)), known)
-    else:
-        classes = KNOWN.get(known or "", ())
-    count = len(classes) or count_numbers(f"{path}: {train.y}", train.labels)
-    for pair in pairs.values():
-        check_labels(f"{path}: {pair.y}", pair.labels, count)
-    return (classes, labels) if classes else default_classes(f"{path}: {train.y}", labels)
 
 
 def _finite(what: str, images: Array, skip_bad: bool) -> slice | Array:

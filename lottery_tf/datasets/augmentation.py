@@ -11,28 +11,24 @@ What --augment does depends on the images:
 
 import pkgutil
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf.datasets import AUGMENTATIONS, DATASETS, USERS_OWN, PreparedDataset
+from lottery_tf.datasets import (
+    AUGMENTATIONS,
+    DATASETS,
+    USERS_OWN,
+    DataFlags,
+    PreparedDataset,
+)
 from lottery_tf.pruning import Array
 from lottery_tf.pruning.streams import Noise
 
 DRAWS = 2  # random integers in [0, 2**31) per example and epoch
 
 
-class AugmentFlags(Protocol):
-    """The flags that choose the augmentation; a Config has them."""
-
-    @property
-    def dataset(self) -> str: ...
-    @property
-    def augment(self) -> str: ...
-
-
-def choose(flags: AugmentFlags, directory: PreparedDataset) -> Callable:
+def choose(flags: DataFlags, directory: PreparedDataset) -> Callable:
     """Return the function of (images of one size, draws) that --augment asks for."""
     name = flags.augment
     if name == "auto":
@@ -64,9 +60,6 @@ def flip_crop(images: tf.Tensor, draws: tf.Tensor, *, padding: int = 4) -> tf.Te
         images: uint8 or float32 (batch, height, width, channels).
         draws: int32 (batch, DRAWS).
         padding: pixels on each side.
-
-    Returns:
-        Images of the same shape.
     """
     height, width = images.shape[1:3]
     places = 2 * padding + 1
@@ -91,12 +84,9 @@ def to_one_size(
     Args:
         image: a scalar string, the bytes of a file; or uint8 or float32 (h, w, channels).
         draws: int32 (DRAWS,), or None.
-        size: height and width of the result.
-        jpeg: whether the bytes are known to be a JPEG; else it is looked at, which takes 15% of
-            the speed.
-
-    Returns:
-        uint8, or float32 of such an image, (size, size, channels).
+        size: height and width of the result, which has the pixels of the image.
+        jpeg: whether bytes are known to be a JPEG; else it is looked at, which takes 15% of the
+            speed.
     """
 
     def cut(image: tf.Tensor) -> tf.Tensor:

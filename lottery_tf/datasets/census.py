@@ -1,9 +1,8 @@
 """Counts what a dataset holds of each class, and finds images that it holds twice."""
 
 import collections
-import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -14,34 +13,17 @@ from lottery_tf.terminal import console
 
 SHOWN = 3  # pairs of images in a line
 MOST = 200_000  # examples among which equal images are searched for
-
-
-@dataclasses.dataclass
-class Pairs:
-    """How many pairs of equal images there are, and the first of them, in words."""
-
-    count: int = 0
-    first: list[str] = dataclasses.field(default_factory=list)
-
-    def add(self, pair: str) -> None:
-        """Count a pair."""
-        self.count += 1
-        if self.count <= SHOWN:
-            self.first.append(pair)
-
-    def __str__(self) -> str:
-        return "; ".join(self.first) + ("; …" if self.count > SHOWN else "")
+IN_TWO_CLASSES = "in more than one class"
+IN_TWO_SPLITS = (
+    "in the {} split and in another one too, so the accuracy on one counts images of the other"
+)
 
 
 class Census:
     """The images of each class, and those of the same content.
 
-    Only equal bytes count as the same image: of arrays their pixels, of files their content.
-
-    Args:
-        classes: the names of the labels.
-        examples: how many there are in all splits. Where there are more than MOST, equal images
-            are not searched for.
+    Only equal bytes count as the same image: of arrays their pixels, of files their content. Where
+    there are more than MOST examples in all splits, equal images are not searched for.
     """
 
     def __init__(self, classes: Sequence[str], examples: int):
@@ -50,8 +32,8 @@ class Census:
             collections.Counter
         )
         self.first: dict[bytes, tuple[str, object, int]] = {}  # by the digest of the content
-        self.in_two_classes = Pairs()
-        self.in_two_splits: dict[str, Pairs] = collections.defaultdict(Pairs)
+        self.pairs: collections.Counter[str] = collections.Counter()  # by what is wrong with them
+        self.shown: dict[str, list[str]] = collections.defaultdict(list)  # the first of each
 
     def add(self, split: str, name: object, content: bytes, label: int) -> None:
         """Count an example; `name` says which of the split it is."""
@@ -63,10 +45,12 @@ class Census:
         digest = hashlib.blake2b(content, digest_size=16).digest()
         earlier = self.first.setdefault(digest, (split, name, label))
         pair = f"{earlier[1]} ({earlier[0]}) and {name} ({split})"
-        if earlier[2] != label:
-            self.in_two_classes.add(pair)
-        if earlier[0] != split:
-            self.in_two_splits[split].add(pair)
+        wrong = [IN_TWO_CLASSES] if earlier[2] != label else []
+        wrong += [IN_TWO_SPLITS.format(split)] if earlier[0] != split else []
+        for words in wrong:
+            self.pairs[words] += 1
+            if self.pairs[words] <= SHOWN:
+                self.shown[words].append(pair)
 
     def tell(self, what: str) -> None:
         """Tell which classes have no images, and which images the dataset holds twice."""
@@ -82,34 +66,21 @@ class Census:
                 f"{what}: equal images were not searched for, as there are more than {MOST:,} "
                 "examples."
             )
-        if (pairs := self.in_two_classes).count:
-            console.say(f"{what}: {_images(pairs.count)} in more than one class: {pairs}.")
-        for split, pairs in self.in_two_splits.items():
-            console.say(
-                f"{what}: {_images(pairs.count)} in the {split} split and in another one too, so "
-                f"the accuracy on one counts images of the other: {pairs}."
-            )
-
-
-def _images(count: int) -> str:
-    return "1 image is" if count == 1 else f"{count} images are"
+        for wrong, count in self.pairs.items():
+            images = "1 image is" if count == 1 else f"{count} images are"
+            pairs = "; ".join(self.shown[wrong]) + ("; …" if count > SHOWN else "")
+            console.say(f"{what}: {images} {wrong}: {pairs}.")
 
 
 def of_records(splits: dict[str, Split], fields: Fields, classes: Sequence[str]) -> Census:
     """Return the Census of a prepared dataset, from the records as they are stored."""
     census = Census(classes, sum(split.examples for split in splits.values()))
     for name, split in splits.items():
-        records = console.progress(_records(split, fields), f"reading {name}")
-        for place, (image, label) in enumerate(records):
+        records = tf.data.TFRecordDataset([str(shard.path) for shard in split.shards])
+        shown = console.progress(records.as_numpy_iterator(), f"reading {name}")
+        for place, record in enumerate(shown):
+            feature = tf.train.Example.FromString(record).features.feature
+            image, label = feature[fields.image_key], feature[fields.label_key].int64_list.value
             content = image.SerializeToString() if census.searches else b""
-            census.add(name, f"example {place}", content, label)
+            census.add(name, f"example {place}", content, label[0] if label else -1)
     return census
-
-
-def _records(split: Split, fields: Fields) -> Iterator[tuple[tf.train.Feature, int]]:
-    """Yield (image as stored, label) of each example."""
-    paths = [str(shard.path) for shard in split.shards]
-    for record in tf.data.TFRecordDataset(paths).as_numpy_iterator():
-        feature = tf.train.Example.FromString(record).features.feature
-        image, label = feature[fields.image_key], feature[fields.label_key].int64_list.value
-        yield image, label[0] if label else -1

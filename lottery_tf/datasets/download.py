@@ -120,13 +120,7 @@ def check(name: str, manual_dir: pathlib.Path | None) -> None:
 def download(
     name: str, data_dir: pathlib.Path, manual_dir: pathlib.Path | None, *, advice: str
 ) -> None:
-    """Prepare data_dir / name, of the files in manual_dir where TFDS expects such.
-
-    Args:
-        name: as full_name gives it; checked by `check`.
-        data_dir: where to write it.
-        manual_dir: the files that were downloaded by hand.
-        advice: how else to come by the dataset, for the message of an error.
+    """Prepare data_dir / name; name and manual_dir passed `check`, `advice` ends messages.
 
     Raises:
         InputError: no server can be reached, or the download or the files are damaged.
@@ -161,16 +155,12 @@ def _check_reach(urls: Iterable[str]) -> None:
         try:
             requests.head(url, timeout=REACH_SECONDS)
         except requests.exceptions.RequestException as error:
-            raise OSError(f"{host} cannot be reached ({_cause(error)})") from None
-
-
-def _cause(error: Exception) -> str:
-    """Return what lies at the bottom of an error of requests, which wraps it several times."""
-    cause: object = error
-    while isinstance(cause, Exception):
-        error = cause
-        cause = getattr(error, "reason", None) or next(iter(error.args), None)
-    return str(error).rpartition(": ")[2].rstrip(".") or type(error).__name__
+            inner: object = error  # requests wraps the cause several times
+            cause: Exception = error
+            while isinstance(inner, Exception):
+                cause, inner = inner, getattr(inner, "reason", None) or next(iter(inner.args), None)
+            reason = str(cause).rpartition(": ")[2].rstrip(".") or type(cause).__name__
+            raise OSError(f"{host} cannot be reached ({reason})") from None
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Reads images by class: folders, or archives of them, for a training and a test split."""
 
 import collections
+import functools
 import lzma
 import os
 import pathlib
@@ -11,17 +12,15 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 
 from lottery_tf.datasets import image_files
-from lottery_tf.datasets.image_files import WHITE, Reading, some
+from lottery_tf.datasets.image_files import Listing, Reading, some
 from lottery_tf.datasets.labels import check_looks
+from lottery_tf.datasets.names import SPLITS as NAMES
 from lottery_tf.datasets.raw import Sources
 from lottery_tf.errors import InputError
 from lottery_tf.terminal import console
 
 # The folders of a split, or archives, by their names in any case; the first that exists is read.
-SPLITS = {
-    "train": ("train", "training"),
-    "test": ("test", "testing", "val", "valid", "validation"),
-}
+SPLITS = {"train": NAMES["train"], "test": NAMES["test"] + NAMES["validation"]}
 PACKED = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, EOFError, zlib.error)
 MANY_CLASSES = 20  # beyond, a line names only the smallest and the largest
@@ -29,20 +28,17 @@ MANY_CLASSES = 20  # beyond, a line names only the smallest and the largest
 
 def image_folders(
     directory: pathlib.Path,
+    reading: Reading,
     *,
     size: tuple[int, int] | None = None,
     small: int = 0,
-    skip_bad: bool = False,
-    upright: bool = True,
-    white: int = WHITE,
     untested: bool = False,
 ) -> Sources:
     """Read the splits <train>/<class>/<image> and <test | val>/<class>/<image>, or their archives.
 
     Args:
         directory: holds the folders, or archives such as train.tar.gz.
-        size, small: as in image_files.sources.
-        skip_bad, upright, white: as in image_files.Reading.
+        reading, size, small: as in image_files.sources.
         untested: whether there may be no test split; then <class>/<image> is a training split too.
 
     Returns:
@@ -53,11 +49,11 @@ def image_folders(
         InputError: a split is missing, there are fewer than two classes or one without images,
             the splits' classes differ, or an image is unreadable or of another size; names it.
     """
-    listings = _listings(directory, untested)
-    _check_classes(directory, **listings)
-    classes = tuple(listings["train"].classes)
-    reading = Reading(upright, white, skip_bad)
-    return image_files.sources({**listings}, classes, reading, size=size, small=small)
+    folders = _folders(directory, untested)
+    _check_classes(directory, **folders)
+    listings = {name: Listing(of.place, of.images, of.contents) for name, of in folders.items()}
+    classes = tuple(folders["train"].classes)
+    return image_files.sources(listings, classes, reading, size=size, small=small)
 
 
 class Folder:
@@ -72,7 +68,7 @@ class Folder:
         images: {name: class}, in order of the names, which are paths without `outer`. A class is
             the first folder of a name; what lies in folders below it belongs to it too.
         ignored: {reason: names}.
-        empty: the folders of classes in which there is no image.
+        classes, empty: the folders of classes with images, and without; sorted.
     """
 
     def __init__(self, place: pathlib.Path, paths: Iterable[str], outer: str = ""):
@@ -95,22 +91,16 @@ class Folder:
                 self.ignored["outside the folders of classes"].append(name)
             elif file:
                 self.images[name] = name.split("/")[0]
-        self.empty = sorted(folders - set(self.images.values()))
-
-    @property
-    def classes(self) -> list[str]:
-        """The names of the classes, sorted."""
-        return sorted(set(self.images.values()))
+        self.classes = sorted(set(self.images.values()))
+        self.empty = sorted(folders - set(self.classes))
 
     def tell(self) -> None:
         """Tell how many images each class has, and what was ignored."""
         counts = collections.Counter(self.images.values())
-        names = sorted(counts)
+        names, between = self.classes, ", "
         if len(names) > MANY_CLASSES:
-            names = [min(names, key=counts.__getitem__), max(names, key=counts.__getitem__)]
-        each = (" … " if len(counts) > len(names) else ", ").join(
-            f"{name} {counts[name]}" for name in names
-        )
+            names, between = [pick(names, key=counts.__getitem__) for pick in (min, max)], " … "
+        each = between.join(f"{name} {counts[name]}" for name in names)
         deep = sum(name.count("/") > 1 for name in self.images)
         below = f" {deep} of them in folders below that of their class." if deep else ""
         console.say(
@@ -128,25 +118,24 @@ class Folder:
         Raises:
             InputError: the archive cannot be read.
         """
+        files: Iterable[tuple[str, Callable[[], bytes]]]
         if self.place.is_dir():
-            for name in self.images:
-                yield name, _bytes((self.place / name).read_bytes)
-            return
+            files = ((name, (self.place / name).read_bytes) for name in self.images)
+        else:
+            files = ((path.removeprefix(self.outer), read) for path, read in _members(self.place))
         missing = set(self.images)
-        for path, read in _members(self.place):
-            name = path.removeprefix(self.outer)
-            if name in missing:
-                missing.remove(name)  # an archive may hold a file twice
-                yield name, _bytes(read)
-
-
-def _bytes(read: Callable[[], bytes]) -> bytes | OSError:
-    try:
-        return read()
-    except OSError as error:
-        return error
-    except (*DAMAGE, RuntimeError, NotImplementedError) as error:  # encrypted, or packed oddly
-        return OSError(None, str(error))
+        for name, read in files:
+            if name not in missing:
+                continue
+            missing.remove(name)  # an archive may hold a file twice
+            content: bytes | OSError
+            try:
+                content = read()
+            except OSError as error:
+                content = error
+            except (*DAMAGE, RuntimeError, NotImplementedError) as error:  # encrypted, packed oddly
+                content = OSError(None, str(error))
+            yield name, content
 
 
 def find(directory: pathlib.Path, split: str) -> tuple[Folder, list[pathlib.Path]]:
@@ -168,14 +157,12 @@ def find(directory: pathlib.Path, split: str) -> tuple[Folder, list[pathlib.Path
 
 def _places(directory: pathlib.Path, split: str) -> list[pathlib.Path]:
     """Return the folders and archives that have a name of a split, the one to be read first."""
-    found = sorted(place for place in directory.iterdir() if place.exists())
     wanted = [f"{choice}{end}" for choice in SPLITS[split] for end in ("", *PACKED)]
-    return [
-        place
-        for name in wanted
-        for place in sorted(found, key=lambda place: place.name != name)
-        if place.name.lower() == name
-    ]
+    found = [place for place in directory.iterdir() if place.name.lower() in wanted]
+    return sorted(
+        (place for place in found if place.exists()),
+        key=lambda place: (wanted.index(lower := place.name.lower()), place.name != lower, place),
+    )
 
 
 def _walk(folder: pathlib.Path) -> list[str]:
@@ -183,12 +170,9 @@ def _walk(folder: pathlib.Path) -> list[str]:
     names = []
     for root, folders, files in os.walk(folder, followlinks=True):
         here = pathlib.Path(root)
-        folders[:] = [
-            name
-            for name in folders
-            if not (here / name).is_symlink()
-            or not here.resolve().is_relative_to((here / name).resolve())  # it would never end
-        ]
+        for inner in [here / name for name in folders]:
+            if inner.is_symlink() and here.resolve().is_relative_to(inner.resolve()):
+                folders.remove(inner.name)  # it would never end
         names += [str((here / name).relative_to(folder)) for name in files]
         if not files and here.parent == folder:
             names.append(f"{here.name}/")
@@ -216,7 +200,7 @@ def _members(archive: pathlib.Path) -> Iterator[tuple[str, Callable[[], bytes]]]
                 for info in file.infolist():
                     if not info.is_dir():
                         path = info.filename.replace("\\", "/")  # of some packers on Windows
-                        yield _inside(path), lambda info=info: file.read(info)  # type: ignore[misc]
+                        yield _inside(path), functools.partial(file.read, info)
             return
         with tarfile.open(archive, tarinfo=_Member) as tar:
             for member in tar:
@@ -235,16 +219,12 @@ def _inside(path: str) -> str:
 def _outer(names: Iterable[str]) -> str:
     """Return the folders around those of classes in an archive, as train/: all images are there."""
     endings = image_files.endings()
-    images = [
-        pathlib.PurePosixPath(name).parts
-        for name in names
-        if pathlib.PurePosixPath(name).suffix.lower() in endings and not is_hidden(name)
-    ]
+    shown = (pathlib.PurePosixPath(name) for name in names if not is_hidden(name))
+    images = [path.parts for path in shown if path.suffix.lower() in endings]
     outer = ""
     while len({parts[0] for parts in images}) == 1 and max(map(len, images)) > 2:
         outer += f"{images[0][0]}/"
-        images = [parts[1:] for parts in images]
-        images = [parts for parts in images if len(parts) > 1]
+        images = [parts[1:] for parts in images if len(parts) > 2]
     return outer
 
 
@@ -253,55 +233,49 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
-def _listings(directory: pathlib.Path, untested: bool) -> dict[str, Folder]:
+def _folders(directory: pathlib.Path, untested: bool) -> dict[str, Folder]:
     """Return {split: Folder}; say what is in each, and what is not read."""
     existing = [split for split in SPLITS if _places(directory, split)]
     if not existing and untested:
+        entries = sorted(path.name for path in directory.iterdir())
+        for name in entries:
+            inner = directory / name
+            if inner.is_dir() and not is_hidden(name) and _places(inner, "train"):
+                raise InputError(
+                    f"{directory} lacks train/ or train.tar.gz. {name} has one: name it by "
+                    f"--raw_dir={inner}."
+                )
         whole = Folder(directory, _walk(directory))
-        _check_whole(directory, whole)
+        if len(whole.classes) < 2:
+            raise InputError(
+                f"{directory} lacks train/ or train.tar.gz, or a folder of images for each of two "
+                f"or more classes. Found: {some(entries) or 'nothing'}.{_advice(entries)}"
+            )
         whole.tell()
         return {"train": whole}
-    listings = {}
+    folders = {}
     for split in existing if existing == ["train"] and untested else SPLITS:
-        listings[split], others = find(directory, split)
-        listings[split].tell()
+        folders[split], others = find(directory, split)
+        folders[split].tell()
         for other in others:
-            console.say(f"{other} is not read: {listings[split].place} is the {split} split.")
-    return listings
-
-
-def _check_whole(directory: pathlib.Path, whole: Folder) -> None:
-    """Raise InputError unless a directory without splits holds folders of classes."""
-    for name in sorted(path.name for path in directory.iterdir() if path.is_dir()):
-        if not is_hidden(name) and _places(directory / name, "train"):
-            raise InputError(
-                f"{directory} lacks train/ or train.tar.gz. {name} has one: name it by "
-                f"--raw_dir={directory / name}."
-            )
-    if len(whole.classes) < 2:
-        found = sorted(path.name for path in directory.iterdir())
-        raise InputError(
-            f"{directory} lacks train/ or train.tar.gz, or a folder of images for each of two or "
-            f"more classes. Found: {some(found) or 'nothing'}.{_advice(found)}"
-        )
+            console.say(f"{other} is not read: {folders[split].place} is the {split} split.")
+    return folders
 
 
 def _advice(found: list[str]) -> str:
     """Return what to do with files that are not laid out by class."""
-    tables = [name for name in found if name.lower().endswith((".csv", ".tsv"))]
+    for name in found:
+        if name.lower().endswith((".csv", ".tsv")):
+            return (
+                f" If {name} says the class of each image: move each into a folder that is named "
+                "after its class, as docs/data.md shows under Labels in a CSV file."
+            )
     packed = [name for name in found if name.lower().endswith(PACKED)]
-    if tables:
-        return (
-            f" If {tables[0]} says the class of each image: move each into a folder that is named "
-            "after its class, as docs/data.md shows under Labels in a CSV file."
-        )
-    if packed:
-        return f" Unpack {packed[0]}, and name the folder by --raw_dir."
-    return ""
+    return f" Unpack {packed[0]}, and name the folder by --raw_dir." if packed else ""
 
 
 def _check_classes(directory: pathlib.Path, train: Folder, test: Folder | None = None) -> None:
-    for split in (train, test) if test else (train,):
+    for split in filter(None, (train, test)):
         if split.empty:
             raise InputError(
                 f"{split.place}: expected images in the folder of each class. Found none in "

@@ -8,8 +8,7 @@ import dataclasses
 import io
 import pathlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -24,10 +23,9 @@ NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "IPTC", "MPEG", "WMF"}
 ORIENTATION = 0x0112  # EXIF's tag: 1 is upright
 BITS, WHITE_IS_ZERO = 258, (262, 0)  # TIFF's tags BitsPerSample and PhotometricInterpretation
 WHITE = 65535  # the level of 16 bits that is white
-GRAY_OR_RGB = ("L", "RGB")
-ONE_CHANNEL = ("1", "L", "I", "I;16", "I;16B", "I;16L", "I;16N")
 WITH_ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
+ONE_CHANNEL = ("1", "L", "I", *SIXTEEN_BITS)
 OF_NO_KNOWN_SCALE = {
     "I": "integers of 32 bits",
     "F": "floating-point numbers",
@@ -50,21 +48,13 @@ def endings() -> frozenset[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """An image that was read.
+    """An image that was read."""
 
-    Args:
-        image: in RGB, with 8 bits a channel.
-        plain: whether the bytes of the file give the same pixels to any reader of JPEG.
-        changes: what reading changed, such as TURNED.
-        gray: whether the file has one channel, and so the three of `image` are equal.
-        levels: the lowest and the highest in the file, of gray with 16 bits.
-    """
-
-    image: Image.Image
-    plain: bool
-    changes: frozenset[str]
-    gray: bool = False
-    levels: tuple[int, int] | None = None
+    image: Image.Image  # in RGB, with 8 bits a channel
+    plain: bool  # whether the bytes of the file give the same pixels to any reader of JPEG
+    changes: frozenset[str]  # what reading changed, such as TURNED
+    gray: bool  # whether the file has one channel, and so the three of `image` are equal
+    levels: tuple[int, int] | None  # the lowest and highest in the file, of gray with 16 bits
 
     @property
     def size(self) -> tuple[int, int]:
@@ -87,7 +77,6 @@ def read(name: str, content: bytes, *, upright: bool = True, white: int = WHITE)
 
     Args:
         name: of the file, for messages.
-        content: its bytes.
         upright: turn it as its EXIF orientation says.
         white: the level that becomes 255, of gray with 16 bits.
 
@@ -100,18 +89,14 @@ def read(name: str, content: bytes, *, upright: bool = True, white: int = WHITE)
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(content)) as image:
                 return _read(image, upright, white)
-    except UnidentifiedImageError as error:
-        cause: Exception = error
-        reason = "Pillow knows no such format"
-    except Image.DecompressionBombError as error:
-        cause = error
-        reason = (
-            f"it says that it has over {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels, which would "
-            "fill the memory"
-        )
     except Exception as error:  # what a damaged file raises is of any kind
-        cause, reason = error, str(error).rstrip(".") or type(error).__name__
-    raise InputError(f"{name} is no readable image: {reason}.") from cause
+        reason = str(error).rstrip(".") or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            reason = "Pillow knows no such format"
+        elif isinstance(error, Image.DecompressionBombError):
+            most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+            reason = f"it says that it has over {most:,} pixels, which would fill the memory"
+        raise InputError(f"{name} is no readable image: {reason}.") from error
 
 
 def _read(image: Image.Image, upright: bool, white: int) -> Picture:
@@ -125,8 +110,12 @@ def _read(image: Image.Image, upright: bool, white: int) -> Picture:
         if white != WHITE:
             raise ValueError(f"--white_level={white} expects gray. It has colours of 16 bits")
     image.load()
-    plain = kind == "JPEG" and image.mode in GRAY_OR_RGB
-    if upright and _orientation(image) in range(2, 9):
+    plain = kind == "JPEG" and image.mode in ("L", "RGB")
+    try:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF, which the pixels do not need
+        orientation = 1
+    if upright and orientation in range(2, 9):
         image, plain = ImageOps.exif_transpose(image), False
         changes.add(TURNED)
     levels = None
@@ -160,40 +149,29 @@ def _of_8_bits(
     return Image.fromarray(shades.astype(np.uint8)), (lowest, highest)
 
 
-def _orientation(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF, which the pixels do not need
-        return 1
-
-
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """How image files are read: the options of `read`, and what to do with unreadable ones.
-
-    Args:
-        upright, white: as in `read`.
-        skip_bad: leave an unreadable image out rather than stop at it.
-    """
+    """How image files are read: the options of `read`, and whether to leave unreadable ones out."""
 
     upright: bool = True
     white: int = WHITE
     skip_bad: bool = False
 
 
-class Listing(Protocol):
-    """The encoded images of a split."""
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """The encoded images of a split.
 
-    @property
-    def place(self) -> pathlib.Path:
-        """Where they are, for messages."""
+    Args:
+        place: where they are, for messages.
+        images: {name: class}.
+        contents: a function that yields (name, bytes) of each; in place of the bytes None where it
+            has none, an error where it is unreadable.
+    """
 
-    @property
-    def images(self) -> dict[str, str]:
-        """{name: class}."""
-
-    def contents(self) -> Iterable[tuple[str, bytes | OSError | None]]:
-        """Yield (name, bytes) of each; None where it has none, an error where it is unreadable."""
+    place: pathlib.Path
+    images: dict[str, str]
+    contents: Callable[[], Iterable[tuple[str, bytes | OSError | None]]]
 
 
 def sources(
@@ -210,7 +188,7 @@ def sources(
     Args:
         listings: {split: its images}.
         classes: the names of the labels 0, 1, …
-        reading: how to read them.
+        reading: how to read the files.
         size: (height, width) that every image must have, to be decoded; None keeps the bytes of
             the files, where they are JPEG in gray or RGB, and makes others such a JPEG, of which
             training decodes a part alone.
@@ -218,34 +196,21 @@ def sources(
         keep_gray: store one channel of those, where all images have one.
     """
     splits = {split: _Split(listing, classes, reading, size) for split, listing in listings.items()}
-    if small and (one := _one_size(splits.values(), small)):
-        gray = keep_gray and all(split.all_gray for split in splits.values())
-        for each in splits.values():
-            each.size, each.gray = one, gray
+    if small:
+        pictures = (picture for each in splits.values() for _, _, picture in each.pictures())
+        one = next(pictures).size
+        if max(one) <= small and all(picture.size == one for picture in pictures):
+            gray = keep_gray and all(split.all_gray for split in splits.values())
+            for each in splits.values():
+                each.size, each.gray = one, gray
     return {
         name: Source(len(split.listing.images), split.examples, classes)
         for name, split in splits.items()
     }
 
 
-def _one_size(splits: Iterable["_Split"], at_most: int) -> tuple[int, int] | None:
-    """Return (height, width) if all images have it, of at most so many pixels a side, else None."""
-    sizes = set()
-    for split in splits:
-        for _, _, picture in split.pictures():
-            sizes.add(picture.size)
-            if len(sizes) > 1 or max(picture.size) > at_most:
-                return None
-    return sizes.pop()
-
-
 class _Split:
-    """Reads the images of a split, as often as asked; tells once what it skips and changes.
-
-    Attributes:
-        gray: whether one channel of what is decoded is stored.
-        all_gray: whether all that was read has one channel.
-    """
+    """Reads the images of a split, as often as asked; tells once what it skips and changes."""
 
     def __init__(
         self,
@@ -259,10 +224,12 @@ class _Split:
         self.skipped: set[str] = set()
         self.changed: dict[str, set[str]] = collections.defaultdict(set)
         self.levels: set[int] = set()  # the lowest and the highest of each image of 16 bits
-        self.told, self.gray, self.all_gray = False, False, True
+        self.told = False
+        self.gray = False  # whether one channel of what is decoded is stored
+        self.all_gray = True  # whether all that was read has one channel
 
     def examples(self) -> Iterator[Example]:
-        """Yield (name, image, label) of each readable image, as Source.examples."""
+        """Yield an Example of each readable image."""
         for name, content, picture in self.pictures():
             label = self.labels[self.listing.images[name]]
             if self.size:
@@ -273,17 +240,16 @@ class _Split:
 
     def pictures(self) -> Iterator[tuple[str, bytes, Picture]]:
         """Yield (name, bytes, Picture) of each readable image."""
-        left = collections.Counter(self.listing.images.values())
+        place, images = self.listing.place, self.listing.images
+        left = collections.Counter(images.values())
         for name, content in self.listing.contents():
             try:
                 yield self._read(name, content)
             except InputError as error:
                 self._skip(name, error)
-                left[self.listing.images[name]] -= 1
-                if not left[self.listing.images[name]]:
-                    raise InputError(
-                        f"{self.listing.place}: no image of {self.listing.images[name]} is left."
-                    ) from None
+                left[images[name]] -= 1
+                if not left[images[name]]:
+                    raise InputError(f"{place}: no image of {images[name]} is left.") from None
         if not self.told:
             self._tell()
         self.told = True

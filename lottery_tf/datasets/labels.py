@@ -1,5 +1,6 @@
 """Checks labels and the names of classes, before a dataset is written. NumPy only."""
 
+import itertools
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -14,8 +15,49 @@ from lottery_tf.terminal import console
 KNOWN = {"mnist": tuple("0123456789"), **CIFAR_CLASSES}  # the names that are published
 SHOWN = 10  # names of classes in a line
 
+Classes = tuple[tuple[str, ...], dict[str, Array]]  # their names, and {split: labels}
 
-def check_labels(what: str, labels: Array, classes: int = MOST_CLASSES) -> None:
+
+def number_classes(parts: dict[str, list[tuple[str, Array]]], names: tuple[str, ...]) -> Classes:
+    """Check labels that are numbers; where nothing names them, name them by their numbers.
+
+    Numbers that no image has, as 0 where labels count from 1, would be classes of their own: the
+    network would have outputs for them, and the level of chance would be too low. So labels that
+    have no names but gaps are replaced by their ranks, and a line says so.
+
+    Args:
+        parts: {split: (where they come from, for messages; labels) one after the other}, with the
+            split "train".
+        names: those of the labels 0, 1, …, if there are any.
+
+    Raises:
+        InputError: a label is out of range, or all are the same.
+    """
+    labels = {split: np.concatenate([some for _, some in of]) for split, of in parts.items()}
+    what, train, count = parts["train"][0][0], labels["train"], len(names)
+    if not names:
+        for where, some in parts["train"]:
+            _check_range(where, some, MOST_CLASSES)
+        if len(np.unique(train)) < 2:
+            raise InputError(f"{what}: expected two classes or more. Found: 1, {train[0]}")
+        count = int(train.max()) + 1
+    for where, some in itertools.chain(*parts.values()):
+        _check_range(where, some, count)
+    if names:
+        return names, labels
+    used = np.unique(np.concatenate([*labels.values()]))
+    names = tuple(map(str, used))
+    if gaps := count - len(used):
+        console.say(
+            f"{what}: {gaps} of the numbers 0 to {used[-1]} are the label of no image. The others "
+            f"become the classes 0 to {len(used) - 1}, in their order and with their numbers as "
+            f"names: {shortened(names)}."
+        )
+        labels = {split: np.searchsorted(used, some) for split, some in labels.items()}
+    return names, labels
+
+
+def _check_range(what: str, labels: Array, classes: int) -> None:
     """Raise InputError, with the row, at a label that is not from 0 to classes - 1."""
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if len(wrong):
@@ -25,64 +67,27 @@ def check_labels(what: str, labels: Array, classes: int = MOST_CLASSES) -> None:
         )
 
 
-def count_numbers(what: str, labels: Array) -> int:
-    """Return how many numbers there are up to the largest label of the training split.
-
-    Raises:
-        InputError: a label is out of range, or all are the same.
-    """
-    check_labels(what, labels)
-    if len(np.unique(labels)) < 2:
-        raise InputError(f"{what}: expected two classes or more. Found: 1, {labels[0]}")
-    return int(labels.max()) + 1
-
-
-def default_classes(
-    what: str, labels: dict[str, Array]
-) -> tuple[tuple[str, ...], dict[str, Array]]:
-    """Name the labels by their numbers, where nothing else names them.
-
-    Numbers that no image has, as 0 where labels count from 1, would be classes of their own: the
-    network would have outputs for them, and the level of chance would be too low. So labels with
-    gaps are replaced by their ranks, and a line says so.
-
-    Args:
-        what: where the labels come from, for messages.
-        labels: {split: labels}, in the range of `check_labels`.
-
-    Returns:
-        The names of the labels 0, 1, …, and {split: labels}.
-    """
-    used = np.unique(np.concatenate([*labels.values()]))
-    if used[-1] >= len(used):
-        gaps = int(used[-1]) + 1 - len(used)
-        names = [str(label) for label in used]
-        console.say(
-            f"{what}: {gaps} of the numbers 0 to {used[-1]} are the label of no image. The others "
-            f"become the classes 0 to {len(used) - 1}, in their order and with their numbers as "
-            f"names: {shortened(names)}."
-        )
-        labels = {split: np.searchsorted(used, some) for split, some in labels.items()}
-    return check_classes(what, tuple(map(str, used)), None), labels
-
-
 def text_classes(
     what: str, known: str | None, labels: dict[str, Array], classes: tuple[str, ...] = ()
-) -> tuple[tuple[str, ...], dict[str, Array]]:
+) -> Classes:
     """Turn labels that are text into numbers: the names of the training split, sorted.
 
     Args:
+        what: where the labels come from, for messages.
+        known: a dataset whose classes have known names.
         labels: {split: text as objects}, with the split "train".
         classes: their names, where the file declares them.
-
-    Returns:
-        The names of the labels 0, 1, …, and {split: labels}.
 
     Raises:
         InputError: a label of another split is none of the training split, or a name cannot be
             the name of a class.
     """
-    names = classes or tuple(sorted(set(labels["train"]), key=_by_number))
+
+    def by_number(name: str) -> tuple[bool, int, str]:  # numbers first, by their size
+        is_number = name.isascii() and name.isdigit()
+        return (not is_number, int(name) if is_number else 0, name)
+
+    names = classes or tuple(sorted(set(labels["train"]), key=by_number))
     names = check_classes(what, names, known)
     places = {name: place for place, name in enumerate(names)}
     for split, some in labels.items():
@@ -95,12 +100,6 @@ def text_classes(
     return names, {
         split: np.array([places[name] for name in some], np.int64) for split, some in labels.items()
     }
-
-
-def _by_number(name: str) -> tuple[bool, int, str]:
-    """Return a key that sorts numbers by their size, before all other text."""
-    is_number = name.isascii() and name.isdigit()
-    return (not is_number, int(name) if is_number else 0, name)
 
 
 def shortened(names: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from lottery_tf.datasets.names import brief, is_file_name
 from lottery_tf.datasets.splits import Shard, Split
 from lottery_tf.errors import InputError
 
+INFO = "dataset_info.json"
 PIXELS = ("uint8", "uint16", "float32")
 MOST_VALUES = 2**28  # of one image
 MOST_CLASSES = 1_000_000
@@ -24,30 +25,25 @@ TEMPLATE = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 
 @dataclasses.dataclass(frozen=True)
 class Fields:
-    """The image and the label of an example, as they are stored.
-
-    Args:
-        image_key, label_key: their names.
-        kind: "Image" or "Tensor", the feature that the image is.
-        shape: (height, width, channels); height and width are None if they vary.
-        dtype: one of PIXELS.
-        encoding: of an Image "png", "jpeg" or "" (any); of a Tensor "none", "bytes" or "zlib".
-        classes: the number of classes of the label.
-    """
+    """The image and the label of an example, as they are stored."""
 
     image_key: str
     label_key: str
-    kind: str
-    shape: tuple[int | None, int | None, int]
-    dtype: str
-    encoding: str
-    classes: int
+    kind: str  # "Image" or "Tensor", the feature that the image is
+    shape: tuple[int | None, int | None, int]  # (height, width, channels); None if they vary
+    dtype: str  # one of PIXELS
+    encoding: str  # of an Image "png", "jpeg" or "" (any); of a Tensor "none", "bytes" or "zlib"
+    classes: int  # how many the label has
+
+    @property
+    def size(self) -> str:
+        """The shape in words."""
+        return " x ".join(str(length or "any") for length in self.shape)
 
     @property
     def image(self) -> str:
         """The image in words, as a run's record of its data keeps them."""
-        size = " x ".join(str(length or "any") for length in self.shape)
-        return f"{self.kind} {size} {self.dtype} {self.encoding}".strip()
+        return f"{self.kind} {self.size} {self.dtype} {self.encoding}".strip()
 
 
 def read_fields(path: pathlib.Path, image_key: str, label_key: str) -> Fields:
@@ -58,9 +54,17 @@ def read_fields(path: pathlib.Path, image_key: str, label_key: str) -> Fields:
             a network cannot be trained on them.
     """
     features = _features(path)
-    for key in (image_key, label_key):
-        if key not in features:
-            raise _no_such_field(path, features, image_key, label_key)
+    if not {image_key, label_key} <= features.keys():
+        found = ", ".join(f"{brief(key)} ({_describe(value)})" for key, value in features.items())
+        images = [brief(key) for key, value in features.items() if _class(value) == "Image"]
+        labels = [brief(key) for key, value in features.items() if _class(value) == "ClassLabel"]
+        advice = "Name them by --image_key and --label_key."
+        if len(images) == len(labels) == 1:
+            advice = f"Add --image_key={images[0]} --label_key={labels[0]}."
+        raise InputError(
+            f"{path}: expected the fields {image_key} (an Image) and {label_key} (a ClassLabel). "
+            f"Found: {found or 'none'}. {advice}"
+        )
     image, label = features[image_key], features[label_key]
     kind = _class(image)
     if kind not in ("Image", "Tensor"):
@@ -77,8 +81,27 @@ def read_fields(path: pathlib.Path, image_key: str, label_key: str) -> Fields:
         )
     encoding = content.encoding_format if kind == "Image" else content.encoding
     shape = _shape(path, image_key, kind, list(content.shape.dimensions))
-    _check_encoding(path, image_key, kind, shape[2], dtype, encoding)
-    classes = _classes(path, label_key, label)
+    # What TensorFlow Datasets cannot write.
+    known = ("", "png", "jpeg") if kind == "Image" else ("", "none", "bytes", "zlib")
+    no_jpeg = encoding == "jpeg" and (dtype != "uint8" or shape[2] not in (1, 3))
+    no_floats = kind == "Image" and dtype == "float32" and shape[2] != 1
+    if encoding not in known or no_jpeg or no_floats:
+        raise InputError(
+            f"{path}: features.json says of {image_key} what cannot be: {kind} of {shape[2]} "
+            f"channels, {dtype}, encoded as {brief(encoding)}. Prepare the dataset again."
+        )
+    if _class(label) != "ClassLabel":
+        raise InputError(
+            f"{path}: expected labels in {label_key} that are a ClassLabel, numbers with their "
+            f"classes. Found: {_describe(label)}. Store them as "
+            "tfds.features.ClassLabel(names=[...]), or name another field by --label_key."
+        )
+    classes = label.class_label.num_classes
+    if not 2 <= classes <= MOST_CLASSES:
+        raise InputError(
+            f"{path}: expected 2 to {MOST_CLASSES} classes in {label_key}. features.json says: "
+            f"{classes}"
+        )
     return Fields(image_key, label_key, kind, shape, dtype, encoding, classes)
 
 
@@ -92,7 +115,7 @@ def find_fields(path: pathlib.Path) -> tuple[Fields, list[str]]:
         InputError: a network cannot be trained on them.
     """
     kinds = {key: _class(feature) for key, feature in _features(path).items()}
-    declared = [item.feature_key for item in _info(path).supervised_keys.tuple.items]
+    declared = [key.feature_key for key in _message(path / INFO).supervised_keys.tuple.items]
     images = [key for key, kind in kinds.items() if kind == "Image"]
     labels = [key for key, kind in kinds.items() if kind == "ClassLabel"]
     images += [key for key in (*declared, "image") if kinds.get(key) == "Tensor"]
@@ -121,7 +144,7 @@ def read_splits(path: pathlib.Path) -> dict[str, Split]:
     Raises:
         InputError: dataset_info.json is missing or makes no sense, or the files are no TFRecords.
     """
-    info = _info(path)
+    info = _message(path / INFO)
     formats = [info.file_format or "tfrecord", *info.alternative_file_formats]
     if "tfrecord" not in formats:
         raise InputError(
@@ -153,11 +176,6 @@ def _features(path: pathlib.Path) -> dict[str, Any]:
     if not top.HasField("features_dict"):
         raise nonsense(path, "no featuresDict in features.json")
     return dict(sorted(top.features_dict.features.items()))  # a protobuf map has no order
-
-
-def _info(path: pathlib.Path) -> Any:
-    """Return the dataset_info_pb2.DatasetInfo."""
-    return _message(path / "dataset_info.json")
 
 
 def _message(file: pathlib.Path) -> Any:
@@ -211,21 +229,6 @@ def _of_today(content: Any) -> Any:
     return {"pythonClassName": kind, today: inner}
 
 
-def _no_such_field(
-    path: pathlib.Path, features: dict[str, Any], image_key: str, label_key: str
-) -> InputError:
-    found = ", ".join(f"{brief(key)} ({_describe(value)})" for key, value in features.items())
-    images = [brief(key) for key, value in features.items() if _class(value) == "Image"]
-    labels = [brief(key) for key, value in features.items() if _class(value) == "ClassLabel"]
-    advice = "Name them by --image_key and --label_key."
-    if len(images) == len(labels) == 1:
-        advice = f"Add --image_key={images[0]} --label_key={labels[0]}."
-    return InputError(
-        f"{path}: expected the fields {image_key} (an Image) and {label_key} (a ClassLabel). "
-        f"Found: {found or 'none'}. {advice}"
-    )
-
-
 def _shape(
     path: pathlib.Path, key: str, kind: str, sizes: list[int]
 ) -> tuple[int | None, int | None, int]:
@@ -248,39 +251,8 @@ def _shape(
     return (None, None, channels) if varying else (sizes[0], sizes[1], channels)
 
 
-def _check_encoding(
-    path: pathlib.Path, key: str, kind: str, channels: int, dtype: str, encoding: str
-) -> None:
-    """Raise InputError unless TensorFlow Datasets can write such a feature."""
-    known = ("", "png", "jpeg") if kind == "Image" else ("", "none", "bytes", "zlib")
-    wrong = encoding not in known
-    if kind == "Image" and not wrong:
-        wrong = (encoding == "jpeg" and (dtype != "uint8" or channels not in (1, 3))) or (
-            dtype == "float32" and channels != 1
-        )
-    if wrong:
-        raise InputError(
-            f"{path}: features.json says of {key} what cannot be: {kind} of {channels} channels, "
-            f"{dtype}, encoded as {brief(encoding)}. Prepare the dataset again."
-        )
-
-
-def _classes(path: pathlib.Path, key: str, label: Any) -> int:
-    if _class(label) != "ClassLabel":
-        raise InputError(
-            f"{path}: expected labels in {key} that are a ClassLabel, numbers with their classes. "
-            f"Found: {_describe(label)}. Store them as tfds.features.ClassLabel(names=[...]), or "
-            "name another field by --label_key."
-        )
-    classes = label.class_label.num_classes
-    if not 2 <= classes <= MOST_CLASSES:
-        raise InputError(
-            f"{path}: expected 2 to {MOST_CLASSES} classes in {key}. features.json says: {classes}"
-        )
-    return classes
-
-
 def _split(path: pathlib.Path, dataset: str, split: Any) -> Split:
+    """Return the Split of a SplitInfo message."""
     lengths = list(split.shard_lengths)
     if min(lengths, default=0) < 0 or sum(lengths) > MOST_EXAMPLES:
         raise nonsense(path, f"{sum(lengths)} examples in the split {split.name}")

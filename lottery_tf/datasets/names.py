@@ -3,14 +3,11 @@
 from lottery_tf.errors import InputError
 
 LONGEST = 255  # bytes that a file system allows for a name
-_SPLITS = {
-    "train": "train",
-    "training": "train",
-    "test": "test",
-    "testing": "test",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
+# {usual name of a split: the names that it has, in any case}
+SPLITS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("val", "valid", "validation"),
 }
 
 
@@ -30,7 +27,7 @@ def is_file_name(name: str) -> bool:
 
 def split_of(name: str) -> str:
     """Return the usual name of a split: "train" for "Training"; other names unchanged."""
-    return _SPLITS.get(name.lower(), name)
+    return next((split for split, names in SPLITS.items() if name.lower() in names), name)
 
 
 def check_split(where: str, name: str) -> str:

@@ -16,8 +16,7 @@ def visit_order(
 
     Args:
         shard_lengths: examples of each shard.
-        noise: the SGD noise.
-        epoch: counted from 0.
+        noise, epoch: the SGD noise, and the epoch counted from 0.
         window: records per window.
 
     Returns:

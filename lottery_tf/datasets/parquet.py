@@ -1,7 +1,9 @@
 """Reads encoded images and labels from Parquet files, as the Hugging Face hub has them."""
 
 import collections
+import contextlib
 import dataclasses
+import itertools
 import json
 import pathlib
 import re
@@ -16,20 +18,19 @@ from lottery_tf.datasets import image_files
 from lottery_tf.datasets.folders import is_hidden
 from lottery_tf.datasets.labels import (
     KNOWN,
+    Classes,
     check_classes,
-    check_labels,
-    count_numbers,
-    default_classes,
+    number_classes,
     text_classes,
 )
-from lottery_tf.datasets.names import brief, check_split, split_of
+from lottery_tf.datasets.names import SPLITS, brief, check_split, split_of
 from lottery_tf.datasets.raw import Sources
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import Array
 from lottery_tf.terminal import console
 
 # train.parquet, train-00000-of-00002.parquet, train_1.parquet; or the folder train of 0000.parquet
-SPLIT = re.compile(r"(train(ing)?|test(ing)?|validation|valid|val)(?![a-z])", re.IGNORECASE)
+SPLIT = re.compile(rf"({'|'.join(itertools.chain(*SPLITS.values()))})(?![a-z])", re.IGNORECASE)
 OTHER = re.compile(r"(\w+)-\d+-of-\d+")
 NO_LABEL = -1  # of a split whose labels are not published
 ROWS = 64  # of images in memory at a time
@@ -42,33 +43,26 @@ LABELS = ("label", "labels", "fine_label", "class", "target", "targets", "catego
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """A Parquet file and its columns.
-
-    Args:
-        image, label: the names of the columns.
-        classes: the names of the labels; empty if the file has none.
-        rows: of the file.
-    """
+    """A Parquet file, the names of its columns, and its labels."""
 
     path: pathlib.Path
     image: str
     label: str
-    classes: tuple[str, ...]
-    rows: int
+    classes: tuple[str, ...]  # the names of the labels; empty if the file has none
+    labels: Array  # int64 (rows,), or of text object (rows,); without any, each is NO_LABEL
 
 
 Files = dict[str, list[File]]  # by split
-Classes = tuple[tuple[str, ...], dict[str, Array]]  # their names, and {split: labels}
 
 
 def read(
     path: pathlib.Path,
     *,
-    known: str | None = None,
-    small: int = 0,
-    reading: image_files.Reading | None = None,
-    image_key: str | None = None,
-    label_key: str | None = None,
+    known: str | None,
+    small: int,
+    reading: image_files.Reading,
+    image_key: str | None,
+    label_key: str | None,
 ) -> Sources:
     """Read the splits in a Parquet file, in several with commas, or in those of a directory.
 
@@ -77,75 +71,57 @@ def read(
         known: a dataset whose classes have known names.
         small: decode images that all have one size, of at most so many pixels a side.
         reading: how to read the images.
-        image_key, label_key: the columns, where it is not clear which.
+        image_key, label_key: the columns, or None where it is clear which.
 
     Raises:
         InputError: a file is missing, damaged or has no such columns, a label is out of range, or
             an image is unreadable; names the row.
     """
     files: Files = {}
-    labels: dict[str, Array] = {}
     for split, paths in _splits(path).items():
-        files[split] = [_file(place, image_key, label_key) for place in paths]
-        parts = [_labels(file) for file in files[split]]
-        if len({part.dtype for part in parts if len(part)}) > 1:
-            raise InputError(f"{path}: the labels of some files are text, of others numbers.")
-        labels[split] = np.concatenate(parts)
-        if not len(labels[split]):
+        found = [_file(place, image_key, label_key) for place in paths]
+        files[split] = [file for file in found if len(file.labels)]
+        if not files[split]:
             raise InputError(f"{path}: its {split} split has no rows.")
-        if labels[split].dtype != object and (labels[split] == NO_LABEL).all():
+        if all((file.labels == NO_LABEL).all() for file in files[split]):
             console.say(
                 f"{path}: left out the {split} split, which has no labels (all are null, or -1)."
             )
-            del files[split], labels[split]
+            del files[split]
     if "train" not in files:
         raise InputError(f"{path}: expected labels in its train split. Found: all are null, or -1.")
-    _check_columns(files)
-    names, labels = _classes(path, files, known, labels)
-    tables = {split: _Table(path, files[split], labels[split], names) for split in files}
-    reading = reading or image_files.Reading()
-    return image_files.sources({**tables}, names, reading, small=small, keep_gray=True)
+    names, labels = _classes(path, files, known)
+    listings = {split: _listing(path, files[split], labels[split], names) for split in files}
+    return image_files.sources(listings, names, reading, small=small, keep_gray=True)
 
 
-class _Table:
-    """The images of a split, in one or more files.
+def _listing(
+    place: pathlib.Path, files: list[File], labels: Array, classes: tuple[str, ...]
+) -> image_files.Listing:
+    """Return the images of a split; its files lie in `place`, and have labels one after another."""
+    rows = [f"{file.path.name}, row {row}" for file in files for row in range(len(file.labels))]
 
-    Args:
-        place: the directory of the files.
-        files: in their order.
-        labels: int64 (rows,), of the files one after the other.
-        classes: the names of the labels.
-    """
+    def contents() -> Iterator[tuple[str, bytes | None]]:
+        names = iter(rows)
+        for each in files:
+            with _opened(each.path) as file:
+                for batch in file.iter_batches(ROWS, columns=[each.image]):
+                    for value in batch.column(0).to_pylist():
+                        yield next(names), value.get("bytes") if isinstance(value, dict) else value
 
-    def __init__(
-        self, place: pathlib.Path, files: list[File], labels: Array, classes: tuple[str, ...]
-    ):
-        self.place, self.files = place, files
-        rows = (f"{file.path.name}, row {row}" for file in files for row in range(file.rows))
-        names = (classes[label] for label in labels)
-        self.images: dict[str, str] = dict(zip(rows, names, strict=True))
-
-    def contents(self) -> Iterator[tuple[str, bytes | None]]:
-        """Yield (name, bytes) of each row."""
-        names = iter(self.images)
-        for file in self.files:
-            for batch in _batches(file.path, file.image, ROWS):
-                for value in batch.column(0).to_pylist():
-                    yield next(names), value.get("bytes") if isinstance(value, dict) else value
+    class_of = (classes[label] for label in labels)
+    return image_files.Listing(place, dict(zip(rows, class_of, strict=True)), contents)
 
 
-def _batches(path: pathlib.Path, column: str, rows: int) -> Iterator[pyarrow.RecordBatch]:
-    """Yield batches of one column of a file."""
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[pyarrow.parquet.ParquetFile]:
+    """Open a Parquet file; what is wrong with it becomes an InputError that names it."""
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
-            yield from file.iter_batches(rows, columns=[column])
+            yield file
     except (pyarrow.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: pathlib.Path, error: Exception) -> InputError:
-    reason = " ".join(str(error).split()).rstrip(".")
-    return InputError(f"{path} cannot be read as a Parquet file: {reason}.")
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise InputError(f"{path} cannot be read as a Parquet file: {reason}.") from None
 
 
 def _splits(path: pathlib.Path) -> dict[str, list[pathlib.Path]]:
@@ -153,13 +129,16 @@ def _splits(path: pathlib.Path) -> dict[str, list[pathlib.Path]]:
     paths = _paths(path)
     splits = collections.defaultdict(list)
     for file in paths:
-        split = _split_of(file, by_folder=len(paths) > 1) or ("train" if len(paths) == 1 else None)
-        if not split:
-            raise InputError(
-                f"{file}: expected the name of its split first, as train-00000-of-00001.parquet or "
-                "test.parquet. Rename it, or name the files to read by --raw_dir, with commas."
-            )
-        splits[split].append(file)
+        named = OTHER.match(file.stem) or SPLIT.match(file.stem)
+        if len(paths) > 1:
+            named = named or SPLIT.fullmatch(file.parent.name)
+            if not named:
+                raise InputError(
+                    f"{file}: expected the name of its split first, as test.parquet or "
+                    "train-00000-of-00001.parquet. Rename it, or name the files to read by "
+                    "--raw_dir, with commas."
+                )
+        splits[check_split(str(file), split_of(named[1])) if named else "train"].append(file)
     for split, of_split in splits.items():
         if len({file.parent for file in of_split}) > 1:
             raise InputError(
@@ -198,26 +177,15 @@ def _paths(path: pathlib.Path) -> list[pathlib.Path]:
     return paths
 
 
-def _split_of(file: pathlib.Path, *, by_folder: bool) -> str | None:
-    """Return the split that a file, or its folder, is named after; None if neither is."""
-    found = OTHER.match(file.stem) or SPLIT.match(file.stem)
-    if not found and by_folder:
-        found = SPLIT.fullmatch(file.parent.name)
-    return check_split(str(file), split_of(found[1])) if found else None
-
-
 def _file(path: pathlib.Path, image_key: str | None, label_key: str | None) -> File:
-    """Return the columns of a Parquet file; its metadata alone are read.
+    """Return the columns and the labels of a Parquet file; no images are read.
 
     Raises:
         InputError: the file cannot be read, it is not clear which columns to take, or they hold
             no images or no classes.
     """
-    try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            schema, rows = file.schema_arrow, file.metadata.num_rows
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
+    with _opened(path) as file:
+        schema = file.schema_arrow
     kinds = {field.name: field.type for field in schema}
     declared = _declared_classes(schema)
 
@@ -237,24 +205,23 @@ def _file(path: pathlib.Path, image_key: str | None, label_key: str | None) -> F
     names = declared.get(label, ())
     if not names and types.is_boolean(kinds[label]):
         names = ("false", "true")
-    return File(path, image, label, names, rows)
+    with _opened(path) as file:
+        column = file.read([label]).column(0)
+    return File(path, image, label, names, _labels(path, column))
 
 
 def _declared_classes(schema: pyarrow.Schema) -> dict[str, tuple[str, ...]]:
     """Return {column of labels: the names of its classes}, as far as the file declares them."""
     try:
         features = json.loads((schema.metadata or {}).get(METADATA, b"{}"))["info"]["features"]
-        names = {
-            column: about.get("names")
-            for column, about in features.items()
-            if isinstance(about, dict)
-        }
+        columns = [(key, about) for key, about in features.items() if isinstance(about, dict)]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}
+    found = {column: about.get("names") for column, about in columns}
     return {
-        column: tuple(of_column)
-        for column, of_column in names.items()
-        if isinstance(of_column, list) and of_column and all(isinstance(n, str) for n in of_column)
+        column: tuple(names)
+        for column, names in found.items()
+        if isinstance(names, list) and names and all(isinstance(name, str) for name in names)
     }
 
 
@@ -304,8 +271,32 @@ def _no_column(
     )
 
 
-def _check_columns(files: Files) -> None:
-    """Raise InputError unless all files have their labels in one column; say which it is."""
+def _labels(path: pathlib.Path, column: pyarrow.ChunkedArray) -> Array:
+    """Return the labels of a file, as File has them."""
+    if types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    # Whether each row has no label: null or, of numbers, NaN.
+    without = np.flatnonzero(column.is_null(nan_is_null=True).to_numpy())
+    if 0 < len(without) < len(column):
+        raise InputError(f"{path}: expected a label in each row. Row {without[0]} has none.")
+    if len(without):
+        return np.full(len(column), NO_LABEL)
+    if _is_text(column.type):
+        return np.array(column.to_pylist(), object)
+    try:
+        return column.cast(pyarrow.int64()).to_numpy()
+    except pyarrow.ArrowInvalid as error:  # a fraction, or beyond 64 bits
+        raise InputError(
+            f"{path}: expected labels that are classes, as whole numbers or text. Arrow says: "
+            f"{error}."
+        ) from None
+
+
+def _classes(path: pathlib.Path, files: Files, known: str | None) -> Classes:
+    """Return the names of the labels, and {split: labels as whole numbers}.
+
+    The names are those that the files declare, else the text that labels are, else the numbers.
+    """
     first, *others = (file for of_split in files.values() for file in of_split)
     for file in others:
         if file.label != first.label:
@@ -313,64 +304,18 @@ def _check_columns(files: Files) -> None:
                 f"{file.path} has its labels in the column {file.label}, {first.path} in "
                 f"{first.label}. Name one by --label_key."
             )
+        if file.labels.dtype != first.labels.dtype:
+            raise InputError(f"{path}: the labels of some files are text, of others numbers.")
     console.say(f"{first.path}: images of the column {first.image}, labels of {first.label}.")
-
-
-def _labels(file: File) -> Array:
-    """Return the labels of a file: int64 (rows,), or of text object (rows,).
-
-    Of a file without any, each is NO_LABEL.
-    """
-    try:
-        with pyarrow.parquet.ParquetFile(file.path) as opened:
-            column = opened.read([file.label]).column(0)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise _unreadable(file.path, error) from None
-    if types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    # Whether each row has no label: null or, of numbers, NaN.
-    without = np.flatnonzero(column.is_null(nan_is_null=True).to_numpy())
-    if 0 < len(without) < file.rows:
-        raise InputError(f"{file.path}: expected a label in each row. Row {without[0]} has none.")
-    if len(without):
-        return np.full(file.rows, NO_LABEL)
-    if _is_text(column.type):
-        return np.array(column.to_pylist(), object)
-    try:
-        return column.cast(pyarrow.int64()).to_numpy()
-    except pyarrow.ArrowInvalid as error:  # a fraction, or beyond 64 bits
-        raise InputError(
-            f"{file.path}: expected labels that are classes, as whole numbers or text. Arrow says: "
-            f"{error}."
-        ) from None
-
-
-def _classes(
-    path: pathlib.Path, files: Files, known: str | None, labels: dict[str, Array]
-) -> Classes:
-    """Return the names of the labels, and {split: labels as whole numbers}.
-
-    The names are those that the files declare, else the text that labels are, else the numbers.
-    """
-    named = {file.classes for file in files["train"]}
-    if len(named) > 1:
+    declared = first.classes
+    if any(file.classes != declared for file in files["train"]):
         raise InputError(f"{path}: its files name different classes. Prepare one dataset of them.")
-    declared = named.pop()
-    for of_split in files.values():
-        for file in of_split:
-            if file.classes and file.classes != declared:
-                raise InputError(f"{file.path} names other classes than the train split.")
-    if len({of_split.dtype for of_split in labels.values()}) > 1:
-        raise InputError(f"{path}: the labels of some splits are text, of others numbers.")
-    if labels["train"].dtype == object:
-        return text_classes(str(path), known, labels, declared)
-    names = declared or KNOWN.get(known or "", ())
-    if declared:
-        names = check_classes(str(path), declared, known)
-    count = len(names) or count_numbers(f"{path}: train", labels["train"])
-    for split, of_split in files.items():
-        start = 0
-        for file in of_split:
-            check_labels(str(file.path), labels[split][start : start + file.rows], count)
-            start += file.rows
-    return (names, labels) if names else default_classes(str(path), labels)
+    for file in others:
+        if file.classes and file.classes != declared:
+            raise InputError(f"{file.path} names other classes than the train split.")
+    parts = {split: [(str(file.path), file.labels) for file in of] for split, of in files.items()}
+    if first.labels.dtype == object:
+        texts = {split: np.concatenate([some for _, some in of]) for split, of in parts.items()}
+        return text_classes(str(path), known, texts, declared)
+    names = check_classes(str(path), declared, known) if declared else KNOWN.get(known or "", ())
+    return number_classes(parts, names)

@@ -13,18 +13,11 @@ from collections.abc import Callable, Iterator
 
 import filelock
 
-from lottery_tf.datasets import (
-    DATASETS,
-    USERS_OWN,
-    arrays,
-    census,
-    download,
-    folders,
-    parquet,
-    raw,
-)
+from lottery_tf.datasets import DATASETS, USERS_OWN, arrays, census, download, folders, parquet, raw
 from lottery_tf.datasets.image_files import WHITE, Reading
+from lottery_tf.datasets.labels import shortened
 from lottery_tf.datasets.layout import find_fields, read_class_names, read_splits
+from lottery_tf.datasets.splits import usual_test
 from lottery_tf.datasets.writing import smaller, write
 from lottery_tf.errors import InputError
 from lottery_tf.terminal import console
@@ -41,27 +34,21 @@ NAME = re.compile(r"\w[\w.+-]*")
 LONGEST_NAME = 100
 YOUNG = 60  # seconds within which the maker of a directory locks it
 SMALL = 128  # images of one size up to this are stored decoded, to be resident
-SHOWN = 10  # names of classes
-DATA_DIR = "data"  # where names of datasets are looked for
+# The defaults of flags of lottery_tf.imp.
+USUAL = {"data_dir": "data", "train_split": "train", "image_key": "image", "label_key": "label"}
 
 
-def _mnist(directory: pathlib.Path, *, skip_bad: bool, white: int) -> raw.Sources:
-    return raw.mnist(directory)
+def _cifar(name: str, directory: pathlib.Path, reading: Reading) -> raw.Sources:
+    found = raw.cifar_archives(name, directory)
+    return found or folders.image_folders(directory, reading, size=(32, 32))
 
 
-def _cifar(directory: pathlib.Path, *, name: str, skip_bad: bool, white: int) -> raw.Sources:
-    return raw.cifar_archives(name, directory) or folders.image_folders(
-        directory, size=(32, 32), skip_bad=skip_bad, white=white
-    )
-
-
-# The readers of --source=raw: functions of (directory, skip_bad, white).
-RAW: dict[str, Callable[..., raw.Sources]] = {
-    "mnist": _mnist,
-    "cifar10": functools.partial(_cifar, name="cifar10"),
-    "cifar100": functools.partial(_cifar, name="cifar100"),
-    # As TFDS stores ImageNet, and all train on it: not turned.
-    "imagenet2012": functools.partial(folders.image_folders, upright=False),
+# The readers of --source=raw: functions of (directory, Reading).
+RAW: dict[str, Callable[[pathlib.Path, Reading], raw.Sources]] = {
+    "mnist": lambda directory, reading: raw.mnist(directory),
+    "cifar10": functools.partial(_cifar, "cifar10"),
+    "cifar100": functools.partial(_cifar, "cifar100"),
+    "imagenet2012": folders.image_folders,
     "image_folder": functools.partial(folders.image_folders, small=SMALL, untested=True),
 }
 # Sources of any dataset, and the known datasets that they may be of.
@@ -88,12 +75,11 @@ def prepare(
         dataset: of "raw" a key of RAW, of "tfds" its name there; else the known one, or None.
         source: "tfds" downloads, or reads files in raw_dir that were downloaded by hand; "raw"
             reads the files in raw_dir, "arrays" an npz file, "parquet" its files.
-        data_dir: where to write it.
         raw_dir: the files to read, or their directory.
         name: what to call it; by default as the dataset.
         overwrite, skip_bad: replace a dataset that exists; leave unreadable images out.
         image_key, label_key: the columns of Parquet files, where it is not clear which.
-        shrink: the height and width are divided by it.
+        shrink: what the height and width are divided by.
         white_level: the level of gray with 16 bits that becomes 255.
 
     Returns:
@@ -105,9 +91,10 @@ def prepare(
     """
     directory = pathlib.Path(raw_dir) if raw_dir else None
     keys = {"image_key": image_key, "label_key": label_key}
+    # TFDS stores ImageNet, and all train on it, as it is: not turned.
+    reading = Reading(dataset != "imagenet2012", white_level, skip_bad)
     _check_names(dataset, source, name)
-    _check_files(source, directory)
-    _check_options(dataset, source, name, skip_bad, keys, shrink, white_level)
+    _check_options(dataset, source, directory, name, keys, reading, shrink)
     name = name or dataset
     assert name, "_check_names asks for one."
     if source == "tfds":
@@ -122,8 +109,8 @@ def prepare(
                 advice = "If you have its raw files, use --source=raw --raw_dir=<their directory>."
             download.download(name, aside, directory, advice=advice)
         else:
-            assert directory, "_check_files asks for it."
-            sources = _read(dataset, source, directory, skip_bad, keys, white_level)
+            assert directory, "_check_options asks for it."
+            sources = _read(dataset, source, directory, keys, reading)
             _check_counts(name, sources, directory, fewer=skip_bad)
             sources = smaller(sources, shrink) if shrink > 1 else sources
             write(name, sources, aside, version=VERSIONS.get(name, "1.0.0"))
@@ -137,6 +124,8 @@ def prepare(
 
 
 def _check_names(dataset: str | None, source: str, name: str | None) -> None:
+    """Raise InputError if --dataset or --name is missing, unknown, or no name of a directory."""
+    of_raw = f"one of {', '.join(RAW)}"
     if source in ANY:
         if not dataset and not name:
             raise InputError(f"--source={source} expects --name, what to call the dataset.")
@@ -146,12 +135,12 @@ def _check_names(dataset: str | None, source: str, name: str | None) -> None:
                 f"Received: {dataset}. Call a dataset of your own by --name, without --dataset."
             )
     elif not dataset:
-        tfds = source == "tfds"
-        wanted = "a name of TensorFlow Datasets, as fashion_mnist" if tfds else _one_of(RAW)
+        of_tfds = "a name of TensorFlow Datasets, as fashion_mnist"
+        wanted = of_tfds if source == "tfds" else of_raw
         raise InputError(f"--source={source} expects --dataset, {wanted}.")
     elif source == "raw" and dataset not in RAW:
         raise InputError(
-            f"--dataset with --source=raw: expected {_one_of(RAW)}. Received: {dataset}. "
+            f"--dataset with --source=raw: expected {of_raw}. Received: {dataset}. "
             "Images in folders by class are an image_folder; others: --source=arrays or parquet."
         )
     elif dataset == "image_folder" and source == "tfds":
@@ -174,40 +163,35 @@ def _check_names(dataset: str | None, source: str, name: str | None) -> None:
         )
 
 
-def _one_of(names: dict[str, Callable[..., raw.Sources]]) -> str:
-    return f"one of {', '.join(names)}"
-
-
-def _check_files(source: str, raw_dir: pathlib.Path | None) -> None:
+def _check_options(
+    dataset: str | None,
+    source: str,
+    raw_dir: pathlib.Path | None,
+    name: str | None,
+    keys: dict[str, str | None],
+    reading: Reading,
+    shrink: int,
+) -> None:
+    """Raise InputError if an option is missing or out of bounds, or would do nothing."""
     if source != "tfds" and not raw_dir:
         kind = {"arrays": "the npz file", "parquet": "the Parquet files, or their directory"}
         wanted = kind.get(source, "the directory of the raw files")
         raise InputError(f"--source={source} expects --raw_dir, {wanted}.")
     # The reader of arrays or Parquet files says itself what it misses.
-    if raw_dir and source in ("raw", "tfds") and not raw_dir.is_dir():
+    if raw_dir and source not in ANY and not raw_dir.is_dir():
         what = "is no directory" if raw_dir.exists() else "does not exist"
         advice = " Unpack it first." if raw_dir.is_file() else ""
         raise InputError(
             f"--raw_dir={raw_dir} {what}: expected the directory of the raw files.{advice}"
         )
-
-
-def _check_options(
-    dataset: str | None,
-    source: str,
-    name: str | None,
-    skip_bad: bool,
-    keys: dict[str, str | None],
-    shrink: int,
-    white: int,
-) -> None:
-    """Raise InputError if an option is out of bounds, or would do nothing."""
     if shrink < 1:
         raise InputError(f"--shrink: expected a whole number, at least 1. Received: {shrink}")
-    if not 1 <= white <= WHITE:
-        raise InputError(f"--white_level: expected a number from 1 to {WHITE}. Received: {white}")
+    if not 1 <= reading.white <= WHITE:
+        raise InputError(
+            f"--white_level: expected a number from 1 to {WHITE}. Received: {reading.white}"
+        )
     useless = {f"--{key}": value and source != "parquet" for key, value in keys.items()}
-    useless["--skip_bad"] = skip_bad and source == "tfds"
+    useless["--skip_bad"] = reading.skip_bad and source == "tfds"
     useless["--shrink"] = shrink > 1 and source == "tfds"
     for flag, is_useless in useless.items():
         if is_useless:
@@ -217,7 +201,7 @@ def _check_options(
             f"--shrink={shrink} makes another dataset: give it a --name, as {dataset}_small."
         )
     files = source == "parquet" or dataset in ("image_folder", "imagenet2012")
-    if white != WHITE and (source in ("tfds", "arrays") or not files):
+    if reading.white != WHITE and (source in ("tfds", "arrays") or not files):
         raise InputError(
             "--white_level does nothing without files of images, as of --dataset=image_folder or "
             "--source=parquet: leave it out."
@@ -245,20 +229,17 @@ def _read(
     dataset: str | None,
     source: str,
     path: pathlib.Path,
-    skip_bad: bool,
     keys: dict[str, str | None],
-    white: int,
+    reading: Reading,
 ) -> raw.Sources:
     """Return the Sources in the files of a source; they have a training split."""
     if source == "raw":
         assert dataset, "_check_names asks for it."
-        return RAW[dataset](path, skip_bad=skip_bad, white=white)
+        return RAW[dataset](path, reading)
     if source == "arrays":
-        sources = arrays.read(path, known=dataset, skip_bad=skip_bad)
+        sources = arrays.read(path, known=dataset, skip_bad=reading.skip_bad)
     else:
-        imagenet = dataset == "imagenet2012"
-        reading = Reading(upright=not imagenet, white=white, skip_bad=skip_bad)
-        small = 0 if imagenet else SMALL
+        small = 0 if dataset == "imagenet2012" else SMALL
         sources = parquet.read(path, known=dataset, small=small, reading=reading, **keys)
     if shape := SHAPES.get(dataset or ""):
         for split, data in sources.items():
@@ -272,11 +253,7 @@ def _read(
 
 
 def _check_counts(name: str, sources: raw.Sources, raw_dir: pathlib.Path, *, fewer: bool) -> None:
-    """Raise InputError unless every split has the examples that the dataset is known for.
-
-    Args:
-        fewer: whether it may have fewer.
-    """
+    """Raise InputError unless every split has its known number of examples, or perhaps fewer."""
     for split, count in COUNTS.get(name, {}).items():
         found = sources[split].count if split in sources else 0
         if found > count or (found < count and not fewer):
@@ -341,30 +318,21 @@ def describe(path: pathlib.Path, dataset: str) -> list[str]:
     """
     splits = {name: split.examples for name, split in read_splits(path).items() if split.examples}
     fields, others = find_fields(path)
-    image, label = fields.image_key, fields.label_key
-    size = " x ".join(str(length or "any") for length in fields.shape)
     counts = ", ".join(f"{name} {count}" for name, count in splits.items())
-    names = read_class_names(path, label)
-    more = ", …" if len(names) > SHOWN else ""
-    lines = [
-        f"{counts} examples; images {size} {fields.dtype}; {fields.classes} classes"
-        + (f": {', '.join(names[:SHOWN])}{more}." if names else ".")
-    ]
+    names = read_class_names(path, fields.label_key)
+    classes = f"{fields.classes} classes{': ' if names else ''}{shortened(names)}."
+    lines = [f"{counts} examples; images {fields.size} {fields.dtype}; {classes}"]
     if others:
         lines.append(f"Other labels, for --label_key: {', '.join(others)}.")
 
-    flags = [f"--dataset={path.parent}"]
+    flags = {"dataset": str(path.parent)}
     if dataset in DATASETS:
-        data_dir = path.parents[dataset.count("/") + 1]
-        flags = [f"--dataset={dataset}"]
-        flags += [f"--data_dir={data_dir}"] if str(data_dir) != DATA_DIR else []
+        flags = {"dataset": dataset, "data_dir": str(path.parents[dataset.count("/") + 1])}
     train = "train" if "train" in splits else next(iter(splits), "train")
-    flags += [f"--train_split={train}"] if train != "train" else []
-    evaluation = DATASETS.get(dataset, USERS_OWN).evaluation
-    tests = [name for name in (evaluation, "test", "validation") if name in splits]
-    if not tests or tests[0] == train:
-        flags.append("--test_fraction=0.1")
+    flags["train_split"] = train
+    if usual_test(splits, DATASETS.get(dataset, USERS_OWN).evaluation) in (None, train):
+        flags["test_fraction"] = "0.1"
         lines.append("It has no test split: --test_fraction holds out a part of the training.")
-    flags += [f"--image_key={image}"] if image != "image" else []
-    flags += [f"--label_key={label}"] if label != "label" else []
-    return [*lines, f"Train on it: python -m lottery_tf.imp {shlex.join(flags)}"]
+    flags |= {"image_key": fields.image_key, "label_key": fields.label_key}
+    given = [f"--{name}={value}" for name, value in flags.items() if value != USUAL.get(name)]
+    return [*lines, f"Train on it: python -m lottery_tf.imp {shlex.join(given)}"]

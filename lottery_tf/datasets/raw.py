@@ -36,16 +36,12 @@ Example = tuple[int | str, Array | bytes, int]
 class Source:
     """A split before it is written.
 
-    Args:
-        count: the number of examples.
-        examples: a function that yields an Example of each; keys that are names, and no whole
-            numbers, ask for an order that is mixed.
-        classes: the names of the labels 0, 1, …
+    Keys of examples that are names, and no whole numbers, ask for an order that is mixed.
     """
 
     count: int
     examples: Callable[[], Iterator[Example]]
-    classes: tuple[str, ...]
+    classes: tuple[str, ...]  # the names of the labels 0, 1, …
 
 
 Sources = dict[str, Source]  # of the splits "train", mostly "test", and others
@@ -117,16 +113,11 @@ def _find(directory: pathlib.Path, stem: str, kind: str) -> pathlib.Path:
 
 
 class _Archive(NamedTuple):
-    """The files of each split, and where the fine labels are.
-
-    Args:
-        labels: in a binary record, how many bytes come before the pixels, and which is the label.
-        key: in a pickled batch, the key of the labels.
-    """
+    """The files of each split, and where the fine labels are."""
 
     files: dict[str, list[str]]
-    labels: tuple[int, int]
-    key: bytes
+    labels: tuple[int, int]  # in a binary record: the bytes before the pixels, and which it is
+    key: bytes  # in a pickled batch
 
 
 _CIFAR = {
@@ -142,8 +133,7 @@ _CIFAR = {
 def cifar_archives(name: str, directory: pathlib.Path) -> Sources | None:
     """Read CIFAR-10 or -100 from the published python or binary archive, packed or unpacked.
 
-    Returns:
-        The sources, or None if the directory holds no such archive.
+    It is None if the directory holds no such archive.
 
     Raises:
         InputError: a file of the archive is missing, truncated or damaged.
@@ -155,11 +145,12 @@ def cifar_archives(name: str, directory: pathlib.Path) -> Sources | None:
     for split, stems in archive.files.items():
         batches = []
         for stem in stems:
-            path = next((path for path in (stem, f"{stem}.bin") if path in files), None)
-            if path is None:
+            if stem in files:
+                batches.append(_read_pickle(f"{directory}: {stem}", files[stem], archive))
+            elif (path := f"{stem}.bin") in files:
+                batches.append(_read_binary(f"{directory}: {path}", files[path], archive))
+            else:
                 raise InputError(f"{directory}: the archive of {name} lacks {stem}.")
-            read = _read_binary if path.endswith(".bin") else _read_pickle
-            batches.append(read(f"{directory}: {path}", files[path], archive))
         images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
         classes = CIFAR_CLASSES[name]
         if labels.min() < 0 or labels.max() >= len(classes):
@@ -173,13 +164,9 @@ def _read_archive(name: str, directory: pathlib.Path) -> dict[str, bytes] | None
     stems = [stem for stems in _CIFAR[name].files.values() for stem in stems]
     wanted = {f"{stem}{end}" for stem in stems for end in ("", ".bin")}
     for folder in (directory, *sorted(path for path in directory.glob("cifar*") if path.is_dir())):
-        found = {
-            path.name: path.read_bytes()
-            for path in folder.iterdir()
-            if path.name in wanted and path.is_file()
-        }
-        if found:
-            return found
+        paths = [path for path in folder.iterdir() if path.name in wanted and path.is_file()]
+        if paths:
+            return {path.name: path.read_bytes() for path in paths}
     for archive in sorted(directory.glob("cifar*.tar.gz")):
         found = {}
         try:

@@ -3,7 +3,7 @@
 import dataclasses
 import pathlib
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +15,7 @@ RECORD_OVERHEAD = 16  # bytes of a record beside its data: lengths and checksums
 
 
 class DataFlags(Protocol):
-    """The flags that choose a dataset and its examples; a Config has them."""
+    """The flags that choose a dataset, its examples and augmentation; a Config has them."""
 
     @property
     def dataset(self) -> str: ...
@@ -27,6 +27,8 @@ class DataFlags(Protocol):
     def label_key(self) -> str: ...
     @property
     def image_size(self) -> int: ...
+    @property
+    def augment(self) -> str: ...
     @property
     def train_split(self) -> str: ...
     @property
@@ -61,12 +63,8 @@ class Shard:
     def pick(self, places: Array) -> "Shard":
         """Return the shard with the used examples at these places, which ascend."""
         chosen = places if self.chosen is None else self.chosen[places]
-        return dataclasses.replace(self, used=len(chosen), chosen=chosen)
-
-    def first(self, count: int) -> "Shard":
-        """Return the shard with the first `count` of its used examples."""
-        chosen = None if self.chosen is None else self.chosen[:count]
-        return dataclasses.replace(self, used=min(self.used, count), chosen=chosen)
+        are_first = not len(chosen) or chosen[-1] == len(chosen) - 1
+        return dataclasses.replace(self, used=len(chosen), chosen=None if are_first else chosen)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,15 +83,6 @@ class Split:
         """The used examples of each shard."""
         return [shard.used for shard in self.shards]
 
-    def first(self, count: int) -> "Split":
-        """Return the split with its first `count` examples."""
-        taken: list[Shard] = []
-        for shard in self.shards:
-            left = count - sum(shard.used for shard in taken)
-            if min(shard.used, left):
-                taken.append(shard.first(left))
-        return Split(tuple(taken))
-
     def pick(self, chosen: Array) -> "Split":
         """Return the split with the used examples at these places, int64 (some,), ascending."""
         starts = np.cumsum([0, *self.lengths])
@@ -111,8 +100,7 @@ def hold_out(split: Split, fraction: float, flag: str = "--test_fraction") -> tu
     """Return the rest of a split and the part that is held out, the same for every seed.
 
     Args:
-        split: the split to divide.
-        fraction: the part of its examples to hold out.
+        fraction: the part of the examples to hold out.
         flag: --test_fraction or --validation_fraction, which asks for it.
 
     Raises:
@@ -138,7 +126,7 @@ def choose(
 
     Args:
         path: the directory of the dataset.
-        splits: {name: Split}, all that it has.
+        splits: all that it has.
         flags: the Config.
         evaluation: the split to evaluate on if no flag names one.
 
@@ -151,7 +139,13 @@ def choose(
     if flags.test_fraction:
         train, test = hold_out(train, flags.test_fraction)
     else:
-        test_names = _test_names(path, splits, flags, evaluation)
+        named = flags.test_split or usual_test(splits, evaluation)
+        if not named:
+            raise InputError(
+                f"{path} has no test split. Found: {_listed(splits)}. Hold out a part of the "
+                "training split by --test_fraction=0.1, or name a split by --test_split."
+            )
+        test_names = named.split("+")
         if shared := set(names) & set(test_names):
             raise InputError(
                 f"{path}: {', '.join(sorted(shared))} would be trained on and tested on. Name "
@@ -170,22 +164,13 @@ def choose(
                 f"--train_examples: expected at most {train.examples}, the training "
                 f"split of {flags.dataset}. Received: {flags.train_examples}"
             )
-        train = train.first(flags.train_examples)
+        train = train.pick(np.arange(flags.train_examples))
     return found | {"train": train}
 
 
-def _test_names(
-    path: pathlib.Path, splits: dict[str, Split], flags: DataFlags, evaluation: str
-) -> list[str]:
-    if flags.test_split:
-        return flags.test_split.split("+")
-    for name in (evaluation, "test", "validation"):
-        if name in splits:
-            return [name]
-    raise InputError(
-        f"{path} has no test split. Found: {_listed(splits)}. Hold out a part of the training "
-        "split by --test_fraction=0.1, or name a split by --test_split."
-    )
+def usual_test(names: Container[str], evaluation: str) -> str | None:
+    """Return the split to evaluate on if no flag names one; None if there is none."""
+    return next((name for name in (evaluation, "test", "validation") if name in names), None)
 
 
 def _joined(path: pathlib.Path, splits: dict[str, Split], flag: str, names: Sequence[str]) -> Split:
@@ -202,45 +187,34 @@ def _joined(path: pathlib.Path, splits: dict[str, Split], flag: str, names: Sequ
         raise InputError(f"{flag}: expected each split once. Received: {'+'.join(names)}")
     shards = tuple(shard for name in names for shard in splits[name].shards)
     for shard in shards:
-        _check_file(shard)
+        try:
+            size = shard.path.stat().st_size if shard.path.is_file() else -1
+        except (OSError, ValueError):  # no name that a file can have
+            size = -1
+        if size < 0:
+            refuse_packed(shard.path.with_name(f"{shard.path.name}.gz"))
+            raise InputError(f"The dataset lacks {shard.path}. Prepare it again.")
+        if size < shard.examples * RECORD_OVERHEAD:
+            refuse_packed(shard.path)
+            raise InputError(
+                f"{shard.path} has {size} bytes, too few for the {shard.examples} examples that "
+                "dataset_info.json says. Prepare the dataset again."
+            )
     return Split(shards)
 
 
-def _check_file(shard: Shard) -> None:
-    try:
-        size = shard.path.stat().st_size if shard.path.is_file() else -1
-    except (OSError, ValueError):  # no name that a file can have
-        size = -1
-    if size < 0:
-        packed = shard.path.with_name(f"{shard.path.name}.gz")
-        if is_packed(packed):
-            raise compressed(packed)
-        raise InputError(f"The dataset lacks {shard.path}. Prepare it again.")
-    if size < shard.examples * RECORD_OVERHEAD:
-        if is_packed(shard.path):
-            raise compressed(shard.path)
-        raise InputError(
-            f"{shard.path} has {size} bytes, too few for the {shard.examples} examples that "
-            "dataset_info.json says. Prepare the dataset again."
-        )
-
-
-def is_packed(path: pathlib.Path) -> bool:
-    """Return whether a file is TFRecords that were compressed by gzip or zlib."""
+def refuse_packed(path: pathlib.Path) -> None:
+    """Raise InputError if a file is TFRecords that were compressed by gzip or zlib."""
     try:
         with open(path, "rb") as file:
             content = zlib.decompressobj(wbits=47).decompress(file.read(1024))  # 47: both formats
     except (OSError, ValueError, zlib.error):
-        return False
-    return len(content) >= RECORD_OVERHEAD and content[4:8] == bytes(4)  # a record's length
-
-
-def compressed(path: pathlib.Path) -> InputError:
-    """Return the InputError that a shard is compressed."""
-    return InputError(
-        f"{path} is compressed by gzip or zlib. Expected TFRecord files as TensorFlow Datasets "
-        "writes them, uncompressed. Of gzip: gunzip each, under the name that ends in no .gz."
-    )
+        return
+    if len(content) >= RECORD_OVERHEAD and content[4:8] == bytes(4):  # a record's length
+        raise InputError(
+            f"{path} is compressed by gzip or zlib. Expected TFRecord files as TensorFlow Datasets "
+            "writes them, uncompressed. Of gzip: gunzip each, under the name that ends in no .gz."
+        )
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ Errors name the file that is damaged.
 import contextlib
 import pathlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from lottery_tf.datasets import PreparedDataset, Split, augmentation
 from lottery_tf.datasets.order import visit_order
-from lottery_tf.datasets.splits import Shard, compressed, is_packed
+from lottery_tf.datasets.splits import Shard, refuse_packed
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import Array
 from lottery_tf.pruning.streams import Noise
@@ -26,8 +26,7 @@ def read(directory: PreparedDataset, split: str) -> tuple[Array, Array]:
     """Read a whole split of images of one size into memory, in the order of its shards.
 
     Returns:
-        Images, uint8 or float32 (examples, height, width, channels), and labels, int32
-        (examples,).
+        Images, uint8 or float32 (examples, h, w, channels), and labels, int32 (examples,).
 
     Raises:
         InputError: a shard is damaged or has the wrong number of examples, or the split is larger
@@ -44,9 +43,8 @@ def read(directory: PreparedDataset, split: str) -> tuple[Array, Array]:
     labels = np.empty(len(images), np.int32)
     parse, start = parser(directory), 0
     for shard in directory.splits[split].shards:
-        of_shard, labels_of_shard = _read_shard(shard, parse)
         stop = start + shard.used
-        images[start:stop], labels[start:stop] = of_shard[shard.taken], labels_of_shard[shard.taken]
+        images[start:stop], labels[start:stop] = (a[shard.taken] for a in _read_shard(shard, parse))
         start = stop
     _check_labels(directory, split, labels)
     return images, labels
@@ -81,8 +79,7 @@ def stream(
     Holds three windows of undecoded records at most, and a few batches.
 
     Args:
-        directory: the dataset.
-        split: the part of it to visit.
+        split: the part of the dataset to visit.
         noise, epoch, window: as in visit_order.
         batch_size: examples of a global batch.
         augment: whether images of varying size are cut at random, or in the centre; those of one
@@ -130,15 +127,13 @@ def stream_in_order(
 ) -> tf.data.Dataset:
     """Stream a split in the order of its shards, in batches; the last one may be smaller.
 
-    Args:
-        part: (index, count): every count-th example from the index-th on.
+    `part` is (index, count): every count-th example from the index-th on.
 
     Returns:
         A tf.data.Dataset of (images, labels int32); images of varying size are cut in the centre.
     """
-    decode, shards = _decoder(directory, augment=False), directory.splits[split]
-    index, count = part
-    records = _records(shards, range(len(shards.shards))).shard(count, index)
+    decode, (index, count) = _decoder(directory, augment=False), part
+    records = _records(directory.splits[split]).shard(count, index)
     return records.map(decode, tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
 
 
@@ -147,14 +142,13 @@ def stream_raw(
 ) -> Iterator[tuple[Array, Array]]:
     """Yield (images with the pixels as stored, labels int32) in the order of the shards.
 
-    Args:
-        size: height and width to which each image is cut in the centre; 0: as they are.
+    With a `size`, each image is cut to that height and width in the centre.
 
     Raises:
         InputError: a shard is damaged.
     """
     deserialize, channels = _deserializer(directory, False), directory.input_shape[-1]
-    records = _records(directory.splits[split], range(len(directory.splits[split].shards)))
+    records = _records(directory.splits[split])
 
     def decode(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, label = deserialize(record)
@@ -165,18 +159,18 @@ def stream_raw(
         yield from batches.as_numpy_iterator()
 
 
-def _records(split: Split, order: Sequence[int]) -> tf.data.Dataset:
-    """Stream the serialized examples of a split's shards in an order, the used ones of each."""
-    paths = tf.constant([str(split.shards[index].path) for index in order])
-    used = tf.constant([split.shards[index].used for index in order], tf.int64)
-    shards = tf.data.Dataset.from_tensor_slices((paths, used))
-    if all(shard.chosen is None for shard in split.shards):
-        return shards.flat_map(lambda path, used: tf.data.TFRecordDataset(path).take(used))
+def _records(split: Split, order: Iterable[int] | None = None) -> tf.data.Dataset:
+    """Stream the used serialized examples of a split's shards, in an order or their own."""
+    shards = [split.shards[i] for i in order] if order is not None else split.shards
+    paths = tf.constant([str(shard.path) for shard in shards])
+    if all(shard.chosen is None for shard in shards):
+        used = tf.constant([shard.used for shard in shards], tf.int64)
+        files = tf.data.Dataset.from_tensor_slices((paths, used))
+        return files.flat_map(lambda path, used: tf.data.TFRecordDataset(path).take(used))
     # One bool per record, of the shards one after the other.
-    is_used = np.zeros(sum(shard.examples for shard in split.shards), bool)
-    starts = np.cumsum([0, *(split.shards[index].examples for index in order)])
-    for start, index in zip(starts, order, strict=False):
-        shard = split.shards[index]
+    starts = np.cumsum([0, *(shard.examples for shard in shards)])
+    is_used = np.zeros(starts[-1], bool)
+    for start, shard in zip(starts, shards, strict=False):
         is_used[start : start + shard.examples][shard.taken] = True
     chosen = tf.constant(is_used)
 
@@ -232,10 +226,7 @@ def parser(directory: PreparedDataset) -> Parse:
 def _decoder(
     directory: PreparedDataset, augment: bool
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
-    """Return a function of (serialized example, its draws) to (image of input_shape, label).
-
-    Images of varying size are cut: at random with `augment`, else in the centre.
-    """
+    """Return a function of (serialized example, its draws) to (image of input_shape, label)."""
     parse, jpeg = parser(directory), directory.fields.encoding == "jpeg"
     size, _, channels = directory.input_shape
 
@@ -251,11 +242,7 @@ def _decoder(
 
 
 def check(directory: PreparedDataset, split: str, *, decode: bool = False) -> None:
-    """Read every record of a split; raise InputError as `read` does.
-
-    Args:
-        decode: whether to decode the images too.
-    """
+    """Read every record of a split, and perhaps decode it; raise InputError as `read` does."""
     parse = parser(directory) if decode else _deserializer(directory, True)
     fields, labels = directory.fields, []
 
@@ -335,9 +322,8 @@ def _check_count(shard: Shard, count: int) -> None:
 
 
 def _damaged(path: pathlib.Path, error: object) -> InputError:
-    """Return the InputError of a shard that cannot be read."""
-    if is_packed(path):
-        return compressed(path)
+    """Return the InputError of a shard that cannot be read; raise one that says if it is packed."""
+    refuse_packed(path)
     first_line = re.sub(r"\{\{.*?\}\} ?", "", str(error)).splitlines()[0]
     return InputError(
         f"{path} is damaged, or does not hold what features.json says; prepare the dataset again. "

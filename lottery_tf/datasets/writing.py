@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import io
 import os
 import pathlib
@@ -40,8 +41,9 @@ def write(
     in_order = isinstance(first_key, int)
     shards = max(1, sources["train"].count // EXAMPLES_PER_SHARD) if not in_order else 1
     census = Census(sources["train"].classes, sum(data.count for data in sources.values()))
+    tfds.disable_progress_bar()  # ours says more
     try:
-        with download.own_temporaries(), _quiet_tfds():
+        with download.own_temporaries(), contextlib.redirect_stdout(io.StringIO()):
             tfds.dataset_builders.store_as_tfds_dataset(
                 name=name,
                 version=version,
@@ -58,6 +60,8 @@ def write(
             )
     except (OSError, tf.errors.OpError, RuntimeError) as error:  # TFDS wraps in the last
         raise InputError(f"Cannot write {name} into {data_dir}: {error}.") from error
+    finally:
+        tfds.enable_progress_bar()
     census.tell(name)
 
 
@@ -77,28 +81,14 @@ def _examples(
     what: str, source: Source, split: str, census: Census
 ) -> Iterator[tuple[int | bytes, dict[str, Any]]]:
     """Yield (key, example) as TFDS takes them, with a progress bar; the census counts each."""
-    for key, image, label in tqdm(
-        source.examples(), what, source.count, unit="image", disable=None
-    ):
+    shown = tqdm(source.examples(), what, source.count, unit="image", disable=None)
+    for key, image, label in shown:
         is_array = isinstance(image, np.ndarray)
         stored = image if is_array else io.BytesIO(image)
         census.add(split, key, image.tobytes() if is_array else image, int(label))
         # Names of files may be no text.
-        yield (
-            os.fsencode(key) if isinstance(key, str) else key,
-            {"image": stored, "label": int(label)},
-        )
-
-
-@contextlib.contextmanager
-def _quiet_tfds() -> Iterator[None]:
-    """Hold back what TFDS prints while it writes; our progress bar says more."""
-    tfds.disable_progress_bar()
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        tfds.enable_progress_bar()
+        name = os.fsencode(key) if isinstance(key, str) else key
+        yield name, {"image": stored, "label": int(label)}
 
 
 def smaller(sources: Sources, factor: int) -> Sources:
@@ -107,40 +97,35 @@ def smaller(sources: Sources, factor: int) -> Sources:
     Raises:
         InputError: images are stored as files, or their height or width is no multiple of factor.
     """
-    return {split: _smaller(source, split, factor) for split, source in sources.items()}
-
-
-def _smaller(source: Source, split: str, factor: int) -> Source:
-    first = next(iter(source.examples()))[1]
-    if not isinstance(first, np.ndarray):
-        raise InputError(
-            f"--shrink={factor} expects images of one size that are stored decoded. Those of the "
-            f"{split} split are files, or of several sizes."
-        )
-    if any(size % factor for size in first.shape[:2]):
+    for split, source in sources.items():
+        first = next(iter(source.examples()))[1]
+        if not isinstance(first, np.ndarray):
+            raise InputError(
+                f"--shrink={factor} expects images of one size that are stored decoded. Those of "
+                f"the {split} split are files, or of several sizes."
+            )
         height, width = first.shape[:2]
-        raise InputError(
-            f"--shrink={factor} expects a height and a width that it divides. Those of the {split} "
-            f"split are {height} x {width}."
-        )
+        if height % factor or width % factor:
+            raise InputError(
+                f"--shrink={factor} expects a height and a width that it divides. Those of the "
+                f"{split} split are {height} x {width}."
+            )
 
-    def examples() -> Iterator[Example]:
+    def examples(source: Source) -> Iterator[Example]:
         for key, image, label in source.examples():
             assert isinstance(image, np.ndarray), "as the first is"
             yield key, block_means(image, factor), label
 
-    return dataclasses.replace(source, examples=examples)
+    return {
+        split: dataclasses.replace(source, examples=functools.partial(examples, source))
+        for split, source in sources.items()
+    }
 
 
 def block_means(image: Array, factor: int) -> Array:
     """Return the mean of each factor x factor block of pixels, rounded if pixels are whole numbers.
 
-    Args:
-        image: (height, width, channels), of uint8, uint16 or float32.
-        factor: of which the height and the width are multiples.
-
-    Returns:
-        (height / factor, width / factor, channels), of the same type.
+    Both images are (height, width, channels) of one type: uint8, uint16 or float32.
     """
     height, width, channels = image.shape
     blocks = image.reshape(height // factor, factor, width // factor, factor, channels)

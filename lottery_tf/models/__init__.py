@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 MODELS = {
     "lenet": "lottery_tf.models.lenet:lenet",
     "conv4": "lottery_tf.models.conv4:conv4",
-    "resnet20": "lottery_tf.models.resnet_cifar:resnet20",
-    "resnet32": "lottery_tf.models.resnet_cifar:resnet32",
-    "resnet44": "lottery_tf.models.resnet_cifar:resnet44",
-    "resnet56": "lottery_tf.models.resnet_cifar:resnet56",
-    "resnet110": "lottery_tf.models.resnet_cifar:resnet110",
-    "resnet18": "lottery_tf.models.resnet_imagenet:resnet18",
-    "resnet34": "lottery_tf.models.resnet_imagenet:resnet34",
-    "resnet50": "lottery_tf.models.resnet_imagenet:resnet50",
-    "resnet101": "lottery_tf.models.resnet_imagenet:resnet101",
+    "resnet20": "lottery_tf.models.resnet:resnet20",
+    "resnet32": "lottery_tf.models.resnet:resnet32",
+    "resnet44": "lottery_tf.models.resnet:resnet44",
+    "resnet56": "lottery_tf.models.resnet:resnet56",
+    "resnet110": "lottery_tf.models.resnet:resnet110",
+    "resnet18": "lottery_tf.models.resnet:resnet18",
+    "resnet34": "lottery_tf.models.resnet:resnet34",
+    "resnet50": "lottery_tf.models.resnet:resnet50",
+    "resnet101": "lottery_tf.models.resnet:resnet101",
     "vgg16": "lottery_tf.models.vgg:vgg16",
     "vgg19": "lottery_tf.models.vgg:vgg19",
 }
@@ -81,8 +81,8 @@ def parameters(name: str) -> set[str]:
 
 def _in_a_line(error: BaseException) -> str:
     """Return what an exception says, in one line."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0].rstrip(".:") if lines else type(error).__name__
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].strip().rstrip(".:")
 
 
 def build(
@@ -104,11 +104,11 @@ def build(
         input_shape: (height, width, channels) of one image.
         classes: number of classes, the size of the logits.
         seed: a non-negative integer below 2**32.
-        strategy: the tf.distribute.Strategy that holds the variables; none by default.
+        strategy: holds the variables; none by default.
         policy: Keras's dtype policy; by default that of config.mixed_precision.
 
     Returns:
-        A built keras.Model with masked layers; those of a user's model are made here.
+        A built model with masked layers; those of a user's model are made here.
 
     Raises:
         InputError: there is no such function, or what it returns does not fit the data.

@@ -11,12 +11,7 @@ from lottery_tf.models.normalization import FusedBatchNormalization
 
 
 class Builder:
-    """Applies layers with one initializer and one choice of BatchNorm.
-
-    Args:
-        initializer: a key of models.INITIALIZERS.
-        bn_affine: whether BatchNorm learns a scale and an offset; None where there is none.
-    """
+    """Applies layers with one of models.INITIALIZERS, and BatchNorm that is affine or not."""
 
     def __init__(self, initializer: str, *, bn_affine: bool | None = None):
         self.initializer, self.bn_affine = initializer, bn_affine
@@ -57,11 +52,7 @@ class Builder:
     def norm(self, features: Tensor, name: str) -> Tensor:
         """Apply BatchNorm with PyTorch's constants."""
         return FusedBatchNormalization(
-            momentum=0.9,
-            epsilon=1e-5,
-            center=self.bn_affine,
-            scale=self.bn_affine,
-            name=name,
+            momentum=0.9, epsilon=1e-5, center=self.bn_affine, scale=self.bn_affine, name=name
         )(features)
 
     def conv_norm_relu(
@@ -76,10 +67,7 @@ class Builder:
     ) -> Tensor:
         """Apply a dense layer with bias."""
         return MaskedDense(
-            units,
-            activation=activation,
-            kernel_initializer=self._kernel(),
-            name=name,
+            units, activation=activation, kernel_initializer=self._kernel(), name=name
         )(features)
 
 
@@ -100,31 +88,3 @@ class PadChannels(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"channels": self.channels}
-
-
-def shortcut(
-    make: Builder, features: Tensor, filters: int, strides: int, name: str, kind: str
-) -> Tensor:
-    """Return the way around a residual block: unchanged, or fitted to the block's output.
-
-    Args:
-        make: makes the layers.
-        features: the input of the block.
-        filters, strides: of the block.
-        name: of the block.
-        kind: "identity", every other pixel and channels of zeros; "projection", a 1 x 1
-            convolution and BatchNorm.
-    """
-    if strides == 1 and features.shape[-1] == filters:
-        return features
-    if kind == "projection":
-        projected = make.conv(features, filters, 1, f"{name}_shortcut", strides=strides)
-        return make.norm(projected, f"{name}_shortcut_bn")
-    taken = keras.layers.AveragePooling2D(1, strides, name=f"{name}_take")(features)
-    return PadChannels(filters, name=f"{name}_pad_channels")(taken)
-
-
-def residual(features: Tensor, other: Tensor, name: str) -> Tensor:
-    """Return the ReLU of the sum of a block and its shortcut."""
-    features = keras.layers.Add(name=f"{name}_add")([features, other])
-    return keras.layers.ReLU(name=f"{name}_relu")(features)

@@ -15,10 +15,7 @@ def build(
 ) -> keras.Model:
     """Build a VGG: (batch, h, w, c) to (batch, classes) logits.
 
-    Args:
-        depth: 16 or 19, counted with the dense layers of the original.
-        initializer: a key of models.INITIALIZERS.
-        bn_affine: whether BatchNorm learns a scale and an offset.
+    Its depth, 16 or 19, counts the dense layers of the original.
     """
     make = Builder(initializer, bn_affine=bn_affine)
     image = features = keras.Input(input_shape, name="image")

@@ -44,18 +44,13 @@ class Progress:
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """A training between two steps.
-
-    Args:
-        progress: Progress.
-        state: {name: array} of all that the training holds there.
-    """
+    """A training between two steps: `state` is {name: array} of all that it holds there."""
 
     progress: Progress
     state: dict[str, Array]
 
     def pack(self) -> dict:
-        """Dicts of arrays alone, as other workers are sent it."""
+        """Return dicts of arrays alone, as other workers are sent it."""
         texts = _format(self.progress).items()
         return {
             "texts": {name: np.frombuffer(text, np.uint8) for name, text in texts},
@@ -72,12 +67,7 @@ class Checkpoint:
 
 
 def save(path: pathlib.Path, round: int, checkpoint: Checkpoint) -> None:
-    """Save a checkpoint, and forget all but the newest KEPT.
-
-    Args:
-        path: the directory of the run, or of the copy.
-        round: the round that is trained.
-        checkpoint: Checkpoint.
+    """Save a checkpoint of a round in a run's directory, or a copy's; keep the newest KEPT alone.
 
     Raises:
         InputError: the directory cannot be written.
@@ -97,12 +87,7 @@ def save(path: pathlib.Path, round: int, checkpoint: Checkpoint) -> None:
 
 
 def newest(path: pathlib.Path, round: int, report: Callable[[str], None]) -> Checkpoint | None:
-    """Return the newest good checkpoint of a round; None without.
-
-    Args:
-        path, round: as in `save`.
-        report: called with a line on each that is damaged.
-    """
+    """Return the newest good checkpoint of a round, if any; `report` a line on each damaged one."""
     for directory in reversed(_by_step(path, round)):
         try:
             progress = _parse({name: files.read_checked(directory / name) for name in TEXTS})
@@ -133,6 +118,5 @@ def _parse(texts: dict[str, bytes]) -> Progress:
 
 def _by_step(path: pathlib.Path, round: int) -> list[pathlib.Path]:
     """Return the checkpoints of a round, by step."""
-    form = rf"round_{round:02d}_step_\d+"
-    paths = (path / "checkpoints").glob("round_*")
-    return sorted(path for path in paths if re.fullmatch(form, path.name))
+    form = re.compile(rf"round_{round:02d}_step_\d+")
+    return sorted(p for p in (path / "checkpoints").glob("round_*") if form.fullmatch(p.name))

@@ -33,11 +33,8 @@ def parse_arrays(content: bytes, path: pathlib.Path) -> Weights:
 def format_next_masks(masks: Masks, next_masks: Masks) -> bytes:
     """Return the masks that a round's pruning decided as the bytes of its next_masks.npy.
 
-    They are one bit per weight, as np.packbits writes them, of all kernels in the order of `masks`.
-
-    Args:
-        masks: {kernel path: bool array} of the round.
-        next_masks: {kernel path: bool array} of the next round.
+    They are one bit per weight, as np.packbits writes them, of all kernels in the order of `masks`,
+    those of the round.
     """
     return files.format_npy(np.packbits(np.concatenate([next_masks[p].ravel() for p in masks])))
 
@@ -56,12 +53,19 @@ def parse_next_masks(content: bytes, masks: Masks) -> Masks:
         )
     parts = np.split(np.unpackbits(bits, count=ends[-1]).astype(bool), ends[:-1])
     found = {p: part.reshape(masks[p].shape) for p, part in zip(masks, parts, strict=True)}
-    for path, mask in masks.items():
-        if np.any(found[path] & ~mask):
-            raise InputError(
-                f"expected masks that lie in those of the round; in {path} they do not."
-            )
+    check_nested(found, masks, "those of the round")
     return found
+
+
+def check_nested(inner: Masks, outer: Masks, called: str) -> None:
+    """Raise InputError if masks revive a weight that others, `called` so, have pruned."""
+    if path := revived(inner, outer):
+        raise InputError(f"expected masks that lie in {called}; in {path} they do not.")
+
+
+def revived(inner: Masks, outer: Masks) -> str | None:
+    """Return the first path under which masks have a weight that others have pruned, if any."""
+    return next((path for path, mask in inner.items() if (mask & ~outer[path]).any()), None)
 
 
 def check_layout(found: Layout, path: pathlib.Path) -> None:
@@ -91,12 +95,11 @@ def read_layout(path: pathlib.Path) -> Layout:
             for name in archive.namelist():
                 with archive.open(name) as file:
                     found[name.removesuffix(".npy")] = read_header(file)
-        found = {n: of for n, of in found.items() if not files.is_left_over(n, *of)}
     except InputError:
         raise
     except Exception as error:  # zipfile and NumPy raise a dozen kinds
         raise InputError(f"Cannot read {path}: {error}.") from error
-    return found
+    return {n: of for n, of in found.items() if not files.is_left_over(n, *of)}
 
 
 def shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
@@ -107,10 +110,7 @@ def shapes(path: pathlib.Path) -> dict[str, tuple[int, ...]]:
 def read_header(file: BinaryIO | Any) -> tuple[tuple[int, ...], np.dtype]:
     """Return (shape, dtype) of an npy file that is open at its beginning."""
     major, _ = np.lib.format.read_magic(file)
-    of_version = {
-        1: np.lib.format.read_array_header_1_0,
-        2: np.lib.format.read_array_header_2_0,
-    }
+    of_version = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
     if major not in of_version:
         raise InputError(f"{file.name} is of version {major} of the npy format: expected 1 or 2.")
     shape, fortran, dtype = of_version[major](file)

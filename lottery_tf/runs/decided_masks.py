@@ -15,12 +15,7 @@ NAME = "decided_masks"
 
 
 def read(path: pathlib.Path, round: int, masks: Masks) -> Masks | None:
-    """Return the masks that were decided for a round; None if there are none.
-
-    Args:
-        path: the directory of the run.
-        round: the number of the round.
-        masks: {kernel path: bool array} that were pruned.
+    """Return the masks that were decided for a round, by pruning `masks`; None without.
 
     Raises:
         InputError: they are damaged, or do not lie in `masks`.
@@ -33,8 +28,7 @@ def read(path: pathlib.Path, round: int, masks: Masks) -> Masks | None:
         found = contents.parse_arrays(files.read_checked(file), file)
         if {p: m.shape for p, m in found.items()} != {p: m.shape for p, m in masks.items()}:
             raise InputError("expected masks of the kernels of this network.")
-        if any((found[p] & ~mask).any() for p, mask in masks.items()):
-            raise InputError("expected masks that lie in those that were pruned.")
+        contents.check_nested(found, masks, "those that were pruned")
     except InputError as error:
         raise InputError(
             f"{file} does not hold the masks of round {round}: {error} Restore it, or remove "
@@ -44,7 +38,7 @@ def read(path: pathlib.Path, round: int, masks: Masks) -> Masks | None:
 
 
 def save(path: pathlib.Path, round: int, masks: Masks) -> None:
-    """Save the masks of a round, whole or not at all; the arguments are those of `read`.
+    """Save the masks of a round of the run at `path`, whole or not at all.
 
     Raises:
         InputError: the directory cannot be written.

@@ -5,15 +5,16 @@ import csv
 import errno
 import hashlib
 import io
+import json
 import math
 import os
 import re
 import shutil
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
@@ -22,11 +23,11 @@ from lottery_tf.errors import InputError
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Array
 
+T = TypeVar("T")
 SUMS = "SHA256SUMS"
 NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-]?[0-9]+)?")
 ASIDE = (".*.aside", ".*.tmp")  # names of what is being written, or was when a process was killed
 SETTLED = 1.0  # seconds since the last change, after which a further one shows in the times
-State = tuple[int, ...]  # of a file
 _digests: dict[Path, tuple[tuple[int, ...], str]] = {}  # {path: (state of the file, SHA-256)}
 OLD = 3600.0  # seconds since the last change, after which no process writes it any more
 # What fsync raises for a directory where the file system has no such thing.
@@ -45,11 +46,17 @@ def write_directory(path: Path, contents: Mapping[str, bytes | Path]) -> None:
         sums = ""
         for name, content in contents.items():
             if isinstance(content, Path):
-                digest = _take(content, aside / name)
+                try:
+                    os.link(content, aside / name)
+                except OSError:  # another file system, or one without links
+                    write(aside / name, content.read_bytes())
+                with open(aside / name, "rb") as file:
+                    digest = _digest(file).hexdigest()
+                _compare(content, digest)
             else:
                 write(aside / name, content)
-                digest = hashlib.sha256(content)
-            sums += f"{digest.hexdigest()}  {name}\n"
+                digest = hashlib.sha256(content).hexdigest()
+            sums += f"{digest}  {name}\n"
         write(aside / SUMS, sums.encode())
         sync(aside)
         os.rename(aside, path)
@@ -59,18 +66,6 @@ def write_directory(path: Path, contents: Mapping[str, bytes | Path]) -> None:
         if isinstance(error, OSError):
             raise InputError(f"Cannot save {path}: {error.strerror}.") from error
         raise
-
-
-def _take(source: Path, target: Path) -> "hashlib._Hash":
-    """Link or copy a file; return its digest, that of the SHA256SUMS beside the source."""
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without links
-        write(target, source.read_bytes())
-    with open(target, "rb") as file:
-        digest = _digest(file)
-    _compare(source, digest.hexdigest())
-    return digest
 
 
 def _digest(file: IO) -> "hashlib._Hash":
@@ -103,46 +98,35 @@ def read_checked(path: Path) -> bytes:
     Raises:
         InputError: the file or its checksum cannot be read, or do not match.
     """
-    try:
-        with open(path, "rb") as file:
-            state, content = _state(file), file.read()
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
-    _compare(path, _known(path, state) or _keep(path, state, hashlib.sha256(content)))
-    return content
+    return _checked(path, lambda file: file.read(), hashlib.sha256)
 
 
 def check(path: Path) -> None:
     """Raise InputError as `read_checked`, without holding the file in memory."""
+    _checked(path, lambda file: file, _digest)
+
+
+def _checked(path: Path, read: Callable[[IO], T], digest: Callable[[T], "hashlib._Hash"]) -> T:
+    """Return what `read` gives of an open file, after a check of `digest` of that.
+
+    A process computes the digest of a file once, until the file is written or another one takes its
+    place. That of a file that was written just now is not kept: times may be too coarse to show the
+    next change.
+    """
     try:
         with open(path, "rb") as file:
-            state = _state(file)
-            digest = _known(path, state) or _keep(path, state, _digest(file))
+            found = os.fstat(file.fileno())
+            state = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+            content = read(file)
+            before, known = _digests.get(path, (None, ""))
+            if before != state:
+                known = digest(content).hexdigest()
+                if time.time() - found.st_ctime > SETTLED:
+                    _digests[path] = state, known
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from None
-    _compare(path, digest)
-
-
-def _state(file: IO) -> State:
-    """Return what changes when an open file is written, or another one takes its place."""
-    found = os.fstat(file.fileno())
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _known(path: Path, state: State) -> str | None:
-    """Return the digest that this process found of a file in this state; None if it did not."""
-    before, digest = _digests.get(path, (None, None))
-    return digest if before == state else None
-
-
-def _keep(path: Path, state: State, digest: "hashlib._Hash") -> str:
-    """Keep the digest of a file, so that a process computes it once; the digest in hexadecimal.
-
-    A file that was written just now is left out: times may be too coarse to show the next change.
-    """
-    if time.time() - state[-1] / 1e9 > SETTLED:
-        _digests[path] = state, digest.hexdigest()
-    return digest.hexdigest()
+    _compare(path, known)
+    return content
 
 
 def _compare(path: Path, digest: str) -> None:
@@ -199,9 +183,7 @@ def remove_leftovers(directory: Path, *, held: bool = True) -> None:
 def lock(file: IO, *, wait: bool = False) -> bool:
     """Lock an open file until it is closed; return whether this process now holds it.
 
-    Args:
-        file: the open file.
-        wait: whether to wait while another process holds it.
+    With `wait` it waits while another process holds it.
 
     Raises:
         InputError: the file system has no locks.
@@ -248,6 +230,25 @@ def sync(path: Path) -> None:
     except OSError as error:
         if error.errno not in NO_SYNC or not path.is_dir():
             raise
+
+
+def read_object(path: Path, advice: str, kind: type = object) -> dict[str, Any] | None:
+    """Return {key: value, each a `kind`} that a JSON file holds; None if there is no file.
+
+    Raises:
+        InputError: it cannot be read, or holds something else; `advice` says why to remove it.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(value, kind) for value in found.values()):
+        raise InputError(f"{path} is damaged. Restore it, or remove it, {advice}.")
+    return found
 
 
 def format_npz(arrays: Mapping[str, Array], *, compressed: bool = False) -> bytes:

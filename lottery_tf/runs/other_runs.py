@@ -14,14 +14,8 @@ def rounds_of(run: RunDir, path: str) -> int:
     """Return how many rounds of another run a run is repelled from: those it had as this began.
 
     So a round, a copy of it and a resumed one are repelled from the same optima, however far the
-    other run has come since.
-
-    Args:
-        run: that is repelled.
-        path: of the other run, as --repel_runs names it.
-
-    Returns:
-        A number; that of today where the run has no record, as in one of an older version.
+    other run has come since. Where the run has no record, as in one of an older version, it is the
+    number of today.
 
     Raises:
         InputError: the record is damaged, or the other run has lost rounds.
@@ -51,16 +45,4 @@ def record(run: RunDir, paths: Sequence[str]) -> bool:
 
 def _recorded(run: RunDir) -> dict[str, int]:
     """Return {path of a run: number of its rounds}."""
-    path = run.path / NAME
-    try:
-        found = json.loads(path.read_text())
-        counts = {str(name): int(count) for name, count in found.items()}
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise InputError(
-            f"{path} is damaged. Restore it, or remove it, to take the other runs as they are now."
-        ) from None
-    return counts
+    return files.read_object(run.path / NAME, "to take the other runs as they are now", int) or {}

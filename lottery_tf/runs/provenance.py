@@ -17,20 +17,7 @@ def recorded(run: pathlib.Path) -> Fingerprint | None:
     Raises:
         InputError: the file is damaged.
     """
-    path = run / DATA
-    try:
-        found = json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(f"Cannot read {path}: {error.strerror}.") from None
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise InputError(
-            f"{path} is damaged. Restore it, or remove it, to trust the data as they are now."
-        )
-    return found
+    return files.read_object(run / DATA, "to trust the data as they are now")
 
 
 def check(run: pathlib.Path, found: Fingerprint, where: pathlib.Path) -> None:
@@ -38,9 +25,10 @@ def check(run: pathlib.Path, found: Fingerprint, where: pathlib.Path) -> None:
     before = recorded(run)
     if before is not None and before != found:
         raise InputError(
-            f"{where} holds other data than {run} was trained on: {_difference(before, found)}. "
-            "Restore the data, name their --data_dir, or use another --run_dir; or, if you know "
-            f"that the images are the same, remove {run / DATA}."
+            f"{where} holds other data than {run} was trained on: "
+            f"{_difference(before, found, 'then', 'now')}. Restore the data, name their "
+            "--data_dir, or use another --run_dir; or, if you know that the images are the same, "
+            f"remove {run / DATA}."
         )
 
 
@@ -70,9 +58,7 @@ def in_words(found: Any) -> str:
     return f"{found.get('examples')} examples, {found.get('bytes')} bytes, SHA-256 {digest}"
 
 
-def _difference(
-    before: Fingerprint, now: Fingerprint, there: str = "then", here: str = "now"
-) -> str:
+def _difference(one: Fingerprint, other: Fingerprint, there: str, here: str) -> str:
     """Return where two fingerprints differ first, in words."""
-    name = next(name for name in before | now if before.get(name) != now.get(name))
-    return f"{name} {in_words(before.get(name))} {there}, {in_words(now.get(name))} {here}"
+    name = next(name for name in one | other if one.get(name) != other.get(name))
+    return f"{name} {in_words(one.get(name))} {there}, {in_words(other.get(name))} {here}"

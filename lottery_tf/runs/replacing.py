@@ -9,11 +9,8 @@ from lottery_tf.errors import InputError
 def check_replaces(path: Path, is_ours: Callable[[bytes], bool], what: str, flag: str) -> None:
     """Raise InputError if a file is there that this project did not write.
 
-    Args:
-        path: to be written.
-        is_ours: whether the bytes of a file are what would be written there.
-        what: it would be, in words.
-        flag: that names the path.
+    `is_ours` says whether bytes are what would be written there, `what` names that, and `flag` the
+    path.
     """
     try:
         content = path.read_bytes()

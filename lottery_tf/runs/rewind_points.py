@@ -14,11 +14,7 @@ NAME = "rewind_points"
 
 
 def read(path: pathlib.Path, step: int) -> Weights | None:
-    """Return {variable path: array} of a run's rewind point; None if there is none.
-
-    Args:
-        path: the directory of the run.
-        step: of the schedule.
+    """Return {variable path: array} of a rewind point of the run at `path`; None without.
 
     Raises:
         InputError: it is damaged.
@@ -29,12 +25,12 @@ def read(path: pathlib.Path, step: int) -> Weights | None:
 
 
 def exists(path: pathlib.Path, step: int) -> bool:
-    """Return whether a run has the rewind point of a step; arguments as in `read`."""
+    """Return whether a run has the rewind point of a step of the schedule."""
     return _directory(path, step).exists()
 
 
 def save(path: pathlib.Path, step: int, weights: Weights) -> None:
-    """Store a rewind point, if it is not there; arguments as in `read`.
+    """Store a rewind point, if it is not there.
 
     Raises:
         InputError: the directory cannot be written.

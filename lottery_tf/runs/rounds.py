@@ -22,12 +22,7 @@ ARRAYS = ("masks", "initial", "final")
 
 @dataclasses.dataclass(frozen=True)
 class FinishedRound:
-    """A finished round of a run: its network before and after training.
-
-    Args:
-        run: path of the run.
-        round: its number.
-    """
+    """A finished round of the run at a path: its network before and after training."""
 
     run: pathlib.Path
     round: int
@@ -62,7 +57,7 @@ class FinishedRound:
         return weights
 
     def masks(self) -> dict[str, np.ndarray]:
-        """Return {kernel path: bool array}: the masks that the round trained under."""
+        """Return {kernel path: bool array} that the round trained under."""
         return RunDir(self.run).masks(self.round)
 
     def shapes(self, which: str = "masks") -> dict[str, tuple[int, ...]]:
@@ -109,7 +104,7 @@ def finished(run: RunDir) -> list[FinishedRound]:
 
 
 def check_files(rounds: Iterable["FinishedRound"]) -> None:
-    """Compare the files of FinishedRounds with their checksums, on all processors.
+    """Compare the files of rounds with their checksums, on all processors.
 
     Raises:
         InputError: a file is missing or damaged, is no file of a round, or has other kernels than
@@ -137,8 +132,20 @@ def damaged(rounds: Iterable["FinishedRound"]) -> list[str]:
     All but metrics.csv, which its reader checks, are compared with their checksums.
     """
     rounds = list(rounds)
+
+    def damage(of: FinishedRound) -> str:
+        try:
+            for name in files.names(of.path):
+                if name != METRICS:
+                    files.check(of.path / name)
+            of.check_layout()
+        except InputError as error:
+            again = f"remove {of.path} and all later rounds to train them again."
+            return f"{error} Restore it, or {again}"
+        return ""
+
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(_damage, rounds))
+        found = list(pool.map(damage, rounds))
     if not any(found):
         for run, numbers in _by_run(rounds).items():
             try:
@@ -146,18 +153,6 @@ def damaged(rounds: Iterable["FinishedRound"]) -> list[str]:
             except InputError as error:
                 found.append(str(error))
     return [words for words in found if words]
-
-
-def _damage(of: FinishedRound) -> str:
-    """Return what is wrong with the files of a round; "" if nothing is."""
-    try:
-        for name in files.names(of.path):
-            if name != METRICS:
-                files.check(of.path / name)
-        of.check_layout()
-    except InputError as error:
-        return f"{error} Restore it, or remove {of.path} and all later rounds to train them again."
-    return ""
 
 
 def _by_run(rounds: Iterable[FinishedRound]) -> dict[pathlib.Path, list[int]]:

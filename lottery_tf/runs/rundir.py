@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import os
 import pathlib
 import re
@@ -44,30 +45,21 @@ class RunDir:
                 break
         if (self.path / "config.json").exists():
             self.refuse_other_flags(config)
-            with self._reading():
+            with contextlib.ExitStack() as stack:
+                # Nobody has held the run, or can from here, if there is no such file.
+                with contextlib.suppress(FileNotFoundError, PermissionError):
+                    file = stack.enter_context(open(self.path / ".lock", "r+"))
+                    self._take(file, tries=11)  # another process may only be checking, too
                 self.finished_rounds()
         elif self.path.is_dir() and any(self.path.glob("round_*")):
             raise InputError(f"{self.path} has rounds but no config.json; use another --run_dir.")
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
-        """While it is open, no other process holds the run; nothing is written."""
-        try:
-            file = open(self.path / ".lock", "r+")  # noqa: SIM115 (it may not be there)
-        except (FileNotFoundError, PermissionError):  # nobody has held the run, or can from here
-            yield
-            return
-        with file:
-            for _ in range(10):  # another process may only be checking, too
-                if files.lock(file):
-                    break
-                time.sleep(0.1)
-            else:
-                self._take(file)
-            yield
-
-    def _take(self, file: IO) -> None:
+    def _take(self, file: IO, tries: int = 1) -> None:
         """Lock an open .lock; InputError if another process holds it."""
+        for _ in range(tries - 1):
+            if files.lock(file):
+                return
+            time.sleep(0.1)
         if not files.lock(file):
             file.seek(0)
             raise InputError(
@@ -117,14 +109,8 @@ class RunDir:
 
     def check_is_there(self) -> None:
         """Raise InputError if the directory was removed since it was opened."""
-        if removed := self._removed():
-            raise removed
-
-    def _removed(self) -> InputError | None:
-        """Return the InputError that the directory is gone; None if it is there."""
-        if (self.path / "config.json").exists():
-            return None
-        return InputError(f"Cannot save into {self.path}: it was removed or renamed.")
+        if not (self.path / "config.json").exists():
+            raise InputError(f"Cannot save into {self.path}: it was removed or renamed.")
 
     def log(self, line: str) -> None:
         """Add a line with the time to log.txt, where the disk lets it."""
@@ -202,16 +188,11 @@ class RunDir:
                 wrong = "has masks of other kernels than"
             elif layout is not None and after[1] != layout[1]:
                 wrong = "has weights of other names or shapes than"
-            elif masks is not None and before is not None and nested:
-                revived = [path for path, mask in masks.items() if (mask & ~before[path]).any()]
-                if revived:
-                    wrong = f"has weights of {revived[0]} that were pruned in"
+            elif nested and masks and before and (path := contents.revived(masks, before)):
+                wrong = f"has weights of {path} that were pruned in"
             if wrong:
-                raise InputError(
-                    f"{self.round_path(round)} {wrong} {self.round_path(earlier).name}: it is no "
-                    "round of this run. Restore it, or remove it and all later rounds to train "
-                    "them again."
-                )
+                found = f"{self.round_path(round)} {wrong} {self.round_path(earlier).name}"
+                raise self._unusable(round, f"{found}: it is no round of this run.")
             earlier, before, layout = round, masks, after
 
     def round_path(self, round: int) -> pathlib.Path:
@@ -219,25 +200,23 @@ class RunDir:
         return self.path / f"round_{round:02d}"
 
     def masks(self, round: int) -> Masks:
-        """Return {kernel path: bool array}: the masks that the round trained under."""
+        """Return {kernel path: bool array} that the round trained under."""
         return self._load(round, "masks.npz")
 
     def next_masks(self, round: int) -> Masks | None:
-        """Return {kernel path: bool array}: what the pruning after the round left.
+        """Return {kernel path: bool array} that the pruning after the round left.
 
-        None where the masks of the next round come from elsewhere, and of a round that an older
-        version made.
+        None where the masks of the next round come from elsewhere, or an older version made it.
         """
         try:
             saved = contents.NEXT_MASKS in files.names(self.round_path(round))
         except InputError as error:
-            raise self._damaged(round, error) from None
+            raise self._unusable(round, error) from None
         if not saved:
             return None
         masks = self.masks(round)
-        return self._parse(
-            round, contents.NEXT_MASKS, lambda content: contents.parse_next_masks(content, masks)
-        )
+        parse = functools.partial(contents.parse_next_masks, masks=masks)
+        return self._parse(round, contents.NEXT_MASKS, parse)
 
     def initial(self, round: int) -> Weights:
         """Return {variable path: float32 array}: where the round started; of round 0, W_0."""
@@ -265,31 +244,27 @@ class RunDir:
 
     def metrics_of(self, round: int) -> Row:
         """Return the row of a finished round."""
-        return self._parse(round, METRICS, lambda content: contents.parse_metrics(content, round))
+        parse = functools.partial(contents.parse_metrics, round=round)
+        return self._parse(round, METRICS, parse)
 
     def _load(self, round: int, name: str) -> dict[str, Array]:
-        path = self.round_path(round) / name
-        return self._parse(round, name, lambda content: contents.parse_arrays(content, path))
+        parse = functools.partial(contents.parse_arrays, path=self.round_path(round) / name)
+        return self._parse(round, name, parse)
 
     def _parse(self, round: int, name: str, parse: Callable[[bytes], Parsed]) -> Parsed:
         """parse(the bytes of a round's file); what it has against them names the file."""
-        content, path = self._read(round, name), self.round_path(round)
+        path = self.round_path(round) / name
+        try:
+            content = files.read_checked(path)
+        except InputError as error:
+            raise self._unusable(round, error) from None
         try:
             return parse(content)
         except InputError as error:
-            raise InputError(
-                f"{path / name} is no file of a round: {error} Restore it, or remove {path} and "
-                "all later rounds to train them again."
-            ) from None
+            raise self._unusable(round, f"{path} is no file of a round: {error}") from None
 
-    def _read(self, round: int, name: str) -> bytes:
-        """Return the bytes of a round's file, checked against SHA256SUMS."""
-        try:
-            return files.read_checked(self.round_path(round) / name)
-        except InputError as error:
-            raise self._damaged(round, error) from None
-
-    def _damaged(self, round: int, error: InputError) -> InputError:
+    def _unusable(self, round: int, error: object) -> InputError:
+        """Return the InputError of a round's file that cannot be used."""
         return InputError(
             f"{error} Restore it, or remove {self.round_path(round)} and all later rounds to train "
             "them again."
@@ -297,20 +272,27 @@ class RunDir:
 
     # Writing -------------------------------------------------------------------------------
 
-    def save_round(self, round: int, *, masks: Masks, initial: Weights, final: Weights,
-                   history: list[Row], metrics: Row, tables: dict[str, list[Row]] | None = None,
-                   squared_gradients: Weights | None = None,
-                   next_masks: Masks | None = None) -> None:  # fmt: skip
+    def save_round(
+        self,
+        round: int,
+        *,
+        masks: Masks,
+        initial: Weights,
+        final: Weights,
+        history: list[Row],
+        metrics: Row,
+        tables: dict[str, list[Row]] | None = None,
+        squared_gradients: Weights | None = None,
+        next_masks: Masks | None = None,
+    ) -> None:
         """Write a finished round, all of it or nothing, and its row of metrics.csv.
 
         Args:
-            masks, initial, final: {path: array} as in the readers above.
-            history: one {column: value} per epoch.
+            masks, initial, final, history: as the readers above give them.
             metrics: {column: value} of the round.
             tables: {file name: rows} of further CSV files.
             squared_gradients: {kernel path: array}, if the run is repelled with them.
-            next_masks: {kernel path: bool array} that the pruning after the round left, if there
-                was one.
+            next_masks: {kernel path: bool array} that the pruning after the round left, if any.
         """
         for path, mask in masks.items():
             if np.any(final[path][~mask]):
@@ -331,9 +313,15 @@ class RunDir:
             files.write_directory(self.round_path(round), written)
             self._write_metrics()
         except (InputError, OSError) as error:
-            gone = self._removed()  # since it was looked for
-            raise InputError(f"{gone or error} The rounds before are kept: free the space, or "
-                             "restore the directory, and launch again.") from None  # fmt: skip
+            reason: Exception = error
+            try:
+                self.check_is_there()  # it may be gone since
+            except InputError as gone:
+                reason = gone
+            raise InputError(
+                f"{reason} The rounds before are kept: free the space, or restore the directory, "
+                "and launch again."
+            ) from None
 
     def _write_metrics(self) -> None:
         if rows := self.metrics():

@@ -16,12 +16,13 @@ COLUMNS: Columns = {
     "threshold": ("threshold", 10, "{:.5f}"),
     "seconds": ("seconds", 8, "{:.1f}"),
 }
+OF_BARS: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "disable": None}  # not in a log
 
 
 def progress(items: int | Iterable[Any], what: str) -> tqdm:
     """Return a progress bar over items, or over a number of steps; none in a log file."""
     steps: dict[str, Any] = {"total" if isinstance(items, int) else "iterable": items}
-    return tqdm(**steps, desc=what, leave=False, dynamic_ncols=True, disable=None)
+    return tqdm(**steps, desc=what, **OF_BARS)
 
 
 def say(line: str) -> None:
@@ -59,12 +60,7 @@ class Progress(Protocol):
 
 
 class ProgressBar:
-    """The progress bar of one round, with the time left for the whole run.
-
-    Args:
-        round, rounds: this round, and how many there are.
-        steps: the steps of the schedule that the round trains.
-    """
+    """The progress bar of a round of `steps` of the schedule, with the time left for the run."""
 
     def __init__(self, round: int, rounds: int, steps: range):
         self.name = f"round {round} of {rounds - 1}"
@@ -75,10 +71,8 @@ class ProgressBar:
         self.bar = tqdm(
             total=len(steps),
             desc=self.name,
-            leave=False,
-            dynamic_ncols=True,
-            disable=None,  # no bar in a log file
             bar_format="{desc}: {percentage:3.0f}%|{bar}|",
+            **OF_BARS,
         )
 
     def update(self, progress: Progress, steps_per_epoch: int) -> None:

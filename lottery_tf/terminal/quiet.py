@@ -32,8 +32,14 @@ def import_tensorflow() -> None:
             f"Keras must run on TensorFlow: set KERAS_BACKEND=tensorflow. Received: {backend}"
         )
     try:
-        with hold_back_stderr(), _environment():
-            import keras  # noqa: F401
+        with (
+            hold_back_stderr(),
+            environment_kept("TF_CPP_MIN_LOG_LEVEL"),
+            environment_kept("KERAS_BACKEND"),
+        ):
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+            os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
+            import keras
             import tensorflow
 
             tensorflow.config.list_physical_devices("GPU")  # looks for drivers, and says so
@@ -42,7 +48,15 @@ def import_tensorflow() -> None:
             f"Keras cannot be imported, perhaps for its settings in keras.json (in KERAS_HOME, or "
             f"~/.keras) or in variables KERAS_*: {error}"
         ) from None
-    _settle(is_new)
+    for name, value in SETTINGS.items():
+        found = getattr(keras.config, name)()
+        if is_new:
+            getattr(keras.config, f"set_{name}")(value)
+        elif found != value:
+            raise InputError(
+                f"Keras's {name}: expected {value}. Received: {found}. Call "
+                f"keras.config.set_{name}({value!r}) first."
+            )
 
 
 @contextlib.contextmanager
@@ -55,35 +69,6 @@ def environment_kept(name: str) -> Iterator[None]:
         os.environ.pop(name, None)
         if before is not None:
             os.environ[name] = before
-
-
-@contextlib.contextmanager
-def _environment() -> Iterator[None]:
-    """Give the variables of the environment that imports read usable values for a while."""
-    # The backend wins over that of the user's keras.json.
-    wanted = {"TF_CPP_MIN_LOG_LEVEL": "2", "KERAS_BACKEND": "tensorflow"}
-    set_here = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ |= set_here
-    try:
-        yield
-    finally:
-        for name in set_here:
-            os.environ.pop(name, None)
-
-
-def _settle(is_new: bool) -> None:
-    """Set SETTINGS in a new Keras; raise InputError if the process set others."""
-    import keras
-
-    for name, value in SETTINGS.items():
-        set_value, found = getattr(keras.config, f"set_{name}"), getattr(keras.config, name)()
-        if is_new:
-            set_value(value)
-        elif found != value:
-            raise InputError(
-                f"Keras's {name}: expected {value}. Received: {found}. Call "
-                f"keras.config.set_{name}({value!r}) first."
-            )
 
 
 @contextlib.contextmanager

@@ -7,9 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
-DESCRIPTORS = {"stdout": 1, "stderr": 2}
-NAMES = {"stdout": "standard output", "stderr": "standard error"}
-
 
 class Nowhere(io.TextIOBase):
     """A text stream that forgets what is written."""
@@ -20,16 +17,18 @@ class Nowhere(io.TextIOBase):
 
 
 class Steady:
-    """A text stream that falls silent, after one message, when it cannot be written.
+    """A text stream that falls silent when it cannot be written, standard output after a message.
 
     Args:
-        stream: the stream.
+        stream: None of one that was closed. What its encoding lacks is written as escapes.
         name: "stdout" or "stderr".
     """
 
-    def __init__(self, stream: TextIO | Nowhere, name: str):
-        self._stream: TextIO | Nowhere = stream
+    def __init__(self, stream: TextIO | None, name: str):
+        self._stream: TextIO | Nowhere = stream or Nowhere()
         self._name = name
+        if reconfigure := getattr(stream, "reconfigure", None):
+            reconfigure(errors="backslashreplace")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -53,7 +52,7 @@ class Steady:
                 os.dup2(nowhere.fileno(), lost.fileno())
             if self._name == "stdout":
                 reason = getattr(error, "strerror", None) or error
-                message = f"Cannot write to {NAMES[self._name]}: {reason}. Going on without it."
+                message = f"Cannot write to standard output: {reason}. Going on without it."
                 print(message, file=sys.stderr)
 
 
@@ -64,27 +63,18 @@ def steady() -> Iterator[None]:
     File descriptors that were closed are opened, to nowhere: else the next file that is opened, a
     round perhaps, would get the number 1 or 2, and with it TensorFlow's messages.
     """
-    for descriptor in (0, *DESCRIPTORS.values()):
+    for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-    before = {name: getattr(sys, name) for name in DESCRIPTORS}
+    before = {name: getattr(sys, name) for name in ("stdout", "stderr")}
     for name, stream in before.items():
         if not isinstance(stream, Steady):
-            setattr(sys, name, Steady(_writable(stream), name))
+            setattr(sys, name, Steady(stream, name))
     try:
         yield
     finally:
         sys.stdout.flush()
         for name, stream in before.items():
             setattr(sys, name, stream)
-
-
-def _writable(stream: TextIO | None) -> TextIO | Nowhere:
-    """Return the stream, or Nowhere if it was closed; what its encoding lacks becomes escapes."""
-    if stream is None:
-        return Nowhere()
-    if hasattr(stream, "reconfigure"):
-        stream.reconfigure(errors="backslashreplace")
-    return stream

@@ -8,11 +8,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 from lottery_tf import datasets, imp
-from lottery_tf.datasets import prepare, tfrecords
+from lottery_tf.datasets import prepare
 from lottery_tf.errors import InputError
 from lottery_tf.runs.rundir import RunDir
 from tests.conftest import ROOT
-from tests.datasets.conftest import flags_said
+from tests.datasets import conftest
+from tests.datasets.conftest import flags_said, found
 from tests.synthetic import shaded
 
 
@@ -26,28 +27,17 @@ def save(tmp_path, **changes):
 
 
 def make(tmp_path, dataset=None, **options):
-    options = {"name": None if dataset else "own", "raw_dir": str(tmp_path / "file.npz")} | options
-    return prepare.prepare(dataset, "arrays", data_dir=tmp_path / "data", **options)
-
-
-def found(path, split, config, **flags):
-    """(images, labels) of a split, as a run reads them."""
-    return tfrecords.read(datasets.find(config(dataset=str(path), **flags)), split)
+    raw_dir = options.pop("raw_dir", tmp_path / "file.npz")
+    return conftest.make(tmp_path, "arrays", raw_dir, dataset, **options)
 
 
 @pytest.mark.parametrize(
     ("kind", "channels"),
     [
-        ("uint8", 0),
-        ("uint8", 1),
-        ("uint8", 3),
-        ("uint8", 7),
-        ("uint16", 3),
-        ("uint16", 2),
-        ("float32", 0),
-        ("float32", 4),
-        (">u2", 1),
-        (">f4", 1),
+        *(("uint8", channels) for channels in (0, 1, 3, 7)),
+        *(("uint16", channels) for channels in (2, 3)),
+        *(("float32", channels) for channels in (0, 4)),
+        *((">u2", 1), (">f4", 1)),
     ],
 )
 def test_arrays_are_stored_as_they_are(tmp_path, config, kind, channels):
@@ -191,20 +181,14 @@ def test_wrong_arrays_are_refused_by_name_and_leave_nothing(tmp_path, kind):
     assert list((tmp_path / "data").iterdir()) == []
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut", b"text", b"\x93NUMPY"])
-def test_files_that_are_no_npz(tmp_path, content):
-    (tmp_path / "file.npz").write_bytes(content)
-    with pytest.raises(InputError, match=r"file\.npz .*numpy\.savez"):
-        make(tmp_path)
-
-
 def test_a_damaged_or_other_file_is_one_line(tmp_path):
     save(tmp_path)
-    content = bytearray((tmp_path / "file.npz").read_bytes())
-    content[300:310] = b"0123456789"
-    (tmp_path / "file.npz").write_bytes(content)
-    with pytest.raises(InputError, match=r"file\.npz .*numpy\.savez"):
-        make(tmp_path)
+    whole = (tmp_path / "file.npz").read_bytes()
+    damaged = whole[:300] + b"0123456789" + whole[310:]
+    for content in (damaged, b"", b"PK\x03\x04 cut", b"text", b"\x93NUMPY"):
+        (tmp_path / "file.npz").write_bytes(content)
+        with pytest.raises(InputError, match=r"file\.npz .*numpy\.savez"):
+            make(tmp_path)
     np.save(tmp_path / "file.npy", np.ones(3))
     (tmp_path / "file.npy").rename(tmp_path / "file.npz")
     with pytest.raises(InputError, match=r"file\.npz .*numpy\.save "):
@@ -235,7 +219,7 @@ def test_skipped_arrays_are_named(tmp_path, config, capsys):
 def test_flags_of_arrays(tmp_path, dataset, flags, words):
     flags = {"raw_dir": "file.npz"} | flags
     with pytest.raises(InputError, match=words):
-        prepare.prepare(dataset, "arrays", data_dir=tmp_path / "data", **flags)
+        make(tmp_path, dataset, **flags)
     assert not (tmp_path / "data").exists()
 
 

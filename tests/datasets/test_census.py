@@ -1,5 +1,6 @@
 """Classes without images, images that a dataset holds twice, and classes that look the same."""
 
+import itertools
 import unicodedata
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from lottery_tf.datasets import census, layout, prepare
 from lottery_tf.errors import InputError
+from tests.datasets.conftest import make, write_folders
 from tests.parquet_files import encoded, save
 from tests.synthetic import write_dataset
 
@@ -23,35 +25,17 @@ def from_arrays(tmp_path, y_train, y_test, **arrays):
     given = {"x_train": pictures(len(y_train)), "y_train": y_train}
     given |= {"x_test": pictures(len(y_test), 100), "y_test": y_test}
     np.savez(tmp_path / "file.npz", **(given | arrays))
-    return prepare.prepare(
-        None,
-        "arrays",
-        name="own",
-        data_dir=tmp_path / "data",
-        overwrite=True,
-        raw_dir=str(tmp_path / "file.npz"),
-    )
+    return make(tmp_path, "arrays", tmp_path / "file.npz", overwrite=True)
 
 
 def from_parquet(tmp_path, y_train, y_test, **options):
     for split, labels, start in (("train", y_train, 0), ("test", y_test, 100)):
-        save(
-            tmp_path / "hub" / f"{split}.parquet",
-            pictures(len(labels), start),
-            labels,
-            names=options.get("names"),
-        )
-    return prepare.prepare(
-        None,
-        "parquet",
-        name="own",
-        data_dir=tmp_path / "data",
-        overwrite=True,
-        raw_dir=str(tmp_path / "hub"),
-    )
+        images = pictures(len(labels), start)
+        save(tmp_path / "hub" / f"{split}.parquet", images, labels, names=options.get("names"))
+    return make(tmp_path, "parquet", tmp_path / "hub", overwrite=True)
 
 
-@pytest.mark.parametrize("make", [from_arrays, from_parquet])
+@pytest.mark.parametrize("write", [from_arrays, from_parquet])
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
@@ -60,23 +44,22 @@ def from_parquet(tmp_path, y_train, y_test, **options):
         ([5, 7, 5], "6 of the numbers 0 to 7"),
     ],
 )
-def test_numbers_of_no_image_are_no_classes(tmp_path, capsys, make, labels, words):
+def test_numbers_of_no_image_are_no_classes(tmp_path, capsys, write, labels, words):
     names = [str(label) for label in sorted(set(labels))]
-    path = make(tmp_path, labels * 4, labels)
+    path = write(tmp_path, labels * 4, labels)
     assert prepare.describe(path, "own")[0].endswith(f"{len(names)} classes: {', '.join(names)}.")
     told = capsys.readouterr().err
     assert words in told
     assert "in their order" in told
-    found = census.of_records(
-        layout.read_splits(path), layout.read_fields(path, "image", "label"), names
-    )
+    fields = layout.read_fields(path, "image", "label")
+    found = census.of_records(layout.read_splits(path), fields, names)
     counts = {names.index(str(label)): 4 * labels.count(label) for label in labels}
     assert dict(found.counts["train"]) == counts
 
 
-@pytest.mark.parametrize("make", [from_arrays, from_parquet])
-def test_a_number_of_the_test_split_alone_stays_a_class(tmp_path, capsys, make):
-    path = make(tmp_path, [0, 1, 3] * 3, [0, 1, 2, 3])
+@pytest.mark.parametrize("write", [from_arrays, from_parquet])
+def test_a_number_of_the_test_split_alone_stays_a_class(tmp_path, capsys, write):
+    path = write(tmp_path, [0, 1, 3] * 3, [0, 1, 2, 3])
     assert prepare.describe(path, "own")[0].endswith("4 classes: 0, 1, 2, 3.")
     told = capsys.readouterr().err
     assert "1 of the 4 classes have no image in the train split" in told
@@ -119,17 +102,17 @@ def test_the_same_image_in_two_classes_or_splits_is_told(tmp_path, capsys):
 
 
 def test_images_that_are_twice_are_named_by_their_files(tmp_path, capsys):
-    for split in ("train", "test"):
-        for label, name in enumerate(("cat", "dog")):
-            for row in range(3):
-                file = tmp_path / "raw" / split / name / f"{row}.png"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                bright = 100 * (split == "test") + 10 * label + row
-                file.write_bytes(encoded(np.full((6, 5, 3), bright, np.uint8)))
-    top = tmp_path / "raw"
+    places = itertools.product(("train", "test"), ("cat", "dog"), range(3))
+    top = write_folders(
+        tmp_path / "raw",
+        {
+            f"{split}/{name}/{row}.png": encoded(np.full((6, 5, 3), bright, np.uint8))
+            for bright, (split, name, row) in enumerate(places)
+        },
+    )
     (top / "train/dog/0.png").write_bytes((top / "train/cat/2.png").read_bytes())
     Image.open(top / "train/dog/1.png").save(top / "test/dog/1.bmp")  # other bytes, same pixels
-    prepare.prepare("image_folder", "raw", name="own", data_dir=tmp_path / "data", raw_dir=str(top))
+    make(tmp_path, "raw", top, "image_folder")
     told = capsys.readouterr().err
     assert "cat/2.png (train) and dog/0.png (train)" in told
     assert "dog/1.png (train) and dog/1.bmp (test)" in told
@@ -144,41 +127,17 @@ def test_names_of_classes_that_look_the_same_are_refused(tmp_path):
             from_arrays(tmp_path, [0, 1] * 3, [0, 1], classes=names)
         save(tmp_path / "text" / "train.parquet", pictures(6), names * 3, names=None)
         with pytest.raises(InputError, match="Give them one name"):
-            prepare.prepare(
-                None,
-                "parquet",
-                name="own",
-                data_dir=tmp_path / "data",
-                raw_dir=str(tmp_path / "text"),
-            )
-        for name in names:
-            folder = tmp_path / f"raw {names[0]}" / "train" / name
-            folder.mkdir(parents=True)
-            (folder / "a.png").write_bytes(encoded(pictures(1)[0]))
+            make(tmp_path, "parquet", tmp_path / "text")
+        folders = {f"train/{name}/a.png": encoded(pictures(1)[0]) for name in names}
         with pytest.raises(InputError, match="Give them one name"):
-            prepare.prepare(
-                "image_folder",
-                "raw",
-                name="own",
-                data_dir=tmp_path / "data",
-                raw_dir=str(tmp_path / f"raw {names[0]}"),
-            )
+            make(tmp_path, "raw", write_folders(tmp_path / names[0], folders), "image_folder")
 
 
 def test_splits_whose_classes_look_the_same_are_told_apart(tmp_path):
-    for split, name in zip(("train", "test"), ACCENTS, strict=True):
-        for each in (name, "dog"):
-            folder = tmp_path / "raw" / split / each
-            folder.mkdir(parents=True)
-            (folder / "a.png").write_bytes(encoded(pictures(1)[0]))
+    folders = [f"train/{ACCENTS[0]}", "train/dog", f"test/{ACCENTS[1]}", "test/dog"]
+    write_folders(tmp_path / "raw", {f"{path}/a.png": encoded(pictures(1)[0]) for path in folders})
     with pytest.raises(InputError, match=r"train and test.*'cafe\\u0301', 'caf\\xe9'"):
-        prepare.prepare(
-            "image_folder",
-            "raw",
-            name="own",
-            data_dir=tmp_path / "data",
-            raw_dir=str(tmp_path / "raw"),
-        )
+        make(tmp_path, "raw", tmp_path / "raw", "image_folder")
 
 
 def test_names_that_differ_in_capitals_are_told(tmp_path, capsys):
@@ -190,7 +149,7 @@ def test_pairs_are_counted_and_only_the_first_are_kept(capsys):
     found = census.Census(["a", "b"], 100)
     for place in range(50):
         found.add("train", place, b"same", place % 2)
-    assert len(found.in_two_classes.first) == census.SHOWN
+    assert len(found.shown[census.IN_TWO_CLASSES]) == census.SHOWN
     found.tell("own")
     assert "25 images are in more than one class" in capsys.readouterr().err
 

@@ -24,6 +24,7 @@ from lottery_tf.training.devices import connect
 from lottery_tf.training.engine import Engine
 from lottery_tf.training.training import Training
 from tests.conftest import ROOT
+from tests.datasets.conftest import write_folders
 
 
 def write_image(path, size, seed, kind="JPEG"):
@@ -108,16 +109,8 @@ def test_streamed_crops_do_not_depend_on_where_the_stream_begins(config, large_i
     directory = datasets.find(config(**flags))
 
     def batches(first_step=0, epoch=0, **options):
-        stream = tfrecords.stream(
-            directory,
-            directory.splits["train"],
-            Noise(0, 0),
-            epoch=epoch,
-            window=7,
-            batch_size=5,
-            steps=(first_step, None),
-            **options,
-        )
+        options |= {"epoch": epoch, "window": 7, "batch_size": 5, "steps": (first_step, None)}
+        stream = tfrecords.stream(directory, directory.splits["train"], Noise(0, 0), **options)
         return [images for images, _, _ in stream.as_numpy_iterator()]
 
     whole = batches()
@@ -132,21 +125,10 @@ def test_resnet50_is_pruned_in_one_shot_on_an_imagenet_shaped_folder(
     config, large_images, tmp_path
 ):
     make(tmp_path, "imagenet2012")
-    settings = config(
-        model="resnet50",
-        shortcut="projection",
-        initializer="kaiming_normal",
-        dataset="imagenet2012",
-        data_dir=str(tmp_path / "data"),
-        image_size=64,
-        shuffle_window=8,
-        optimizer="momentum",
-        learning_rate=0.01,
-        batch_size=8,
-        epochs=1,
-        rounds=2,
-        prune_fraction=0.7,
-    )
+    flags = {"model": "resnet50", "shortcut": "projection", "initializer": "kaiming_normal"}
+    flags |= {"dataset": "imagenet2012", "data_dir": str(tmp_path / "data"), "image_size": 64}
+    flags |= {"optimizer": "momentum", "learning_rate": 0.01, "batch_size": 8, "epochs": 1}
+    settings = config(**flags, shuffle_window=8, rounds=2, prune_fraction=0.7)
     imp.main(settings)
     run = RunDir(settings.run_dir)
     assert run.metrics()[1]["density"] == pytest.approx(0.3, abs=1e-6)
@@ -312,15 +294,10 @@ def test_images_are_turned_as_exif_says_and_imagenet_is_not(large_images, tmp_pa
         in capsys.readouterr().err
     )
     decode = {"image": tfds.decode.SkipDecoding()}
-    images = {
-        path: {
-            example["image"]
-            for example in tfds.as_numpy(
-                tfds.builder_from_directory(path).as_dataset("train", decoders=decode)
-            )
-        }
-        for path in (kept, made)
-    }
+    images = {}
+    for path in (kept, made):
+        stored = tfds.builder_from_directory(path).as_dataset("train", decoders=decode)
+        images[path] = {example["image"] for example in tfds.as_numpy(stored)}
     assert file.read_bytes() in images[kept]
     (upright,) = images[made] - images[kept]
     pixels = tf.io.decode_jpeg(upright).numpy()
@@ -329,21 +306,14 @@ def test_images_are_turned_as_exif_says_and_imagenet_is_not(large_images, tmp_pa
     assert pixels[42:].min() > 245
 
 
-def move_class(raw_dir):
-    (raw_dir / "val" / "n03").rename(raw_dir / "val" / "n04")
-    return r"train and test .*: n03, n04"
-
-
-def one_class(raw_dir):
-    for name in ("n02", "n03"):
-        (raw_dir / "train" / name).rename(raw_dir / name)
-    return r"train\. Found: n01"
+def rename(*pairs):
+    """A function that gives folders of a directory other names."""
+    return lambda raw_dir: [(raw_dir / old).rename(raw_dir / new) for old, new in pairs]
 
 
 def no_class(raw_dir):
     (raw_dir / "train").rename(raw_dir / "kept")
     (raw_dir / "train").mkdir()
-    return r"Found: none"
 
 
 def empty_class(raw_dir):
@@ -351,32 +321,29 @@ def empty_class(raw_dir):
         (raw_dir / split / "n04").mkdir()
         (raw_dir / split / "n04" / "a.heic").write_bytes(b"none")
         (raw_dir / split / "n05").mkdir()
-    return r"n04, n05"
-
-
-def unprintable_class(raw_dir):
-    for split in ("train", "val"):
-        (raw_dir / split / "n03").rename(raw_dir / split / "n\n03")
-    return r"Found: 'n\\n03'"
-
-
-def no_test(raw_dir):
-    (raw_dir / "val").rename(raw_dir / "kept")
-    return r"raw .*test/ .*test\.tar\.gz"
 
 
 def broken_tar(raw_dir):
     tar(raw_dir)
     content = (raw_dir / "train.tar.gz").read_bytes()
     (raw_dir / "train.tar.gz").write_bytes(content[: len(content) // 2])
-    return r"raw/train\.tar\.gz "
 
 
-@pytest.mark.parametrize(
-    "damage", [move_class, one_class, no_class, empty_class, unprintable_class, no_test, broken_tar]
+# (what is wrong with folders of the classes n01, n02 and n03; what the error says)
+WRONG = (
+    (rename(("val/n03", "val/n04")), r"train and test .*: n03, n04"),
+    (rename(("train/n02", "n02"), ("train/n03", "n03")), r"train\. Found: n01"),
+    (no_class, "Found: none"),
+    (empty_class, "n04, n05"),
+    (rename(*((f"{s}/n03", f"{s}/n\n03") for s in ("train", "val"))), r"Found: 'n\\n03'"),
+    (rename(("val", "kept")), r"raw .*test/ .*test\.tar\.gz"),
+    (broken_tar, r"raw/train\.tar\.gz "),
 )
-def test_wrong_folders_are_named(large_images, tmp_path, damage):
-    words = damage(large_images)
+
+
+@pytest.mark.parametrize(("damage", "words"), WRONG)
+def test_wrong_folders_are_named(large_images, tmp_path, damage, words):
+    damage(large_images)
     with pytest.raises(InputError, match=words):
         make(tmp_path, "imagenet2012")
     assert list((tmp_path / "data").iterdir()) == []
@@ -392,11 +359,9 @@ def test_cifar_wants_32_pixels_and_all_its_images(small_images, tmp_path, monkey
 
 
 def test_the_levels_of_16_bits_are_told_and_scaled_by(tmp_path, capsys):
+    cat, dog = (image_file(np.full((6, 5), level, np.uint16), "PNG") for level in (100, 4000))
     for split in ("train", "test"):
-        for name, level in (("cat", 100), ("dog", 4000)):
-            file = tmp_path / "raw" / split / name / "a.png"
-            file.parent.mkdir(parents=True)
-            file.write_bytes(image_file(np.full((6, 5), level, np.uint16), "PNG"))
+        write_folders(tmp_path / "raw" / split, {"cat/a.png": cat, "dog/a.png": dog})
     make(tmp_path, "image_folder", name="scans")
     told = capsys.readouterr().err
     assert "levels from 100 to 4000, and 65535 becomes 255" in told
@@ -422,10 +387,8 @@ def test_splits_of_further_names(small_images, tmp_path, names):
         (directory / split).rename(directory / "aside")
         (directory / "aside").rename(directory / name)
     info = tfds.builder_from_directory(make(tmp_path, "image_folder", name="pets")).info
-    assert {name: split.num_examples for name, split in info.splits.items()} == {
-        "train": 20,
-        "test": 8,
-    }
+    counts = {name: split.num_examples for name, split in info.splits.items()}
+    assert counts == {"train": 20, "test": 8}
 
 
 @pytest.mark.parametrize("layout", ["train", "classes"])
@@ -468,13 +431,7 @@ def test_directories_that_hold_no_folders_of_classes_say_what_to_do(small_images
     with pytest.raises(InputError, match=r"Found: none.*labels\.csv "):
         make(tmp_path, "image_folder", name="pets")
     with pytest.raises(InputError, match=r"--raw_dir=\S*photos\.zip .*Unpack"):
-        prepare.prepare(
-            "image_folder",
-            "raw",
-            name="pets",
-            data_dir=tmp_path / "data",
-            raw_dir=str(directory / "photos.zip"),
-        )
+        make(tmp_path, "image_folder", name="pets", raw_dir=str(directory / "photos.zip"))
 
 
 def test_the_lines_of_the_docs_sort_images_by_a_csv_file(tmp_path, monkeypatch):

@@ -122,15 +122,8 @@ def test_exif_orientations(orientation, kind):
     exif = Image.Exif()
     exif[image_files.ORIENTATION] = orientation
     content = stored(Image.fromarray(GRAY), kind, exif=exif)
-    right = {
-        2: np.fliplr(GRAY),
-        3: np.rot90(GRAY, 2),
-        4: np.flipud(GRAY),
-        5: GRAY.T,
-        6: np.rot90(GRAY, -1),
-        7: np.rot90(GRAY.T, 2),
-        8: np.rot90(GRAY),
-    }
+    right = {2: np.fliplr(GRAY), 3: np.rot90(GRAY, 2), 4: np.flipud(GRAY), 5: GRAY.T}
+    right |= {6: np.rot90(GRAY, -1), 7: np.rot90(GRAY.T, 2), 8: np.rot90(GRAY)}
     picture = image_files.read("a", content)
     assert np.array_equal(picture.pixels()[..., 0], right.get(orientation, GRAY))
     assert (image_files.TURNED in picture.changes) == (orientation in right and kind == "PNG")
@@ -162,17 +155,8 @@ def tiff(levels, bits, photometric, order="<", palette=None):
     else:  # rows of bits, filled up to bytes
         places = (levels[..., None] >> np.arange(bits)[::-1]) & 1
         strip = np.packbits(places.reshape(height, -1).astype(np.uint8), axis=1).tobytes()
-    tags = {
-        256: width,
-        257: height,
-        258: bits,
-        259: 1,
-        262: photometric,
-        273: None,
-        277: 1,
-        278: height,
-        279: len(strip),
-    }
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: photometric}
+    tags |= {273: None, 277: 1, 278: height, 279: len(strip)}
     if palette is not None:
         tags[320] = palette
     start = 8 + 2 + 12 * len(tags) + 4

@@ -58,10 +58,7 @@ def test_fields_that_are_not_images_and_labels_are_refused(named, config, keys, 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (
-            {"shape": {"dimensions": ["4", "4", "2"]}},
-            "1, 3 or 4 .* 4 x 4 x 2",
-        ),
+        ({"shape": {"dimensions": ["4", "4", "2"]}}, "1, 3 or 4 .* 4 x 4 x 2"),
         ({"shape": {"dimensions": ["2", "4", "4", "3"]}}, "Found: Image of 2 x 4 x 4 x 3"),
         ({"shape": {"dimensions": ["4", "4", "-1"]}}, "Found: Image of 4 x 4 x -1"),
         ({"shape": {}}, "Found: Image of no size"),
@@ -92,14 +89,8 @@ def test_images_that_cannot_be_are_refused(tmp_path, config, change, words):
 )
 def test_numbers_of_classes_that_cannot_be_are_refused(tmp_path, config, classes):
     path = write_dataset(tmp_path, shard_lengths=[9])
-    edit(
-        path / "features.json",
-        "featuresDict",
-        "features",
-        "label",
-        "classLabel",
-        numClasses=classes,
-    )
+    keys = ("featuresDict", "features", "label", "classLabel")
+    edit(path / "features.json", *keys, numClasses=classes)
     with pytest.raises(InputError, match=r"numClasses|2 to 1000000 .* label"):
         datasets.find(config(data_dir=str(tmp_path)))
 
@@ -201,12 +192,8 @@ def test_shapes_and_tensors_of_older_versions(tmp_path, change):
     if change == "varying":
         assert (found.shape, found.encoding) == ((None, None, 3), "png")
     else:
-        assert (found.kind, found.shape, found.dtype, found.encoding) == (
-            "Tensor",
-            (8, 8, 5),
-            "float32",
-            "zlib",
-        )
+        stored = found.kind, found.shape, found.dtype, found.encoding
+        assert stored == ("Tensor", (8, 8, 5), "float32", "zlib")
 
 
 SHAPELESS = {"image": {"type": "Image", "content": {"shape": 3}}}

@@ -14,51 +14,14 @@ from tests.synthetic import write_dataset
 
 FILES = ("dataset_info.json", "features.json")
 NUMBERS = st.integers() | st.sampled_from([-1, 0, 1, 2, 10**6, 2**31, 2**63, 10**30]) | st.floats()
+ODD = "-1|0|1|1e3|uint16|float32|string|jpeg|zlib|test|..|/|{0}|{SPLIT.__class__}|array_record"
+ODD += "|os.path.join|tensorflow_datasets.core.features.image_feature.Image|a.b.Tensor"
 WORDS = st.text(max_size=8) | st.sampled_from(
-    [
-        "",
-        "-1",
-        "0",
-        "1",
-        "1e3",
-        "1" * 5000,
-        "uint16",
-        "float32",
-        "string",
-        "jpeg",
-        "zlib",
-        "test",
-        "..",
-        "/",
-        "{0}",
-        "{SPLIT.__class__}",
-        "x" * 5000,
-        "a\0b",
-        "\ud800",
-        "a\nb",
-        "array_record",
-        "os.path.join",
-        "tensorflow_datasets.core.features.image_feature.Image",
-        "a.b.Tensor",
-    ]
+    ["", "1" * 5000, "x" * 5000, "a\0b", "\ud800", "a\nb", *ODD.split("|")]
 )
 LEAVES = st.none() | st.booleans() | NUMBERS | WORDS
-KEYS = st.sampled_from(
-    [
-        "shape",
-        "dimensions",
-        "dtype",
-        "image",
-        "tensor",
-        "encoding",
-        "encodingFormat",
-        "numClasses",
-        "features",
-        "name",
-        "pythonClassName",
-        "shardLengths",
-    ]
-)
+NAMES = "shape dimensions dtype image tensor encoding encodingFormat numClasses features name"
+KEYS = st.sampled_from([*NAMES.split(), "pythonClassName", "shardLengths"])
 VALUES = st.recursive(
     LEAVES,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),

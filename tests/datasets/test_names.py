@@ -10,12 +10,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from lottery_tf import datasets
-from lottery_tf.datasets import folders, layout, names, prepare
+from lottery_tf.datasets import folders, layout, names
 from lottery_tf.errors import InputError
 from lottery_tf.runs import files
+from tests.datasets.conftest import make, write_folders
 from tests.parquet_files import encoded, save
 from tests.synthetic import shaded, write_dataset
 
@@ -58,13 +58,13 @@ def test_an_array_does_not_choose_where_it_is_written(tmp_path, name, keys):
             np.save(buffer, array)
             archive.writestr(f"{key}.npy", buffer.getvalue())
     before = tree(tmp_path)
-    options = {"data_dir": tmp_path / "a" / "data", "raw_dir": str(tmp_path / "file.npz")}
+    given = tmp_path / "a", "arrays", tmp_path / "file.npz"
     if keys[0].startswith("{") and name.lower() != "all":  # no name that MedMNIST gives: ignored
-        path = prepare.prepare(None, "arrays", name="own", **options)
+        path = make(*given)
         assert tree(tmp_path) - before == tree(path)
         return
     with pytest.raises(InputError, match=r"file\.npz: .*Received: "):
-        prepare.prepare(None, "arrays", name="own", **options)
+        make(*given)
     assert tree(tmp_path) == before
 
 
@@ -75,13 +75,7 @@ def test_two_arrays_of_one_split_are_refused(tmp_path):
         given |= {key: images if key[0] in "xX" else labels for key in further}
         np.savez(tmp_path / "file.npz", **given)
         with pytest.raises(InputError, match=r"(x_val and x_valid|x_train and X_train)"):
-            prepare.prepare(
-                None,
-                "arrays",
-                name="own",
-                data_dir=tmp_path / "data",
-                raw_dir=str(tmp_path / "file.npz"),
-            )
+            make(tmp_path, "arrays", tmp_path / "file.npz")
 
 
 @pytest.mark.parametrize("stem", ["x..-00000-of-00001", "all-00000-of-00001", "a b-0-of-1"])
@@ -89,9 +83,7 @@ def test_a_parquet_file_does_not_choose_where_it_is_written(tmp_path, stem):
     save(tmp_path / "hub" / "train.parquet", *shaded(9))
     save(tmp_path / "hub" / f"{stem}.parquet", *shaded(9))
     with pytest.raises(InputError, match=re.escape(f"{stem}.parquet: ")):
-        prepare.prepare(
-            None, "parquet", name="own", data_dir=tmp_path / "data", raw_dir=str(tmp_path / "hub")
-        )
+        make(tmp_path, "parquet", tmp_path / "hub")
     assert list((tmp_path / "data").iterdir()) == []
 
 
@@ -99,13 +91,7 @@ def test_a_parquet_file_does_not_choose_where_it_is_written(tmp_path, stem):
 def test_a_name_of_a_dataset_stays_below_its_directory(tmp_path, name):
     save(tmp_path / "train.parquet", *shaded(9))
     with pytest.raises(InputError, match="--name"):
-        prepare.prepare(
-            None,
-            "parquet",
-            name=name,
-            data_dir=tmp_path / "data",
-            raw_dir=str(tmp_path / "train.parquet"),
-        )
+        make(tmp_path, "parquet", tmp_path / "train.parquet", name=name)
     assert not (tmp_path / "data").exists()
 
 
@@ -130,28 +116,22 @@ def test_members_of_archives_are_never_written(tmp_path, kind):
                     member.size = len(content)
                     archive.addfile(member, io.BytesIO(content))
     before = tree(tmp_path)
-    path = prepare.prepare(
-        "image_folder", "raw", name="own", data_dir=tmp_path / "a" / "data", raw_dir=str(raw)
-    )
+    path = make(tmp_path / "a", "raw", raw, "image_folder")
     assert tree(tmp_path) - before == tree(path)
     assert not any(".." in name for name in folders.find(raw, "train")[0].images)
 
 
 @pytest.mark.parametrize("classes", [("..a", "dog"), ("a; b", "$(c)"), ("a%2f..", "b\\c")])
 def test_names_of_classes_are_only_names(tmp_path, classes):
-    for split in ("train", "test"):
-        for name in classes:
-            folder = tmp_path / "raw" / split / name
-            folder.mkdir(parents=True)
-            Image.new("L", (4, 4), len(name)).save(folder / "a.png")
-    hidden = classes[0].startswith(".")
+    picture = encoded(np.zeros((4, 4), np.uint8))
+    places = [f"{split}/{name}" for split in ("train", "test") for name in classes]
+    raw = write_folders(tmp_path / "raw", {f"{place}/a.png": picture for place in places})
     before = tree(tmp_path)
-    options = {"name": "own", "data_dir": tmp_path / "data", "raw_dir": str(tmp_path / "raw")}
-    if hidden:
+    if classes[0].startswith("."):  # hidden
         with pytest.raises(InputError, match=r"raw: .*train.*Found: dog"):
-            prepare.prepare("image_folder", "raw", **options)
+            make(tmp_path, "raw", raw, "image_folder")
         return
-    path = prepare.prepare("image_folder", "raw", **options)
+    path = make(tmp_path, "raw", raw, "image_folder")
     assert tree(tmp_path) - before == tree(path)
     assert layout.read_class_names(path, "label") == sorted(classes)
 

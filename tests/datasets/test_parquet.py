@@ -8,10 +8,10 @@ import pyarrow.parquet
 import pytest
 
 from lottery_tf import datasets, imp
-from lottery_tf.datasets import prepare, tfrecords
+from lottery_tf.datasets import prepare
 from lottery_tf.errors import InputError
 from lottery_tf.runs.rundir import RunDir
-from tests.datasets.conftest import flags_said
+from tests.datasets.conftest import flags_said, found
 from tests.parquet_files import STRUCT, encoded, make, save, write_hub
 from tests.synthetic import shaded
 
@@ -28,11 +28,6 @@ def pairs(images, labels):
     return sorted(
         (image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)
     )
-
-
-def found(path, split, config, **flags):
-    """(images, labels) of a split, as a run reads them."""
-    return tfrecords.read(datasets.find(config(dataset=str(path), **flags)), split)
 
 
 def test_the_files_of_the_hub_become_a_dataset(tmp_path, hub, config):

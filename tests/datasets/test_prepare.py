@@ -43,75 +43,67 @@ def test_raw_mnist_becomes_a_dataset_that_tfds_loads(tmp_path, small_mnist, comp
     assert [entry.name for entry in (tmp_path / "data").iterdir()] == ["mnist"]
 
 
-def damage_truncated(raw_dir):
-    file = raw_dir / "train-images-idx3-ubyte.gz"
-    file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes())[:-100]))
-    return "train-images-idx3-ubyte.gz"
+def write(name, content):
+    """A function that puts packed bytes, or those that a function makes of the old ones, there."""
+
+    def damage(raw_dir):
+        file = raw_dir / name
+        changed = content(gzip.decompress(file.read_bytes())) if callable(content) else content
+        file.write_bytes(gzip.compress(changed))
+
+    return damage
 
 
-def damage_cut_gzip(raw_dir):
-    file = raw_dir / "t10k-images-idx3-ubyte.gz"
-    file.write_bytes(file.read_bytes()[:-200])
-    return "t10k-images-idx3-ubyte.gz"
+def copy(source, target):
+    return lambda raw_dir: shutil.copy(raw_dir / source, raw_dir / target)
 
 
-def damage_no_gzip(raw_dir):
-    (raw_dir / "train-labels-idx1-ubyte.gz").write_bytes(b"<html>not found</html>")
-    return "train-labels-idx1-ubyte.gz"
-
-
-def damage_empty(raw_dir):
-    (raw_dir / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b""))
-    return "train-labels-idx1-ubyte.gz"
-
-
-def damage_short_header(raw_dir):
-    (raw_dir / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes((0, 0, 8, 3, 0, 0))))
-    return "train-images-idx3-ubyte.gz"
-
-
-def damage_missing(raw_dir):
-    (raw_dir / "t10k-labels-idx1-ubyte.gz").unlink()
-    return "t10k-labels-idx1-ubyte.gz"
-
-
-def damage_labels_of_the_other_split(raw_dir):
-    shutil.copy(raw_dir / "t10k-labels-idx1-ubyte.gz", raw_dir / "train-labels-idx1-ubyte.gz")
-    return "30 .*20 "
-
-
-def damage_images_for_labels(raw_dir):
-    shutil.copy(raw_dir / "train-images-idx3-ubyte.gz", raw_dir / "train-labels-idx1-ubyte.gz")
-    return "train-labels-idx1-ubyte.gz.*00000801.*00000803"
-
-
-def damage_swapped_splits(raw_dir):
+def swap_splits(raw_dir):
     for kind in ("images-idx3", "labels-idx1"):
-        names = [raw_dir / f"{prefix}-{kind}-ubyte.gz" for prefix in ("train", "t10k")]
-        contents = [name.read_bytes() for name in names]
-        for name, content in zip(names, reversed(contents), strict=True):
-            name.write_bytes(content)
-    return "30 examples in the train split.*20"
+        train, test = (raw_dir / f"{prefix}-{kind}-ubyte.gz" for prefix in ("train", "t10k"))
+        train.rename(raw_dir / "aside")
+        test.rename(train)
+        (raw_dir / "aside").rename(test)
 
 
-def damage_label_range(raw_dir):
-    file = raw_dir / "t10k-labels-idx1-ubyte.gz"
-    file.write_bytes(gzip.compress(idx(np.full(20, 10))))
-    return "t10k-labels-idx1-ubyte.gz.*0 to 9.*10"
+TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
+TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
+# {what is damaged: (how, what the error says)}
+DAMAGE = {
+    "truncated": (write(TRAIN_IMAGES, lambda old: old[:-100]), TRAIN_IMAGES),
+    "a cut gzip": (
+        lambda raw_dir: os.truncate(file := raw_dir / TEST_IMAGES, file.stat().st_size - 200),
+        TEST_IMAGES,
+    ),
+    "no gzip": (
+        lambda raw_dir: (raw_dir / TRAIN_LABELS).write_bytes(b"<html>not found</html>"),
+        TRAIN_LABELS,
+    ),
+    "empty": (write(TRAIN_LABELS, b""), TRAIN_LABELS),
+    "a short header": (write(TRAIN_IMAGES, bytes((0, 0, 8, 3, 0, 0))), TRAIN_IMAGES),
+    "missing": (lambda raw_dir: (raw_dir / TEST_LABELS).unlink(), TEST_LABELS),
+    "labels of the other split": (copy(TEST_LABELS, TRAIN_LABELS), "30 .*20 "),
+    "images for labels": (
+        copy(TRAIN_IMAGES, TRAIN_LABELS),
+        f"{TRAIN_LABELS}.*00000801.*00000803",
+    ),
+    "swapped splits": (swap_splits, "30 examples in the train split.*20"),
+    "a label out of range": (
+        write(TEST_LABELS, idx(np.full(20, 10))),
+        f"{TEST_LABELS}.*0 to 9.*10",
+    ),
+    "the size of images": (
+        write(TEST_IMAGES, idx(np.zeros((20, 32, 32)))),
+        f"{TEST_IMAGES}.*28 x 28",
+    ),
+}
 
 
-def damage_image_size(raw_dir):
-    file = raw_dir / "t10k-images-idx3-ubyte.gz"
-    file.write_bytes(gzip.compress(idx(np.zeros((20, 32, 32)))))
-    return "t10k-images-idx3-ubyte.gz.*28 x 28"
-
-
-@pytest.mark.parametrize(
-    "damage", [value for name, value in sorted(globals().items()) if name.startswith("damage_")]
-)
-def test_damaged_raw_files_are_named_and_leave_nothing(tmp_path, small_mnist, damage):
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damaged_raw_files_are_named_and_leave_nothing(tmp_path, small_mnist, kind):
     write_mnist(tmp_path / "raw")
-    words = damage(tmp_path / "raw")
+    damage, words = DAMAGE[kind]
+    damage(tmp_path / "raw")
     with pytest.raises(InputError, match=words):
         prepare_raw(tmp_path)
     assert list((tmp_path / "data").iterdir()) == []
@@ -293,7 +285,7 @@ def test_overwriting_replaces_a_prepared_dataset_and_nothing_else(tmp_path, smal
 
 def test_skipping_does_not_hide_swapped_splits(tmp_path, small_mnist):
     write_mnist(tmp_path / "raw")
-    damage_swapped_splits(tmp_path / "raw")
+    swap_splits(tmp_path / "raw")
     with pytest.raises(InputError, match=r"20 examples in the test split.*30"):
         prepare.prepare("mnist", "raw", data_dir=tmp_path, raw_dir=tmp_path / "raw", skip_bad=True)
 
@@ -306,18 +298,8 @@ def test_real_mnist(raw_data):
     assert images.shape == (60_000, 28, 28, 1)
     assert images.mean() == pytest.approx(33.318, abs=1e-3)
     assert sources["test"].count == 10_000
-    assert np.bincount(labels).tolist() == [
-        5923,
-        6742,
-        5958,
-        6131,
-        5842,
-        5421,
-        5918,
-        6265,
-        5851,
-        5949,
-    ]
+    counts = "5923 6742 5958 6131 5842 5421 5918 6265 5851 5949"
+    assert " ".join(map(str, np.bincount(labels))) == counts
     constants = datasets.DATASETS["mnist"]
     assert (images / 255).mean() == pytest.approx(constants.mean[0], abs=5e-5)
     assert (images / 255).std() == pytest.approx(constants.std[0], abs=5e-5)

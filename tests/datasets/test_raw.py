@@ -95,19 +95,10 @@ def test_real_cifar10(config, raw_data, tmp_path):
     assert (images / 255).mean((0, 1, 2)) == pytest.approx(constants.mean, abs=2e-3)
     assert (images / 255).std((0, 1, 2)) == pytest.approx(constants.std, abs=2e-3)
     for model, rate in (("resnet20", 0.1), ("conv4", 0.01)):
-        settings = config(
-            run_dir=str(tmp_path / model),
-            model=model,
-            initializer="kaiming_normal",
-            dataset="cifar10",
-            data_dir=str(tmp_path),
-            train_examples=5000,
-            batch_size=128,
-            optimizer="momentum",
-            learning_rate=rate,
-            epochs=2,
-            rounds=3,
-        )
+        flags = {"run_dir": str(tmp_path / model), "dataset": "cifar10", "data_dir": str(tmp_path)}
+        flags |= {"model": model, "initializer": "kaiming_normal", "optimizer": "momentum"}
+        flags |= {"learning_rate": rate, "train_examples": 5000, "batch_size": 128}
+        settings = config(**flags, epochs=2, rounds=3)
         imp.main(settings)
         metrics = RunDir(settings.run_dir).metrics()
         assert [row["density"] for row in metrics] == pytest.approx([1, 0.8, 0.64], abs=1e-5)

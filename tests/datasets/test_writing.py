@@ -23,18 +23,10 @@ def test_shrinking_means_over_blocks_of_pixels(tmp_path, monkeypatch):
     small = prepare.prepare("mnist", "raw", name="mnist_7", shrink=4, **options)
     for split in ("train", "test"):
         found = [arrays_of(path, split) for path in (whole, small)]
-        by_eye = np.stack(
-            [
-                [
-                    [
-                        [np.rint(image[4 * y : 4 * y + 4, 4 * x : 4 * x + 4].mean())]
-                        for x in range(7)
-                    ]
-                    for y in range(7)
-                ]
-                for image in found[0][0]
-            ]
-        )
+        by_eye = np.empty((len(found[0][0]), 7, 7, 1))
+        for n, y, x in np.ndindex(by_eye.shape[:3]):
+            block = found[0][0][n, 4 * y : 4 * y + 4, 4 * x : 4 * x + 4]
+            by_eye[n, y, x] = np.rint(block.mean())
         np.testing.assert_array_equal(found[1][0], by_eye)
         np.testing.assert_array_equal(found[1][1], found[0][1])
     with pytest.raises(InputError, match=r"--shrink=3 .*28 x 28"):

@@ -42,8 +42,7 @@ DEEP = ("resnet34", "resnet44", "resnet50", "resnet56", "resnet101", "resnet110"
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n for n in models.MODELS],
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in DEEP else n for n in models.MODELS]
 )
 def test_every_network_gives_logits_and_names_its_variables_alike_each_time(name):
     config = Config(model=name)
@@ -56,10 +55,11 @@ def test_every_network_gives_logits_and_names_its_variables_alike_each_time(name
 
 
 def test_the_identity_shortcut_takes_every_other_pixel_and_adds_empty_channels():
-    from lottery_tf.models.layers import Builder, shortcut
+    from lottery_tf.models.layers import Builder
+    from lottery_tf.models.resnet import shortcut_of
 
     image = keras.Input((4, 4, 2))
-    around = shortcut(Builder("kaiming_normal"), image, 3, 2, "block", "identity")
+    around = shortcut_of(Builder("kaiming_normal"), image, 3, 2, "block", "identity")
     pixels = np.arange(32, dtype=np.float32).reshape(1, 4, 4, 2)
     found = keras.Model(image, around)(pixels).numpy()
     assert np.array_equal(found[..., :2], pixels[:, ::2, ::2])

@@ -11,28 +11,29 @@ from lottery_tf.terminal import quiet
 from tests.conftest import ROOT
 
 
+def launch(*arguments, **environment):
+    """The finished process of Python with these arguments, and this package on its path."""
+    environment = {"PYTHONPATH": str(ROOT)} | environment
+    kept = {name: value for name, value in os.environ.items() if name not in environment}
+    given = {name: value for name, value in environment.items() if value is not None}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, env=kept | given, capture_output=True, text=True, cwd=ROOT)
+
+
 def test_what_is_kept_back_is_shown_if_the_import_fails(tmp_path):
     (tmp_path / "keras.py").write_text(
         "import os\nos.write(2, b'the reason\\n')\nraise ImportError('no keras')\n"
     )
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
     script = "from lottery_tf.terminal import quiet; quiet.import_tensorflow()"
-    result = subprocess.run(
-        [sys.executable, "-c", script],
-        env=environment,
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+    result = launch("-c", script, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
     assert result.returncode == 1
     assert result.stderr.startswith("the reason\n")
     assert "no keras" in result.stderr
 
 
 def test_another_backend_is_refused(tmp_path):
-    environment = os.environ | {"KERAS_BACKEND": "numpy"}
-    command = [sys.executable, "-m", "lottery_tf.imp", f"--run_dir={tmp_path / 'run'}"]
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    run_dir = f"--run_dir={tmp_path / 'run'}"
+    result = launch("-m", "lottery_tf.imp", run_dir, KERAS_BACKEND="numpy")
     assert result.returncode == 1
     assert "KERAS_BACKEND=tensorflow" in result.stderr
     assert not (tmp_path / "run").exists()
@@ -47,19 +48,14 @@ def test_the_users_keras_json_changes_nothing(tmp_path):
         "from keras import config as c\n"
         "print(c.backend(), c.floatx(), c.epsilon(), c.image_data_format(), c.dtype_policy().name)"
     )
-    environment = os.environ | {"KERAS_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    environment.pop("KERAS_BACKEND", None)
-    result = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
-    )
+    result = launch("-c", script, KERAS_HOME=str(tmp_path), KERAS_BACKEND=None)
     assert result.stdout.split() == ["tensorflow", "float32", "1e-07", "channels_last", "float32"]
 
 
 def test_settings_that_keras_refuses_are_one_line(tmp_path):
     (tmp_path / "keras.json").write_text('{"floatx": "float8"}')
-    command = [sys.executable, "-m", "lottery_tf.imp", f"--run_dir={tmp_path / 'run'}"]
-    environment = os.environ | {"KERAS_HOME": str(tmp_path)}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=ROOT)
+    run_dir = f"--run_dir={tmp_path / 'run'}"
+    result = launch("-m", "lottery_tf.imp", run_dir, KERAS_HOME=str(tmp_path))
     assert result.returncode == 1
     assert "keras.json" in result.stderr
     assert "float8" in result.stderr
@@ -91,19 +87,11 @@ def test_an_import_without_a_temporary_directory_works(monkeypatch):
     quiet.import_tensorflow()
 
 
-def with_older_keras(change, then):
-    """What a process says in which Keras lacks something when this package is imported."""
-    script = f"import keras\n{change}\nimport lottery_tf\n{then}\n"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, cwd=ROOT
-    )
-
-
 @pytest.mark.ci
 def test_a_keras_without_reversible_embeddings_does():
-    result = with_older_keras(
-        "del keras.layers.ReversibleEmbedding",
+    result = launch(
+        "-c",
+        "import keras\ndel keras.layers.ReversibleEmbedding\nimport lottery_tf\n"
         "from lottery_tf.terminal import quiet; quiet.import_tensorflow()\n"
         "from lottery_tf import masking\n"
         "model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])\n"
@@ -123,11 +111,7 @@ LACKING = {
 @pytest.mark.ci
 @pytest.mark.parametrize("name", LACKING)
 def test_a_keras_that_lacks_what_is_needed_is_named(name):
-    script = f"import keras\n{LACKING[name]}\nimport lottery_tf.masking\n"
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    result = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, cwd=ROOT
-    )
+    result = launch("-c", f"import keras\n{LACKING[name]}\nimport lottery_tf.masking\n")
     last = result.stderr.strip().splitlines()[-1]
     assert "InputError: keras 3." in last
     assert name in last
