@@ -16,6 +16,7 @@ import numpy as np
 from lottery_tf import datasets
 from lottery_tf.config import Config, command
 from lottery_tf.config.constraints import check_new
+from lottery_tf.config.environment import uses_onednn
 from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.loop.round_0 import check_data, check_other_runs
 from lottery_tf.plots import Row
@@ -125,7 +126,8 @@ def main(config: Config) -> int:
     if one_host:
         provenance.check(run.path, data, directory.path)
         check_data(config, data, directory.path)
-    quiet.import_tensorflow()
+    quiet.import_tensorflow(uses_onednn(run.path))
+    from lottery_tf.training import environment
     from lottery_tf.training.devices import check_same_data, connect, own_process
     from lottery_tf.training.engine import Engine
 
@@ -135,6 +137,7 @@ def main(config: Config) -> int:
             provenance.check(run.path, data, directory.path)
             check_data(config, data, directory.path)
         check_same_data(cluster, data, directory.path)
+        environment.check_workers(cluster)
         engine = Engine(config, directory, cluster)
         work = functools.partial(lead, data) if cluster.is_chief else experiment
         return signals.resumable(functools.partial(work, config, run, engine))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from lottery_tf import datasets, models
 from lottery_tf.analysis.statistics import SEEDS
 from lottery_tf.config import Config
+from lottery_tf.config.environment import uses_onednn
 from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.errors import InputError
@@ -232,7 +233,7 @@ def network_of(run: RunDir, *, data_dir: str | None = None) -> "keras.Model":
     """Return a new network as the run's, with arbitrary weights; arguments as in `load`."""
     config = config_of(run, data_dir=data_dir)
     directory = datasets.find(config)
-    quiet.import_tensorflow()
+    quiet.import_tensorflow(uses_onednn(run.path))
     return models.build(config, directory.input_shape, directory.classes, seed=0)
 
 
@@ -277,7 +278,7 @@ def engine_of(run: RunDir, *, own_process: bool = False, **computing: Any) -> "E
     directory = datasets.find(config)
     if provenance.recorded(run.path):
         provenance.check(run.path, fingerprint(directory), directory.path)
-    quiet.import_tensorflow()
+    quiet.import_tensorflow(uses_onednn(run.path))
     from lottery_tf.training.devices import connect, take_process
     from lottery_tf.training.engine import Engine
 

@@ -1,9 +1,11 @@
 """Which flags go together, and which do nothing without another. One table for each question."""
 
+import pathlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from lottery_tf import datasets, models
+from lottery_tf.config.environment import uses_onednn
 from lottery_tf.config.fields import format_value
 from lottery_tf.datasets import DATASETS, is_directory
 from lottery_tf.errors import InputError
@@ -268,7 +270,8 @@ def check_given(config: "Config", given: set[str]) -> None:
 
 
 def _parameters(config: "Config") -> set[str]:
-    quiet.import_tensorflow()  # the network's module imports Keras
+    # The network's module imports Keras.
+    quiet.import_tensorflow(uses_onednn(pathlib.Path(config.run_dir)))
     return models.parameters(config.model)
 
 

@@ -10,13 +10,20 @@ from lottery_tf.errors import InputError
 
 # What networks and results depend on; a user's keras.json may say otherwise.
 SETTINGS = {"floatx": "float32", "epsilon": 1e-7, "image_data_format": "channels_last"}
+# TensorFlow reads it once, while it is imported.
+ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 
 
-def import_tensorflow() -> None:
+def import_tensorflow(onednn: bool | None = True) -> None:
     """Import TensorFlow and Keras; show what they write to standard error only if they fail.
 
     A Keras that is imported here gets the SETTINGS, whatever the user's keras.json says. The
     environment of the process stays as it is.
+
+    Args:
+        onednn: whether convolutions on a CPU run in oneDNN, which TensorFlow takes by itself only
+            on CPUs with AVX-512 VNNI or newer; None leaves that to TensorFlow. What the user has
+            set in TF_ENABLE_ONEDNN_OPTS wins. It has no effect once TensorFlow is imported.
 
     Raises:
         InputError: Keras is told to run on another backend, or was imported before and has other
@@ -36,9 +43,12 @@ def import_tensorflow() -> None:
             hold_back_stderr(),
             environment_kept("TF_CPP_MIN_LOG_LEVEL"),
             environment_kept("KERAS_BACKEND"),
+            environment_kept(ONEDNN),
         ):
             os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
             os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever the user's keras.json says
+            if onednn is not None:
+                os.environ.setdefault(ONEDNN, str(int(onednn)))
             import keras
             import tensorflow
 

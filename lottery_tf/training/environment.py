@@ -4,14 +4,18 @@ import json
 import os
 import platform
 import re
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.util import _pywrap_util_port
 
+from lottery_tf.config import environment as recorded
+from lottery_tf.errors import InputError
 from lottery_tf.runs import files
 from lottery_tf.runs.rundir import RunDir
+from lottery_tf.terminal import quiet
+from lottery_tf.training.devices import Cluster
 
 # Not all that begins with TF_: a password for Terraform does too.
 CHANGES_NUMBERS = re.compile(
@@ -19,8 +23,9 @@ CHANGES_NUMBERS = re.compile(
     r"MKL|MLIR|NUM|ONEDNN|OVERRIDE|USE|XLA)|XLA|KERAS|NVIDIA_TF32|CUBLAS|CUDNN|NCCL|ONEDNN|DNNL|"
     r"MKL|OMP|OPENBLAS)_\w+"
 )
-# The program refuses other backends, and sets the settings that KERAS_HOME could hold.
-SETTLED = ("KERAS_BACKEND", "KERAS_HOME")
+# The program refuses other backends, sets the settings that KERAS_HOME could hold, and records
+# whether oneDNN computes, rather than what was asked for.
+SETTLED = ("KERAS_BACKEND", "KERAS_HOME", quiet.ONEDNN)
 
 
 def found() -> dict[str, str]:
@@ -30,6 +35,7 @@ def found() -> dict[str, str]:
         "TensorFlow": tf.__version__,
         "Keras": keras.__version__,
         "NumPy": np.__version__,
+        recorded.ONEDNN: "on" if _pywrap_util_port.IsMklEnabled() else "off",
     }
     names = sorted(name for name in os.environ if CHANGES_NUMBERS.fullmatch(name))
     return versions | {name: os.environ[name] for name in names if name not in SETTLED}
@@ -48,6 +54,18 @@ def machine() -> str:
     return ", ".join([words, *names])
 
 
+def check_workers(cluster: Cluster) -> None:
+    """Raise InputError on every worker if one computes without oneDNN, and the chief with it."""
+    own = int(_pywrap_util_port.IsMklEnabled())
+    chiefs = int(cluster.broadcast(lambda: {"onednn": np.array(own)})["onednn"])
+    (others,) = cluster.sum(np.array([own != chiefs], np.int32))
+    if others:
+        raise InputError(
+            f"{others} of {cluster.workers} workers compute convolutions otherwise than the chief, "
+            f"which has oneDNN {('off', 'on')[chiefs]}. Set {quiet.ONEDNN}={chiefs} for all."
+        )
+
+
 def describe(environment: dict[str, str]) -> str:
     """Return an environment in one line."""
     return ", ".join(
@@ -58,16 +76,13 @@ def describe(environment: dict[str, str]) -> str:
 
 def record(run: RunDir) -> list[str]:
     """Write environment.json of an open run; return a line per change since the last launch."""
-    path, now = run.path / "environment.json", found()
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError):  # no file, or a damaged one
-        values = {}
-    before: dict[str, Any] = values if isinstance(values, dict) else {}
+    before, now = recorded.read(run.path), found()
     if before != now:
+        path = run.path / recorded.ENVIRONMENT
         files.write_text(path, json.dumps(now, indent=0) + "\n")
     if not before:  # a new run, or one of an older version
         return []
+    before.setdefault(recorded.ONEDNN, now[recorded.ONEDNN])  # an older version said nothing
     return [
         f"{name} was {before.get(name, 'not set')}, is now {now.get(name, 'not set')}: the numbers "
         "from here on may differ from those of the launch before"

@@ -2,12 +2,17 @@
 
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
 from lottery_tf import imp
+from lottery_tf.config.environment import uses_onednn
+from lottery_tf.errors import InputError
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training import environment
+from tests.conftest import ROOT
 
 TINY = {"model": "tests.networks:linear", "epochs": 1, "jit_compile": "off"}
 
@@ -15,7 +20,7 @@ TINY = {"model": "tests.networks:linear", "epochs": 1, "jit_compile": "off"}
 @pytest.mark.parametrize(
     ("name", "changes"),
     [
-        ("TF_ENABLE_ONEDNN_OPTS", True),
+        ("TF_ENABLE_ONEDNN_OPTS", False),  # recorded as what came of it
         ("NVIDIA_TF32_OVERRIDE", True),
         ("TF_FORCE_GPU_ALLOW_GROWTH", True),
         ("XLA_FLAGS", True),
@@ -39,7 +44,7 @@ def test_variables_that_change_numbers_are_found(monkeypatch, name, changes):
 
 
 def test_a_resume_with_others_than_before_says_so(config, monkeypatch, capfd):
-    name = "TF_ENABLE_ONEDNN_OPTS"
+    name = "NVIDIA_TF32_OVERRIDE"
     monkeypatch.delenv(name, raising=False)
     run = RunDir(config().run_dir)
 
@@ -79,3 +84,68 @@ def test_a_record_that_is_missing_or_damaged_is_written_anew(config, content):
 
 def test_the_machine_is_told_with_its_cores():
     assert str(os.cpu_count()) in environment.machine().split()
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        (None, None),  # an older version, which kept none
+        ({"NumPy": "2.0"}, None),
+        ({"oneDNN": "on"}, True),
+        ({"oneDNN": "off"}, False),
+        ({"TF_ENABLE_ONEDNN_OPTS": "0"}, False),  # as older versions wrote it
+        ({"TF_ENABLE_ONEDNN_OPTS": "1"}, True),
+        (["oneDNN"], None),
+    ],
+)
+def test_a_run_keeps_the_arithmetic_that_it_was_made_with(tmp_path, record, expected):
+    assert uses_onednn(tmp_path) is True  # a new run
+    (tmp_path / "config.json").write_text("{}")
+    if record is not None:
+        (tmp_path / "environment.json").write_text(json.dumps(record))
+    assert uses_onednn(tmp_path) is expected
+
+
+@pytest.mark.ci
+def test_convolutions_run_in_onednn_unless_the_user_says_otherwise(tmp_path):
+    command = [sys.executable, "-m", "lottery_tf.imp", "--flagfile=flags/digits.cfg", "--epochs=1"]
+
+    def launch(run, rounds, **variables):
+        """The recorded setting after a launch, and what it printed to standard error."""
+        own = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+        path = tmp_path / run
+        arguments = [*command, f"--rounds={rounds}", f"--run_dir={path}", "--jit_compile=off"]
+        done = subprocess.run(
+            arguments, env=own | variables, cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        return json.loads((path / "environment.json").read_text())["oneDNN"], done.stderr
+
+    assert launch("new", 1) == ("on", "")
+    off = {"TF_ENABLE_ONEDNN_OPTS": "0"}
+    assert launch("user", 1, **off) == ("off", "")
+    assert launch("user", 2) == ("off", "")  # the run keeps it
+    setting, printed = launch("new", 2, **off)  # the user wins, and is told
+    assert setting == "off"
+    assert "oneDNN was on, is now off" in printed
+
+
+class Workers:
+    """Two workers: this one, and a chief with another setting."""
+
+    workers = 2
+
+    def __init__(self, chiefs):
+        self.chiefs = chiefs
+
+    def broadcast(self, function):
+        return {name: self.chiefs for name in function()}
+
+    def sum(self, array):
+        return array
+
+
+def test_workers_with_another_arithmetic_than_the_chief_are_refused():
+    own = environment.found()["oneDNN"] == "on"
+    environment.check_workers(Workers(own))
+    with pytest.raises(InputError, match=rf"1 of 2 .*TF_ENABLE_ONEDNN_OPTS={int(not own)}"):
+        environment.check_workers(Workers(not own))
