@@ -14,11 +14,12 @@ import numpy as np
 import tensorflow as tf
 
 from lottery_tf import datasets, imp, masking, models
+from lottery_tf.benchmarks import peers
 from lottery_tf.benchmarks.turns import MOST_STEPS, steps_for, take_turns
 from lottery_tf.config import Config
 from lottery_tf.datasets import PreparedDataset, tfrecords
 from lottery_tf.datasets.statistics import channel_statistics, scaled
-from lottery_tf.pruning import Masks, Weights
+from lottery_tf.pruning import Array, Masks, Weights
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
@@ -34,7 +35,8 @@ def step_times(config: Config, *, repeats: int, steps: int | None = None) -> dic
     Returns:
         {way: [seconds per step of each repeat]}: "engine"; "keras fit" of the same masked network
         on data that are normalised beforehand; "matrix products", the step's own alone, by NumPy's
-        BLAS; "at peak rate", what those would take at the rate of one of 2048 x 2048 by 2048.
+        BLAS; "at peak rate", what those would take at the rate of one of 2048 x 2048 by 2048;
+        and JAX and PyTorch, where they are installed.
     """
     directory = datasets.find(config)
     once = dataclasses.replace(config, epochs=1, schedule="constant", warmup_epochs=0.0)
@@ -53,6 +55,7 @@ def step_times(config: Config, *, repeats: int, steps: int | None = None) -> dic
         "matrix products": functools.partial(products, steps_for(products, most=100, seconds=0.5)),
         "at peak rate": lambda: part_of_large * _products((large,), 1),
     }
+    ways |= peers.ways(config, *_normalised(config, directory, steps), steps)
     what = f"{steps} steps at a time, {repeats} times"
     console.say(f"measuring {', '.join(ways)}: {what}")
     return take_turns(ways, repeats=repeats, what=what)
@@ -85,11 +88,7 @@ def keras_fit(config: Config, directory: PreparedDataset, steps: int) -> Callabl
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    images, labels = tfrecords.read(directory, "train")
-    mean, std = channel_statistics(config, directory)
-    used = steps * config.batch_size
-    images = (scaled(images[:used]) - mean) / std
-    labels = labels[:used]
+    images, labels = _normalised(config, directory, steps)
 
     def measure() -> float:
         began = time.perf_counter()
@@ -97,6 +96,14 @@ def keras_fit(config: Config, directory: PreparedDataset, steps: int) -> Callabl
         return (time.perf_counter() - began) / steps
 
     return measure
+
+
+def _normalised(config: Config, directory: PreparedDataset, steps: int) -> tuple[Array, Array]:
+    """Return the images and labels of some steps, as `fit` takes them."""
+    images, labels = tfrecords.read(directory, "train")
+    mean, std = channel_statistics(config, directory)
+    used = steps * config.batch_size
+    return (scaled(images[:used]) - mean) / std, labels[:used]
 
 
 def seconds_of_rounds(config: Config, step_seconds: float) -> float:
