@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from absl import flags
 
 from lottery_tf import datasets
+from lottery_tf.benchmarks import peers
 from lottery_tf.config import Config, command
 from lottery_tf.config.paths import define_path
 from lottery_tf.errors import InputError
@@ -190,6 +191,8 @@ def main(config: Config) -> None:
                 f"--what=input expects JPEG images of varying size. Those of {config.dataset} are: "
                 f"{data.fields.image}."
             )
+    if what == "step":
+        peers.load()
     if what not in ("distances", "sweep"):
         quiet.import_tensorflow()
     output.write_table(path, BENCHMARKS[what](config))

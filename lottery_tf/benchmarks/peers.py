@@ -4,8 +4,10 @@ Their networks are dense and without masks, their images are normalised beforeha
 augmented: less work than the engine's.
 """
 
+import importlib
 import importlib.util
 import itertools
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +15,18 @@ from typing import Any
 import numpy as np
 
 from lottery_tf.config import Config
-from lottery_tf.models import resnet_cifar
 from lottery_tf.pruning import Array
 
+WIDTHS = (16, 32, 64)  # of the stages of a ResNet for CIFAR
+DEPTHS = {f"resnet{depth}": depth for depth in (20, 32, 44, 56, 110)}
 Way = Callable[[], float]  # that returns the seconds of one step
+
+
+def load() -> None:
+    """Import JAX and PyTorch, where installed, before TensorFlow: PyTorch crashes after it."""
+    for name in ("torch", "triton", "jax"):  # PyTorch imports triton late
+        if importlib.util.find_spec(name):
+            importlib.import_module(name)
 
 
 def ways(config: Config, images: Array, labels: Array, steps: int) -> dict[str, Way]:
@@ -30,13 +40,12 @@ def ways(config: Config, images: Array, labels: Array, steps: int) -> dict[str, 
     """
     found: dict[str, Way] = {}
     batches = np.arange(steps * config.batch_size).reshape(steps, config.batch_size)
-    jax, torch = (importlib.util.find_spec(name) is not None for name in ("jax", "torch"))
-    if config.model == "lenet" and config.optimizer == "adam" and jax:
+    if config.model == "lenet" and config.optimizer == "adam" and "jax" in sys.modules:
         found["jax scan"] = _jax(config, images, labels, batches)
     layouts = {"pytorch": False} if config.model == "lenet" else {}
-    if hasattr(resnet_cifar, config.model):
+    if config.model in DEPTHS:
         layouts = {"pytorch nchw": False, "pytorch nhwc": True}
-    if torch:
+    if "torch" in sys.modules:
         for name, channels_last in layouts.items():
             found[name] = _torch(config, images, labels, batches, channels_last=channels_last)
     return found
@@ -105,7 +114,7 @@ def _torch(
             layers += [torch.nn.Linear(n, m), torch.nn.ReLU()]
         network = torch.nn.Sequential(*layers[:-1])
     else:
-        network = _torch_resnet(int(config.model[len("resnet") :]), int(labels.max()) + 1)
+        network = _torch_resnet(DEPTHS[config.model], int(labels.max()) + 1)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network = network.to(memory_format=layout)
     options: Any = {"lr": config.learning_rate, "fused": True}
@@ -150,8 +159,8 @@ def _torch_resnet(depth: int, classes: int) -> Any:
             around = nn.functional.pad(around, (0, 0, 0, 0, 0, self.added))
             return torch.relu(self.inner(features) + around)
 
-    layers, inputs = [*convolution(3, resnet_cifar.WIDTHS[0], 1), nn.ReLU()], resnet_cifar.WIDTHS[0]
-    for stage, width in enumerate(resnet_cifar.WIDTHS):
+    layers, inputs = [*convolution(3, WIDTHS[0], 1), nn.ReLU()], WIDTHS[0]
+    for stage, width in enumerate(WIDTHS):
         for block in range((depth - 2) // 6):
             layers.append(Block(inputs, width, 2 if stage and not block else 1))
             inputs = width
