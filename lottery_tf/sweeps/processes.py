@@ -8,11 +8,13 @@ the run inherits it: filelock's function of a descriptor does that, its classes 
 import contextlib
 import dataclasses
 import datetime
+import json
 import os
 import pathlib
 import select
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import filelock
 
+from lottery_tf.config.environment import uses_onednn
 from lottery_tf.errors import InputError
 from lottery_tf.sweeps import starter
 
@@ -29,6 +32,8 @@ WAIT = 0.5  # seconds between two looks for free cores
 PATIENCE = 60.0  # seconds for an earlier attempt, whose starter was killed, to save a checkpoint
 # Variables of a worker that win over those of the sweep: Ray says here which GPUs a task has.
 OF_WORKER = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES")
+PRELOADED = ["lottery_tf.sweeps.preloaded"]
+_IDLE: "list[Starter]" = []
 OF_POOLS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS")
 
 
@@ -47,6 +52,21 @@ class Job:
     def is_stopped(self) -> bool:
         """Return whether the stop file exists."""
         return os.path.exists(self.stop_file)
+
+
+@dataclasses.dataclass(frozen=True)
+class Starter:
+    """A process of starter.py."""
+
+    environment: dict[str, str]
+    process: subprocess.Popen
+    channel: socket.socket
+
+    def end(self) -> int:
+        """End the process, if it has not ended; return its exit status."""
+        self.process.kill()
+        self.channel.close()
+        return self.process.wait()
 
 
 def attempt(job: Job) -> int:
@@ -77,44 +97,82 @@ def _run(job: Job, held: Mapping[int, int]) -> int:
     """Return the exit status of a Job on the cores {core: file descriptor} that are held."""
     if job.is_stopped():
         return 75
-    on = ",".join(map(str, held))
-    start = [sys.executable, starter.__file__, str(os.getpid()), on]
     now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+    on = f" on cores {','.join(map(str, held))}" if held else ""
+    begun = _starter(_environment(job))
+    request = {
+        "command": job.command,
+        "directory": job.directory,
+        "cores": list(held),
+        "modules": PRELOADED if _can_be_forked(job) else [],
+    }
     # The run inherits the writing end of a pipe: it closes when the run has ended, even if the
     # starter ended before.
     reading, writing = os.pipe()
     with open(reading, "rb") as ended:
         try:
             with open(job.log, "a") as log:
-                log.write(f"{now} {shlex.join(job.command)}{f' on cores {on}' if on else ''}\n")
+                log.write(f"{now} {shlex.join(job.command)}{on}\n")
                 log.flush()
-                process = subprocess.Popen(
-                    [*start, sys.executable, *job.command[1:]],
-                    cwd=job.directory,
-                    env=_environment(job),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,  # Ctrl-C does not reach it: the stop file does, once
-                    pass_fds=[*held.values(), writing],
-                )
+                content = f"{json.dumps(request)}\n".encode()
+                passed = [log.fileno(), writing, *held.values()]
+                socket.send_fds(begun.channel, [content], passed)
         finally:
             os.close(writing)
         stopped = False
         try:
-            while process.poll() is None:
+            while not select.select([begun.channel], [], [], POLL)[0]:
                 if not stopped and job.is_stopped():
-                    process.send_signal(signal.SIGTERM)
+                    begun.process.send_signal(signal.SIGTERM)
                     stopped = True
-                time.sleep(POLL)
+            answer = b""
+            with contextlib.suppress(ConnectionError):
+                answer = begun.channel.recv(64)
             # Where the starter was killed, the run is now saving a checkpoint.
             end = select.poll()
             end.register(ended)
             end.poll(None if stopped else 1000 * PATIENCE)
         except BaseException:  # the worker is told to go
-            process.send_signal(signal.SIGTERM)
+            begun.process.send_signal(signal.SIGTERM)
             raise
-    return 75 if stopped else process.returncode
+    if answer:
+        _IDLE.append(begun)
+    status = int(answer) if answer else begun.end()
+    return 75 if stopped else status
+
+
+def _can_be_forked(job: Job) -> bool:
+    """Return whether a run may be forked from a process that has imported what new runs import.
+
+    A run that was made without oneDNN imports TensorFlow otherwise. Elsewhere than on Linux,
+    libraries of the system do not outlive a fork.
+    """
+    is_run = job.command[:3] == ("python", "-m", "lottery_tf.imp")
+    as_new = uses_onednn(pathlib.Path(job.run_dir)) is True
+    return is_run and as_new and sys.platform == "linux"
+
+
+def _starter(environment: dict[str, str]) -> Starter:
+    """Return an idle starter with these variables, or a new one; end those with others.
+
+    The kernel ends a starter with the thread that began it.
+    """
+    while _IDLE:
+        known = _IDLE.pop()
+        if known.environment == environment and known.process.poll() is None:
+            return known
+        known.end()
+    channel, other = socket.socketpair()
+    with other:
+        process = subprocess.Popen(
+            [sys.executable, starter.__file__, str(os.getpid())],
+            env=environment,
+            stdin=other.fileno(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C does not reach the run: the stop file does, once
+        )
+    return Starter(environment, process, channel)
 
 
 def _environment(job: Job) -> dict[str, str]:

@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+from lottery_tf.sweeps import processes
 from lottery_tf.sweeps.processes import Job, attempt, hold_cores
 from tests.conftest import ROOT
 
@@ -94,6 +95,7 @@ def test_the_stop_file_stops_it(job, tmp_path):
 
 STARTER = """
 import os, sys
+from lottery_tf.sweeps import processes
 from lottery_tf.sweeps.processes import Job, attempt
 import tempfile; tempfile.tempdir = sys.argv[1]
 attempt(Job(("python", "-c", sys.argv[2]), sys.argv[1], dict(os.environ), sys.argv[1] + "/run",
@@ -203,3 +205,26 @@ def test_cores_are_taken_together_or_not_at_all(tmp_path, monkeypatch):
             assert none == {}
         with hold_cores(1, lambda: True) as other:
             assert list(other) == [3]
+
+
+@pytest.mark.ci
+def test_runs_are_forked_from_one_process_that_has_imported_tensorflow(job, tmp_path):
+    def run(name, *flags):
+        flags = ["--flagfile=flags/digits.cfg", "--epochs=1", "--rounds=1", *flags]
+        command = ("python", "-m", "lottery_tf.imp", *flags, f"--run_dir={tmp_path / name}")
+        made = job("", command=command, directory=str(ROOT), run_dir=str(tmp_path / name))
+        status = attempt(made)
+        (idle,) = processes._IDLE
+        return status, idle.process.pid
+
+    (status, starter), (second, same) = run("first"), run("second", "--init_seed=1")
+    assert (status, second, starter) == (0, 0, same)
+    assert run("wrong", "--batch_size=0") == (1, starter)
+    log = (tmp_path / "run.log").read_text()
+    assert log.count("1 rounds are finished") == 2
+    assert "Warning" not in log
+    assert "--batch_size" in log.splitlines()[-1]
+    # A run that was made without oneDNN imports TensorFlow anew.
+    (tmp_path / "first" / "environment.json").write_text('{"oneDNN": "off"}')
+    assert run("first", "--rounds=2") == (0, starter)
+    assert '"off"' in (tmp_path / "first" / "environment.json").read_text()
