@@ -145,7 +145,8 @@ def read_splits(path: pathlib.Path) -> dict[str, Split]:
         InputError: dataset_info.json is missing or makes no sense, or the files are no TFRecords.
     """
     info = _message(path / INFO)
-    formats = [info.file_format or "tfrecord", *info.alternative_file_formats]
+    others = getattr(info, "alternative_file_formats", ())  # version 4.9.6 has none
+    formats = [info.file_format or "tfrecord", *others]
     if "tfrecord" not in formats:
         raise InputError(
             f"{path}: expected TFRecord files. Found: {brief(formats[0])}. Prepare it again, by "

@@ -5,6 +5,7 @@ before they can save a checkpoint. The lock of a core must outlive the process t
 the run inherits it: filelock's function of a descriptor does that, its classes do not.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import datetime
@@ -173,6 +174,12 @@ def _starter(environment: dict[str, str]) -> Starter:
             start_new_session=True,  # Ctrl-C does not reach the run: the stop file does, once
         )
     return Starter(environment, process, channel)
+
+
+@atexit.register
+def _end_idle() -> None:
+    while _IDLE:
+        _IDLE.pop().end()
 
 
 def _environment(job: Job) -> dict[str, str]:
