@@ -40,8 +40,10 @@ def step(config: Config) -> list[Row]:
     print(f"The engine trains on {config.batch_size / median:.0f} images/s.")
     seconds = steps.seconds_of_rounds(config, median)
     if ROUNDS.value or (ROUNDS.value is None and seconds < WORTH_IT):
-        overhead = steps.round_overhead(config)
-        print(f"Of a whole round, {overhead:.1%} is not training steps.")
+        parts = steps.round_parts(config)
+        shares = {part: seconds / sum(parts.values()) for part, seconds in parts.items()}
+        others = ", ".join(f"{part} {shares[part]:.1%}" for part in parts if part != "training")
+        print(f"Of a whole round, {1 - shares['training']:.1%} is not training steps: {others}.")
     elif ROUNDS.value is None:
         print(
             f"Two whole rounds would take about {seconds / 60:.0f} minutes: --round_overhead runs "

@@ -1,12 +1,14 @@
 """Compare the engine's step with plain Keras and with its matrix products alone."""
 
+import contextlib
 import dataclasses
 import functools
 import math
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 from unittest import mock
 
 import keras
@@ -19,13 +21,16 @@ from lottery_tf.benchmarks.turns import MOST_STEPS, steps_for, take_turns
 from lottery_tf.config import Config
 from lottery_tf.datasets import PreparedDataset, tfrecords
 from lottery_tf.datasets.statistics import channel_statistics, scaled
+from lottery_tf.loop.pruning_rounds import PruningRounds
+from lottery_tf.loop.store import RoundStore
+from lottery_tf.plots.summaries import Summaries
 from lottery_tf.pruning import Array, Masks, Weights
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
 from lottery_tf.training import optimizers
 from lottery_tf.training.devices import connect
-from lottery_tf.training.engine import Engine
+from lottery_tf.training.engine import Engine, Evaluator, TrainingState
 from lottery_tf.training.training import Training
 
 
@@ -107,14 +112,18 @@ def _normalised(config: Config, directory: PreparedDataset, steps: int) -> tuple
 
 
 def seconds_of_rounds(config: Config, step_seconds: float) -> float:
-    """Estimate the seconds of the two rounds of `round_overhead`, without compilation."""
+    """Estimate the seconds of the two rounds of `round_parts`, without compilation."""
     splits = datasets.find(config).splits
     train, test = (splits[name].examples / config.batch_size for name in ("train", "test"))
     return 2 * config.epochs * (train + test / 2) * step_seconds  # half: no backward pass
 
 
-def round_overhead(config: Config) -> float:
-    """Run two rounds as the command does; return the part of them that is not training steps."""
+def round_parts(config: Config) -> dict[str, float]:
+    """Run two rounds as the command does; return the seconds of their parts.
+
+    Returns:
+        {"training": seconds of the steps, "evaluation": …, "rest": what no other part is}.
+    """
     with tempfile.TemporaryDirectory() as aside:
         config = dataclasses.replace(config, rounds=2, run_dir=str(pathlib.Path(aside) / "run"))
         engine = Engine(config, datasets.find(config), connect(config))
@@ -123,11 +132,42 @@ def round_overhead(config: Config) -> float:
         engine.train(Training(initialization(0), engine.dense_masks(), Noise(0, 0), last=1))
         engine.evaluate()
         run = RunDir(config.run_dir)
-        with run.open(config):
+        with run.open(config), contextlib.ExitStack() as stack:
+            parts = {"training": 0.0} | dict.fromkeys(_PARTS, 0.0)
+            for part, methods in _PARTS.items():
+                for holder, name in methods:
+                    stack.enter_context(_timed(parts, part, holder, name))
             began = time.perf_counter()
             imp.experiment(config, run, engine)
             whole = time.perf_counter() - began
-        return 1 - sum(row["train_seconds"] for row in run.metrics()) / whole
+        parts["training"] = sum(row["train_seconds"] for row in run.metrics())
+        return parts | {"rest": whole - sum(parts.values())}
+
+
+# {part of a round that is not training: the methods in which its time goes}
+_PARTS: dict[str, list[tuple[Any, str]]] = {
+    "evaluation": [(Evaluator, "evaluate")],
+    "reset": [(PruningRounds, "_reset"), (TrainingState, "start")],
+    "pruning": [(PruningRounds, "prune")],
+    "saving": [(RoundStore, "save_round"), (RoundStore, "save_rewind_point")],
+    "TensorBoard": [(Summaries, name) for name in ("start_round", "add_epoch", "finish_round")],
+}
+
+
+@contextlib.contextmanager
+def _timed(parts: dict[str, float], part: str, holder: Any, name: str) -> Iterator[None]:
+    """Add the seconds of a method's calls to a part while the context lasts."""
+    method = getattr(holder, name)
+
+    def measured(*args: Any, **options: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return method(*args, **options)
+        finally:
+            parts[part] += time.perf_counter() - began
+
+    with mock.patch.object(holder, name, measured):
+        yield
 
 
 def _engine(engine: Engine, weights: Weights, masks: Masks, steps: int) -> float:

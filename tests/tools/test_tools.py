@@ -151,7 +151,11 @@ def test_every_way_of_the_benchmark_is_measured(config):
     times = steps.step_times(config(), steps=5, repeats=2)
     assert list(times)[:4] == ["engine", "keras fit", "matrix products", "at peak rate"]
     assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times.values())
-    assert 0 < steps.round_overhead(config(epochs=1)) < 1
+    parts = steps.round_parts(config(epochs=1))
+    assert list(parts) == [
+        "training", "evaluation", "reset", "pruning", "saving", "TensorBoard", "rest",
+    ]  # fmt: skip
+    assert min(parts.values()) > 0
     # 42.1 steps of training, 14.1 of evaluation at half the price, in each of two rounds
     assert steps.seconds_of_rounds(config(epochs=1), 1.0) == pytest.approx(98.25)
 
