@@ -297,6 +297,11 @@ class Config:
     short_epochs: int = flag(
         5, "Epochs of a round after two that are connected.", at_least=1, below=2**31
     )
+    full_rounds: tuple[int, ...] = flag(
+        (),
+        "Rounds that --early_stop does not make short, as 10,15: those whose tickets are kept.",
+        at_least=1,
+    )
 
     # Flags of devices, checkpoints and compilation.
 

@@ -175,6 +175,7 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "prune_frequency": ("prune_at", ("train",)),
     "connected_error": ("early_stop", ("connected",)),
     "short_epochs": ("early_stop", ("connected",)),
+    "full_rounds": ("early_stop", ("connected",)),
     "validation_fraction": ("early_stop", ("connected",)),
 }
 # {a flag: the flags that do nothing beside it}.

@@ -21,7 +21,7 @@ from lottery_tf.sweeps.grid import Point
 LATER = frozenset(
     {
         *("reset", "rounds", "short_epochs", "finetune_epochs", "shuffle_masks"),
-        *("early_stop", "connected_error"),
+        *("early_stop", "connected_error", "full_rounds"),
         *("prune_begin", "prune_end", "prune_frequency", "prune_schedule"),
         "rewind_to",  # names a rewind point, which is lent only if it is the borrower's own
         "seed",  # --init_seed and --data_seed hold what it stands for

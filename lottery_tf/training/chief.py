@@ -165,8 +165,9 @@ def end_of_round(
 ) -> int | None:
     """Return the step that a round ends at; None: the end of the schedule.
 
-    After two rounds that are connected, --early_stop makes the next one short. A short round that
-    starts inside an epoch ends with one, too: there it is evaluated.
+    After two rounds that are connected, --early_stop makes the next one short, unless it is one of
+    --full_rounds. A short round that starts inside an epoch ends with one, too: there it is
+    evaluated.
 
     Args:
         config: Config.
@@ -175,7 +176,7 @@ def end_of_round(
         round: number of the round.
         first: the step that it starts at.
     """
-    if config.early_stop == "connected" and round > 1:
+    if config.early_stop == "connected" and round > 1 and round not in config.full_rounds:
         barrier = run.metrics_of(round - 1)["barrier"]
         short = (-(-first // steps_per_epoch) + config.short_epochs) * steps_per_epoch
         if barrier < config.connected_error and short < steps:

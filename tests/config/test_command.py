@@ -157,6 +157,7 @@ def test_bad_values_say_what_was_expected_and_what_came(parse, arguments, words)
     [
         (["--momentum=0.9"], "--momentum .*--optimizer=momentum.*--optimizer=adam"),
         (["--lr_drops=5"], "--lr_drops .*--schedule=step.*--schedule=constant"),
+        (["--full_rounds=10"], "--full_rounds .*--early_stop=connected.*--early_stop=none"),
         (["--lr_drop_factor=10"], "--lr_drop_factor .*--schedule=step.*--schedule=constant"),
         (["--weight_decay_mode=l2"], "--weight_decay_mode .*--weight_decay:.*--weight_decay=0"),
         (["--weight_decay_on=all", "--weight_decay=0"], "--weight_decay_on .*--weight_decay=0"),

@@ -348,6 +348,12 @@ def test_a_round_after_two_that_are_connected_is_short(experiment, monkeypatch):
     barriers = [row["barrier"] for row in run.metrics()[1:]]
     assert len(barriers) == 3
     assert all(0 <= barrier < 1 for barrier in barriers)
+    _, full = experiment("full", **flags, connected_error=0.99, full_rounds=(3,))
+    assert [len(full.history(round)) for round in range(4)] == [3, 3, 1, 3]
+    same(full.initial(3), run.initial(3))  # the ticket is the same, trained to the end
+    assert full.history(3)[0] == run.history(3)[0] | {
+        name: full.history(3)[0][name] for name in ("seconds", "train_seconds")
+    }
 
 
 BAD = {
