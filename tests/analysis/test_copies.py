@@ -228,3 +228,14 @@ def test_bad_input_is_one_line(finished, name, flags, words):
     assert error.startswith("Error: ")
     assert words in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.ci
+def test_what_was_trained_already_is_not_trained_again(run):
+    """At round 0 dense, random and ticket masks are the same; the run's own seed is the run's."""
+    tool("stability", run, "--at_rounds=0", "--replicates=1")
+    assert set(trained(run)) == {
+        "round_00_random_0_init_data_seed_1", "round_00_init_data_seed_1"
+    }  # fmt: skip
+    files = [run.path / "copies" / name / "trained/final.npz" for name in trained(run)]
+    assert files[0].samefile(files[1])
