@@ -3,10 +3,12 @@
 What is there is read; TensorFlow is imported only where something has to be trained.
 """
 
+import contextlib
 import dataclasses
 import functools
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -76,8 +78,6 @@ class Retrainings:
 
     def of_round(self, round: int, data_seed: int) -> tuple[Weights, list[Row]]:
         """Return the network of a round, trained with a data seed; the run's own with its seed."""
-        if self.start == INIT and data_seed == self.engine.config.data_seed:
-            return FinishedRound(self.run.path, round).final(), self.run.history(round)
         return self.under(self.run.masks(round), round, data_seed, f"round_{round:02d}")
 
     def under(
@@ -85,8 +85,10 @@ class Retrainings:
     ) -> tuple[Weights, list[Row]]:
         """Return (weights, history) of a training from the start under masks, which `name` names.
 
-        The noise is that of a round and a data seed.
+        The noise is that of a round and a data seed. What the run's own round trained is read.
         """
+        if self._is_own(masks, round, data_seed):
+            return FinishedRound(self.run.path, round).final(), self.run.history(round)
         state, first = self.start_of(round)
         start, noise = apply_masks(state, masks), Noise(data_seed, round)
         optima = optima_of(self.engine.config, self.run, round, masks)
@@ -94,6 +96,20 @@ class Retrainings:
         last = None if end == self.engine.steps else end
         training = Training(start, masks, noise, optima, first, last)
         return self.train(f"{name}_{self.label}_data_seed_{data_seed}", training)
+
+    def _is_own(self, masks: Masks, round: int, data_seed: int) -> bool:
+        """Return whether the run trained its round from the start, under masks and a data seed."""
+        engine = self.engine
+        # Round 0 does not start from the rewind point, but goes through it with its optimizer.
+        rewinds = engine.config.reset == "rewind" and round > 0
+        if self.start != INIT and not (
+            rewinds and parse_start(self.start, engine.steps_per_epoch) == engine.rewind_step
+        ):
+            return False
+        if data_seed != engine.config.data_seed:
+            return False
+        own = self.run.masks(round)
+        return all(np.array_equal(mask, own[path]) for path, mask in masks.items())
 
     def start_of(self, round: int) -> tuple[Weights, int]:
         """Return (weights, step) that a round is trained from, without masks where possible."""
@@ -136,7 +152,7 @@ class Retrainings:
                     files.remove_leftovers(path)
                     files.remove_leftovers(path / "checkpoints")
                     files.write_text(source, digest)
-                    if not trained.exists():
+                    if not trained.exists() and not self._link(digest, trained):
                         from lottery_tf.loop.observers import BarObserver
                         from lottery_tf.training.resumable import train_or_continue
 
@@ -153,6 +169,17 @@ class Retrainings:
             return weights, files.parse_csv(files.read_checked(trained / "history.csv"))
         except InputError as error:
             raise InputError(f"{error} Remove {path} to train it again.") from None
+
+    def _link(self, digest: str, trained: Path) -> bool:
+        """Make `trained` of the links to a finished copy that trained the same; or return False."""
+        for source in sorted(self.path.glob("*/source.txt")):
+            other = source.parent / trained.name
+            if source.read_bytes() == digest.encode() and other.exists():
+                names = ("final.npz", "history.csv")
+                with contextlib.suppress(InputError):  # one that is damaged
+                    files.write_directory(trained, {name: other / name for name in names})
+                    return True
+        return False
 
 
 def parse_start(text: str, steps_per_epoch: int) -> int:

@@ -53,8 +53,10 @@ def distance_times(*, rounds: int, repeats: int) -> tuple[dict[str, list[float]]
 
 
 def _write(network: FinishedRound) -> None:
-    generator, density = np.random.default_rng(network.round), 0.8**network.round
-    masks = {p: generator.random(shape, np.float32) < density for p, shape in SHAPES.items()}
+    # The same draws in each round: its masks lie in those of the round before, as a run's do.
+    draws, density = np.random.default_rng(0), 0.8**network.round
+    masks = {p: draws.random(shape, np.float32) < density for p, shape in SHAPES.items()}
+    generator = np.random.default_rng([1, network.round])
     contents = {"masks.npz": files.format_npz(masks)}
     for name in ("initial.npz", "final.npz"):
         weights = {p: generator.standard_normal(m.shape, np.float32) * m for p, m in masks.items()}

@@ -14,6 +14,7 @@ from lottery_tf import imp
 from lottery_tf.analysis.retraining import parse_start
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
+from lottery_tf.runs import rewind_points
 from lottery_tf.runs.files import parse_csv, parse_npz
 from lottery_tf.runs.rundir import RunDir
 from tests.conftest import ROOT
@@ -135,9 +136,9 @@ def test_instability_from_a_rewind_point(run):
     result = tool("instability", run, "--at_rounds=1", "--start=rewind:30")
     assert "1" in result.stdout
     assert set(trained(run)) == {
-        "rewind_30", "round_01_rewind_30_data_seed_0", "round_01_rewind_30_data_seed_1"
+        "round_01_rewind_30_data_seed_0", "round_01_rewind_30_data_seed_1"
     }  # fmt: skip
-    point = parse_npz((run.path / "copies/rewind_30/trained/final.npz").read_bytes())
+    point = rewind_points.read(run.path, 30)
     start, end = run.initial(0), run.final(0)
     for name in point:
         assert not np.array_equal(point[name], start[name])
@@ -227,3 +228,14 @@ def test_bad_input_is_one_line(finished, name, flags, words):
     assert error.startswith("Error: ")
     assert words in error
     assert len(error.splitlines()) == 1
+
+
+@pytest.mark.ci
+def test_what_was_trained_already_is_not_trained_again(run):
+    """At round 0 dense, random and ticket masks are the same; the run's own seed is the run's."""
+    tool("stability", run, "--at_rounds=0", "--replicates=1")
+    assert set(trained(run)) == {
+        "round_00_random_0_init_data_seed_1", "round_00_init_data_seed_1"
+    }  # fmt: skip
+    files = [run.path / "copies" / name / "trained/final.npz" for name in trained(run)]
+    assert files[0].samefile(files[1])

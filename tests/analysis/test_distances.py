@@ -8,10 +8,11 @@ import pytest
 from lottery_tf.analysis import distances, runs
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.measure import Output
+from lottery_tf.benchmarks import distances as benchmark
 from lottery_tf.errors import InputError
 from lottery_tf.runs import files
 from lottery_tf.runs.files import parse_csv
-from lottery_tf.runs.rounds import FinishedRound, finished
+from lottery_tf.runs.rounds import FinishedRound, check_files, finished
 from lottery_tf.runs.rundir import RunDir
 from tests.made_runs import SHAPES, add_rounds, make_run
 
@@ -31,6 +32,16 @@ def test_angles_that_can_be_seen():
     sums = distances.products_of_weights(east, north, (ones, ones))
     assert sums.cosine() == pytest.approx(1)
     assert sums.euclidean() == pytest.approx(np.sqrt(5))
+
+
+def test_the_rounds_of_the_benchmark_are_rounds_of_a_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark, "SHAPES", {"one/kernel": (30, 20), "two/kernel": (20, 10)})
+    rounds = [FinishedRound(tmp_path, round) for round in range(4)]
+    for of in rounds:
+        benchmark._write(of)
+    check_files(rounds)
+    alive = [sum(mask.sum() for mask in of.masks().values()) for of in rounds]
+    assert alive[0] == 800 > alive[1] > alive[2] > alive[3] > 0
 
 
 def test_only_what_is_alive_in_both_counts():

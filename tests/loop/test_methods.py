@@ -393,12 +393,14 @@ def test_what_makes_no_method_is_said_before_training(what, experiment, monkeypa
 
 
 @pytest.mark.ci
-def test_a_copy_of_a_rewound_round_starts_where_the_round_did(experiment, config):
+def test_a_copy_of_a_rewound_round_starts_where_the_round_did(experiment, config, monkeypatch):
     from lottery_tf.analysis.retraining import Retrainings
 
     _, run = experiment("run", **BATCH_NORM)
     made, _ = prepared(run, config)
-    retrainings = Retrainings(run)
-    retrainings.engine = made
-    weights, _ = retrainings.under(run.masks(2), 2, 0, "round_02")
-    same(weights, run.final(2))
+    monkeypatch.setattr(Retrainings, "_is_own", lambda *_: False)  # it trains
+    for start in ("init", f"rewind:{made.rewind_step}"):
+        retrainings = Retrainings(run, start)
+        retrainings.engine = made
+        weights, _ = retrainings.under(run.masks(2), 2, 0, "round_02")
+        same(weights, run.final(2))
