@@ -44,17 +44,28 @@ def read(directory: PreparedDataset, split: str) -> tuple[Array, Array]:
     parse, start = parser(directory), 0
     for shard in directory.splits[split].shards:
         stop = start + shard.used
-        images[start:stop], labels[start:stop] = (a[shard.taken] for a in _read_shard(shard, parse))
+        read = _read_shard(shard, parse, images.dtype)
+        images[start:stop], labels[start:stop] = (array[shard.taken] for array in read)
         start = stop
     _check_labels(directory, split, labels)
     return images, labels
 
 
-def _read_shard(shard: Shard, parse: Parse) -> tuple[Array, Array]:
-    """Return what `parse` gives of all examples of a shard; InputError if it is damaged."""
-    records = tf.data.TFRecordDataset(str(shard.path)).map(parse, tf.data.AUTOTUNE).batch(1024)
+def _read_shard(shard: Shard, parse: Parse, dtype: tf.DType | np.dtype) -> tuple[Array, Array]:
+    """Return what `parse` gives of all examples of a shard; InputError if it is damaged.
+
+    Args:
+        dtype: of the first of the two things that it gives; the other is a label.
+    """
+    records = tf.data.TFRecordDataset(str(shard.path)).batch(1024)
+    types = tf.as_dtype(dtype), tf.int32
+
+    def parse_batch(records: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # A loop inside `map` takes half the time of a `map` over single examples.
+        return tf.map_fn(parse, records, fn_output_signature=types)
+
     try:
-        batches = list(records.as_numpy_iterator())
+        batches = list(records.map(parse_batch, tf.data.AUTOTUNE).as_numpy_iterator())
     except tf.errors.OpError as error:
         raise _damaged(shard.path, error) from None
     _check_count(shard, sum(len(labels) for _, labels in batches))
@@ -255,7 +266,7 @@ def check(directory: PreparedDataset, split: str, *, decode: bool = False) -> No
         return tf.size(image), label  # the size, as images that vary make no batch
 
     for shard in directory.splits[split].shards:
-        labels.append(_read_shard(shard, size_and_label)[1][shard.taken])
+        labels.append(_read_shard(shard, size_and_label, tf.int32)[1][shard.taken])
     _check_labels(directory, split, np.concatenate(labels))
 
 
