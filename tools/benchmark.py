@@ -82,7 +82,7 @@ def fits(_: Config) -> list[Row]:
     times, added = fits.fit_times(steps=STEPS.value, repeats=REPEATS.value)
     rows = []
     for network, ways in times.items():
-        print(f"{network}: rounds adds {added[network]:.3f} s to a turn")
+        print(f"{network}: rounds adds {added[network]:.3f} s to a round")
         rows += [{"network": network} | row for row in report(ways, unit="ms/step", scale=1000)]
     return rows
 
