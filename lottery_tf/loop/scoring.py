@@ -17,8 +17,8 @@ from lottery_tf.masking.batches import BATCH_SIZE, Batch, examples_of, in_batche
 from lottery_tf.pruning import Masks, Weights, criteria
 from lottery_tf.pruning.criteria import Criterion
 
-if TYPE_CHECKING:  # it imports TensorFlow
-    from lottery_tf.masking.gradients import Gradients
+if TYPE_CHECKING:  # it imports the backend's own library
+    from lottery_tf.masking.gradients import Flow, Gradients
 
 BATCHES = 100  # at most so many are read of what comes in batches
 FORMS = (
@@ -69,13 +69,17 @@ def of_model(
         assert sample, "`checks.check_scoring` asks for data"
         return Gradients(model, sample.batches, loss=loss)
 
-    def flow(weights: Weights, masks: Masks) -> Weights:
+    @functools.cache
+    def flow_of_copy() -> "Flow":
         from lottery_tf.masking.gradients import Flow, in_float64
 
-        copy = in_float64(model)
+        return Flow(in_float64(model))
+
+    def flow(weights: Weights, masks: Masks) -> Weights:
+        copy = flow_of_copy().model
         # A copy may name its nested variables otherwise; their order is the model's.
         names = dict(zip(masking.variables(model), masking.variables(copy), strict=True))
-        found = Flow(copy).of(
+        found = flow_of_copy().of(
             {names[path]: array for path, array in weights.items()},
             {names[path]: mask for path, mask in masks.items()},
         )
