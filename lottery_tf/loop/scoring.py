@@ -96,9 +96,17 @@ def of_model(
             except InputError:
                 raise
             except Exception as error:  # whatever the user's loss, model or data raise
+                reason = " ".join(str(error).split())
+                if _lacks_gradient(error):
+                    raise InputError(
+                        f"criterion: it needs the {name} of {model.name}, but "
+                        f"{keras.backend.backend()} has no gradient of an operation in it or in "
+                        f"its loss: {reason:.400} Use a criterion of the weights alone (magnitude, "
+                        "movement, random), compute with other operations of keras.ops, or give "
+                        "this one a gradient by keras.ops.custom_gradient."
+                    ) from error
                 if name not in criteria.FROM_DATA or is_ours(error):
                     raise
-                reason = " ".join(str(error).split())
                 raise InputError(
                     f"data: expected inputs and labels on which `fit` could train {model.name}; "
                     f"its loss cannot be computed on them. {type(error).__name__}: {reason:.400}"
@@ -108,6 +116,12 @@ def of_model(
 
     inputs = scoring_inputs(start, trained, gradients=gradients, flow=flow)
     return {name: gathering(name, gather) for name, gather in inputs.items()}
+
+
+def _lacks_gradient(error: Exception) -> bool:
+    from lottery_tf.masking.gradients import lacks_gradient
+
+    return lacks_gradient(error)
 
 
 def check_gradients(model: keras.Model, criterion: Criterion, sample: "Sample | None") -> None:

@@ -36,6 +36,11 @@ autodiff: Any = importlib.import_module(f"lottery_tf.masking.autodiff_{keras.bac
 TEMPERATURE = 200.0  # Wang et al. 2020 divide the logits by it
 
 
+def lacks_gradient(error: BaseException) -> bool:
+    """Return whether an error says that the backend has no gradient of an operation."""
+    return re.search(autodiff.LACKING, str(error)) is not None
+
+
 def cross_entropy(labels: Tensor, logits: Tensor) -> Tensor:
     """Return the mean cross-entropy of class numbers."""
     # A copy: with the output of a softmax Keras keeps its logits, and would take those.

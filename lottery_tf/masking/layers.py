@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from lottery_tf.errors import InputError
-from lottery_tf.masking import keras_private
+from lottery_tf.masking import keras_private, low_rank
 from lottery_tf.masking.mask_variable import (
     KeepMasked,
     Kernel,
@@ -158,6 +158,8 @@ class Masked(MaskedSubclass):
 
     def remove_masks(self) -> None:
         """Take the masks off. Pruned weights are zeros, which nothing keeps any more."""
+        if low_rank.adapters(self):
+            low_rank.merge(self)
         zero_pruned(self.kernels)
         for name, variable in self._kernel_variables().items():
             if isinstance(variable.constraint, KeepMasked):
