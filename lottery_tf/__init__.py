@@ -70,7 +70,7 @@ def _register_layers() -> None:
     """
     if "keras" in sys.modules:
         importlib.import_module("lottery_tf.masking")
-        if "tensorflow" in sys.modules:  # the layers of this package's own networks need it
+        if sys.modules.get("tensorflow"):  # the layers of this package's own networks need it
             importlib.import_module("lottery_tf.models.layers")
 
 

@@ -95,6 +95,7 @@ class Epochs(keras.callbacks.Callback):
     Args:
         backups: where each fit keeps its state at the end of each epoch.
         before_training: called when a fit begins, before its state is restored.
+        after_epoch: called at the end of each epoch, before its state is kept.
     """
 
     def __init__(
@@ -102,9 +103,11 @@ class Epochs(keras.callbacks.Callback):
         backups: pathlib.Path | None = None,
         *,
         before_training: Callable[[], None] = lambda: None,
+        after_epoch: Callable[[], None] = lambda: None,
     ):
         super().__init__()
         self.backups, self.before_training, self._fits = backups, before_training, 0
+        self.after_epoch = after_epoch
         self.rows: list[Row] = []
         self._earlier: list[Row] = []  # of the fits before
         self._backup: Backup | None = None
@@ -125,6 +128,7 @@ class Epochs(keras.callbacks.Callback):
         seconds = time.perf_counter() - self._began
         row = {"epoch": len(self._earlier) + len(self._of_fit) + 1}
         self._of_fit.append(row | renamed(logs or {}) | {"seconds": seconds})
+        self.after_epoch()
         if self._backup:
             self._backup.keep(epoch, self._of_fit)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import math
 import os
@@ -214,7 +215,10 @@ def _train_rounds(
                     console.print_line(line)
                 named = names
             epochs = Epochs(
-                store.backups(pruned.number) if store else None, before_training=optimizers.remember
+                store.backups(pruned.number) if store else None,
+                before_training=optimizers.remember,
+                # Without a constraint an optimizer may store others there, as Muon does.
+                after_epoch=functools.partial(masking.apply_masks, model),
             )
             before, began = getattr(model, "history", None), time.perf_counter()
             competing = checks.prunable(model)
@@ -229,6 +233,7 @@ def _train_rounds(
             )
             with masking.holding(model, f"round {pruned.number}"):
                 yield round
+            masking.apply_masks(model)
             if store or pruned.number < plan.rounds - 1:
                 checks.check_same_variables(model, first, pruned.number + 1)
             seconds = time.perf_counter() - began

@@ -17,8 +17,8 @@ from lottery_tf.masking.batches import BATCH_SIZE, Batch, examples_of, in_batche
 from lottery_tf.pruning import Masks, Weights, criteria
 from lottery_tf.pruning.criteria import Criterion
 
-if TYPE_CHECKING:  # it imports TensorFlow
-    from lottery_tf.masking.gradients import Gradients
+if TYPE_CHECKING:  # it imports the backend's own library
+    from lottery_tf.masking.gradients import Flow, Gradients
 
 BATCHES = 100  # at most so many are read of what comes in batches
 FORMS = (
@@ -69,13 +69,17 @@ def of_model(
         assert sample, "`checks.check_scoring` asks for data"
         return Gradients(model, sample.batches, loss=loss)
 
-    def flow(weights: Weights, masks: Masks) -> Weights:
+    @functools.cache
+    def flow_of_copy() -> "Flow":
         from lottery_tf.masking.gradients import Flow, in_float64
 
-        copy = in_float64(model)
+        return Flow(in_float64(model))
+
+    def flow(weights: Weights, masks: Masks) -> Weights:
+        copy = flow_of_copy().model
         # A copy may name its nested variables otherwise; their order is the model's.
         names = dict(zip(masking.variables(model), masking.variables(copy), strict=True))
-        found = Flow(copy).of(
+        found = flow_of_copy().of(
             {names[path]: array for path, array in weights.items()},
             {names[path]: mask for path, mask in masks.items()},
         )
@@ -92,9 +96,17 @@ def of_model(
             except InputError:
                 raise
             except Exception as error:  # whatever the user's loss, model or data raise
+                reason = " ".join(str(error).split())
+                if _lacks_gradient(error):
+                    raise InputError(
+                        f"criterion: it needs the {name} of {model.name}, but "
+                        f"{keras.backend.backend()} has no gradient of an operation in it or in "
+                        f"its loss: {reason:.400} Use a criterion of the weights alone (magnitude, "
+                        "movement, random), compute with other operations of keras.ops, or give "
+                        "this one a gradient by keras.ops.custom_gradient."
+                    ) from error
                 if name not in criteria.FROM_DATA or is_ours(error):
                     raise
-                reason = " ".join(str(error).split())
                 raise InputError(
                     f"data: expected inputs and labels on which `fit` could train {model.name}; "
                     f"its loss cannot be computed on them. {type(error).__name__}: {reason:.400}"
@@ -104,6 +116,12 @@ def of_model(
 
     inputs = scoring_inputs(start, trained, gradients=gradients, flow=flow)
     return {name: gathering(name, gather) for name, gather in inputs.items()}
+
+
+def _lacks_gradient(error: Exception) -> bool:
+    from lottery_tf.masking.gradients import lacks_gradient
+
+    return lacks_gradient(error)
 
 
 def check_gradients(model: keras.Model, criterion: Criterion, sample: "Sample | None") -> None:

@@ -10,8 +10,8 @@ import keras
 import numpy as np
 
 from lottery_tf.errors import InputError, is_ours
-from lottery_tf.masking import keras_private
-from lottery_tf.masking.layers import LEFT_DENSE, Masked, plain_config
+from lottery_tf.masking import keras_private, low_rank
+from lottery_tf.masking.layers import LEFT_DENSE, Masked, changed_config, plain_config
 from lottery_tf.masking.mask_variable import KeepMasked, Mask
 from lottery_tf.pruning import Array
 
@@ -29,10 +29,15 @@ OF_TRAINING = {
 def copy(model: keras.Model, weights: list[Array], *, plain: bool = False) -> keras.Model:
     """Return a new model of the same layers, with the state of a model and these weights.
 
-    It is not compiled. If it is to be plain, masked layers become the Keras layers that they mask.
+    It is not compiled. If it is to be plain, masked layers become the Keras layers that they mask,
+    without LoRA: the weights have it in the kernels.
     """
+
+    def without_lora(config: dict[str, Any]) -> dict[str, Any]:
+        return changed_config(config, low_rank.without(model)) if plain else config
+
     try:
-        new = rebuild(model, plain=plain)
+        new = rebuild(model, without_lora, plain=plain)
         _check_rebuilt(model, new)
         copy_state(model, new)
         new.set_weights(weights)
@@ -193,12 +198,19 @@ def _copy_training(model: keras.Layer, new: keras.Layer) -> None:
                 "super().get_config(), which holds the dtype."
             )
         new_layer.autocast = old_layer.autocast
+        gone = {id(variable) for variable in low_rank.adapters(old_layer)}
+        merged = gone and not low_rank.adapters(new_layer)
         variables = (
-            [v for v in keras_private.layer_variables(layer) if not isinstance(v, Mask)]
+            [
+                variable
+                for variable in keras_private.layer_variables(layer)
+                if not isinstance(variable, Mask) and not (merged and id(variable) in gone)
+            ]
             for layer in (old_layer, new_layer)
         )
         for old_variable, variable in zip(*variables, strict=True):
-            variable.trainable = old_variable.trainable
+            if not merged:  # LoRA froze the kernel
+                variable.trainable = old_variable.trainable
             variable.regularizer = old_variable.regularizer
             constraint = old_variable.constraint
             if isinstance(constraint, KeepMasked):

@@ -1,15 +1,23 @@
-"""Compute gradients, Hessian products and the flow of a masked network. Imports TensorFlow.
+"""Compute gradients, Hessian products and the flow of a masked network, on Keras's backend.
 
-They are functions of weights that are passed in: the network does not change.
+They are functions of weights that are passed in: the network does not change. What a backend does
+in its own way stands in `autodiff_tensorflow`, `autodiff_jax` and `autodiff_torch`. Each has
+
+- `traced(function)`: the function, compiled where `fit` compiles its step;
+- `derivatives(function, at)`: those of a number by each of some tensors, zero where it does not
+  depend on one. The function may itself call `derivatives`;
+- `with_float64()`: a context in which float64 is computed as such;
+- `LACKING`: a pattern of the backend's errors where an operation has no gradient.
 """
 
 import contextlib
+import importlib
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from lottery_tf.errors import InputError
 from lottery_tf.masking import copying, keras_private, layers, network
@@ -19,31 +27,42 @@ from lottery_tf.pruning import Array, Masks, Weights
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
-Kernels = list[tf.Tensor]  # the values of the kernels, in the order of `network.kernels`
-Others = dict[str, tf.Tensor]  # {path: value} of all other variables
+Tensor = Any  # of the backend
+Kernels = list[Tensor]  # the values of the kernels, in the order of `network.kernels`
+Others = dict[str, Tensor]  # {path: value} of all other variables
+
+autodiff: Any = importlib.import_module(f"lottery_tf.masking.autodiff_{keras.backend.backend()}")
 
 TEMPERATURE = 200.0  # Wang et al. 2020 divide the logits by it
 
 
-def cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+def lacks_gradient(error: BaseException) -> bool:
+    """Return whether an error says that the backend has no gradient of an operation."""
+    return re.search(autodiff.LACKING, str(error)) is not None
+
+
+def cross_entropy(labels: Tensor, logits: Tensor) -> Tensor:
     """Return the mean cross-entropy of class numbers."""
-    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+    # A copy: with the output of a softmax Keras keeps its logits, and would take those.
+    logits = keras.ops.copy(logits)
+    losses = keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    return keras.ops.mean(losses)
 
 
 def loss_of_class_numbers(
-    model: keras.Model, values: dict[str, Any], batch: Batch, temperature: tf.Tensor, training: bool
-) -> tf.Tensor:
+    model: keras.Model, values: dict[str, Any], batch: Batch, temperature: Tensor, training: bool
+) -> Tensor:
     """Return the mean cross-entropy of a batch; the arguments are those of `loss_of_fit`."""
     inputs, labels, weights = batch
     if weights is not None:
         raise InputError("Sample weights weigh a loss: compile the model with one first.")
     logits = call_with(model, values, inputs, training=training)
-    return cross_entropy(labels, logits / tf.cast(temperature, logits.dtype))
+    return cross_entropy(labels, logits / keras.ops.cast(temperature, logits.dtype))
 
 
 def loss_of_fit(
-    model: keras.Model, values: dict[str, Any], batch: Batch, temperature: tf.Tensor, training: bool
-) -> tf.Tensor:
+    model: keras.Model, values: dict[str, Any], batch: Batch, temperature: Tensor, training: bool
+) -> Tensor:
     """Return the loss of a batch that `fit` minimizes, without the regularizers of the weights.
 
     It is what the model's `compute_loss` returns: the compiled losses with their weights, the
@@ -55,11 +74,11 @@ def loss_of_fit(
     inputs, labels, weights = batch
     mapping = [(variable, values[variable.path]) for variable in model.variables]
 
-    def scaled(output: tf.Tensor) -> tf.Tensor:
-        if not output.dtype.is_floating:
+    def scaled(output: Tensor) -> Tensor:
+        if "float" not in keras.backend.standardize_dtype(output.dtype):
             return output
         logits = _in_full_precision(output)
-        logits = logits / tf.cast(temperature, logits.dtype)
+        logits = logits / keras.ops.cast(temperature, logits.dtype)
         return keras_private.with_notes_of(output, logits, temperature)
 
     with (
@@ -72,32 +91,8 @@ def loss_of_fit(
         return keras_private.compute_loss(model, inputs, labels, outputs, weights, training)
 
 
-def traced(function: Callable) -> Callable:
-    """Compile a function of tensors and constants; tensors of other shapes trace it anew.
-
-    TensorFlow counts how often functions of the same code are traced, and warns from the fifth time
-    on. Here each pruning needs a trace of its own, as the model, its loss or its frozen layers may
-    have changed since the last one. A trace that is asked for by name is not counted.
-    """
-    compiled = tf.function(function, autograph=False)  # as the step of `fit`
-
-    def call(*arguments: Any) -> Any:
-        return compiled.get_concrete_function(*arguments)(*arguments)
-
-    return call
-
-
-def _derivatives(function: Callable[[Kernels], tf.Tensor], at: Kernels) -> Kernels:
-    """Return the derivatives of a number by each tensor, zero where it does not depend on it."""
-    with tf.GradientTape() as tape:
-        tape.watch(at)
-        value = function(at)
-    found = tape.gradient(value, at, unconnected_gradients="zero")
-    return list(map(tf.convert_to_tensor, found))  # those of tables are sparse
-
-
-def _dot(some: Kernels, other: Kernels) -> tf.Tensor:
-    return tf.add_n([tf.reduce_sum(a * b) for a, b in zip(some, other, strict=True)])
+def _dot(some: Kernels, other: Kernels) -> Tensor:
+    return sum(keras.ops.sum(a * b) for a, b in zip(some, other, strict=True))
 
 
 class Gradients:
@@ -115,20 +110,20 @@ class Gradients:
         loss: Callable[..., Any] = loss_of_class_numbers,
     ):
         self.model, self.batches, self.loss = model, batches, loss
-        self._gradients = traced(self._gradients_of_batch)
-        self._products = traced(self._products_of_batch)
+        self._gradients = {training: self._traced_gradients(training) for training in (False, True)}
+        self._products = autodiff.traced(self._products_of_batch)
 
     def mean(self, weights: Weights, masks: Masks, *, training: bool) -> Weights:
         """Return {kernel path: gradient of the mean loss}, zero where masked.
 
         `training` says whether BatchNorm takes the statistics of the batch.
         """
-        return self._total(self._gradients, weights, masks, 1.0, training)
+        return self._total(self._gradients[training], weights, masks, 1.0)
 
     def hessian_product(self, weights: Weights, masks: Masks) -> Weights:
         """Return {kernel path: H g} (Wang et al. 2020, section 4, with TEMPERATURE)."""
-        gradients = self._total(self._gradients, weights, masks, TEMPERATURE, True)
-        fixed = [tf.constant(array) for array in gradients.values()]
+        gradients = self._total(self._gradients[True], weights, masks, TEMPERATURE)
+        fixed = list(map(keras.ops.convert_to_tensor, gradients.values()))
         return self._total(self._products, weights, masks, TEMPERATURE, fixed)
 
     def _total(
@@ -139,28 +134,38 @@ class Gradients:
         totals = {path: np.zeros(m.shape) for path, m in masks.items()}
         for batch, size in zip(self.batches, sizes, strict=True):
             batch = keras.tree.map_structure(_tensor, batch)
-            parts = function(kernels, others, batch, tf.constant(temperature), *more)
+            divisor = keras.ops.convert_to_tensor(temperature, "float32")
+            parts = function(kernels, others, batch, divisor, *more)
             for path, part in zip(masks, parts, strict=True):
-                totals[path] += part.numpy().astype(np.float64) * (size / sum(sizes))
+                array = keras.ops.convert_to_numpy(part).astype(np.float64)
+                totals[path] += array * (size / sum(sizes))
         return {path: total.astype(weights[path].dtype) for path, total in totals.items()}
 
+    def _traced_gradients(self, training: bool) -> Callable[..., Kernels]:
+        def of_batch(
+            kernels: Kernels, others: Others, batch: Batch, temperature: Tensor
+        ) -> Kernels:
+            return self._gradients_of_batch(kernels, others, batch, temperature, training)
+
+        return autodiff.traced(of_batch)
+
     def _gradients_of_batch(
-        self, kernels: Kernels, others: Others, batch: Batch, temperature: Any, training: bool
+        self, kernels: Kernels, others: Others, batch: Batch, temperature: Tensor, training: bool
     ) -> Kernels:
-        def loss(at: Kernels) -> tf.Tensor:
+        def loss(at: Kernels) -> Tensor:
             values = dict(zip(network.kernels(self.model), at, strict=True)) | others
             return self.loss(self.model, values, batch, temperature, training)
 
-        return _derivatives(loss, kernels)
+        return autodiff.derivatives(loss, kernels)
 
     def _products_of_batch(
         self, kernels: Kernels, others: Others, batch: Batch, temperature: Any, gradients: Kernels
     ) -> Kernels:
-        def dot(at: Kernels) -> tf.Tensor:
+        def dot(at: Kernels) -> Tensor:
             own = self._gradients_of_batch(at, others, batch, temperature, True)
             return _dot(own, gradients)
 
-        return _derivatives(dot, kernels)
+        return autodiff.derivatives(dot, kernels)
 
 
 class Hessian:
@@ -179,7 +184,7 @@ class Hessian:
     def __init__(self, model: keras.Model, inputs: Any, labels: Any, *, batch_size: int = 500):
         self.model, self.batches = model, in_batches(inputs, labels, size=batch_size)
         self.paths = [variable.path for variable in model.trainable_variables]
-        self._product = traced(self._product_of_batch)
+        self._product = autodiff.traced(self._product_of_batch)
 
     def at(self, weights: Weights, masks: Masks) -> "LinearOperator":
         """Return the Hessian at some weights, (surviving, surviving), in the order of the model."""
@@ -196,13 +201,14 @@ class Hessian:
             flat, total = np.zeros((2, alive.size))
             flat[alive] = vector.ravel()
             parts = [
-                tf.constant(part.reshape(value.shape), value.dtype)
+                keras.ops.convert_to_tensor(part.reshape(value.shape), value.dtype)
                 for part, value in zip(np.split(flat, ends[:-1]), point, strict=True)
             ]
             for (inputs, labels, _), size in zip(self.batches, sizes, strict=True):
-                given = map(tf.convert_to_tensor, (inputs, labels))
-                product = self._product(point, values, parts, *given).numpy()
-                total += product.astype(np.float64) * (size / sum(sizes))
+                given = map(keras.ops.convert_to_tensor, (inputs, labels))
+                product = self._product(point, values, parts, *given)
+                array = keras.ops.convert_to_numpy(product).astype(np.float64)
+                total += array * (size / sum(sizes))
             return total[alive]
 
         from scipy.sparse.linalg import LinearOperator  # of an extra
@@ -211,20 +217,22 @@ class Hessian:
         return LinearOperator((count, count), matvec=multiply, dtype=np.float64)
 
     def _product_of_batch(
-        self, point: Kernels, values: Others, parts: Kernels, inputs: tf.Tensor, labels: tf.Tensor
-    ) -> tf.Tensor:
+        self, point: Kernels, values: Others, parts: Kernels, inputs: Tensor, labels: Tensor
+    ) -> Tensor:
         """Return H v as one vector: the gradient of the product of the gradient and v."""
 
-        def loss(at: Kernels) -> tf.Tensor:
+        def loss(at: Kernels) -> Tensor:
             known = values | dict(zip(self.paths, at, strict=True))
             return cross_entropy(labels, call_with(self.model, known, inputs, training=False))
 
-        products = _derivatives(lambda at: _dot(_derivatives(loss, at), parts), point)
-        return tf.concat([tf.reshape(product, [-1]) for product in products], 0)
+        products = autodiff.derivatives(
+            lambda at: _dot(autodiff.derivatives(loss, at), parts), point
+        )
+        return keras.ops.concatenate([keras.ops.reshape(one, [-1]) for one in products])
 
 
 def _tensor(array: Any) -> Any:
-    return array if array is None or tf.is_tensor(array) else tf.convert_to_tensor(array)
+    return array if array is None else keras.ops.convert_to_tensor(array)
 
 
 class Flow:
@@ -250,7 +258,7 @@ class Flow:
         self.model = model
         # Paths are those of the run's network; its statistics are those of a network just built.
         self.built = network.get_weights(model)
-        self._derive = traced(self._derivatives)
+        self._derive = autodiff.traced(self._derivatives)
 
     def of(self, weights: Weights, masks: Masks) -> Weights:
         """Return {kernel path: dR / d|w|}, float64, at the absolute values of trainable weights."""
@@ -259,17 +267,20 @@ class Flow:
             path: np.abs(weights[path]) if path in trainable else array
             for path, array in self.built.items()
         }
-        found = self._derive(*values_of(self.model, values, masks))
-        return {path: one.numpy() for path, one in zip(masks, found, strict=True)}
+        with autodiff.with_float64():
+            found = self._derive(*values_of(self.model, values, masks))
+            arrays = list(map(keras.ops.convert_to_numpy, found))
+        return dict(zip(masks, arrays, strict=True))
 
     def _derivatives(self, kernels: Kernels, others: Others) -> Kernels:
-        ones = tf.ones((1, *self.model.input_shape[1:]), kernels[0].dtype)
+        dtype = keras.backend.standardize_dtype(kernels[0].dtype)
+        ones = keras.ops.ones((1, *self.model.input_shape[1:]), dtype)
 
-        def flow(at: Kernels) -> tf.Tensor:
+        def flow(at: Kernels) -> Tensor:
             values = dict(zip(network.kernels(self.model), at, strict=True)) | others
-            return tf.reduce_sum(call_with(self.model, values, ones, training=False))
+            return keras.ops.sum(call_with(self.model, values, ones, training=False))
 
-        return _derivatives(flow, kernels)
+        return autodiff.derivatives(flow, kernels)
 
 
 def values_of(model: keras.Model, weights: Weights, masks: Masks) -> tuple[Kernels, Others]:
@@ -282,13 +293,15 @@ def values_of(model: keras.Model, weights: Weights, masks: Masks) -> tuple[Kerne
             # Dropout's state is no part of a round; a fixed one gives the same masks each time.
             fixed = np.zeros(variable.shape, np.uint32)
             others[variable.path] = weights.get(variable.path, fixed)
-    tensors = [tf.constant(weights[path], types[path]) for path in masks]
-    return tensors, {path: tf.constant(array, types[path]) for path, array in others.items()}
+
+    def tensor(array: Array, path: str) -> Tensor:
+        return keras.ops.convert_to_tensor(array, types[path])
+
+    tensors = [tensor(weights[path], path) for path in masks]
+    return tensors, {path: tensor(array, path) for path, array in others.items()}
 
 
-def call_with(
-    model: keras.Model, values: dict[str, Any], inputs: Any, *, training: bool
-) -> tf.Tensor:
+def call_with(model: keras.Model, values: dict[str, Any], inputs: Any, *, training: bool) -> Tensor:
     """Return the logits of a model whose variables have other values, {path: tensor}."""
     with _unsynchronised(model):
         logits, _ = model.stateless_call(
@@ -300,8 +313,9 @@ def call_with(
     return _in_full_precision(logits)
 
 
-def _in_full_precision(logits: tf.Tensor) -> tf.Tensor:
-    return tf.cast(logits, tf.float64 if logits.dtype == tf.float64 else tf.float32)
+def _in_full_precision(logits: Tensor) -> Tensor:
+    is_double = keras.backend.standardize_dtype(logits.dtype) == "float64"
+    return keras.ops.cast(logits, "float64" if is_double else "float32")
 
 
 def _unsynchronised(model: keras.Model) -> contextlib.AbstractContextManager[None]:
@@ -325,11 +339,12 @@ def in_float64(model: keras.Model) -> keras.Model:
         return config | {"dtype": "float64"} if "dtype" in config else config
 
     try:
-        return copying.rebuild(
-            model,  # of layers inside a layer, as cells in a wrapper, too
-            lambda config: layers.changed_config(config, change) | {"dtype": "float64"},
-            same_class=False,
-        )
+        with autodiff.with_float64():
+            return copying.rebuild(
+                model,  # of layers inside a layer, as cells in a wrapper, too
+                lambda config: layers.changed_config(config, change) | {"dtype": "float64"},
+                same_class=False,
+            )
     except InputError as error:
         raise InputError(
             f"criterion: synflow computes in float64, but {model.name} cannot be rebuilt so: "

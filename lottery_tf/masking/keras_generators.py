@@ -98,7 +98,7 @@ def _set_seed(seed: int, *, clear: bool) -> Any:
 
 def _tensorflow_context() -> Any:
     """Return TensorFlow's eager context; None where no one has imported TensorFlow."""
-    if "tensorflow" not in sys.modules:
+    if sys.modules.get("tensorflow") is None:
         return None
     from tensorflow.python.eager import context
 

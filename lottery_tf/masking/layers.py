@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from lottery_tf.errors import InputError
-from lottery_tf.masking import keras_private
+from lottery_tf.masking import keras_private, low_rank
 from lottery_tf.masking.mask_variable import (
     KeepMasked,
     Kernel,
@@ -62,7 +62,7 @@ __all__ = [
     "masked_layer",
 ]
 
-BACKENDS = ("tensorflow", "torch")
+BACKENDS = ("tensorflow", "jax", "torch")
 LEFT_DENSE = "left_dense"  # the key in configurations
 _TO_LOAD = "before load_model"  # the key in configurations of building
 _Mixin: Any = object  # the mixins call methods of the Keras layer that stands beside them
@@ -151,15 +151,19 @@ class Masked(MaskedSubclass):
             )
             mask.kernel = variable
             setattr(self, mask_name(name), mask)
-            variable.constraint = KeepMasked(mask, variable.constraint)
+            if keras.backend.backend() == "tensorflow":
+                variable.constraint = KeepMasked(mask, variable.constraint)
         self.saved_masks = SavedMasks(self.kernels)
         self.__dict__.pop("quantize", None)  # Keras put that of the plain class there
 
     def remove_masks(self) -> None:
         """Take the masks off. Pruned weights are zeros, which nothing keeps any more."""
+        if low_rank.adapters(self):
+            low_rank.merge(self)
         zero_pruned(self.kernels)
         for name, variable in self._kernel_variables().items():
-            variable.constraint = variable.constraint.user_constraint
+            if isinstance(variable.constraint, KeepMasked):
+                variable.constraint = variable.constraint.user_constraint
             delattr(self, mask_name(name))  # Keras forgets the variable
         self.__dict__.pop("saved_masks", None)
 

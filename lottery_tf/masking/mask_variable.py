@@ -48,7 +48,8 @@ class Mask(keras.Variable):
             if others := sorted(set(np.unique(rounded)) - {0.0, 1.0}):
                 raise InputError(_NO_MASK.format(self.path, f"{others[0]:g}"))
             array = rounded.astype(bool)
-        if self.lock is None or np.array_equal(array, self.numpy()):
+        # The lock's own copy: in `fit` on JAX the variable is empty until its value comes back.
+        if self.lock is None or np.array_equal(array, self.lock.masks[id(self)]):
             return super().assign(array)
         self.lock.note_attempt(self)
         return self.value
@@ -96,6 +97,8 @@ def select(mask: Any, kernel: Any) -> Any:
 
     Selecting by bools costs LeNet's training step nothing; multiplying by floats costs it 15%.
     """
+    # JAX's own functions take no Keras variable.
+    mask, kernel = map(keras.ops.convert_to_tensor, (mask, kernel))
     return keras.ops.where(mask, kernel, keras.ops.zeros((), kernel.dtype))
 
 
@@ -104,6 +107,11 @@ class KeepMasked(keras.constraints.Constraint):
 
     So neither momentum nor weight decay nor the slots of Adam can revive a pruned weight. The
     layer makes it with its mask: it is not part of the layer's configuration.
+
+    It is used on TensorFlow alone. The compiled step of JAX would apply the mask that was there
+    when it was compiled. Without it a pruned weight acts in no product, as `select` is part of
+    the forward pass, and so has a gradient of zero: it stays zero where its slots are zero, unless
+    an optimizer mixes elements, as Muon does. `zero_pruned` clears what is stored then.
     """
 
     def __init__(self, mask: Mask, user_constraint: keras.constraints.Constraint | None):
@@ -145,7 +153,7 @@ class MaskLock:
 
     def __init__(self, kernels: Mapping[str, Kernel], name: str):
         self.kernels, self.name = kernels, name
-        self._masks = {path: kernel.mask.numpy() for path, kernel in kernels.items()}
+        self.masks = {id(kernel.mask): kernel.mask.numpy() for kernel in kernels.values()}
         # {id(mask): the digest of its surviving weights when another mask came}
         self._attempts: dict[int, bytes] = {}
 
@@ -181,7 +189,9 @@ class MaskLock:
     def _check(self) -> None:
         kernels = self.kernels.items()
         if changed := [
-            path for path, one in kernels if not np.array_equal(one.mask.numpy(), self._masks[path])
+            path
+            for path, one in kernels
+            if not np.array_equal(one.mask.numpy(), self.masks[id(one.mask)])
         ]:
             raise InputError(
                 f"{self.name}: its masks were changed while it was trained, so the density that it "

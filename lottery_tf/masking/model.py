@@ -5,7 +5,15 @@ import warnings
 import keras
 
 from lottery_tf.errors import InputError, is_ours
-from lottery_tf.masking import choosing, copying, keras_generators, keras_private, network, refusals
+from lottery_tf.masking import (
+    choosing,
+    copying,
+    keras_generators,
+    keras_private,
+    low_rank,
+    network,
+    refusals,
+)
 from lottery_tf.masking.choosing import Choice
 from lottery_tf.masking.layers import (
     MASKED,
@@ -102,7 +110,7 @@ def unmasked(model: keras.Model) -> keras.Model:
 
     Its layers have the names of the model's, and its weights their order. Layers that the model
     shares are shared. It is not compiled, and Keras's `quantize`, `export` and `enable_lora` work
-    on it; training it revives pruned weights.
+    on it; training it revives pruned weights. LoRA that the model has is merged into the kernels.
 
     Args:
         model: as `masked` or `load` returns it.
@@ -114,12 +122,17 @@ def unmasked(model: keras.Model) -> keras.Model:
     if not model.built:
         raise InputError(f"unmasked: expected a built Keras model. Received: {model!r}")
     weights, masks = network.get_weights(model), network.get_masks(model)
+    for layer in filter(low_rank.adapters, keras_private.flatten_layers(model)):
+        kernel = keras_private.stored_variable(layer, low_rank.kernel_name(layer))
+        weights[kernel.path] = low_rank.merged(layer)
+        for variable in low_rank.adapters(layer):
+            del weights[variable.path]
     arrays = [array * masks[path] if path in masks else array for path, array in weights.items()]
     with keras_generators.kept():
         try:
             plain = copying.copy(model, arrays, plain=True)
         except InputError as error:
-            raise InputError(f"unmasked: {error}{refusals.about_lora(model)}") from error
+            raise InputError(f"unmasked: {error}") from error
         network.name_apart(plain)
         copying.check_same(model, plain, "unmasked")
     return plain
@@ -129,7 +142,7 @@ def unmask(model: keras.Model) -> keras.Model:
     """Take the masks off a model, in place: it has plain Keras layers again. Return the model.
 
     Pruned weights are zeros, and training revives them. It undoes `mask`, for models that
-    `unmasked` cannot copy.
+    `unmasked` cannot copy. LoRA that a layer has is merged into its kernel, and starts anew.
 
     Args:
         model: as `mask`, `masked` or `load` returns it.

@@ -47,17 +47,6 @@ def check_maskable(model: keras.Model, of: str) -> None:
     )
 
 
-def about_lora(model: keras.Model) -> str:
-    """Return what to do about LoRA where a model with it could not be copied, or ""."""
-    layers = keras_private.flatten_layers(model)
-    if not any(getattr(layer, "lora_enabled", False) for layer in layers):
-        return ""
-    return (
-        " It has LoRA, which the configuration of a class of your own or of keras_hub does not "
-        "hold: call lottery_tf.unmasked before enable_lora."
-    )
-
-
 def what_it_is(given: Any) -> str:
     """Describe what was given instead of a model, and say how to get a model from it."""
     modules = [kind.__module__ for kind in type(given).__mro__]
