@@ -1,0 +1,1 @@
+"""Which weights of a Keras model belong together: how channels flow through its graph."""
