@@ -12,10 +12,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from lottery_tf import masking
+from lottery_tf import masking, pruning
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_generators, keras_private
 from lottery_tf.pruning import Array
+from lottery_tf.pruning.allocation import SparsityTarget
+from lottery_tf.pruning.structure import BLOCKS, N_OF_M, Pattern, Structure
+from lottery_tf.structure import layouts
 
 __all__ = ["OPTIMIZERS", "check_masked_layer"]
 
@@ -26,6 +29,7 @@ OPTIMIZERS: dict[str, MakeOptimizer] = {
     "adam": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1, clipnorm=1.0),
     "averages": lambda: keras.optimizers.Adam(0.01, use_ema=True, ema_overwrite_frequency=2),
 }
+STRUCTURES = (N_OF_M, BLOCKS)
 POLICIES = ("mixed_float16", "mixed_bfloat16")
 EXAMPLES = 4
 STORED = 7.0  # in the place of pruned weights: it shows where it acts
@@ -45,7 +49,8 @@ def check_masked_layer(
     """Check all that the masks of a layer promise, as Keras's `run_layer_test` checks a layer.
 
     A model of this layer alone is masked. Its outputs, gradients and updates are compared with
-    those of the plain layer; it is saved, loaded, cloned and copied, and made plain again.
+    those of the plain layer; it is pruned in N:M patterns and in blocks; it is saved, loaded,
+    cloned and copied, and made plain again.
 
     Args:
         layer_class: a layer that `lottery_tf.masked` masks, or that holds such layers.
@@ -224,6 +229,16 @@ def _check_in_float32(case: Case, expected: list[str] | None) -> None:
             _check(not moved[~kept].any(), f"that of pruned weights of {path} is not zero.")
             _check(moved[kept].any(), f"{path} has none.")
 
+    for kind in STRUCTURES:
+        with case.checking(f"structure {kind}", in_call):
+            model = case.masked()
+            prune_structured(model, kind)
+            outputs = case.outputs(model)
+            case.check_close(masking.unmasked(model), outputs, "an unmasked copy differs.")
+            model.compile(keras.optimizers.SGD(0.01, 0.9), "mse", run_eagerly=True)
+            case.train(model)
+            check_zero(model)
+
     model = case.pruned()
     with tempfile.TemporaryDirectory() as directory:
         folder = pathlib.Path(directory)
@@ -295,6 +310,30 @@ def prune_half(model: keras.Model) -> None:
         masks[path] = order < (kept.size + 1) // 2
         weights[path] = np.where(masks[path], weights[path], 0)
     masking.set_weights(model, weights, masks)
+
+
+def prune_structured(model: keras.Model, kind: str) -> None:
+    """Prune half of the inputs of every output, or of the blocks, wherever a structure fits."""
+    found, masks = layouts(model), masking.get_masks(model)
+    weights, pruned = masking.get_weights(model), dict(masks)
+    for path, mask in masks.items():
+        layout = found[path]
+        if isinstance(layout, str):
+            continue  # no product sums over it
+        inputs = layout.matrices(mask).shape[-1]
+        if inputs < 2:
+            continue
+        pattern = Pattern(kind, inputs // 2 if kind == N_OF_M else 1, inputs)
+        structure = Structure(pattern, layouts=found)
+        fraction = None if kind == N_OF_M else 0.5
+        target = SparsityTarget(fraction, structure=structure)
+        part, _ = pruning.prune({path: weights[path]}, {path: mask}, target)
+        left = layout.matrices(part[path]).sum(-1)
+        exact = left == pattern.n if kind == N_OF_M else np.isin(left, (0, inputs))
+        _check(exact.all(), f"the groups of {path} are not exact.")
+        _check(part[path].any() and not part[path].all(), f"{path} is not pruned.")
+        pruned |= part
+    masking.set_weights(model, pruning.apply_masks(weights, pruned), pruned)
 
 
 def check_zero(model: keras.Model) -> None:

@@ -16,6 +16,7 @@ from lottery_tf.pruning.criteria import CRITERIA
 from lottery_tf.pruning.policy import MaskPolicy
 from lottery_tf.pruning.resets import RESETS
 from lottery_tf.pruning.schedules import SCHEDULES
+from lottery_tf.pruning.structure import N_OF_M, POOLS, Structure, parse
 
 ROUNDS = 25  # where no flag says how many
 # {first flag of a section: its heading in docs/flags.md}, in the order of the fields.
@@ -265,6 +266,18 @@ class Config:
     min_layer_weights: int = flag(
         0, "Fewest weights that each layer keeps, so that no layer collapses.", at_least=0
     )
+    structure: str = flag(
+        "none",
+        "What lives and dies together: none = each weight by itself; 2:4 (any N:M) = N of every M "
+        "inputs of an output stay; 1x4 = blocks of outputs x inputs; channel = output channels, "
+        "with all that belongs to them.",
+    )
+    structure_pool: str = flag(
+        "sum",
+        "How the scores of the weights in a block or channel make its own: their sum, their mean, "
+        "or l2, the root of the sum of their squares.",
+        choices=POOLS,
+    )
     prune_schedule: str = flag(
         "polynomial",
         "Of --prune_at=train. polynomial: the density falls along a cubic from --prune_begin to "
@@ -431,8 +444,14 @@ class Config:
 
     @property
     def policy(self) -> MaskPolicy:
-        """Return when weights are pruned, and to which density."""
+        """Return when weights are pruned, and to which density.
+
+        Its structure does not know the network: `Engine.policy` does.
+        """
         targets = self.densities or (() if self.density is None else (self.density,))
+        pattern = parse(self.structure, "--structure")
+        if pattern and pattern.kind == N_OF_M and not targets:
+            targets = (pattern.n / pattern.m,)
         return MaskPolicy(
             prunes_at="never" if self.masks_from else self.prune_at,
             targets=() if self.masks_from else targets,
@@ -441,6 +460,7 @@ class Config:
             layer_fractions=dict(map(parse_layer_fraction, self.layer_fractions)),
             keep_dense=self.keep_dense,
             min_layer_weights=self.min_layer_weights,
+            structure=Structure(pattern, self.structure_pool) if pattern else None,
         )
 
 

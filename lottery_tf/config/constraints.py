@@ -14,6 +14,7 @@ from lottery_tf.pruning.criteria import needs
 from lottery_tf.pruning.resets import ON_TRAINED
 from lottery_tf.pruning.schedules import check_drops, parse_step
 from lottery_tf.pruning.streams import SEEDS
+from lottery_tf.pruning.structure import N_OF_M, Pattern, parse
 from lottery_tf.terminal import quiet
 
 if TYPE_CHECKING:
@@ -115,6 +116,22 @@ TOGETHER: tuple[Rule, ...] = (
         lambda c: c.policy.prunes_at == "train" and c.prune_iterations,
         "--prune_at=train does not go with --prune_iterations: leave one of them out.",
     ),
+    (
+        lambda c: (pattern := _n_of_m(c)) and not pattern.leads_to(c.policy.targets),
+        "--structure={structure} itself says what is left: leave --density and --densities out, or "
+        "give the numbers of whole weights on the way there, as --densities=0.75,0.5 for 2:4. "
+        "Received: --density={density} --densities={densities}",
+    ),
+    (
+        lambda c: _n_of_m(c) and (c.scope != "global" or c.min_layer_weights),
+        "--structure={structure} says what each layer keeps: leave --scope and "
+        "--min_layer_weights out.",
+    ),
+    (
+        lambda c: c.structure_pool != "sum" and (c.structure == "none" or _n_of_m(c)),
+        "--structure_pool={structure_pool} does nothing without blocks or channels, as "
+        "--structure=1x4. Received: --structure={structure}",
+    ),
 )
 
 # What holds for every new run; some runs of older versions break it, and still resume.
@@ -191,6 +208,8 @@ USELESS_BESIDE = {
         "layer_fractions",
         "keep_dense",
         "min_layer_weights",
+        "structure",
+        "structure_pool",
     ),
     "density": ("prune_fraction",),
     "densities": ("prune_fraction",),
@@ -211,9 +230,15 @@ def check_together(config: "Config") -> None:
             parse_step(f"--{name}", text, 1)
     for text in config.layer_fractions:
         parse_layer_fraction(text)
+    parse(config.structure, "--structure")
     if config.schedule == "step":
         check_drops(config.lr_drops, config.epochs)
     _check(config, TOGETHER)
+
+
+def _n_of_m(config: "Config") -> Pattern | None:
+    pattern = parse(config.structure)
+    return pattern if pattern and pattern.kind == N_OF_M and not config.masks_from else None
 
 
 def check_new(config: "Config") -> None:

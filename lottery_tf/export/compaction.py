@@ -1,7 +1,7 @@
 """Makes a smaller network that computes the same: units without effect are removed for real.
 
 A unit is without effect if no weight leads from it to the outputs, or if no weight leads from the
-inputs to it: then it is a constant, which is added to the biases behind it. `compaction_steps.py`
+inputs to it: then it is a constant, which is added to the biases behind it. `structure/steps.py`
 says what each layer does to its channels.
 """
 
@@ -11,10 +11,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from lottery_tf.export.compaction_steps import Constants, Kept, Linear, Step, Unchanged, steps_of
 from lottery_tf.export.flops import Count, multiply_adds
-from lottery_tf.export.graph import Graph, graph_of
 from lottery_tf.pruning import Array
+from lottery_tf.structure.graph import Graph, graph_of
+from lottery_tf.structure.steps import (
+    Channels,
+    Constants,
+    Kept,
+    Linear,
+    Step,
+    Unchanged,
+    steps_of,
+)
 
 Change = tuple[int, int]  # before and after
 
@@ -132,42 +140,6 @@ def constants_of(graph: Graph, steps: list[Step]) -> dict[int, Constants]:
             inputs = [constants[tensor] for tensor in step.call.inputs]
             constants[step.call.outputs[0]] = step.constants(inputs)
     return constants
-
-
-class Channels:
-    """The channels of all tensors, in groups that are kept or removed together.
-
-    A layer without a kernel ties its output channels to those of its inputs. `groups` is {tensor:
-    the group of each channel}, `kept` is bool (groups,).
-    """
-
-    def __init__(self, graph: Graph, steps: list[Step]):
-        tensors = sorted({*graph.inputs, *(t for step in steps for t in step.call.outputs)})
-        *begins, count = np.cumsum([0, *map(graph.channels, tensors)])
-        starts = dict(zip(tensors, begins, strict=True))
-        ties: list[Array] = [np.zeros((2, 0), int)]
-        for step in steps:
-            for tensor, source in zip(step.call.inputs, step.sources, strict=False):
-                tied = np.flatnonzero(source >= 0)
-                ties.append(
-                    np.stack([starts[tensor] + source[tied], starts[step.call.outputs[0]] + tied])
-                )
-        from scipy.sparse import coo_array  # of an extra
-        from scipy.sparse.csgraph import connected_components
-
-        one, other = np.concatenate(ties, axis=1)
-        edges = coo_array((np.ones(len(one)), (one, other)), shape=(count, count))
-        number, labels = connected_components(edges, directed=False)
-        self.groups = {t: labels[starts[t] : starts[t] + graph.channels(t)] for t in tensors}
-        self.kept = np.zeros(number, bool)
-
-    def of_tensor(self, tensor: int) -> Array:
-        """Return which channels of a tensor are kept: bool (channels,)."""
-        return self.kept[self.groups[tensor]]
-
-    def keep(self, tensor: int, channels: Array | slice = slice(None)) -> None:
-        """Keep some channels of a tensor, and all that are tied to them."""
-        self.kept[self.groups[tensor][channels]] = True
 
 
 def kept_channels(

@@ -11,8 +11,9 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
-from lottery_tf.export.graph import Call, Shape, graph_of
 from lottery_tf.masking import keras_private
+from lottery_tf.structure.graph import Call, Shape, graph_of
+from lottery_tf.structure.steps import TRANSPOSED
 
 layers = keras.layers
 
@@ -173,7 +174,6 @@ def _in_each_step(call: Call, inputs: list[Shape], output: Shape) -> Count | Non
     return dataclasses.replace(count, dense=count.dense * steps, sparse=count.sparse * steps)
 
 
-TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 CELLS = (layers.SimpleRNNCell, layers.GRUCell, layers.LSTMCell)
 COUNTERS: dict[type, Counter] = {
     layers.Dense: lambda call, inputs, output: _of(math.prod(output[:-1]), call.layer.kernel),

@@ -9,12 +9,12 @@ import numpy as np
 
 from lottery_tf.export import numpy_recipe
 from lottery_tf.export.formats import Options
-from lottery_tf.export.graph import graph_of
 from lottery_tf.export.keras_file import of_keras
 from lottery_tf.export.signatures import write_assets
 from lottery_tf.masking.network import free_name
 from lottery_tf.pruning import Array
 from lottery_tf.runs import files
+from lottery_tf.structure.graph import graph_of
 
 # What a layer's configuration says besides how it computes.
 NOT_SHOWN = {"name", "trainable", "dtype", "seed", "momentum", "batch_shape", "data_format"}

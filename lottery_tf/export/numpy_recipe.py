@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
-from lottery_tf.export.graph import Call, Graph
+from lottery_tf.structure.graph import Call, Graph
 
 layers = keras.layers
 Names = list[str]  # of arrays, as expressions

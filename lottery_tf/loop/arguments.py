@@ -15,6 +15,7 @@ from lottery_tf.pruning import streams
 from lottery_tf.pruning.allocation import SparsityTarget, allocate
 from lottery_tf.pruning.criteria import Criterion
 from lottery_tf.pruning.resets import RESETS
+from lottery_tf.pruning.structure import N_OF_M, Pattern
 
 TO_REWIND = ("rewind", "lr_rewind")
 
@@ -91,7 +92,7 @@ class Arguments:
         densities = self.densities
         if isinstance(densities, str) or not hasattr(densities, "__len__"):
             raise InputError(f"densities: expected a list, as [0.5, 0.2]. Received: {densities!r}")
-        densities = list(densities)
+        densities = list(densities) or self._densities_of_pattern()
         if densities and len(densities) != self.rounds - 1:
             raise InputError(
                 f"densities: expected {self.rounds - 1}, one for each round after the first. "
@@ -99,9 +100,34 @@ class Arguments:
             )
         for one in densities:  # of the right kind, before they are compared
             checks.make_target(self.model, None, one, self.where)
+        self._check_pattern(densities)
         if sorted(set(densities), reverse=True) != densities:
             raise InputError(f"densities: expected numbers that fall. Received: {densities}")
         return densities
+
+    def _pattern(self) -> Pattern | None:
+        structure = self.where.get("structure")
+        return structure.pattern if structure and structure.pattern.kind == N_OF_M else None
+
+    def _densities_of_pattern(self) -> list[float]:
+        """Return the density of an N:M pattern, where nothing else says how much is left."""
+        if (pattern := self._pattern()) is None or self.fraction is not None or self.rounds < 2:
+            return []
+        if self.rounds > 2:
+            raise InputError(
+                f"rounds: structure={pattern} is reached by one pruning, in 2 rounds. For more, "
+                f"pass the densities on the way, as densities={pattern.densities}. Received: "
+                f"{self.rounds}"
+            )
+        return pattern.densities[-1:]
+
+    def _check_pattern(self, densities: list[float]) -> None:
+        pattern = self._pattern()
+        if pattern and densities and not pattern.leads_to(densities):
+            raise InputError(
+                f"densities: structure={pattern} ends at {pattern.densities[-1]:g}. Received: "
+                f"{densities}"
+            )
 
     def _geometric(self, target: float) -> list[float]:
         """Return densities that fall by the same part in each round, to `target_density`."""

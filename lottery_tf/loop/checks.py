@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from lottery_tf import masking
+from lottery_tf import structure as structures
 from lottery_tf.errors import InputError
 from lottery_tf.masking import choosing, keras_generators, keras_private, refusals
 from lottery_tf.pruning import Masks, Weights, criteria
 from lottery_tf.pruning.allocation import SparsityTarget
 from lottery_tf.pruning.criteria import Criterion
 from lottery_tf.pruning.dead_units import died, dying
+from lottery_tf.pruning.structure import N_OF_M, Structure, parse
 
 if TYPE_CHECKING:
     from lottery_tf.loop.scoring import Sample
@@ -93,6 +95,7 @@ def where(
     layer_fractions: Mapping[str, float] | None,
     keep_dense: Sequence[str],
     min_layer_weights: int,
+    structure: Structure | None = None,
 ) -> dict[str, Any]:
     """Return the arguments of a SparsityTarget that say where to prune."""
     return {
@@ -100,7 +103,18 @@ def where(
         "layer_fractions": {} if layer_fractions is None else layer_fractions,
         "keep_dense": keep_dense,
         "min_layer_weights": min_layer_weights,
+        "structure": structure,
     }
+
+
+def structure_of(model: keras.Model, structure: Any, pool: str, of: str) -> Structure | None:
+    """Return what `structure=` and `pool=` mean for a model; InputError if one is wrong."""
+    if parse(structure) is None:
+        if pool != "sum":
+            raise InputError(f"pool: it pools blocks and channels. Received: {structure=}")
+        return None
+    check_model(model, of)
+    return structures.structure_of(model, structure, pool)
 
 
 def make_target(
@@ -115,6 +129,14 @@ def make_target(
         where: what else a SparsityTarget takes.
     """
     amount = SparsityTarget(fraction, density, **where)
+    structure = amount.structure
+    if density is not None and structure and structure.pattern.kind == N_OF_M:
+        structure.kept_of(density)
+        if not any(math.isclose(density, one) for one in structure.pattern.densities):
+            raise InputError(
+                f"density: structure={structure.pattern} leaves whole weights of each group, so "
+                f"expected one of {structure.pattern.densities}. Received: {density}"
+            )
     fractions = {
         path: part
         for name, part in amount.layer_fractions.items()

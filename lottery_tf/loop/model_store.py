@@ -47,12 +47,15 @@ class Record:
     layer_fractions: tuple[str, ...] = _field(())
     keep_dense: tuple[str, ...] = _field(())
     min_layer_weights: int = _field(0)
+    structure: str = _field("none")
+    structure_pool: str = _field("sum")
 
     @classmethod
     def of(cls, arguments: Arguments) -> "Record":
         """Return the record of checked arguments."""
         where = dict(arguments.where)
         fractions = sorted(where.pop("layer_fractions", {}).items())
+        structure = where.pop("structure", None)
         sizes = [mask.size for mask in masking.get_masks(arguments.model).values()]
         return cls(
             model=f"own: {len(sizes)} kernels of {sum(sizes)} weights",
@@ -68,6 +71,8 @@ class Record:
             rewind_to=str(arguments.rewind_to or ""),
             layer_fractions=tuple(f"{layer}:{fraction}" for layer, fraction in fractions),
             keep_dense=tuple(where.pop("keep_dense", ())),
+            structure=str(structure.pattern) if structure else cls.structure,
+            structure_pool=structure.pool if structure else cls.structure_pool,
             **where,
         )
 

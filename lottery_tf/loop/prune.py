@@ -29,6 +29,8 @@ def prune(
     layer_fractions: Mapping[str, float] | None = None,
     keep_dense: Sequence[str] = (),
     min_layer_weights: int = 0,
+    structure: str | tuple[int, int] | None = None,
+    pool: str = "sum",
 ) -> float:
     """Prune a masked model in place, on top of what is pruned already; return the density left.
 
@@ -53,6 +55,12 @@ def prune(
         layer_fractions: {layer: fraction} of layers with one of their own, under scope="layer".
         keep_dense: names of layers that are not pruned.
         min_layer_weights: weights that each layer keeps at least: those with its highest scores.
+        structure: what lives and dies together. None: each weight by itself. "2:4" (any N:M): of
+            every 4 inputs of an output 2 stay, which fixes the density; (1, 4) or "1x4": blocks of
+            outputs x inputs; "channel": output channels, with all that belongs to them, where a
+            fraction or density is one of the channels.
+        pool: how the scores of the weights in a block or channel make its own: "sum", "mean", or
+            "l2", the root of the sum of their squares.
 
     A layer is named by its name, that of a nested model, the path of its kernel, or a pattern of
     such a path ("block_1*").
@@ -63,7 +71,8 @@ def prune(
     """
     checks.check_model(model, "prune")
     checks.whole_number(0, below=streams.SEEDS, seed=seed)
-    where = checks.where(scope, layer_fractions, keep_dense, min_layer_weights)
+    structured = checks.structure_of(model, structure, pool, "prune")
+    where = checks.where(scope, layer_fractions, keep_dense, min_layer_weights, structured)
     target = checks.make_target(model, fraction, density, where)
     sample = None if data is None else scoring.Sample(data)
     checks.check_scoring(model, criterion, sample, iterations)

@@ -97,6 +97,8 @@ def rounds(
     layer_fractions: Mapping[str, float] | None = None,
     keep_dense: Sequence[str] = (),
     min_layer_weights: int = 0,
+    structure: str | tuple[int, int] | None = None,
+    pool: str = "sum",
     optimizers: Sequence[Optimizer] = (),
     directory: str | os.PathLike | None = None,
     verbose: int = 1,
@@ -126,8 +128,9 @@ def rounds(
             ("rewind", "lr_rewind", "finetune") is up to your `fit`: round.first_step says where.
         rewind_to: step, a batch of round 0.
         seed: of fresh initializations and of what is drawn by chance.
-        criterion, data, iterations, scope, layer_fractions, keep_dense, min_layer_weights: as in
-            `prune`.
+        criterion, data, iterations, scope, layer_fractions, keep_dense, min_layer_weights,
+            structure, pool: as in `prune`. An N:M pattern is reached by one pruning, in two rounds,
+            or by the `densities` on the way there: [0.75, 0.5] for "2:4".
         optimizers: those of a training loop of your own that the model does not hold.
         directory: a run directory that keeps each finished round, and continues after it when the
             same is called again; with round.callbacks in `fit`, inside a round at its last epoch.
@@ -139,7 +142,8 @@ def rounds(
             that cannot be had; in round 1, a rewind point that was not kept.
     """
     sample = None if data is None else Sample(data)
-    where = checks.where(scope, layer_fractions, keep_dense, min_layer_weights)
+    structured = checks.structure_of(model, structure, pool, "rounds")
+    where = checks.where(scope, layer_fractions, keep_dense, min_layer_weights, structured)
     arguments = Arguments(
         model, rounds, fraction, densities, target_density, reset, rewind_to, seed,
         criterion, sample, iterations, where, first_density_in(directory),

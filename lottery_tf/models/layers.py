@@ -8,6 +8,7 @@ from keras import KerasTensor as Tensor
 from lottery_tf.masking import MaskedConv2D, MaskedDense
 from lottery_tf.models import INITIALIZERS
 from lottery_tf.models.normalization import FusedBatchNormalization
+from lottery_tf.structure import steps
 
 
 class Builder:
@@ -88,3 +89,6 @@ class PadChannels(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"channels": self.channels}
+
+
+steps.STEPS[PadChannels] = steps.PaddedChannels

@@ -8,9 +8,9 @@ import numbers
 from collections.abc import Iterable, Mapping
 
 from lottery_tf.errors import InputError
-from lottery_tf.pruning import Masks
+from lottery_tf.pruning.arrays import Masks
+from lottery_tf.pruning.structure import CHANNEL, N_OF_M, Structure, Units
 
-Shapes = Mapping[str, tuple[int, ...]]
 SCOPES = ("global", "layer", "erk")
 
 
@@ -27,7 +27,13 @@ class SparsityTarget:
             (Evci et al. 2020).
         layer_fractions: {layer: fraction} of layers with one of their own, under scope "layer".
         keep_dense: layers that are not pruned.
-        min_layer_weights: weights that each layer keeps at least: those with its highest scores.
+        min_layer_weights: weights that each layer keeps at least: those with its highest scores; of
+            structure "channel", channels.
+        structure: of what lives and dies together; None: weights one by one. An N:M pattern itself
+            says how much is left, of every M inputs; a higher density is one on the way there. Of
+            blocks and channels a fraction is of those that survive; a density of blocks is that of
+            the weights, to the nearest block, and a density of channels that of the channels that
+            compete.
 
     A layer is named by the path of its kernel, by a part of it ("logits" of "logits/kernel"), or by
     a pattern of that path or of a layer's ("block_1*", "*_1").
@@ -42,9 +48,12 @@ class SparsityTarget:
     layer_fractions: Mapping[str, float] = dataclasses.field(default_factory=dict)
     keep_dense: tuple[str, ...] = ()
     min_layer_weights: int = 0
+    structure: Structure | None = None
 
     def __post_init__(self) -> None:
-        if (self.fraction is None) == (self.density is None):
+        if self.structure is not None and self.structure.pattern.kind == N_OF_M:
+            self._check_pattern(self.structure)
+        elif (self.fraction is None) == (self.density is None):
             raise InputError("Expected a fraction to prune or a density to leave: one of them.")
         self._check_types()
         parts = {"fraction": self.fraction, "density": self.density, **self.layer_fractions}
@@ -56,6 +65,22 @@ class SparsityTarget:
         if self.layer_fractions and (self.scope != "layer" or self.fraction is None):
             raise InputError(
                 "layer_fractions: expected scope=layer, and a fraction for the other layers."
+            )
+
+    def _check_pattern(self, structure: Structure) -> None:
+        left = structure.pattern.n / structure.pattern.m
+        given = {"fraction": self.fraction, "density": self.density}
+        if (self.fraction is not None and self.fraction != 1 - left) or None not in given.values():
+            raise InputError(
+                f"structure={structure.pattern} itself says that a part of {left:g} is left: leave "
+                f"fraction and density out. Received: {given}"
+            )
+        useless = {"layer_fractions": self.layer_fractions, "scope": self.scope != "global",
+                   "min_layer_weights": self.min_layer_weights}  # fmt: skip
+        if names := [name for name, value in useless.items() if value]:
+            raise InputError(
+                f"{names[0]} does nothing beside structure={structure.pattern}, which says what "
+                "each layer keeps: leave it out."
             )
 
     def _check_types(self) -> None:
@@ -78,7 +103,10 @@ class SparsityTarget:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Kernels whose scores compete, and how many of their weights survive."""
+    """Kernels whose scores compete, and how many of their weights survive.
+
+    Of blocks and channels: sets of Units, and how many units survive.
+    """
 
     paths: list[str]
     alive: int
@@ -91,45 +119,92 @@ class Group:
         return round(self.alive * (self.left / self.alive) ** part)
 
 
-def allocate(amount: SparsityTarget, masks: Masks) -> list[Group]:
+def competing(target: SparsityTarget, masks: Masks) -> list[str]:
+    """Return the paths of the kernels that are not kept dense.
+
+    Raises:
+        InputError: a name of a layer that none has, or all layers kept dense.
+    """
+    dense = {path for name in target.keep_dense for path in matching(name, masks)}
+    if paths := [path for path in masks if path not in dense]:
+        return paths
+    raise InputError("keep_dense: expected a layer or more to be left for pruning.")
+
+
+def allocate(target: SparsityTarget, masks: Masks, units: Units | None = None) -> list[Group]:
     """Return the groups that a pruning competes in, with the exact numbers of their survivors.
 
     Of n survivors round-half-even(fraction * n) are removed; of N weights round-half-even(density *
     N) are left. No layer gets back what it has lost.
 
+    Args:
+        target: SparsityTarget.
+        masks: {kernel path: bool array}.
+        units: those of the target's structure, where they are at hand.
+
     Raises:
-        InputError: a name of a layer that none has, all layers kept dense, or a density that
-            cannot be reached.
+        InputError: a name of a layer that none has, all layers kept dense, a density that cannot be
+            reached, or a layer that the structure does not fit.
     """
-    dense = {path for name in amount.keep_dense for path in matching(name, masks)}
-    paths = [path for path in masks if path not in dense]
-    if not paths:
-        raise InputError("keep_dense: expected a layer or more to be left for pruning.")
-    alive = {path: int(mask.sum()) for path, mask in masks.items()}
-    total = sum(alive[path] for path in paths)
-    if amount.scope == "layer" and amount.fraction is not None:
-        parts = dict.fromkeys(paths, amount.fraction)
-        for name, fraction in amount.layer_fractions.items():
-            parts |= dict.fromkeys(matching(name, paths), fraction)
+    paths, structure = competing(target, masks), target.structure
+    if structure is None:
+        alive = {path: int(masks[path].sum()) for path in paths}
+        shapes = {path: masks[path].shape for path in paths}
+        sizes = {path: float(math.prod(shape)) for path, shape in shapes.items()}
+        wide = {path: float(sum(shape)) for path, shape in shapes.items()}
+        makers = {path: [path] for path in paths}
+    elif structure.pattern.kind == N_OF_M:
+        kept = structure.kept_of(target.density)
+        groups = {path: structure.groups_of(path, masks[path]) for path in paths}
         return [
-            Group([path], alive[path], alive[path] - share(parts[path], alive[path]))
-            for path in paths
+            Group([path], int(alive.sum()), int(alive.clip(max=kept).sum()))
+            for path, alive in groups.items()
         ]
-    left = _left(amount, masks, total, sum(alive[path] for path in dense))
-    if amount.scope == "global":
-        return [Group(paths, total, left)]
-    shapes = {path: masks[path].shape for path in paths}
-    wish = _uniform(shapes) if amount.scope == "layer" else _erk(shapes, left)
-    counts = _in_proportion(wish, {path: alive[path] for path in paths}, left)
-    return [Group([path], alive[path], counts[path]) for path in paths]
+    else:
+        units = units or structure.units(masks, paths)
+        alive = {name: int(found.sum()) for name, found in units.alive(masks).items()}
+        sizes = {name: float(len(found)) for name, found in units.sets.items()}
+        makers = units.makers
+        wide = {}
+        for name, kernels in makers.items():
+            shapes = {path: masks[path].shape for path in kernels}
+            weights = sum(map(math.prod, shapes.values()))
+            wide[name] = sizes[name] * sum(map(sum, shapes.values())) / weights
+    if target.scope == "layer" and target.fraction is not None:
+        of_layer = dict.fromkeys(paths, target.fraction)
+        for name, fraction in target.layer_fractions.items():
+            of_layer |= dict.fromkeys(matching(name, paths), fraction)
+        parts = {name: of_layer[kernels[0]] for name, kernels in makers.items()}
+        return [
+            Group([name], count, count - share(parts[name], count)) for name, count in alive.items()
+        ]
+    left = _left(target, masks, paths, alive, sizes)
+    if target.scope == "global":
+        return [Group(list(alive), sum(alive.values()), left)]
+    wish = sizes if target.scope == "layer" else _erk(sizes, wide, left)
+    counts = _in_proportion(wish, alive, left)
+    return [Group([name], count, counts[name]) for name, count in alive.items()]
 
 
-def _left(target: SparsityTarget, masks: Masks, total: int, dense: int) -> int:
-    """Return how many of the `total` weights that compete survive."""
+def _left(
+    target: SparsityTarget,
+    masks: Masks,
+    paths: list[str],
+    alive: Mapping[str, int],
+    sizes: Mapping[str, float],
+) -> int:
+    """Return how many of the weights, blocks or channels that compete survive."""
+    total, structure = sum(alive.values()), target.structure
     if target.fraction is not None:
         return total - share(target.fraction, total)
     assert target.density is not None, "a target has a fraction or a density"
-    left = share(target.density, sum(mask.size for mask in masks.values())) - dense
+    if structure is not None and structure.pattern.kind == CHANNEL:
+        left = share(target.density, int(sum(sizes.values())))
+    else:
+        dense = sum(int(mask.sum()) for path, mask in masks.items() if path not in paths)
+        left = share(target.density, sum(mask.size for mask in masks.values())) - dense
+        if structure is not None and left > 0:
+            left = round(fractions.Fraction(left, structure.size))
     if left < 0:
         raise InputError(
             f"density: {target.density:g} cannot be reached: the layers that are kept dense hold "
@@ -167,22 +242,22 @@ def is_named(name: str, path: str) -> bool:
     return name in parts or any(fnmatch.fnmatch(one, name) for one in [path, *paths])
 
 
-def _uniform(shapes: Shapes) -> dict[str, float]:
-    """Return {path: number of weights}; survivors in proportion to it make equal densities."""
-    return {path: float(math.prod(shape)) for path, shape in shapes.items()}
+def _erk(sizes: Mapping[str, float], wide: Mapping[str, float], left: int) -> dict[str, float]:
+    """Return {path: wished survivors} by the Erdős-Rényi kernel rule; a layer is dense at most.
 
-
-def _erk(shapes: Shapes, left: int) -> dict[str, float]:
-    """Return {path: wished survivors} by the Erdős-Rényi kernel rule; a layer is dense at most."""
-    sizes = _uniform(shapes)
+    Args:
+        sizes: {path: number of weights}.
+        wide: {path: sum of the kernel's dimensions}.
+        left: survivors of all together.
+    """
     full: set[str] = set()
     while True:
         rest = left - sum(sizes[path] for path in full)
-        free = {path: float(sum(shapes[path])) for path in shapes if path not in full}
+        free = {path: wide[path] for path in sizes if path not in full}
         scale = rest / sum(free.values()) if free else 0.0
         over = {path for path, dimensions in free.items() if scale * dimensions > sizes[path]}
         if not over:
-            return {p: sizes[p] if p in full else scale * free[p] for p in shapes}
+            return {p: sizes[p] if p in full else scale * free[p] for p in sizes}
         full |= over
 
 

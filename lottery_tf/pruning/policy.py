@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from lottery_tf.pruning.allocation import SparsityTarget
+from lottery_tf.pruning.structure import Structure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +16,8 @@ class MaskPolicy:
             while it trains; "never": the masks are those of another run.
         targets: the densities of the rounds after round 0; empty: each pruning removes `fraction`
             of the survivors.
-        fraction, scope, layer_fractions, keep_dense, min_layer_weights: as of SparsityTarget.
+        fraction, scope, layer_fractions, keep_dense, min_layer_weights, structure: as of
+            SparsityTarget.
     """
 
     prunes_at: str
@@ -25,6 +27,7 @@ class MaskPolicy:
     layer_fractions: Mapping[str, float]
     keep_dense: tuple[str, ...]
     min_layer_weights: int
+    structure: Structure | None = None
 
     @property
     def most_rounds(self) -> int | None:
@@ -51,4 +54,5 @@ class MaskPolicy:
             layer_fractions=self.layer_fractions,
             keep_dense=self.keep_dense,
             min_layer_weights=self.min_layer_weights,
+            structure=self.structure,
         )

@@ -8,7 +8,8 @@ import numpy as np
 
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import Array, Masks, Weights, criteria
-from lottery_tf.pruning.allocation import Group, SparsityTarget, allocate
+from lottery_tf.pruning.allocation import Group, SparsityTarget, allocate, competing
+from lottery_tf.pruning.structure import CHANNEL, N_OF_M, Structure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,13 +56,53 @@ def prune(
     if iterations < 1:
         raise InputError(f"iterations: expected at least 1. Received: {iterations}")
     target = target if isinstance(target, SparsityTarget) else SparsityTarget(target)
-    groups = allocate(target, masks)
+    keep = _keeper(target, masks)
     known = {"trained": lambda _: trained, **inputs}
     for iteration in range(1, iterations + 1):
         scores = criteria.scores(criterion, known, masks)
-        left = [group.after(iteration / iterations) for group in groups]
-        masks, threshold = keep_highest(scores, masks, groups, left, target.min_layer_weights)
+        masks, threshold = keep(scores, masks, iteration / iterations)
     return masks, threshold
+
+
+def _keeper(
+    target: SparsityTarget, masks: Masks
+) -> Callable[[Weights, Masks, float], tuple[Masks, Threshold]]:
+    """Return the function of (scores, masks, part) that does a part, from 0 to 1, of a pruning."""
+    structure, least = target.structure, target.min_layer_weights
+    if structure is None:
+        groups = allocate(target, masks)
+        return lambda scores, masks, part: keep_highest(
+            scores, masks, groups, [group.after(part) for group in groups], least
+        )
+    paths = competing(target, masks)
+    if structure.pattern.kind == N_OF_M:
+        allocate(target, masks)  # says what does not fit, before scores are computed
+        of_group = Group([], structure.pattern.m, structure.kept_of(target.density))
+
+        def keep_in_groups(scores: Weights, masks: Masks, part: float) -> tuple[Masks, Threshold]:
+            masks, *cut = structure.keep_in_groups(scores, masks, paths, of_group.after(part))
+            return masks, Threshold(*map(_finite, cut))
+
+        return keep_in_groups
+    return _keeper_of_units(structure, target, masks, paths)
+
+
+def _keeper_of_units(
+    structure: Structure, target: SparsityTarget, masks: Masks, paths: list[str]
+) -> Callable[[Weights, Masks, float], tuple[Masks, Threshold]]:
+    """Return what `_keeper` does, for blocks and channels: each counts as a weight does there."""
+    units = structure.units(masks, paths)
+    groups = allocate(target, masks, units)
+    size = 1 if structure.pattern.kind == CHANNEL else structure.size
+    least = -(-target.min_layer_weights // size)
+
+    def keep(scores: Weights, masks: Masks, part: float) -> tuple[Masks, Threshold]:
+        pooled, alive = units.pooled(scores, masks, structure.pool), units.alive(masks)
+        left = [group.after(part) for group in groups]
+        kept, threshold = keep_highest(pooled, alive, groups, left, least)
+        return units.without(masks, kept), threshold
+
+    return keep
 
 
 def keep_highest(

@@ -32,6 +32,7 @@ LATER = frozenset(
 OF_PRUNING = frozenset(
     {
         *("criterion", "scope", "keep_dense", "layer_fractions", "min_layer_weights"),
+        *("structure", "structure_pool"),
         *("prune_at", "prune_fraction", "prune_iterations", "density", "densities", "masks_from"),
     }
 )
@@ -45,10 +46,15 @@ def key(config: Config) -> Hashable:
     left_out = LATER
     if not (config.repel and config.repel_runs):
         left_out |= OF_REPULSION
-    if not config.policy.prunes_after(0) or needs(config.criterion) <= IN_FILES:
+    if not config.policy.prunes_after(0) or _prunes_by_files(config):
         left_out |= OF_PRUNING
     values = dataclasses.asdict(config)
     return tuple((name, value) for name, value in values.items() if name not in left_out)
+
+
+def _prunes_by_files(config: Config) -> bool:
+    """Return whether files say what is pruned: a structure is one of the network's layers."""
+    return needs(config.criterion) <= IN_FILES and config.policy.structure is None
 
 
 def lend(lender: Point, borrower: Point) -> bool:
@@ -99,7 +105,7 @@ def _own_files(other: RunDir, config: Config) -> dict[str, bytes | None] | None:
         return None
     threshold, next_masks = pruning.Threshold(float("nan"), float("nan")), None
     if config.policy.prunes_after(0):
-        if not needs(config.criterion) <= IN_FILES:
+        if not _prunes_by_files(config):
             return {}  # the lender prunes by the same rules: see `key`
         masks, initial = other.masks(0), other.initial(0)
         pruned, threshold = pruning.prune(

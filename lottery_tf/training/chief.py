@@ -139,7 +139,7 @@ def check_pruning(config: Config, engine: Engine) -> None:
     Every worker calls this, so that each says what is wrong.
     """
     for density in config.policy.targets or (None,):
-        allocate(config.policy.to_density(density), engine.dense_masks())
+        allocate(engine.policy.to_density(density), engine.dense_masks())
     check_gradual(config, engine)
 
 
@@ -148,7 +148,7 @@ def plan_of(config: Config, engine: Engine) -> Plan:
     return Plan(
         config.rounds,
         config.reset,
-        config.policy.target,
+        engine.policy.target,
         config.criterion,
         config.prune_iterations,
         config.init_seed,

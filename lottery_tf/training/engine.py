@@ -17,11 +17,13 @@ from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_generators, keras_private, optimizer_state
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Array, Masks, Weights, streams
+from lottery_tf.pruning.policy import MaskPolicy
 from lottery_tf.pruning.schedules import learning_rates
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.repulsion.loss import Held, to_devices
 from lottery_tf.repulsion.optima import repulsion_metrics
 from lottery_tf.runs.checkpoints import Checkpoint, Progress
+from lottery_tf.structure import structure_of
 from lottery_tf.training import feeds
 from lottery_tf.training.devices import FAILURES, Cluster
 from lottery_tf.training.gradual import Gradual
@@ -90,6 +92,13 @@ class Engine:
         self.compile()
         self.compile_seconds = 0.0  # of the newest training
         self._seconds_per_step: float | None = None
+
+    @functools.cached_property
+    def policy(self) -> MaskPolicy:
+        """When weights are pruned, to which density, and which of them go together."""
+        config = self.config
+        structure = structure_of(self.network, config.structure, config.structure_pool)
+        return dataclasses.replace(config.policy, structure=structure)
 
     def _uses_xla(self) -> bool:
         """Return whether --jit_compile asks for XLA; "auto" takes it where possible and faster."""
@@ -192,7 +201,9 @@ class Engine:
             InputError: the loss is not finite, or a streamed file is damaged.
         """
         last = self.steps if training.last is None else training.last
-        self._gradual = Gradual(self.config, training.density, self.steps_per_epoch, self.uniform)
+        self._gradual = Gradual(
+            self.config, self.policy, training.density, self.steps_per_epoch, self.uniform
+        )
         self._optima = to_devices(training.optima, self.cluster.copies)
         self.compile_seconds, self._halts = 0.0, halts
         if training.optima:

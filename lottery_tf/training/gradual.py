@@ -11,6 +11,7 @@ from lottery_tf import pruning
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import Masks, Weights, streams
+from lottery_tf.pruning.policy import MaskPolicy
 from lottery_tf.pruning.schedules import parse_step
 from lottery_tf.terminal import quiet
 
@@ -23,6 +24,7 @@ class Gradual:
 
     Args:
         config: Config.
+        policy: of the engine.
         density: what is left at the end; None: nothing is pruned on the way.
         steps_per_epoch: updates per epoch.
         uniform: what random scores come from, a function as streams.uniform.
@@ -37,16 +39,17 @@ class Gradual:
     def __init__(
         self,
         config: Config,
+        policy: MaskPolicy,
         density: float | None,
         steps_per_epoch: int,
         uniform: Callable[[int, int, Masks], Weights] = streams.uniform,
     ):
-        self.config, self.uniform = config, uniform
+        self.config, self.policy, self.uniform = config, policy, uniform
         self.densities = {} if density is None else schedule(config, density, steps_per_epoch)
 
     def prune(self, step: int, weights: Weights, masks: Masks, round: int) -> Masks:
         """Return the masks from a step on; weights and masks are those before it."""
-        target = self.config.policy.to_density(self.densities[step])
+        target = self.policy.to_density(self.densities[step])
         uniform = functools.partial(self.uniform, self.config.init_seed, round)
         pruned, _ = pruning.prune(
             weights, masks, target, criterion=self.config.criterion, uniform=uniform

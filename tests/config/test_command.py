@@ -244,6 +244,13 @@ def test_what_rules_say_names_flags():
         ({"rewind_to": "5eps"}, "--rewind_to: .* 5eps$"),
         ({"test_fraction": 0.1, "test_split": "test"}, "--test_fraction=.*--test_split=test"),
         ({"early_stop": "connected", "epochs": 5}, "--short_epochs: .*--epochs=5.* 5$"),
+        ({"structure": "4:2"}, "--structure: .* '4:2'$"),
+        ({"structure": "2:4", "density": 0.3}, "--structure=2:4 .*--density=0.3 "),
+        ({"structure": "2:4", "densities": (0.75, 0.6)}, "--densities=0.75,0.6"),
+        ({"structure": "2:4", "scope": "erk"}, "--structure=2:4 .*--scope"),
+        ({"structure": "2:4", "min_layer_weights": 2}, "--min_layer_weights"),
+        ({"structure": "2:4", "structure_pool": "mean"}, "--structure_pool=mean .*2:4$"),
+        ({"structure_pool": "l2"}, "--structure_pool=l2 .*none$"),
     ],
 )
 def test_flags_that_do_not_go_together_are_named(flags, words):

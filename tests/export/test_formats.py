@@ -28,10 +28,10 @@ from lottery_tf.export import (
     signatures,
 )
 from lottery_tf.export.formats import FORMATS, Choices, Options
-from lottery_tf.export.graph import graph_of
 from lottery_tf.models import MODELS
 from lottery_tf.models.layers import PadChannels
 from lottery_tf.models.normalization import FusedBatchNormalization
+from lottery_tf.structure.graph import graph_of
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.versions

@@ -35,6 +35,17 @@ def test_masks_of_another_run_are_never_pruned():
     assert not policy.prunes_after(0)
 
 
+def test_a_pattern_is_a_target_of_one_round():
+    policy = Config(structure="2:4").policy
+    assert (policy.targets, policy.most_rounds) == ((0.5,), 2)
+    assert str(policy.target(0).structure.pattern) == "2:4"
+    policy = Config(structure="2:4", densities=(0.75, 0.5)).policy
+    assert policy.targets == (0.75, 0.5)
+    policy = Config(structure="1x4", structure_pool="l2").policy
+    assert (policy.targets, policy.target(0).structure.pool) == ((), "l2")
+    assert Config().policy.target(0).structure is None
+
+
 def test_a_target_says_where_as_the_flags_do():
     flags = {"scope": "layer", "keep_dense": ("conv",), "min_layer_weights": 5}
     target = Config(layer_fractions=("logits:0.1", "a/b:0.25"), **flags).policy.target(0)

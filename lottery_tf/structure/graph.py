@@ -34,6 +34,11 @@ class Call:
     shared: bool = False  # whether the layer is called elsewhere too
 
     @property
+    def kind(self) -> Any:
+        """The class of the layer; of a masked layer, and of one made faster, the plain class."""
+        return getattr(type(self.layer), "plain", type(self.layer))
+
+    @property
     def has_weights(self) -> bool:
         """Whether the layer has variables; an operation has none."""
         return bool(getattr(self.layer, "weights", ()))

@@ -1,11 +1,15 @@
-"""The steps of a compaction: how each layer's channels depend on those of its inputs.
+"""The steps of a graph: how each layer's channels depend on those of its inputs.
 
-A channel is an index of a tensor's last axis. Each call of a layer is a Step, which says
+Compaction removes the channels without effect by them, and structured pruning finds the channels
+that must go together. A channel is an index of a tensor's last axis. Each call of a layer is a
+Step, which says
 
     sources         which input channel an output channel is made of (-1: none), for each input;
                     empty if all outputs depend on all inputs
     constants(…)    which output channels are the same for all examples
     build(…)        the layer for the channels that are kept
+
+`Channels` has the channels of all tensors, in groups that are kept or removed together.
 """
 
 import dataclasses
@@ -17,14 +21,12 @@ import keras
 import numpy as np
 
 from lottery_tf.errors import InputError
-from lottery_tf.export.flops import TRANSPOSED
-from lottery_tf.export.graph import Call, Graph, Slot
 from lottery_tf.masking import copying, keras_private
-from lottery_tf.models.layers import PadChannels
-from lottery_tf.models.normalization import FusedBatchNormalization
 from lottery_tf.pruning import Array
+from lottery_tf.structure.graph import Call, Graph, Slot
 
 layers = keras.layers
+TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 Config = dict[str, Any]  # of a layer, as Keras has it
 Part = tuple[type[keras.Layer], Config]  # the class of a layer and its configuration
 
@@ -201,7 +203,7 @@ class Merge(Step):
         self.sources = [np.arange(self.channels)] * len(call.inputs)
 
     def constants(self, inputs: list[Constants]) -> Constants:
-        return Constants(MERGED[type(self.call.layer)](np.stack([i.everywhere() for i in inputs])))
+        return Constants(MERGED[self.call.kind](np.stack([i.everywhere() for i in inputs])))
 
     def build(self, kept: Kept) -> keras.KerasTensor:
         return super().build(dataclasses.replace(kept, tensors=[kept.tensors]))
@@ -247,7 +249,8 @@ class Weighted(Step):
     def __init__(self, graph: Graph, call: Call, kernel: Array, part: Part | None):
         super().__init__(graph, call)
         layer = call.layer
-        self.layer_class, self.config = part or (type(layer), new_config(layer, call.name))
+        whole: Part = (call.kind, new_config(layer, call.name))
+        self.layer_class, self.config = part or whole
         self.kernel, outputs = kernel.astype(float), kernel.shape[-1]
         bias = np.zeros(outputs) if layer.bias is None else keras.ops.convert_to_numpy(layer.bias)
         self.bias = bias.astype(float)
@@ -281,7 +284,7 @@ class Linear(Weighted):
 
     def __init__(self, graph: Graph, call: Call, kernel: Any = None, part: Part | None = None):
         kernel = keras.ops.convert_to_numpy(call.layer.kernel if kernel is None else kernel)
-        self.taps, self.transposed = kernel.shape[:-2], type(call.layer) in TRANSPOSED
+        self.taps, self.transposed = kernel.shape[:-2], call.kind in TRANSPOSED
         kernel = np.swapaxes(kernel, -1, -2) if self.transposed else kernel
         super().__init__(graph, call, kernel.reshape(-1, *kernel.shape[-2:]), part)
         self.even = self.even and not self.transposed
@@ -437,15 +440,14 @@ def _moved(graph: Graph, call: Call) -> Step:
     return Reshaped(graph, call)
 
 
-# {class of layers: function of (graph, call) that returns the Step}
+# {class of layers: function of (graph, call) that returns the Step}; models/layers.py adds its own
 STEPS: dict[type, Callable[[Graph, Call], Step]] = {
     **dict.fromkeys((layers.Dense, layers.EinsumDense), Linear),
     **dict.fromkeys((layers.Conv1D, layers.Conv2D, layers.Conv3D, *TRANSPOSED), Linear),
     **dict.fromkeys((layers.DepthwiseConv1D, layers.DepthwiseConv2D), Depthwise),
-    **dict.fromkeys((layers.BatchNormalization, FusedBatchNormalization), BatchNorm),
+    layers.BatchNormalization: BatchNorm,
     **dict.fromkeys(MERGED, Merge),
     layers.Concatenate: Concatenation,
-    PadChannels: PaddedChannels,
     # They give a constant image back as it came: averages leave the padding out.
     **{
         getattr(layers, f"{name}{n}D"): Channelwise
@@ -482,11 +484,11 @@ def steps_of(graph: Graph) -> tuple[list[Step], dict[str, str]]:
     makers: dict[int, Step] = {}
     for call in graph.calls:
         call.inputs = [renamed.get(tensor, tensor) for tensor in call.inputs]
-        identity = type(call.layer) in IDENTITIES and _takes_tensors_alone(call)
+        identity = call.kind in IDENTITIES and _takes_tensors_alone(call)
         if identity and call.outputs[0] not in graph.outputs:
             renamed[call.outputs[0]] = call.inputs[0]
             gone[call.name] = "does nothing in inference"
-        elif type(call.layer) in SEPARABLE and not _reason(call):
+        elif call.kind in SEPARABLE and not _reason(call):
             steps += _split(graph, call)
         else:
             steps.append(_step(graph, call))
@@ -514,7 +516,7 @@ def steps_of(graph: Graph) -> tuple[list[Step], dict[str, str]]:
 
 def _split(graph: Graph, call: Call) -> list[Step]:
     """Return a separable convolution as its depthwise and its pointwise part."""
-    layer, (depthwise, conv) = call.layer, SEPARABLE[type(call.layer)]
+    layer, (depthwise, conv) = call.layer, SEPARABLE[call.kind]
     between = len(graph.shapes)
     graph.shapes.append((*graph.shapes[call.outputs[0]][:-1], layer.pointwise_kernel.shape[-2]))
     name = f"{call.name}_depthwise"
@@ -531,7 +533,7 @@ def _split(graph: Graph, call: Call) -> list[Step]:
 
 def _step(graph: Graph, call: Call) -> Step:
     """Return the step of a call; Unchanged where it is not known what it does."""
-    reason, make = _reason(call), STEPS.get(type(call.layer))
+    reason, make = _reason(call), STEPS.get(call.kind)
     if not reason and not _has_usual_shapes(graph, call):
         reason = "of the shapes of its inputs"
     if reason or make is None:
@@ -594,3 +596,53 @@ def _reason(call: Call) -> str:
     if isinstance(layer, by_channel) and not is_elementwise(layer.activation):
         return "its activation may mix channels"
     return ""
+
+
+class Channels:
+    """The channels of all tensors, in groups that are kept or removed together.
+
+    A layer without a kernel ties its output channels to those of its inputs. `groups` is {tensor:
+    the group of each channel}, `kept` is bool (groups,).
+    """
+
+    def __init__(self, graph: Graph, steps: list[Step]):
+        tensors = sorted({*graph.inputs, *(t for step in steps for t in step.call.outputs)})
+        *begins, count = np.cumsum([0, *map(graph.channels, tensors)])
+        starts = dict(zip(tensors, begins, strict=True))
+        ties: list[Array] = [np.zeros((2, 0), int)]
+        for step in steps:
+            for tensor, source in zip(step.call.inputs, step.sources, strict=False):
+                tied = np.flatnonzero(source >= 0)
+                ties.append(
+                    np.stack([starts[tensor] + source[tied], starts[step.call.outputs[0]] + tied])
+                )
+        labels = _connected(np.concatenate(ties, axis=1), count)
+        self.groups = {t: labels[starts[t] : starts[t] + graph.channels(t)] for t in tensors}
+        self.kept = np.zeros(labels.max(initial=-1) + 1, bool)
+
+    def of_tensor(self, tensor: int) -> Array:
+        """Return which channels of a tensor are kept: bool (channels,)."""
+        return self.kept[self.groups[tensor]]
+
+    def keep(self, tensor: int, channels: Array | slice = slice(None)) -> None:
+        """Keep some channels of a tensor, and all that are tied to them."""
+        self.kept[self.groups[tensor][channels]] = True
+
+
+def _connected(ties: Array, count: int) -> Array:
+    """Return the number of each channel's group, counted in the order of their first channels.
+
+    Args:
+        ties: int (2, ties): pairs of channels that belong together.
+        count: of the channels.
+    """
+    first = np.arange(count)  # the least channel that is known to be in a channel's group
+    while True:
+        least = np.minimum(*first[ties])
+        before = first.copy()
+        for end in ties:
+            np.minimum.at(first, before[end], least)
+            np.minimum.at(first, end, least)
+        first = first[first]
+        if np.array_equal(first, before):
+            return np.unique(first, return_inverse=True)[1]
