@@ -1,8 +1,9 @@
-"""The public place of `prune`, `rounds` and `summary`: pruning around the user's own training."""
+"""The public place of what prunes around the user's own training, and inside it."""
 
 from lottery_tf.loop.callbacks import RewindPoint
+from lottery_tf.loop.gradual import GradualPruning
 from lottery_tf.loop.prune import prune
 from lottery_tf.loop.rounds import Round, rounds
 from lottery_tf.loop.summary import summary
 
-__all__ = ["RewindPoint", "Round", "prune", "rounds", "summary"]
+__all__ = ["GradualPruning", "RewindPoint", "Round", "prune", "rounds", "summary"]

@@ -13,6 +13,7 @@ from lottery_tf.datasets import AUGMENTATIONS, DATASETS
 from lottery_tf.models import INITIALIZERS, MODELS, POLICIES
 from lottery_tf.pruning.allocation import SCOPES
 from lottery_tf.pruning.criteria import CRITERIA
+from lottery_tf.pruning.gradual import CURVES
 from lottery_tf.pruning.policy import MaskPolicy
 from lottery_tf.pruning.resets import RESETS
 from lottery_tf.pruning.schedules import SCHEDULES
@@ -281,8 +282,10 @@ class Config:
     prune_schedule: str = flag(
         "polynomial",
         "Of --prune_at=train. polynomial: the density falls along a cubic from --prune_begin to "
-        "--prune_end (Zhu & Gupta 2017); constant: it is that of the round from --prune_begin on.",
-        choices=("polynomial", "constant"),
+        "--prune_end (Zhu & Gupta 2017); constant: it is that of the round from --prune_begin on; "
+        "cosine: it falls along half a cosine; one_cycle: along a logistic curve (Hubens et al. "
+        "2022).",
+        choices=tuple(CURVES),
     )
     prune_begin: str = flag("0", "Step (500) or epoch (4ep) of the first gradual pruning.")
     prune_end: str = flag(

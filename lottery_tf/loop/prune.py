@@ -90,7 +90,5 @@ def prune(
         **scoring.of_model(model, lambda: start, trained, sample),
     )
     checks.warn_of_death(before, masks, another=False, stacklevel=2)
-    weights = pruning.apply_masks(trained, masks)
-    masking.set_weights(model, weights, masking.get_masks(model) | masks)
-    optimizer_state.forget_pruned(model)
+    optimizer_state.set_masks(model, masks)
     return pruning.density(masks)

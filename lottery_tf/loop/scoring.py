@@ -51,23 +51,31 @@ def scoring_inputs(
     }
 
 
+def gradients_of(model: keras.Model, sample: "Sample | None") -> "Gradients":
+    """Return the Gradients of a user's model on a sample, of the loss that `fit` minimizes."""
+    from lottery_tf.masking.gradients import Gradients, loss_of_class_numbers, loss_of_fit
+
+    has_own = type(model).compute_loss is not keras.Model.compute_loss
+    loss = loss_of_fit if model.compiled or has_own else loss_of_class_numbers
+    assert sample, "`checks.check_scoring` asks for data"
+    return Gradients(model, sample.batches, loss=loss)
+
+
 def of_model(
-    model: keras.Model, start: Callable[[], Weights], trained: Weights, sample: "Sample | None"
+    model: keras.Model,
+    start: Callable[[], Weights],
+    trained: Weights,
+    sample: "Sample | None",
+    gradients: "Callable[[], Gradients] | None" = None,
 ) -> ScoringInputs:
     """Return the scoring inputs of a user's model and data; arguments as in `scoring_inputs`.
+
+    Without `gradients` they are compiled anew, as the model may have changed.
 
     Raises:
         InputError: when one of them is gathered, the loss cannot be computed on the sample.
     """
-
-    @functools.cache
-    def gradients() -> "Gradients":
-        from lottery_tf.masking.gradients import Gradients, loss_of_class_numbers, loss_of_fit
-
-        has_own = type(model).compute_loss is not keras.Model.compute_loss
-        loss = loss_of_fit if model.compiled or has_own else loss_of_class_numbers
-        assert sample, "`checks.check_scoring` asks for data"
-        return Gradients(model, sample.batches, loss=loss)
+    gradients = gradients or functools.cache(functools.partial(gradients_of, model, sample))
 
     @functools.cache
     def flow_of_copy() -> "Flow":
@@ -124,10 +132,15 @@ def _lacks_gradient(error: Exception) -> bool:
     return lacks_gradient(error)
 
 
-def check_gradients(model: keras.Model, criterion: Criterion, sample: "Sample | None") -> None:
+def check_gradients(
+    model: keras.Model,
+    criterion: Criterion,
+    sample: "Sample | None",
+    gradients: "Callable[[], Gradients] | None" = None,
+) -> None:
     """Raise InputError if the gradients that a criterion needs cannot be computed on the sample."""
     masks, weights = checks.prunable(model), masking.get_weights(model)
-    inputs = of_model(model, lambda: weights, weights, sample)
+    inputs = of_model(model, lambda: weights, weights, sample, gradients)
     for name in sorted(criteria.needs(criterion) & criteria.FROM_DATA):
         for path, gradient in inputs[name](masks).items():
             if not np.isfinite(gradient).all():
@@ -191,6 +204,24 @@ class Sample:
         if not found:
             raise InputError(f"data: expected {FORMS}, at least one batch. Received: none")
         return found
+
+    def draw(self, generator: np.random.Generator, turn: int) -> Batch:
+        """Return a batch: of arrays BATCH_SIZE examples drawn at random, else the turn's.
+
+        Raises:
+            InputError: as `batches`.
+        """
+        if not self._is_plain:
+            return self.batches[turn % len(self.batches)]
+        count = examples_of(self._parts)
+        places = np.sort(generator.choice(count, min(BATCH_SIZE, count), replace=False))
+
+        def take(array: Any) -> Any:
+            if array is None or isinstance(array, np.ndarray):
+                return array if array is None else array[places]
+            return keras.ops.take(array, places, axis=0)
+
+        return keras.tree.map_structure(take, self._parts)
 
     def _read(self) -> Iterator[Any]:
         data, *others = self._parts

@@ -1,13 +1,14 @@
 """Find the optimizers of a model, reset them, and clear their slots of pruned weights."""
 
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras.optimizers import Optimizer
 
+from lottery_tf import pruning
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private, network
 from lottery_tf.pruning import Masks
@@ -169,12 +170,27 @@ def clear_pruned(optimizer: Optimizer, variables: Sequence[keras.Variable], mask
             slot.assign(np.where(mask, slot.numpy(), 0))
 
 
-def forget_pruned(model: keras.Model) -> None:
-    """Clear the slots of pruned weights in all built optimizers of a model.
+def set_masks(
+    model: keras.Model, masks: Masks, optimizers: Iterable[Optimizer] | None = None
+) -> None:
+    """Set masks inside a training: pruned weights become zero, and so do their slots.
+
+    Args:
+        model: that trains.
+        masks: {kernel path: bool array}; others stay.
+        optimizers: whose slots are cleared. Default: those that the model holds.
+    """
+    weights = pruning.apply_masks(network.get_weights(model), masks)
+    network.set_weights(model, weights, network.get_masks(model) | masks)
+    forget_pruned(model, optimizers)
+
+
+def forget_pruned(model: keras.Model, optimizers: Iterable[Optimizer] | None = None) -> None:
+    """Clear the slots of pruned weights in all built optimizers of a model, or in those given.
 
     Otherwise averages of weights (`use_ema`) and momenta would still hold them.
     """
-    for optimizer in find(model).values():
+    for optimizer in find(model).values() if optimizers is None else optimizers:
         if optimizer.built:
             trained = keras_private.built_with(optimizer)
             variables = [one for one in trained if isinstance(one, keras.Variable)]

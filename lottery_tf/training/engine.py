@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf import masking, models, pruning
+from lottery_tf import masking, models
 from lottery_tf.config import Config
 from lottery_tf.config.constraints import check_batch, check_updates, rewind_step
 from lottery_tf.datasets import PreparedDataset, augmentation, tfrecords
@@ -431,10 +431,7 @@ class TrainingState:
 
     def prune(self, masks: Masks) -> None:
         """Prune in the middle of a training; the optimizer forgets the pruned weights."""
-        weights = pruning.apply_masks(masking.get_weights(self.network), masks)
-        masking.set_weights(self.network, weights, masks)
-        variables = self.network.trainable_variables
-        optimizer_state.clear_pruned(self.trainer.optimizer, variables, masks)
+        optimizer_state.set_masks(self.network, masks, [self.trainer.optimizer])
 
     def _set_dropout(self, states: list[Array]) -> None:
         """Give every replica a stream of its own; the state of the first one names them all."""

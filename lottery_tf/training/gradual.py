@@ -5,12 +5,13 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
 from lottery_tf import pruning
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
-from lottery_tf.pruning import Masks, Weights, streams
+from lottery_tf.pruning import Array, Masks, Weights, gradual, streams
 from lottery_tf.pruning.policy import MaskPolicy
 from lottery_tf.pruning.schedules import parse_step
 from lottery_tf.terminal import quiet
@@ -70,10 +71,10 @@ def check_gradual(config: Config, engine: "Engine") -> None:
 
 
 def schedule(config: Config, density: float, steps_per_epoch: int) -> dict[int, float]:
-    """Return {step: density to prune to before it}, by the pruning toolkit's own schedules.
+    """Return {step: density to prune to before it}; a step that would remove nothing is left out.
 
-    tensorflow_model_optimization's PolynomialDecay or ConstantSparsity say when and how much; which
-    weights go is decided by our exact top-k. A step that would remove nothing is left out.
+    tensorflow_model_optimization's PolynomialDecay and ConstantSparsity compute the densities of
+    their schedules, as the bytes of a run depend on their float32.
 
     Args:
         config: Config; its prune_schedule, prune_begin, prune_end and prune_frequency.
@@ -92,23 +93,35 @@ def schedule(config: Config, density: float, steps_per_epoch: int) -> dict[int, 
             f"end of training, {steps}. Received: {begin} and {end}"
         )
     way = end - begin
-    every = config.prune_frequency or max(1, min(100, way // 10))
+    every = config.prune_frequency or gradual.default_frequency(begin, end)
     end = begin + way // every * every  # the last pruning reaches the density
-    if end == begin and config.prune_schedule == "polynomial":
+    if end == begin and config.prune_schedule != "constant":
         raise InputError(f"--prune_frequency: expected at most {way}. Received: {every}")
+    steps_of = {"begin": begin, "end": end, "frequency": every}
+    if config.prune_schedule in gradual.CURVES.keys() - _OF_TOOLKIT:
+        made = gradual.make(config.prune_schedule, density=density, **steps_of)
+        return made.densities()
+    left = _toolkits_densities(config.prune_schedule, density, steps, **steps_of)
+    left = np.clip(left, density, 1)  # float32 may lie below
+    made = gradual.make(lambda step: float(left[step]), density=None, **steps_of)
+    return made.densities() | {end: density}
+
+
+_OF_TOOLKIT = {"polynomial", "constant"}
+
+
+def _toolkits_densities(
+    name: str, density: float, steps: int, *, begin: int, end: int, frequency: int
+) -> Array:
+    """Return the density of each step, which the toolkit computes in float32, as float64."""
     with _toolkit() as schedules:
-        if config.prune_schedule == "constant":
-            sparsity_at = schedules.ConstantSparsity(1 - density, begin, end, every)
+        if name == "constant":
+            sparsity_at = schedules.ConstantSparsity(1 - density, begin, end, frequency)
         else:
-            sparsity_at = schedules.PolynomialDecay(0.0, 1 - density, begin, end, 3, every)
+            sparsity_at = schedules.PolynomialDecay(0.0, 1 - density, begin, end, 3, frequency)
     every_step = tf.range(steps)
-    due, sparsity = sparsity_at(every_step)
-    due = tf.broadcast_to(due, every_step.shape).numpy()
-    sparsity = tf.broadcast_to(sparsity, every_step.shape).numpy().astype(float)
-    # The schedule computes in float32: no density lies below that of the end, which is exact.
-    found = {int(step): max(1 - float(sparsity[step]), density) for step in every_step[due].numpy()}
-    last = max(found)
-    return {step: left for step, left in found.items() if left < 1} | {last: density}
+    _, sparsity = sparsity_at(every_step)
+    return 1 - tf.broadcast_to(sparsity, every_step.shape).numpy().astype(float)
 
 
 @contextlib.contextmanager

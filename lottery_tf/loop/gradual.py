@@ -1,0 +1,200 @@
+"""`GradualPruning`: a callback that prunes while the user's `fit` trains."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from lottery_tf import masking, pruning
+from lottery_tf.errors import InputError
+from lottery_tf.loop import checks, scoring
+from lottery_tf.loop.mask_updates import MaskUpdates
+from lottery_tf.loop.prune import Data
+from lottery_tf.masking import optimizer_state
+from lottery_tf.masking.optimizer_state import Optimizer
+from lottery_tf.pruning import Weights, criteria, gradual, streams
+from lottery_tf.pruning.allocation import SparsityTarget, allocate, share
+from lottery_tf.pruning.criteria import Criterion
+
+
+class GradualPruning(MaskUpdates):
+    """Prunes a masked model step by step while `fit` trains it (Zhu & Gupta 2017).
+
+        callback = lottery_tf.GradualPruning(density=0.1, begin_step=500, end_step=5000)
+        model.fit(images, labels, epochs=10, callbacks=[callback, ...])
+
+    A step is an update by the optimizer, as `optimizer.iterations` counts it: with gradient
+    accumulation several batches, and none where a float16 loss overflowed. At every `frequency`-th
+    step from `begin_step` to `end_step` the model is pruned to the density of the schedule, to the
+    exact count, and the optimizer's slots of pruned weights become zero. Pruned weights never come
+    back. Nothing is compiled again. Under `steps_per_execution` what is due inside an execution
+    happens at its end, once, to the density of the last step that was due.
+
+    The density is in the logs of `fit` as "density": History and the progress bar have it. Other
+    callbacks get it if they stand behind this one in the list, so put it first: before TensorBoard,
+    and before BackupAndRestore. A fit that BackupAndRestore resumes goes on at its step, with its
+    masks. So does a second `fit` of the same model; compiled again, a model begins at step 0, where
+    nothing happens until the schedule falls below the density that it has. Another model is
+    refused. In a loop around `train_on_batch`, make callbacks = keras.callbacks.CallbackList(
+    [callback], model=model), and call callbacks.on_train_batch_end(step) after each step.
+
+    Args:
+        density: remaining / prunable weights after the last pruning, in (0, 1).
+        begin_step, end_step: the first step, and the one after which none follows; the last pruning
+            reaches the density. end_step may be left out with schedule="constant".
+        frequency: steps between two. Default: 100, or a tenth of the way where that is less.
+        schedule: the curve along which the density falls: "polynomial", a cubic; "constant", all at
+            `begin_step`; "cosine"; "one_cycle" (Hubens et al. 2022). Or a function of the step that
+            returns the density, in place of `density`. Or a schedule of
+            tensorflow_model_optimization, in place of the density and the steps.
+        initial_density: that a curve falls from.
+        criterion, data, iterations, seed, scope, keep_dense, min_layer_weights: as in `prune`. A
+            criterion is computed anew at each pruning.
+        initial: {variable path: array} before training, for criteria that are a function of it.
+        optimizer: whose updates are counted. Default: the one that the model was compiled with.
+
+    Raises:
+        InputError: when it is made, a value out of bounds, or an end before the begin. When `fit`
+            begins, before anything trains: no masks, an unknown layer, a density above the one that
+            the model has, a schedule that ended before the fit or ends after it, or data on which
+            the loss cannot be computed.
+
+    Where Keras does not know how long a fit is, or it is stopped, a warning at its end says that
+    the density was not reached.
+    """
+
+    def __init__(
+        self,
+        density: float | None = None,
+        *,
+        begin_step: int = 0,
+        end_step: int | None = None,
+        frequency: int | None = None,
+        schedule: gradual.Schedule = "polynomial",
+        initial_density: float = 1.0,
+        criterion: Criterion = "magnitude",
+        data: Data = None,
+        iterations: int | None = None,
+        initial: Weights | None = None,
+        seed: int = 0,
+        scope: str = "global",
+        keep_dense: Sequence[str] = (),
+        min_layer_weights: int = 0,
+        optimizer: Optimizer | None = None,
+    ):
+        super().__init__(optimizer)
+        checks.whole_number(0, begin_step=begin_step)
+        checks.whole_number(0, below=streams.SEEDS, seed=seed)
+        for name, value in {"end_step": end_step, "frequency": frequency}.items():
+            if value is not None:
+                checks.whole_number(int(name == "frequency"), **{name: value})
+        self.where = checks.where(scope, None, keep_dense, min_layer_weights)
+        self.schedule = _schedule(
+            schedule, density, begin_step, end_step, frequency, initial_density
+        )
+        # The density of a function is not known before it is called.
+        self.target = SparsityTarget(density=0.5 if density is None else density, **self.where)
+        self.final = density
+        self.criterion, self.iterations, self.seed = criterion, iterations, seed
+        self.initial = initial
+        self.sample = None if data is None else scoring.Sample(data)
+
+    def prepare(self, model: keras.Model) -> None:
+        self.target = checks.make_target(model, None, self.target.density, self.where)
+        if self.final is not None:
+            allocate(self.target, checks.prunable(model))
+        checks.check_scoring(model, self.criterion, self.sample, self.iterations)
+        before = {name for name in criteria.needs(self.criterion) if name.startswith("initial")}
+        if before and self.initial is None:
+            raise InputError(
+                f"criterion: {criteria.name_of(self.criterion)} needs the weights before training: "
+                "pass initial=lottery_tf.masking.get_weights(model), taken before the first fit."
+            )
+
+    def plan(self, step: int, last: int | None) -> Sequence[int]:
+        return self.schedule.steps
+
+    def begin(self, step: int) -> None:
+        self._gradients = functools.cache(
+            functools.partial(scoring.gradients_of, self.model, self.sample)
+        )
+        masks = checks.prunable(self.model)
+        if step > self.steps[-1] and all(mask.all() for mask in masks.values()):
+            raise InputError(
+                f"{self.name}: the optimizer of {self.model.name} has made {step} updates, and the "
+                f"last pruning was due at step {self.steps[-1]}. Compile the model again, which "
+                "begins with step 0, or give later steps."
+            )
+        scoring.check_gradients(self.model, self.criterion, self.sample, self._gradients)
+        due = self.schedule.due(step)
+        if due is not None:
+            self.change(due)
+
+    def change(self, due: int) -> None:
+        density = self.schedule.density_at(due)
+        before, trained = checks.prunable(self.model), masking.get_weights(self.model)
+        size = sum(mask.size for mask in before.values())
+        if density is None or share(density, size) >= pruning.remaining(before):
+            return
+        start = trained if self.initial is None else self.initial
+        masks, _ = pruning.prune(
+            trained,
+            before,
+            dataclasses.replace(self.target, density=density),
+            criterion=self.criterion,
+            iterations=self.iterations,
+            uniform=functools.partial(streams.uniform, self.seed, 0),
+            **scoring.of_model(self.model, lambda: start, trained, self.sample, self._gradients),
+        )
+        checks.warn_of_death(before, masks, another=False, stacklevel=2)
+        optimizer_state.set_masks(self.model, masks, self.optimizers)
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        step = self._updates()
+        if not self._begins and step < self.schedule.last:
+            asked = "" if self.final is None else f", and {self.final:.4g} was asked for"
+            self._warn(
+                f"fit ended after {step} updates, before the pruning that is due at step "
+                f"{self.schedule.last}: the density is {self.density:.4g}{asked}."
+            )
+
+
+def _schedule(
+    schedule: Any,
+    density: float | None,
+    begin: int,
+    end: int | None,
+    frequency: int | None,
+    initial_density: float,
+) -> gradual.DensitySchedule:
+    """Return the schedule that the arguments of GradualPruning say."""
+    if callable(schedule) and density is not None:
+        raise InputError(
+            f"density: a schedule that is a function returns it: leave it out. Received: {density}"
+        )
+    if callable(schedule) and hasattr(schedule, "begin_step"):  # of the toolkit
+        if begin or end is not None or frequency is not None:
+            raise InputError(
+                "begin_step, end_step and frequency are those of the schedule: leave them out."
+            )
+        begin, end, frequency = schedule.begin_step, schedule.end_step, schedule.frequency
+        end = begin if end < 0 else end  # a density that stays is reached at the first step
+    elif not callable(schedule):
+        if density is None:
+            raise InputError("density: expected a number in (0, 1), the density to prune to.")
+        if not density <= initial_density <= 1:
+            raise InputError(
+                f"initial_density: expected a number from density to 1. Received: {initial_density}"
+            )
+    if end is None and schedule != "constant":
+        raise InputError("end_step: expected the step of the last pruning, after begin_step.")
+    return gradual.make(
+        schedule,
+        density=density,
+        begin=begin,
+        end=begin if end is None else end,
+        frequency=frequency,
+        initial_density=initial_density,
+    )
