@@ -7,13 +7,14 @@ import pathlib
 
 from absl import flags
 
+from lottery_tf.analysis.runs import open_runs
 from lottery_tf.config import command
 from lottery_tf.config.paths import define_path
 from lottery_tf.errors import InputError
 from lottery_tf.export import report
 from lottery_tf.export.formats import FORMATS, Choices, check
 from lottery_tf.export.formats import QUANTIZE as TYPES
-from lottery_tf.terminal import quiet
+from lottery_tf.terminal import console, quiet
 
 from . import shared
 
@@ -68,15 +69,24 @@ def main(_: object) -> None:
     out = pathlib.Path(OUT.value)
     choices = Choices(**shared.values(*Choices.__dataclass_fields__))
     check(out, choices, overwrite=OVERWRITE.value)
-    quiet.import_tensorflow()
-    from lottery_tf.export import exporting, ticket
+    if not MODEL.value:
+        open_runs(runs)
+    elif not pathlib.Path(MODEL.value).exists():
+        raise InputError(f"--model={MODEL.value}: expected a .keras file. Found none.")
+    from lottery_tf.export import fresh
 
-    if MODEL.value:
-        found = ticket.of_file(MODEL.value, inputs=INPUTS.value)
-    else:
-        options = shared.values("tolerance", "examples", "data_dir")
-        found = ticket.of_run(runs[0], ROUND.value, **options)
-    report.show(exporting.export(found, out, choices))
+    with fresh.started(choices.format):  # it imports its runtime beside this process
+        console.say("Loading TensorFlow and the ticket.")
+        quiet.import_tensorflow()
+        from lottery_tf.export import exporting, ticket
+
+        if MODEL.value:
+            found = ticket.of_file(MODEL.value, inputs=INPUTS.value)
+        else:
+            options = shared.values("tolerance", "examples", "data_dir")
+            found = ticket.of_run(runs[0], ROUND.value, **options)
+        written = exporting.export(found, out, choices)
+    report.show(written)
     print(f"Wrote {out}")
 
 

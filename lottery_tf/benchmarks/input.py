@@ -4,6 +4,7 @@ import itertools
 import resource
 import time
 
+import numpy as np
 import tensorflow as tf
 
 from lottery_tf import datasets
@@ -34,10 +35,11 @@ def input_rates(config: Config, *, images: int, repeats: int) -> tuple[dict[str,
     batches = max(1, min(images, directory.splits["train"].examples) // config.batch_size)
     _stream(config, directory, Noise(config.data_seed, 0), batches)
     peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    noises = (Noise(config.data_seed, repeat) for repeat in itertools.count())
+    # Both ways visit the same parts of the same images in a repeat.
+    noises, same = itertools.tee(Noise(config.data_seed, repeat) for repeat in itertools.count())
     ways = {
         "stream": lambda: _stream(config, directory, next(noises), batches),
-        "bare decode": lambda: _bare(config, directory, batches),
+        "bare decode": lambda: _bare(config, directory, next(same), batches),
     }
     what = f"{batches * config.batch_size} images at a time, {repeats} times"
     return take_turns(ways, repeats=repeats, what=what), peak
@@ -51,24 +53,28 @@ def _stream(config: Config, directory: PreparedDataset, noise: Noise, batches: i
         epoch=0,
         window=config.shuffle_window,
         batch_size=config.batch_size,
+        steps=(0, batches),
     )
     return _rate(stream, batches, config.batch_size)
 
 
-def _bare(config: Config, directory: PreparedDataset, batches: int) -> float:
-    shards, parse = directory.splits["train"].shards, tfrecords.parser(directory)
-    records = tf.data.TFRecordDataset([str(shard.path) for shard in shards])
-    count = batches * config.batch_size
-    jpegs = [parse(record)[0].numpy() for record in itertools.islice(records, count)]
-    if not all(tf.io.is_jpeg(jpeg) for jpeg in jpegs):
-        raise InputError(f"Expected JPEG images alone. {directory.path} has others.")
-    draws = augmentation.draw(Noise(config.data_seed, 0), 0, count)
+def _bare(config: Config, directory: PreparedDataset, noise: Noise, batches: int) -> float:
+    split, parse = directory.splits["train"], tfrecords.parser(directory)
+    places = np.arange(batches * config.batch_size)
+    visited = tfrecords.visited(split, noise, 0, places, 0, config.shuffle_window)
+    jpegs, windows = [], []
+    for record, draws in visited:
+        jpeg, _ = parse(record)
+        if not tf.io.is_jpeg(jpeg):
+            raise InputError(f"Expected JPEG images alone. {directory.path} has others.")
+        jpegs.append(jpeg.numpy())
+        windows.append(augmentation.random_window(jpeg, draws).numpy())
 
-    def decode(jpeg: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        part = tf.image.decode_and_crop_jpeg(jpeg, augmentation.random_window(jpeg, draws))
-        return tf.reduce_max(part)  # the parts differ in size, so they make no batch
+    def decode(jpeg: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+        part = tf.image.decode_and_crop_jpeg(jpeg, window)
+        return part[0, 0, 0]  # the parts differ in size, so they make no batch
 
-    decoded = tf.data.Dataset.from_tensor_slices((jpegs, draws)).cache()
+    decoded = tf.data.Dataset.from_tensor_slices((jpegs, np.stack(windows))).cache()
     for _ in decoded:
         pass
     parts = decoded.map(decode, tf.data.AUTOTUNE).batch(config.batch_size)

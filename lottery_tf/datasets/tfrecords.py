@@ -106,13 +106,13 @@ def stream(
     last = split.examples // batch_size if steps[1] is None else steps[1]
     places: Array = np.arange(steps[0] * batch_size, last * batch_size).reshape(-1, part[1], rows)
     places = places[:, part[0]].ravel()  # in the epoch, of the rows to decode
-    records = _visited(split, noise, epoch, places, steps[0] * batch_size // window, window)
+    records = visited(split, noise, epoch, places, steps[0] * batch_size // window, window)
     decode = _decoder(directory, augment)
     decoded = records.map(lambda record, draws: (*decode(record, draws), draws), tf.data.AUTOTUNE)
     return decoded.batch(rows, drop_remainder=True).prefetch(2)
 
 
-def _visited(
+def visited(
     split: Split, noise: Noise, epoch: int, places: Array, first_window: int, window: int
 ) -> tf.data.Dataset:
     """Stream (serialized example, its draws) at each of `places` in an epoch, from a window on."""

@@ -36,6 +36,7 @@ class Format:
     """
 
     module: str  # of this package
+    runtime: str = ""  # the module that `load` takes the longest to import
     needs: tuple[str, ...] = ()  # packages, of the extra with the format's name
     keras_since: tuple[int, ...] = ()  # the first version that exports to it, if not the oldest
     quantizes: bool = False  # whether --quantize changes the type of its weights
@@ -50,11 +51,13 @@ class Format:
 
 
 FORMATS = {
-    "saved_model": Format("saved_model", sparse=True, multiplies=True, crops=True),
-    "keras": Format("keras_file", keras=True),
-    "litert": Format("lite", keras_since=(3, 13), sparse=True, quantizes=True),
-    "npz": Format("npz", sparse=True, keras=True),
-    "onnx": Format("onnx_file", needs=("onnx", "tf2onnx", "onnxruntime")),
+    "saved_model": Format("saved_model", "tensorflow", sparse=True, multiplies=True, crops=True),
+    "keras": Format("keras_file", "keras", keras=True),
+    "litert": Format(
+        "lite", "ai_edge_litert.interpreter", keras_since=(3, 13), sparse=True, quantizes=True
+    ),
+    "npz": Format("npz", "keras", sparse=True, keras=True),
+    "onnx": Format("onnx_file", "onnxruntime", needs=("onnx", "tf2onnx", "onnxruntime")),
 }
 
 

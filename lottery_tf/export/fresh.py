@@ -1,5 +1,6 @@
 """Runs exports in a fresh process that cannot import this package; runner.py is its program."""
 
+import contextlib
 import inspect
 import json
 import os
@@ -8,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,30 @@ from lottery_tf.export import runner
 from lottery_tf.export.formats import FORMATS
 from lottery_tf.pruning import Array
 from lottery_tf.runs import files
+
+_started: dict[str, "_Process"] = {}  # by format, of the contexts of `started`
+
+
+@contextlib.contextmanager
+def started(name: str) -> Iterator[None]:
+    """Start the process of a format, which serves every call of this module inside the context.
+
+    It imports what loads the format while this process goes on. Nested contexts do nothing.
+    """
+    if name in _started:
+        yield
+        return
+    process = _started[name] = _Process(name)
+    try:
+        yield
+    finally:
+        _started.pop(name, None)
+        process.end()
+
+
+def wait(name: str) -> None:
+    """Wait until a process that is started has imported what it needs, and disturbs no timing."""
+    _ask(name)
 
 
 def run(
@@ -38,7 +63,7 @@ def run(
     """
     with tempfile.TemporaryDirectory() as place:
         found = os.path.join(place, "outputs.npz")
-        _start(name, [directory], inputs, place, names=list(outputs), found=found)
+        _load(name, [directory], inputs, place, names=list(outputs), found=found)
         with np.load(found, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored}
 
@@ -51,7 +76,7 @@ def time(
     Arguments and errors are those of `run`; `inputs` are those of one call.
     """
     with tempfile.TemporaryDirectory() as place:
-        return json.loads(_start(name, directories, inputs, place).splitlines()[-1])
+        return _load(name, directories, inputs, place)
 
 
 def source_of_load(name: str) -> str:
@@ -59,31 +84,66 @@ def source_of_load(name: str) -> str:
     return inspect.getsource(FORMATS[name].load_module().load)
 
 
-def _start(
+def _load(
     name: str,
     directories: Sequence[pathlib.Path],
     inputs: Mapping[str, Array],
     place: str,
     **options: Any,
-) -> str:
-    """Run runner.main in a process and return what it printed."""
+) -> Any:
+    """Let the process load exports; return what runner.answer returns."""
     given = pathlib.Path(place, "inputs.npz")
     given.write_bytes(files.format_npz(inputs))
     paths = [os.path.abspath(directory) for directory in directories]
-    arguments = {"source": source_of_load(name), "directories": paths, "inputs": str(given)}
-    process = subprocess.run(
-        [sys.executable, runner.__file__, json.dumps(arguments | options)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        env=os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"},
-    )
-    if process.returncode:
-        lines = [line.strip() for line in process.stderr.splitlines() if line.strip()]
-        words = lines[-1] if lines else f"it exited with {process.returncode}"
-        if process.returncode < 0:
-            ended = signal.Signals(-process.returncode).name
+    return _ask(name, source=source_of_load(name), directories=paths, inputs=str(given), **options)
+
+
+def _ask(name: str, **request: Any) -> Any:
+    """Return the answer to a request; a process that fails answers no other one."""
+    with started(name):
+        try:
+            return _started[name].ask(request)
+        except InputError:
+            del _started[name]
+            raise
+
+
+class _Process:
+    """A process that runs runner.py."""
+
+    def __init__(self, name: str):
+        self.name, self.stderr = name, tempfile.TemporaryFile()  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [sys.executable, runner.__file__, FORMATS[name].runtime],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.stderr,
+            env=os.environ | {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"},
+        )
+
+    def ask(self, request: dict[str, Any]) -> Any:
+        """Return the answer to a request; InputError with its last words if the process ends."""
+        assert self.process.stdin
+        assert self.process.stdout
+        with contextlib.suppress(BrokenPipeError):  # it has ended
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            self.process.stdin.flush()
+        if answer := self.process.stdout.readline():
+            return json.loads(answer)
+        status = self.process.wait()
+        self.stderr.seek(0)
+        text = self.stderr.read().decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        words = lines[-1] if lines else f"it exited with {status}"
+        if status < 0:
+            ended = signal.Signals(-status).name
             words = f"it was ended by {ended}, after: {' / '.join(lines[-3:])}"
-        raise InputError(f"The {name} export fails in a fresh process: {words}")
-    return process.stdout
+        raise InputError(f"The {self.name} export fails in a fresh process: {words}")
+
+    def end(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.wait()
+        for stream in (self.process.stdin, self.process.stdout, self.stderr):
+            with contextlib.suppress(BrokenPipeError):  # of what it did not read
+                stream.close()  # type: ignore[union-attr]

@@ -1,7 +1,8 @@
 """The program of a process that loads exports and runs them, and cannot import this package.
 
-`fresh` starts it as a script, with the arguments of `main` as a JSON object. It imports what the
-users of a format have, and no more.
+`fresh` starts it as a script, with the name of a module to import at once. Then it reads requests,
+the arguments of `answer` as a JSON object on a line, and answers each with a line. It imports what
+the users of a format have, and no more.
 """
 
 import sys
@@ -10,8 +11,9 @@ if __name__ == "__main__":
     del sys.path[0]  # the files beside this script are no modules; python -P is new in 3.11
 
 import contextlib
+import importlib
 import json
-import statistics
+import os
 import time
 import zipfile
 from collections.abc import Callable, Sequence
@@ -62,6 +64,8 @@ def outputs(call: Call, inputs: Arrays, batch_size: int = BATCH_SIZE) -> Arrays:
 
 def milliseconds(calls: Sequence[Call], inputs: Arrays, count: int = CALLS) -> list[float]:
     """Return the median time of each call, measured in turns, at most so often."""
+    import statistics
+
     end = time.perf_counter() + SECONDS
     times: list[list[float]] = [[] for _ in calls]
     for turn in range(WARM_UP + count):
@@ -74,10 +78,10 @@ def milliseconds(calls: Sequence[Call], inputs: Arrays, count: int = CALLS) -> l
     return [statistics.median(of_call[WARM_UP:]) for of_call in times]
 
 
-def main(
+def answer(
     source: str, directories: Sequence[str], inputs: str, names: Sequence[str] = (), found: str = ""
-) -> None:
-    """Write the outputs of an export as an .npz `found`, or print the times of several as JSON.
+) -> list[float] | None:
+    """Write the outputs of an export as an .npz `found`, or return the times of several.
 
     `inputs` is an .npz too; `source` and `names` are those of `load`.
     """
@@ -85,19 +89,31 @@ def main(
         given = {name: stored[name] for name in stored}
     calls = [load(source, directory, names) for directory in directories]
     if not found:
-        print(json.dumps(milliseconds(calls, given)))
-        return
+        return milliseconds(calls, given)
     # np.savez takes arrays by keyword, so that an output could not be called "file".
     with zipfile.ZipFile(found, "w") as archive:
         for name, array in outputs(calls[0], given).items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, array, allow_pickle=False)
+    return None
+
+
+def main(module: str) -> None:
+    """Import a module, if it is installed, and answer requests until there are no more."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is no answer
+    if module:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)
+    for line in sys.stdin:
+        request = json.loads(line)
+        print(json.dumps(answer(**request) if request else None), file=answers, flush=True)
 
 
 if __name__ == "__main__":
     sys.modules["lottery_tf"] = None  # type: ignore[assignment]  # its import fails
     try:
-        main(**json.loads(sys.argv[1]))
+        main(sys.argv[1])
     except Exception as error:
         with contextlib.suppress(OSError):
             words = " ".join(f"{type(error).__name__}: {error}".split())

@@ -2,7 +2,6 @@
 
 import dataclasses
 import fnmatch
-import fractions
 import math
 import numbers
 from collections.abc import Iterable, Mapping
@@ -223,6 +222,8 @@ def share(fraction: float, count: int) -> int:
 
     The binary neighbour of 0.145 would make of 100 another count than the even one of 14.5.
     """
+    import fractions  # here: `--help` needs none
+
     return round(fractions.Fraction(repr(float(fraction))) * count)
 
 

@@ -28,7 +28,7 @@ class RewindContext:
     rewind_point: Callable[[], Weights]
     rewind_step: int
     schedule_steps: int
-    generator: Callable[[], np.random.Generator]
+    generator: Callable[[], "np.random.Generator"]  # which NumPy imports when it is used
     frozen: Collection[str] = ()
 
 

@@ -38,7 +38,7 @@ OLD_RANDOM_SCORES, SHUFFLED_WEIGHTS, SHUFFLED_MASKS, HELD_OUT = 5, 6, 7, 8
 RANDOM_SCORES, VALIDATION = 9, 10
 
 
-def stream(number: int, seed: int, *key: int) -> np.random.Generator:
+def stream(number: int, seed: int, *key: int) -> "np.random.Generator":
     """Return the generator of a stream that no other number, seed or key has.
 
     Args:
@@ -54,7 +54,7 @@ def initialization_seed(init_seed: int, round: int) -> int:
     return int(np.random.SeedSequence([init_seed, round]).generate_state(1)[0])
 
 
-def random_masks(init_seed: int, round: int, replicate: int) -> np.random.Generator:
+def random_masks(init_seed: int, round: int, replicate: int) -> "np.random.Generator":
     """Return the generator of the random masks that a round's are compared with."""
     return np.random.default_rng([init_seed, round, replicate, RANDOM_MASKS])
 
@@ -69,26 +69,26 @@ def old_uniform(init_seed: int, round: int, masks: Masks) -> Weights:
     return _uniform(np.random.default_rng([init_seed, round, OLD_RANDOM_SCORES]), masks)
 
 
-def _uniform(generator: np.random.Generator, masks: Masks) -> Weights:
+def _uniform(generator: "np.random.Generator", masks: Masks) -> Weights:
     return {path: np.asarray(generator.random(mask.shape)) for path, mask in masks.items()}
 
 
-def shuffled_weights(init_seed: int, round: int) -> np.random.Generator:
+def shuffled_weights(init_seed: int, round: int) -> "np.random.Generator":
     """Return the generator of the order in which a round's start is shuffled."""
     return np.random.default_rng([init_seed, round, SHUFFLED_WEIGHTS])
 
 
-def shuffled_masks(init_seed: int) -> np.random.Generator:
+def shuffled_masks(init_seed: int) -> "np.random.Generator":
     """Return the generator of the places that masks are shuffled to."""
     return np.random.default_rng([init_seed, 0, SHUFFLED_MASKS])
 
 
-def held_out() -> np.random.Generator:
+def held_out() -> "np.random.Generator":
     """Return the generator of what is held out of a training split, the same for every seed."""
     return np.random.default_rng([0, 0, 0, HELD_OUT])
 
 
-def validation() -> np.random.Generator:
+def validation() -> "np.random.Generator":
     """Return the generator of the examples that --validation_fraction holds out, for every seed."""
     return stream(VALIDATION, 0)
 
@@ -105,15 +105,15 @@ class Noise:
     round: int
     worker: int = 0  # where each worker has an order of its own
 
-    def order(self, epoch: int) -> np.random.Generator:
+    def order(self, epoch: int) -> "np.random.Generator":
         """Return the generator of the order of an epoch, which counts from 0."""
         return self._generator(epoch)
 
-    def augmentation(self, epoch: int) -> np.random.Generator:
+    def augmentation(self, epoch: int) -> "np.random.Generator":
         """Return the generator of the augmentation of an epoch."""
         return self._generator(epoch, AUGMENTATION)
 
-    def dropout(self, first: int, layer: int) -> np.random.Generator:
+    def dropout(self, first: int, layer: int) -> "np.random.Generator":
         """Return the generator of a dropout layer's state in a training from step `first`."""
         return self._generator(first, DROPOUT, layer)
 
@@ -121,6 +121,6 @@ class Noise:
         """Return the noise of a worker that reads files of its own."""
         return dataclasses.replace(self, worker=worker)
 
-    def _generator(self, *key: int) -> np.random.Generator:
+    def _generator(self, *key: int) -> "np.random.Generator":
         worker = [WORKER, self.worker] if self.worker else []
         return np.random.default_rng([self.data_seed, self.round, *key, *worker])

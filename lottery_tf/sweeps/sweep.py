@@ -9,8 +9,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait
 
-from tqdm import tqdm
-
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row, tables
 from lottery_tf.runs import files
@@ -139,6 +137,8 @@ def plan(study: Study, slots: int) -> None:
     if seconds is None:
         print("How long they take is known once a first round is finished.")
     elif left:
+        from tqdm import tqdm
+
         print(
             f"By the rounds that are finished, about {tqdm.format_interval(seconds / slots)} for "
             f"{slots} at once, without the start of each (some 10 s)."
@@ -193,6 +193,8 @@ def _bars(
     Yields:
         A function of the states that moves the bars.
     """
+    from tqdm import tqdm
+
     pace = Pace()
 
     def new(total: int, name: str, position: int) -> tqdm:

@@ -1,11 +1,16 @@
-"""Shows a run in the terminal: a progress bar per round, and a row after it."""
+"""Shows a run in the terminal: a progress bar per round, and a row after it.
+
+Functions import tqdm themselves: it takes as long as half of this package, and `--help` and tools
+on files show no bar.
+"""
 
 import sys
 import time
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 Columns = dict[str, tuple[str, int, str]]  # {column of metrics.csv: (title, width, format)}
 COLUMNS: Columns = {
@@ -19,14 +24,18 @@ COLUMNS: Columns = {
 OF_BARS: dict[str, Any] = {"leave": False, "dynamic_ncols": True, "disable": None}  # not in a log
 
 
-def progress(items: int | Iterable[Any], what: str) -> tqdm:
+def progress(items: int | Iterable[Any], what: str) -> "tqdm":
     """Return a progress bar over items, or over a number of steps; none in a log file."""
+    from tqdm import tqdm
+
     steps: dict[str, Any] = {"total" if isinstance(items, int) else "iterable": items}
     return tqdm(**steps, desc=what, **OF_BARS)
 
 
 def say(line: str) -> None:
     """Tell the user a line, beside the progress bar."""
+    from tqdm import tqdm
+
     tqdm.write(line, file=sys.stderr)
 
 
@@ -44,6 +53,8 @@ def print_row(metrics: dict[str, float], columns: Columns = COLUMNS) -> None:
 
 def print_line(line: str) -> None:
     """Print a line of results, above a progress bar if there is one."""
+    from tqdm import tqdm
+
     tqdm.write(line)
     sys.stdout.flush()  # into a file too, where others may follow it
 
@@ -63,6 +74,8 @@ class ProgressBar:
     """The progress bar of a round of `steps` of the schedule, with the time left for the run."""
 
     def __init__(self, round: int, rounds: int, steps: range):
+        from tqdm import tqdm
+
         self.name = f"round {round} of {rounds - 1}"
         self.run_end = steps.stop + (rounds - round - 1) * len(steps)
         # (step, time) of the first update: what came before it compiled
@@ -81,7 +94,7 @@ class ProgressBar:
         self.first = self.first or (step, now)
         if step > self.first[0]:
             pace = (now - self.first[1]) / (step - self.first[0])
-            left = tqdm.format_interval((self.run_end - step) * pace)
+            left = self.bar.format_interval((self.run_end - step) * pace)
         self.bar.set_description_str(
             f"{self.name}, epoch {-(-step // steps_per_epoch)}, loss {progress.loss:.4f}, "
             f"accuracy {progress.accuracy:.2%}, run ends in {left}",

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 
 from lottery_tf.errors import InputError
@@ -84,6 +83,8 @@ def environment_kept(name: str) -> Iterator[None]:
 @contextlib.contextmanager
 def hold_back_stderr() -> Iterator[None]:
     """Hold back what is written to file descriptor 2: TensorFlow's C++ code bypasses sys.stderr."""
+    import tempfile  # here: `--help` needs none
+
     try:
         sys.stderr.flush()
         saved, aside = os.dup(2), tempfile.TemporaryFile()  # noqa: SIM115

@@ -150,13 +150,26 @@ def test_resnet50_steps_at_224_pixels(config, large_images, tmp_path):
 
 
 @pytest.mark.ci
-def test_the_input_is_measured(config, large_images, tmp_path):
+def test_the_input_is_measured(config, large_images, tmp_path, monkeypatch):
     make(tmp_path, "imagenet2012")
+    visits, visited = [], tfrecords.visited
+
+    def noting(*arguments):
+        records = visited(*arguments)
+        visits.append([(record, tuple(draws)) for record, draws in records.as_numpy_iterator()])
+        return records
+
+    monkeypatch.setattr(tfrecords, "visited", noting)
     flags = {"dataset": "imagenet2012", "data_dir": str(tmp_path / "data"), "batch_size": 8}
     rates, peak = input_rates(config(**flags), images=20, repeats=2)
     assert list(rates) == ["stream", "bare decode"]
     assert all(len(found) == 2 and min(found) > 0 for found in rates.values())
     assert peak > 1e8
+    _, *turns = visits  # the first epoch of the stream warms up, and so does a turn of both
+    assert list(map(len, turns)) == [16] * 6
+    # In a turn both ways visit the same parts of the same images; in the next one others.
+    assert turns[::2] == turns[1::2]
+    assert turns[0] != turns[2] != turns[4]
 
 
 def test_an_unreadable_image_is_named_or_skipped(large_images, tmp_path, capsys):

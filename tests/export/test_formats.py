@@ -235,6 +235,29 @@ def test_a_format_is_a_module_and_a_line(tmp_path, monkeypatch):
     assert (found["count"] == 12 * 9 + 9 + 9 * 4 + 4).all()
 
 
+def test_a_process_that_is_started_serves_every_call_until_one_fails(tmp_path, monkeypatch):
+    (tmp_path / "numbered.py").write_text(
+        "def load(directory):\n"
+        "    import os\n"
+        "    return lambda inputs: {'process': inputs['row'][:, 0] * 0 + os.getpid()}\n"
+    )
+    monkeypatch.setattr(lottery_tf.export, "__path__", [*lottery_tf.export.__path__, str(tmp_path)])
+    monkeypatch.setitem(FORMATS, "numbered", formats.Format("numbered"))
+
+    def number():
+        return fresh.run("numbered", tmp_path, {"row": np.ones((1, 1))})["process"][0]
+
+    with fresh.started("numbered"):
+        fresh.wait("numbered")
+        first = number()
+        assert len(fresh.time("numbered", [tmp_path] * 2, {"row": np.ones((1, 1))})) == 2
+        assert number() == first != os.getpid()
+        with pytest.raises(InputError, match="KeyError"):
+            fresh.run("numbered", tmp_path, {"other": np.ones((1, 1))})
+        assert number() != first
+    assert number() != first
+
+
 @pytest.mark.ci
 def test_sparse_weights_make_a_litert_file_smaller(tmp_path, in_process):
     model, *_ = pruned(dense)
