@@ -1,5 +1,9 @@
-"""Fixtures: TensorFlow imported as the command does, and small experiments."""
+"""Fixtures: TensorFlow imported as the command does, and small experiments.
 
+This file and the other conftest.py import nothing that imports TensorFlow.
+"""
+
+import gc
 import os
 import pathlib
 import signal
@@ -8,31 +12,40 @@ import sys
 
 import pytest
 
+from lottery_tf.config import Config
+from lottery_tf.plots import svg
+from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import quiet
 
 ROOT = pathlib.Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))  # for `tools`, which are not installed
 if "PYTEST_XDIST_WORKER" in os.environ:  # each has a core to itself, its commands too
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-quiet.import_tensorflow()
 
-import tensorflow as tf  # noqa: E402
 
-# For --strategy=mirrored; --strategy=auto takes one device where there are no GPUs.
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
-)
+def pytest_configure(config):
+    """Import TensorFlow as the command does, in each process that runs tests."""
+    if config.option.dist != "no" and not hasattr(config, "workerinput"):
+        return  # it hands the tests to other processes
+    quiet.import_tensorflow()
+    import tensorflow as tf
 
-from lottery_tf.config import Config  # noqa: E402
-from lottery_tf.plots import svg  # noqa: E402
-from lottery_tf.runs.rundir import RunDir  # noqa: E402
-from tests.synthetic import write_dataset  # noqa: E402
+    # For --strategy=mirrored; --strategy=auto takes one device where there are no GPUs.
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
 
 
 def pytest_itemcollected(item):
     """What takes too long for the default tests but not for CI has one mark, not two."""
     if item.get_closest_marker("ci"):
         item.add_marker("slow")
+
+
+def pytest_collection_finish():
+    """Keep what was imported out of garbage collections, of which Keras makes many."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +92,8 @@ def config(tmp_path):
 @pytest.fixture(scope="session")
 def sharded(tmp_path_factory):
     """A data directory whose digits are 50 random images in 3 shards of unequal length."""
+    from tests.synthetic import write_dataset
+
     data_dir = tmp_path_factory.mktemp("sharded")
     write_dataset(data_dir, shard_lengths=[20, 13, 17])
     return data_dir

@@ -2,9 +2,9 @@
 
 import shutil
 import subprocess
-import sys
 import time
 
+from tests import forked
 from tests.conftest import ROOT
 
 LONG = {"epochs": 60, "rounds": 2}
@@ -14,7 +14,7 @@ def arguments(run_dir, **flags):
     tiny = {"batch_size": 32, "epochs": 3, "rounds": 4, "initializer": "kaiming_uniform"}
     flags = tiny | flags | {"run_dir": run_dir, "data_dir": ROOT / "data"}
     names = [f"--{name}={value}" for name, value in flags.items()]
-    return [sys.executable, "-m", "lottery_tf.imp", *names]
+    return [forked.python(), "-m", "lottery_tf.imp", *names]
 
 
 def launch(run_dir, **flags):

@@ -4,8 +4,8 @@ import json
 import os
 import socket
 import subprocess
-import sys
 
+from tests import forked
 from tests.conftest import ROOT
 
 
@@ -26,7 +26,7 @@ def start(arguments, *, workers=2, module="lottery_tf.imp"):
         task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
         processes.append(
             subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [forked.python(), "-m", module, *arguments],
                 cwd=ROOT,
                 env=os.environ | {"TF_CONFIG": json.dumps(task)},
                 stdout=subprocess.PIPE,

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -17,6 +16,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.runs import rewind_points
 from lottery_tf.runs.files import parse_csv, parse_npz
 from lottery_tf.runs.rundir import RunDir
+from tests import forked
 from tests.conftest import ROOT
 
 
@@ -41,7 +41,7 @@ def run(finished, tmp_path):
 
 
 def command(name, run, *flags):
-    return [sys.executable, "-m", f"tools.{name}", f"--run_dir={run.path}", *flags]
+    return [forked.python(), "-m", f"tools.{name}", f"--run_dir={run.path}", *flags]
 
 
 def tool(name, run, *flags, status=0):
@@ -86,13 +86,15 @@ def test_barriers_of_successive_rounds(run):
 @pytest.mark.ci
 def test_instability_resumes_without_repeating_a_finished_copy(run):
     process = subprocess.Popen(
-        command("instability", run, "--at_rounds=0,2", "--copies=3"), cwd=ROOT
+        command("instability", run, "--at_rounds=0,2", "--copies=3"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
     )
     while not trained(run):
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.communicate()  # its output has ended, and so has it
     before = trained(run)
     assert 0 < len(before) < 4
     result = tool("instability", run, "--at_rounds=0,2", "--copies=3")
@@ -154,7 +156,7 @@ def test_instability_from_a_rewind_point(run):
 
 @pytest.mark.slow
 def test_a_signal_leaves_a_checkpoint_to_go_on_from(run):
-    config = run.config() | {"epochs": 400, "rounds": 1}
+    config = run.config() | {"epochs": 100_000, "rounds": 1}  # the signal comes first
     long = RunDir(run.path.parent / "long")
     shutil.copytree(run.path, long.path)
     (long.path / "config.json").write_text(Config.recorded(config).to_json())
@@ -165,7 +167,6 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(run):
     while not source.exists():
         assert process.poll() is None
         time.sleep(0.05)
-    time.sleep(4)  # it compiles
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 75

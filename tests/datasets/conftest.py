@@ -5,9 +5,6 @@ import shutil
 
 import pytest
 
-from lottery_tf import datasets
-from lottery_tf.datasets import prepare, tfrecords
-
 
 @pytest.fixture
 def copy(config, sharded, tmp_path):
@@ -18,6 +15,8 @@ def copy(config, sharded, tmp_path):
 
 def make(tmp_path, source, raw_dir, dataset=None, **options):
     """Prepare a dataset of the files in raw_dir; one that is not known is called own."""
+    from lottery_tf.datasets import prepare
+
     if dataset in (None, "image_folder"):
         options = {"name": "own"} | options
     options = {"data_dir": tmp_path / "data", "raw_dir": raw_dir and str(raw_dir)} | options
@@ -34,10 +33,15 @@ def write_folders(top, pictures):
 
 def found(path, split, config, **flags):
     """(images, labels) of a split, as a run reads them."""
+    from lottery_tf import datasets
+    from lottery_tf.datasets import tfrecords
+
     return tfrecords.read(datasets.find(config(dataset=str(path), **flags)), split)
 
 
 def flags_said(path, name):
     """The flags of the command that prepare.describe says to train with."""
+    from lottery_tf.datasets import prepare
+
     command = prepare.describe(path, name)[-1]
     return [word for word in shlex.split(command) if word.startswith("--")]

@@ -1,7 +1,6 @@
 """Datasets from an npz file of arrays, as Keras names them."""
 
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -11,6 +10,7 @@ from lottery_tf import datasets, imp
 from lottery_tf.datasets import prepare
 from lottery_tf.errors import InputError
 from lottery_tf.runs.rundir import RunDir
+from tests import forked
 from tests.conftest import ROOT
 from tests.datasets import conftest
 from tests.datasets.conftest import flags_said, found
@@ -227,7 +227,7 @@ def test_flags_of_arrays(tmp_path, dataset, flags, words):
 def test_the_command_says_what_it_made(tmp_path):
     save(tmp_path)
     raw_dir, data_dir = tmp_path / "file.npz", tmp_path / "data"
-    command = [sys.executable, "-m", "tools.prepare_data", "--source=arrays", "--name=own"]
+    command = [forked.python(), "-m", "tools.prepare_data", "--source=arrays", "--name=own"]
     result = subprocess.run(
         [*command, f"--raw_dir={raw_dir}", f"--data_dir={data_dir}"],
         cwd=ROOT,

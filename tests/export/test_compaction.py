@@ -69,16 +69,28 @@ SHIPPED = [
 ]
 
 
-def shipped(name, shape, options):
-    """A shipped network of plain layers."""
-    config = Config(model=name, bn_affine=True, **options)
-    network = models.build(config, shape, 10, seed=0, policy="float64")
-    return keras.models.clone_model(
-        network,
-        clone_function=lambda layer: PLAIN.get(type(layer), type(layer)).from_config(
-            layer.get_config()
-        ),
-    )
+@pytest.fixture(scope="module")
+def made():
+    """{name and options: a shipped network of plain layers, its weights}."""
+    return {}
+
+
+def shipped(name, shape, options, made):
+    """A shipped network of plain layers as it was made, once for all tests."""
+    key = name, *options.items()
+    if key not in made:
+        config = Config(model=name, bn_affine=True, **options)
+        network = models.build(config, shape, 10, seed=0, policy="float64")
+        model = keras.models.clone_model(
+            network,
+            clone_function=lambda layer: PLAIN.get(type(layer), type(layer)).from_config(
+                layer.get_config()
+            ),
+        )
+        made[key] = model, model.get_weights()
+    model, weights = made[key]
+    model.set_weights(weights)
+    return model
 
 
 def threshold_weights(model, density, generator):
@@ -94,8 +106,8 @@ def threshold_weights(model, density, generator):
 @pytest.mark.parametrize("draw", [draw_weights, threshold_weights])
 @pytest.mark.parametrize("density", [0.1, 0.02, 0.005])
 @pytest.mark.parametrize(("name", "shape", "options"), SHIPPED)
-def test_shipped_networks_compute_the_same(name, shape, options, density, draw):
-    model = shipped(name, shape, options)
+def test_shipped_networks_compute_the_same(name, shape, options, density, draw, made):
+    model = shipped(name, shape, options, made)
     draw(model, density, np.random.default_rng(0))
     smaller, report = compact(model)
     check_equal(model, smaller)

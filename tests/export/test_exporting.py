@@ -5,6 +5,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -16,6 +17,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.export import exporting, fresh, report, sparse_products, ticket
 from lottery_tf.export.formats import Choices, check
 from lottery_tf.rundir import RunDir
+from tests import forked
 from tests.conftest import ROOT
 from tests.export import networks
 from tests.launching import launch
@@ -38,6 +40,12 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sparse(run):
     return ticket.of_run(run, "2")
+
+
+@pytest.fixture(autouse=True)
+def forked_processes(monkeypatch):
+    """Exports are tried in processes that are forked; test_formats starts some anew."""
+    monkeypatch.setattr(fresh, "sys", types.SimpleNamespace(executable=forked.python()))
 
 
 def files(directory):
@@ -181,7 +189,7 @@ def test_a_model_of_the_users_own_is_exported_with_its_names(tmp_path):
 
 def export(*arguments):
     return subprocess.run(
-        [sys.executable, "-m", "tools.export", *map(str, arguments)],
+        [forked.python(), "-m", "tools.export", *map(str, arguments)],
         cwd=ROOT,
         capture_output=True,
         text=True,

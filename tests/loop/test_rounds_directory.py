@@ -7,7 +7,6 @@ import os
 import pathlib
 import re
 import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -20,6 +19,7 @@ from lottery_tf.analysis.runs import load
 from lottery_tf.errors import InputError
 from lottery_tf.rundir import RunDir
 from lottery_tf.runs.files import SUMS
+from tests import forked
 from tests.conftest import ROOT
 
 GENERATOR = np.random.default_rng(0)
@@ -130,7 +130,7 @@ TOOLS = ["distances", "masks", "thresholds", "histograms", "successive", "learni
 @pytest.mark.ci
 @pytest.mark.parametrize("tool", TOOLS)
 def test_the_commands_read_it(kept, tool, tmp_path):
-    command = [sys.executable, "-m", f"tools.{tool}", f"--run_dir={kept}", f"--out_dir={tmp_path}"]
+    command = [forked.python(), "-m", f"tools.{tool}", f"--run_dir={kept}", f"--out_dir={tmp_path}"]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
@@ -343,7 +343,7 @@ def test_the_example_of_the_docs(tmp_path):
     text = (ROOT / "docs" / "own_models.md").read_text()
     (example,) = re.findall(r"```py\n(.*?)```", text, re.S)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    result = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, env=environment,
+    result = subprocess.run([forked.python(), "-c", example], cwd=tmp_path, env=environment,
                             capture_output=True, text=True)  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert RunDir(tmp_path / "runs" / "own").finished_rounds() == 4

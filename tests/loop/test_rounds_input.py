@@ -1,7 +1,6 @@
 """What `prune` and `rounds` refuse, before anything trains, and what they warn of."""
 
 import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -14,6 +13,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.loop import callbacks
 from lottery_tf.pruning import criteria, dead_units
 from lottery_tf.pruning.streams import uniform
+from tests import forked
 
 
 def network(*, sizes=(8, 3), frozen=()):
@@ -242,7 +242,7 @@ assert pruning.density(masking.get_masks(model)) == 0.5
 @pytest.mark.ci
 def test_rounds_outside_of_the_scope_of_a_strategy():
     # A process can have one such strategy.
-    result = subprocess.run([sys.executable, "-c", MIRRORED], capture_output=True, text=True)
+    result = subprocess.run([forked.python(), "-c", MIRRORED], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 
 

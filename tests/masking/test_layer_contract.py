@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from lottery_tf import masking
 from lottery_tf.masking import layers
 from lottery_tf.testing import Case, check_masked_layer, check_optimizer
+from tests import forked
 from tests.conftest import ROOT
 from tests.networks import CELLS, LAYERS, TABLES
 from tests.versions import since
@@ -204,7 +204,7 @@ def test_every_layer_is_loaded_in_another_process(tmp_path):
         np.savez(tmp_path / f"{name}.npz", **arrays, expected=case(name).outputs(model))
         kernels[name] = len(masks)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    run = [sys.executable, "-c", LOAD]
+    run = [forked.python(), "-c", LOAD]
     found = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert json.loads(found.stdout) == {name: [True, True, n] for name, n in kernels.items()}

@@ -15,6 +15,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.masking import layers, mask_variable, optimizer_state
 from lottery_tf.models.normalization import FusedBatchNormalization
 from lottery_tf.testing import check_zero
+from tests import forked
 from tests.conftest import ROOT
 from tests.masking.comparing import equal, same_masks, same_weights
 from tests.networks import every_layer
@@ -215,8 +216,10 @@ def test_low_rank_adaptation_of_masked_layers_is_saved_and_loaded(network, tmp_p
 
 def run(code, directory):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # Where Keras comes first, it may be there already.
+    python = forked.python() if code.startswith("import keras") else sys.executable
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=directory, env=environment, capture_output=True, text=True
+        [python, "-c", code], cwd=directory, env=environment, capture_output=True, text=True
     )
 
 

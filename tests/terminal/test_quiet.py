@@ -8,6 +8,7 @@ import pytest
 
 from lottery_tf.errors import InputError
 from lottery_tf.terminal import quiet
+from tests import forked
 from tests.conftest import ROOT
 
 
@@ -16,7 +17,9 @@ def launch(*arguments, **environment):
     environment = {"PYTHONPATH": str(ROOT)} | environment
     kept = {name: value for name, value in os.environ.items() if name not in environment}
     given = {name: value for name, value in environment.items() if value is not None}
-    command = [sys.executable, *map(str, arguments)]
+    # Where Keras comes first, it may be there already.
+    python = forked.python() if arguments[1].startswith("import keras\n") else sys.executable
+    command = [python, *map(str, arguments)]
     return subprocess.run(command, env=kept | given, capture_output=True, text=True, cwd=ROOT)
 
 

@@ -72,7 +72,8 @@ def test_streams_that_are_closed_full_or_gone(tmp_path, how):
 @pytest.mark.ci
 @pytest.mark.parametrize("how", [">/dev/full 2>&1", ">&- 2>&-", "| head -1"])
 def test_a_run_ends_well_whatever_becomes_of_its_streams(tmp_path, how):
-    command = arguments(tmp_path / "run", epochs=1, rounds=3)
+    _, *given = arguments(tmp_path / "run", epochs=1, rounds=3)
+    command = [sys.executable, *given]
     result = subprocess.run(
         ["bash", "-c", f'set -o pipefail; "$@" {how}', "bash", *command],
         cwd=ROOT,

@@ -67,17 +67,10 @@ def test_commands_of_a_text():
     ]
 
 
-@pytest.fixture(scope="module")
-def bin(tmp_path_factory):
-    """A directory with a `python` whose commands need not import TensorFlow anew."""
-    directory = tmp_path_factory.mktemp("bin")
-    with forked.python(directory):
-        yield directory
-
-
-def shell(lines, place, bin):
-    """Runs lines of a shell, in which `python` is that of bin; (exit status, output)."""
-    path = os.pathsep.join([str(bin), os.path.dirname(sys.executable), os.environ["PATH"]])
+def shell(lines, place):
+    """Runs lines of a shell, in which `python` is forked; (exit status, output)."""
+    places = [os.path.dirname(python) for python in (forked.python(), sys.executable)]
+    path = os.pathsep.join([*places, os.environ["PATH"]])
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PATH": path}
     result = subprocess.run(
         ["bash", "-o", "pipefail", "-c", "\n".join(lines)],
@@ -97,7 +90,7 @@ LONG = {"docs/deploy.md", "docs/methods.md", "docs/figures.md", "docs/faq.md"}
         for name in documents.DOCUMENTS
     ],
 )
-def test_every_command_of_a_document_runs(document, bin, tmp_path):
+def test_every_command_of_a_document_runs(document, tmp_path):
     place = documents.write_place(tmp_path / "place")
     found = [(command, None) for command in BEFORE.get(document, [])]
     found += documents.commands((ROOT / document).read_text())
@@ -109,7 +102,7 @@ def test_every_command_of_a_document_runs(document, bin, tmp_path):
         if command in done or any(re.search(pattern, command) for pattern in NOT_RUN):
             continue
         done.add(command)
-        status, output = shell([*settings, documents.cut(command)], place, bin)
+        status, output = shell([*settings, documents.cut(command)], place)
         if error is None and status:
             wrong.append(f"{command}\n{output[-1500:]}")
         elif error and (status != 1 or error[:60] not in output):

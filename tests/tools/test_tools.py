@@ -14,6 +14,7 @@ from lottery_tf.config import command
 from lottery_tf.errors import InputError
 from lottery_tf.models.lenet import lenet
 from lottery_tf.plots import figures
+from tests import forked
 from tests.conftest import ROOT
 from tests.made_runs import make_run
 
@@ -40,7 +41,7 @@ def of_ci(*values):
 
 def run_tool(name, *arguments):
     return subprocess.run(
-        [sys.executable, "-m", f"tools.{name}", *arguments],
+        [forked.python(), "-m", f"tools.{name}", *arguments],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -3,13 +3,12 @@
 import os
 import re
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from lottery_tf.runs.rundir import RunDir
-from tests import workers
+from tests import forked, workers
 from tests.conftest import ROOT
 
 KINDS = ("one_device", "mirrored", "multi_worker")
@@ -34,7 +33,7 @@ def run(directory, kind, module="lottery_tf.imp", **flags):
     if kind == "multi_worker":
         results = workers.finish(workers.start(given, module=module), timeout=300)
     else:
-        command = [sys.executable, "-m", module, *given]
+        command = [forked.python(), "-m", module, *given]
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         results = [(result.returncode, result.stdout, result.stderr)]
     assert [status for status, _, _ in results] == [0] * len(results), results
@@ -142,7 +141,7 @@ def test_slurms_environment_makes_a_cluster(tmp_path):
     given = arguments(tmp_path / "run", "auto", rounds=1)
     processes = [
         subprocess.Popen(
-            [sys.executable, "-m", "lottery_tf.imp", *given],
+            [forked.python(), "-m", "lottery_tf.imp", *given],
             cwd=ROOT,
             env=os.environ | slurm | {"SLURM_PROCID": str(index)},
             stdout=subprocess.PIPE,

@@ -4,7 +4,6 @@ Of the package it takes the streams of random numbers alone: what they are drawn
 """
 
 import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from lottery_tf.datasets.order import visit_order
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.runs.files import parse_npz
 from lottery_tf.runs.rundir import RunDir
+from tests import forked
 from tests.conftest import ROOT
 from tests.synthetic import write_dataset
 
@@ -202,7 +202,7 @@ def test_saliency_is_the_mean_over_batches_of_the_squared_gradient(flags, experi
 @pytest.mark.ci
 def test_a_copy_differs_in_its_data_seed_alone(experiment):
     _, run, reference = experiment("digits", repel=2.0)
-    command = [sys.executable, "-m", "tools.instability", f"--run_dir={run.path}", "--points=2"]
+    command = [forked.python(), "-m", "tools.instability", f"--run_dir={run.path}", "--points=2"]
     for start in ("init", "rewind:3"):
         flags = ["--at_rounds=0,2", f"--start={start}"]
         result = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True)
