@@ -203,7 +203,7 @@ def _left(
         dense = sum(int(mask.sum()) for path, mask in masks.items() if path not in paths)
         left = share(target.density, sum(mask.size for mask in masks.values())) - dense
         if structure is not None and left > 0:
-            left = round(fractions.Fraction(left, structure.size))
+            left = round(left / structure.size)
     if left < 0:
         raise InputError(
             f"density: {target.density:g} cannot be reached: the layers that are kept dense hold "

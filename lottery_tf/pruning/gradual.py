@@ -155,7 +155,7 @@ def _density(found: Any, step: int) -> float | None:
         density = float(1 - decimal.Decimal(str(_number(sparsity))))
         return density if _number(is_due) else None
     value = _number(found)
-    if not (isinstance(value, numbers.Real) and 0 < value <= 1):
+    if not (isinstance(value, numbers.Real) and 0 < float(value) <= 1):
         raise InputError(
             f"schedule: expected a density in (0, 1] at step {step}. Received: {found!r:.80}"
         )
