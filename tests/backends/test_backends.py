@@ -29,8 +29,8 @@ class Importers:
 
     def find_spec(self, name, path=None, target=None):
         if name.split(".")[0] == "tensorflow":
-            frame = sys._getframe()
-            while "importlib" in frame.f_globals["__name__"] or frame.f_code is Importers.find_spec.__code__:
+            frame = sys._getframe(1)
+            while "importlib" in frame.f_globals["__name__"]:
                 frame = frame.f_back
             self.names.add(frame.f_globals["__name__"].split(".")[0])
 
