@@ -5,6 +5,7 @@ import math
 import keras
 
 from lottery_tf.models.normalization import FusedBatchNormalization
+from tests.layers import LAYERS
 
 
 def dropout(input_shape, classes):
@@ -53,28 +54,6 @@ def linear(input_shape, classes):
     image = keras.Input(input_shape)
     features = keras.layers.Flatten()(image)
     return keras.Model(image, keras.layers.Dense(classes, name="logits")(features))
-
-
-# Of every Keras layer with a masked subclass: the shape of its input, and its arguments.
-LAYERS = {
-    "Conv1D": ((8, 3), {"filters": 4, "kernel_size": 3}),
-    "Conv2D": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
-    "Conv3D": ((4, 4, 4, 2), {"filters": 4, "kernel_size": 2}),
-    "Conv1DTranspose": ((8, 3), {"filters": 4, "kernel_size": 3}),
-    "Conv2DTranspose": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
-    "Conv3DTranspose": ((4, 4, 4, 2), {"filters": 4, "kernel_size": 2}),
-    "DepthwiseConv1D": ((8, 3), {"kernel_size": 3}),
-    "DepthwiseConv2D": ((8, 8, 3), {"kernel_size": 3, "depth_multiplier": 2}),
-    "SeparableConv1D": ((8, 3), {"filters": 4, "kernel_size": 3}),
-    "SeparableConv2D": ((8, 8, 3), {"filters": 4, "kernel_size": 3}),
-    "Dense": ((8,), {"units": 4}),
-    "EinsumDense": ((6, 8), {"equation": "abc,cd->abd", "output_shape": (None, 4)}),
-}
-
-
-# Masked layers that do not take features: cells, and tables of tokens.
-CELLS = {"SimpleRNNCell", "GRUCell", "LSTMCell", "ConvLSTMCell"}
-TABLES = {"Embedding", "ReversibleEmbedding"}
 
 
 def every_layer(input_shape, classes):

@@ -34,7 +34,7 @@ def merge(layer: keras.Layer) -> None:
     """Put A B into the kernel of an adapted layer, in place, and set B to zero."""
     array, (_, last) = merged(layer), adapters(layer)
     keras_private.stored_variable(layer, kernel_name(layer)).assign(array)
-    last.assign(keras.ops.zeros_like(last))
+    last.assign(keras.ops.zeros(last.shape))
 
 
 def without(model: keras.Layer) -> Callable[[dict[str, Any]], dict[str, Any]]:

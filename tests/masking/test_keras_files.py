@@ -181,8 +181,20 @@ def test_layers_without_presets_get_no_such_method():
 
 
 @pytest.mark.ci
-def test_low_rank_adaptation_that_a_copy_would_lose_is_named(tmp_path):
+@pytest.mark.parametrize("way", ["unmasked", "unmask"])
+def test_low_rank_adaptation_that_no_configuration_holds_is_merged(way):
     model = lottery_tf.masked(Backbone(16))
-    model.layers[1].enable_lora(2)
-    with pytest.raises(InputError, match=r"unmasked.*LoRA.*enable_lora"):
-        lottery_tf.unmasked(model)
+    lottery_tf.prune(model, 0.5)
+    adapted = model.layers[1]
+    adapted.enable_lora(2)
+    adapted.lora_kernel_b.assign(np.ones(adapted.lora_kernel_b.shape))
+    (kept,) = (kernel.mask.numpy() for kernel in adapted.kernels)
+    x = np.ones((2, 8), "float32")
+    expected = model.predict(x, verbose=0)
+    plain = getattr(lottery_tf, way)(model)
+    assert np.allclose(plain.predict(x, verbose=0), expected, atol=1e-6)
+    kernel = np.asarray(plain.layers[1].kernel)
+    assert kernel[kept].all()
+    assert not kernel[~kept].any()
+    assert hasattr(plain.layers[1], "lora_kernel_a") == (way == "unmask")
+    assert plain.layers[1]._kernel.trainable == (way == "unmasked")

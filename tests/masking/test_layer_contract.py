@@ -9,87 +9,24 @@ import numpy as np
 import pytest
 
 from lottery_tf import masking
-from lottery_tf.masking import layers
-from lottery_tf.testing import Case, check_masked_layer, check_optimizer
+from lottery_tf.testing import check_masked_layer, check_optimizer
 from tests import forked
 from tests.conftest import ROOT
-from tests.networks import CELLS, LAYERS, TABLES
+from tests.layers import AVERAGES, KINDS, OPTIMIZERS, ROWS, TABLES, case, optimizer
 from tests.versions import since
 
 pytestmark = [pytest.mark.versions, pytest.mark.filterwarnings("ignore:Left dense")]
 
 
-def normal(*shape):
-    return np.random.default_rng(0).standard_normal((4, *shape)).astype(np.float32)
-
-
-TOKENS = np.arange(24).reshape(4, 6) % 7
-
-# Of layers that take more than one tensor, or hold the layers that are masked: the arguments,
-# and the data.
-OTHERS = {
-    "MultiHeadAttention": (
-        {"num_heads": 2, "key_dim": 3},
-        {"query": normal(4, 5), "value": normal(3, 5)},
-    ),
-    "GroupedQueryAttention": (
-        {"head_dim": 3, "num_query_heads": 4, "num_key_value_heads": 2},
-        {"query": normal(4, 5), "value": normal(3, 5)},
-    ),
-    "Embedding": ({"input_dim": 7, "output_dim": 3}, TOKENS),
-    "ReversibleEmbedding": ({"input_dim": 7, "output_dim": 3}, TOKENS),
-    "SimpleRNN": ({"units": 3}, normal(4, 5)),
-    "GRU": ({"units": 3}, normal(4, 5)),
-    "LSTM": ({"units": 3}, normal(4, 5)),
-    "ConvLSTM1D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 2)),
-    "ConvLSTM2D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 4, 2)),
-    "ConvLSTM3D": ({"filters": 2, "kernel_size": 2}, normal(3, 4, 4, 4, 2)),
-}
-KINDS = {
-    kind.__name__: kind
-    for kind in (*masking.MASKED, *layers.COMPOSITE)
-    if kind.__module__.startswith("keras.") and kind.__name__ not in CELLS
-}
-ROWS = {name: (options, normal(*shape)) for name, (shape, options) in LAYERS.items()} | OTHERS
 # One kernel, several, a number of axes; all others run in CI.
 USUAL = {"Dense", "Embedding", "Conv2D", "SeparableConv1D"}
 NAMES = [pytest.param(name, marks=() if name in USUAL else pytest.mark.ci) for name in ROWS]
 
-OPTIMIZERS = {
-    "Adadelta": {},
-    "Adafactor": {},
-    "Adagrad": {},
-    "Adam": {"amsgrad": True, "weight_decay": 0.1},
-    "AdamW": {},
-    "Adamax": {},
-    "Ftrl": {"l2_regularization_strength": 0.1},
-    "Lamb": {},
-    "Lion": {},
-    "LossScaleOptimizer": {},
-    "Muon": {},
-    "Nadam": {},
-    "RMSprop": {"momentum": 0.9},
-    "ScheduleFreeAdamW": {},
-    "SGD": {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
-}
 # Those that older versions of Keras lack, or cannot run on TensorFlow, without masks either.
 NEW = {
     "Muon": since("keras", "3.13", "it asks a tf.Variable for its path"),
     "ScheduleFreeAdamW": since("keras", "3.14", "it has none"),
 }
-AVERAGES = {"plain": {}, "averaged": {"use_ema": True, "ema_overwrite_frequency": 3}}
-
-
-def optimizer(name, averages):
-    options = OPTIMIZERS[name] | AVERAGES[averages]
-    if name != "LossScaleOptimizer":
-        return getattr(keras.optimizers, name)(0.01, **options)
-    return keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01, 0.9, **options), 1.0)
-
-
-def case(name):
-    options, data = ROWS[name]
-    return Case(KINDS[name], options, data)
 
 
 def test_every_masked_layer_of_keras_has_a_row():

@@ -8,7 +8,8 @@ import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
-from tests.networks import LAYERS, every_layer
+from tests.layers import LAYERS
+from tests.networks import every_layer
 
 pytestmark = pytest.mark.versions
 

@@ -15,7 +15,7 @@ from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training import engine
 from lottery_tf.training.engine import Evaluator
 from tests.launching import npz_bytes
-from tests.networks import CELLS, LAYERS, TABLES
+from tests.layers import CELLS, LAYERS, TABLES
 
 FRACTION, ROUNDS = 0.3, 3
 NETWORKS = ("linear", "dropout", "batch_norm", "every_layer")

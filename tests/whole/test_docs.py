@@ -27,8 +27,8 @@ def example(words):
     return found
 
 
-def test_there_are_nine_examples():
-    assert len(EXAMPLES) == 9
+def test_there_are_eleven_examples():
+    assert len(EXAMPLES) == 11
 
 
 @pytest.mark.ci
@@ -42,6 +42,13 @@ def test_the_example_around_fit(tmp_path):
     load = "import keras, lottery_tf; keras.models.load_model('pruned.keras')"
     again = run(load, tmp_path)
     assert again.returncode == 0, again.stderr
+
+
+@pytest.mark.ci
+def test_the_example_on_jax(tmp_path):
+    result = run(example('"KERAS_BACKEND"'), tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1].startswith("jax 0.")
 
 
 @pytest.mark.ci
@@ -72,7 +79,7 @@ def test_the_example_of_a_transformer(tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.parametrize(
-    "words", ["check_masked_layer", "assign_sub", "snip", "best_{round", "Net(32)"]
+    "words", ["check_masked_layer", "assign_sub", "snip", "best_{round", "Net(32)", "enable_lora"]
 )
 def test_the_examples_that_check_themselves(words, tmp_path):
     result = run(example(words), tmp_path)
