@@ -21,6 +21,7 @@ from lottery_tf.structure.steps import (
     Linear,
     Step,
     Unchanged,
+    fixed,
     steps_of,
 )
 
@@ -151,14 +152,8 @@ def kept_channels(
     adds what those that stay depend on, until nothing is added: so what only serves itself goes.
     """
     channels = Channels(graph, steps)
-    for tensor in graph.inputs + graph.outputs:
+    for tensor, _ in fixed(graph, steps):
         channels.keep(tensor)
-    for step in steps:
-        if isinstance(step, Unchanged):
-            for tensor in step.call.inputs + step.call.outputs:
-                channels.keep(tensor)
-        elif isinstance(step, Linear) and step.whole:
-            channels.keep(step.call.outputs[0])
     linear = [(step, step.links()) for step in steps if isinstance(step, Linear)]
     before = -1
     while before < channels.kept.sum():

@@ -7,12 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from lottery_tf import masking, pruning
+from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.loop import checks, scoring
 from lottery_tf.loop.initialization import FRESH, initialization
 from lottery_tf.pruning import streams
-from lottery_tf.pruning.allocation import SparsityTarget, allocate
+from lottery_tf.pruning.allocation import SparsityTarget, allocate, density_of
 from lottery_tf.pruning.criteria import Criterion
 from lottery_tf.pruning.resets import RESETS
 from lottery_tf.pruning.structure import N_OF_M, Pattern
@@ -133,7 +133,10 @@ class Arguments:
         """Return densities that fall by the same part in each round, to `target_density`."""
         first = self.first_density
         if first is None:
-            first = pruning.density(checks.prunable(self.model))
+            first = density_of(
+                checks.make_target(self.model, None, target, self.where),
+                checks.prunable(self.model),
+            )
         checks.make_target(self.model, None, target, self.where)  # of the right kind
         if self.fraction is not None or len(self.densities) or self.rounds < 2:
             raise InputError(

@@ -114,7 +114,10 @@ def structure_of(model: keras.Model, structure: Any, pool: str, of: str) -> Stru
             raise InputError(f"pool: it pools blocks and channels. Received: {structure=}")
         return None
     check_model(model, of)
-    return structures.structure_of(model, structure, pool)
+    found = structures.structure_of(model, structure, pool)
+    if found and (left := structures.in_words(found)):
+        warnings.warn(f"{of}: {left}", stacklevel=3)
+    return found
 
 
 def make_target(

@@ -58,7 +58,7 @@ def prune(
         structure: what lives and dies together. None: each weight by itself. "2:4" (any N:M): of
             every 4 inputs of an output 2 stay, which fixes the density; (1, 4) or "1x4": blocks of
             outputs x inputs; "channel": output channels, with all that belongs to them, where a
-            fraction or density is one of the channels.
+            fraction or density is one of the channels, and scope="layer" is the one to begin with.
         pool: how the scores of the weights in a block or channel make its own: "sum", "mean", or
             "l2", the root of the sum of their squares.
 

@@ -185,6 +185,15 @@ def allocate(target: SparsityTarget, masks: Masks, units: Units | None = None) -
     return [Group([name], count, counts[name]) for name, count in alive.items()]
 
 
+def density_of(target: SparsityTarget, masks: Masks) -> float:
+    """Return the density that masks have, as a target counts it: of weights, or of channels."""
+    structure = target.structure
+    if structure is not None and structure.pattern.kind == CHANNEL:
+        units = structure.units(masks, competing(target, masks))
+        return sum(int(alive.sum()) for alive in units.alive(masks).values()) / units.count
+    return sum(int(m.sum()) for m in masks.values()) / sum(m.size for m in masks.values())
+
+
 def _left(
     target: SparsityTarget,
     masks: Masks,

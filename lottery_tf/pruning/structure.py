@@ -208,8 +208,9 @@ class Structure:
         pool: how the scores of the weights in a block or channel make its own: "sum", "mean" or
             "l2", the root of the sum of squares.
         layouts: {kernel path: Layout, or why it has none}; others are (..., inputs, outputs).
-        channels: the Units of a network; only of the pattern "channel". Their sets and members may
-            be of kernels that do not compete.
+        channels: the Units of a network, of the pattern "channel" alone; also of kernels that do
+            not compete.
+        left: {kernel path: why its channels stay}.
 
     Raises:
         InputError: an unknown pool.
@@ -219,6 +220,7 @@ class Structure:
     pool: str = "sum"
     layouts: Mapping[str, Layout | str] = dataclasses.field(default_factory=dict)
     channels: Units | None = None
+    left: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.pool not in POOLS:

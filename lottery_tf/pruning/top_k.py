@@ -93,8 +93,9 @@ def _keeper_of_units(
     """Return what `_keeper` does, for blocks and channels: each counts as a weight does there."""
     units = structure.units(masks, paths)
     groups = allocate(target, masks, units)
-    size = 1 if structure.pattern.kind == CHANNEL else structure.size
-    least = -(-target.min_layer_weights // size)
+    least = -(-target.min_layer_weights // structure.size)
+    if structure.pattern.kind == CHANNEL and all(one.left >= len(one.paths) for one in groups):
+        least = max(least, 1)  # a layer without a channel would cut the network
 
     def keep(scores: Weights, masks: Masks, part: float) -> tuple[Masks, Threshold]:
         pooled, alive = units.pooled(scores, masks, structure.pool), units.alive(masks)

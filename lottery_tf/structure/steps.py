@@ -14,7 +14,7 @@ Step, which says
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -30,6 +30,8 @@ TRANSPOSED = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTrans
 Config = dict[str, Any]  # of a layer, as Keras has it
 Part = tuple[type[keras.Layer], Config]  # the class of a layer and its configuration
 
+ATTENTION = (layers.MultiHeadAttention, layers.GroupQueryAttention)
+OUTPUTS = "they are the network's outputs"
 # Activations that mix the units of a layer; all others are functions of one unit.
 MIXING = {"softmax", "log_softmax", "sparsemax", "glu"}
 ELEMENTWISE = {
@@ -96,6 +98,20 @@ class Unchanged(Step):
     def __init__(self, graph: Graph, call: Call, reason: str):
         super().__init__(graph, call)
         self.reason = reason
+        self.last = all(tensor in graph.outputs for tensor in call.outputs)
+
+    @property
+    def why(self) -> str:
+        """Why the channels around it stay."""
+        return OUTPUTS if self.last else f"{self.call.name} is left as it is: {self.reason}"
+
+    def options(self) -> Config:
+        """Return what of its configuration the new layer has otherwise."""
+        return {}
+
+    def weights(self) -> list[Array]:
+        """Return the weights of the new layer."""
+        return self.call.layer.get_weights()
 
     def rebuild(self, tensors: Sequence[keras.KerasTensor], made: dict[int, keras.Layer]) -> Any:
         """Call the layer as it is on new tensors, and return its outputs.
@@ -112,16 +128,59 @@ class Unchanged(Step):
         if id(layer) in made:
             return made[id(layer)](*args, **kwargs)
         try:
-            copy = made[id(layer)] = type(layer).from_config(layer.get_config() | {"name": name})
+            options = self.options()
+            config = layer.get_config() | {"name": name} | options
+            copy = made[id(layer)] = type(layer).from_config(config)
             outputs = copy(*args, **kwargs)
-            copying.copy_state(layer, copy)
-            copy.set_weights(layer.get_weights())
+            if not options:  # a smaller layer has weights alone
+                copying.copy_state(layer, copy)
+            copy.set_weights(self.weights())
         except Exception as error:  # whatever Keras and the user's class raise
             raise InputError(
                 f"The layer {name}, a {type(layer).__name__}, cannot be rebuilt. Give it "
                 f"get_config and from_config. {type(error).__name__}: {error}"
             ) from error
         return outputs
+
+
+class Attention(Unchanged):
+    """Attention between channels that all stay; the heads that reach no output go."""
+
+    def __init__(self, graph: Graph, call: Call, reason: str):
+        super().__init__(graph, call, reason)
+        self.projections = keras_private.projections(call.layer)
+        shared = self.projections["key"].kernel.shape[1]  # by several queries, where they are fewer
+        output = keras.ops.convert_to_numpy(self.projections["output"].kernel)
+        alive = output.reshape(shared, -1).any(1)
+        alive[0] |= not alive.any()
+        self.heads = np.flatnonzero(np.ones_like(alive) if call.shared else alive)
+
+    def options(self) -> Config:
+        heads = self.projections["key"].kernel.shape[1]
+        if len(self.heads) == heads:
+            return {}
+        return {
+            name: count // heads * len(self.heads)
+            for name, count in self.call.layer.get_config().items()
+            if name in ("num_heads", "num_query_heads", "num_key_value_heads")
+        }
+
+    def weights(self) -> list[Array]:
+        places = {}  # {id of a variable: the axis of its heads}
+        for name, layer in self.projections.items():
+            kernel = keras_private.stored_variable(layer, "kernel")
+            places[id(kernel)] = 0 if name == "output" else 1
+            if layer.bias is not None and name != "output":
+                places[id(layer.bias)] = 0
+        found = []
+        for variable in self.call.layer.weights:
+            array = keras.ops.convert_to_numpy(variable)
+            if (axis := places.get(id(variable))) is not None:
+                each = array.shape[axis] // self.projections["key"].kernel.shape[1]
+                taken = (self.heads[:, None] * each + np.arange(each)).ravel()
+                array = np.take(array, taken, axis)
+            found.append(array)
+        return found
 
 
 class Channelwise(Step):
@@ -537,7 +596,8 @@ def _step(graph: Graph, call: Call) -> Step:
     if not reason and not _has_usual_shapes(graph, call):
         reason = "of the shapes of its inputs"
     if reason or make is None:
-        return Unchanged(graph, call, reason or f"{type(call.layer).__name__} is not known here")
+        left = Attention if call.kind in ATTENTION else Unchanged
+        return left(graph, call, reason or f"{call.kind.__name__} is not known here")
     return make(graph, call)
 
 
@@ -596,6 +656,17 @@ def _reason(call: Call) -> str:
     if isinstance(layer, by_channel) and not is_elementwise(layer.activation):
         return "its activation may mix channels"
     return ""
+
+
+def fixed(graph: Graph, steps: Sequence[Step]) -> Iterator[tuple[int, str]]:
+    """Yield the tensors all of whose channels stay, and why."""
+    yield from ((tensor, OUTPUTS) for tensor in graph.outputs)
+    yield from ((tensor, "they are the network's inputs") for tensor in graph.inputs)
+    for step in steps:
+        if isinstance(step, Unchanged):
+            yield from ((tensor, step.why) for tensor in step.call.inputs + step.call.outputs)
+        elif isinstance(step, Linear) and step.whole:
+            yield step.call.outputs[0], f"the activation of {step.call.name} mixes channels"
 
 
 class Channels:

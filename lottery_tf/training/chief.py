@@ -14,6 +14,7 @@ from lottery_tf.pruning import Weights, collapse, streams
 from lottery_tf.pruning.allocation import allocate
 from lottery_tf.repulsion.optima import compare_with_optima, optima_of
 from lottery_tf.runs.rundir import RunDir
+from lottery_tf.structure import in_words
 from lottery_tf.training.engine import Engine
 from lottery_tf.training.gradual import check_gradual
 from lottery_tf.training.network import EngineNetwork
@@ -58,6 +59,9 @@ class Chief:
         self.observer = RoundObserver(
             run, config.rounds, epochs=config.epochs, steps_per_epoch=engine.steps_per_epoch
         )
+        structure = engine.policy.structure
+        if structure and (left := in_words(structure)):
+            self.observer.report(left)
         self.observer.print_header()
         for row in run.metrics():
             self.observer.print_row(row)

@@ -8,7 +8,10 @@ import keras
 import numpy as np
 import pytest
 
+import lottery_tf
 from lottery_tf import masking
+from lottery_tf.export.compaction import compact
+from lottery_tf.structure import structure_of
 from lottery_tf.testing import check_masked_layer, check_optimizer
 from tests import forked
 from tests.conftest import ROOT
@@ -56,6 +59,26 @@ def test_a_layer_without_a_bias_does_too(name):
     options = options | {"use_bias": False}
     layer = KINDS[name]
     check_masked_layer(layer, options, input_data=data, optimizers={}, policies=())
+
+
+@pytest.mark.filterwarnings("ignore:prune. Channels stay")
+@pytest.mark.parametrize("name", NAMES)
+def test_the_channels_of_a_layer_are_pruned_or_named(name):
+    alone = case(name).plain()
+    hidden = keras.layers.Dense(4, name="head")(keras.layers.Flatten()(alone.output))
+    outputs = keras.layers.Dense(2, name="logits")(hidden)
+    model = masking.masked(keras.Model(alone.input, outputs))
+    own = len(masking.kernels(model)) - 2  # the last two are of the layers behind it
+    generator = np.random.default_rng(0)
+    for kernel in masking.kernels(model).values():
+        kernel.variable.assign(generator.normal(0, 0.5, kernel.variable.shape))
+    left = structure_of(model, "channel").left
+    lottery_tf.prune(model, 0.5, structure="channel", scope="layer")
+    for path, mask in list(masking.get_masks(model).items())[:own]:
+        assert mask.all() != (path not in left and "depthwise" not in path.lower())
+    outputs = case(name).outputs(model)
+    case(name).check_close(masking.unmasked(model), outputs, "unmasked")
+    case(name).check_close(compact(masking.unmasked(model))[0], outputs, "compacted", 1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,8 @@ def example(words):
     return found
 
 
-def test_there_are_eleven_examples():
-    assert len(EXAMPLES) == 11
+def test_there_are_twelve_examples():
+    assert len(EXAMPLES) == 12
 
 
 @pytest.mark.ci
@@ -79,7 +79,16 @@ def test_the_example_of_a_transformer(tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.parametrize(
-    "words", ["check_masked_layer", "assign_sub", "snip", "best_{round", "Net(32)", "enable_lora"]
+    "words",
+    [
+        "check_masked_layer",
+        "assign_sub",
+        "snip",
+        "best_{round",
+        "Net(32)",
+        "enable_lora",
+        "channel",
+    ],
 )
 def test_the_examples_that_check_themselves(words, tmp_path):
     result = run(example(words), tmp_path)
