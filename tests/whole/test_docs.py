@@ -28,8 +28,8 @@ def example(words):
     return found
 
 
-def test_there_are_nine_examples():
-    assert len(EXAMPLES) == 9
+def test_there_are_ten_examples():
+    assert len(EXAMPLES) == 10
 
 
 @pytest.mark.ci
@@ -73,7 +73,8 @@ def test_the_example_of_a_transformer(tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.parametrize(
-    "words", ["check_masked_layer", "assign_sub", "snip", "best_{round", "Net(32)"]
+    "words",
+    ["check_masked_layer", "assign_sub", "snip", "best_{round", "Net(32)", "SparseTraining("],
 )
 def test_the_examples_that_check_themselves(words, tmp_path):
     result = run(example(words), tmp_path)
