@@ -2,7 +2,7 @@
 
 For any Keras model: masked(model) or mask(model), prune(model, fraction), rounds(model, rounds,
 fraction), unmasked(model) or unmask(model), apply_masks(model), summary(model). For your own fit,
-callbacks: GradualPruning. For a finished run: load(run_dir, round).
+callbacks: GradualPruning, SparseTraining. For a finished run: load(run_dir, round).
 
 Modules: lottery_tf.masking, masks and masked layers; lottery_tf.rundir, the reader of a run
 directory; lottery_tf.testing, a test for a masked layer of your own; lottery_tf.errors.
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lottery_tf.analysis.runs import load
-    from lottery_tf.fit import GradualPruning, prune, rounds, summary
+    from lottery_tf.fit import GradualPruning, SparseTraining, prune, rounds, summary
     from lottery_tf.masking import apply_masks, mask, masked, unmask, unmasked
 
 __version__ = "0.1.0"
 __all__ = [
     "GradualPruning",
+    "SparseTraining",
     "apply_masks",
     "load",
     "mask",
@@ -33,6 +34,7 @@ __all__ = [
 
 _MODULE_OF = {
     "GradualPruning": "fit",
+    "SparseTraining": "fit",
     "apply_masks": "masking",
     "load": "analysis.runs",
     "mask": "masking",

@@ -19,6 +19,7 @@ from lottery_tf.config.fields import flag
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Masks, Weights
+from lottery_tf.pruning.policy import IN_TRAINING
 from lottery_tf.pruning.schedules import parse_step
 from lottery_tf.pruning.streams import Noise
 from lottery_tf.pruning.top_k import apply_masks
@@ -64,10 +65,10 @@ class Retrainings:
                 f"--start={self.start} expects a run that resets to round 0; {self.run.path} has "
                 f"--reset={engine.config.reset}."
             )
-        if engine.config.policy.prunes_at == "train":
+        if engine.config.policy.prunes_at in IN_TRAINING:
             raise InputError(
-                f"{self.run.path} was pruned while it trained: each retraining would have masks of "
-                "its own. Expected a run with --prune_at=round or init."
+                f"{self.run.path}: its masks changed while it trained, and each retraining would "
+                "have masks of its own. Expected a run with --prune_at=round or init."
             )
         if first >= engine.steps:
             raise InputError(

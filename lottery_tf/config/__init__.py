@@ -15,6 +15,7 @@ from lottery_tf.pruning.allocation import SCOPES
 from lottery_tf.pruning.criteria import CRITERIA
 from lottery_tf.pruning.gradual import CURVES
 from lottery_tf.pruning.policy import MaskPolicy
+from lottery_tf.pruning.regrowth import REGROW
 from lottery_tf.pruning.resets import RESETS
 from lottery_tf.pruning.schedules import SCHEDULES
 from lottery_tf.pruning.structure import N_OF_M, POOLS, Structure, parse
@@ -237,8 +238,9 @@ class Config:
     prune_at: str = flag(
         "round",
         "round: after each round; init: before a round trains, from the dense weights that it "
-        "would start from; train: gradually, while it trains.",
-        choices=("round", "init", "train"),
+        "would start from; train: gradually, while it trains; dynamic: at random before it trains, "
+        "and then weights are dropped and as many others grow.",
+        choices=("round", "init", "train", "dynamic"),
     )
     density: float | None = flag(
         None,
@@ -289,13 +291,29 @@ class Config:
     )
     prune_begin: str = flag("0", "Step (500) or epoch (4ep) of the first gradual pruning.")
     prune_end: str = flag(
-        "", "Step or epoch of the last one. Default: after three quarters of the training."
+        "",
+        "Step or epoch of the last one; of --prune_at=dynamic, the one that it comes before. "
+        "Default: after three quarters of the training.",
     )
     prune_frequency: int | None = flag(
         None,
-        "Steps between two gradual prunings. Default: 100, or a tenth of --prune_begin "
-        "to --prune_end where that is less.",
+        "Steps between two gradual prunings, or changes of the masks. Default: 100, or a tenth of "
+        "--prune_begin to --prune_end where that is less.",
         at_least=1,
+    )
+    regrow: str = flag(
+        "gradient",
+        "What grows with --prune_at=dynamic. gradient: the weights of each layer with the largest "
+        "gradient on the next batch (RigL, Evci et al. 2020); random: any (SET, Mocanu et al. "
+        "2018).",
+        choices=REGROW,
+    )
+    drop_fraction: float = flag(
+        0.3,
+        "Part of each layer's weights, the smallest, that --prune_at=dynamic drops at first; it "
+        "falls along half a cosine, to 0 at --prune_end.",
+        above=0,
+        below=1,
     )
     early_stop: str = flag(
         "none",

@@ -11,6 +11,7 @@ from lottery_tf.datasets import DATASETS, is_directory
 from lottery_tf.errors import InputError
 from lottery_tf.models import MODELS
 from lottery_tf.pruning.criteria import needs
+from lottery_tf.pruning.policy import IN_TRAINING
 from lottery_tf.pruning.resets import ON_TRAINED
 from lottery_tf.pruning.schedules import check_drops, parse_step
 from lottery_tf.pruning.streams import SEEDS
@@ -88,11 +89,11 @@ TOGETHER: tuple[Rule, ...] = (
         "--density or --densities. Received: {rounds}. Leave it out, or give more --densities.",
     ),
     (
-        lambda c: c.policy.prunes_at in ("init", "train") and not c.policy.targets,
+        lambda c: c.policy.prunes_at in ("init", *IN_TRAINING) and not c.policy.targets,
         "--prune_at={prune_at} expects --density or --densities.",
     ),
     (
-        lambda c: c.policy.prunes_at in ("init", "train") and c.reset in ON_TRAINED,
+        lambda c: c.policy.prunes_at in ("init", *IN_TRAINING) and c.reset in ON_TRAINED,
         "--prune_at={prune_at} prunes dense weights, but --reset={reset} starts from the pruned "
         "weights of the round before. Use another --reset, or --prune_at=round.",
     ),
@@ -109,12 +110,23 @@ TOGETHER: tuple[Rule, ...] = (
         "--criterion={criterion}",
     ),
     (
-        lambda c: c.policy.prunes_at == "train" and c.repel,
-        "--prune_at=train does not go with --repel: leave one of them out.",
+        lambda c: c.policy.prunes_at in IN_TRAINING and c.repel,
+        "--prune_at={prune_at} does not go with --repel, which compares rounds on masks that stay: "
+        "leave one of them out.",
     ),
     (
-        lambda c: c.policy.prunes_at == "train" and c.prune_iterations,
-        "--prune_at=train does not go with --prune_iterations: leave one of them out.",
+        lambda c: c.policy.prunes_at in IN_TRAINING and c.prune_iterations,
+        "--prune_at={prune_at} does not go with --prune_iterations: leave one of them out.",
+    ),
+    (
+        lambda c: c.policy.prunes_at == "dynamic" and c.criterion != "magnitude",
+        "--prune_at=dynamic begins with random masks and drops the smallest weights; which ones "
+        "grow is said by --regrow. Leave --criterion={criterion} out.",
+    ),
+    (
+        lambda c: c.policy.prunes_at == "dynamic" and c.scope == "global",
+        "--prune_at=dynamic keeps the number of weights of each layer: add --scope=erk (as Evci et "
+        "al. 2020), or --scope=layer for equal densities.",
     ),
     (
         lambda c: (pattern := _n_of_m(c)) and not pattern.leads_to(c.policy.targets),
@@ -154,9 +166,9 @@ NEW: tuple[Rule, ...] = (
         "out of the training, where networks make errors: add --validation_fraction=0.1.",
     ),
     (
-        lambda c: c.early_stop == "connected" and c.policy.prunes_at == "train",
-        "--early_stop=connected does not go with --prune_at=train: a short round would end before "
-        "it reaches its density. Leave one of them out.",
+        lambda c: c.early_stop == "connected" and c.policy.prunes_at in IN_TRAINING,
+        "--early_stop=connected does not go with --prune_at={prune_at}: a short round would end "
+        "before its masks have changed for the last time. Leave one of them out.",
     ),
     (
         lambda c: c.early_stop == "connected" and c.reset == "finetune",
@@ -188,8 +200,10 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "layer_fractions": ("scope", ("layer",)),
     "prune_schedule": ("prune_at", ("train",)),
     "prune_begin": ("prune_at", ("train",)),
-    "prune_end": ("prune_at", ("train",)),
-    "prune_frequency": ("prune_at", ("train",)),
+    "prune_end": ("prune_at", IN_TRAINING),
+    "prune_frequency": ("prune_at", IN_TRAINING),
+    "regrow": ("prune_at", ("dynamic",)),
+    "drop_fraction": ("prune_at", ("dynamic",)),
     "connected_error": ("early_stop", ("connected",)),
     "short_epochs": ("early_stop", ("connected",)),
     "full_rounds": ("early_stop", ("connected",)),

@@ -29,6 +29,8 @@ class MaskUpdates(keras.callbacks.Callback):
         density: of the kernels that are pruned, as it is now.
     """
 
+    _model: Any
+
     def __init__(self, optimizer: Optimizer | None = None):
         super().__init__()
         if optimizer is not None:

@@ -24,6 +24,7 @@ from lottery_tf.plots import Row
 from lottery_tf.pruning import Masks, Weights, collapse, streams
 from lottery_tf.pruning.allocation import SparsityTarget
 from lottery_tf.pruning.criteria import Criterion
+from lottery_tf.pruning.policy import IN_TRAINING
 from lottery_tf.pruning.resets import RESETS, RewindContext
 from lottery_tf.runs.rundir import RunDir
 
@@ -44,7 +45,8 @@ class Plan:
         seed: of random scores and shuffled weights.
         prune_at: "round", after a round has trained; "init", before the next one trains, from the
             dense weights that it would start from; "train", gradually while the next one trains;
-            "never", with the masks of another run.
+            "dynamic", as "init", and its masks change while it trains; "never", with the masks of
+            another run.
         masks_from: a run whose masks are used in place of pruning.
         shuffle_masks: how the masks of `masks_from` are moved, as `shuffle_masks`.
         may_grow: whether further rounds may follow the last one, so that its row says when nothing
@@ -122,7 +124,7 @@ class PruningRound:
         start: {variable path: array}, zero where masked.
         masks: {kernel path: bool array} that it trains under.
         first_step: of the schedule.
-        gradual: the density that it is pruned to while it trains; None without.
+        gradual: the density that it is pruned to, or keeps, while its masks change; None without.
         loop: that it is a round of.
 
     Attributes:
@@ -239,10 +241,10 @@ class PruningRounds:
             frozen=masks.keys() - network.prunable(masks).keys(),
         )
         start, first_step = RESETS[plan.reset if number else "init"](context, masks, number)
-        if number and plan.prune_at == "init":
+        if number and plan.prune_at in ("init", "dynamic"):
             masks = self._masks_before_training(number, masks, start)
             start = pruning.apply_masks(start, masks)
-        elif number and plan.prune_at == "train":
+        if number and plan.prune_at in IN_TRAINING:
             target = plan.target(number - 1)
             gradual = target.density if target else None
         return PruningRound(number, start, masks, first_step, gradual, self)
@@ -329,7 +331,7 @@ class PruningRounds:
         decided = self.store.decided_masks(number, masks) if self.store else None
         if decided is None:
             target = self.plan.target(number - 1)
-            assert target, "prune_at=init has a target for each round"
+            assert target, "prune_at=init and dynamic have a target for each round"
             decided, _ = self._prune(target, number, masks, lambda: start, start)
             if self.store:
                 self.store.save_decided_masks(number, decided)

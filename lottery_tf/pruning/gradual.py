@@ -154,8 +154,9 @@ def _density(found: Any, step: int) -> float | None:
         # It computes in float32: of 0.9 the decimal is meant, not the nearest binary number.
         density = float(1 - decimal.Decimal(str(_number(sparsity))))
         return density if _number(is_due) else None
-    value = _number(found)
-    if not (isinstance(value, numbers.Real) and 0 < float(value) <= 1):
+    value: Any = _number(found)
+    is_number = isinstance(value, numbers.Real)
+    if not is_number or not 0 < value <= 1:
         raise InputError(
             f"schedule: expected a density in (0, 1] at step {step}. Received: {found!r:.80}"
         )

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from lottery_tf.pruning.allocation import SparsityTarget
 from lottery_tf.pruning.structure import Structure
 
+IN_TRAINING = ("train", "dynamic")  # where masks change while a round trains
+
 
 @dataclasses.dataclass(frozen=True)
 class MaskPolicy:
@@ -13,7 +15,8 @@ class MaskPolicy:
 
     Args:
         prunes_at: "round": after each round; "init": before a round trains; "train": gradually,
-            while it trains; "never": the masks are those of another run.
+            while it trains; "dynamic": before it trains, and then weights are dropped and others
+            grow; "never": the masks are those of another run.
         targets: the densities of the rounds after round 0; empty: each pruning removes `fraction`
             of the survivors.
         fraction, scope, layer_fractions, keep_dense, min_layer_weights, structure: as of

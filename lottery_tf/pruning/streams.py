@@ -14,6 +14,8 @@
 | held out | 0, 0, 0, 8 | the examples that --test_fraction keeps from training, for all seeds |
 | random scores | init_seed; spawn key 9, round | the scores of --criterion=random |
 | validation | 0; spawn key 10 | the examples that --validation_fraction holds out, for all seeds |
+| growth | init_seed; spawn key 11, round, step | the scores by which weights grow at random |
+| examples of growth | seed; spawn key 12, round, step | by whose gradient weights grow in `fit` |
 
 A key names its stream for ever: a run of an older version repeats bit for bit. A new stream takes
 the next number and comes from `stream`, whose spawn keys no other stream has.
@@ -35,7 +37,7 @@ SEEDS = 2**32  # a seed is below it
 
 AUGMENTATION, DROPOUT, WORKER, RANDOM_MASKS = 1, 2, 3, 4
 OLD_RANDOM_SCORES, SHUFFLED_WEIGHTS, SHUFFLED_MASKS, HELD_OUT = 5, 6, 7, 8
-RANDOM_SCORES, VALIDATION = 9, 10
+RANDOM_SCORES, VALIDATION, GROWTH, GROWTH_EXAMPLES = 9, 10, 11, 12
 
 
 def stream(number: int, seed: int, *key: int) -> "np.random.Generator":
@@ -62,6 +64,16 @@ def random_masks(init_seed: int, round: int, replicate: int) -> "np.random.Gener
 def uniform(init_seed: int, round: int, masks: Masks) -> Weights:
     """Return {kernel path: random numbers in [0, 1), float64, of the mask's shape}."""
     return _uniform(stream(RANDOM_SCORES, init_seed, round), masks)
+
+
+def growth(init_seed: int, round: int, step: int, masks: Masks) -> Weights:
+    """Return {kernel path: random numbers in [0, 1)} by which weights grow at a step of a round."""
+    return _uniform(stream(GROWTH, init_seed, round, step), masks)
+
+
+def growth_examples(seed: int, round: int, step: int) -> np.random.Generator:
+    """Return the generator of the examples whose gradient says which weights grow at a step."""
+    return stream(GROWTH_EXAMPLES, seed, round, step)
 
 
 def old_uniform(init_seed: int, round: int, masks: Masks) -> Weights:

@@ -168,7 +168,7 @@ class RunDir:
 
         Its network has other variables than that of the round before, or its masks revive a weight
         that was pruned. Only masks of --masks_from, or that are pruned anew from the dense network
-        in each round (--prune_at=init, train), need not lie in one another.
+        in each round (--prune_at=init, train, dynamic), need not lie in one another.
 
         Args:
             rounds: their numbers, ascending. Default: all finished ones.

@@ -23,6 +23,7 @@ LATER = frozenset(
         *("reset", "rounds", "short_epochs", "finetune_epochs", "shuffle_masks"),
         *("early_stop", "connected_error", "full_rounds"),
         *("prune_begin", "prune_end", "prune_frequency", "prune_schedule"),
+        *("regrow", "drop_fraction"),
         "rewind_to",  # names a rewind point, which is lent only if it is the borrower's own
         "seed",  # --init_seed and --data_seed hold what it stands for
         *("run_dir", "checkpoint_minutes", "worker_timeout"),

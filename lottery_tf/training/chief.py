@@ -16,7 +16,7 @@ from lottery_tf.repulsion.optima import compare_with_optima, optima_of
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.structure import in_words
 from lottery_tf.training.engine import Engine
-from lottery_tf.training.gradual import check_gradual
+from lottery_tf.training.gradual import check_changes
 from lottery_tf.training.network import EngineNetwork
 from lottery_tf.training.training import Training
 
@@ -144,7 +144,7 @@ def check_pruning(config: Config, engine: Engine) -> None:
     """
     for density in config.policy.targets or (None,):
         allocate(engine.policy.to_density(density), engine.dense_masks())
-    check_gradual(config, engine)
+    check_changes(engine)
 
 
 def plan_of(config: Config, engine: Engine) -> Plan:
@@ -153,7 +153,7 @@ def plan_of(config: Config, engine: Engine) -> Plan:
         config.rounds,
         config.reset,
         engine.policy.target,
-        config.criterion,
+        "random" if config.policy.prunes_at == "dynamic" else config.criterion,
         config.prune_iterations,
         config.init_seed,
         prune_at=config.policy.prunes_at,

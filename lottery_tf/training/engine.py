@@ -26,7 +26,7 @@ from lottery_tf.runs.checkpoints import Checkpoint, Progress
 from lottery_tf.structure import structure_of
 from lottery_tf.training import feeds
 from lottery_tf.training.devices import FAILURES, Cluster
-from lottery_tf.training.gradual import Gradual
+from lottery_tf.training.gradual import DenseGradients, changes_of
 from lottery_tf.training.trainer import (
     Gradients,
     Trainer,
@@ -201,9 +201,7 @@ class Engine:
             InputError: the loss is not finite, or a streamed file is damaged.
         """
         last = self.steps if training.last is None else training.last
-        self._gradual = Gradual(
-            self.config, self.policy, training.density, self.steps_per_epoch, self.uniform
-        )
+        self._changes = changes_of(self, training.density)
         self._optima = to_devices(training.optima, self.cluster.copies)
         self.compile_seconds, self._halts = 0.0, halts
         if training.optima:
@@ -214,7 +212,7 @@ class Engine:
         else:
             progress = Progress(training.first)
             self.training_state.start(training)
-            self._prune_before(progress.step, training.noise.round)
+            self._change_masks(progress.step, training.noise)
         while progress.step < last:
             before = progress
             for progress in self._epoch(training, before, last):
@@ -235,7 +233,7 @@ class Engine:
         steps = np.arange(base, base + self.steps_per_epoch)
         rates = tf.constant(self.rates[np.minimum(steps, self.steps - 1)])
         # Where something happens between two steps, a piece ends.
-        halts = [at - base for at in (*self._halts, *self._gradual.densities)]
+        halts = [at - base for at in (*self._halts, *self._changes.steps)]
         data = self.feed.start_epoch(training.noise, epoch, step)
         while step < stop:
             seconds = self._seconds_per_step or np.inf  # the first piece is one step, and compiling
@@ -243,7 +241,7 @@ class Engine:
             end = min(stop, step + longest, *(at for at in halts if at > step))
             train_seconds, totals = self._run_piece(data, rates, step, end)
             mean_loss, accuracy = self._running_means(training, totals)
-            self._prune_before(base + end, training.noise.round)
+            self._change_masks(base + end, training.noise)
             progress = dataclasses.replace(
                 progress,
                 step=base + end,
@@ -265,11 +263,12 @@ class Engine:
             yield progress
             began = time.perf_counter()
 
-    def _prune_before(self, step: int, round: int) -> None:
-        """Prune gradually, if that is due before a step."""
-        if step in self._gradual.densities:
+    def _change_masks(self, step: int, noise: Noise) -> None:
+        """Prune gradually, or drop and regrow, if that is due before a step."""
+        if step in self._changes.steps:
             weights = masking.get_weights(self.network)
-            self.training_state.prune(self._gradual.prune(step, weights, self.masks(), round))
+            masks = self._changes.masks(step, weights, self.masks(), noise)
+            optimizer_state.set_masks(self.network, masks, [self.trainer.optimizer])
 
     def _run_piece(
         self,
@@ -350,6 +349,11 @@ class Engine:
         return self._squared_gradients.mean(noise)
 
     @functools.cached_property
+    def dense_gradients(self) -> DenseGradients:
+        """The gradients of all weights, pruned ones too, by which weights grow."""
+        return DenseGradients(self)
+
+    @functools.cached_property
     def _squared_gradients(self) -> "SquaredGradients":
         return SquaredGradients(self)
 
@@ -428,10 +432,6 @@ class TrainingState:
             variable.assign(state[f"optimizer/{index:04d}"])
         self.trainer.set_totals(state["totals"])
         self._set_dropout([state[f"dropout/{index}"] for index in range(len(self.dropout))])
-
-    def prune(self, masks: Masks) -> None:
-        """Prune in the middle of a training; the optimizer forgets the pruned weights."""
-        optimizer_state.set_masks(self.network, masks, [self.trainer.optimizer])
 
     def _set_dropout(self, states: list[Array]) -> None:
         """Give every replica a stream of its own; the state of the first one names them all."""

@@ -51,6 +51,9 @@ class Feed(Protocol):
     def replica_batch(self, *inputs: tf.Tensor) -> Inputs:
         """Return images (rows, h, w, c), labels (rows,) and draws (rows, DRAWS) of a replica."""
 
+    def worker_batch(self, *inputs: tf.Tensor) -> Inputs:
+        """Return what `replica_batch` does of all replicas of this worker, or of all workers."""
+
     def train_batches(self) -> Batches:
         """Yield the training split in order, in batches; the last one may be smaller."""
 
@@ -158,6 +161,12 @@ class Resident:
         places = _part(places, self.cluster.replica, self.cluster.replicas)
         return tuple(tf.gather(array, places) for array in (images, labels, draws))
 
+    def worker_batch(
+        self, images: tf.Tensor, labels: tf.Tensor, draws: tf.Tensor, places: tf.Tensor
+    ) -> Inputs:
+        arrays = (*map(self.cluster.local, (images, labels)), draws)
+        return tuple(tf.gather(array, places) for array in arrays)
+
     def train_batches(self) -> Batches:
         yield from _cut(*map(self.cluster.local, self.train))
 
@@ -236,6 +245,9 @@ class Streamed:
     def replica_batch(self, *batch: tf.Tensor) -> Inputs:
         here = self.cluster.replicas_here
         return tuple(_part(array, self.cluster.replica_here, here) for array in batch)
+
+    def worker_batch(self, *batch: tf.Tensor) -> Inputs:
+        return batch
 
     def train_batches(self) -> Batches:
         return self._in_order("train", part=(0, 1))

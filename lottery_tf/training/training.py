@@ -28,7 +28,8 @@ class Training:
         optima: Optima to be repelled from, or attracted to; None without.
         first, last: steps of the schedule; last=None for the whole of it. Behind its end the
             rate is that of its last step.
-        density: to which it is pruned gradually on the way; None without.
+        density: to which it is pruned on the way, or that it keeps while its masks change; None
+            where they stay.
     """
 
     start: Weights | Checkpoint

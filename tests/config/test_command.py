@@ -231,6 +231,14 @@ def test_what_rules_say_names_flags():
         ({"prune_at": "init", "density": 0.1, "criterion": "movement"}, "--criterion=movement"),
         ({"prune_at": "train", "density": 0.1, "criterion": "snip"}, "--criterion=snip"),
         ({"prune_at": "train", "density": 0.1, "repel": 1.0}, "--repel"),
+        ({"prune_at": "dynamic", "scope": "erk"}, r"--prune_at=dynamic .*--density"),
+        ({"prune_at": "dynamic", "density": 0.1}, "--scope=erk"),
+        ({"prune_at": "dynamic", "density": 0.1, "scope": "erk", "repel": 1.0}, "--repel"),
+        (
+            {"prune_at": "dynamic", "density": 0.1, "scope": "erk", "criterion": "snip"},
+            "--criterion=snip",
+        ),
+        ({"prune_at": "dynamic", "density": 0.1, "scope": "erk", "reset": "finetune"}, "--reset"),
         ({"prune_at": "train", "density": 0.1, "prune_iterations": 2}, "--prune_iterations"),
         ({"density": 0.1, "densities": (0.5,)}, r"--density=0\.1 --densities=0\.5"),
         ({"densities": (0.1, 0.5)}, r"--densities: .* 0\.1,0\.5$"),
@@ -262,6 +270,10 @@ def test_flags_that_do_not_go_together_are_named(flags, words):
     ("flags", "words"),
     [
         ({"early_stop": "connected", "prune_at": "train", "density": 0.1}, "--prune_at=train"),
+        (
+            {"early_stop": "connected", "prune_at": "dynamic", "density": 0.1, "scope": "erk"},
+            "--prune_at=dynamic",
+        ),
         ({"early_stop": "connected", "reset": "finetune"}, "--reset=finetune"),
         ({"warmup_epochs": 30.0}, r"--warmup_epochs: .*--epochs=25.* 30\.0$"),
     ],

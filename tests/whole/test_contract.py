@@ -9,7 +9,10 @@ import pytest
 
 import lottery_tf
 from lottery_tf import imp, masking, pruning
+from lottery_tf.pruning import gradual
 from lottery_tf.pruning.criteria import CRITERIA
+from lottery_tf.pruning.gradual import CURVES
+from lottery_tf.pruning.regrowth import REGROW
 from lottery_tf.pruning.resets import RESETS
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training import engine
@@ -159,6 +162,108 @@ def test_every_layer_keeps_the_contract_around_fit(layer, criterion, reset):
     lottery_tf.prune(model, FRACTION)  # now the slots of Adam hold what would revive the pruned
     model.train_on_batch(images, np.ones(model(images).shape))
     check_zeros(masking.get_weights(model), masking.get_masks(model))
+
+
+def of_layers(table):
+    """(layer, key): every layer is slow, but for the usual one."""
+    for layer, key in itertools.product(LAYERS, table):
+        marks = () if layer == "Conv2D" else (pytest.mark.slow,)
+        yield pytest.param(layer, key, marks=marks)
+
+
+class EveryUpdate(keras.callbacks.Callback):
+    """The masks of a model before a fit and after each update; pruned weights are zero."""
+
+    def on_train_begin(self, logs=None):
+        self.masks = [masking.get_masks(self.model)]
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.masks.append(masking.get_masks(self.model))
+        check_zeros(masking.get_weights(self.model), self.masks[-1])
+
+
+def train_with(callback, layer):
+    """Train a model of one layer for ten updates; return its masks."""
+    shape, options = LAYERS[layer]
+    images = np.random.default_rng(0).random((4, *shape)).astype(np.float32)
+    keras.utils.clear_session(free_memory=False)
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input(shape), getattr(keras.layers, layer)(**options, name="layer")]
+    model = lottery_tf.masked(keras.Sequential(layers))
+    model.compile(keras.optimizers.Adam(0.1), "mean_squared_error", run_eagerly=True)
+    data = images, np.ones(model(images).shape, np.float32)
+    watch = EveryUpdate()
+    model.fit(*data, epochs=5, batch_size=2, verbose=0, callbacks=[callback(data), watch])
+    return watch.masks
+
+
+@pytest.mark.parametrize(("layer", "schedule"), of_layers(CURVES))
+def test_every_layer_keeps_the_contract_under_every_schedule(layer, schedule):
+    options = {"end_step": 8, "frequency": 2, "schedule": schedule, "scope": "layer"}
+    masks = train_with(lambda data: lottery_tf.GradualPruning(0.4, **options), layer)
+    for before, after in itertools.pairwise(masks):
+        assert not any((after[path] & ~before[path]).any() for path in after)
+    size = sum(mask.size for mask in masks[0].values())
+    left = [pruning.remaining(one) for one in masks]
+    made = gradual.make(schedule, density=0.4, begin=0, end=8, frequency=2)
+    due = [made.density_at(made.due(step)) for step in range(1, 11)]
+    assert left[1:] == [round(size * density) for density in due]
+
+
+@pytest.mark.parametrize(("layer", "regrow"), of_layers(REGROW))
+def test_every_layer_keeps_the_contract_under_every_regrowth(layer, regrow):
+    def callback(data):
+        data = data if regrow == "gradient" else None
+        return lottery_tf.SparseTraining(0.5, regrow=regrow, update_every=2, data=data)
+
+    first, *others = train_with(callback, layer)[1:]
+    for masks in others:
+        assert {p: m.sum() for p, m in masks.items()} == {p: m.sum() for p, m in first.items()}
+    size = sum(mask.size for mask in first.values())
+    assert pruning.remaining(first) == round(size / 2)
+    assert any((others[-1][path] != first[path]).any() for path in first)
+
+
+CHANGING = {
+    **{name: {"prune_at": "train", "prune_schedule": name} for name in CURVES},
+    **{name: {"prune_at": "dynamic", "regrow": name, "scope": "erk"} for name in REGROW},
+}
+
+
+@pytest.mark.parametrize(
+    ("network", "name"),
+    [
+        pytest.param(network, name, marks=() if network == "dropout" else (pytest.mark.slow,))
+        for network in NETWORKS
+        for name in CHANGING
+    ],
+)
+def test_every_training_whose_masks_change_keeps_the_contract(
+    network, name, experiment, monkeypatch
+):
+    flags = {"model": f"tests.networks:{network}", "epochs": 4, "prune_frequency": 2}
+    flags |= {"densities": (0.5, 0.3), "rounds": 3, **CHANGING[name]}
+    status, whole = experiment("whole", **flags)
+    assert status == 0
+    for number, density in enumerate((1, 0.5, 0.3)):
+        masks = whole.masks(number)
+        size = sum(mask.size for mask in masks.values())
+        assert pruning.remaining(masks) == round(size * density)
+        check_zeros(whole.final(number), masks)
+
+    calls, evaluate = [], Evaluator.evaluate
+
+    def interrupt(self):
+        calls.append(self)
+        if len(calls) == 6:  # after the second epoch of round 1
+            signal.raise_signal(signal.SIGTERM)
+        return evaluate(self)
+
+    monkeypatch.setattr(Evaluator, "evaluate", interrupt)
+    status, parts = experiment("parts", **flags)
+    assert (status, parts.finished_rounds()) == (75, 1)
+    assert experiment("parts", **flags)[0] == 0
+    assert npz_bytes(parts.path) == npz_bytes(whole.path)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,8 @@ def example(words):
     return found
 
 
-def test_there_are_twelve_examples():
-    assert len(EXAMPLES) == 12
+def test_there_are_thirteen_examples():
+    assert len(EXAMPLES) == 13
 
 
 @pytest.mark.ci
@@ -88,6 +88,7 @@ def test_the_example_of_a_transformer(tmp_path):
         "Net(32)",
         "enable_lora",
         "channel",
+        "SparseTraining(",
     ],
 )
 def test_the_examples_that_check_themselves(words, tmp_path):
