@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +16,9 @@ from lottery_tf.loop.prune import Data
 from lottery_tf.masking import optimizer_state
 from lottery_tf.masking.optimizer_state import Optimizer
 from lottery_tf.pruning import Weights, criteria, gradual, streams
-from lottery_tf.pruning.allocation import SparsityTarget, allocate, share
+from lottery_tf.pruning.allocation import SparsityTarget, allocate, density_of
 from lottery_tf.pruning.criteria import Criterion
+from lottery_tf.pruning.structure import N_OF_M, parse
 
 
 class GradualPruning(MaskUpdates):
@@ -50,8 +52,10 @@ class GradualPruning(MaskUpdates):
             returns the density, in place of `density`. Or a schedule of
             tensorflow_model_optimization, in place of the density and the steps.
         initial_density: that a curve falls from.
-        criterion, data, iterations, seed, scope, keep_dense, min_layer_weights: as in `prune`. A
-            criterion is computed anew at each pruning.
+        criterion, data, iterations, seed, scope, keep_dense, min_layer_weights, structure, pool: as
+            in `prune`. A criterion is computed anew at each pruning. An N:M pattern says the
+            density itself; on the way each group keeps whole weights. Under "channel" densities are
+            those of the channels.
         initial: {variable path: array} before training, for criteria that are a function of it.
         optimizer: whose updates are counted. Default: the one that the model was compiled with.
 
@@ -82,9 +86,16 @@ class GradualPruning(MaskUpdates):
         scope: str = "global",
         keep_dense: Sequence[str] = (),
         min_layer_weights: int = 0,
+        structure: str | tuple[int, int] | None = None,
+        pool: str = "sum",
         optimizer: Optimizer | None = None,
     ):
         super().__init__(optimizer)
+        self.structure, self.pool = structure, pool
+        pattern = parse(structure)
+        says = pattern.densities[-1] if pattern and pattern.kind == N_OF_M else None
+        if density is None and not callable(schedule):
+            density = says
         checks.whole_number(0, begin_step=begin_step)
         checks.whole_number(0, below=streams.SEEDS, seed=seed)
         for name, value in {"end_step": end_step, "frequency": frequency}.items():
@@ -95,14 +106,17 @@ class GradualPruning(MaskUpdates):
             schedule, density, begin_step, end_step, frequency, initial_density
         )
         # The density of a function is not known before it is called.
-        self.target = SparsityTarget(density=0.5 if density is None else density, **self.where)
+        self.first = density or says or 0.5
         self.final = density
+        SparsityTarget(density=self.first, **self.where)
         self.criterion, self.iterations, self.seed = criterion, iterations, seed
         self.initial = initial
         self.sample = None if data is None else scoring.Sample(data)
 
     def prepare(self, model: keras.Model) -> None:
-        self.target = checks.make_target(model, None, self.target.density, self.where)
+        structured = checks.structure_of(model, self.structure, self.pool, self.name)
+        where = self.where | {"structure": structured}
+        self.target = checks.make_target(model, None, self.first, where)
         if self.final is not None:
             allocate(self.target, checks.prunable(model))
         checks.check_scoring(model, self.criterion, self.sample, self.iterations)
@@ -135,8 +149,12 @@ class GradualPruning(MaskUpdates):
     def change(self, due: int) -> None:
         density = self.schedule.density_at(due)
         before, trained = checks.prunable(self.model), masking.get_weights(self.model)
-        size = sum(mask.size for mask in before.values())
-        if density is None or share(density, size) >= pruning.remaining(before):
+        structure = self.target.structure
+        if density is not None and structure and structure.pattern.kind == N_OF_M:
+            # Whole weights of each group, and not fewer than the pattern leaves.
+            m, allowed = structure.pattern.m, structure.pattern.densities
+            density = max(math.ceil(round(density * m, 6)) / m, allowed[-1])
+        if density is None or density >= density_of(self.target, before):
             return
         start = trained if self.initial is None else self.initial
         masks, _ = pruning.prune(

@@ -552,3 +552,32 @@ def test_it_needs_no_toolkit():
         "print([one for one in sys.modules if 'model_optimization' in one])"  # fmt: skip
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert result.stdout.splitlines()[-1] == "[]", result.stderr
+
+
+@pytest.mark.parametrize("structure", ["1:2", (1, 2), "channel"])
+def test_structures_hold_at_every_update(structure):
+    model, watch = compiled(), Watch()
+    history = fit(model, gradual_pruning(0.5, structure=structure), watch)
+    first, last = masking.get_masks(model).values()
+    assert len(set(watch.left.values())) > 1
+    if structure == "channel":  # 5 of 10 hidden units, with what reads them
+        units = first.any(0)
+        assert units.sum() == 5
+        assert (first == units).all()
+        assert (last == units[:, None]).all()
+        return
+    pairs = [mask.reshape(-1, 2, mask.shape[1]) for mask in (first, last)]
+    if structure == "1:2":
+        assert all((pair.sum(1) == 1).all() for pair in pairs)
+        assert set(history.history["density"]) <= {1.0, 0.5}
+    else:
+        assert all((pair.all(1) == pair.any(1)).all() for pair in pairs)
+        assert pruning.remaining(masking.get_masks(model)) in (44, 46)  # 22.5 blocks
+
+
+def test_a_pattern_says_the_density_of_its_end():
+    model = compiled()
+    fit(model, gradual_pruning(None, structure="1:2", schedule="cosine"))
+    assert pruning.density(masking.get_masks(model)) == 0.5
+    with pytest.raises(InputError, match="density"):
+        fit(compiled(), gradual_pruning(0.3, structure="1:2"))
