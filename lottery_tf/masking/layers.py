@@ -140,7 +140,7 @@ class Masked(MaskedSubclass):
         """
         if keras.backend.backend() not in BACKENDS:
             raise InputError(
-                f"Masks hold in training on the backends {' and '.join(BACKENDS)}. Received: "
+                f"Masks hold in training on the backends {', '.join(BACKENDS)}. Received: "
                 f"{keras.backend.backend()}. Set KERAS_BACKEND, and load the plain model that "
                 "lottery_tf.unmasked gives on any other."
             )
