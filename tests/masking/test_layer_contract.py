@@ -65,7 +65,7 @@ def test_a_layer_without_a_bias_does_too(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_channels_of_a_layer_are_pruned_or_named(name):
     alone = case(name).plain()
-    hidden = keras.layers.Dense(4, name="head")(keras.layers.Flatten()(alone.output))
+    hidden = keras.layers.Dense(4, name="head")(alone.output)  # of any rank
     outputs = keras.layers.Dense(2, name="logits")(hidden)
     model = masking.masked(keras.Model(alone.input, outputs))
     own = len(masking.kernels(model)) - 2  # the last two are of the layers behind it
