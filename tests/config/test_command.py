@@ -211,6 +211,7 @@ def test_the_tables_of_flags_name_flags():
     for needed, values in constraints.NEEDS.values():
         for value in values:  # a value that is no longer one would refuse the flag for ever
             with_it = {"lr_drops": (1,), "rewind_to": "1ep", "density": 0.1, "rounds": 2}
+            with_it |= {"scope": "erk"}
             dataclasses.replace(Config(), **with_it | {needed: value})
 
 

@@ -329,6 +329,24 @@ def test_a_gradual_training_compiles_once(experiment, config):
     assert made.run_steps.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.ci
+@pytest.mark.parametrize(
+    "flags", [{"resident": "off"}, {"strategy": "mirrored", "cpu_devices": 2}], ids=str
+)
+def test_the_same_weights_grow_however_data_come(flags, experiment):
+    dynamic = {"prune_at": "dynamic", "density": 0.25, "scope": "erk", "prune_frequency": 2}
+    dynamic |= {"epochs": 4, "optimizer": "momentum"}
+    _, run = experiment("run", **dynamic)
+    _, other = experiment("other", **dynamic, **flags)
+    start, end, masks = run.initial(1), run.final(1), run.masks(1)
+    for path, mask in masks.items():
+        assert mask.sum() == mask.size // 4
+        assert not end[path][~mask].any()
+        assert (mask & (start[path] == 0)).any()  # these have grown
+        assert end[path][mask & (start[path] == 0)].any()
+        assert np.mean(mask == other.masks(1)[path]) > (0.98 if "strategy" in flags else 0.9999)
+
+
 def test_a_constant_schedule_prunes_at_its_begin(config):
     flags = {"prune_at": "train", "density": 0.1, "prune_schedule": "constant"}
     flags["prune_frequency"] = 100
