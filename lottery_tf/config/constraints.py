@@ -108,6 +108,10 @@ TOGETHER: tuple[Rule, ...] = (
         "--criterion={criterion}",
     ),
     (
+        lambda c: c.policy.prunes_at == "train" and c.scope == "output",
+        "--prune_at=train expects --scope=global, layer or erk. Received: --scope=output",
+    ),
+    (
         lambda c: c.policy.prunes_at == "train" and c.repel,
         "--prune_at=train does not go with --repel: leave one of them out.",
     ),

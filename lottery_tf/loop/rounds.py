@@ -92,7 +92,7 @@ def rounds(
     criterion: Criterion = "magnitude",
     data: Data = None,
     iterations: int | None = None,
-    scope: str = "global",
+    scope: str | None = None,
     layer_fractions: Mapping[str, float] | None = None,
     keep_dense: Sequence[str] = (),
     min_layer_weights: int = 0,
@@ -138,7 +138,7 @@ def rounds(
             that cannot be had; in round 1, a rewind point that was not kept.
     """
     sample = None if data is None else Sample(data)
-    where = checks.where(scope, layer_fractions, keep_dense, min_layer_weights)
+    where = checks.where(scope, criterion, layer_fractions, keep_dense, min_layer_weights)
     arguments = Arguments(
         model, rounds, fraction, densities, target_density, reset, rewind_to, seed,
         criterion, sample, iterations, where, first_density_in(directory),

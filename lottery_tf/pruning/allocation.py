@@ -7,11 +7,13 @@ import math
 import numbers
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from lottery_tf.errors import InputError
-from lottery_tf.pruning import Masks
+from lottery_tf.pruning import Array, Masks
 
 Shapes = Mapping[str, tuple[int, ...]]
-SCOPES = ("global", "layer", "erk")
+SCOPES = ("global", "layer", "erk", "output")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +26,14 @@ class SparsityTarget:
             in (0, 1), layers that are kept dense among them.
         scope: "global", scores compete over all layers; "layer", in each layer; "erk", in each,
             to a density in proportion to (sum of its dimensions) / (product of them), at most 1
-            (Evci et al. 2020).
-        layer_fractions: {layer: fraction} of layers with one of their own, under scope "layer".
+            (Evci et al. 2020); "output", in each output unit of each layer, which all keep the same
+            part of their inputs (Sun et al. 2023).
+        layer_fractions: {layer: fraction} of layers with one of their own, under scope "layer" or
+            "output".
         keep_dense: layers that are not pruned.
         min_layer_weights: weights that each layer keeps at least: those with its highest scores.
+        output_axes: {kernel path: axes that tell output units apart}, for scope "output". Default:
+            the last axis.
 
     A layer is named by the path of its kernel, by a part of it ("logits" of "logits/kernel"), or by
     a pattern of that path or of a layer's ("block_1*", "*_1").
@@ -42,6 +48,7 @@ class SparsityTarget:
     layer_fractions: Mapping[str, float] = dataclasses.field(default_factory=dict)
     keep_dense: tuple[str, ...] = ()
     min_layer_weights: int = 0
+    output_axes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.fraction is None) == (self.density is None):
@@ -53,9 +60,11 @@ class SparsityTarget:
                 raise InputError(f"{name}: expected a number in (0, 1). Received: {value!r}")
         if self.scope not in SCOPES:
             raise InputError(f"scope: expected one of {SCOPES}. Received: {self.scope}")
-        if self.layer_fractions and (self.scope != "layer" or self.fraction is None):
+        in_layers = self.scope in ("layer", "output")
+        if self.layer_fractions and (not in_layers or self.fraction is None):
             raise InputError(
-                "layer_fractions: expected scope=layer, and a fraction for the other layers."
+                "layer_fractions: expected scope=layer or scope=output, and a fraction for the "
+                "other layers."
             )
 
     def _check_types(self) -> None:
@@ -78,11 +87,15 @@ class SparsityTarget:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Kernels whose scores compete, and how many of their weights survive."""
+    """Kernels whose scores compete, and how many of their weights survive.
+
+    Where there are output axes, the scores of its one kernel compete inside each output unit.
+    """
 
     paths: list[str]
     alive: int
     left: int
+    output_axes: tuple[int, ...] | None = None
 
     def after(self, part: float) -> int:
         """Return the survivors after a part of the pruning, from 0 to 1: a geometric series."""
@@ -107,21 +120,36 @@ def allocate(amount: SparsityTarget, masks: Masks) -> list[Group]:
         raise InputError("keep_dense: expected a layer or more to be left for pruning.")
     alive = {path: int(mask.sum()) for path, mask in masks.items()}
     total = sum(alive[path] for path in paths)
-    if amount.scope == "layer" and amount.fraction is not None:
+    axes: dict[str, tuple[int, ...] | None] = dict.fromkeys(paths)
+    if amount.scope == "output":
+        axes |= {path: amount.output_axes.get(path, (-1,)) for path in paths}
+    if amount.scope in ("layer", "output") and amount.fraction is not None:
         parts = dict.fromkeys(paths, amount.fraction)
         for name, fraction in amount.layer_fractions.items():
             parts |= dict.fromkeys(matching(name, paths), fraction)
         return [
-            Group([path], alive[path], alive[path] - share(parts[path], alive[path]))
+            Group([path], alive[path], alive[path] - share(parts[path], alive[path]), axes[path])
             for path in paths
         ]
     left = _left(amount, masks, total, sum(alive[path] for path in dense))
     if amount.scope == "global":
         return [Group(paths, total, left)]
     shapes = {path: masks[path].shape for path in paths}
-    wish = _uniform(shapes) if amount.scope == "layer" else _erk(shapes, left)
+    wish = _erk(shapes, left) if amount.scope == "erk" else _uniform(shapes)
     counts = _in_proportion(wish, {path: alive[path] for path in paths}, left)
-    return [Group([path], alive[path], counts[path]) for path in paths]
+    return [Group([path], alive[path], counts[path], axes[path]) for path in paths]
+
+
+def in_equal_parts(alive: Array, left: int) -> Array:
+    """Share `left` survivors out to units in proportion to what is alive in each: (units,).
+
+    The sum is exact. What does not divide goes to the largest remainders, the first of equal ones.
+    """
+    total = max(int(alive.sum()), 1)
+    counts, remainders = np.divmod(alive * left, total)
+    first = np.argsort(-remainders, kind="stable")[: left - int(counts.sum())]
+    counts[first] += 1
+    return counts
 
 
 def _left(target: SparsityTarget, masks: Masks, total: int, dense: int) -> int:

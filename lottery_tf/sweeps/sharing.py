@@ -45,10 +45,15 @@ def key(config: Config) -> Hashable:
     left_out = LATER
     if not (config.repel and config.repel_runs):
         left_out |= OF_REPULSION
-    if not config.policy.prunes_after(0) or needs(config.criterion) <= IN_FILES:
+    if not config.policy.prunes_after(0) or _is_pruned_by_files(config):
         left_out |= OF_PRUNING
     values = dataclasses.asdict(config)
     return tuple((name, value) for name, value in values.items() if name not in left_out)
+
+
+def _is_pruned_by_files(config: Config) -> bool:
+    """Return whether the files of a round say what a pruning leaves, without the network."""
+    return needs(config.criterion) <= IN_FILES and config.scope != "output"
 
 
 def lend(lender: Point, borrower: Point) -> bool:
@@ -99,7 +104,7 @@ def _own_files(other: RunDir, config: Config) -> dict[str, bytes | None] | None:
         return None
     threshold, next_masks = pruning.Threshold(float("nan"), float("nan")), None
     if config.policy.prunes_after(0):
-        if not needs(config.criterion) <= IN_FILES:
+        if not _is_pruned_by_files(config):
             return {}  # the lender prunes by the same rules: see `key`
         masks, initial = other.masks(0), other.initial(0)
         pruned, threshold = pruning.prune(
