@@ -269,6 +269,7 @@ def test_sparsegpt_comes_nearer_to_the_outputs_of_a_layer_than_magnitude(layer, 
 
 @pytest.mark.skipif(not importlib.util.find_spec("keras_hub"), reason="keras_hub is an extra")
 @pytest.mark.parametrize("criterion", ["wanda", "sparsegpt"])
+@pytest.mark.filterwarnings("ignore:Left dense in")
 @pytest.mark.parametrize("kind", ["BertBackbone", "GPT2Backbone", "GemmaBackbone"])
 def test_backbones_of_keras_hub(kind, criterion):
     import keras_hub
