@@ -200,7 +200,8 @@ class Config:
     scope: str = flag(
         "global",
         "global: scores compete over all layers; layer: in each layer; erk: in each layer, whose "
-        "density is in proportion to (sum of the kernel's dimensions) / (product of them).",
+        "density is in proportion to (sum of the kernel's dimensions) / (product of them); output: "
+        "in each output unit of each layer.",
         choices=SCOPES,
     )
     reset: str = flag(

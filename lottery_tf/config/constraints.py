@@ -110,6 +110,15 @@ TOGETHER: tuple[Rule, ...] = (
         "--criterion={criterion}",
     ),
     (
+        lambda c: c.policy.prunes_at in IN_TRAINING and c.scope == "output",
+        "--prune_at={prune_at} expects --scope=global, layer or erk. Received: --scope=output",
+    ),
+    (
+        lambda c: c.structure != "none" and c.scope == "output",
+        "--structure={structure} does not go with --scope=output: leave --scope out, or give "
+        "--scope=layer.",
+    ),
+    (
         lambda c: c.policy.prunes_at in IN_TRAINING and c.repel,
         "--prune_at={prune_at} does not go with --repel, which compares rounds on masks that stay: "
         "leave one of them out.",

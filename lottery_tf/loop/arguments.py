@@ -9,7 +9,7 @@ import numpy as np
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.loop import checks, scoring
+from lottery_tf.loop import calibration, checks, scoring
 from lottery_tf.loop.initialization import FRESH, initialization
 from lottery_tf.pruning import streams
 from lottery_tf.pruning.allocation import SparsityTarget, allocate, density_of
@@ -54,12 +54,13 @@ class Arguments:
         checks.whole_number(0, below=streams.SEEDS, seed=self.seed)
         self._check_reset()
         checks.check_scoring(self.model, self.criterion, self.sample, self.iterations)
-        scoring.check_gradients(self.model, self.criterion, self.sample)
         targets, masks = self._targets(), checks.prunable(self.model)
         if self.first_density is not None:  # the masks of the model may be those of a later round
             masks = {path: np.ones_like(mask) for path, mask in masks.items()}
         for target in targets:
             allocate(target, masks)  # knows the names of layers
+            calibration.check_layers(self.model, self.criterion, target.keep_dense)
+        scoring.check_gradients(self.model, self.criterion, self.sample)
         if self.reset in FRESH:
             initialization(self.model, masking.get_weights(self.model), self.seed, 1)
         return targets

@@ -12,7 +12,7 @@ import keras
 from lottery_tf import masking
 from lottery_tf import structure as structures
 from lottery_tf.errors import InputError
-from lottery_tf.masking import choosing, keras_generators, keras_private, refusals
+from lottery_tf.masking import choosing, keras_generators, keras_private, kernel_inputs, refusals
 from lottery_tf.pruning import Masks, Weights, criteria
 from lottery_tf.pruning.allocation import SparsityTarget
 from lottery_tf.pruning.criteria import Criterion
@@ -91,13 +91,21 @@ def whole_number(least: int, *, below: float = math.inf, **values: Any) -> None:
 
 
 def where(
-    scope: str,
+    scope: str | None,
+    criterion: Criterion,
     layer_fractions: Mapping[str, float] | None,
     keep_dense: Sequence[str],
     min_layer_weights: int,
     structure: Structure | None = None,
 ) -> dict[str, Any]:
-    """Return the arguments of a SparsityTarget that say where to prune."""
+    """Return the arguments of a SparsityTarget that say where to prune.
+
+    Without a scope it is that of the criterion; a structure of layers has none of outputs.
+    """
+    if scope is None:
+        scope = criteria.scope(criterion)
+        if structure is not None and scope != "global":
+            scope = "global" if structure.pattern.kind == N_OF_M else "layer"
     return {
         "scope": scope,
         "layer_fractions": {} if layer_fractions is None else layer_fractions,
@@ -148,7 +156,10 @@ def make_target(
     dense = tuple(
         path for name in amount.keep_dense for path in _kernels_of(model, name, "keep_dense")
     )
-    return dataclasses.replace(amount, layer_fractions=fractions, keep_dense=dense)
+    axes = kernel_inputs.output_axes(model)
+    return dataclasses.replace(
+        amount, layer_fractions=fractions, keep_dense=dense, output_axes=axes
+    )
 
 
 def _kernels_of(model: keras.Model, name: str, of: str) -> list[str]:
@@ -156,6 +167,9 @@ def _kernels_of(model: keras.Model, name: str, of: str) -> list[str]:
     pruned = prunable(model)
     among = [one for one in choosing.candidates(model) if one.variable.path in pruned]
     return [one.variable.path for one in choosing.chosen(name, among, of=of)]
+
+
+NEEDS_INPUTS = "needs a sample of inputs: pass data=inputs."
 
 
 def check_scoring(
@@ -167,9 +181,16 @@ def check_scoring(
             f"criterion: expected one of {list(criteria.CRITERIA)}, or a function of the scoring "
             f"inputs {', '.join(criteria.INPUTS)}. Received: {criterion!r}"
         )
+    if criterion == "sparsegpt":
+        raise InputError(
+            "criterion: sparsegpt sets the surviving weights, too, so only `prune` takes it, in "
+            "one pruning: leave iterations= out."
+        )
     wanted = criteria.needs(criterion)
     if iterations is not None:
         whole_number(1, iterations=iterations)
+    if sample is None and "input_norm" in wanted:
+        raise InputError(f"criterion: {criteria.name_of(criterion)} {NEEDS_INPUTS}")
     if sample is None and wanted & criteria.FROM_DATA:
         raise InputError("criterion: it needs gradients: pass data=(inputs, labels).")
     if "initial_flow" in wanted:

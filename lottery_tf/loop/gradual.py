@@ -83,7 +83,7 @@ class GradualPruning(MaskUpdates):
         iterations: int | None = None,
         initial: Weights | None = None,
         seed: int = 0,
-        scope: str = "global",
+        scope: str | None = None,
         keep_dense: Sequence[str] = (),
         min_layer_weights: int = 0,
         structure: str | tuple[int, int] | None = None,
@@ -101,7 +101,7 @@ class GradualPruning(MaskUpdates):
         for name, value in {"end_step": end_step, "frequency": frequency}.items():
             if value is not None:
                 checks.whole_number(int(name == "frequency"), **{name: value})
-        self.where = checks.where(scope, None, keep_dense, min_layer_weights)
+        self.where = checks.where(scope, criterion, None, keep_dense, min_layer_weights)
         self.schedule = _schedule(
             schedule, density, begin_step, end_step, frequency, initial_density
         )

@@ -7,7 +7,8 @@ from typing import Any
 import keras
 
 from lottery_tf import masking, pruning
-from lottery_tf.loop import checks, scoring
+from lottery_tf.errors import InputError
+from lottery_tf.loop import calibration, checks, scoring
 from lottery_tf.masking import optimizer_state
 from lottery_tf.pruning import Weights, streams
 from lottery_tf.pruning.criteria import Criterion
@@ -25,7 +26,7 @@ def prune(
     iterations: int | None = None,
     initial: Weights | None = None,
     seed: int = 0,
-    scope: str = "global",
+    scope: str | None = None,
     layer_fractions: Mapping[str, float] | None = None,
     keep_dense: Sequence[str] = (),
     min_layer_weights: int = 0,
@@ -40,8 +41,10 @@ def prune(
     Args:
         model: as `masked` returns it.
         fraction, density: part of the survivors to remove; or of the prunable weights to leave.
-        criterion: a key of lottery_tf.pruning.criteria.CRITERIA, or a function like those.
-        data: for criteria that need gradients, about ten examples per class in any form that `fit`
+        criterion: a key of lottery_tf.pruning.criteria.CRITERIA, or a function like those; or
+            "sparsegpt", which also sets the weights that stay.
+        data: for "wanda" and "sparsegpt", a sample of inputs, labels or none beside them. For
+            criteria that need gradients, about ten examples per class in any form that `fit`
             takes: (inputs, labels), (inputs, labels, sample_weight), inputs alone, a
             tf.data.Dataset, a PyDataset or a generator, with nested inputs and labels. Arrays are
             used whole; of what comes in batches, the first 100 batches are read, once. The loss is
@@ -51,8 +54,11 @@ def prune(
         initial: {variable path: array} before training. Default: the weights as they are.
         seed: of the criterion "random".
         scope: "global", scores compete over all layers; "layer", in each layer; "erk", in each, to
-            a density in proportion to (sum of its dimensions) / (product of them), at most 1.
-        layer_fractions: {layer: fraction} of layers with one of their own, under scope="layer".
+            a density in proportion to (sum of its dimensions) / (product of them), at most 1;
+            "output", in each output unit, which all keep the same part of their inputs. Default:
+            "global"; of wanda "output", of sparsegpt "layer".
+        layer_fractions: {layer: fraction} of layers with one of their own, under scope="layer" or
+            "output".
         keep_dense: names of layers that are not pruned.
         min_layer_weights: weights that each layer keeps at least: those with its highest scores.
         structure: what lives and dies together. None: each weight by itself. "2:4" (any N:M): of
@@ -66,29 +72,47 @@ def prune(
     such a path ("block_1*").
 
     Raises:
-        InputError: a value out of bounds, a criterion that needs data without data, or data on
-            which the loss cannot be computed.
+        InputError: a value out of bounds, a criterion that needs data without data, data on which
+            the loss cannot be computed or that do not fit the inputs, or a layer whose inputs a
+            criterion does not know.
     """
     checks.check_model(model, "prune")
     checks.whole_number(0, below=streams.SEEDS, seed=seed)
     structured = checks.structure_of(model, structure, pool, "prune")
-    where = checks.where(scope, layer_fractions, keep_dense, min_layer_weights, structured)
+    where = checks.where(
+        scope, criterion, layer_fractions, keep_dense, min_layer_weights, structured
+    )
     target = checks.make_target(model, fraction, density, where)
     sample = None if data is None else scoring.Sample(data)
-    checks.check_scoring(model, criterion, sample, iterations)
+    is_sparsegpt = isinstance(criterion, str) and criterion == calibration.SPARSEGPT
+    if is_sparsegpt and iterations is None and sample is None:
+        raise InputError(f"criterion: sparsegpt {checks.NEEDS_INPUTS}")
+    if not is_sparsegpt or iterations is not None:
+        checks.check_scoring(model, criterion, sample, iterations)
+    calibration.check_layers(model, criterion, target.keep_dense)
     checks.Coverage.of(model).warn_if_small(stacklevel=2)
     masking.compile_with_masks(model)
     start = initial or masking.get_weights(model)
     before, trained = checks.prunable(model), masking.get_weights(model)
-    masks, _ = pruning.prune(
-        trained,
-        before,
-        target,
-        criterion=criterion,
-        iterations=iterations,
-        uniform=functools.partial(streams.uniform, seed, 0),
-        **scoring.of_model(model, lambda: start, trained, sample),
-    )
+    weights: Weights | None
+    if is_sparsegpt:
+        assert sample, "checked above"
+        masks, weights = calibration.reconstruct(model, target, sample.batches)
+    else:
+        masks, _ = pruning.prune(
+            trained,
+            before,
+            target,
+            criterion=criterion,
+            iterations=iterations,
+            uniform=functools.partial(streams.uniform, seed, 0),
+            **scoring.of_model(model, lambda: start, trained, sample),
+        )
+        weights = None
     checks.warn_of_death(before, masks, another=False, stacklevel=2)
-    optimizer_state.set_masks(model, masks)
+    if weights is None:
+        optimizer_state.set_masks(model, masks)
+    else:
+        masking.set_weights(model, weights, masking.get_masks(model) | masks)
+        optimizer_state.forget_pruned(model)
     return pruning.density(masks)

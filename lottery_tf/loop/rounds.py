@@ -93,7 +93,7 @@ def rounds(
     criterion: Criterion = "magnitude",
     data: Data = None,
     iterations: int | None = None,
-    scope: str = "global",
+    scope: str | None = None,
     layer_fractions: Mapping[str, float] | None = None,
     keep_dense: Sequence[str] = (),
     min_layer_weights: int = 0,
@@ -143,7 +143,9 @@ def rounds(
     """
     sample = None if data is None else Sample(data)
     structured = checks.structure_of(model, structure, pool, "rounds")
-    where = checks.where(scope, layer_fractions, keep_dense, min_layer_weights, structured)
+    where = checks.where(
+        scope, criterion, layer_fractions, keep_dense, min_layer_weights, structured
+    )
     arguments = Arguments(
         model, rounds, fraction, densities, target_density, reset, rewind_to, seed,
         criterion, sample, iterations, where, first_density_in(directory),

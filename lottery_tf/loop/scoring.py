@@ -10,7 +10,7 @@ import numpy as np
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError, is_ours
-from lottery_tf.loop import checks
+from lottery_tf.loop import calibration, checks
 from lottery_tf.loop.pruning_rounds import ScoringInputs
 from lottery_tf.masking import keras_generators, keras_private
 from lottery_tf.masking.batches import BATCH_SIZE, Batch, examples_of, in_batches
@@ -33,6 +33,7 @@ def scoring_inputs(
     *,
     gradients: Callable[[], "Gradients"],
     flow: Callable[[Weights, Masks], Weights],
+    norms: Callable[[Weights, Masks], Weights],
 ) -> ScoringInputs:
     """Return {scoring input: function of the masks}: criteria.INPUTS without "trained", "uniform".
 
@@ -41,6 +42,7 @@ def scoring_inputs(
         trained: {variable path: array}, after it.
         gradients: a function that returns the Gradients of the network on a sample.
         flow: a function of (weights, masks): the derivatives of SynFlow's objective.
+        norms: a function of (weights, masks): the norms of the inputs of every weight.
     """
     return {
         "initial": lambda masks: start(),
@@ -48,6 +50,7 @@ def scoring_inputs(
         "trained_gradient": lambda masks: gradients().mean(trained, masks, training=False),
         "initial_hessian_gradient": lambda masks: gradients().hessian_product(start(), masks),
         "initial_flow": lambda masks: flow(start(), masks),
+        "input_norm": lambda masks: norms(trained, masks),
     }
 
 
@@ -93,6 +96,10 @@ def of_model(
         )
         return {path: found[names[path]] for path in masks}
 
+    def norms(weights: Weights, masks: Masks) -> Weights:
+        assert sample, "`checks.check_scoring` asks for data"
+        return calibration.input_norms(model, weights, masks, sample.batches)
+
     held = masking.get_masks(model)
 
     def gathering(name: str, gather: Callable[[Masks], Weights]) -> Callable[[Masks], Weights]:
@@ -113,7 +120,7 @@ def of_model(
                         "movement, random), compute with other operations of keras.ops, or give "
                         "this one a gradient by keras.ops.custom_gradient."
                     ) from error
-                if name not in criteria.FROM_DATA or is_ours(error):
+                if name not in criteria.FROM_LOSS or is_ours(error):
                     raise
                 raise InputError(
                     f"data: expected inputs and labels on which `fit` could train {model.name}; "
@@ -122,7 +129,7 @@ def of_model(
 
         return gathered
 
-    inputs = scoring_inputs(start, trained, gradients=gradients, flow=flow)
+    inputs = scoring_inputs(start, trained, gradients=gradients, flow=flow, norms=norms)
     return {name: gathering(name, gather) for name, gather in inputs.items()}
 
 

@@ -80,7 +80,7 @@ class SparseTraining(MaskUpdates):
             regrowth.update_steps(update_every, update_until)
         _check_regrow(regrow, data)
         _check_part(drop_fraction)
-        self.where = checks.where(scope, None, keep_dense, min_layer_weights)
+        self.where = checks.where(scope, "random", None, keep_dense, min_layer_weights)
         self.target = SparsityTarget(density=density, **self.where)
         self.regrow, self.update_every, self.seed = regrow, update_every, seed
         self.drop_fraction, self.update_until = drop_fraction, update_until

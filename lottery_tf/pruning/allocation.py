@@ -6,11 +6,13 @@ import math
 import numbers
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from lottery_tf.errors import InputError
-from lottery_tf.pruning.arrays import Masks
+from lottery_tf.pruning.arrays import Array, Masks
 from lottery_tf.pruning.structure import CHANNEL, N_OF_M, Structure, Units
 
-SCOPES = ("global", "layer", "erk")
+SCOPES = ("global", "layer", "erk", "output")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +25,10 @@ class SparsityTarget:
             in (0, 1), layers that are kept dense among them.
         scope: "global", scores compete over all layers; "layer", in each layer; "erk", in each,
             to a density in proportion to (sum of its dimensions) / (product of them), at most 1
-            (Evci et al. 2020).
-        layer_fractions: {layer: fraction} of layers with one of their own, under scope "layer".
+            (Evci et al. 2020); "output", in each output unit of each layer, which all keep the same
+            part of their inputs (Sun et al. 2023).
+        layer_fractions: {layer: fraction} of layers with one of their own, under scope "layer" or
+            "output".
         keep_dense: layers that are not pruned.
         min_layer_weights: weights that each layer keeps at least: those with its highest scores; of
             structure "channel", channels.
@@ -33,6 +37,8 @@ class SparsityTarget:
             blocks and channels a fraction is of those that survive; a density of blocks is that of
             the weights, to the nearest block, and a density of channels that of the channels that
             compete.
+        output_axes: {kernel path: axes that tell output units apart}, for scope "output". Default:
+            the last axis.
 
     A layer is named by the path of its kernel, by a part of it ("logits" of "logits/kernel"), or by
     a pattern of that path or of a layer's ("block_1*", "*_1").
@@ -48,6 +54,7 @@ class SparsityTarget:
     keep_dense: tuple[str, ...] = ()
     min_layer_weights: int = 0
     structure: Structure | None = None
+    output_axes: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.structure is not None and self.structure.pattern.kind == N_OF_M:
@@ -61,9 +68,15 @@ class SparsityTarget:
                 raise InputError(f"{name}: expected a number in (0, 1). Received: {value!r}")
         if self.scope not in SCOPES:
             raise InputError(f"scope: expected one of {SCOPES}. Received: {self.scope}")
-        if self.layer_fractions and (self.scope != "layer" or self.fraction is None):
+        if self.scope == "output" and self.structure is not None:
             raise InputError(
-                "layer_fractions: expected scope=layer, and a fraction for the other layers."
+                "scope: output does not go with a structure; expected global or layer."
+            )
+        in_layers = self.scope in ("layer", "output")
+        if self.layer_fractions and (not in_layers or self.fraction is None):
+            raise InputError(
+                "layer_fractions: expected scope=layer or scope=output, and a fraction for the "
+                "other layers."
             )
 
     def _check_pattern(self, structure: Structure) -> None:
@@ -105,11 +118,13 @@ class Group:
     """Kernels whose scores compete, and how many of their weights survive.
 
     Of blocks and channels: sets of Units, and how many units survive.
+    Where there are output axes, the scores of its one kernel compete inside each output unit.
     """
 
     paths: list[str]
     alive: int
     left: int
+    output_axes: tuple[int, ...] | None = None
 
     def after(self, part: float) -> int:
         """Return the survivors after a part of the pruning, from 0 to 1: a geometric series."""
@@ -169,20 +184,36 @@ def allocate(target: SparsityTarget, masks: Masks, units: Units | None = None) -
             shapes = {path: masks[path].shape for path in kernels}
             weights = sum(map(math.prod, shapes.values()))
             wide[name] = sizes[name] * sum(map(sum, shapes.values())) / weights
-    if target.scope == "layer" and target.fraction is not None:
+    axes: dict[str, tuple[int, ...] | None] = dict.fromkeys(alive)
+    if target.scope == "output":
+        axes |= {path: target.output_axes.get(path, (-1,)) for path in paths}
+    if target.scope in ("layer", "output") and target.fraction is not None:
         of_layer = dict.fromkeys(paths, target.fraction)
         for name, fraction in target.layer_fractions.items():
             of_layer |= dict.fromkeys(matching(name, paths), fraction)
         parts = {name: of_layer[kernels[0]] for name, kernels in makers.items()}
         return [
-            Group([name], count, count - share(parts[name], count)) for name, count in alive.items()
+            Group([name], count, count - share(parts[name], count), axes[name])
+            for name, count in alive.items()
         ]
     left = _left(target, masks, paths, alive, sizes)
     if target.scope == "global":
         return [Group(list(alive), sum(alive.values()), left)]
-    wish = sizes if target.scope == "layer" else _erk(sizes, wide, left)
+    wish = _erk(sizes, wide, left) if target.scope == "erk" else sizes
     counts = _in_proportion(wish, alive, left)
-    return [Group([name], count, counts[name]) for name, count in alive.items()]
+    return [Group([name], count, counts[name], axes[name]) for name, count in alive.items()]
+
+
+def in_equal_parts(alive: Array, left: int) -> Array:
+    """Share `left` survivors out to units in proportion to what is alive in each: (units,).
+
+    The sum is exact. What does not divide goes to the largest remainders, the first of equal ones.
+    """
+    total = max(int(alive.sum()), 1)
+    counts, remainders = np.divmod(alive * left, total)
+    first = np.argsort(-remainders, kind="stable")[: left - int(counts.sum())]
+    counts[first] += 1
+    return counts
 
 
 def density_of(target: SparsityTarget, masks: Masks) -> float:

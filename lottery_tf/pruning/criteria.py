@@ -10,6 +10,8 @@ array of its shape. It returns the scores, and the weights with the lowest are p
     initial_hessian_gradient  the product of the loss's Hessian and its gradient at `initial`
     initial_flow              the derivative by |w| of the sum of the outputs for an input of ones,
                               where all weights are |initial|
+    input_norm                the L2 norm of what the weight multiplies, over a sample of inputs, at
+                              `trained`
     uniform                   random numbers in [0, 1), a function of (init_seed, round)
 """
 
@@ -67,6 +69,11 @@ def synflow(initial: Array, initial_flow: Array) -> Array:
     return np.abs(initial) * initial_flow
 
 
+def wanda(trained: Array, input_norm: Array) -> Array:
+    """|w_T| times the norm of its input over a sample (Sun et al. 2023)."""
+    return np.abs(trained) * input_norm
+
+
 CRITERIA: dict[str, Callable[..., Array]] = {
     "magnitude": magnitude,
     "large_init": large_init,
@@ -77,16 +84,20 @@ CRITERIA: dict[str, Callable[..., Array]] = {
     "snip": snip,
     "grasp": grasp,
     "synflow": synflow,
+    "wanda": wanda,
 }
 
 # Prunings by which a density is reached, each with new scores, where it is not one.
 ITERATIONS = {"synflow": 100}
+# Where the scores of a criterion compete, if not over all layers.
+DEFAULT_SCOPES = {"wanda": "output", "sparsegpt": "layer"}
 
 # What a criterion may be a function of.
 INPUTS = ("trained", "initial", "trained_gradient", "initial_gradient",
-            "initial_hessian_gradient", "initial_flow", "uniform")  # fmt: skip
+            "initial_hessian_gradient", "initial_flow", "input_norm", "uniform")  # fmt: skip
 # Those that are computed from the loss on a sample of data.
-FROM_DATA = {"trained_gradient", "initial_gradient", "initial_hessian_gradient"}
+FROM_LOSS = {"trained_gradient", "initial_gradient", "initial_hessian_gradient"}
+FROM_DATA = FROM_LOSS | {"input_norm"}
 Criterion = str | Callable[..., Array]  # a key of CRITERIA, or a function like them
 
 
@@ -134,6 +145,12 @@ def name_of(criterion: Criterion) -> str:
 def iterations(criterion: Criterion) -> int:
     """Return the prunings by which a density is reached, unless the user says another number."""
     return ITERATIONS.get(criterion, 1) if isinstance(criterion, str) else 1
+
+
+def scope(criterion: Criterion) -> str:
+    """Return where scores compete, unless the user says another scope."""
+    named = criterion if isinstance(criterion, str) else ""
+    return DEFAULT_SCOPES.get(named, "global")
 
 
 def scores(

@@ -8,7 +8,13 @@ import numpy as np
 
 from lottery_tf.errors import InputError
 from lottery_tf.pruning import Array, Masks, Weights, criteria
-from lottery_tf.pruning.allocation import Group, SparsityTarget, allocate, competing
+from lottery_tf.pruning.allocation import (
+    Group,
+    SparsityTarget,
+    allocate,
+    competing,
+    in_equal_parts,
+)
 from lottery_tf.pruning.structure import CHANNEL, N_OF_M, Structure
 
 
@@ -124,7 +130,7 @@ def keep_highest(
     pruned, removed, kept = {path: mask.copy() for path, mask in masks.items()}, [], []
     for group, count in zip(groups, left, strict=True):
         alive = {path: scores[path][masks[path]] for path in group.paths}
-        safe = np.concatenate([_highest(a, min_layer_weights) for a in alive.values()])
+        safe = np.concatenate([highest(a, min_layer_weights) for a in alive.values()])
         values = np.concatenate(list(alive.values()))  # (survivors of the group,)
         if values.size - count > np.count_nonzero(~safe):
             raise InputError(
@@ -132,7 +138,12 @@ def keep_highest(
                 f"{np.count_nonzero(safe)} to keep, and {count} may stay. Lower it, or prune less."
             )
         keep = safe.copy()
-        keep[~safe] = _highest(values[~safe], count - int(np.count_nonzero(safe)))
+        if group.output_axes is None:
+            keep[~safe] = highest(values[~safe], count - int(np.count_nonzero(safe)))
+        else:
+            (path,) = group.paths
+            units = output_units(masks[path].shape, group.output_axes)[masks[path]]
+            keep = _highest_of_units(values, units, count)
         removed.append(values[~keep].max(initial=-math.inf))
         kept.append(values[keep].min(initial=math.inf))
         ends = np.cumsum([array.size for array in alive.values()])
@@ -159,7 +170,7 @@ def apply_masks(weights: Weights, masks: Masks) -> Weights:
     }
 
 
-def _highest(scores: Array, count: int) -> Array:
+def highest(scores: Array, count: int) -> Array:
     """Return a bool array, True at the `count` highest scores; among equal ones, at the last."""
     remove = max(scores.size - count, 0)
     keep = np.ones(scores.size, bool)
@@ -168,6 +179,29 @@ def _highest(scores: Array, count: int) -> Array:
         keep[scores < cut] = False
         ties = np.flatnonzero(scores == cut)
         keep[ties[: remove - np.count_nonzero(~keep)]] = False
+    return keep
+
+
+def output_units(shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+    """Return the number of the output unit of every weight, an array of the kernel's shape."""
+    axes = tuple(axis % len(shape) for axis in axes)
+    sizes = [size if axis in axes else 1 for axis, size in enumerate(shape)]
+    return np.broadcast_to(np.arange(math.prod(sizes)).reshape(sizes), shape)
+
+
+def _highest_of_units(scores: Array, units: Array, count: int) -> Array:
+    """Return a bool array, True at the highest scores of each unit, `count` of all units together.
+
+    Among equal scores, at the last, as `highest`.
+    """
+    if not scores.size:
+        return np.ones(0, bool)
+    alive = np.bincount(units)
+    gone = alive - in_equal_parts(alive, count)
+    order = np.lexsort((scores, units))  # the lowest of each unit first; stable
+    ranks = np.arange(scores.size) - (np.cumsum(alive) - alive)[units[order]]
+    keep = np.empty(scores.size, bool)
+    keep[order] = ranks >= gone[units[order]]
     return keep
 
 

@@ -54,8 +54,9 @@ def key(config: Config) -> Hashable:
 
 
 def _prunes_by_files(config: Config) -> bool:
-    """Return whether files say what is pruned: a structure is one of the network's layers."""
-    return needs(config.criterion) <= IN_FILES and config.policy.structure is None
+    """Return whether files say what is pruned: structures and outputs are of its layers."""
+    is_of_network = config.policy.structure is not None or config.scope == "output"
+    return needs(config.criterion) <= IN_FILES and not is_of_network
 
 
 def lend(lender: Point, borrower: Point) -> bool:

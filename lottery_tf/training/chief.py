@@ -1,17 +1,20 @@
 """The chief of a run: it goes through `PruningRounds` and tells every worker what to train."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
+from lottery_tf.loop import calibration
 from lottery_tf.loop.observers import RoundObserver
 from lottery_tf.loop.pruning_rounds import Plan, PruningRounds, Trained
 from lottery_tf.loop.round_0 import take_round_0
 from lottery_tf.loop.store import RoundStore
+from lottery_tf.masking import kernel_inputs
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Weights, collapse, streams
-from lottery_tf.pruning.allocation import allocate
+from lottery_tf.pruning.allocation import SparsityTarget, allocate, matching
 from lottery_tf.repulsion.optima import compare_with_optima, optima_of
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.structure import in_words
@@ -144,15 +147,24 @@ def check_pruning(config: Config, engine: Engine) -> None:
     """
     for density in config.policy.targets or (None,):
         allocate(engine.policy.to_density(density), engine.dense_masks())
+    masks = engine.dense_masks()
+    dense = [path for name in config.keep_dense for path in matching(name, masks)]
+    calibration.check_layers(engine.network, config.criterion, dense)
     check_changes(engine)
 
 
 def plan_of(config: Config, engine: Engine) -> Plan:
     """Return the Plan that the flags of a run state."""
+    axes = kernel_inputs.output_axes(engine.network)
+
+    def target(round: int) -> SparsityTarget | None:
+        found = engine.policy.target(round)
+        return found and dataclasses.replace(found, output_axes=axes)
+
     return Plan(
         config.rounds,
         config.reset,
-        engine.policy.target,
+        target,
         "random" if config.policy.prunes_at == "dynamic" else config.criterion,
         config.prune_iterations,
         config.init_seed,

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from lottery_tf import models
 from lottery_tf.datasets.labels import shortened
+from lottery_tf.loop import calibration
 from lottery_tf.loop.pruning_rounds import ScoringInputs
 from lottery_tf.loop.scoring import scoring_inputs
 from lottery_tf.loop.store import RoundStore
@@ -66,8 +67,17 @@ class EngineNetwork:
     def scoring_inputs(self, start: Callable[[], Weights], trained: Weights) -> ScoringInputs:
         """Return {scoring input: function of the masks} on the sample."""
         return scoring_inputs(
-            start, trained, gradients=lambda: self._gradients, flow=lambda *of: self._flow.of(*of)
+            start,
+            trained,
+            gradients=lambda: self._gradients,
+            flow=lambda *of: self._flow.of(*of),
+            norms=self._norms,
         )
+
+    def _norms(self, weights: Weights, masks: Masks) -> Weights:
+        images, labels = self._sample()
+        batches = in_batches(self.engine.normalise(images), labels)
+        return calibration.input_norms(self._network("float32"), weights, masks, batches)
 
     @functools.cached_property
     def _gradients(self) -> Gradients:

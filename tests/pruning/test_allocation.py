@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lottery_tf.errors import InputError
-from lottery_tf.pruning.allocation import SparsityTarget, allocate
+from lottery_tf.pruning.allocation import SparsityTarget, allocate, in_equal_parts
 from lottery_tf.pruning.top_k import density, prune, remaining
 
 SHAPES = {"conv/kernel": (3, 3, 4, 8), "dense/kernel": (50, 20), "logits/kernel": (20, 10)}
@@ -103,3 +103,39 @@ def test_a_density_above_that_of_the_network_is_refused(arrays, masks):
     pruned, _ = prune(arrays, masks, 0.9)
     with pytest.raises(InputError, match="do not come back"):
         allocate(SparsityTarget(density=0.5), pruned)
+
+
+@pytest.mark.parametrize(
+    "target", [SparsityTarget(density=0.37, scope="output"), SparsityTarget(0.63, scope="output")]
+)
+def test_every_output_keeps_the_same_number_of_inputs(target, arrays, masks):
+    pruned, _ = prune(arrays, masks, target)
+    total = sum(mask.size for mask in masks.values())
+    assert remaining(pruned) == (round(0.37 * total) if target.density else sum(
+        mask.size - round(0.63 * mask.size) for mask in masks.values()))  # fmt: skip
+    for path, mask in pruned.items():
+        scores, kept = (a.reshape(-1, a.shape[-1]) for a in (np.abs(arrays[path]), mask))
+        counts = kept.sum(0)
+        assert counts.max() - counts.min() <= 1
+        for unit, count in enumerate(counts):
+            best = np.argsort(scores[:, unit])[len(kept) - count :]
+            assert kept[best, unit].all()
+    again, _ = prune(arrays, pruned, SparsityTarget(0.5, scope="output"))
+    assert not any((again[path] & ~pruned[path]).any() for path in masks)
+
+
+def test_ties_inside_an_output_go_by_index_and_axes_say_what_an_output_is():
+    ones, masks = {"up/kernel": np.ones((2, 3, 4))}, {"up/kernel": np.ones((2, 3, 4), bool)}
+    target = SparsityTarget(0.5, scope="output", output_axes={"up/kernel": (1,)})
+    (mask,) = prune(ones, masks, target)[0].values()
+    np.testing.assert_array_equal(
+        mask, np.broadcast_to(np.array([False, True])[:, None, None], mask.shape)
+    )
+    (mask,) = prune(ones, masks, SparsityTarget(0.5, scope="output"))[0].values()
+    np.testing.assert_array_equal(mask.reshape(6, 4)[:, 0], [False] * 3 + [True] * 3)
+
+
+def test_what_does_not_divide_goes_to_the_largest_remainders_and_then_to_the_first():
+    assert in_equal_parts(np.array([3, 3, 3]), 4).tolist() == [2, 1, 1]
+    assert in_equal_parts(np.array([1, 9, 5]), 5).tolist() == [0, 3, 2]
+    assert in_equal_parts(np.array([4, 0, 2]), 6).tolist() == [4, 0, 2]
