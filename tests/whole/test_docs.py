@@ -27,13 +27,30 @@ def example(words):
     return found
 
 
-def test_there_are_thirteen_examples():
-    assert len(EXAMPLES) == 13
+@pytest.mark.ci
+def test_the_page_for_users_of_other_toolkits_runs(tmp_path):
+    page = (ROOT / "docs" / "coming_from.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.S))
+    result = run(code, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "plain_model").is_dir()
+
+
+def test_the_tests_that_the_page_names_exist():
+    page = (ROOT / "docs" / "coming_from.md").read_text()
+    named = set(re.findall(r"`(test_\w+)` \|", page)) - {"test_docs"}
+    sources = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(named) > 20
+    assert not [name for name in named if f"def {name}(" not in sources]
+
+
+def test_there_are_fourteen_examples():
+    assert len(EXAMPLES) == 14
 
 
 @pytest.mark.ci
 def test_the_example_around_fit(tmp_path):
-    result = run(example("pruned.keras"), tmp_path)
+    result = run(example("SeparableConv2D"), tmp_path)
     assert result.returncode == 0, result.stderr
     rows = re.findall(r"^ +(\d+) +([\d.]+)%", result.stdout, re.M)
     assert [row[0] for row in rows] == ["0", "1", "2", "3"]
@@ -89,6 +106,7 @@ def test_the_example_of_a_transformer(tmp_path):
         "enable_lora",
         "channel",
         "SparseTraining(",
+        "sparsegpt",
     ],
 )
 def test_the_examples_that_check_themselves(words, tmp_path):
