@@ -122,7 +122,7 @@ BACKBONES = {
         "stackwise_strides": [1, 2],
         "stackwise_num_filters": [8, 16],
         "block_type": "dark_block",
-        "stage_type": "csp",
+        "stage_type": "dark",
         "image_shape": IMAGE,
     },
     "DINOV2Backbone": VIT | {"intermediate_dim": 16, "position_embedding_shape": IMAGE},
@@ -578,7 +578,8 @@ def inputs_of(model):
 
 
 def outputs_of(model, inputs):
-    return [np.asarray(out) for out in keras.tree.flatten(model(inputs, training=False))]
+    outputs = keras.tree.flatten(model(inputs, training=False))
+    return [np.asarray(out, np.float64) for out in outputs]  # also of bools
 
 
 def far(first, second):
@@ -612,7 +613,9 @@ def check(name):
     if abs(density - 0.5) > 0.02:
         wrong.append(f"density {density:.3f}")
     masked.compile(keras.optimizers.SGD(0.01), loss="mse", jit_compile=False)
-    targets = keras.tree.map_structure(lambda out: out + 1.0, masked(inputs, training=False))
+    targets = keras.tree.map_structure(
+        lambda out: np.asarray(out, np.float32) + 1, masked(inputs, training=False)
+    )
     first = masked.get_weights()
     loss = masked.train_on_batch(inputs, targets)
     if not np.all(np.isfinite(loss)):
