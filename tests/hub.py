@@ -598,7 +598,6 @@ def check(name):
     before = outputs_of(model, inputs)
     weights = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
     refused, wrong = "", []
-    dense = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -629,7 +628,7 @@ def check(name):
     try:
         plain = lottery_tf.unmasked(masked)
     except lottery_tf.errors.InputError:
-        plain = lottery_tf.unmask(masked)
+        plain, way = lottery_tf.unmask(masked), f"{way}, unmask"
     if any(isinstance(layer, Masked) for layer in plain._flatten_layers()):
         wrong.append("masks are left")
     if not far(trained, outputs_of(plain, inputs)) < 1e-5:
