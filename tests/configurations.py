@@ -364,6 +364,9 @@ def without_masks():
         "RMSNormalization": [{}, {"axis": [2, 3]}],
     }.items():
         yield name, [before_dense(name, options, image) for options in configurations]
+    spectra = [{"frame_length": 8, "frame_step": 4, "mode": mode} for mode in ("log", "real")]
+    sound = normal(16, 2)
+    yield "STFTSpectrogram", [before_dense("STFTSpectrogram", one, sound) for one in spectra]
     pair = {"x": normal(4, 5), "value": normal(3, 5)}
     for name, configurations in {
         "Attention": [{"use_scale": True}, {"score_mode": "concat", "use_scale": True}],
@@ -383,6 +386,7 @@ STAY_DENSE = {
     "PReLU": {"alpha"},
     "LayerNormalization": {"gamma", "beta"},
     "RMSNormalization": {"scale"},
+    "STFTSpectrogram": {"real_kernel", "imag_kernel"},
     "ReversibleEmbedding": {"reverse_embeddings"},  # untied: only the table has a mask
 }
 
