@@ -33,8 +33,6 @@ class PathEvaluator:
             10,000 training examples, unaugmented, with each batch of the feed normalised by itself;
             "interpolate" those of the ends; "endpoint", those of the nearer end.
         examples: the first ones of the split to evaluate; None for all.
-        first_layer_once: interpolate what the first layer gives, if it is a Dense one, in place of
-            its weights: the same but for rounding, and LeNet has 9 of 10 of its products there.
     """
 
     def __init__(
@@ -45,7 +43,6 @@ class PathEvaluator:
         split: str = "test",
         bn_stats: str = "recompute",
         examples: int | None = None,
-        first_layer_once: bool = False,
     ):
         self.engine, self.network = engine, engine.network
         self.split, self.examples = split, examples
@@ -57,7 +54,6 @@ class PathEvaluator:
             v.path for layer in self.norms for v in (layer.moving_mean, layer.moving_variance)
         ]
         self.bn_stats = bn_stats if self.norms else "none"
-        self.parts = around_first_dense(self.network) if first_layer_once else None
         self._totals = tf.function(
             self._totals_of_batch, jit_compile=engine.jit, reduce_retracing=True
         )
@@ -113,17 +109,10 @@ class PathEvaluator:
         """Return [sum of losses, correct, examples, predictions of each class] of each point."""
         images = self.engine.normalise(images)
         count = tf.cast(tf.shape(labels)[0], tf.float32)
-        network, first = self.network, self._first_products(ends, images) if self.parts else None
 
         def point(of_point: tuple[Tensor, list[Tensor]]) -> Tensor:
             alpha, stats = of_point
-            values = self._values(alpha, ends, stats)
-            if self.parts and first:
-                _, dense, rest = self.parts
-                hidden = dense.activation((1 - alpha) * first[0] + alpha * first[1])
-                logits, _ = _call(rest, values, hidden)
-            else:
-                logits, _ = _call(network, values, images)
+            logits, _ = self._call(alpha, ends, stats, images, training=False)
             logits = tf.cast(logits, tf.float32)
             loss = tf.reduce_sum(cross_entropy(labels, logits))
             sums = tf.stack([loss, count_correct(labels, logits), count])
@@ -132,24 +121,12 @@ class PathEvaluator:
         elements = (tf.constant(self.alphas), stats)
         return tf.map_fn(point, elements, parallel_iterations=1, fn_output_signature=tf.float32)
 
-    def _first_products(self, ends: Ends, images: Tensor) -> list[Tensor]:
-        """Return what the first Dense layer of either end gives before its activation."""
-        assert self.parts, "the network begins with a Dense layer"
-        before, dense, _ = self.parts
-        features, activation = before(images, training=False), dense.activation
-        try:  # of the layer that is traced here
-            dense.activation = keras.activations.linear
-            return [_call(dense, self._values(end, ends, []), features)[0] for end in (0.0, 1.0)]
-        finally:
-            dense.activation = activation
-
     def _moments_of_batch(self, ends: Ends, images: Tensor) -> list[Tensor]:
         """Return [(points, channels) mean, mean square] of what each BatchNorm is given."""
         images = self.engine.normalise(images)
 
         def point(alpha: Tensor) -> list[Tensor]:
-            values = self._values(alpha, ends, [])
-            _, after = _call(self.network, values, images, training=True)
+            _, after = self._call(alpha, ends, [], images, training=True)
             moments = []
             for layer in self.norms:
                 mean, variance = after[layer.moving_mean.path], after[layer.moving_variance.path]
@@ -166,8 +143,10 @@ class PathEvaluator:
             for layer, (momentum, synchronized) in zip(self.norms, before, strict=True):
                 layer.momentum, layer.synchronized = momentum, synchronized
 
-    def _values(self, alpha: Tensor, ends: Ends, stats: list[Tensor]) -> dict[str, Tensor]:
-        """Return {path: value of each variable} of the network at a point, without masks."""
+    def _call(
+        self, alpha: Tensor, ends: Ends, stats: list[Tensor], images: Tensor, *, training: bool
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return (logits, {path: value of each variable that is not trained, after the call})."""
         values = {}
         for path, start, end in zip(self.variables, *ends, strict=True):
             values[path] = (1 - alpha) * start + alpha * end if start.dtype.is_floating else start
@@ -176,32 +155,8 @@ class PathEvaluator:
         values |= dict(zip(self.statistics, stats, strict=False))
         for kernel in masking.kernels(self.network).values():
             values[kernel.mask.path] = tf.ones(kernel.mask.shape, bool)
-        return values
-
-
-def _call(
-    layer: keras.Layer, values: dict[str, Tensor], inputs: Tensor, *, training: bool = False
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return (outputs, {path: value of each variable that is not trained, after the call})."""
-    others = layer.non_trainable_variables
-    trainable = [values[variable.path] for variable in layer.trainable_variables]
-    not_trained = [values.get(variable.path, variable.value) for variable in others]
-    outputs, updated = layer.stateless_call(trainable, not_trained, inputs, training=training)
-    return outputs, {v.path: value for v, value in zip(others, updated, strict=True)}
-
-
-def around_first_dense(
-    network: keras.Model,
-) -> tuple[keras.Model, keras.layers.Dense, keras.Model] | None:
-    """Return (layers before, layer, layers after) of the Dense layer that a network begins with.
-
-    None where a layer with variables comes earlier, or something else reads the inputs too.
-    """
-    dense = next((layer for layer in network.layers if layer.variables), None)
-    if not isinstance(dense, keras.layers.Dense) or dense.compute_dtype != "float32":
-        return None
-    try:
-        before = keras.Model(network.inputs, dense.input)
-        return before, dense, keras.Model(dense.output, network.outputs[0])
-    except (AttributeError, ValueError):  # no graph, or one that goes around the layer
-        return None
+        network, others = self.network, self.network.non_trainable_variables
+        trainable = [values[variable.path] for variable in network.trainable_variables]
+        not_trained = [values.get(variable.path, variable.value) for variable in others]
+        logits, updated = network.stateless_call(trainable, not_trained, images, training=training)
+        return logits, {v.path: value for v, value in zip(others, updated, strict=True)}

@@ -127,15 +127,11 @@ class Resident:
         self.split = directory.splits["train"]
         self.steps_per_epoch = self.split.examples // config.batch_size
         self.test_examples = directory.splits["test"].examples
+        self.train = tuple(map(cluster.copies, tfrecords.read(directory, "train")))
         # Of the test split each worker holds its own part.
         part = slice(cluster.worker, None, cluster.workers)
         self.test = tuple(tf.constant(a[part]) for a in tfrecords.read(directory, "test"))
         # uint8 or float32 (examples, h, w, c), int32 (examples,)
-
-    @functools.cached_property
-    def train(self) -> Inputs:
-        """The training split on every device. What only evaluates does not read it."""
-        return tuple(map(self.cluster.copies, tfrecords.read(self.directory, "train")))
 
     def start_epoch(self, noise: Noise, epoch: int, first_step: int) -> Inputs:
         """Return the training split, the places of every step's examples, and their draws."""

@@ -1,14 +1,13 @@
 import json
 import shutil
 
-import keras
 import numpy as np
 import pytest
 
 import lottery_tf
 from lottery_tf import datasets, imp, masking
 from lottery_tf.analysis import barriers, paths
-from lottery_tf.analysis.path_evaluator import PathEvaluator, around_first_dense
+from lottery_tf.analysis.path_evaluator import PathEvaluator
 from lottery_tf.errors import InputError
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training.devices import connect
@@ -52,43 +51,6 @@ def test_the_ends_have_the_stored_loss_and_accuracy(trained, bn_stats):
     for row, metrics in zip((rows[0], rows[-1]), run.metrics(), strict=True):
         assert 1 - row["error"] == pytest.approx(metrics["test_accuracy"], abs=1e-12)
         assert row["loss"] == pytest.approx(metrics["test_loss"], rel=1e-6)
-
-
-@pytest.mark.ci
-def test_a_first_dense_layer_is_interpolated_in_its_outputs(trained):
-    engine, run = trained
-    is_lenet = engine.config.model == "lenet"
-    ends = run.final(0), run.final(1)
-    plain, once = (
-        PathEvaluator(engine, points=5, bn_stats="interpolate", first_layer_once=first)
-        for first in (False, True)
-    )
-    assert (once.parts is not None) == is_lenet
-    for expected, row in zip(plain.evaluate(*ends), once.evaluate(*ends), strict=True):
-        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-5)
-        assert row["error"] == pytest.approx(expected["error"], abs=2 / engine.feed.test_examples)
-    if is_lenet:
-        dense = engine.network.get_layer("hidden1")
-        assert once.parts[1] is dense
-        assert dense.activation is keras.activations.relu  # as it was before it was traced
-
-
-@pytest.mark.ci
-def test_a_layer_that_others_go_around_is_not_the_first():
-    image = keras.Input((4,))
-    hidden = keras.layers.Dense(4)(image)
-    around = keras.Model(image, keras.layers.Add()([hidden, image]))
-    after_norm = keras.Sequential(
-        [keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(2)]
-    )
-    assert around_first_dense(around) is None
-    assert around_first_dense(after_norm) is None
-    layers = [keras.layers.Flatten(), keras.layers.Dense(3), keras.layers.Dense(2)]
-    chain = keras.Sequential([keras.Input((2, 2)), *layers])
-    before, dense, after = around_first_dense(chain)
-    assert dense is layers[1]
-    assert before.output_shape == (None, 4)
-    assert after.output_shape == (None, 2)
 
 
 def test_between_the_ends_all_variables_are_interpolated(trained):

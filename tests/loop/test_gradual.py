@@ -259,6 +259,7 @@ def test_train_on_batch_by_hand():
     assert whole.left == left
 
 
+@pytest.mark.slow  # a process has one MirroredStrategy
 def test_two_replicas_prune_alike():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():

@@ -55,7 +55,8 @@ def test_help_has_every_function():
     text = pydoc.plain(pydoc.render_doc(lottery_tf))
     functions = text[text.index("FUNCTIONS") :]
     for name in lottery_tf.__all__:
-        assert f"\n    {name}(" in functions
+        if not inspect.isclass(getattr(lottery_tf, name)):
+            assert f"\n    {name}(" in functions
         assert inspect.getdoc(getattr(lottery_tf, name))
     for name in ("masking", "testing", "rundir", "errors"):
         assert inspect.ismodule(getattr(lottery_tf, name))

@@ -226,6 +226,7 @@ def test_an_execution_changes_the_masks_once_at_its_end():
     check_changed(watch, [6, 8, 14, 16, 22])
 
 
+@pytest.mark.slow  # a process has one MirroredStrategy
 def test_two_replicas_grow_alike():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():

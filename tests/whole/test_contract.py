@@ -50,7 +50,7 @@ def check_zeros(weights, masks):
 
 @pytest.fixture(scope="module")
 def engines():
-    """{network: Engine}: what has been compiled is used again."""
+    """{(network, epochs): Engine}: what has been compiled is used again."""
     return {}
 
 
@@ -60,10 +60,12 @@ def experiment(config, sharded, tmp_path, engines, monkeypatch):
     made = engine.Engine
 
     def prepare(config, directory, cluster):
-        if config.model not in engines:
-            engines[config.model] = made(config, directory, cluster)
-        engines[config.model].config = config
-        return engines[config.model]
+        key = config.model, config.epochs
+        if key not in engines:
+            engines[key] = made(config, directory, cluster)
+        engines[key].config = config
+        vars(engines[key]).pop("policy", None)  # of the config before
+        return engines[key]
 
     monkeypatch.setattr(engine, "Engine", prepare)
 
