@@ -256,12 +256,13 @@ def _compute(
             options = {"training": False} if keras_private.takes_training(model) else {}
             model(inputs, **options)
     except Exception as error:  # whatever Keras and the user's layers raise
-        if ours:
-            raise ours[0] from None
-        raise InputError(
-            f"data: expected inputs of {model.name}: {_expected(model)}. Received: "
-            f"{_described(inputs)}. {type(error).__name__}: {keras_private.cause(error):.400}"
-        ) from error
+        if not ours:
+            raise InputError(
+                f"data: expected inputs of {model.name}: {_expected(model)}. Received: "
+                f"{_described(inputs)}. {type(error).__name__}: {keras_private.cause(error):.400}"
+            ) from error
+    if ours:
+        raise ours[0]
     if hidden:
         raise InputError(
             f"criterion: the inputs of {choosing.shortened(hidden)} are computed inside a function "

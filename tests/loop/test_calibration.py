@@ -253,18 +253,23 @@ def test_sparsegpt_prunes_the_layers_in_order_for_inputs_that_are_pruned_already
     ],
 )
 def test_sparsegpt_comes_nearer_to_the_outputs_of_a_layer_than_magnitude(layer, shape):
-    plain = keras.Sequential([keras.Input(shape), layer])
-    data = GENERATOR.normal(size=(60, shape[0], 3)) @ GENERATOR.normal(size=(3, 8))
-    data += GENERATOR.normal(0, 0.3, data.shape)
-    data = data.reshape(-1, *shape).astype(np.float32)
-    errors = {}
-    for criterion in ("sparsegpt", "magnitude"):
-        model = lottery_tf.masked(plain)
-        lottery_tf.prune(model, 0.5, criterion=criterion, scope="layer", data=data)
-        (mask,) = masking.get_masks(model).values()
-        assert mask.sum() == mask.size // 2
-        errors[criterion] = np.sum((model(data) - plain(data)) ** 2)
-    assert errors["sparsegpt"] < 0.7 * errors["magnitude"]
+    ratios = []  # the best choice of single weights need not be that of all: not below 1 for each
+    for seed in range(5):
+        keras.utils.set_random_seed(seed)
+        generator = np.random.default_rng(seed)
+        plain = keras.Sequential([keras.Input(shape), layer.from_config(layer.get_config())])
+        data = generator.normal(size=(60, shape[0], 3)) @ generator.normal(size=(3, 8))
+        data += generator.normal(0, 0.3, data.shape)
+        data = data.reshape(-1, *shape).astype(np.float32)
+        errors = {}
+        for criterion in ("sparsegpt", "magnitude"):
+            model = lottery_tf.masked(plain)
+            lottery_tf.prune(model, 0.5, criterion=criterion, scope="layer", data=data)
+            (mask,) = masking.get_masks(model).values()
+            assert mask.sum() == mask.size // 2
+            errors[criterion] = np.sum((model(data) - plain(data)) ** 2)
+        ratios.append(errors["sparsegpt"] / errors["magnitude"])
+    assert np.median(ratios) < 0.5
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("keras_hub"), reason="keras_hub is an extra")

@@ -62,7 +62,10 @@ def test_fractions_hold_in_every_turn(model):
 def test_what_does_not_go_with_fractions_of_layers_is_said_at_the_call(model):
     for options, words in (
         ({"fraction": 0.2}, "expected scope=layer"),
-        ({"target_density": 0.1, "scope": "layer"}, "expected scope=layer, and a fraction"),
+        (
+            {"target_density": 0.1, "scope": "layer"},
+            "expected scope=layer or scope=output, and a fraction",
+        ),
         ({"fraction": 0.2, "scope": "layer", "keep_dense": ("*",)}, "a layer or more to be left"),
     ):
         with pytest.raises(InputError, match=words):
