@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 from tests.parquet_files import write_hub
 
 DOCUMENTS = sorted(
-    str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    str(path.relative_to(ROOT)) for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
 )
 _COMMAND = re.compile(r"(\w+=\S+ )*(python -m (tools|lottery_tf)\.|lottery[- ][a-z]|[A-Z]=\")")
 _TINY = {

@@ -1,4 +1,4 @@
-"""Writes docs/flags.md, the reference of every flag, from the code.
+"""Writes docs/reference/flags.md, the reference of every flag, from the code.
 
 python -m tools.make_flags_page
 """
@@ -20,7 +20,7 @@ from lottery_tf.runs.replacing import check_replaces
 
 from . import COMMANDS
 
-OUT = define_path("out", "docs/flags.md", "Page to write.")
+OUT = define_path("out", "docs/reference/flags.md", "Page to write.")
 ROOT = pathlib.Path(__file__).parent.parent
 KINDS = {int: "whole number", float: "number", str: "text", bool: "true, false"}
 TOP = """# Flags
@@ -44,7 +44,7 @@ def main(_: object) -> None:
 
 
 def page() -> str:
-    """Return the text of docs/flags.md."""
+    """Return the text of docs/reference/flags.md."""
     parts = [TOP]
     for first, fields in sections().items():
         parts.append(f"### {SECTIONS[first]}\n\n{_table(['flag', 'values', 'default', ''])}")

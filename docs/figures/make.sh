@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# All of docs/figures.md, in small: bash docs/figures/make.sh sweep, then bash docs/figures/make.sh draw
+# All of docs/results/figures.md, in small: bash docs/figures/make.sh sweep, then bash docs/figures/make.sh draw
 set -eu
 case "${1:?expected sweep or draw}" in
-sweep) # data/cifar10_16 is made by tools.prepare_data --shrink=2 (docs/data.md)
+sweep) # data/cifar10_16 is made by tools.prepare_data --shrink=2 (docs/guides/data.md)
   for study in fig01 fig03 fig07 fig12 fig13 fig14 fig17 appendix_c stability rewinding; do
     python -m tools.sweep --flagfile="flags/figures/${study}_small.cfg"
   done

@@ -3,7 +3,7 @@
 `lottery_tf/analysis/<name>.py` holds the measure's functions of runs, and a class MEASURE: a
 `measure.Measure`, which says what it needs, its columns, pictures and verdict. From this follow its
 command (`lottery <name>` and its flags), cache, CSV files, TensorBoard page, section of the report,
-and row of docs/analysis.md.
+and row of docs/guides/analysis.md.
 
 The functions of runs have this in common. `runs` is one run, or {label: replicates}, of which there
 are means, min and max. `cache` holds what was computed before (by default all is computed),
@@ -71,5 +71,5 @@ def find(name: str) -> "type[Measure[Any]]":
 
 
 def documentation() -> list[str]:
-    """Return the rows that docs/analysis.md has of the measures."""
+    """Return the rows that docs/guides/analysis.md has of the measures."""
     return [f"| `{name}` | {about} | {figures} |" for name, (about, figures) in MEASURES.items()]

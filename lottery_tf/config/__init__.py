@@ -21,7 +21,7 @@ from lottery_tf.pruning.schedules import SCHEDULES
 from lottery_tf.pruning.structure import N_OF_M, POOLS, Structure, parse
 
 ROUNDS = 25  # where no flag says how many
-# {first flag of a section: its heading in docs/flags.md}, in the order of the fields.
+# {first flag of a section: its heading in docs/reference/flags.md}, in the order of the fields.
 SECTIONS = {
     "run_dir": "Flags of the run itself",
     "model": "Flags of the network and of its data",

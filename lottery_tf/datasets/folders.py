@@ -268,7 +268,7 @@ def _advice(found: list[str]) -> str:
         if name.lower().endswith((".csv", ".tsv")):
             return (
                 f" If {name} says the class of each image: move each into a folder that is named "
-                "after its class, as docs/data.md shows under Labels in a CSV file."
+                "after its class, as docs/guides/data.md shows under Labels in a CSV file."
             )
     packed = [name for name in found if name.lower().endswith(PACKED)]
     return f" Unpack {packed[0]}, and name the folder by --raw_dir." if packed else ""

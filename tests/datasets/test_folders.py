@@ -438,7 +438,7 @@ def test_directories_that_hold_no_folders_of_classes_say_what_to_do(small_images
         make(tmp_path, "image_folder", name="pets")
     write_image(directory / "a.png", (4, 4), 0, "PNG")
     (directory / "labels.csv").write_text("file,label\na.png,cat\n")
-    with pytest.raises(InputError, match=r"labels\.csv .*docs/data\.md"):
+    with pytest.raises(InputError, match=r"labels\.csv .*docs/guides/data\.md"):
         make(tmp_path, "image_folder", name="pets")
     write_image(directory / "train" / "a.png", (4, 4), 0, "PNG")
     with pytest.raises(InputError, match=r"Found: none.*labels\.csv "):
@@ -448,7 +448,7 @@ def test_directories_that_hold_no_folders_of_classes_say_what_to_do(small_images
 
 
 def test_the_lines_of_the_docs_sort_images_by_a_csv_file(tmp_path, monkeypatch):
-    text = (ROOT / "docs" / "data.md").read_text()
+    text = (ROOT / "docs" / "guides" / "data.md").read_text()
     lines = re.search(r"## Labels in a CSV file.*?\n\n((    [^\n]*\n)+)", text, re.S)[1]
     (tmp_path / "photos").mkdir()
     rows = [("a", "cat"), ("b", "dog"), ("c", "cat")]

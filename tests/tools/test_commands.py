@@ -33,7 +33,7 @@ GRID = (
 # The runs that a document takes for granted, as an earlier page made them.
 BEFORE = {
     "README.md": [SEED_1],
-    "docs/analysis.md": [
+    "docs/guides/analysis.md": [
         TICKET,
         f"{TICKET} --reset=reinit",
         SEED_1,
@@ -45,9 +45,9 @@ BEFORE = {
             for reset in ("init", "reinit")
         ),
     ],
-    "docs/deploy.md": [TICKET],
-    "docs/faq.md": [TICKET],
-    "docs/methods.md": [
+    "docs/guides/deploy.md": [TICKET],
+    "docs/guides/faq.md": [TICKET],
+    "docs/explanation/methods.md": [
         TICKET,
         "python -m lottery_tf.imp --flagfile=flags/lenet_stabilizing.cfg",
     ],
@@ -80,7 +80,12 @@ def shell(lines, place):
 
 
 # Their commands take minutes, which CI does not have: run them with -m slow after a change there.
-LONG = {"docs/deploy.md", "docs/methods.md", "docs/figures.md", "docs/faq.md"}
+LONG = {
+    "docs/guides/deploy.md",
+    "docs/explanation/methods.md",
+    "docs/results/figures.md",
+    "docs/guides/faq.md",
+}
 
 
 @pytest.mark.parametrize(
