@@ -200,19 +200,20 @@ def load(
 ) -> "keras.Model":
     """Return the masked Keras model of a finished round, with its trained weights and masks.
 
-    It takes images as the run's network does, (pixel / 255 - mean) / std, and gives logits. Its
-    layers have the names that they have in the run, whatever the process has built before.
+    The model takes images as the run's network does, (pixel / 255 - mean) / std, and returns
+    logits. Its layers have the names that they have in the run.
 
     Args:
-        run_dir, round: path of the run, and number of the round.
-        data_dir: directory that holds the prepared datasets, whose images' shape and classes are
-            read; by default that of the run.
-        model: for a directory that `lottery_tf.rounds` made: your own masked model, built as the
-            one that was trained. It is set to the round in place, and returned.
+        run_dir: the path of the run directory.
+        round: the number of the round.
+        data_dir: the directory of the prepared datasets, from which the shape of the images and the
+            number of classes are read. Default: the one that the run used.
+        model: for a directory that `lottery_tf.rounds` made, your own masked model, built like the
+            one that was trained. It is set to the round in place and returned.
 
     Raises:
-        InputError: there is no such run, round, model or dataset, or a file is damaged; the model
-            is another one.
+        InputError: the run, the round, the model or the dataset does not exist; a file is damaged;
+            or the model is not the one that was trained.
     """
     from lottery_tf import masking
 

@@ -22,51 +22,60 @@ from lottery_tf.pruning.structure import N_OF_M, parse
 
 
 class GradualPruning(MaskUpdates):
-    """Prunes a masked model step by step while `fit` trains it (Zhu & Gupta 2017).
+    """Prune a masked model step by step while `fit` trains it (Zhu & Gupta 2017).
 
-        callback = lottery_tf.GradualPruning(density=0.1, begin_step=500, end_step=5000)
-        model.fit(images, labels, epochs=10, callbacks=[callback, ...])
+        pruning = lottery_tf.GradualPruning(density=0.1, begin_step=500, end_step=5000)
+        model.fit(images, labels, epochs=10, callbacks=[pruning])
 
-    A step is an update by the optimizer, as `optimizer.iterations` counts it: with gradient
-    accumulation several batches, and none where a float16 loss overflowed. At every `frequency`-th
-    step from `begin_step` to `end_step` the model is pruned to the density of the schedule, to the
-    exact count, and the optimizer's slots of pruned weights become zero. Pruned weights never come
-    back. Nothing is compiled again. Under `steps_per_execution` what is due inside an execution
-    happens at its end, once, to the density of the last step that was due.
+    At every `frequency`-th step from `begin_step` to `end_step` the callback prunes the model to
+    the density of the schedule, to the exact number of weights, and sets the optimizer's slots of
+    pruned weights to zero. Pruned weights never return. Nothing is compiled again.
 
-    The density is in the logs of `fit` as "density": History and the progress bar have it. Other
-    callbacks get it if they stand behind this one in the list, so put it first: before TensorBoard,
-    and before BackupAndRestore. A fit that BackupAndRestore resumes goes on at its step, with its
-    masks. So does a second `fit` of the same model; compiled again, a model begins at step 0, where
-    nothing happens until the schedule falls below the density that it has. Another model is
-    refused. In a loop around `train_on_batch`, make callbacks = keras.callbacks.CallbackList(
-    [callback], model=model), and call callbacks.on_train_batch_end(step) after each step.
+    A step is an update by the optimizer, as `optimizer.iterations` counts it. With gradient
+    accumulation it is several batches; a batch whose float16 loss overflows is none. Under
+    `steps_per_execution` the callback prunes once at the end of an execution, to the density of the
+    last step that was due.
+
+    Put the callback before all others. It writes "density" into the logs of `fit`, and only later
+    callbacks (TensorBoard, BackupAndRestore) see it; History and the progress bar always do. A fit
+    that BackupAndRestore resumes continues with its masks, and so does a second `fit` of the same
+    model. In your own loop around `train_on_batch`, make
+    `callbacks = keras.callbacks.CallbackList([pruning], model=model)` and call
+    `callbacks.on_train_batch_end(step)` after each step.
+
+    If `fit` ends before the schedule, a warning says that the density was not reached.
 
     Args:
-        density: remaining / prunable weights after the last pruning, in (0, 1).
-        begin_step, end_step: the first step, and the one after which none follows; the last pruning
-            reaches the density. end_step may be left out with schedule="constant".
-        frequency: steps between two. Default: 100, or a tenth of the way where that is less.
-        schedule: the curve along which the density falls: "polynomial", a cubic; "constant", all at
-            `begin_step`; "cosine"; "one_cycle" (Hubens et al. 2022). Or a function of the step that
-            returns the density, in place of `density`. Or a schedule of
-            tensorflow_model_optimization, in place of the density and the steps.
-        initial_density: that a curve falls from.
-        criterion, data, iterations, seed, scope, keep_dense, min_layer_weights, structure, pool: as
-            in `prune`. A criterion is computed anew at each pruning. An N:M pattern says the
-            density itself; on the way each group keeps whole weights. Under "channel" densities are
-            those of the channels.
-        initial: {variable path: array} before training, for criteria that are a function of it.
-        optimizer: whose updates are counted. Default: the one that the model was compiled with.
+        density: the part of the prunable weights that is left after the last pruning, in (0, 1).
+        begin_step: the first step that prunes.
+        end_step: the step of the last pruning. You may leave it out with schedule="constant".
+        frequency: the number of steps between two prunings. Default: 100, or a tenth of the way
+            from `begin_step` to `end_step` if that is less.
+        schedule: the curve along which the density falls. "polynomial": a cubic (Zhu & Gupta 2017,
+            equation 1). "constant": everything at `begin_step`. "cosine". "one_cycle" (Hubens et
+            al. 2022). Or a function of the step that returns the density; leave `density` out
+            then. Or a schedule of tensorflow_model_optimization; leave the density and the steps
+            out then.
+        initial_density: the density that the curve begins with.
+        criterion: see `prune`. It is computed anew at each pruning.
+        data: see `prune`.
+        iterations: see `prune`.
+        initial: {variable path: array}, the weights before training, for criteria that need them.
+        seed: see `prune`.
+        scope: see `prune`.
+        keep_dense: see `prune`.
+        min_layer_weights: see `prune`.
+        structure: see `prune`. An N:M pattern fixes the density; on the way to it each group keeps
+            a whole number of weights. With "channel", densities count channels.
+        pool: see `prune`.
+        optimizer: the optimizer whose updates are the steps. Default: that of the compiled model.
 
     Raises:
-        InputError: when it is made, a value out of bounds, or an end before the begin. When `fit`
-            begins, before anything trains: no masks, an unknown layer, a density above the one that
-            the model has, a schedule that ended before the fit or ends after it, or data on which
-            the loss cannot be computed.
-
-    Where Keras does not know how long a fit is, or it is stopped, a warning at its end says that
-    the density was not reached.
+        InputError: when the callback is made, a value is out of bounds, or the end is before the
+            begin. When `fit` begins, before anything trains: the model has no masks, a layer is
+            unknown, the density is above that of the model, the schedule lies before or ends after
+            the fit, the callback was used with another model, or the loss cannot be computed on the
+            data.
     """
 
     def __init__(

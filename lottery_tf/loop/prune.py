@@ -33,48 +33,59 @@ def prune(
     structure: str | tuple[int, int] | None = None,
     pool: str = "sum",
 ) -> float:
-    """Prune a masked model in place, on top of what is pruned already; return the density left.
+    """Prune a masked model in place and return the density that is left.
 
-    Frozen layers stay. A warning names a layer that has lost its last weights, and tells what part
-    of all kernels is masked where that is less than half.
+        lottery_tf.prune(model, fraction=0.2)  # the smallest 20%
+        lottery_tf.prune(model, density=0.1, scope="layer")  # 10% of each layer stay
+        lottery_tf.prune(model, density=0.5, criterion="wanda", data=inputs)  # calibrated
+
+    Weights that are pruned already stay pruned. Frozen layers are not pruned. A warning names each
+    layer that has no weight left, and another one appears if masks cover less than half of all
+    kernels.
+
+    In `layer_fractions` and `keep_dense`, name a layer by its own name, by the name of a nested
+    model that holds it, by the path of its kernel, or by a pattern of such a path ("block_1*").
 
     Args:
-        model: as `masked` returns it.
-        fraction, density: part of the survivors to remove; or of the prunable weights to leave.
-        criterion: a key of lottery_tf.pruning.criteria.CRITERIA, or a function like those; or
-            "sparsegpt", which also sets the weights that stay.
-        data: for "wanda" and "sparsegpt", a sample of inputs, labels or none beside them. For
-            criteria that need gradients, about ten examples per class in any form that `fit`
-            takes: (inputs, labels), (inputs, labels, sample_weight), inputs alone, a
-            tf.data.Dataset, a PyDataset or a generator, with nested inputs and labels. Arrays are
-            used whole; of what comes in batches, the first 100 batches are read, once. The loss is
-            the one that `fit` minimizes, without the regularizers of weights; of a model that is
-            not compiled, the cross-entropy of class numbers. grasp expects logits.
-        iterations: prunings by which it is reached. Default: 100 for synflow, else 1.
-        initial: {variable path: array} before training. Default: the weights as they are.
-        seed: of the criterion "random".
-        scope: "global", scores compete over all layers; "layer", in each layer; "erk", in each, to
-            a density in proportion to (sum of its dimensions) / (product of them), at most 1;
-            "output", in each output unit, which all keep the same part of their inputs. Default:
-            "global"; of wanda "output", of sparsegpt "layer".
-        layer_fractions: {layer: fraction} of layers with one of their own, under scope="layer" or
-            "output".
-        keep_dense: names of layers that are not pruned.
-        min_layer_weights: weights that each layer keeps at least: those with its highest scores.
-        structure: what lives and dies together. None: each weight by itself. "2:4" (any N:M): of
-            every 4 inputs of an output 2 stay, which fixes the density; (1, 4) or "1x4": blocks of
-            outputs x inputs; "channel": output channels, with all that belongs to them, where a
-            fraction or density is one of the channels, and scope="layer" is the one to begin with.
-        pool: how the scores of the weights in a block or channel make its own: "sum", "mean", or
-            "l2", the root of the sum of their squares.
-
-    A layer is named by its name, that of a nested model, the path of its kernel, or a pattern of
-    such a path ("block_1*").
+        model: a model that `masked` or `mask` returned.
+        fraction: the part of the surviving weights to remove, in (0, 1). Give this or `density`.
+        density: the part of the prunable weights to leave, in (0, 1).
+        criterion: how weights are scored; those with the lowest scores go. "magnitude", "random",
+            "taylor", "snip", "grasp", "synflow", "wanda", or any other key of
+            lottery_tf.pruning.criteria.CRITERIA, or a function like those. "sparsegpt" also changes
+            the weights that stay.
+        data: what the criterion computes with. "wanda" and "sparsegpt" take a sample of inputs;
+            labels beside them are ignored. Criteria that need gradients take about ten examples per
+            class, in any form that `fit` takes: (inputs, labels), (inputs, labels, sample_weight),
+            inputs alone, a tf.data.Dataset, a PyDataset or a generator. Arrays are used whole; of
+            batches the first 100 are read, once. The loss is the compiled one without the
+            regularizers of weights. Without a compiled loss it is the cross-entropy of class
+            numbers. "grasp" expects logits.
+        iterations: the number of prunings in which the density is reached. Default: 100 for
+            "synflow", 1 for all others.
+        initial: {variable path: array}, the weights before training, for criteria that need them.
+            Default: the current weights.
+        seed: the seed of the criterion "random".
+        scope: which weights compete. "global": those of all layers. "layer": those of each layer.
+            "output": those of each output unit, which all keep the same part of their inputs.
+            "erk": those of each layer, to a density in proportion to (sum of its dimensions) /
+            (product of its dimensions), at most 1 (Evci et al. 2020). Default: "global", but
+            "output" for "wanda" and "layer" for "sparsegpt".
+        layer_fractions: {layer: fraction} for layers with a fraction of their own. Needs
+            scope="layer" or "output".
+        keep_dense: layers that are not pruned.
+        min_layer_weights: the number of weights that every layer keeps at least.
+        structure: which weights are pruned together. None: each by itself. "2:4", or any N:M: of
+            every 4 inputs of an output 2 stay, so leave `fraction` and `density` out. (1, 4) or
+            "1x4": blocks of outputs x inputs. "channel": output channels with everything that
+            depends on them; `fraction` and `density` then count channels.
+        pool: how the scores of a block or channel become one: "sum", "mean", or "l2" (the root of
+            the sum of squares).
 
     Raises:
-        InputError: a value out of bounds, a criterion that needs data without data, data on which
-            the loss cannot be computed or that do not fit the inputs, or a layer whose inputs a
-            criterion does not know.
+        InputError: a value is out of bounds; the criterion needs data, and there are none, or they
+            do not fit the inputs, or the loss cannot be computed on them; or the criterion cannot
+            compute the inputs of a layer.
     """
     checks.check_model(model, "prune")
     checks.whole_number(0, below=streams.SEEDS, seed=seed)

@@ -53,15 +53,18 @@ class Round:
     """One round of `rounds`.
 
     Args:
-        index: its number, from 0.
-        density: of the kernels that are pruned, which it trains at.
-        first_step: of the learning rate's schedule; 0 but where it is rewound.
-        callbacks: for `fit`: what keeps the rewind point in round 0, the rows of the epochs, and
-            with a directory the state after each epoch.
-        kernel_density: of all kernels, those without a mask and frozen ones too.
-        history: {column: value} for each round that is finished; it grows, and so after the last
-            round it holds that too.
-        optimizers: those that begin again in this round, by the attribute that holds them.
+        index: the number of the round, from 0.
+        density: the part of the prunable weights that this round trains.
+        first_step: the step at which the learning rate's schedule continues: 0 unless the reset
+            rewinds it.
+        callbacks: callbacks for your `fit`. They keep the rewind point in round 0, the metrics of
+            each epoch, and, with a directory, the state after each epoch.
+        kernel_density: the surviving part of all kernels, with those that have no mask and those
+            that are frozen.
+        history: {column: value} for each finished round. The list grows, so after the last round it
+            holds all of them.
+        optimizers: the names of the attributes that hold the optimizers which restart in this
+            round.
     """
 
     index: int
@@ -103,43 +106,57 @@ def rounds(
     directory: str | os.PathLike | None = None,
     verbose: int = 1,
 ) -> Iterator[Round]:
-    """Prune iteratively by magnitude around your own training; yield each Round.
+    """Prune iteratively around your own training: yield each Round, which you train.
 
         for round in lottery_tf.rounds(model, rounds=10, fraction=0.2):
             model.fit(images, labels, epochs=3, callbacks=round.callbacks)
 
-    Each round starts from reset weights under the next masks with fresh optimizers, the first from
-    what the model has: call it again on a trained model, and it goes on from there, with a warning.
-    The rounds end early, with a warning, where nothing is left to prune.
+    Every round begins with the weights reset and the next masks in place. Round 0 begins with the
+    current weights; a warning appears if the model was trained before. After your training, the
+    model is pruned for the next round. The rounds end early, with a warning, when nothing is left
+    to prune.
 
-    Every optimizer that the model or a layer of it holds begins again in each round: steps, slots
-    and learning rate. Round.optimizers names them. One that you compile inside a round begins as it
-    was when the first `fit` with round.callbacks began.
+    Every optimizer of the model, and of a layer that holds one, restarts in each round: its step,
+    its slots and its learning rate. Round.optimizers names them. An optimizer that you compile
+    inside a round restarts from its state at the first `fit` with round.callbacks.
 
     Args:
-        model: as `masked` returns it, compiled or not. It need not have a call(), if its masked
-            parts are built.
-        rounds: how many.
-        fraction, densities, target_density: one of them. Part of the survivors that is pruned after
-            each round but the last; the densities of the rounds after the first; or that of the
-            last, to which the density falls by the same part in each.
-        reset: a key of lottery_tf.pruning.resets.RESETS. "rewind" needs `rewind_to`, and
-            round.callbacks in the `fit` of round 0. Where a schedule of the rate goes on
-            ("rewind", "lr_rewind", "finetune") is up to your `fit`: round.first_step says where.
-        rewind_to: step, a batch of round 0.
-        seed: of fresh initializations and of what is drawn by chance.
-        criterion, data, iterations, scope, layer_fractions, keep_dense, min_layer_weights,
-            structure, pool: as in `prune`. An N:M pattern is reached by one pruning, in two rounds,
-            or by the `densities` on the way there: [0.75, 0.5] for "2:4".
-        optimizers: those of a training loop of your own that the model does not hold.
-        directory: a run directory that keeps each finished round, and continues after it when the
-            same is called again; with round.callbacks in `fit`, inside a round at its last epoch.
-        verbose: 0 prints nothing, 1 a line about the start, a row for each finished round, and a
-            line where a round has collapsed.
+        model: a model that `masked` or `mask` returned, compiled or not. It need not have a call()
+            if its masked parts are built.
+        rounds: the number of rounds, round 0 included.
+        fraction: the part of the surviving weights to prune after each round but the last. Give one
+            of `fraction`, `densities` and `target_density`.
+        densities: the densities of the rounds after round 0.
+        target_density: the density of the last round. Each pruning removes the same part.
+        reset: what a round starts from: a key of lottery_tf.pruning.resets.RESETS. "init": the
+            initial weights (a lottery ticket). "rewind": the weights after `rewind_to` steps, which
+            needs round.callbacks in the `fit` of round 0. "reinit": fresh weights. "finetune": the
+            trained weights. For "rewind", "lr_rewind" and "finetune" your `fit` sets the learning
+            rate; round.first_step is the step at which its schedule continues.
+        rewind_to: the step of round 0, in batches, to rewind to.
+        seed: the seed of fresh weights and of everything that is drawn at random.
+        criterion: see `prune`.
+        data: see `prune`.
+        iterations: see `prune`.
+        scope: see `prune`.
+        layer_fractions: see `prune`.
+        keep_dense: see `prune`.
+        min_layer_weights: see `prune`.
+        structure: see `prune`. An N:M pattern takes two rounds, or the `densities` on the way to
+            it: [0.75, 0.5] for "2:4".
+        pool: see `prune`.
+        optimizers: optimizers of your own training loop that the model does not hold.
+        directory: a run directory that keeps every finished round. The same call resumes after the
+            last finished round, and with round.callbacks in `fit` after the last finished epoch.
+        verbose: 0 prints nothing. 1 prints a line at the start, a row for each finished round, and
+            a line if a round has collapsed.
+
+    Yields:
+        A Round, with its `index`, `density`, `callbacks` for your `fit`, and `history`.
 
     Raises:
-        InputError: at the call, a value out of bounds, or something that a later round needs and
-            that cannot be had; in round 1, a rewind point that was not kept.
+        InputError: at the call, a value is out of bounds, or a later round needs something that is
+            missing; in round 1, round 0 kept no rewind point.
     """
     sample = None if data is None else Sample(data)
     structured = checks.structure_of(model, structure, pool, "rounds")

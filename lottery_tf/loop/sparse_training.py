@@ -20,41 +20,43 @@ from lottery_tf.pruning.allocation import SparsityTarget, allocate
 
 
 class SparseTraining(MaskUpdates):
-    """Trains a masked model at a constant density, and moves its weights to where they help.
+    """Train a masked model at a constant density, and move its weights to where they help.
 
-        callback = lottery_tf.SparseTraining(density=0.1, data=(images, labels))
-        model.fit(images, labels, epochs=10, callbacks=[callback, ...])
+        training = lottery_tf.SparseTraining(density=0.1, data=(images, labels))
+        model.fit(images, labels, epochs=10, callbacks=[training])
 
-    A dense model begins with random masks of this density; one that was pruned to it keeps its own.
-    After every `update_every` updates each layer drops its smallest weights, and as many others
-    grow, from zero, with slots of zero: with regrow="gradient" those with the largest gradient of
-    the loss (RigL, Evci et al. 2020), with "random" any (SET, Mocanu et al. 2018). A weight that is
-    dropped and grows at once stays as it is. The part that is dropped falls along half a cosine.
-    The number of weights of each layer stays.
+    A dense model begins with random masks of this density; a model that was pruned to this density
+    keeps its masks. After every `update_every` steps each layer drops its smallest weights and
+    grows as many others. New weights and their slots begin at zero. regrow="gradient" grows the
+    weights with the largest gradient of the loss (RigL, Evci et al. 2020); "random" grows any
+    (SET, Mocanu et al. 2018). A weight that is dropped and grown in one update stays as it is. The
+    part that is dropped falls along half a cosine. Every layer keeps its number of weights.
 
-    Steps, logs, a second fit, resuming, and what is due inside an execution are as of
-    `GradualPruning`: put it first among the callbacks. RigL's paper makes no update of the weights
-    in a step that changes the masks; here no batch is left out.
+    Steps, logs, a second fit, resuming and `steps_per_execution` work as in `GradualPruning`: put
+    the callback before all others. RigL's paper skips the update of the weights in a step that
+    changes the masks; here no batch is skipped.
 
     Args:
-        density: remaining / prunable weights, in (0, 1).
+        density: the part of the prunable weights that is alive, in (0, 1).
         regrow: "gradient" or "random".
-        update_every: steps between two changes of the masks.
-        drop_fraction: part of a layer's weights that is dropped at first, in (0, 1).
-        update_until: the step before which the last change comes. Default: three quarters of the
-            updates that the first fit ends with.
-        data: for regrow="gradient", data of the training in any form that `fit` takes. At each
-            change the gradient is that of one batch: of arrays 500 examples, drawn anew; of what
-            comes in batches one of the first 100, which are read once and stay in memory.
-        seed: of the first masks, of the examples of data, and of what grows at random.
-        scope, keep_dense, min_layer_weights: of the first masks, as in `prune`. "erk": Evci et al.
-            2020; "layer": equal densities.
-        optimizer: whose updates are counted. Default: the one that the model was compiled with.
+        update_every: the number of steps between two changes of the masks.
+        drop_fraction: the part of a layer's weights that the first change drops, in (0, 1).
+        update_until: changes happen before this step. Default: three quarters of the steps of the
+            first fit.
+        data: for regrow="gradient", training data in any form that `fit` takes. Each change
+            computes the gradient of one batch: of arrays 500 examples, drawn anew; of batches one
+            of the first 100, which are read once and stay in memory.
+        seed: the seed of the first masks, of the examples, and of random growth.
+        scope: how the first masks spread the density. "erk": denser in small layers (Evci et al.
+            2020). "layer": the same density in each layer.
+        keep_dense: see `prune`.
+        min_layer_weights: see `prune`.
+        optimizer: the optimizer whose updates are the steps. Default: that of the compiled model.
 
     Raises:
-        InputError: when it is made, a value out of bounds. When `fit` begins, before anything
-            trains: no masks, an unknown layer, a density above the one that the model has, an end
-            of the changes after that of the fit, or data on which the loss cannot be computed.
+        InputError: when the callback is made, a value is out of bounds. When `fit` begins, before
+            anything trains: the model has no masks, a layer is unknown, the density is above that
+            of the model, the changes end after the fit, or the loss cannot be computed on the data.
     """
 
     def __init__(

@@ -24,20 +24,20 @@ COLUMNS = {
 
 
 def summary(model: keras.Model, *, show: bool = True) -> list[Row]:
-    """Return a row for each kernel of a masked model, and one of all, which it also prints.
+    """Print the kernels of a masked model as a table, and return its rows.
 
     Args:
-        model: a built model with masked layers.
-        show: whether to print the rows as a table.
+        model: a built model with masks.
+        show: whether to print the table.
 
     Returns:
-        Rows of {layer, weights, alive, density, units, dead_units, state}. A dead unit has no
-        weight into it; that of a recurrent layer, in this kernel, none into any of its gates.
-        Units are NaN where a kernel has no mask. The state is "frozen", "no mask", "collapsed"
-        without a weight, else "".
+        A row for each kernel, and one for all of them together: {layer, weights, alive, density,
+        units, dead_units, state}. A dead unit has no weight into it; a dead unit of a recurrent
+        layer has none into any of its gates in this kernel. Units are NaN for a kernel without a
+        mask. The state is "frozen", "no mask", "collapsed" (no weight is left), or "".
 
     Raises:
-        InputError: the model is none, has no weights yet, or no masks.
+        InputError: this is no Keras model, it is not built, or it has no masks.
     """
     check_built(model, "summary")
     kernels, kinds = masking.kernels(model), masking.kernel_kinds(model)

@@ -29,23 +29,23 @@ from lottery_tf.masking.layers import (
 def mask(
     model: keras.Model, *, include: Choice | None = None, exclude: Choice | None = None
 ) -> keras.Model:
-    """Put masks beside the kernels of a model, in place; nothing is pruned yet. Return the model.
+    """Put masks on the kernels of a model, in place, and return the model. Nothing is pruned yet.
 
-    The classes of its layers become their masked subclasses, so the masks hold wherever the layers
-    are used: in models without `call`, and in other models that share them. Weights, names and
-    outputs stay. `masked` says what masks do in layers, and how layers are chosen.
+    The layers' classes become masked subclasses, so the masks hold wherever the layers are used: in
+    models without `call`, and in other models that share them. Weights, names and outputs stay the
+    same. See `masked` for the layers that get masks, and for how to choose them.
 
-    A model whose class Keras cannot rebuild is masked too. Its `save_weights` and `load_weights`
-    keep the masks; a `.keras` file of it is refused when it is saved.
+    A model whose class Keras cannot rebuild works, too. Its `save_weights` and `load_weights` keep
+    the masks; saving it as a `.keras` file raises an error.
 
     Args:
         model: a Keras 3 model whose layers are built.
-        include: the layers to mask, frozen ones too. Default: all that are not frozen.
-        exclude: layers to leave dense; it wins over `include`.
+        include: the layers to mask, frozen ones too. Default: all layers that are not frozen.
+        exclude: the layers to leave dense. It wins over `include`.
 
     Raises:
-        InputError: no layer is built, or there is nothing to prune; a name or class chooses no
-            layer, or a layer to exclude has masks already.
+        InputError: no layer is built; the model has nothing to prune; a name or class matches no
+            layer; or a layer to exclude has masks already.
     """
     refusals.check(model, "mask")
     refusals.check_maskable(model, "mask")
@@ -65,29 +65,31 @@ def mask(
 def masked(
     model: keras.Model, *, include: Choice | None = None, exclude: Choice | None = None
 ) -> keras.Model:
-    """Return a copy of a model with masked layers, its weights kept, and nothing pruned yet.
+    """Return a copy of a model with masks on its kernels. Nothing is pruned yet.
 
-    Dense, EinsumDense, Conv, their transposes, DepthwiseConv, SeparableConv, Embedding and
-    recurrent layers become masked, also in nested models, wrappers, attention, and layers of the
-    user's own. The masks hold under `fit`, and are saved and loaded with the model. A warning names
-    the weights that stay dense: those of frozen layers, and of layers that masks do not know.
+        model = lottery_tf.masked(keras.applications.MobileNetV2(), exclude="predictions")
 
-    Layers are chosen by name (also of a nested model), by pattern (of the path of a layer or a
-    kernel, as "encoder/*" or "*/recurrent_kernel"), by class, by a function `layer -> bool`, or by
-    a list of these. What is not chosen stays a plain Keras layer.
+    These layers get masks, also in nested models, wrappers, attention and layers of your own:
+    Dense, EinsumDense, convolutions (transposed, depthwise, separable), Embedding and recurrent
+    layers. The masks hold in `fit`, and are saved and loaded with the model. A warning names the
+    weights that stay dense: those of frozen layers, and of layers that masks do not know.
 
-    The copy is compared with the model on a random input, at inference and in training. `mask`
-    masks the model itself, for models that cannot be copied.
+    Choose layers by name (of a layer or a nested model), by pattern (of the path of a layer or a
+    kernel, such as "encoder/*" or "*/recurrent_kernel"), by class, by a function `layer -> bool`,
+    or by a list of these. A layer that is not chosen stays a plain Keras layer.
+
+    The copy is compared with the model on a random input, in inference and in training. If the
+    model cannot be copied, use `mask`.
 
     Args:
         model: a built Keras 3 model that Keras can rebuild: functional, sequential, or of a class
             with get_config.
-        include: the layers to mask, frozen ones too. Default: all that are not frozen.
-        exclude: layers to leave dense; it wins over `include`.
+        include: the layers to mask, frozen ones too. Default: all layers that are not frozen.
+        exclude: the layers to leave dense. It wins over `include`.
 
     Raises:
         InputError: the model is not built, cannot be copied, or has nothing to prune; a name or
-            class chooses no layer, or a layer to exclude has masks already.
+            class matches no layer; or a layer to exclude has masks already.
     """
     refusals.check(model, "masked")
     if not model.built:
@@ -108,12 +110,12 @@ def masked(
 def unmasked(model: keras.Model) -> keras.Model:
     """Return a copy of a masked model with plain Keras layers, whose pruned weights are zeros.
 
-    Its layers have the names of the model's, and its weights their order. Layers that the model
-    shares are shared. It is not compiled, and Keras's `quantize`, `export` and `enable_lora` work
-    on it; training it revives pruned weights. LoRA that the model has is merged into the kernels.
+    Layer names, the order of weights and shared layers stay the same. The copy is not compiled.
+    Keras's `quantize`, `export` and `enable_lora` work on it. Training it revives pruned weights.
+    LoRA of the masked model is merged into the kernels.
 
     Args:
-        model: as `masked` or `load` returns it.
+        model: a model that `masked`, `mask` or `load` returned.
 
     Raises:
         InputError: the model has no masks, or cannot be copied.
@@ -139,13 +141,14 @@ def unmasked(model: keras.Model) -> keras.Model:
 
 
 def unmask(model: keras.Model) -> keras.Model:
-    """Take the masks off a model, in place: it has plain Keras layers again. Return the model.
+    """Take the masks off a model, in place, and return the model: its layers are plain Keras
+    layers.
 
-    Pruned weights are zeros, and training revives them. It undoes `mask`, for models that
-    `unmasked` cannot copy. LoRA that a layer has is merged into its kernel, and starts anew.
+    Pruned weights are zeros, and training revives them. Use it where `unmasked` cannot copy the
+    model. LoRA of a layer is merged into its kernel and restarts.
 
     Args:
-        model: as `mask`, `masked` or `load` returns it.
+        model: a model that `mask`, `masked` or `load` returned.
 
     Raises:
         InputError: the model has no masks.

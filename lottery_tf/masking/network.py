@@ -124,12 +124,15 @@ def holding(network: keras.Layer, name: str) -> contextlib.AbstractContextManage
 
 
 def apply_masks(network: keras.Layer) -> None:
-    """Set the pruned weights of a network to zero, in place.
+    """Set the pruned weights of a model to zero, in place.
 
-    Call it after training that writes kernels past Keras's optimizers, as by `kernel.assign_sub`.
+    Call it after code that writes kernels without a Keras optimizer, such as `kernel.assign_sub`.
+
+    Args:
+        network: a model with masks.
 
     Raises:
-        InputError: the network has no masks.
+        InputError: the model has no masks.
     """
     zero_pruned(kernels(network).values())
 
