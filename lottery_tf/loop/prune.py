@@ -44,7 +44,7 @@ def prune(
     kernels.
 
     In `layer_fractions` and `keep_dense`, name a layer by its own name, by the name of a nested
-    model that holds it, by the path of its kernel, or by a pattern of such a path ("block_1*").
+    model that holds it, by the path of its kernel, or by a pattern of such a path (`"block_1*"`).
 
     Args:
         model: a model that `masked` or `mask` returned.

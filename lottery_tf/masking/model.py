@@ -75,8 +75,8 @@ def masked(
     weights that stay dense: those of frozen layers, and of layers that masks do not know.
 
     Choose layers by name (of a layer or a nested model), by pattern (of the path of a layer or a
-    kernel, such as "encoder/*" or "*/recurrent_kernel"), by class, by a function `layer -> bool`,
-    or by a list of these. A layer that is not chosen stays a plain Keras layer.
+    kernel, such as `"encoder/*"` or `"*/recurrent_kernel"`), by class, by a function
+    `layer -> bool`, or by a list of these. A layer that is not chosen stays a plain Keras layer.
 
     The copy is compared with the model on a random input, in inference and in training. If the
     model cannot be copied, use `mask`.
