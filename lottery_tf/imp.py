@@ -1,8 +1,9 @@
-"""Iterative magnitude pruning: the experiment, and its command.
+"""Find a lottery ticket by iterative magnitude pruning: train, prune, reset, in rounds.
 
     python -m lottery_tf.imp --flagfile=flags/digits.cfg
+    python -m lottery_tf.imp --flagfile=flags/lenet.cfg --reset=reinit --seed=1
 
-Run it again to resume; a run that is finished grows with a larger --rounds.
+Run the command again to resume. A larger --rounds extends a finished run.
 """
 
 import functools

@@ -25,7 +25,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 KINDS = {int: "whole number", float: "number", str: "text", bool: "true, false"}
 TOP = """# Flags
 
-Made by `python -m tools.make_flags_page`; `--help` of each command says the same. A flag file
+Made by `python -m tools.make_flags_page`; `--helpfull` of each command says the same. A flag file
 holds a flag per line, and may include others by `--flagfile=`; a flag on the command line wins
 wherever it stands. Lists have commas. A flag on the command line that would do nothing is refused.
 

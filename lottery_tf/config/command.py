@@ -16,7 +16,7 @@ from lottery_tf.config.constraints import check_given
 from lottery_tf.config.fields import format_value, value_type
 from lottery_tf.config.flag_files import expand_flag_files
 from lottery_tf.errors import EXTRAS, LOST, InputError, WorkerLost, not_installed
-from lottery_tf.terminal import console, streams
+from lottery_tf.terminal import console, help_page, streams
 
 HELP = {"-h", "-help", "--help", "-helpfull", "--helpfull", "--helpshort", "--helpxml"}
 _DEFINE: dict[type, Callable] = {
@@ -176,8 +176,13 @@ def run(main: Callable, parse: Callable = parse_flags) -> None:
                     f"Cannot work in {where}: {error.strerror}. Perhaps it was deleted: change "
                     "into an existing directory."
                 ) from None
+        if {"-h", "-help", "--help"}.intersection(arguments):
+            found = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+            about = sys.modules["__main__"].__doc__ or ""
+            print(help_page.help_page(about, found, Config.__dataclass_fields__.keys()))
+            sys.exit(0)
         try:
-            return parse(["--help" if argument == "-h" else argument for argument in arguments])
+            return parse(arguments)
         except SystemExit:  # absl has printed the help, and would end with status 1
             sys.exit(0)
 

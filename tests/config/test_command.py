@@ -336,7 +336,7 @@ def test_an_error_of_the_system_without_a_file_is_one_line(capsys):
 
 
 def test_help_shows_flags_with_choices_and_defaults():
-    text = imp("--help").stdout
+    text = imp("--helpfull").stdout
     for word in ("--prune_fraction", "default: '0.2'", "trained_signs", "lenet"):
         assert word in text
 

@@ -61,8 +61,8 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize("module", FLAGS)
-def test_help_lists_the_flags_of_a_command_and_no_others(module):
-    result = run("-m", module, "--help")
+def test_the_whole_help_lists_the_flags_of_a_command_and_no_others(module):
+    result = run("-m", module, "--helpshort")
     assert (result.returncode, result.stderr) == (0, "")
     flags = dict(
         re.findall(r"^  --(?:\[no\])?(\w+):(.*?)(?=^  --|\Z)", result.stdout, re.MULTILINE | re.S)
@@ -76,6 +76,20 @@ def test_help_lists_the_flags_of_a_command_and_no_others(module):
             assert choices in flags[name]
 
 
+@pytest.mark.parametrize("module", FLAGS)
+def test_help_fits_a_screen_and_shows_how_to_call_the_command(module):
+    result = run("-m", module, "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert len(lines) <= 48
+    assert any(line.strip().startswith(f"python -m {module}") for line in lines)
+    shown = set(re.findall(r"^  --(\w+)", result.stdout, re.MULTILINE)) - {"flagfile"}
+    assert shown <= FLAGS[module]
+    assert shown >= FLAGS[module] - EXPERIMENT
+    assert f"explains all {len(FLAGS[module])} flags" in result.stdout
+    assert not [line for line in lines if line.startswith("  --") and len(line) > 80]
+
+
 def test_every_tool_is_asked():
     tools = {f"tools.{path.stem}" for path in (ROOT / "tools").glob("*.py")}
     assert tools - {"tools.__init__", "tools.__main__", "tools.shared"} == FLAGS.keys() - {
@@ -83,7 +97,7 @@ def test_every_tool_is_asked():
     }
 
 
-@pytest.mark.parametrize("flag", ["-h", "--helpshort", "--helpfull", "--helpxml"])
+@pytest.mark.parametrize("flag", ["-h", "--help", "-help", "--helpfull", "--helpxml"])
 def test_help_by_its_other_names_succeeds(flag):
     result = run("-m", "tools.thresholds", flag)
     assert result.returncode == 0
@@ -106,7 +120,7 @@ def test_the_command_lists_every_subcommand_and_imports_little():
 
 def test_a_subcommand_has_the_flags_of_its_tool():
     for name in ("thresholds", "make-digits"):
-        result = run("-m", "tools", name, "--help")
+        result = run("-m", "tools", name, "--helpshort")
         assert (result.returncode, result.stderr) == (0, "")
         module = f"tools.{name.replace('-', '_')}"
         assert set(re.findall(r"^  --(?:\[no\])?(\w+):", result.stdout, re.M)) == FLAGS[module]
