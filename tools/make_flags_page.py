@@ -37,7 +37,7 @@ may not.
 
 
 def main(_: object) -> None:
-    out, begins = pathlib.Path(OUT.value), TOP[: TOP.index("`--help`")].encode()
+    out, begins = pathlib.Path(OUT.value), TOP[: TOP.index("`--helpfull`")].encode()
     check_replaces(out, lambda content: content.startswith(begins), "page of flags", "--out")
     out.write_text(page(), "utf-8")
     print(f"Wrote {OUT.value}")

@@ -179,7 +179,7 @@ def run(main: Callable, parse: Callable = parse_flags) -> None:
         if {"-h", "-help", "--help"}.intersection(arguments):
             found = flags.FLAGS.get_key_flags_for_module(sys.argv[0])
             about = sys.modules["__main__"].__doc__ or ""
-            print(help_page.help_page(about, found, Config.__dataclass_fields__.keys()))
+            print(help_page.help_page(about, found, set(Config.__dataclass_fields__)))
             sys.exit(0)
         try:
             return parse(arguments)

@@ -14,7 +14,7 @@ MOST_USED = (
 )  # fmt: skip
 
 
-def help_page(about: str, found: list[flags.Flag], experiment: Collection[str]) -> str:
+def help_page(about: str, found: list[flags.Flag], experiment: set[str]) -> str:
     """Return the page of a command, at most WIDTH wide.
 
     Args:
