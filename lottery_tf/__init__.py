@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lottery_tf.fit import GradualPruning, SparseTraining, prune, rounds, summary
     from lottery_tf.masking import apply_masks, mask, masked, unmask, unmasked
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "GradualPruning",
     "SparseTraining",
