@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lottery_tf.datasets import packaged
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Array, Masks, Weights
@@ -195,13 +196,16 @@ def load_ticket(path: str | os.PathLike) -> PublishedTicket:
 
     Args:
         path: of a ticket.npz, under whatever name, or of a directory that holds one, as
-            `tools.export --card --format=keras` writes it.
+            `tools.export --card --format=keras` writes it. A data/tickets/<name>.npz that is not
+            here is taken from the package.
 
     Raises:
         InputError: there is none, or it is damaged.
     """
     path = pathlib.Path(path)
     file = path / FILE if path.is_dir() else path
+    if not file.exists() and path.parent == pathlib.Path("data", "tickets"):
+        file = packaged("data") / "tickets" / path.name
     try:
         arrays = files.parse_npz(file.read_bytes())
     except OSError as error:
