@@ -6,11 +6,12 @@ from typing import Any
 
 from lottery_tf.config import Config
 from lottery_tf.config.record import differences
-from lottery_tf.datasets import DATASETS
 from lottery_tf.export.published import FILE
 from lottery_tf.plots import Row
 
 FILE_NAME = "README.md"
+# {our name of a dataset: that of Hugging Face's hub}
+HUB = {name: name for name in ("mnist", "cifar10", "cifar100")} | {"imagenet2012": "imagenet-1k"}
 NOT_STATED = "Not stated."
 LOADS = {
     "keras": """\
@@ -72,8 +73,8 @@ def _front_matter(report: Row, name: str) -> Iterator[str]:
     if not data:
         return
     yield "pipeline_tag: image-classification"
-    if data["name"] in DATASETS:
-        yield f"datasets: {json.dumps([data['name']])}"
+    if data["name"] in HUB:
+        yield f"datasets: {json.dumps([HUB[data['name']]])}"
     yield 'metrics: ["accuracy"]'
     found = {
         "name": name,
