@@ -2,7 +2,8 @@
 
 For any Keras model: masked(model) or mask(model), prune(model, fraction), rounds(model, rounds,
 fraction), unmasked(model) or unmask(model), apply_masks(model), summary(model). For your own fit,
-callbacks: GradualPruning, SparseTraining. For a finished run: load(run_dir, round).
+callbacks: GradualPruning, SparseTraining. For a finished run: load(run_dir, round); for a
+published ticket: load_ticket(path).
 
 Modules: lottery_tf.masking, masks and masked layers; lottery_tf.rundir, the reader of a run
 directory; lottery_tf.testing, a test for a masked layer of your own; lottery_tf.errors.
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lottery_tf.analysis.runs import load
+    from lottery_tf.export.published import load_ticket
     from lottery_tf.fit import GradualPruning, SparseTraining, prune, rounds, summary
     from lottery_tf.masking import apply_masks, mask, masked, unmask, unmasked
 
@@ -23,6 +25,7 @@ __all__ = [
     "SparseTraining",
     "apply_masks",
     "load",
+    "load_ticket",
     "mask",
     "masked",
     "prune",
@@ -37,6 +40,7 @@ _MODULE_OF = {
     "SparseTraining": "fit",
     "apply_masks": "masking",
     "load": "analysis.runs",
+    "load_ticket": "export.published",
     "mask": "masking",
     "masked": "masking",
     "prune": "fit",

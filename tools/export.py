@@ -51,6 +51,18 @@ flags.DEFINE_bool("dense", False, "Store all weights, as for a runtime without D
 flags.DEFINE_integer(
     "batch_size", 128, "Examples that --sparse_matmul measures with.", lower_bound=1
 )
+flags.DEFINE_bool(
+    "card",
+    False,
+    "Write a model card, README.md; with --format=keras a directory as Hugging Face's hub has it, "
+    "with the ticket for lottery_tf.load_ticket.",
+)
+flags.DEFINE_string(
+    "date", "", "Of the export, as 2026-11-30. Default: that of SOURCE_DATE_EPOCH, or today."
+)
+flags.DEFINE_string("license", "", "Of the export, for its card, as mit or cc-by-4.0.")
+flags.DEFINE_string("intended_use", "", "Of the export, for its card: a sentence.")
+flags.DEFINE_bool("time", True, "Time calls of the export, and write timing.json.")
 flags.DEFINE_integer("examples", 10_000, "Of the test split to compare on, at most.", lower_bound=1)
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an export that is there.")
 INFO = define_path("info", None, "Print the report of an export that is there; write nothing.")

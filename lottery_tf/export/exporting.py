@@ -12,10 +12,20 @@ import numpy as np
 
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.export import coding, flops, formats, fresh, runner, signatures, sparse_products
+from lottery_tf.export import (
+    card,
+    coding,
+    flops,
+    formats,
+    fresh,
+    published,
+    runner,
+    signatures,
+    sparse_products,
+)
 from lottery_tf.export.compaction import compact
 from lottery_tf.export.formats import FORMATS, Choices, Options
-from lottery_tf.export.report import REPORT
+from lottery_tf.export.report import REPORT, TIMES
 from lottery_tf.export.ticket import Ticket
 from lottery_tf.masking import keras_generators
 from lottery_tf.plots import Row
@@ -49,6 +59,7 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
         keras.config.set_dtype_policy("float32")  # of the layers around the network
         if not FORMATS[choices.format].crops:
             ticket = ticket.of_one_size()
+        ticket = dataclasses.replace(ticket, provenance=ticket.provenance | _stated(choices))
         report: Row = {"format": choices.format, **ticket.provenance}
         plain = compacted = masking.unmasked(ticket.masked)
         if choices.compact:
@@ -82,11 +93,39 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
         ]
         report["bytes"] = sizes(ticket.masked, written, dense)
         report["products"] = products(plain, compacted)
-        console.say("Timing calls of both there.")
-        report["milliseconds"] = milliseconds(ticket, written, dense, choices.format)
+        times: Row = {}
+        if choices.time:
+            console.say("Timing calls of both there.")
+            times["milliseconds"] = milliseconds(ticket, written, dense, choices.format)
+            # Apart: every other file of two exports is the same.
+            (written / TIMES).write_text(json.dumps(times, indent=1) + "\n")
         (written / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+        if choices.card:
+            _publish(ticket, written, report)
         _put(written, out)
-    return report
+    return report | times
+
+
+def _stated(choices: Choices) -> Row:
+    """Return what the user says of an export, and when it was made."""
+    return {
+        "date": formats.date_of(choices.date),
+        "license": choices.license,
+        "intended_use": choices.intended_use,
+    }
+
+
+def _publish(ticket: Ticket, written: pathlib.Path, report: Row) -> None:
+    """Write the model card, above what a format's README says, and beside Keras's files the ticket.
+
+    The ticket is what this package trains again; every other format is to be run.
+    """
+    readme = written / card.FILE_NAME
+    before = f"\n{readme.read_text('utf-8')}" if readme.exists() else ""
+    readme.write_text(card.card(report) + before, "utf-8")
+    if FORMATS[report["format"]].repository:
+        found = published.of_network(ticket.masked, ticket.provenance, ticket.source)
+        found.save(written / published.FILE)
 
 
 def _options(ticket: Ticket, choices: Choices) -> Options:
@@ -100,6 +139,9 @@ def _options(ticket: Ticket, choices: Choices) -> Options:
         calibration=ticket.calibration,
         assets=assets,
         images=ticket.images is not None,
+        repository=choices.card and FORMATS[choices.format].repository,
+        date=ticket.provenance["date"],
+        normalisation=ticket.images.words if ticket.images else "",
         crop_to=ticket.images.shape[0] if ticket.images and ticket.images.any_size else 0,
     )
 

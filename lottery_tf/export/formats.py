@@ -5,6 +5,7 @@ imports no framework: choices are checked before TensorFlow is loaded.
 """
 
 import dataclasses
+import datetime
 import importlib
 import importlib.metadata
 import importlib.util
@@ -44,6 +45,7 @@ class Format:
     multiplies: bool = False  # whether its runtime has sparse products, for --sparse_matmul
     crops: bool = False  # whether it crops images of any size; otherwise it takes one size
     keras: bool = False  # whether it is the Keras model itself: without probabilities
+    repository: bool = False  # whether --card makes it a directory of Hugging Face's hub
 
     def load_module(self) -> types.ModuleType:
         """Import the module that writes and loads the format."""
@@ -52,7 +54,7 @@ class Format:
 
 FORMATS = {
     "saved_model": Format("saved_model", "tensorflow", sparse=True, multiplies=True, crops=True),
-    "keras": Format("keras_file", "keras", keras=True),
+    "keras": Format("keras_file", "keras", keras=True, repository=True),
     "litert": Format(
         "lite", "ai_edge_litert.interpreter", keras_since=(3, 13), sparse=True, quantizes=True
     ),
@@ -71,6 +73,11 @@ class Choices:
     quantize: str = "none"  # the type of stored weights; int8 is that of activations, too
     dense: bool = False  # whether to store every weight, also those that are pruned
     batch_size: int = 128  # examples that a sparse product is timed with
+    card: bool = False  # whether to write a model card, and of keras a repository with the ticket
+    date: str = ""  # of the export, "2026-11-30"; "": that of SOURCE_DATE_EPOCH, or today
+    license: str = ""  # what the user says in the card
+    intended_use: str = ""
+    time: bool = True  # whether to time calls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +91,9 @@ class Options:
     assets: Mapping[str, str] = dataclasses.field(default_factory=dict)  # {name of a file: text}
     images: bool = False  # whether the model is a run's: raw `images` in, logits out
     crop_to: int = 0  # the height and width that images of any size are cropped to
+    repository: bool = False  # whether the directory is to be one of Hugging Face's hub
+    date: str = dataclasses.field(default_factory=lambda: date_of(""))  # of the export
+    normalisation: str = ""  # of the images, in words
 
 
 def check(out: pathlib.Path, choices: Choices, *, overwrite: bool) -> None:
@@ -108,6 +118,26 @@ def check(out: pathlib.Path, choices: Choices, *, overwrite: bool) -> None:
         raise InputError(f"--out={out}: cannot write into {parent}. Name another directory.")
 
 
+def date_of(text: str) -> str:
+    """Return a date as "2026-11-30": of "" that of SOURCE_DATE_EPOCH, or today's, in UTC.
+
+    Raises:
+        InputError: it is no date.
+    """
+    try:
+        if text:
+            return datetime.date.fromisoformat(text).isoformat()
+        if seconds := os.environ.get("SOURCE_DATE_EPOCH"):
+            return datetime.datetime.fromtimestamp(int(seconds), datetime.timezone.utc).strftime(
+                "%Y-%m-%d"
+            )
+    except (ValueError, OverflowError, OSError):
+        source = f"--date={text}" if text else f"SOURCE_DATE_EPOCH={seconds}"
+        expected = "a date, as 2026-11-30" if text else "seconds since 1970"
+        raise InputError(f"{source}: expected {expected}.") from None
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d")
+
+
 def check_choices(choices: Choices) -> None:
     """Raise InputError if a format does not take these choices, or lacks a package."""
     name, format = choices.format, FORMATS.get(choices.format)
@@ -125,6 +155,7 @@ def check_choices(choices: Choices) -> None:
         if is_set and not getattr(format, able):
             others = " or ".join(other for other, of in FORMATS.items() if getattr(of, able))
             raise InputError(f"{flag} expects --format={others}. Received: --format={name}")
+    date_of(choices.date)
     for package in format.needs:
         if importlib.util.find_spec(package) is None:
             raise not_installed(package, f"--format={name}")

@@ -1,12 +1,13 @@
 """A .keras file of plain layers, which Keras loads on any backend without this package."""
 
+import contextlib
 import pathlib
 import re
 
 import keras
 
 from lottery_tf.errors import InputError
-from lottery_tf.export import signatures
+from lottery_tf.export import reproducible, signatures
 from lottery_tf.export.formats import Options
 from lottery_tf.masking import keras_private
 from lottery_tf.models.layers import PadChannels
@@ -14,16 +15,30 @@ from lottery_tf.models.normalization import FusedBatchNormalization
 
 
 def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None:
-    """Write model.keras: the model, whose output is called `logits` if it is a run's network."""
-    of_keras(model, options).save(directory / "model.keras")
+    """Write model.keras: the model, whose output is called `logits` if it is a run's network.
+
+    As a repository, the directory itself is what Keras saves, and loads from Hugging Face's hub.
+    """
+    model = of_keras(model, options)
+    if options.repository:
+        model.save(directory, zipped=False)
+        with contextlib.suppress(OSError):  # unless there are assets of the user's layers
+            (directory / "assets").rmdir()
+        reproducible.keras_directory(directory, options.date)
+    else:
+        model.save(directory / "model.keras")
+        reproducible.keras_archive(directory / "model.keras", options.date)
     signatures.write_assets(directory, options)
 
 
 def load(directory: str) -> keras.Model:
     """Return the model. It runs alone, where this package cannot be imported."""
+    import os
+
     import keras
 
-    return keras.models.load_model(f"{directory}/model.keras", compile=False)
+    path = f"{directory}/model.keras"
+    return keras.models.load_model(path if os.path.exists(path) else directory, compile=False)
 
 
 def of_keras(model: keras.Model, options: Options) -> keras.Model:

@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -54,8 +55,8 @@ Kernels multiply from the right: that of a dense layer is (inputs, outputs), tha
 {recipe}
 ## Layers, in the order of their execution
 
-| layer | kind | reads | settings | weights |
-|---|---|---|---|---|
+| layer | kind | reads | gives | settings | weights |
+|---|---|---|---|---|---|
 {layers}
 
 ## Weights, in order
@@ -78,7 +79,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
         stored |= {name: array} if options.dense else coded(name, array)
     (directory / "weights.npz").write_bytes(files.format_npz(stored, compressed=True))
     (directory / "model.json").write_text(model.to_json(indent=1), "utf-8")
-    (directory / "README.md").write_text(_readme(model, weights), "utf-8")
+    (directory / "README.md").write_text(_readme(model, weights, options), "utf-8")
     write_assets(directory, options)
 
 
@@ -121,10 +122,38 @@ def coded(name: str, array: Array) -> dict[str, Array]:
 RECIPE = """\
 ## Run it with NumPy
 
-With `arrays` from above, `run({{{inputs}}})` computes the network layer by layer:
+With `arrays` from above, `run({{{inputs}}})` computes the network layer by layer. An input of
+another type or size is a `ValueError` that names both.
 
 ```python
-{code}```
+{numpy}```
+
+## Run it with JAX
+
+After the code above:
+
+```python
+import jax
+import jax.numpy as np  # `run` computes with it from here on
+
+{jax}run_jax = jax.jit(run)
+```
+
+`run_jax({{{inputs}}})` takes arrays of NumPy or JAX.
+
+## Run it with PyTorch
+
+After the code for NumPy:
+
+```python
+import torch
+
+arrays = {{name: torch.from_numpy(array) for name, array in arrays.items()}}
+
+{torch}```
+
+`run({{{inputs}}})` takes tensors, with gradients if these are asked for.
+
 """
 NO_RECIPE = """\
 ## Run it
@@ -134,18 +163,20 @@ their settings.
 """
 
 
-def _readme(model: keras.Model, weights: dict[str, Array]) -> str:
+def _readme(model: keras.Model, weights: dict[str, Array], options: Options) -> str:
     """Return the text of README.md."""
     sides = [f"- takes `{tensor.name}`, {_described(tensor)}" for tensor in model.inputs]
+    sides += [f"- normalises by {options.normalisation}"] if options.normalisation else []
     sides += [f"- gives {_described(tensor)}" for tensor in model.outputs]
     graph = graph_of(model)
     variables = [id(variable) for variable in model.weights]
-    code, unknown = numpy_recipe.recipe(graph, dict(zip(variables, weights, strict=True)))
-    if code:
+    code = numpy_recipe.recipe(graph, dict(zip(variables, weights, strict=True)))
+    if code.numpy:
         inputs = ", ".join(f'"{tensor.name}": {tensor.name}' for tensor in model.inputs)
-        run = RECIPE.format(inputs=inputs, code=code)
+        own = {"jax": code.jax and f"{code.jax}\n\n", "torch": code.torch}
+        run = RECIPE.format(inputs=inputs, numpy=code.numpy, **own)
     else:
-        kinds = ", ".join(f"{name} ({kind})" for name, kind in unknown.items())
+        kinds = ", ".join(f"{name} ({kind})" for name, kind in code.unknown.items())
         run = NO_RECIPE.format(unknown=kinds)
     names = dict(zip(graph.inputs, (tensor.name for tensor in model.inputs), strict=True))
     names |= {number: call.name for call in graph.calls for number in call.outputs}
@@ -154,6 +185,7 @@ def _readme(model: keras.Model, weights: dict[str, Array]) -> str:
             call.name,
             type(call.layer).__name__,
             ", ".join(names[number] for number in call.inputs),
+            ", ".join(_size((None, *graph.shapes[number])) for number in call.outputs),
             _settings(call.layer).replace("|", "/"),
             sum(math.prod(weight.shape) for weight in getattr(call.layer, "weights", ())),
         )
@@ -196,5 +228,9 @@ def _settings(layer: keras.Layer) -> str:
 
 def _described(tensor: keras.KerasTensor) -> str:
     """Return the type and shape of a tensor, as "float32 any x 28 x 28"."""
-    lengths = ["any" if length is None else str(length) for length in tensor.shape]
-    return f"{tensor.dtype} {' x '.join(lengths)}"
+    return f"{tensor.dtype} {_size(tensor.shape)}"
+
+
+def _size(shape: Sequence[int | None]) -> str:
+    """Return a shape as "any x 28 x 28"."""
+    return " x ".join("any" if length is None else str(length) for length in shape)

@@ -1,5 +1,6 @@
-"""Writes a network as lines of NumPy, which the README of an npz export tells its reader to run."""
+"""Writes a network as lines of NumPy, JAX and PyTorch, for the README of an npz export."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -10,50 +11,158 @@ layers = keras.layers
 Names = list[str]  # of arrays, as expressions
 Line = Callable[[keras.Layer, Names, Names], str | None]  # (layer, inputs, weights) -> expression
 
-SAME = '''\
+# Each is the code of a function that the lines of a network call. Where JAX or PyTorch need other
+# code than NumPy, JAX and TORCH have it.
+HELPERS = {
+    "checked": '''\
+def checked(name, array, dtype, shape):
+    """Return an input; None stands for any length."""
+    found = str(array.dtype).removeprefix("torch."), tuple(array.shape)
+    fits = len(found[1]) == len(shape) and all(n in (None, m) for n, m in zip(shape, found[1]))
+    if found[0] != dtype or not fits:
+        raise ValueError(f"{name}: expected {dtype} {shape}. Received: {found[0]} {found[1]}")
+    return array
+''',
+    "float32": """\
+def float32(x):
+    return np.asarray(x, np.float32)
+""",
+    "padded": '''\
 def padded(x, sizes, strides, value=0.0):
     """Borders as TensorFlow's "same" padding adds them."""
     needed = [
         max((-(-n // s) - 1) * s + k - n, 0) for n, k, s in zip(x.shape[1:3], sizes, strides)
     ]
-    borders = [(n // 2, n - n // 2) for n in needed]
-    return np.pad(x, [(0, 0), *borders, (0, 0)], constant_values=value)
-'''
-WINDOWS = '''\
+    rows, columns = [(n // 2, n - n // 2) for n in needed]
+    return bordered(x, rows, columns, value)
+''',
+    "bordered": """\
+def bordered(x, rows, columns, value=0.0):
+    return np.pad(x, [(0, 0), rows, columns, (0, 0)], constant_values=value)
+""",
+    "windows": '''\
 def windows(x, sizes, strides):
     """(batch, rows, columns, channels, height, width) of what a kernel of some size sees."""
     every = np.lib.stride_tricks.sliding_window_view(x, sizes, axis=(1, 2))
     return every[:, :: strides[0], :: strides[1]]
-'''
-HELPERS = {
-    "padded(": SAME,
-    "windows(": WINDOWS,
-    "merged(": '''\
+''',
+    "einsum": """\
+def einsum(axes, x, kernel):
+    return np.einsum(axes, x, kernel, optimize=True)
+""",
+    "merged": '''\
 def merged(x):
     """The channels in and their multiplier as one axis."""
     return x.reshape(*x.shape[:3], -1)
 ''',
-    "softmax(": """\
+    "highest": """\
+def highest(x, axes, keepdims=False):
+    return x.max(axes, keepdims=keepdims)
+""",
+    "permuted": """\
+def permuted(x, axes):
+    return x.transpose(axes)
+""",
+    "joined": """\
+def joined(arrays, axis):
+    return np.concatenate(arrays, axis)
+""",
+    "relu": """\
+def relu(x):
+    return np.maximum(x, 0)
+""",
+    "tanh": """\
+def tanh(x):
+    return np.tanh(x)
+""",
+    "softmax": """\
 def softmax(x):
     powers = np.exp(x - x.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
 """,
-    "sigmoid(": """\
+    "sigmoid": """\
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 """,
 }
+JAX = {
+    "windows": """\
+def windows(x, sizes, strides):
+    rows, columns = (
+        np.arange(0, n - k + 1, s)[:, None] + np.arange(k)
+        for n, k, s in zip(x.shape[1:3], sizes, strides)
+    )
+    seen = x[:, rows[:, None, :, None], columns[None, :, None, :]]
+    return np.moveaxis(seen, -1, 3)
+""",
+}
+TORCH = {
+    "float32": """\
+def float32(x):
+    return torch.as_tensor(x, dtype=torch.float32)
+""",
+    "bordered": """\
+def bordered(x, rows, columns, value=0.0):
+    return torch.nn.functional.pad(x, (0, 0, *columns, *rows), value=value)
+""",
+    "windows": """\
+def windows(x, sizes, strides):
+    return x.unfold(1, sizes[0], strides[0]).unfold(2, sizes[1], strides[1])
+""",
+    "einsum": """\
+def einsum(axes, x, kernel):
+    return torch.einsum(axes, x, kernel)
+""",
+    "highest": """\
+def highest(x, axes, keepdims=False):
+    return torch.amax(x, axes, keepdims)
+""",
+    "permuted": """\
+def permuted(x, axes):
+    return x.permute(axes)
+""",
+    "joined": """\
+def joined(arrays, axis):
+    return torch.cat(arrays, axis)
+""",
+    "relu": """\
+def relu(x):
+    return torch.relu(x)
+""",
+    "tanh": """\
+def tanh(x):
+    return torch.tanh(x)
+""",
+    "softmax": """\
+def softmax(x):
+    return torch.softmax(x, -1)
+""",
+    "sigmoid": """\
+def sigmoid(x):
+    return torch.sigmoid(x)
+""",
+}
 ACTIVATIONS = {
     "linear": "{}",
-    "relu": "np.maximum({}, 0)",
-    "tanh": "np.tanh({})",
+    "relu": "relu({})",
+    "tanh": "tanh({})",
     "sigmoid": "sigmoid({})",
     "softmax": "softmax({})",
 }
 
 
-def recipe(graph: Graph, names: Mapping[int, str]) -> tuple[str, dict[str, str]]:
-    """Return the code that computes a network with NumPy alone, and {layer: class} without a line.
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """The code that computes a network, or why there is none."""
+
+    numpy: str = ""  # whole; the others replace functions of it, which run after it
+    jax: str = ""
+    torch: str = ""
+    unknown: Mapping[str, str] = dataclasses.field(default_factory=dict)  # {layer: its class}
+
+
+def recipe(graph: Graph, names: Mapping[int, str]) -> Recipe:
+    """Return the code that computes a network with NumPy alone, and with JAX or PyTorch.
 
     There is no code where a layer has no line. `names` are {id of a variable: name of its array}.
     """
@@ -62,6 +171,10 @@ def recipe(graph: Graph, names: Mapping[int, str]) -> tuple[str, dict[str, str]]
         for number, tensor in zip(graph.inputs, graph.model.inputs, strict=True)
     }
     lines, unknown = [], {}
+    for tensor in graph.model.inputs:
+        dtype, shape = keras.backend.standardize_dtype(tensor.dtype), tuple(tensor.shape)
+        array = f"x[{tensor.name!r}]"
+        lines.append(f"    {array} = checked({tensor.name!r}, {array}, {dtype!r}, {shape})")
     for call in graph.calls:
         given = [tensors[number] for number in call.inputs]
         name, count = call.name, 2
@@ -77,14 +190,19 @@ def recipe(graph: Graph, names: Mapping[int, str]) -> tuple[str, dict[str, str]]
         else:
             lines.append(f"    {tensors[call.outputs[0]]} = {expression}")
     if unknown:
-        return "", unknown
+        return Recipe(unknown=unknown)
     inputs = [tensor.name for tensor in graph.model.inputs]
     results = ", ".join(tensors[number] for number in graph.outputs)
     body = "\n".join(lines)
-    helpers = [text for call, text in HELPERS.items() if call in body]
+    used = [name for name in HELPERS if f"{name}(" in body]
+    if "padded" in used and "bordered" not in used:
+        used.append("bordered")
     about = f'"""Take {{name: array}} of {", ".join(inputs)}; give what the network gives."""'
     run = f"def run(x):\n    {about}\n    x = dict(x)\n{body}\n    return {results}\n"
-    return "\n\n".join([*helpers, run]), {}
+    numpy, jax, torch = (
+        [others[name] for name in used if name in others] for others in (HELPERS, JAX, TORCH)
+    )
+    return Recipe("\n\n".join([*numpy, run]), "\n\n".join(jax), "\n\n".join(torch))
 
 
 def _expression(call: Call, given: Names, weights: Names) -> str | None:
@@ -124,7 +242,7 @@ def _convolution(axes: str) -> Line:
         if getattr(layer, "groups", 1) != 1 or any(rate != 1 for rate in layer.dilation_rate):
             return None
         seen = _windows(layer, given[0], layer.kernel_size)
-        product = f"np.einsum({axes!r}, {seen}, {weights[0]}, optimize=True)"
+        product = f"einsum({axes!r}, {seen}, {weights[0]})"
         if axes.endswith("m"):  # depthwise: (…, channels in, multiplier)
             product = f"merged({product})"
         return _with_bias(layer, product, weights)
@@ -132,13 +250,13 @@ def _convolution(axes: str) -> Line:
     return line
 
 
-def _pooling(reduce: str, border: str | None = None) -> Line:
+def _pooling(border: str | None = None) -> Line:
     def line(layer: keras.Layer, given: Names, weights: Names) -> str | None:
         one = all(size == 1 for size in layer.pool_size)
         if layer.padding == "same" and not (border or one):  # averages leave the borders out
             return None
         seen = _windows(layer, given[0], layer.pool_size, border or "0.0")
-        return f"{seen}.{reduce}((4, 5))"
+        return f"highest({seen}, (4, 5))" if border else f"{seen}.mean((4, 5))"
 
     return line
 
@@ -147,7 +265,7 @@ def _batch_normalization(layer: keras.Layer, given: Names, weights: Names) -> st
     if layer.axis not in (-1, layer.input_spec.ndim - 1):
         return None
     *affine, mean, variance = weights
-    scaled = f"({given[0]} - {mean}) / np.sqrt({variance} + {layer.epsilon})"
+    scaled = f"({given[0]} - {mean}) / ({variance} + {layer.epsilon}) ** 0.5"
     if layer.scale:
         scaled += f" * {affine[0]}"
     return f"{scaled} + {affine[-1]}" if layer.center else scaled
@@ -155,7 +273,7 @@ def _batch_normalization(layer: keras.Layer, given: Names, weights: Names) -> st
 
 def _relu(layer: keras.Layer, given: Names, weights: Names) -> str | None:
     plain = layer.max_value is None and not layer.negative_slope and not layer.threshold
-    return f"np.maximum({given[0]}, 0)" if plain else None
+    return f"relu({given[0]})" if plain else None
 
 
 # {class of layers: its Line, or the expression with {0} for its input and {layer} for itself}
@@ -163,13 +281,11 @@ LINES: dict[type, Line | str] = {
     layers.Identity: "{0}",
     layers.Dropout: "{0}",
     layers.SpatialDropout2D: "{0}",
-    layers.Rescaling: (
-        "np.asarray({0}, np.float32) * np.float32({layer.scale}) + np.float32({layer.offset})"
-    ),
+    layers.Rescaling: ("float32({0}) * float32({layer.scale}) + float32({layer.offset})"),
     layers.Flatten: "{0}.reshape(len({0}), -1)",
     layers.Reshape: "{0}.reshape(len({0}), *{layer.target_shape})",
-    layers.Permute: "{0}.transpose(0, *{layer.dims})",
-    layers.ZeroPadding2D: ("np.pad({0}, [(0, 0), {layer.padding[0]}, {layer.padding[1]}, (0, 0)])"),
+    layers.Permute: "permuted({0}, (0, *{layer.dims}))",
+    layers.ZeroPadding2D: "bordered({0}, {layer.padding[0]}, {layer.padding[1]})",
     layers.Dense: lambda layer, given, weights: _with_bias(
         layer, f"{given[0]} @ {weights[0]}", weights
     ),
@@ -181,14 +297,12 @@ LINES: dict[type, Line | str] = {
     layers.Softmax: lambda layer, given, weights: (
         f"softmax({given[0]})" if layer.axis == -1 else None
     ),
-    layers.MaxPooling2D: _pooling("max", "-np.inf"),
-    layers.AveragePooling2D: _pooling("mean"),
+    layers.MaxPooling2D: _pooling("float('-inf')"),
+    layers.AveragePooling2D: _pooling(),
     layers.GlobalAveragePooling1D: "{0}.mean((1,), keepdims={layer.keepdims})",
     layers.GlobalAveragePooling2D: "{0}.mean((1, 2), keepdims={layer.keepdims})",
-    layers.GlobalMaxPooling2D: "{0}.max((1, 2), keepdims={layer.keepdims})",
+    layers.GlobalMaxPooling2D: "highest({0}, (1, 2), {layer.keepdims})",
     layers.Add: lambda layer, given, weights: " + ".join(given),
     layers.Multiply: lambda layer, given, weights: " * ".join(given),
-    layers.Concatenate: lambda layer, given, weights: (
-        f"np.concatenate([{', '.join(given)}], {layer.axis})"
-    ),
+    layers.Concatenate: lambda layer, given, weights: f"joined([{', '.join(given)}], {layer.axis})",
 }

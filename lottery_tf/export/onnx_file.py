@@ -1,5 +1,6 @@
 """ONNX, by way of tf2onnx; every weight is stored, as ONNX Runtime has no sparse products."""
 
+import contextlib
 import functools
 import logging
 import pathlib
@@ -14,6 +15,7 @@ from lottery_tf.export.runner import Call
 from lottery_tf.terminal import quiet
 
 TOLERANCE = 1e-4  # of the largest output
+OPSET = 18  # the newest that tf2onnx writes
 
 
 def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None:
@@ -26,9 +28,10 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
         _support_erfc()
         logger.setLevel(logging.CRITICAL)  # its errors come back as exceptions
         try:
-            converted.convert("onnx", network, directory / "model.onnx")
+            converted.convert("onnx", network, directory / "model.onnx", opset_version=OPSET)
         finally:
             logger.setLevel(level)
+    _finish(network, directory / "model.onnx", options)
     signatures.write_assets(directory, options)
     inputs = signatures.random_inputs(model, converted.EXAMPLES)
     converted.check("onnx", network, directory, inputs, tolerance=TOLERANCE)
@@ -43,6 +46,47 @@ def load(directory: str) -> Call:
     )
     names = [output.name for output in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def _finish(network: keras.Model, path: pathlib.Path, options: Options) -> None:
+    """Name the axes of inputs and outputs, add metadata, and convert to the newest opset."""
+    import onnx
+
+    model = onnx.load(path)
+    with contextlib.suppress(Exception):  # it does not know how to convert some operation
+        model = onnx.version_converter.convert_version(model, newest_opset())
+        needed = onnx.helper.find_min_ir_version_for(list(model.opset_import), True)
+        model.ir_version = max(model.ir_version, needed)
+    for value in (*model.graph.input, *model.graph.output):
+        for place, axis in enumerate(value.type.tensor_type.shape.dim):
+            if not axis.HasField("dim_value"):
+                axis.dim_param = f"{value.name}_{place}" if place else "batch"
+    model.graph.name = network.name
+    named = {f"lottery_tf.{name}": text.strip() for name, text in options.assets.items()}
+    normalised = {"lottery_tf.normalisation": options.normalisation} if options.images else {}
+    onnx.helper.set_model_props(model, named | normalised)
+    onnx.save(model, path)
+
+
+@functools.cache
+def newest_opset() -> int:
+    """Return the newest opset that both the installed onnx and ONNX Runtime know."""
+    import onnx
+    import onnxruntime
+
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    other = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "identity", [value], [other])
+    for opset in range(onnx.defs.onnx_opset_version(), OPSET, -1):
+        imports = [onnx.helper.make_opsetid("", opset)]
+        model = onnx.helper.make_model(graph, opset_imports=imports)
+        with contextlib.suppress(Exception):  # whatever the runtime raises for a newer one
+            onnxruntime.InferenceSession(
+                model.SerializeToString(), providers=["CPUExecutionProvider"]
+            )
+            return opset
+    return OPSET
 
 
 @functools.cache

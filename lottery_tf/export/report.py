@@ -8,6 +8,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.plots import Row, tables
 
 REPORT = "export.json"
+TIMES = "timing.json"  # of one machine at one time
 LAYERS = {
     "path": ("layer", "{}"),
     "weights": ("weights", "{:,}"),
@@ -33,7 +34,8 @@ def read(directory: pathlib.Path) -> Row:
     try:
         report = json.loads(path.read_text("utf-8"))
         if isinstance(report, dict) and {"format", "layers", "bytes"} <= report.keys():
-            return report
+            path = directory / TIMES
+            return report | (json.loads(path.read_text("utf-8")) if path.exists() else {})
     except OSError as error:
         raise InputError(f"--info={directory}: cannot read {path}: {error.strerror}.") from None
     except ValueError:
@@ -70,7 +72,7 @@ def _lines(report: Row) -> Iterator[str]:
     )
     for name, reason in count.get("not_counted", {}).items():
         yield f"multiply-adds of {name} are not counted: {reason}"
-    for batch, times in report["milliseconds"].items():
+    for batch, times in report.get("milliseconds", {}).items():
         ratio = times["dense"] / times["export"]
         yield (
             f"batch {batch}: {times['export']:.3f} ms; dense {times['dense']:.3f} ms "

@@ -14,7 +14,7 @@ import keras
 import tensorflow as tf
 
 from lottery_tf.datasets import augmentation
-from lottery_tf.export import coding, signatures
+from lottery_tf.export import coding, reproducible, signatures
 from lottery_tf.export.formats import Options
 from lottery_tf.export.runner import Call
 from lottery_tf.export.sparse_products import SparseDense
@@ -36,6 +36,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
         module = _served(model, pathlib.Path(aside), options)
         slim = tf.saved_model.SaveOptions(experimental_debug_stripper=True)
         tf.saved_model.save(module, str(directory), {"serving_default": module.serve}, slim)
+    reproducible.saved_model(directory)
 
 
 def load(directory: str) -> Call:
@@ -156,6 +157,8 @@ def _signature(model: keras.Model, values: list[Value], options: Options) -> Cal
         specs[name] = tf.TensorSpec((None, None, None, spec.shape[-1]), spec.dtype, name)
 
     def serve(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        # A loaded signature does not compare shapes, and the layers may take another one.
+        inputs = {name: tf.ensure_shape(inputs[name], spec.shape) for name, spec in specs.items()}
         if options.crop_to:
             (images,) = inputs.values()
             # All images of a batch have one size.

@@ -1,10 +1,12 @@
 """What is exported: a finished round of a run or a masked model of the user's own, and its data."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
 import pathlib
+import subprocess
 import zipfile
 from typing import Any
 
@@ -15,15 +17,17 @@ import tensorflow as tf
 from lottery_tf import __version__, datasets, masking
 from lottery_tf.analysis import statistics
 from lottery_tf.analysis.runs import config_of, load, open_runs
+from lottery_tf.config import Config
 from lottery_tf.datasets import PreparedDataset, tfrecords
 from lottery_tf.datasets.augmentation import centre_crop
 from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.datasets.layout import read_class_names
 from lottery_tf.datasets.statistics import channel_statistics
 from lottery_tf.errors import InputError
-from lottery_tf.export import signatures
+from lottery_tf.export import published, signatures
 from lottery_tf.pruning import Array
 from lottery_tf.runs import provenance
+from lottery_tf.runs.rounds import FinishedRound
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import quiet
 
@@ -47,6 +51,16 @@ class RawImages:
     def white(self) -> int:
         """The pixel value that counts as 1."""
         return {"uint8": 255, "uint16": 65535}.get(self.dtype, 1)
+
+    @property
+    def words(self) -> str:
+        """How they are normalised, for a reader."""
+        pixel = "pixel" if self.white == 1 else f"pixel / {self.white}"
+        means, stds = (
+            ", ".join(f"{value:.6g}" for value in array) for array in (self.mean, self.std)
+        )
+        size = f"cropped to {self.shape[0]} x {self.shape[1]}, then " if self.any_size else ""
+        return f"{size}({pixel} - mean) / std by channel, mean {means}, std {stds}"
 
     def read(self, directory: PreparedDataset, split: str, count: int) -> tuple[Array, Array]:
         """Read the first raw images of a split and their labels; of one size, if theirs vary."""
@@ -96,6 +110,7 @@ class Ticket:
     labels: Array | None  # of `test`, int (examples,)
     classes: tuple[str, ...]  # their names; none for a model of the user's own
     provenance: dict[str, Any]  # where it comes from, for JSON
+    source: FinishedRound | None = None  # the round of a run; None of a model of the user's own
 
     def of_one_size(self) -> "Ticket":
         """Return the ticket with raw images of the network's size, for formats that cannot crop."""
@@ -153,7 +168,8 @@ def of_run(
     images = RawImages(shape, dtype, *channel_statistics(config, directory), not directory.one_size)
     test, labels = images.read(directory, "test", examples)
     calibration, _ = images.read(directory, "train", CALIBRATION)
-    row = run.metrics()[number]
+    row, evaluated = run.metrics()[number], statistics.test_examples(run)
+    source, flags = FinishedRound(run.path, number), run.config()
     try:  # a run of rounds in the user's own program records no environment
         environment = json.loads((run.path / "environment.json").read_text("utf-8"))
     except (OSError, ValueError):
@@ -174,11 +190,41 @@ def of_run(
             "density": row["density"],
             **chosen,
             "test_accuracy": row["test_accuracy"],
-            "flags": run.config(),
+            "test_accuracy_error": statistics.tolerance(row["test_accuracy"], evaluated),
+            "test_examples": evaluated,
+            "seeds": {name: flags[name] for name in ("seed", *statistics.SEEDS)},
+            "data": {
+                "name": config.dataset,
+                "version": directory.path.name,
+                "shape": directory.fields.size,
+                "dtype": dtype,
+                "preparation": _preparation(config, directory),
+                "fingerprint": provenance.recorded(run.path),
+            },
+            "normalisation": {
+                "white": images.white,
+                "mean": images.mean.tolist(),
+                "std": images.std.tolist(),
+                "words": images.words,
+            },
+            "class_names": names,
+            "weights_sha256": published.digest(source.final()),
+            "last_step": int(run.history(number)[-1]["step"]),
+            # Where this machine keeps its data tells others nothing.
+            "flags": {name: value for name, value in flags.items() if name != "data_dir"},
             "trained_with": environment,
             "exported_with": _versions(),
         },
+        source,
     )
+
+
+def _preparation(config: Config, directory: PreparedDataset) -> str:
+    """Return how the images of a dataset became those of a training, in words."""
+    train = f"trained on {config.train_examples or 'all'} examples of {config.train_split}"
+    augment = f"--augment={config.augment}"
+    held = f", --test_fraction={config.test_fraction:g}" if config.test_fraction else ""
+    return f"{directory.fields.image}; {train}{held}, {augment}"
 
 
 def best_round(run: RunDir, tolerance: float | None = None) -> tuple[int, str]:
@@ -240,7 +286,11 @@ def of_file(path: str | os.PathLike, *, inputs: str | None = None) -> Ticket:
         raise InputError(f"--model={path}: cannot load it: {reason}") from error
     masking.kernels(model)  # raises if there are no masks
     test = _arrays(inputs, model) if inputs else signatures.random_inputs(model, EXAMPLES)
-    origin = {"model": pathlib.Path(path).name, "exported_with": _versions()}
+    origin = {
+        "model": pathlib.Path(path).name,
+        "weights_sha256": published.digest(masking.get_weights(model)),
+        "exported_with": _versions(),
+    }
     return Ticket(model, None, test, test, None, (), origin)
 
 
@@ -275,5 +325,14 @@ def _arrays(path: str | os.PathLike, model: keras.Model) -> Inputs:
 
 
 def _versions() -> dict[str, str]:
-    """Return {package: version} of what exports."""
-    return {"lottery_tf": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
+    """Return {package: version} of what exports; of a checkout its commit too."""
+    found = {"lottery_tf": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
+    git, here = ["git", "-C", str(pathlib.Path(__file__).parent)], pathlib.Path(__file__).name
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):  # it is no checkout
+        for question in (
+            ["ls-files", "--error-unmatch", here],  # whether the file is of that repository
+            ["describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        ):
+            answer = subprocess.run([*git, *question], check=True, capture_output=True, text=True)
+        found["commit"] = answer.stdout.strip()
+    return found

@@ -1,6 +1,7 @@
 """Whole exports of a run of the digits, each loaded in a process without this package."""
 
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -14,8 +15,8 @@ import pytest
 import lottery_tf
 from lottery_tf import masking
 from lottery_tf.errors import InputError
-from lottery_tf.export import exporting, fresh, report, sparse_products, ticket
-from lottery_tf.export.formats import Choices, check
+from lottery_tf.export import exporting, fresh, published, report, sparse_products, ticket
+from lottery_tf.export.formats import FORMATS, Choices, check, date_of
 from lottery_tf.rundir import RunDir
 from tests import forked
 from tests.conftest import ROOT
@@ -148,7 +149,8 @@ def test_other_formats_are_whole_exports_too(sparse, tmp_path, format):
 @pytest.mark.parametrize("compact", [False, True])
 def test_the_ticket_runs_in_numpy_from_the_readme_alone(sparse, tmp_path, compact):
     exporting.export(sparse, tmp_path / "out", Choices(format="npz", compact=compact))
-    codes = re.findall(r"```python\n(.*?)```", (tmp_path / "out/README.md").read_text(), re.S)
+    text, _, _ = (tmp_path / "out/README.md").read_text().partition("## Run it with JAX")
+    codes = re.findall(r"```python\n(.*?)```", text, re.S)
     np.save(tmp_path / "images.npy", sparse.test["images"])
     ends = "np.save('../logits.npy', run({'images': np.load('../images.npy')}))"
     code = "\n".join([*codes, ends, "import sys; assert 'keras' not in sys.modules"])
@@ -156,6 +158,120 @@ def test_the_ticket_runs_in_numpy_from_the_readme_alone(sparse, tmp_path, compac
     logits, expected = np.load(tmp_path / "logits.npy"), exporting.reference(sparse)["logits"]
     np.testing.assert_allclose(logits, expected, atol=1e-4)
     assert np.array_equal(logits.argmax(-1), expected.argmax(-1))
+
+
+def test_the_report_says_where_the_ticket_comes_from(run, sparse, tmp_path):
+    choices = Choices(
+        "npz", card=True, date="2026-11-30", license="mit", intended_use='Tests: "quoted".'
+    )
+    exporting.export(sparse, tmp_path / "out", choices)
+    found = json.loads((tmp_path / "out/export.json").read_text())
+    data = json.loads((run / "data.json").read_text())
+    assert found["data"]["fingerprint"] == data
+    assert found["normalisation"]["mean"] == pytest.approx([0.3052])
+    assert found["class_names"] == [str(digit) for digit in range(10)]
+    assert (found["date"], found["license"]) == ("2026-11-30", "mit")
+    assert found["seeds"] == {"seed": 0, "init_seed": 0, "data_seed": 0}
+    right = found["test_accuracy"]
+    assert found["test_accuracy_error"] == pytest.approx((right * (1 - right) / 450) ** 0.5)
+    assert found["weights_sha256"] == published.digest(masking.get_weights(sparse.masked))
+    assert found["exported_with"]["lottery_tf"] == lottery_tf.__version__
+    assert "data_dir" not in found["flags"]
+    card = (tmp_path / "out/README.md").read_text()
+    assert data["train"]["sha256"] in card
+    assert 'Tests: "quoted".' in card
+    assert "## Run it with NumPy" in card  # what the format's own README says comes after
+
+
+def test_the_front_matter_of_a_card_is_yaml(sparse, tmp_path):
+    yaml = pytest.importorskip("yaml")
+    choices = Choices("keras", card=True, license='cc-by-4.0: "x"')
+    exporting.export(sparse, tmp_path / "out", choices)
+    _, front, _ = (tmp_path / "out/README.md").read_text().split("---\n", 2)
+    found = yaml.safe_load(front)
+    assert found["license"] == 'cc-by-4.0: "x"'
+    assert found["library_name"] == "keras"
+    (result,) = found["model-index"][0]["results"]
+    assert result["metrics"][0]["value"] == sparse.provenance["test_accuracy"]
+
+
+def test_the_card_of_a_model_of_the_users_own_has_what_is_known(tmp_path):
+    model = lottery_tf.masked(networks.two_inputs())
+    model.save(tmp_path / "own.keras")
+    found = ticket.of_file(tmp_path / "own.keras")
+    exporting.export(found, tmp_path / "out", Choices("keras", card=True))
+    assert "own.keras" in (tmp_path / "out/README.md").read_text()
+    again = lottery_tf.load_ticket(tmp_path / "out")
+    assert again.initial_weights is None
+    assert again.masks.keys() == masking.get_masks(model).keys()
+    with pytest.raises(InputError, match="without a run"):
+        again.train()
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("format", FORMATS)
+def test_two_exports_of_a_round_are_the_same_bytes(format, run, tmp_path):
+    for package in FORMATS[format].needs:
+        pytest.importorskip(package)
+    arguments = [f"--run_dir={run}", "--round=2", f"--format={format}", "--card"]
+    contents = []
+    for seed in ("1", "2"):  # of hashes, in whose order sets are
+        out = tmp_path / seed
+        result = subprocess.run(
+            [
+                *[sys.executable, "-m", "tools.export", *arguments, f"--out={out}"],
+                *["--date=2026-11-30", "--notime"],
+            ],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+        )
+        assert result.returncode == 0, result.stderr
+        contents.append({name: (out / name).read_bytes() for name in files(out)})
+    one, other = contents
+    assert "timing.json" not in one
+    assert one.keys() == other.keys()
+    assert [name for name in one if one[name] != other[name]] == []
+
+
+def test_the_date_of_an_export_is_that_of_the_environment(monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
+    assert date_of("") == "1970-01-02"
+    assert date_of("2026-11-30") == "2026-11-30"
+    with pytest.raises(InputError, match=r"^--date=30\.11\..* 2026-11-30"):
+        date_of("30.11.")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "now")
+    with pytest.raises(InputError, match=r"^SOURCE_DATE_EPOCH=now"):
+        date_of("")
+
+
+WRONG = {"size": np.zeros((2, 9, 9, 1), np.uint8), "rank": np.zeros((2, 64), np.uint8)}
+WRONG["type"] = np.zeros((2, 8, 8, 1), np.float32)
+# What of each format's own words names what was expected, and what came.
+SAID = {
+    ("saved_model", "size"): r"\[2,9,9,1\].*\[\?,8,8,1\]",
+    ("saved_model", "rank"): r"\[2,64\].*\[\?,8,8,1\]",
+    ("saved_model", "type"): r"uint8.*float",
+    ("keras", "size"): r"\(None, 8, 8, 1\).*\(2, 9, 9",
+    ("keras", "rank"): r"\(None, 8, 8, 1\).*\(2, 64\)",
+    ("litert", "type"): r"FLOAT32.*UINT8",
+    ("onnx", "size"): r"Got: 9 Expected: 8",
+    ("onnx", "rank"): r"Got: 2 Expected: 4",
+    ("onnx", "type"): r"float.*uint8",
+}
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("format", ["saved_model", "keras", "litert", "onnx"])
+def test_images_of_another_size_or_type_are_named(format, sparse, tmp_path):
+    for package in FORMATS[format].needs:
+        pytest.importorskip(package)
+    exporting.export(sparse, tmp_path / "out", Choices(format))
+    for of, words in SAID.items():
+        if of[0] == format:
+            with pytest.raises(InputError, match=words):
+                fresh.run(format, tmp_path / "out", {"images": WRONG[of[1]]}, ["logits"])
 
 
 @pytest.mark.ci

@@ -1,5 +1,6 @@
 """Every format gives what the model gives, for networks of several kinds."""
 
+import dataclasses
 import importlib.metadata
 import json
 import math
@@ -24,6 +25,7 @@ from lottery_tf.export import (
     lite,
     npz,
     numpy_recipe,
+    onnx_file,
     runner,
     signatures,
 )
@@ -357,9 +359,16 @@ def test_a_masked_model_is_not_written_as_a_plain_one(tmp_path):
             formats.write(name, lottery_tf.masked(model), tmp_path, options)
 
 
-def as_the_readme_says(directory, monkeypatch):
-    """The names that the Python code of an export's README defines."""
-    codes = re.findall(r"```python\n(.*?)```", (directory / "README.md").read_text(), re.S)
+def as_the_readme_says(directory, monkeypatch, framework="NumPy"):
+    """The names that the code of an export's README defines, for NumPy and for another framework.
+
+    What another framework needs comes after the code for NumPy.
+    """
+    first, *others = (directory / "README.md").read_text().split("## Run it with JAX\n")
+    if framework != "NumPy":
+        of_jax, of_torch = others[0].split("## Run it with PyTorch\n")
+        first += {"JAX": of_jax, "PyTorch": of_torch}[framework]
+    codes = re.findall(r"```python\n(.*?)```", first, re.S)
     monkeypatch.chdir(directory)
     names = {}
     exec("\n".join(codes), names)
@@ -390,6 +399,49 @@ def test_numpy_alone_runs_the_network_as_the_readme_says(make, tmp_path, monkeyp
         np.testing.assert_allclose(array, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("make", [dense, convolutions, branches, sequential])
+def test_jax_runs_the_network_as_the_readme_says(make, tmp_path, monkeypatch):
+    jax = pytest.importorskip("jax")
+    model, options, inputs, outputs = pruned(make)
+    formats.write("npz", model, tmp_path, options)
+    names = as_the_readme_says(tmp_path, monkeypatch, "JAX")
+    found = keras.tree.flatten(names["run_jax"](inputs))
+    for array, expected in zip(found, outputs, strict=True):
+        assert isinstance(array, jax.Array)
+        np.testing.assert_allclose(array, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [dense, convolutions, branches, sequential])
+def test_torch_runs_the_network_as_the_readme_says(make, tmp_path, monkeypatch):
+    torch = pytest.importorskip("torch")
+    model, options, inputs, outputs = pruned(make)
+    formats.write("npz", model, tmp_path, options)
+    names = as_the_readme_says(tmp_path, monkeypatch, "PyTorch")
+    found = names["run"]({name: torch.from_numpy(array) for name, array in inputs.items()})
+    for array, expected in zip(keras.tree.flatten(found), outputs, strict=True):
+        assert isinstance(array, torch.Tensor)
+        np.testing.assert_allclose(array, expected, atol=1e-5)
+    with pytest.raises(ValueError, match=r"expected .*\. Received: float64 \(1,\)"):
+        names["run"](dict.fromkeys(inputs, torch.zeros(1, dtype=torch.float64)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (np.zeros((2, 9, 8, 1), np.uint8), r"uint8 \(2, 9, 8, 1\)$"),
+        (np.zeros((2, 64), np.uint8), r"uint8 \(2, 64\)$"),
+        (np.zeros((2, 8, 8, 1), np.float32), r"float32 \(2, 8, 8, 1\)$"),
+    ],
+)
+def test_the_readme_names_what_it_expects_and_what_came(wrong, words, tmp_path, monkeypatch):
+    model, options, *_ = pruned(dense)
+    formats.write("npz", model, tmp_path, options)
+    run = as_the_readme_says(tmp_path, monkeypatch)["run"]
+    expected = r"^images: expected uint8 \(None, 8, 8, 1\)\. Received: "
+    with pytest.raises(ValueError, match=expected + words):
+        run({"images": wrong})
+
+
 @pytest.mark.ci
 @pytest.mark.parametrize(
     ("name", "options"),
@@ -418,7 +470,7 @@ def test_the_shipped_networks_are_written_in_numpy_whole(name, options, tmp_path
     else:  # millions of weights: that nothing is unknown is enough
         plain = keras_file.of_keras(model, how)
         names = {id(variable): variable.path for variable in plain.weights}
-        assert numpy_recipe.recipe(graph_of(plain), names)[1] == {}
+        assert numpy_recipe.recipe(graph_of(plain), names).unknown == {}
 
 
 def test_the_readme_lists_the_layers_as_they_are_executed(tmp_path):
@@ -430,8 +482,9 @@ def test_the_readme_lists_the_layers_as_they_are_executed(tmp_path):
     kinds = [row[1] for row in rows]
     assert kinds[:4] == ["Rescaling", "Conv2D", "BatchNormalization", "ReLU"]
     assert kinds[-3:] == ["GlobalAveragePooling2D", "Dense", "Identity"]
-    by_kind = {row[1]: row[3] for row in rows}
+    by_kind = {row[1]: row[4] for row in rows}
     assert "scale 0.0125" in by_kind["Rescaling"]
+    assert [row[3] for row in rows][:2] == ["any x 8 x 8 x 3", "any x 8 x 8 x 16"]
     assert "activation linear" in by_kind["Dense"]
     assert "epsilon" in by_kind["BatchNormalization"]
     assert all(
@@ -470,6 +523,25 @@ def test_places_are_flat_ascending_and_of_the_smallest_type():
     empty = npz.coded("a", np.zeros((2, 3), np.float32))
     assert empty["a.values"].size == 0
     assert empty["a.shape"].tolist() == [2, 3]
+
+
+def test_onnx_names_its_axes_and_says_where_it_comes_from(tmp_path, in_process):
+    require("onnx")
+    import onnx
+
+    model, options, *_ = pruned(dense)
+    formats.write("onnx", model, tmp_path, dataclasses.replace(options, normalisation="as it is"))
+    written = onnx.load(tmp_path / "model.onnx")
+    onnx.checker.check_model(written)
+    for value in (*written.graph.input, *written.graph.output):
+        first, *others = value.type.tensor_type.shape.dim
+        assert first.dim_param == "batch"
+        assert all(axis.dim_value for axis in others)
+    found = {one.key: one.value for one in written.metadata_props}
+    assert found["lottery_tf.classes.txt"] == "zero\none"
+    assert found["lottery_tf.normalisation"] == "as it is"
+    assert {one.domain: one.version for one in written.opset_import}[""] == onnx_file.newest_opset()
+    assert onnx_file.newest_opset() > onnx_file.OPSET
 
 
 def test_what_onnx_cannot_hold_is_named(tmp_path):
