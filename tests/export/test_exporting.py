@@ -96,10 +96,12 @@ def test_the_weights_are_near_their_entropy_and_the_rest_is_small(sparse, tmp_pa
 
 
 @pytest.mark.ci
-def test_sparse_products_give_the_same(sparse, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kernel", sparse_products.KERNELS)
+def test_sparse_products_give_the_same(kernel, sparse, tmp_path, monkeypatch):
     monkeypatch.setattr(sparse_products, "WINS", 1e9)  # each is chosen
+    monkeypatch.setattr(sparse_products, "KERNELS", (kernel,))
     written = exporting.export(sparse, tmp_path / "out", Choices(sparse_matmul="auto"))
-    assert [row["sparse"] for row in written["sparse_products"]] == [True] * 3
+    assert [row["product"] for row in written["sparse_products"]] == [kernel] * 3
     assert written["other_predictions"] == 0
     assert written["largest_difference"] < 1e-5
     assert written["bytes"]["weights"] <= 1.15 * written["bytes"]["entropy_bound"]
