@@ -204,8 +204,9 @@ def test_the_command_writes_reports_and_refuses_to_overwrite(run, tmp_path):
     arguments = [f"--run_dir={run}", "--round=1", f"--out={out}"]
     result = export(*arguments)
     assert result.returncode == 0, result.stderr
-    stages = [line.split()[0] for line in result.stderr.splitlines()]
+    stages = re.findall(r"^(\w+) .* \.\.\. \d+\.\d s$", result.stderr, re.M)
     assert stages == ["Loading", "Writing", "Comparing", "Timing"]
+    assert result.stderr.count("\n") == 4
     for word in ("saved_model", "entropy", "multiply-adds", "batch 128", "accuracy"):
         assert word in result.stdout
     shown = export(f"--info={out}")
