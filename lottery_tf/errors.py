@@ -27,6 +27,7 @@ EXTRAS = {
     "matplotlib": "analysis",
     "onnx": "onnx",
     "onnxruntime": "onnx",
+    "openvino": "openvino",
     "ray": "sweep",
     "scipy": "analysis",
     "tf2onnx": "onnx",

@@ -6,6 +6,7 @@
     python -m tools.benchmark --what=distances
     python -m tools.benchmark --what=fit
     python -m tools.benchmark --what=masks
+    python -m tools.benchmark --what=sparse_products
     python -m tools.benchmark --what=sweep --flagfile=flags/lenet.cfg --repeats=3
 
 Measures in one process (--what=sweep: in one for each run), taking turns; run nothing beside it.
@@ -94,6 +95,26 @@ def masked_steps(_: Config) -> list[Row]:
     return report(times, unit="ms/step", scale=1000)
 
 
+def products(_: Config) -> list[Row]:
+    from lottery_tf.benchmarks import sparse_products
+
+    rows = []
+    found = sparse_products.product_times(repeats=REPEATS.value)
+    columns = [f"{way} µs (least to most)" for way in next(iter(found.values()))]
+    print(f"{'layer':<8}  density  batch" + "".join(f"  {column:>28}" for column in columns))
+    for (layer, density, batch), times in found.items():
+        cells = [
+            f"{1e6 * statistics.median(of):.0f} ({1e6 * min(of):.0f} to {1e6 * max(of):.0f})"
+            for of in times.values()
+        ]
+        print(
+            f"{layer:<8}  {density:7.2%}  {batch:5d}" + "".join(f"  {cell:>28}" for cell in cells)
+        )
+        of_case = {"layer": layer, "density": density, "batch": batch}
+        rows += [of_case | row for row in by_repeat(times)]
+    return rows
+
+
 def repel(config: Config) -> list[Row]:
     from lottery_tf.benchmarks import repulsion
 
@@ -148,6 +169,7 @@ BENCHMARKS = {
     "distances": all_distances,
     "fit": fits,
     "masks": masked_steps,
+    "sparse_products": products,
     "sweep": runs_at_once,
 }
 WHAT = flags.DEFINE_enum("what", "step", [*BENCHMARKS], "What to measure.")

@@ -1,4 +1,4 @@
-"""Writes a ticket as a SavedModel, .keras, LiteRT, ONNX or npz file: small, checked, measured.
+"""Writes a ticket as a SavedModel, .keras, LiteRT, ONNX, OpenVINO or npz file: small, checked.
 
 python -m tools.export --run_dir=runs/lenet --round=10 --out=exports/lenet
 """
@@ -87,8 +87,9 @@ def main(_: object) -> None:
         raise InputError(f"--model={MODEL.value}: expected a .keras file. Found none.")
     from lottery_tf.export import fresh
 
-    with fresh.started(choices.format):  # it imports its runtime beside this process
-        console.say("Loading TensorFlow and the ticket.")
+    # It imports its runtime beside this process.
+    with fresh.started(choices.format), console.Stages() as stages:
+        stages.begin("Loading TensorFlow and the ticket")
         quiet.import_tensorflow()
         from lottery_tf.export import exporting, ticket
 
@@ -97,6 +98,7 @@ def main(_: object) -> None:
         else:
             options = shared.values("tolerance", "examples", "data_dir")
             found = ticket.of_run(runs[0], ROUND.value, **options)
+        stages.end()
         written = exporting.export(found, out, choices)
     report.show(written)
     print(f"Wrote {out}")

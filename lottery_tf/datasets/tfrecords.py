@@ -165,7 +165,8 @@ def stream_raw(
         image, label = deserialize(record)
         return augmentation.centre_crop(image, size, channels) if size else image, label
 
-    batches = records.map(decode, tf.data.AUTOTUNE).batch(batch_size)
+    plain = tf.autograph.experimental.do_not_convert(decode)  # there is nothing to rewrite
+    batches = records.map(plain, tf.data.AUTOTUNE).batch(batch_size)
     with naming_the_damaged(directory):
         yield from batches.as_numpy_iterator()
 

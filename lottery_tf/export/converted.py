@@ -1,4 +1,4 @@
-"""Formats that Keras's exporters write: LiteRT and ONNX.
+"""Formats that Keras's exporters write: LiteRT, ONNX and OpenVINO.
 
 A converter may write what its runtime refuses or computes wrongly, so each file is run once it is
 written.

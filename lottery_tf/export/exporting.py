@@ -55,7 +55,8 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
     beside = tempfile.TemporaryDirectory(  # on the same file system
         prefix=f".{out.name}.", dir=parent, ignore_cleanup_errors=True
     )
-    with keras_generators.kept(), beside as place, fresh.started(choices.format):
+    within = fresh.started(choices.format)
+    with keras_generators.kept(), beside as place, within, console.Stages() as stages:
         keras.config.set_dtype_policy("float32")  # of the layers around the network
         if not FORMATS[choices.format].crops:
             ticket = ticket.of_one_size()
@@ -67,6 +68,7 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
             report["compaction"] = done.as_dict()
         model = compacted
         if choices.sparse_matmul == "auto":
+            stages.begin("Timing dense and sparse products of each layer")
             fresh.wait(choices.format)
             model, report["sparse_products"] = sparse_products.replace(
                 compacted, choices.batch_size
@@ -74,13 +76,13 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
         expected = reference(ticket)
         options = _options(ticket, choices)
         as_dense = dataclasses.replace(options, dense=True, quantize="none")
-        console.say(f"Writing {choices.format}, and a dense one to compare with.")
+        stages.begin(f"Writing {choices.format}, and a dense one to compare with")
         written, dense = pathlib.Path(place, "export"), pathlib.Path(place, "dense")
         for directory, network, how in ((written, model, options), (dense, plain, as_dense)):
             directory.mkdir()
             taking_raw = ticket.images.before(network) if ticket.images else network
             formats.write(choices.format, taking_raw, directory, how)
-        console.say("Comparing it with the masked model in a fresh process.")
+        stages.begin("Comparing it with the masked model in a fresh process")
         report |= _compare(ticket, written, choices, expected)
         report["layers"] = [
             {
@@ -95,7 +97,7 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
         report["products"] = products(plain, compacted)
         times: Row = {}
         if choices.time:
-            console.say("Timing calls of both there.")
+            stages.begin("Timing calls of both there")
             times["milliseconds"] = milliseconds(ticket, written, dense, choices.format)
             # Apart: every other file of two exports is the same.
             (written / TIMES).write_text(json.dumps(times, indent=1) + "\n")

@@ -60,6 +60,7 @@ FORMATS = {
     ),
     "npz": Format("npz", "keras", sparse=True, keras=True),
     "onnx": Format("onnx_file", "onnxruntime", needs=("onnx", "tf2onnx", "onnxruntime")),
+    "openvino": Format("openvino_file", "openvino", needs=("openvino",)),
 }
 
 

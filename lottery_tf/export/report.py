@@ -19,8 +19,9 @@ SPARSE = {
     "layer": ("layer", "{}"),
     "density": ("density", "{:.2%}"),
     "dense_ms": ("dense ms", "{:.3f}"),
-    "sparse_ms": ("sparse ms", "{:.3f}"),
-    "sparse": ("sparse", "{}"),
+    "coo_ms": ("COO ms", "{:.3f}"),
+    "csr_ms": ("CSR ms", "{:.3f}"),
+    "product": ("used", "{}"),
 }
 
 

@@ -11,6 +11,7 @@ if __name__ == "__main__":
     del sys.path[0]  # the files beside this script are no modules; python -P is new in 3.11
 
 import contextlib
+import functools
 import importlib
 import json
 import os
@@ -34,9 +35,7 @@ def load(source: str, directory: str, names: Sequence[str]) -> Call:
     `source` is the code of its format's `load`. A Keras model gives outputs of these names, in
     their order, as far as it has them.
     """
-    defined: dict[str, Any] = {}
-    exec(f"from __future__ import annotations\n{source}", defined)  # its annotations name more
-    loaded = defined["load"](directory)
+    loaded = _loaded(source, directory)
     if not hasattr(loaded, "predict_on_batch"):
         return loaded
     import keras
@@ -50,6 +49,14 @@ def load(source: str, directory: str, names: Sequence[str]) -> Call:
         return dict(zip(names, keras.tree.flatten(loaded.predict_on_batch(given)), strict=False))
 
     return call
+
+
+@functools.cache  # an export is compared, and timed at several batch sizes
+def _loaded(source: str, directory: str) -> Any:
+    """Return what the `load` of a format returns for an export."""
+    defined: dict[str, Any] = {}
+    exec(f"from __future__ import annotations\n{source}", defined)  # its annotations name more
+    return defined["load"](directory)
 
 
 def outputs(call: Call, inputs: Arrays, batch_size: int = BATCH_SIZE) -> Arrays:
@@ -112,6 +119,9 @@ def main(module: str) -> None:
 
 if __name__ == "__main__":
     sys.modules["lottery_tf"] = None  # type: ignore[assignment]  # its import fails
+    if sys.argv[1] == "tensorflow":
+        # TensorFlow would import it unasked, a third of its time. A SavedModel needs none.
+        sys.modules["keras"] = None  # type: ignore[assignment]
     try:
         main(sys.argv[1])
     except Exception as error:

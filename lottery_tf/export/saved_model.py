@@ -143,7 +143,7 @@ def _decoder(places: str, dtype: str, indices: bool) -> Callable:
         return coding.decode(places, dtype, parts, shape)
 
     signature = [tf.TensorSpec((None,), tf.string), tf.TensorSpec((None,), tf.int64)]
-    return tf.function(decode, input_signature=signature)
+    return tf.function(decode, input_signature=signature, autograph=False)
 
 
 def _signature(model: keras.Model, values: list[Value], options: Options) -> Callable:
@@ -172,4 +172,5 @@ def _signature(model: keras.Model, values: list[Value], options: Options) -> Cal
         )
         return signatures.outputs(model, outputs, of_run=options.images)
 
-    return tf.function(serve).get_concrete_function(**specs)
+    # As Keras exports: AutoGraph would take seconds to rewrite functions that need it nowhere.
+    return tf.function(serve, autograph=False).get_concrete_function(**specs)

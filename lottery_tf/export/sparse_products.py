@@ -1,7 +1,14 @@
-"""Replaces dense layers by products with sparse matrices, where those win on this machine."""
+"""Replaces dense layers by products with sparse matrices, where those win on this machine.
 
+TensorFlow has two kernels. "coo" (SparseTensorDenseMatMul) uses one thread and starts at once: it
+wins for single examples. "csr" (SparseMatrixMatMul) shards the rows over all threads, in oneDNN
+with TF_ENABLE_ONEDNN_SPMM=1: it wins for batches. Its matrix is made anew in each call: a variant
+cannot be kept for a SavedModel, because the shape function of the kernel refuses one that it does
+not see made, and so does the loader.
+"""
+
+import math
 from collections.abc import Callable
-from typing import Any
 
 import keras
 import numpy as np
@@ -11,19 +18,26 @@ from lottery_tf.export import runner
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Array
 
-REPEATS, CALLS = 20, 50
+KERNELS = ("coo", "csr")
+REPEATS = 20
+PRODUCTS, MOST_CALLS = 10**9, 50  # of a graph that repeats a layer, at most
 WINS = 0.95  # of the time of the dense product, at most
 
 
 class SparseDense(keras.layers.Layer):
-    """A Dense layer for inputs of rank 2 whose kernel is stored as (indices, values)."""
+    """A Dense layer for inputs of rank 2 whose kernel is stored as (indices, values).
 
-    def __init__(self, kernel: Array, bias: Array | None, activation: Callable, **options: Any):
+    Both are those of the transposed kernel (units, inputs), as the products need its rows.
+    """
+
+    def __init__(
+        self, product: str, kernel: Array, bias: Array | None, activation: Callable, **options: str
+    ):
         super().__init__(trainable=False, **options)
-        self.kernel_shape, self.activation = kernel.shape, activation
-        where = np.argwhere(kernel)
-        self.indices = self._stored("indices", where, dtype="int64")
-        self.values = self._stored("values", kernel[kernel != 0])
+        rows = kernel.T
+        self.product, self.rows_shape, self.activation = product, rows.shape, activation
+        self.indices = self._stored("indices", np.argwhere(rows), dtype="int64")
+        self.values = self._stored("values", rows[rows != 0])
         self.bias = None if bias is None else self._stored("bias", bias)
 
     def _stored(self, name: str, array: Array, dtype: str | None = None) -> keras.Variable:
@@ -33,52 +47,59 @@ class SparseDense(keras.layers.Layer):
         )
 
     def mask(self) -> Array:
-        """Return where the nonzero elements are: bool, of the kernel's shape."""
-        mask = np.zeros(self.kernel_shape, bool)
+        """Return where the nonzero elements of the transposed kernel are: bool."""
+        mask = np.zeros(self.rows_shape, bool)
         mask[tuple(self.indices.numpy().T)] = True
         return mask
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        kernel = tf.SparseTensor(self.indices.value, self.values.value, self.kernel_shape)
-        # (units, inputs) of the sparse kernel by (inputs, batch)
-        outputs = tf.transpose(
-            tf.sparse.sparse_dense_matmul(kernel, inputs, adjoint_a=True, adjoint_b=True)
-        )
-        outputs = tf.ensure_shape(outputs, (inputs.shape[0], self.kernel_shape[1]))
+        indices, values = self.indices.value, self.values.value
+        columns = tf.transpose(inputs)  # (inputs, batch); the kernels' own transposes are slower
+        if self.product == "coo":
+            rows = tf.SparseTensor(indices, values, self.rows_shape)
+            outputs = tf.sparse.sparse_dense_matmul(rows, columns)
+        else:
+            csr = tf.raw_ops.SparseTensorToCSRSparseMatrix(
+                indices=indices, values=values, dense_shape=tf.constant(self.rows_shape, tf.int64)
+            )
+            outputs = tf.raw_ops.SparseMatrixMatMul(a=csr, b=columns)
+        outputs = tf.ensure_shape(tf.transpose(outputs), (inputs.shape[0], self.rows_shape[0]))
         outputs = outputs if self.bias is None else outputs + self.bias
         return self.activation(outputs)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return (*input_shape[:-1], self.kernel_shape[1])
+        return (*input_shape[:-1], self.rows_shape[0])
 
 
 def replace(model: keras.Model, batch_size: int) -> tuple[keras.Model, list[Row]]:
     """Return a model whose Dense layers are sparse products where that is faster, and the times.
 
     There is a row for each Dense layer that has pruned weights and float32 inputs of rank 2: layer,
-    density, milliseconds of either product, and whether the sparse one is used. The model is the
-    same one if no sparse product wins.
+    density, milliseconds of each product, and which one is used. The model is the same one if no
+    sparse product wins.
     """
     rows: list[Row] = []
     sparse: dict[str, SparseDense] = {}
     for layer in model.layers:
         if type(layer) is not keras.layers.Dense or len(layer.input.shape) != 2:
             continue
-        kernel, *bias = layer.get_weights()
-        if kernel.all() or layer.compute_dtype != "float32":
+        if layer.get_weights()[0].all() or layer.compute_dtype != "float32":
             continue
-        other = SparseDense(kernel, bias[0] if bias else None, layer.activation, name=layer.name)
-        dense_ms, sparse_ms = _milliseconds([layer, other], kernel.shape[0], batch_size)
-        wins = sparse_ms < WINS * dense_ms
+        layers = ways(layer)
+        inputs = tf.random.stateless_normal((batch_size, layer.input.shape[-1]), (0, 0))
+        found = _milliseconds(list(layers.values()), inputs)
+        times = dict(zip(layers, found, strict=True))
+        fastest = min(KERNELS, key=lambda name: times[name])
+        wins = times[fastest] < WINS * times["dense"]
         if wins:
-            sparse[layer.name] = other
+            sparse[layer.name] = layers[fastest]
+        kernel = layer.get_weights()[0]
         rows.append(
             {
                 "layer": layer.name,
                 "density": np.count_nonzero(kernel) / kernel.size,
-                "dense_ms": dense_ms,
-                "sparse_ms": sparse_ms,
-                "sparse": wins,
+                **{f"{name}_ms": ms for name, ms in times.items()},
+                "product": fastest if wins else "dense",
             }
         )
     if sparse:  # the other layers are the model's own
@@ -88,24 +109,36 @@ def replace(model: keras.Model, batch_size: int) -> tuple[keras.Model, list[Row]
     return model, rows
 
 
-def _milliseconds(layers: list[keras.Layer], width: int, batch_size: int) -> list[float]:
-    """Return the median times of layers on a batch, measured in turns.
+def ways(layer: keras.layers.Dense) -> dict[str, keras.layers.Layer]:
+    """Return {"dense", and each of KERNELS: the layer that computes this one so}."""
+    kernel, *bias = layer.get_weights()
+    given = kernel, bias[0] if bias else None, layer.activation
+    return {"dense": layer} | {name: SparseDense(name, *given, name=layer.name) for name in KERNELS}
 
-    Each product is repeated inside a graph, because a call of the graph takes longer than a small
-    product.
+
+def repeated(layer: keras.layers.Layer, inputs: tf.Tensor) -> tuple[Callable[[], object], int]:
+    """Return a function that calls a layer some times inside one graph, and how often.
+
+    A call of a graph takes longer than a small product.
     """
+    weights = layer.rows_shape if isinstance(layer, SparseDense) else layer.kernel.shape
+    calls = max(1, min(MOST_CALLS, PRODUCTS // (inputs.shape[0] * math.prod(weights))))
 
-    def repeated(layer: keras.Layer) -> runner.Call:
-        @tf.function
-        def total(inputs: tf.Tensor) -> tf.Tensor:
-            found = tf.zeros(())
-            for index in tf.range(CALLS):
-                # The inputs change, so that no product is left out.
-                found += tf.reduce_sum(layer(inputs * tf.cast(index + 1, tf.float32)))
-            return found
+    @tf.function
+    def total() -> tf.Tensor:
+        found = tf.zeros(())
+        for index in tf.range(calls):
+            # The inputs change, so that no product is left out.
+            found += tf.reduce_sum(layer(inputs * tf.cast(index + 1, tf.float32)))
+        return found
 
-        return lambda given: {"total": total(given["inputs"]).numpy()}
+    total()  # compiles
+    return lambda: total().numpy(), calls
 
-    given: dict[str, Any] = {"inputs": tf.random.stateless_normal((batch_size, width), (0, 0))}
-    times = runner.milliseconds([repeated(layer) for layer in layers], given, REPEATS)
-    return [time / CALLS for time in times]
+
+def _milliseconds(layers: list[keras.layers.Layer], inputs: tf.Tensor) -> list[float]:
+    """Return the median times of layers on a batch, measured in turns."""
+    measured, counts = zip(*(repeated(layer, inputs) for layer in layers), strict=True)
+    calls = [lambda _, measure=measure: {"total": measure()} for measure in measured]
+    times = runner.milliseconds(calls, {}, REPEATS)
+    return [time / count for time, count in zip(times, counts, strict=True)]

@@ -39,6 +39,31 @@ def say(line: str) -> None:
     tqdm.write(line, file=sys.stderr)
 
 
+class Stages:
+    """Tells the user what a command does, and how many seconds each stage took once it ends."""
+
+    def __init__(self) -> None:
+        self._began: float | None = None
+
+    def begin(self, stage: str) -> None:
+        """End the stage before, and say what begins."""
+        self.end()
+        print(f"{stage} ...", end=" ", file=sys.stderr, flush=True)
+        self._began = time.perf_counter()
+
+    def end(self) -> None:
+        """Say how long the stage took, if one is under way."""
+        if self._began is not None:
+            print(f"{time.perf_counter() - self._began:.1f} s", file=sys.stderr, flush=True)
+            self._began = None
+
+    def __enter__(self) -> "Stages":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+
 def print_header(columns: Columns = COLUMNS) -> None:
     """Print the titles of the rows."""
     print_line("  ".join(f"{title:>{width}}" for title, width, _ in columns.values()))

@@ -97,10 +97,12 @@ def test_the_weights_are_near_their_entropy_and_the_rest_is_small(sparse, tmp_pa
 
 
 @pytest.mark.ci
-def test_sparse_products_give_the_same(sparse, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kernel", sparse_products.KERNELS)
+def test_sparse_products_give_the_same(kernel, sparse, tmp_path, monkeypatch):
     monkeypatch.setattr(sparse_products, "WINS", 1e9)  # each is chosen
+    monkeypatch.setattr(sparse_products, "KERNELS", (kernel,))
     written = exporting.export(sparse, tmp_path / "out", Choices(sparse_matmul="auto"))
-    assert [row["sparse"] for row in written["sparse_products"]] == [True] * 3
+    assert [row["product"] for row in written["sparse_products"]] == [kernel] * 3
     assert written["other_predictions"] == 0
     assert written["largest_difference"] < 1e-5
     assert written["bytes"]["weights"] <= 1.15 * written["bytes"]["entropy_bound"]
@@ -318,8 +320,9 @@ def test_the_command_writes_reports_and_refuses_to_overwrite(run, tmp_path):
     arguments = [f"--run_dir={run}", "--round=1", f"--out={out}"]
     result = export(*arguments)
     assert result.returncode == 0, result.stderr
-    stages = [line.split()[0] for line in result.stderr.splitlines()]
+    stages = re.findall(r"^(\w+) .* \.\.\. \d+\.\d s$", result.stderr, re.M)
     assert stages == ["Loading", "Writing", "Comparing", "Timing"]
+    assert result.stderr.count("\n") == 4
     for word in ("saved_model", "entropy", "multiply-adds", "batch 128", "accuracy"):
         assert word in result.stdout
     shown = export(f"--info={out}")

@@ -161,7 +161,7 @@ def test_an_export_gives_what_the_model_gives(name, make, tmp_path, in_process):
     for key, expected in zip(names, outputs, strict=True):
         np.testing.assert_allclose(found[key], expected, atol=1e-4)
         np.testing.assert_array_equal(found[key].argmax(-1), expected.argmax(-1))
-    if options.images and name in ("litert", "onnx"):
+    if options.images and name in ("litert", "onnx", "openvino"):
         np.testing.assert_allclose(found["probabilities"].sum(-1), 1, atol=1e-5)
     assert options.images == (tmp_path / "classes.txt").exists()
 
@@ -341,6 +341,16 @@ def test_an_export_that_does_not_load_says_why_in_a_line(tmp_path):
     # Without a file or, where it is not installed, without its runtime.
     with pytest.raises(InputError, match=r"^.* onnx .*: \w+: .+$"):
         fresh.run("onnx", tmp_path, {"images": np.zeros((1, 2))})
+
+
+def test_openvino_names_inputs_that_are_not_in_alphabetical_order(tmp_path):
+    require("openvino")
+    last, first = keras.Input((5,), name="z"), keras.Input((5,), name="a")
+    model = keras.Model([last, first], keras.layers.Dense(3, name="out")(last - 2 * first))
+    formats.write("openvino", model, tmp_path, Options())
+    given = signatures.random_inputs(model, 4)
+    found = fresh.run("openvino", tmp_path, dict(reversed(given.items())))
+    np.testing.assert_allclose(found["out"], model([given["z"], given["a"]]), atol=1e-5)
 
 
 @pytest.mark.ci

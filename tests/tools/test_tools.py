@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lottery_tf import analysis
-from lottery_tf.benchmarks import fits, steps, sweep, turns
+from lottery_tf.benchmarks import fits, sparse_products, steps, sweep, turns
 from lottery_tf.config import command
 from lottery_tf.errors import InputError
 from lottery_tf.models.lenet import lenet
@@ -175,6 +175,17 @@ def test_every_way_to_mask_is_measured():
     times = fits.step_times(steps=2, repeats=2)
     assert list(times) == list(fits.WAYS)
     assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in times.values())
+
+
+@pytest.mark.slow
+def test_every_sparse_product_is_measured(monkeypatch):
+    monkeypatch.setattr(sparse_products, "LAYERS", {"small": (20, 10)})
+    times = sparse_products.product_times(repeats=2)
+    densities, batches = sparse_products.DENSITIES, sparse_products.BATCHES
+    assert list(times) == [("small", one, batch) for one in densities for batch in batches]
+    for ways in times.values():
+        assert list(ways) == ["dense", "coo", "csr"]
+        assert all(len(seconds) == 2 and min(seconds) > 0 for seconds in ways.values())
 
 
 def test_the_table_of_the_documentation_follows_the_registry():

@@ -14,7 +14,7 @@ import lottery_tf
 from lottery_tf import datasets, masking, models
 from lottery_tf.datasets import arrays, image_files, raw
 from lottery_tf.errors import InputError
-from lottery_tf.export import lite, onnx_file, ticket
+from lottery_tf.export import lite, onnx_file, openvino_file, ticket
 from lottery_tf.export.formats import Options
 from lottery_tf.runs import contents, files
 from tests.conftest import ROOT
@@ -119,7 +119,7 @@ def test_a_fault_of_ours_is_seen(place, tmp_path, monkeypatch):
     assert isinstance(raised.value, Ours) or isinstance(raised.value.__cause__, Ours)
 
 
-@pytest.mark.parametrize("format", [lite, onnx_file])
+@pytest.mark.parametrize("format", [lite, onnx_file, openvino_file])
 def test_what_a_converter_raises_is_the_cause(format, tmp_path, monkeypatch, capfd):
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     monkeypatch.setattr(keras.Model, "export", fail)
