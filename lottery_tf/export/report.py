@@ -64,6 +64,9 @@ def _lines(report: Row) -> Iterator[str]:
         f"bytes: {size['export']:,} (gzip {size['export_gzip']:,}){weights}; entropy bound "
         f"{size['entropy_bound']:,}; dense {size['dense']:,} (gzip {size['dense_gzip']:,})"
     )
+    if made := report.get("compiled"):
+        parts = [f"{made[name]:,} bytes of {name}" for name in ("text", "data", "scratch")]
+        yield f"compiled: {', '.join(parts)}; {made['version']}, {made['flags']}, {made['cpu']}"
     yield (
         f"multiply-adds for an example: {count['written']:,}; of weights alive "
         f"{count['alive']:,}; dense {count['dense']:,}"
