@@ -4,55 +4,48 @@
 """
 
 FUNCTIONS = {
-    # For each input that is not zero, its weights that are left: y[column] += x * weight.
+    # `counts` weights of each output, whose inputs are `gaps` apart; four sums hide the time that an
+    # addition takes.
     "sparse": """\
-static void {name}(const {x} *x, int inputs, const {ends} *ends, const {columns} *columns,
-    const float *weights, float *y)
+static void {name}(const float *x, int outputs, const {counts} *counts, const {gaps} *gaps,
+    const float *weights, const float *bias, float *y)
 {{
-    unsigned long k = 0;
-    int i;
-    for (i = 0; i < inputs; i++) {{
-        const unsigned long end = ends[i];
-        if (x[i] != 0) {{
-            const float value = (float)x[i];
-            for (; k < end; k++)
-                y[columns[k]] += value * weights[k];
+    int o;
+    for (o = 0; o < outputs; o++) {{
+        const float *p = x;
+        float a = bias[o], b = 0, c = 0, d = 0;
+        unsigned long k = 0;
+        const unsigned long count = counts[o];
+        for (; k + 4 <= count; k += 4) {{
+            a += *(p += gaps[k]) * weights[k];
+            b += *(p += gaps[k + 1]) * weights[k + 1];
+            c += *(p += gaps[k + 2]) * weights[k + 2];
+            d += *(p += gaps[k + 3]) * weights[k + 3];
         }}
-        k = end;
+        for (; k < count; k++)
+            a += *(p += gaps[k]) * weights[k];
+        y[o] = (a + b) + (c + d);
+        gaps += count;
+        weights += count;
     }}
 }}
 """,
-    # The same, where the columns are gaps of a byte each.
-    "sparse_gaps": """\
-static void {name}(const {x} *x, int inputs, const {ends} *ends, const {columns} *gaps,
-    const float *weights, float *y)
-{{
-    unsigned long k = 0;
-    int i;
-    for (i = 0; i < inputs; i++) {{
-        const unsigned long end = ends[i];
-        if (x[i] != 0) {{
-            const float value = (float)x[i];
-            float *p = y;
-            for (; k < end; k++) {{
-                p += gaps[k];
-                *p += value * weights[k];
-            }}
-        }}
-        k = end;
-    }}
-}}
-""",
-    # For each input that is not zero, its row of weights.
+    # Sixteen sums, which compilers put into registers.
     "dense": """\
-static void {name}(const {x} *x, int inputs, int outputs, const float *weights, float *y)
+static void {name}(const float *x, int inputs, int outputs, const float *weights,
+    const float *bias, float *y)
 {{
-    int i, j;
-    for (i = 0; i < inputs; i++, weights += outputs) {{
-        const float value = (float)x[i];
-        if (value != 0)
-            for (j = 0; j < outputs; j++)
-                y[j] += value * weights[j];
+    int i, j, o;
+    for (o = 0; o < outputs; o++, weights += inputs) {{
+        float sums[16] = {{0}}, sum = bias[o];
+        for (i = 0; i + 16 <= inputs; i += 16)
+            for (j = 0; j < 16; j++)
+                sums[j] += x[i + j] * weights[i + j];
+        for (; i < inputs; i++)
+            sum += x[i] * weights[i];
+        for (j = 0; j < 16; j++)
+            sum += sums[j];
+        y[o] = sum;
     }}
 }}
 """,
@@ -110,7 +103,8 @@ static void {name}(const {x} *x, const struct box *b, const float *scale, const 
 {{
     int c, i, j, phase;
     (void)scale, (void)offset;
-    for (c = 0; c < b->channels; c++)
+    for (c = 0; c < b->channels; c++) {{
+        {before}
         for (i = 0; i < b->rows; i++) {{
             const int row = b->top + i;
             const {x} *in = x + (long)c * b->from_channel + (long)i * b->from_row;
@@ -123,6 +117,7 @@ static void {name}(const {x} *x, const struct box *b, const float *scale, const 
                     *p++ = {value};
             }}
         }}
+    }}
 }}
 """,
     # Places begin at 1; that of a zero is 0.
@@ -140,14 +135,6 @@ static void {name}(float *y, int count)
     int i;
     for (i = 0; i < count; i++)
         y[i] = 0;
-}}
-""",
-    "start": """\
-static void {name}(const float *bias, int count, float *y)
-{{
-    int i;
-    for (i = 0; i < count; i++)
-        y[i] = bias[i];
 }}
 """,
     "combine": """\

@@ -188,16 +188,16 @@ class Source:
             array[box].reshape(shape[0], -1)[:, 0].astype(np.float32)
             for array in tensor.affine
         ]
-        value = "(float)in[(long)j * b->from_column]"
+        value, before = "(float)in[(long)j * b->from_column]", ""
         if tables:
-            value = f"scale[c] * {value} + offset[c]"
+            value, before = f"s * {value} + t", "const float s = scale[c], t = offset[c];"
 
         def code(step: Step) -> Iterable[str]:
             if fresh and inside.sum() < to.buffer.size:
                 yield self.zero(to.buffer.size)
             type = tensor.buffer.type
             self.struct("copy")
-            called = self.function("copy", "scale" if tables else "", x=type, value=value)
+            called = self.function("copy", "scale" if tables else "", x=type, value=value, before=before)
             numbers = [*shape, *steps, box[1].start, box[2].start, down, across]
             numbers += [to.channel, plane, to.row]
             named = self.variable("box", "static const struct box", numbers)
@@ -267,54 +267,62 @@ class Source:
         self, tensor: Tensor, kernel: Array, bias: Array | None
     ) -> Tensor:
         """Add outputs = inputs @ kernel + bias, of a vector of inputs."""
-        places = tensor.places
-        kernel = kernel.astype(np.float64)
-        bias = np.zeros(kernel.shape[1]) if bias is None else bias.astype(np.float64)
-        if tensor.scale is not None:
-            bias = bias + tensor.offset @ kernel
-            kernel = tensor.scale[:, np.newaxis] * kernel
-        real = places >= 0
-        places, kernel = places[real], kernel[real]
-        order = np.argsort(places)
-        places, kernel = places[order], kernel[order]
-        buffer = tensor.buffer
-        if buffer.type not in ("float", "uint8_t") or (np.diff(places) != 1).any():
-            plain = dataclasses.replace(tensor, places=places, scale=None, offset=None)
-            buffer = self.compact(plain.map(lambda array: array.reshape(1, 1, -1))).buffer
-            places = np.arange(len(places))
-        start = int(places[0]) if len(places) else 0
+        bias = np.zeros(kernel.shape[1]) if bias is None else bias
+        tensor = self.floats(tensor)
+        order = np.argsort(tensor.places)
+        places = tensor.places[order]
+        if (np.diff(places) != 1).any():
+            tensor = self.in_order(tensor)
+            places = order = tensor.places
         out = Buffer(kernel.shape[1])
         step = self.add(
-            out, [buffer], lambda step: self.product(step, start), weights=kernel, bias=bias
+            out,
+            [tensor.buffer],
+            lambda step: self.product(step, int(places[0])),
+            weights=kernel[order].astype(np.float64),
+            bias=bias.astype(np.float64),
         )
         return Tensor(out, np.arange(out.size), step=step)
 
     def product(self, step: Step, start: int) -> Iterable[str]:
-        """Yield the lines of a product of a vector with weights."""
-        kernel, bias = np.float32(step.weights), np.float32(step.bias)
-        (inputs, outputs), alive = kernel.shape, int(np.count_nonzero(kernel))
+        """Yield the line of a product of a vector with weights."""
+        kernel, bias = np.float32(step.weights).T, np.float32(step.bias)  # (outputs, inputs)
+        (outputs, inputs), alive = kernel.shape, int(np.count_nonzero(kernel))
         step.about += f", {inputs:,} to {outputs:,}, {alive:,} of {kernel.size:,} weights"
-        yield (
-            f"{self.function('start')}({self.array('bias', bias)}, {outputs}, {{y}});"
-        )
-        x, given = step.reads[0].type, f"{{0}}{_plus(start)}, {inputs}"
         if self.dense or alive >= SPARSE * kernel.size:
-            called = self.function("dense", x=x)
-            yield f"{called}({given}, {outputs}, {self.array('weights', kernel.reshape(-1))}, {{y}});"
+            weights = self.array("weights", kernel.reshape(-1))
+            yield (
+                f"{self.function('dense')}({{0}}{_plus(start)}, {inputs}, {outputs}, {weights}, "
+                f"{self.array('bias', bias)}, {{y}});"
+            )
             return
         rows, columns = np.nonzero(kernel)
-        values, kind = kernel[rows, columns], "sparse"
-        if outputs > 256:
-            gapped = _gaps(rows, columns, values)
-            if 5 * len(gapped[0]) < 6 * len(rows):
-                (rows, columns, values), kind = gapped, "sparse_gaps"
-        ends = np.cumsum(np.bincount(rows, minlength=inputs))
-        ends = ends.astype(_unsigned(ends[-1], 16))
-        columns = columns.astype(_unsigned(columns.max(initial=0)))
-        types = {"x": x, "ends": _c_type(ends), "columns": _c_type(columns)}
-        arrays = (("ends", ends), ("columns", columns), ("weights", values))
-        data = ", ".join(self.array(name, array) for name, array in arrays)
-        yield f"{self.function(kind, **types)}({given}, {data}, {{y}});"
+        yield self.sparse(start, outputs, rows, columns, kernel[rows, columns], bias)
+
+    def sparse(
+        self,
+        start: int,
+        outputs: int,
+        rows: Array,
+        places: Array,
+        weights: Array,
+        bias: Array,
+    ) -> str:
+        """Return the line of a product with weights of ascending outputs and places."""
+        short = _gaps(rows, places, weights, 255)
+        wide = _gaps(rows, places, weights, 65535)
+        if 5 * len(short[0]) < 6 * len(wide[0]):
+            rows, gaps, weights = short
+            gaps = gaps.astype(np.uint8)
+        else:
+            rows, gaps, weights = wide
+            gaps = gaps.astype(np.uint16)
+        counts = np.bincount(rows, minlength=outputs)
+        counts = counts.astype(_unsigned(counts.max(initial=0), 16))
+        called = self.function("sparse", counts=_c_type(counts), gaps=_c_type(gaps))
+        arrays = {"counts": counts, "gaps": gaps, "weights": weights, "bias": bias}
+        data = ", ".join(self.array(name, array) for name, array in arrays.items())
+        return f"{called}({{0}}{_plus(start)}, {outputs}, {data}, {{y}});"
 
     def convolve(
         self,
@@ -601,17 +609,19 @@ def _c_type(array: Array) -> str:
     return "float" if array.dtype == np.float32 else f"{array.dtype}_t"
 
 
-def _gaps(rows: Array, columns: Array, values: Array) -> tuple[Array, Array, Array]:
-    """Return places of a kernel with gaps of a byte between columns; zeros bridge longer ones."""
-    before = np.where(np.diff(rows, prepend=-1) == 0, np.roll(columns, 1), 0)
-    longer, rest = np.divmod(columns - before, 255)
-    bridges = np.where((longer > 0) & (rest == 0), longer - 1, longer)
-    gaps = np.full(len(rows) + bridges.sum(), 255)
+def _gaps(
+    rows: Array, places: Array, values: Array, longest: int
+) -> tuple[Array, Array, Array]:
+    """Return rows, gaps between places of a row, and values; zeros bridge what is too long."""
+    before = np.where(np.diff(rows, prepend=-1) == 0, np.roll(places, 1), 0)
+    gaps = places - before
+    bridges = np.maximum(-(-gaps // longest) - 1, 0)
+    filled_gaps = np.full(len(rows) + int(bridges.sum()), longest)
     ends = np.cumsum(bridges + 1) - 1
-    gaps[ends] = columns - before - 255 * bridges
-    filled = np.zeros(len(gaps), values.dtype)
+    filled_gaps[ends] = gaps - longest * bridges
+    filled = np.zeros(len(filled_gaps), values.dtype)
     filled[ends] = values
-    return np.repeat(rows, bridges + 1), gaps, filled
+    return np.repeat(rows, bridges + 1), filled_gaps, filled
 
 
 def _outer_first(places: Array) -> list[int]:
