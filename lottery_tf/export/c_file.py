@@ -12,7 +12,6 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from typing import Any
 
 import keras
 import numpy as np
@@ -30,11 +29,13 @@ from lottery_tf.structure.graph import graph_of
 from lottery_tf.training import environment
 
 # What a parameter of the function cannot be called.
-RESERVED = """auto break case char const continue default do double else enum extern float for goto
-if inline int long register restrict return short signed sizeof static struct switch typedef union
-unsigned void volatile while count file arguments largest i main scratch model_run model_batch
-box windows value x y expf tanhf erff log1pf fabsf WIDTH TAIL INFINITY EOF FILE
-class new delete template this operator private public protected namespace using""".split()
+RESERVED = """
+auto break case char const continue default do double else enum extern float for goto if inline int
+long register restrict return short signed sizeof static struct switch typedef union unsigned void
+volatile while class new delete template this operator private public protected namespace using
+count file arguments largest i main scratch model_run model_batch box windows value x y
+expf tanhf erff log1pf fabsf WIDTH TAIL INFINITY EOF FILE
+"""
 FLAGS = ["-std=c99", "-O3", "-ffp-contract=fast"]
 NATIVE = "-march=native"
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
@@ -193,9 +194,7 @@ def load(directory: str) -> Call:
     batch.restype = None
 
     def call(inputs):  # type: ignore[no-untyped-def]
-        given = [
-            np.ascontiguousarray(inputs[one["name"]], one["dtype"]) for one in facts["inputs"]
-        ]
+        given = [np.ascontiguousarray(inputs[one["name"]], one["dtype"]) for one in facts["inputs"]]
         found = {
             one["name"]: np.empty((len(given[0]), *one["shape"]), np.float32)
             for one in facts["outputs"]
@@ -226,14 +225,17 @@ def compiled(directory: pathlib.Path, flags: list[str]) -> Row:
     with tempfile.TemporaryDirectory() as place:
         for define, out in (("-DLOTTERY_TF_MAIN", "main.o"), ("-DNDEBUG", "model.o")):
             command = [*compiler(), *flags, *WARNINGS, define, "-c", str(directory / "model.c")]
-            done = subprocess.run([*command, "-o", f"{place}/{out}"], capture_output=True, text=True)
+            done = subprocess.run(
+                [*command, "-o", f"{place}/{out}"], capture_output=True, text=True
+            )
             if done.returncode:
                 words = " ".join(done.stderr.split())[:300]
                 raise InputError(f"--format=c: {shlex.join(compiler())} refuses model.c: {words}")
-        row = {"text": None, "data": None}
+        row: Row = {"text": None, "data": None}
         if shutil.which("size"):
             listed = subprocess.run(["size", f"{place}/model.o"], capture_output=True, text=True)
-            row = dict(zip(row, map(int, listed.stdout.splitlines()[1].split()[:2]), strict=True))
+            text, data, *_ = listed.stdout.splitlines()[1].split()
+            row = {"text": int(text), "data": int(data)}
     version = subprocess.run([*compiler(), "--version"], capture_output=True, text=True).stdout
     return {
         "compiler": shlex.join(compiler()),
@@ -273,7 +275,7 @@ def write_source(model: keras.Model, options: Options) -> tuple[dict[str, str], 
     Raises:
         InputError: it is not written in C whole; the message names what is not.
     """
-    graph, source = graph_of(model), Source(set(RESERVED), dense=options.dense)
+    graph, source = graph_of(model), Source(set(RESERVED.split()), dense=options.dense)
     inputs = []
     for tensor in graph.model.inputs:
         dtype, shape = keras.backend.standardize_dtype(tensor.dtype), tensor.shape[1:]
@@ -285,7 +287,8 @@ def write_source(model: keras.Model, options: Options) -> tuple[dict[str, str], 
         inputs.append(Argument(tensor.name, source.free(tensor.name), dtype, tuple(shape)))
     given = [
         Tensor(
-            Buffer(one.size, C_TYPES[one.dtype], one.argument), np.arange(one.size).reshape(one.shape)
+            Buffer(one.size, C_TYPES[one.dtype], one.argument),
+            np.arange(one.size).reshape(one.shape),
         )
         for one in inputs
     ]
@@ -302,7 +305,7 @@ def write_source(model: keras.Model, options: Options) -> tuple[dict[str, str], 
             raise InputError(f"--format=c: the output {name} has {tensor.places.ndim} axes.")
         # A convolution reads beyond its input, which an argument does not allow.
         reads = [step for step in source.steps if tensor.buffer in step.reads]
-        linear = any(step.weights is not None for step in reads)
+        linear = any(step.weights.size for step in reads)
         if not tensor.whole or tensor.buffer.name or linear:
             source.current = f"{name}: copy"
             tensor = source.in_order(tensor)
@@ -362,7 +365,9 @@ def _texts(
         given=names,
         names=names,
         advance="\n".join(f"        {arg.argument} += {arg.size};" for arg in both),
-        mains="\n".join(f"static {types[arg.argument]} {arg.argument}[{arg.size}];" for arg in both),
+        mains="\n".join(
+            f"static {types[arg.argument]} {arg.argument}[{arg.size}];" for arg in both
+        ),
         unit=" and ".join(f"{arg.dtype} {arg.argument}[{arg.size}]" for arg in inputs),
         reading=reading,
         first=first.argument,
@@ -421,9 +426,7 @@ def place(steps: list[Step]) -> int:
     placed: list[Buffer] = []
     for key, buffer in sorted(buffers.items(), key=lambda pair: -pair[1].size):
         buffer.first, buffer.last = uses[key][0], uses[key][-1]
-        others = [
-            one for one in placed if one.first <= buffer.last and buffer.first <= one.last
-        ]
+        others = [one for one in placed if one.first <= buffer.last and buffer.first <= one.last]
         buffer.offset = 0
         for other in sorted(others, key=lambda one: one.offset):
             if other.offset >= buffer.offset + buffer.size:

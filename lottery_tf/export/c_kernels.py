@@ -4,8 +4,8 @@
 """
 
 FUNCTIONS = {
-    # `counts` weights of each output, whose inputs are `gaps` apart; four sums hide the time that an
-    # addition takes.
+    # `counts` weights of each output, whose inputs are `gaps` apart. Four sums hide the time that
+    # an addition takes.
     "sparse": """\
 static void {name}(const float *x, int outputs, const {counts} *counts, const {gaps} *gaps,
     const float *weights, const float *bias, float *y)

@@ -1,6 +1,5 @@
 """The layers that are written in C: each turns its inputs' Tensors into its output's."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -175,8 +174,8 @@ def _scaled(tensor: Tensor, scale: Array, offset: Array) -> Tensor:
     """Return a tensor whose elements are scale * x + offset, in the weights of its step if able."""
     shape, step = tensor.places.shape, tensor.step
     scale, offset = (np.broadcast_to(a, shape).astype(np.float64) for a in (scale, offset))
-    made = tensor.is_float and step is not None and step.weights is not None
-    if made and not step.activation[0] and not step.softmax[0] and (tensor.places >= 0).all():
+    free = step and step.weights.size and not (step.activation[0] or step.softmax[0])
+    if step and free and tensor.is_float and (tensor.places >= 0).all():
         outputs = tensor.places.reshape(-1) // step.plane
         of_output = np.zeros((2, len(step.bias)))
         of_output[:, outputs] = scale.reshape(-1), offset.reshape(-1)
@@ -235,16 +234,15 @@ def _pooling(kind: str) -> Layer:
         view = images_last(inputs[0], axis)
         sizes, steps = _two(layer.pool_size), _two(layer.strides)
         lengths = view.places.shape[1:]
+        ends = zip(lengths, sizes, steps, strict=True)
         if layer.padding == "same":
-            before = [_borders(*one)[0] for one in zip(lengths, sizes, steps, strict=True)]
-            shape = [-(-length // step) for length, step in zip(lengths, steps, strict=True)]
+            (top, rows), (left, columns) = (
+                (_borders(length, size, step)[0], -(-length // step)) for length, size, step in ends
+            )
         else:
-            before = [0, 0]
-            shape = [
-                (length - size) // step + 1
-                for length, size, step in zip(lengths, sizes, steps, strict=True)
-            ]
-        made = source.pool(view, kind, sizes, steps, tuple(before), tuple(shape))
+            top = left = 0
+            rows, columns = ((length - size) // step + 1 for length, size, step in ends)
+        made = source.pool(view, kind, sizes, steps, (top, left), (rows, columns))
         return _restored(made, rank, axis)
 
     return line
@@ -296,7 +294,12 @@ def _same(source: Source, layer: Any, inputs: list[Tensor]) -> Tensor:
     return inputs[0]
 
 
-NOTHING = (layers.Identity, layers.Dropout, layers.SpatialDropout1D, layers.SpatialDropout2D)
+NOTHING: tuple[type, ...] = (
+    layers.Identity,
+    layers.Dropout,
+    layers.SpatialDropout1D,
+    layers.SpatialDropout2D,
+)
 NOTHING += (layers.GaussianNoise, layers.GaussianDropout, layers.ActivityRegularization)
 LAYERS: dict[type, Layer] = {
     **dict.fromkeys(NOTHING, _same),

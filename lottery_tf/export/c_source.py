@@ -26,6 +26,9 @@ SPARSE = 0.3  # a dense layer with fewer of its weights is written sparsely
 LINE = 100  # columns of a line of numbers
 
 
+NONE = np.zeros(0)
+
+
 class NotInC(Exception):
     """A layer, or how it is used, that is not written in C; its words say which."""
 
@@ -51,8 +54,8 @@ class Step:
     reads: list[Buffer]
     code: Callable[["Step"], Iterable[str]]  # the lines; {0}, {1}, … are `reads`, {y} is `out`
     activation: tuple[str, str] = ("", "")  # its name, and an expression of x
-    weights: Array | None = None  # (inputs, outputs) of a linear step, float64
-    bias: Array | None = None  # (outputs,)
+    weights: Array = NONE  # (inputs, outputs) of a linear step, float64
+    bias: Array = NONE  # (outputs,)
     plane: int = 1  # numbers of the buffer that an output of a linear step has
     softmax: tuple[int, int, int] = (0, 0, 0)  # channels, how far apart, of how many elements
 
@@ -185,8 +188,7 @@ class Source:
         assert steps
         first, shape = int(places[box].flat[0]), places[box].shape
         tables = [
-            array[box].reshape(shape[0], -1)[:, 0].astype(np.float32)
-            for array in tensor.affine
+            array[box].reshape(shape[0], -1)[:, 0].astype(np.float32) for array in tensor.affine
         ]
         value, before = "(float)in[(long)j * b->from_column]", ""
         if tables:
@@ -197,7 +199,9 @@ class Source:
                 yield self.zero(to.buffer.size)
             type = tensor.buffer.type
             self.struct("copy")
-            called = self.function("copy", "scale" if tables else "", x=type, value=value, before=before)
+            called = self.function(
+                "copy", "scale" if tables else "", x=type, value=value, before=before
+            )
             numbers = [*shape, *steps, box[1].start, box[2].start, down, across]
             numbers += [to.channel, plane, to.row]
             named = self.variable("box", "static const struct box", numbers)
@@ -263,9 +267,7 @@ class Source:
 
     # Linear layers.
 
-    def linear(
-        self, tensor: Tensor, kernel: Array, bias: Array | None
-    ) -> Tensor:
+    def linear(self, tensor: Tensor, kernel: Array, bias: Array | None) -> Tensor:
         """Add outputs = inputs @ kernel + bias, of a vector of inputs."""
         bias = np.zeros(kernel.shape[1]) if bias is None else bias
         tensor = self.floats(tensor)
@@ -341,7 +343,7 @@ class Source:
         height, width = ((size - 1) * rate + 1 for size, rate in zip(sizes, rates, strict=True))
         (down, across), outputs = steps, kernel.shape[1]
         out_rows, out_columns = (rows - height) // down + 1, (columns - width) // across + 1
-        c, k, l = (
+        c, k, m = (
             axis.reshape(-1)
             for axis in np.meshgrid(
                 np.arange(channels),
@@ -351,7 +353,7 @@ class Source:
             )
         )
         if out_rows * out_columns == 1:
-            seen = tensor.map(lambda array: array[c, k, l])
+            seen = tensor.map(lambda array: array[c, k, m])
             return self.linear(seen, kernel, bias).map(lambda array: array.reshape(-1, 1, 1))
         even = strides(tensor.places) if (tensor.places >= 0).all() and tensor.is_float else None
         if even and even[2] == 1 and steps == (1, 1) and not tensor.buffer.name and out_columns > 1:
@@ -365,8 +367,8 @@ class Source:
             shape = (channels, plane_rows, row)
             planes = Planes(Buffer(size), 0, shape, down * across * plane, row)
             self.copy(tensor, planes, down, across)
-        taps = c * planes.channel + (k % down * across + l % across) * plane
-        taps += k // down * planes.row + l // across
+        taps = c * planes.channel + (k % down * across + m % across) * plane
+        taps += k // down * planes.row + m // across
         pixels = (out_rows - 1) * planes.row + out_columns
         of_output = out_rows * planes.row
         out = Buffer(outputs * of_output)
@@ -481,12 +483,12 @@ class Source:
         for tensor in tensors:
             tensor = self.floats(tensor)
             axes = _outer_first(tensor.places)
-            view = tensor.map(lambda array, axes=axes: array.transpose(axes))
-            shape = view.places.shape
-            view = view.map(lambda array, shape=shape: array.reshape(((1,) * 3 + shape)[-3:]))
-            c, h, w = view.places.shape
+            shape = tuple(tensor.places.shape[axis] for axis in axes)
+            lying = dataclasses.replace(tensor, places=tensor.places.transpose(axes))
+            lying.places = lying.places.reshape(((1,) * 3 + shape)[-3:])
+            c, h, w = lying.places.shape
             to = Planes(out, base, (c, h, w), h * w, w)
-            self.copy(view, to, fresh=False)
+            self.copy(lying, to, fresh=False)
             places.append(to.places.reshape(shape).transpose(np.argsort(axes)))
             base += tensor.places.size
         return Tensor(out, np.concatenate(places, axis))
@@ -609,9 +611,7 @@ def _c_type(array: Array) -> str:
     return "float" if array.dtype == np.float32 else f"{array.dtype}_t"
 
 
-def _gaps(
-    rows: Array, places: Array, values: Array, longest: int
-) -> tuple[Array, Array, Array]:
+def _gaps(rows: Array, places: Array, values: Array, longest: int) -> tuple[Array, Array, Array]:
     """Return rows, gaps between places of a row, and values; zeros bridge what is too long."""
     before = np.where(np.diff(rows, prepend=-1) == 0, np.roll(places, 1), 0)
     gaps = places - before
@@ -635,4 +635,3 @@ def _outer_first(places: Array) -> list[int]:
         far.append(np.abs(distances[inside]).max(initial=0))
     # An axis that only zeros were added to lies where it stands.
     return sorted(range(places.ndim), key=lambda axis: -far[axis])
-

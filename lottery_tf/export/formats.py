@@ -33,9 +33,9 @@ class Format:
 
     Its module has two functions. `write(model, directory, options)` writes a plain Keras model,
     zeros where it is pruned, into an empty directory; it may return rows for the report, and raises
-    InputError if the format, or its runtime, cannot hold that model. `load(directory)` returns a function {input: array} ->
-    {output: array}, or a Keras model; it runs alone in a process that cannot import this package
-    (see fresh.py).
+    InputError if the format, or its runtime, cannot hold that model. `load(directory)` returns a
+    function {input: array} -> {output: array}, or a Keras model; it runs alone in a process that
+    cannot import this package (see fresh.py).
     """
 
     module: str  # of this package

@@ -1,18 +1,18 @@
 """Networks in C give what Keras gives: compiled, run under sanitizers, and by their README."""
 
 import math
+import os
 import re
 import shutil
 import subprocess
-from unittest import mock
 
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
-from lottery_tf.export import c_file, c_source, signatures
-from lottery_tf.export.formats import Options
+from lottery_tf.errors import InputError
+from lottery_tf.export import c_file, c_source, formats, signatures
+from lottery_tf.export.formats import Choices, Options
 
 pytestmark = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
 
@@ -181,10 +181,13 @@ def drawn(seed):
             array = array + random.draw.uniform(0, 0.3, array.shape)
         variable.assign(array)
     inputs = signatures.random_inputs(model, 3)
-    # Where channels come first, Keras lets XLA compute convolutions, on a CPU some of them wrongly:
-    # one of strides (2, 1) differed from tf.nn.conv2d and from NumPy by 0.2 of 3.
-    with mock.patch.object(tf, "function", lambda function=None, **_: function or (lambda f: f)):
-        outputs = keras.tree.flatten(model(signatures.packed(model, inputs), training=False))
+    for layer in model.layers:
+        # Where channels come first and the last axis is as long, Keras 3.15 adds the bias along
+        # that one: its `add` takes it for tf.nn.bias_add.
+        first = getattr(layer, "data_format", "") == "channels_first"
+        if first and getattr(layer, "use_bias", False):
+            layer.use_bias = layer.output.shape[1] != layer.output.shape[-1]
+    outputs = keras.tree.flatten(model(signatures.packed(model, inputs), training=False))
     outputs = [np.array(output) for output in outputs]
     if not all(np.isfinite(output).all() for output in outputs):  # as exp of exp
         return drawn(seed + 1000)
@@ -275,3 +278,136 @@ def assert_equal(networks, found):
 def test_a_hundred_drawn_networks_give_what_keras_gives(tmp_path):
     networks = [drawn(seed) for seed in range(100)]
     assert_equal(networks, run_all(tmp_path, networks, *SANITIZED))
+
+
+def digits():
+    """A pruned network of images, in a directory as an export; its inputs and logits."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((12, 12, 2), dtype="uint8", name="images")
+    x = layers.Rescaling(1 / 80, -1.5)(image)
+    x = layers.Conv2D(6, 3, padding="same", activation="relu")(x)
+    x = layers.Flatten()(layers.MaxPooling2D(2)(x))
+    model = keras.Model(image, layers.Dense(10)(layers.Dense(40, activation="relu")(x)))
+    for variable in model.weights:
+        array = variable.numpy()
+        variable.assign(array * (np.abs(array) > np.quantile(np.abs(array), 0.8)))
+    inputs = signatures.random_inputs(model, 4)
+    return model, inputs["images"], np.array(model(inputs["images"]))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("c")
+    model, images, logits = digits()
+    made = formats.write("c", model, directory, Options(images=True))["compiled"]
+    return directory, images, logits, made
+
+
+def test_its_main_reads_a_file_and_prints_answers(written, tmp_path):
+    directory, images, logits, _ = written
+    images.tofile(tmp_path / "examples.bin")
+    (line,) = re.findall(r"(cc .* -o model)$", (directory / "README.md").read_text(), re.M)
+    command = line.replace("model.c", str(directory / "model.c")).split()
+    subprocess.run(command, cwd=tmp_path, check=True)
+    done = subprocess.run(["./model", "examples.bin"], cwd=tmp_path, capture_output=True, text=True)
+    rows = np.array([line.split() for line in done.stdout.splitlines()], np.float64)
+    assert rows[:, 0].tolist() == logits.argmax(-1).tolist()
+    np.testing.assert_allclose(rows[:, 1:11], logits, atol=1e-5)
+    np.testing.assert_allclose(rows[:, 11:].sum(1), 1, atol=1e-5)
+    wrong = subprocess.run(["./model"], cwd=tmp_path, capture_output=True, text=True)
+    assert wrong.returncode == 1
+    assert "uint8 images[288]" in wrong.stderr
+
+
+def test_python_calls_it_as_the_readme_says(written, tmp_path, monkeypatch):
+    directory, images, logits, _ = written
+    text = (directory / "README.md").read_text()
+    line = re.search(r"`(cc .* -o model\.so)`", text)[1]
+    command = line.replace("model.c", str(directory / "model.c")).split()
+    subprocess.run(command, cwd=tmp_path, check=True)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", text, re.S)[1], names)
+    found, probabilities = names["run"](images)
+    np.testing.assert_allclose(found, logits, atol=1e-5)
+    np.testing.assert_array_equal(probabilities.argmax(-1), logits.argmax(-1))
+
+
+def test_the_report_has_the_compiler_and_the_bytes(written):
+    directory, _, _, made = written
+    assert made["compiler"] == os.environ.get("CC", "cc")
+    assert "-std=c99" in made["flags"]
+    assert f"#define MODEL_SCRATCH {made['scratch']} " in (directory / "model.h").read_text()
+    model, *_ = digits()
+    alive = sum(np.count_nonzero(array) for array in model.get_weights())
+    if made["text"] is not None:  # no binutils
+        assert 4 * alive < made["text"] + made["data"] < 6 * alive + 10_000
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "gcc -O2", "clang -O2", "g++ -x c++ -O0",
+        "arm-none-eabi-gcc -mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16 -O2",
+    ],
+)  # fmt: skip
+def test_other_compilers_have_nothing_to_warn_of(command, written, tmp_path):
+    words = command.split()
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not installed")
+    strict = STRICT if words[0] != "g++" else ["-Wall"]
+    done = subprocess.run(
+        [*words, *strict, "-c", written[0] / "model.c", "-o", tmp_path / "model.o"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_a_missing_compiler_is_named_before_anything_is_loaded(monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler -m32")
+    with pytest.raises(InputError, match=r"--format=c: .*no-such-compiler\. .*apt install gcc"):
+        formats.check_choices(Choices("c"))
+
+
+def transposed(x):
+    return layers.Conv2DTranspose(3, 2, name="wider")(x)
+
+
+def of_the_user(x):
+    return layers.Dense(3, activation=lambda x: x * x, name="mine")(x)
+
+
+def threshold(x):
+    return layers.ReLU(threshold=0.5, name="from_half")(x)
+
+
+@pytest.mark.parametrize("layer", [transposed, of_the_user, threshold])
+def test_what_is_not_written_in_c_is_named_before_anything_is_written(layer, tmp_path):
+    image = keras.Input((6, 6, 2))
+    model = keras.Model(image, layer(image))
+    with pytest.raises(InputError, match=rf"^--format=c.* {model.layers[-1].name} \("):
+        formats.write("c", model, tmp_path, Options())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gap_that_is_too_long_is_bridged_by_zeros():
+    rows, places = np.array([0, 0, 2]), np.array([3, 515, 255])
+    filled = c_source._gaps(rows, places, np.array([1.0, 2.0, 3.0], np.float32), 255)
+    assert [array.tolist() for array in filled] == [
+        [0, 0, 0, 0, 2],
+        [3, 255, 255, 2, 255],
+        [1, 0, 0, 2, 3],
+    ]
+
+
+def test_buffers_that_are_in_use_at_once_lie_apart():
+    buffers = [c_source.Buffer(size) for size in (10, 100, 30, 5)]
+    steps = [
+        c_source.Step("", out, reads, lambda step: [])
+        for out, reads in zip(buffers, ([], buffers[:1], buffers[:2], buffers[2:3]), strict=True)
+    ]
+    assert c_file.place(steps) == max(112 + 16 + 10, 112 + 30)
+    assert buffers[1].offset == 0
+    assert buffers[3].offset == 0  # after the second one was read for the last time
