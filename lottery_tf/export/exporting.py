@@ -81,7 +81,9 @@ def export(ticket: Ticket, out: pathlib.Path, choices: Choices) -> Row:
         for directory, network, how in ((written, model, options), (dense, plain, as_dense)):
             directory.mkdir()
             taking_raw = ticket.images.before(network) if ticket.images else network
-            formats.write(choices.format, taking_raw, directory, how)
+            told = formats.write(choices.format, taking_raw, directory, how)
+            if directory == written:
+                report |= told
         stages.begin("Comparing it with the masked model in a fresh process")
         report |= _compare(ticket, written, choices, expected)
         report["layers"] = [

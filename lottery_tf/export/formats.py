@@ -11,12 +11,15 @@ import importlib.metadata
 import importlib.util
 import os
 import pathlib
+import shlex
+import shutil
 import types
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lottery_tf.errors import InputError, not_installed
 from lottery_tf.export.report import REPORT
+from lottery_tf.plots import Row
 from lottery_tf.pruning import Array
 
 if TYPE_CHECKING:
@@ -30,10 +33,10 @@ class Format:
     """What a format can do.
 
     Its module has two functions. `write(model, directory, options)` writes a plain Keras model,
-    zeros where it is pruned, into an empty directory; it raises InputError if the format, or its
-    runtime, cannot hold that model. `load(directory)` returns a function {input: array} ->
-    {output: array}, or a Keras model; it runs alone in a process that cannot import this package
-    (see fresh.py).
+    zeros where it is pruned, into an empty directory; it may return rows for the report, and raises
+    InputError if the format, or its runtime, cannot hold that model. `load(directory)` returns a
+    function {input: array} -> {output: array}, or a Keras model; it runs alone in a process that
+    cannot import this package (see fresh.py).
     """
 
     module: str  # of this package
@@ -44,6 +47,7 @@ class Format:
     sparse: bool = False  # whether it leaves pruned weights out, unless --dense
     multiplies: bool = False  # whether its runtime has sparse products, for --sparse_matmul
     crops: bool = False  # whether it crops images of any size; otherwise it takes one size
+    compiles: bool = False  # whether it needs a C compiler
     keras: bool = False  # whether it is the Keras model itself: without probabilities
     repository: bool = False  # whether --card makes it a directory of Hugging Face's hub
 
@@ -61,6 +65,7 @@ FORMATS = {
     "npz": Format("npz", "keras", sparse=True, keras=True),
     "onnx": Format("onnx_file", "onnxruntime", needs=("onnx", "tf2onnx", "onnxruntime")),
     "openvino": Format("openvino_file", "openvino", needs=("openvino",)),
+    "c": Format("c_file", sparse=True, compiles=True),
 }
 
 
@@ -160,6 +165,11 @@ def check_choices(choices: Choices) -> None:
     for package in format.needs:
         if importlib.util.find_spec(package) is None:
             raise not_installed(package, f"--format={name}")
+    if format.compiles and shutil.which(compiler()[0]) is None:
+        raise InputError(
+            f"--format={name}: expected a C compiler, which tries what is written. Found no "
+            f"{compiler()[0]}. Install one (apt install gcc libc6-dev), or name yours: CC=clang."
+        )
     keras_version = importlib.metadata.version("keras")
     if tuple(map(int, keras_version.split(".")[:2])) < format.keras_since:
         needed = ".".join(map(str, format.keras_since))
@@ -169,10 +179,18 @@ def check_choices(choices: Choices) -> None:
         )
 
 
-def write(name: str, model: "keras.Model", directory: pathlib.Path, options: Options) -> None:
+def compiler() -> list[str]:
+    """Return the command of the C compiler: $CC, or else cc."""
+    return shlex.split(os.environ.get("CC") or "cc")
+
+
+def write(name: str, model: "keras.Model", directory: pathlib.Path, options: Options) -> Row:
     """Write a built plain Keras model, functional or sequential, into an empty directory.
+
+    Returns:
+        What the format tells of it, for the report.
 
     Raises:
         InputError: the format cannot hold this model with these options.
     """
-    FORMATS[name].load_module().write(model, directory, options)
+    return FORMATS[name].load_module().write(model, directory, options) or {}

@@ -205,13 +205,19 @@ def recipe(graph: Graph, names: Mapping[int, str]) -> Recipe:
     return Recipe("\n\n".join([*numpy, run]), "\n\n".join(jax), "\n\n".join(torch))
 
 
+def is_plain(call: Call) -> bool:
+    """Return whether a call is that of a layer with one output, without options or LoRA."""
+    options = {name for name, value in call.kwargs.items() if value is not None}
+    if call.kwargs.get("training") is False:  # as Keras notes of a Dropout
+        options -= {"training"}
+    return len(call.outputs) == 1 and not options and not getattr(call.layer, "lora_enabled", False)
+
+
 def _expression(call: Call, given: Names, weights: Names) -> str | None:
     """Return the expression of a call, or None where it has no line."""
     line, layer = LINES.get(type(call.layer)), call.layer
-    options = [value for value in call.kwargs.values() if value is not None]
     last = getattr(layer, "data_format", "channels_last") == "channels_last"
-    lora = getattr(layer, "lora_enabled", False)
-    if line is None or len(call.outputs) != 1 or options or lora or not last:
+    if line is None or not is_plain(call) or not last:
         return None
     if isinstance(line, str):
         return line.format(*given, layer=layer)

@@ -67,6 +67,10 @@ def _lines(report: Row) -> Iterator[str]:
         f"bytes: {size['export']:,} (gzip {size['export_gzip']:,}){weights}; entropy bound "
         f"{size['entropy_bound']:,}; dense {size['dense']:,} (gzip {size['dense_gzip']:,})"
     )
+    if made := report.get("compiled"):
+        names = [name for name in ("text", "data", "scratch") if made[name] is not None]
+        parts = ", ".join(f"{made[name]:,} bytes of {name}" for name in names)
+        yield f"compiled: {parts}; {made['version']}, {made['flags']}, {made['cpu']}"
     yield (
         f"multiply-adds for an example: {count['written']:,}; of weights alive "
         f"{count['alive']:,}; dense {count['dense']:,}"

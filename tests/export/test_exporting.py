@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -82,6 +83,21 @@ def test_a_saved_model_gives_what_the_masked_model_gives(sparse, tmp_path, way):
     assert provenance["flags"]["model"] == "lenet"
     if way.get("compact"):
         assert written["products"]["written"] < written["products"]["dense"]
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("way", WAYS, ids=str)
+def test_a_ticket_in_c_gives_what_the_masked_model_gives(sparse, tmp_path, way, capsys):
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    written = exporting.export(sparse, tmp_path / "out", Choices("c", **way))
+    assert written["other_predictions"] == 0
+    assert written["largest_difference"] < 1e-5
+    assert {"model.c", "model.h", "README.md", "export.json"} <= files(tmp_path / "out")
+    report.show(report.read(tmp_path / "out"))
+    assert re.search(
+        r"compiled: [\d,]+ bytes of text, .* of scratch; .*-std=c99", capsys.readouterr().out
+    )
 
 
 @pytest.mark.ci
