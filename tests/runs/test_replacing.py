@@ -91,7 +91,8 @@ def test_a_tool_replaces_what_it_wrote(tool, flag, name, run, tmp_path):
 
 
 def test_the_reference_replaces_its_own_pages_alone(tmp_path, monkeypatch):
-    pages = dict.fromkeys(make_reference.PAGES, lambda: "new")
+    new = make_reference.BEGINS.decode() + " anew"
+    pages = dict.fromkeys(make_reference.PAGES, lambda: new)
     monkeypatch.setattr(make_reference, "PAGES", pages)
     for name in pages:
         (tmp_path / name).write_text(MINE)
@@ -100,7 +101,7 @@ def test_the_reference_replaces_its_own_pages_alone(tmp_path, monkeypatch):
         assert (tmp_path / name).read_text() == MINE
         (tmp_path / name).write_bytes(make_reference.BEGINS)
     make_reference.write(tmp_path)
-    assert {path.read_text() for path in tmp_path.iterdir()} == {"new"}
+    assert {path.read_text() for path in tmp_path.iterdir()} == {new}
 
 
 def test_the_digits_replace_a_prepared_dataset_alone(tmp_path):
