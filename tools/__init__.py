@@ -27,7 +27,7 @@ COMMANDS = {
     "benchmark": "measure what a step costs beside plain Keras, and more",
     "scaling": "estimate the step time and efficiency of data-parallel training",
     "make_digits": "make data/digits, the embedded dataset",
-    "make_flags_page": "write docs/reference/flags.md, the reference of every flag",
+    "make_reference": "write docs/reference: every flag, file, CSV column and TensorBoard tag",
 }
 
 

@@ -23,45 +23,37 @@ if TYPE_CHECKING:  # the table alone imports nothing
 # order of reports
 MEASURES = {
     "distances": (
-        "angular, cosine and Euclidean distance of all rounds and the initialization, or to the "
-        "rounds of `--other_run`",
+        "angular, cosine and Euclidean distances between all rounds and the initialization, or to "
+        "the rounds of `--other_run`",
         "P 4, 9-11, 15-18, 21",
     ),
     "barriers": (
-        "error and loss on the line between rounds, beside the lead over the dense network; "
-        "`--align=permutation` first permutes the units",
+        "error and loss along the line between rounds; `--align=permutation` first permutes units",
         "P 8, 20, 23",
     ),
     "instability": (
-        "the barrier between trainings that differ in their data seed alone; `--start=rewind:500`",
+        "error barrier between trainings that differ only in their data seed",
         "P 2, Frankle et al. 2020a",
     ),
     "stability": (
-        "L2 and angle between trainings with and without pruning, and with other data orders; "
-        "ticket and random mask",
+        "L2 distance and angle between trainings with and without pruning, and with other data "
+        "orders; ticket and random mask",
         "S",
     ),
     "learning": (
-        "how far a round carries its weights and whether the same way as the round before, signs "
-        "kept and flipped, the lead over a reinit",
+        "how far and which way a round moves its weights, signs it keeps, its lead over a reinit",
         "since 2021",
     ),
-    "curvature": ("the largest eigenvalue of the Hessian at the ends of rounds", "since 2021"),
-    "cyclic": (
-        "a fixed mask trained for as many cycles of the schedule as IMP had rounds",
-        "since 2021",
-    ),
+    "curvature": ("largest eigenvalue of the Hessian at the end of a round", "since 2021"),
+    "cyclic": ("a fixed mask, trained as many times as IMP trains", "since 2021"),
     "transplant": (
-        "the masks of another run on this one's initialization, their units permuted or not",
+        "masks of another run on this run's initialization, with units permuted or not",
         "since 2021",
     ),
     "histograms": ("surviving weights of a round", "P 5, 19, 22"),
     "masks": ("overlap of masks, density, dead units and collapsing layers", "-"),
-    "pixels": (
-        "surviving weights of each pixel, receptive fields of units, and whether they are local",
-        "since 2021",
-    ),
-    "thresholds": ("the pruning threshold of each round", "P 6"),
+    "pixels": ("pixels and receptive fields of the surviving weights", "since 2021"),
+    "thresholds": ("pruning threshold of each round", "P 6"),
 }
 
 

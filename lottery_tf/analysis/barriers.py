@@ -31,9 +31,7 @@ COLUMNS: Columns = {
     "error_barrier_larger_end": Column(
         "above larger end", "{:.2%}", "largest error on the path, above its larger end"
     ),
-    "loss_barrier": Column(
-        "loss barrier", "{:.4f}", "largest cross-entropy on the path, above the mean of its ends"
-    ),
+    "loss_barrier": Column("loss barrier", "{:.4f}", *reversed(paths.CSV_COLUMNS["loss_barrier"])),
     "over_dense": Column(
         "acc over dense", "{:+.2%}", "test accuracy of the second end above that of round 0"
     ),
@@ -144,6 +142,15 @@ class Barriers(paths.PathMeasure):
     by = BY
     other_help = "Run that the second round of each pair is of. Default: that of the first."
     title = "Error barriers"
+    csv_files: ClassVar = {
+        "barriers.csv": "one row for each pair of rounds",
+        "barriers_paths.csv": "one row for each point of a path",
+    }
+    csv_columns: ClassVar = paths.CSV_COLUMNS
+    picture_tags: ClassVar = {
+        "barriers/barrier": ("barriers.png", "error barriers against density"),
+        "barriers/paths": ("barriers_paths.png", "error and loss along some paths"),
+    }
     step = "to_round"
     logged: ClassVar = {f"/{column}": column for column in ("error_barrier", "loss_barrier")}
     charted: ClassVar = {

@@ -124,6 +124,10 @@ class Curvature(TableBeside):
     needs = Needs.ENGINE
     columns = COLUMNS
     title = "Curvature"
+    csv_files: ClassVar = {"curvature.csv": "one row for each run and round"}
+    picture_tags: ClassVar = {
+        "curvature/eigenvalue": ("curvature.png", "largest eigenvalue against density"),
+    }
     chart: ClassVar = Chart(
         "eigenvalue",
         "largest eigenvalue of the Hessian",

@@ -10,7 +10,7 @@ What the cache does not hold is trained, which imports TensorFlow.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from lottery_tf.analysis import retraining
 from lottery_tf.analysis.cache import Cache, rows_of
@@ -110,6 +110,10 @@ class Cyclic(retraining.MaskMeasure):
     columns = COLUMNS
     by = ("round", "mask", "cycle")
     title = "A fixed mask trained in cycles"
+    csv_files: ClassVar = {"cyclic.csv": "one row for each round, mask and cycle"}
+    picture_tags: ClassVar = {
+        "cyclic/round_{NN}": ("cyclic_round_{NN}.png", "test accuracy against the cycle"),
+    }
 
     def measure(self, run: RunDir, cache: Cache) -> list[Row]:
         return of_masks(run, cache=cache, **self.how, **self.asked)

@@ -19,7 +19,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import nan
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -339,6 +339,21 @@ class Distances(Measure[Value]):
     columns = SUCCESSIVE
     other_help = "Run whose rounds are the columns. Default: those of --run_dir."
     title = "Distances between rounds"
+    csv_files: ClassVar = {
+        "distances_{metric}.csv": "the matrix of distances: one row and one column for each round",
+        "successive.csv": "of tools.successive: one row for each run and round",
+    }
+    csv_columns: ClassVar = {
+        "init": ("", "distance to the weights that the round started from"),
+        "run": ("", "path of the run"),
+    }
+    picture_tags: ClassVar = {
+        "distances/distances_{metric}": ("distances_{metric}.png", "the matrix of distances"),
+        "distances/distances_{metric}_own_scale": (
+            "distances_{metric}_own_scale.png",
+            "the same, scaled from its least to its largest value",
+        ),
+    }
 
     @property
     def metrics(self) -> list[str]:

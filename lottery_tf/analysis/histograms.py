@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -129,6 +130,18 @@ class Histograms(Measure[list[OfRound]]):
     beside = True
     other_help = BESIDE
     title = "Surviving weights"
+    csv_files: ClassVar = {
+        "histograms.csv": "one row for each bin of a layer's histogram",
+        "histograms_magnitudes.csv": "one row for each run, round and layer",
+    }
+    csv_columns: ClassVar = {
+        "from": ("", "lower end of the bin"),
+        "to": ("", "upper end of the bin"),
+        "count": ("weights", "number of surviving weights in the bin"),
+    }
+    picture_tags: ClassVar = {
+        "histograms/round_{NN}": ("histograms_round_{NN}.png", "surviving weights of each layer"),
+    }
 
     def measure(self, *_: object) -> list[OfRound]:
         return list(_of_rounds(self.groups, self.at_rounds, self.bins))

@@ -113,6 +113,20 @@ class Instability(paths.PathMeasure):
     columns = COLUMNS
     by = BY
     title = "Instability to SGD noise"
+    csv_files: ClassVar = {
+        "instability.csv": "one row for each round, the mean over the pairs of trainings",
+        "instability_pairs.csv": "one row for each pair of trainings",
+        "instability_paths.csv": "one row for each point of a path, the mean over the pairs",
+    }
+    csv_columns: ClassVar = {
+        **paths.CSV_COLUMNS,
+        "start": ("", "where the trainings start: init, or rewind:STEP"),
+        "pair": ("", "numbers of the two trainings"),
+    }
+    picture_tags: ClassVar = {
+        "instability/instability": ("instability.png", "instability against density"),
+        "instability/paths": ("instability_paths.png", "error and loss along the paths"),
+    }
     logged: ClassVar = {"": "instability"}
     charted: ClassVar = {"instability": "instability"}
     chart = Chart(

@@ -17,6 +17,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from math import nan, sqrt
+from typing import ClassVar
 
 import numpy as np
 
@@ -39,12 +40,14 @@ COLUMNS: Columns = {
         "per weight", "{:.4f}", "root mean square over the weights alive of end - start of a round"
     ),
     "kept_signs": Column(
-        "signs kept", "{:.2%}", "part of the weights alive whose sign is that at the round's start"
+        "signs kept",
+        "{:.2%}",
+        "fraction of the weights alive whose sign is that at the round's start",
     ),
     "flips": Column(
         "flips",
         "{:.2%}",
-        "part of the weights alive whose sign is not that at the end of the round before",
+        "fraction of the weights alive whose sign is not that at the end of the round before",
     ),
     "turn": Column(
         "turn",
@@ -154,6 +157,16 @@ class Learning(TableBeside):
     columns = COLUMNS
     by = BY
     title = "Learning distance and signs"
+    csv_files: ClassVar = {"learning.csv": "one row for each run, round and layer"}
+    csv_columns: ClassVar = {
+        "layer": ("", "path of the kernel, or all layers together"),
+        "weights": ("weights", "number of weights alive"),
+    }
+    picture_tags: ClassVar = {
+        "learning/per_weight": ("learning_distance.png", "learning distance against density"),
+        "learning/signs": ("learning_signs.png", "signs kept and flipped in each layer"),
+        "learning/signs_{label}": ("learning_signs_{label}.png", "the same of --other_run"),
+    }
 
     def measure(self, *_: object) -> list[Row]:
         return of_rounds(self.groups)

@@ -7,6 +7,7 @@ default the run's.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from lottery_tf.runs.rundir import RunDir
 
 LAYER_COLUMNS: Columns = {
     "layer": Column("layer", "{}", "path of the kernel"),
-    "density": Column("density", "{:.2%}", "part of the layer's weights that are alive"),
+    "density": Column("density", "{:.2%}", "fraction of the layer's weights that is alive"),
     "remaining": Column("weights", "{:,d}", "number of weights alive"),
     "outputs": Column("outputs", "{:,d}", "number of units or channels"),
     "dead_outputs": Column("dead", "{:,d}", "outputs without a weight into them"),
@@ -141,6 +142,20 @@ class MasksMeasure(Measure[Value]):
     by = ("round", "layer")
     other_help = "Run whose masks are the columns of the overlap. Default: those of --run_dir."
     title = "Layers and overlap of masks"
+    csv_files: ClassVar = {
+        "masks_layers.csv": "one row for each round and layer",
+        "masks_overlap_to_{run}.csv": "Jaccard overlap of masks: one row for each round, one "
+        "column for each round of --other_run; masks_overlap.csv without it",
+    }
+    csv_columns: ClassVar = {
+        "round": ("", "number of the round"),
+        "network_density": ("fraction", "fraction of the prunable weights that is alive"),
+    }
+    picture_tags: ClassVar = {
+        "masks/layers": ("masks_layers.png", "density and living outputs of each layer"),
+        "masks/overlap": ("masks_overlap.png", "overlap of the masks of all rounds"),
+        "masks/overlap_to_{run}": ("masks_overlap_to_{run}.png", "overlap with --other_run"),
+    }
 
     def prepare(self) -> None:
         """Check that the runs go together."""

@@ -35,21 +35,22 @@ class Needs(enum.Enum):
 
 
 class Column(tuple[str, str]):
-    """A column of the rows of a measure: (title, format), where a part of one is in percent."""
+    """A column of the rows of a measure: (title, format), where a fraction is in percent."""
 
-    about: str  # what it is, with its unit; TensorBoard shows it
+    about: str  # what it is; TensorBoard and docs/reference/outputs.md show it
+    unit: str
 
-    def __new__(cls, title: str, form: str, about: str = "") -> "Column":
-        """Return the column of a title, a format and a description."""
+    def __new__(cls, title: str, form: str, about: str = "", unit: str = "") -> "Column":
+        """Return the column of a title, a format, a description and a unit."""
         column = super().__new__(cls, (title, form))
-        column.about = about
+        column.about, column.unit = about, unit or ("fraction" if "%" in form else "")
         return column
 
 
 _USUAL = {
     "run": Column("run", "{}", "label of the runs"),
     "round": Column("round", "{:d}", "number of the round"),
-    "density": Column("density", "{:.2%}", "part of the prunable weights that are alive"),
+    "density": Column("density", "{:.2%}", "fraction of the prunable weights that is alive"),
     "mask": Column("mask", "{}", "name of the mask"),
     "test_accuracy": Column("test acc", "{:.2%}", "test accuracy at the end of training"),
     "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),
@@ -211,6 +212,11 @@ class Measure(Generic[Value]):
     # What is printed of its rows, and what tells two rows of a table apart.
     columns: ClassVar[Columns]
     by: ClassVar[tuple[str, ...]] = ("round",)
+    # For docs/reference/outputs.md, with {words} for parts that vary: {CSV file: its rows}, {column
+    # that only CSV files have: (unit, what it is)}, {tag of a picture: (PNG file, what it shows)}.
+    csv_files: ClassVar[Mapping[str, str]] = {}
+    csv_columns: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    picture_tags: ClassVar[Mapping[str, tuple[str, str]]] = {}
     # Whether --other_run is shown beside --run_dir, in one table that the first run keeps.
     beside: ClassVar[bool] = False
     # What --help says of these flags, where it is special; no --other_run without its help.

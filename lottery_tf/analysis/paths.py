@@ -25,6 +25,21 @@ if TYPE_CHECKING:  # these import TensorFlow
 Evaluate = Callable[[Iterable[Weights]], list[Row]]
 QUANTITIES = {"error": ("error (%)", True), "loss": ("cross-entropy", False)}
 POINT = ("alpha", "loss", "error", "collapsed")  # columns of a point of a path
+# {column that only CSV files have: (unit, what it is)}
+CSV_COLUMNS = {
+    "split": ("", "examples that were evaluated: test or train"),
+    "bn_stats": ("", "BatchNorm statistics along the path: a mode, or none without BatchNorm"),
+    "alpha": ("", "place on the path, from 0 at the first end to 1 at the second"),
+    "error": ("fraction", "classification error at this point"),
+    "loss": ("nats", "mean cross-entropy at this point"),
+    "error_barrier_larger_end": ("fraction", "largest error on the path, above its larger end"),
+    "loss_barrier": ("nats", "largest cross-entropy on the path, above the mean of its ends"),
+    "loss_barrier_larger_end": (
+        "nats",
+        "largest cross-entropy on the path, above its larger end",
+    ),
+    "collapsed": ("", "1 if an end has collapsed, else 0; a fraction in means"),
+}
 # Options that a file's name need not tell.
 USUAL = {"split": ("test",), "bn_stats": ("recompute", "none"), "align": ("none",)}
 POINTS = "Equidistant points of each line, with its ends."  # help of the flag

@@ -37,16 +37,18 @@ Shape = tuple[int, int, int]  # height, width, channels
 DRAWN_ROUNDS, DRAWN_UNITS = 6, 6
 COLUMNS: Columns = {
     **usual("run", "round", "density"),
-    "layer_density": Column("of the layer", "{:.2%}", "part of the first layer's weights alive"),
+    "layer_density": Column(
+        "of the layer", "{:.2%}", "fraction of the first layer's weights that is alive"
+    ),
     "pixels": Column("pixels", "{:.0f}", "number of pixels with a surviving weight"),
-    "distance": Column("distance", "{:.2f}", "mean distance of two weights of a unit, in pixels"),
+    "distance": Column("distance", "{:.2f}", "mean distance of two weights of a unit", "pixels"),
     "chance_distance": Column(
-        "of any units", "{:.2f}", "mean distance of two weights of any units, in pixels"
+        "of any units", "{:.2f}", "mean distance of two weights of any units", "pixels"
     ),
     "neighbours": Column(
         "neighbours",
         "{:.2f}",
-        "part of the pairs of a unit on neighbouring pixels, over that part of pairs of any units",
+        "fraction of a unit's pairs on neighbouring pixels, over that of pairs of any units",
     ),
 }
 
@@ -184,6 +186,13 @@ class Pixels(TableBeside):
     name = "pixels"
     columns = COLUMNS
     title = "Pixels that the first layer looks at"
+    csv_files: ClassVar = {"pixels.csv": "one row for each run and round"}
+    picture_tags: ClassVar = {
+        "pixels/neighbours": ("pixels_neighbours.png", "local receptive fields against density"),
+        "pixels/weights": ("pixels.png", "surviving weights of each pixel"),
+        "pixels/units": ("pixels_units.png", "weights of six units of the first layer"),
+        "pixels/units_{label}": ("pixels_units_{label}.png", "the same of --other_run"),
+    }
     chart: ClassVar = Chart(
         "neighbours",
         "neighbours among pairs of a unit / of any units",

@@ -11,7 +11,7 @@ density in each layer. What the cache does not hold is trained, which imports Te
 
 import dataclasses
 from math import nan
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -34,13 +34,13 @@ BY = ("round", "mask", "measure")
 DISTANCES = {"l2": ("L2 distance", 2), "degrees": ("angle (degrees)", 1)}
 COLUMNS: Columns = {
     **usual("round"),
-    "density": Column("density", "{:.1%}", "part of the prunable weights that are alive"),
+    "density": Column("density", "{:.1%}", "fraction of the prunable weights that is alive"),
     **usual("mask"),
     "measure": Column("stability to", "{}", "pruning, or data order"),
     "l2": Column("L2", "{:.2f}", "L2 distance between the two networks on the weights in the mask"),
     "l2_range": Column("min to max", "{}"),
     "l2_published": Column("published", "{:.1f}"),
-    "degrees": Column("degrees", "{:.1f}", "angle between the two networks on these weights"),
+    "degrees": Column("degrees", "{:.1f}", "angle between the two on these weights", "degrees"),
     "degrees_range": Column("min to max", "{}"),
     "degrees_published": Column("published", "{:.1f}"),
     **usual("test_accuracy"),
@@ -151,6 +151,17 @@ class Stability(retraining.MaskMeasure):
     columns = COLUMNS
     by = BY
     title = "Stability to pruning and to data order"
+    csv_files: ClassVar = {
+        "stability.csv": "one row for each round, replicate, mask and measure",
+    }
+    csv_columns: ClassVar = {
+        "replicate": ("", "number of the repetition, from 0"),
+        "collapsed": ("", "1 if a network has collapsed, else 0; a fraction in means"),
+    }
+    picture_tags: ClassVar = {
+        "stability/l2": ("stability_l2.png", "L2 distances against density"),
+        "stability/degrees": ("stability_degrees.png", "angles against density"),
+    }
 
     def measure(self, run: RunDir, cache: Cache) -> list[Row]:
         return of_masks(run, cache=cache, **self.how, **self.asked)

@@ -30,6 +30,8 @@ class Thresholds(TableBeside):
     name = "thresholds"
     columns = COLUMNS
     title = "Pruning thresholds"
+    csv_files: ClassVar = {"thresholds.csv": "one row for each run and round"}
+    picture_tags: ClassVar = {"thresholds": ("thresholds.png", "thresholds against density")}
     chart: ClassVar = Chart(
         "threshold", "pruning threshold: largest |w| removed after the round", by="run"
     )

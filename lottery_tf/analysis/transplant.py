@@ -149,6 +149,11 @@ class Transplant(retraining.MaskMeasure):
     other_help = "Run from another initialization, whose masks are put onto it. Default: none."
     needed = ("--other_run=ANOTHER_RUN",)
     title = "Masks of another run"
+    csv_files: ClassVar = {"transplant.csv": "one row for each round, replicate and mask"}
+    csv_columns: ClassVar = {"replicate": ("", "number of the repetition, from 0")}
+    picture_tags: ClassVar = {
+        "transplant/test_accuracy": ("transplant.png", "test accuracy of each mask"),
+    }
     chart: ClassVar = Chart(
         "test_accuracy",
         "test accuracy (%)",

@@ -485,8 +485,8 @@ class Source:
             axes = _outer_first(tensor.places)
             shape = tuple(tensor.places.shape[axis] for axis in axes)
             lying = dataclasses.replace(tensor, places=tensor.places.transpose(axes))
-            lying.places = lying.places.reshape(((1,) * 3 + shape)[-3:])
-            c, h, w = lying.places.shape
+            c, h, w = ((1,) * 3 + shape)[-3:]
+            lying.places = lying.places.reshape(c, h, w)
             to = Planes(out, base, (c, h, w), h * w, w)
             self.copy(lying, to, fresh=False)
             places.append(to.places.reshape(shape).transpose(np.argsort(axes)))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from lottery_tf.plots import Row, counting, events
+from lottery_tf.plots import Row, columns, counting, events
 
 Arrays = dict[str, np.ndarray]  # {variable path: array}
 
@@ -59,7 +59,9 @@ class Summaries:
             if np.isfinite(metrics.get(name, np.nan))
         ]
         collapse = metrics.get("collapse")  # words; a NaN without
-        summaries.append(events.scalar("round/collapsed", float(isinstance(collapse, str))))
+        collapsed = float(isinstance(collapse, str))
+        tag = "round/collapsed"
+        summaries.append(events.scalar(tag, collapsed, columns.TAGS[tag]))
         if isinstance(collapse, str):
             summaries.append(events.text("round/collapse", collapse))
 
@@ -77,7 +79,7 @@ class Summaries:
 def _scalar(group: str, column: str, value: float) -> events.Summary:
     """Return the value of a column as people see it: parts of one in percent."""
     unit, factor = (" (%)", 100.0) if column in PARTS else ("", 1.0)
-    return events.scalar(f"{group}/{column}{unit}", factor * value)
+    return events.scalar(f"{group}/{column}{unit}", factor * value, columns.about(group, column))
 
 
 def _suffix(round: int) -> str:

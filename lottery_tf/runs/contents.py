@@ -16,6 +16,56 @@ from lottery_tf.runs import files
 Layout = Mapping[str, tuple[tuple[int, ...], np.dtype]]  # {variable path: (shape, dtype)}
 MASKS = "masks.npz"
 NEXT_MASKS = "next_masks.npy"
+# {path in a run directory, with {words} for what varies: what it holds}, for
+# docs/reference/outputs.md.
+FILES = {
+    "config.json": "every flag except --run_dir",
+    "flags.cfg": "the same as a flag file: --flagfile= of it repeats the run",
+    "data.json": "examples, bytes and SHA-256 of each split; the run accepts no other data",
+    "environment.json": "versions, and environment variables that change numbers",
+    "metrics.csv": "one row for each finished round",
+    "log.txt": "starts and stops, machine, versions, changed flags, collapses",
+    "repel_runs.json": "with --repel_runs: how many rounds those runs had at the start",
+    "streams.json": "with --criterion=random: the random stream of the scores",
+    ".lock": "the process that holds the run",
+    "round_{NN}/masks.npz": "{kernel path: bool}: the masks that the round trained under",
+    "round_{NN}/initial.npz": "{variable path: float32}: the weights before training",
+    "round_{NN}/final.npz": "{variable path: float32}: the trained weights, 0 where masked",
+    "round_{NN}/next_masks.npy": "the masks of the next round: np.packbits of all kernels, in the "
+    "order of masks.npz",
+    "round_{NN}/history.csv": "one row for each epoch",
+    "round_{NN}/metrics.csv": "the round's row of metrics.csv",
+    "round_{NN}/repulsion.csv": "with --repel: comparison with each earlier optimum, by kernel",
+    "round_{NN}/saliency.npz": "with --repel_weighting=saliency: squared gradients",
+    "round_{NN}/SHA256SUMS": "checksums, verified at each read; sha256sum -c accepts them",
+    "decided_masks/round_{NN}/masks.npz": "during a round that is pruned before it trains",
+    "checkpoints/round_{NN}_step_{step}/": "the newest two within a round: state.npz, history.csv, "
+    "moment.csv, SHA256SUMS",
+    "backups/round_{NN}/fit_{n}/epoch_{epoch}/": "with `rounds`: the state of a fit after an epoch",
+    "rewind_points/step_{step}/weights.npz": "round 0 at that step",
+    "rewind_points/step_{step}/SHA256SUMS": "its checksum",
+    "copies/{name}/source.txt": "what a retraining of a tool started from",
+    "copies/{name}/trained/final.npz": "its trained weights",
+    "copies/{name}/trained/history.csv": "one row for each epoch",
+    "copies/{name}/trained/SHA256SUMS": "its checksums",
+    "tensorboard/events.{…}": "curves by round, histograms, results of tools",
+    "tensorboard/epochs/events.{…}": "curves by epoch",
+    "analysis/{tool}{…}.csv": "tables of tools",
+    "analysis/{tool}{…}.png": "pictures of tools; with --pdf also PDF",
+    "analysis/{tool}.cache.json": "what a tool computed, to reuse",
+    "analysis/report.html": "the page of tools.report",
+    "analysis/benchmark_{what}.csv": "the values of tools.benchmark",
+}
+STUDY_FILES = {  # in the directory of a study's runs
+    "{run}/": "a run, as above",
+    "{run}.log": "what the run printed",
+    "report.html": "the page of tools.report --runs",
+    "tensorboard/events.{…}": "TensorBoard's page HParams",
+    "figures/{study}.csv": "the plotted points of tools.figures",
+    "figures/{study}.png": "the figure",
+    "figures/{study}.pdf": "the same as PDF",
+    "figures/tensorboard/events.{…}": "the same on TensorBoard",
+}
 NUMBERS = ("density", "threshold", "test_accuracy")  # of metrics.csv, which everything shows
 
 

@@ -10,6 +10,7 @@ from lottery_tf.runs.replacing import check_replaces
 from tests.made_runs import make_run
 from tests.reports.test_report import SHAPES
 from tests.tools.test_tools import run_tool
+from tools import make_reference
 
 MINE = "what a person wrote, by lottery_tf or not"
 
@@ -62,7 +63,6 @@ def test_a_report_replaces_reports_alone(run, tmp_path, without_pictures):
         ("figures", "out", ["--run_dir={run}"]),
         ("successive", "csv", ["--run_dir={run}"]),
         ("benchmark", "csv", ["--run_dir={run}", "--what=step"]),
-        ("make_flags_page", "out", []),
         ("export", "out", ["--run_dir={run}", "--overwrite"]),
     ],
 )
@@ -81,14 +81,27 @@ def test_no_tool_replaces_a_file_of_its_user(tool, flag, arguments, run, tmp_pat
 @pytest.mark.parametrize(
     ("tool", "flag", "name"),
     [("figures", "out", "a.png"), ("figures", "out", "a.pdf"), ("figures", "out", "a.svg"),
-     ("successive", "csv", "a.csv"), ("make_flags_page", "out", "flags.md")],
+     ("successive", "csv", "a.csv")],
 )  # fmt: skip
 def test_a_tool_replaces_what_it_wrote(tool, flag, name, run, tmp_path):
-    given = [f"--run_dir={run.path}"] * (tool != "make_flags_page")
     for _ in range(2):
-        result = run_tool(tool, *given, f"--{flag}={tmp_path / name}")
+        result = run_tool(tool, f"--run_dir={run.path}", f"--{flag}={tmp_path / name}")
         assert result.returncode == 0, result.stderr
     assert (tmp_path / name).stat().st_size
+
+
+def test_the_reference_replaces_its_own_pages_alone(tmp_path, monkeypatch):
+    new = make_reference.BEGINS.decode() + " anew"
+    pages = dict.fromkeys(make_reference.PAGES, lambda: new)
+    monkeypatch.setattr(make_reference, "PAGES", pages)
+    for name in pages:
+        (tmp_path / name).write_text(MINE)
+        with pytest.raises(InputError, match=f"--out_dir=.*{name} is there"):
+            make_reference.write(tmp_path)
+        assert (tmp_path / name).read_text() == MINE
+        (tmp_path / name).write_bytes(make_reference.BEGINS)
+    make_reference.write(tmp_path)
+    assert {path.read_text() for path in tmp_path.iterdir()} == {new}
 
 
 def test_the_digits_replace_a_prepared_dataset_alone(tmp_path):

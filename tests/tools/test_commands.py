@@ -22,29 +22,10 @@ NOT_RUN = {
 }
 TICKET = "python -m lottery_tf.imp --flagfile=flags/lenet.cfg"
 SEED_1 = f"{TICKET} --seed=1"
-# Those of a grid over batch sizes, whose data here are fewer than a batch.
-GRID = (
-    "for b in 60 128 512; do for s in 0 1 2; do cp -r runs/lenet runs/b${b}_init_$s; "
-    "cp -r runs/lenet_reset=reinit runs/b${b}_reinit_$s; "
-    # Copies are no replicates: they say that they are of other seeds.
-    "sed -i 's/seed\": 0/seed\": '$s'/' runs/b${b}_*_$s/config.json; done; done; "
-    "rm -r runs/b512_init_1; cp -r runs/lenet_seed=1 runs/b512_init_1"
-)
 # The runs that a document takes for granted, as an earlier page made them.
 BEFORE = {
     "README.md": [SEED_1],
-    "docs/guides/analysis.md": [
-        TICKET,
-        f"{TICKET} --reset=reinit",
-        SEED_1,
-        GRID,
-        "python -m lottery_tf.imp --flagfile=flags/digits.cfg",
-        *(
-            f"{TICKET} --reset={reset} --run_dir="
-            f"runs/fig01_small/batch_size=128_warmup_epochs=0_reset={reset}_seed=0"
-            for reset in ("init", "reinit")
-        ),
-    ],
+    "docs/guides/analysis.md": ["python -m lottery_tf.imp --flagfile=flags/digits.cfg"],
     "docs/guides/deploy.md": [TICKET],
     "docs/guides/faq.md": [TICKET],
     "docs/explanation/methods.md": [

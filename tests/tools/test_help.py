@@ -32,7 +32,7 @@ FLAGS = {
         "at_rounds", "copies", "start", "points", "split", "bn_stats"},
     "tools.learning": OUTPUT | {"other_run", "labels"},
     "tools.make_digits": {"data_dir"},
-    "tools.make_flags_page": {"out"},
+    "tools.make_reference": {"out_dir"},
     "tools.masks": OUTPUT | {"other_run", "data_dir"},
     "tools.pixels": OUTPUT | {"other_run", "labels", "at_rounds", "image_shape"},
     "tools.prepare_data": {

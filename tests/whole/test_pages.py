@@ -4,8 +4,9 @@ import re
 
 import pytest
 
+from lottery_tf.errors import InputError
 from tests.conftest import ROOT
-from tools import make_flags_page
+from tools import make_reference
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "data" / "README.md"])
 
@@ -50,9 +51,17 @@ def test_every_file_of_the_docs_is_linked():
 
 
 @pytest.mark.ci
-def test_the_flags_page_follows_the_code():
-    written = (ROOT / "docs" / "reference" / "flags.md").read_text()
-    assert written == make_flags_page.page(), "run python -m tools.make_flags_page"
+@pytest.mark.parametrize("page", make_reference.PAGES)
+def test_the_reference_follows_the_code(page):
+    written = (ROOT / "docs" / "reference" / page).read_text()
+    assert written == make_reference.PAGES[page](), "run python -m tools.make_reference"
+
+
+def test_an_output_without_a_description_is_refused():
+    described = {"round_{NN}/final.npz": "weights", "tensorboard/events.{…}": "curves"}
+    make_reference.check_described(["round_03/final.npz", "tensorboard/events.1.a"], described)
+    with pytest.raises(InputError, match=r"no description of round_03/other\.npz"):
+        make_reference.check_described(["round_03/other.npz"], described)
 
 
 def test_the_picture_of_the_rooms_has_them_all():
