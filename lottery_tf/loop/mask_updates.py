@@ -65,7 +65,8 @@ class MaskUpdates(keras.callbacks.Callback):
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer whose updates count."""
-        found = self._own_optimizer or getattr(self.model, "optimizer", None)
+        model = self.model  # asked for it, Keras gives the variables back that `fit` holds on JAX
+        found = self._own_optimizer or getattr(model, "optimizer", None)
         if not isinstance(found, Optimizer):
             raise InputError(
                 f"{self.name} counts the updates of an optimizer, and {self.model.name} was not "

@@ -127,6 +127,7 @@ class Masked(MaskedSubclass):
 
     kernel_names: tuple[str, ...]  # the attributes that hold the kernels
     saves_kernels_alone: bool  # whether `plain` lists what it saves, so that masks are not in it
+    _gives_variables = False  # whether the attributes give what is stored, while `plain` loads it
 
     def build(self, input_shape: tuple) -> None:
         super().build(input_shape)
@@ -229,7 +230,8 @@ class Masked(MaskedSubclass):
             for kernel in kernels:
                 own.insert(places[id(kernel.mask)], masks[kernel.mask.name])
             arrays = {str(index): array for index, array in enumerate(own)}
-        super().load_own_variables(arrays)
+        with keras_private.with_attribute([self], "_gives_variables", True):
+            super().load_own_variables(arrays)
         if self.saves_kernels_alone:
             for kernel in kernels:
                 kernel.mask.assign(arrays[kernel.mask.name])
@@ -259,6 +261,8 @@ def _masked_property(base: Any, name: str) -> property:
         if not inherited and name not in self.__dict__:
             raise AttributeError(f"{self.name} has no {name} before it is built.")
         kernel = inherited.fget(self) if inherited else self.__dict__[name]
+        if self._gives_variables and not inherited:
+            return kernel
         mask = self.__dict__.get(mask_name(name))
         return kernel if mask is None else select(mask, kernel)  # there is none while it is built
 
@@ -329,7 +333,7 @@ _TABLE: dict[str, Any] = {"build": _build_embedding, "enable_lora": _enable_lora
 MaskedEmbedding = _masked_class(keras.layers.Embedding, ("embeddings",), call=_look_up, **_TABLE)
 # With tied weights it computes its outputs with the masked table, too.
 MaskedReversibleEmbedding = _masked_class(
-    keras.layers.ReversibleEmbedding, ("embeddings",), **_TABLE
+    keras.layers.ReversibleEmbedding, ("embeddings", "reverse_embeddings"), **_TABLE
 )
 
 # {layer class: its masked subclass}. Exactly these classes: a subclass of the user's own may
@@ -337,9 +341,26 @@ MaskedReversibleEmbedding = _masked_class(
 MASKED = {layer.plain: layer for layer in Masked.__subclasses__()}
 
 
+# {layer of keras_hub that multiplies by all experts at once: its kernels, (experts, in, out)}
+_GATE, _OUTPUT = "_expert_feedforward_gate_dense", "_expert_feedforward_output_dense"
+EXPERTS = {
+    "GptOssExperts": ("gate_up_proj", "down_proj"),
+    "MixtralMoeExperts": (_GATE, "_expert_feedforward_intermediate_dense", _OUTPUT),
+    "Qwen3MoeExperts": (_GATE, _OUTPUT),
+    "Qwen3_5MoeExperts": (_GATE, _OUTPUT),
+    "QwenMoeExperts": (_GATE, _OUTPUT),
+}
+
+
 def masked_class(layer: Any) -> Any:
     """Return the masked class of a plain layer; None where masks do not know the layer."""
-    return None if is_quantized(layer) else MASKED.get(type(layer))
+    if is_quantized(layer):
+        return None
+    kind = type(layer)
+    is_of_hub = kind not in MASKED and kind.__module__.startswith("keras_hub.")
+    if is_of_hub and kind.__name__ in EXPERTS:
+        masked_layer(*EXPERTS[kind.__name__])(kind)
+    return MASKED.get(kind)
 
 
 def is_quantized(layer: Any) -> bool:

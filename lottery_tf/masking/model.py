@@ -50,7 +50,11 @@ def mask(
     refusals.check(model, "mask")
     refusals.check_maskable(model, "mask")
     layers = keras_private.flatten_layers(model)
-    if not_built := [one.name for one in layers if type(one) in MASKED and not one.built]:
+    # A graph has called its layers: what has no weights in them yet, none of them ever calls.
+    graphs = filter(keras_private.functional, layers)
+    called = {id(one) for graph in graphs for one in keras_private.flatten_layers(graph)}
+    waiting = [one for one in layers if type(one) in MASKED and not one.built]
+    if not_built := [one.name for one in waiting if id(one) not in called]:
         raise InputError(
             f"mask: {model.name} has layers without weights yet: {', '.join(not_built)}. Call the "
             "model, or the part of it that holds them, on a batch first."

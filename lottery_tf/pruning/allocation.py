@@ -23,10 +23,11 @@ class SparsityTarget:
         fraction: part of the survivors to remove, in (0, 1); of each layer under scope "layer".
         density: in place of a fraction: remaining / prunable weights of the whole network to leave,
             in (0, 1), layers that are kept dense among them.
-        scope: "global", scores compete over all layers; "layer", in each layer; "erk", in each,
-            to a density in proportion to (sum of its dimensions) / (product of them), at most 1
-            (Evci et al. 2020); "output", in each output unit of each layer, which all keep the same
-            part of their inputs (Sun et al. 2023).
+        scope: "global", scores compete over all layers (those of channels as multiples of the mean
+            of the channels that the same layers make and read); "layer", in each layer; "erk", in
+            each, to a density in proportion to (sum of its dimensions) / (product of them), at most
+            1 (Evci et al. 2020); "output", in each output unit of each layer, which all keep the
+            same part of their inputs (Sun et al. 2023).
         layer_fractions: {layer: fraction} of layers with one of their own, under scope "layer" or
             "output".
         keep_dense: layers that are not pruned.

@@ -10,9 +10,10 @@ that make use of them (cuSPARSELt, TensorRT, XNNPACK). A `Layout` says which axe
 | of a transposed Conv | (..., out, in) | in, at each tap by itself | out |
 | of EinsumDense, so of attention | by its equation | letters that the output lacks | the others |
 | table of a ReversibleEmbedding with tied weights | (tokens, out) | out | tokens |
+| `reverse_embeddings`, where they are not tied | (in, tokens) | in | tokens |
 
-No product sums over a table of an Embedding, nor over channels in a depthwise convolution: they
-have no layout.
+No product sums over a table that is looked up alone, nor over channels in a depthwise convolution:
+they have no layout.
 """
 
 import dataclasses

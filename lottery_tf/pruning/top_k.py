@@ -105,6 +105,8 @@ def _keeper_of_units(
 
     def keep(scores: Weights, masks: Masks, part: float) -> tuple[Masks, Threshold]:
         pooled, alive = units.pooled(scores, masks, structure.pool), units.alive(masks)
+        if structure.pattern.kind == CHANNEL and target.scope == "global":
+            pooled = in_means(pooled, alive)
         left = [group.after(part) for group in groups]
         kept, threshold = keep_highest(pooled, alive, groups, left, least)
         return units.without(masks, kept), threshold
@@ -150,6 +152,19 @@ def keep_highest(
         for path, part in zip(group.paths, np.split(keep, ends[:-1]), strict=True):
             pruned[path][masks[path]] = part
     return pruned, Threshold(_finite(max(removed)), _finite(min(kept)))
+
+
+def in_means(scores: Weights, masks: Masks) -> Weights:
+    """Return scores as multiples of the mean magnitude of the survivors in each set.
+
+    Channels of two layers have unequal numbers of weights, of unequal sizes, so their pooled scores
+    do not compare. These do (as by the normalizer "mean" of Torch-Pruning, Fang et al. 2023).
+    """
+    sums = {name: np.abs(array[masks[name]]).sum() for name, array in scores.items()}
+    return {
+        name: array * (np.count_nonzero(masks[name]) / sums[name]) if sums[name] else array
+        for name, array in scores.items()
+    }
 
 
 def density(masks: Masks) -> float:

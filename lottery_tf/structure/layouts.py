@@ -27,7 +27,7 @@ def layout(kernel: Kernel) -> Layout | str:
         return "a depthwise convolution sums over no channels"
     if isinstance(layer, layers.ReversibleEmbedding) and layer.tie_weights:
         return Layout((-1,), (-2,))
-    if isinstance(layer, layers.Embedding):
+    if isinstance(layer, layers.Embedding) and kernel.variable.name == "embeddings":
         return "no product sums over a table that is looked up"
     return Layout()
 

@@ -203,6 +203,69 @@ def check_directory(folder):
     assert [row["round"] for row in round.history] == [0, 1, 2]
 
 
+class Watch(keras.callbacks.Callback):
+    """Notes the masks after each update; pruned weights and their slots are zero."""
+
+    def __init__(self):
+        super().__init__()
+        self.masks = {}
+
+    def on_train_batch_end(self, batch, logs=None):
+        check_zero(self.model)
+        masks = masking.get_masks(self.model)
+        for path, mask in masks.items():
+            slots = [one for one in self.model.optimizer.variables if one.shape == mask.shape]
+            slots = [one for one in slots if path.replace("/", "_") in one.name]
+            assert len(slots) == 2, slots  # of Adam
+            assert not any(keras.ops.convert_to_numpy(one)[~mask].any() for one in slots)
+        step = int(keras.ops.convert_to_numpy(self.model.optimizer.iterations))
+        assert logs["density"] == pruning.density(masks)
+        self.masks[step] = masks
+
+
+def check_gradual():
+    """`GradualPruning`: exact counts at its steps, in a fit of six updates."""
+    options = {"begin_step": 1, "end_step": 5, "frequency": 2}
+    for own in (False, True):
+        model, watch = masked(), Watch()
+        more = options | ({"optimizer": model.optimizer} if own else {})
+        callbacks = [lottery_tf.GradualPruning(0.2, **more), watch]
+        history = fit(model, callbacks=callbacks).history
+        left = {step: pruning.remaining(masks) for step, masks in watch.masks.items()}
+        size = 3 * 3 * 4 + 6 * 6 * 4 * 3
+        half = round((1 - 0.8 * (1 - 0.5**3)) * size)  # on the way of a cubic
+        last = round(0.2 * size)
+        assert left == {1: size, 2: size, 3: half, 4: half, 5: last, 6: last}, left
+        assert history["density"] == [half / size, last / size], history["density"]
+        check_zero(model)
+        train = model.train_function
+        fit(model, 1)
+        assert model.train_function is train
+        assert pruning.remaining(masking.get_masks(model)) == last
+        check_zero(model)
+
+
+def check_sparse_training():
+    """`SparseTraining`: each layer keeps its count, masks change at their steps alone."""
+    for regrow, data in (("gradient", (IMAGES, LABELS)), ("random", None)):
+        model, watch = masked(), Watch()
+        options = {"update_every": 2, "update_until": 6, "data": data}
+        callbacks = [lottery_tf.SparseTraining(0.3, regrow=regrow, **options), watch]
+        history = fit(model, callbacks=callbacks).history
+        found, size = watch.masks, 3 * 3 * 4 + 6 * 6 * 4 * 3
+        counts = {tuple(int(mask.sum()) for mask in masks.values()) for masks in found.values()}
+        assert len(counts) == 1, counts
+        assert sum(*counts) == round(0.3 * size)
+        changed = [
+            step
+            for step in range(2, 7)
+            if any((found[step][path] != found[step - 1][path]).any() for path in found[step])
+        ]
+        assert changed == [2, 4], changed
+        assert history["density"] == [round(0.3 * size) / size] * 2, history["density"]
+        check_zero(model)
+
+
 def check_lora(folder):
     """LoRA trains; the density stays; saved, loaded and merged it loses no zero."""
     model = masked()
@@ -357,6 +420,8 @@ def run(directory=None, *, every=False):
             "constraint of the user": check_user_constraint,
             "in place, files": functools.partial(check_in_place, folder),
             "run directory": functools.partial(check_directory, folder),
+            "gradual pruning": check_gradual,
+            "sparse training": check_sparse_training,
             "LoRA": functools.partial(check_lora, folder),
             "no gradient": check_lacking_gradient,
             "DataParallel": check_distribution,

@@ -95,6 +95,37 @@ def test_a_reversible_embedding_is_masked_in_both_directions():
     assert np.allclose(masked(TOKENS), table[TOKENS] @ table.T)
 
 
+def test_a_reversible_embedding_that_is_not_tied_has_two_kernels(tmp_path):
+    layer = layers.ReversibleEmbedding(4, 2, tie_weights=False, name="words")
+    tokens = keras.Input((3,), dtype="int32")
+    model = keras.Model(tokens, layer(layer(tokens), reverse=True))
+    masked = lottery_tf.masked(model)
+    assert np.array_equal(masked(TOKENS), model(TOKENS))
+    assert list(masking.get_masks(masked)) == ["words/embeddings", "words/reverse_embeddings"]
+    lottery_tf.prune(masked, 0.5, scope="layer")
+    weights, masks = masking.get_weights(masked), masking.get_masks(masked)
+    for path, kernel in masking.kernels(masked).items():
+        kernel.variable.assign(np.where(masks[path], weights[path], 1))  # past the mask
+    expected = weights["words/embeddings"][TOKENS] @ weights["words/reverse_embeddings"]
+    assert np.allclose(masked(TOKENS), expected)
+
+    masked.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    masked.save_weights(tmp_path / "masked.weights.h5")
+    other = lottery_tf.masked(model)
+    other.load_weights(tmp_path / "masked.weights.h5")
+    for one in (loaded, other, lottery_tf.unmasked(masked)):
+        assert np.allclose(one(TOKENS), expected)
+    for one in (loaded, other):
+        found, stored = masking.get_masks(one), masking.get_weights(one)
+        assert all(np.array_equal(found[path], mask) for path, mask in masks.items())
+        assert all(np.array_equal(stored[path], weights[path]) for path in masks)
+    model.save_weights(tmp_path / "plain.weights.h5")
+    other.load_weights(tmp_path / "plain.weights.h5")
+    assert np.array_equal(other(TOKENS), model(TOKENS))
+    assert all(mask.all() for mask in masking.get_masks(other).values())
+
+
 def test_low_rank_adaptation_of_a_masked_table():
     masked, _, kernel = pruned(layers.Embedding(4, 2))
     masked.layers[0].enable_lora(1)

@@ -223,6 +223,32 @@ def test_layers_that_two_models_share_are_masked_in_both():
     assert one.get_layer("shared").kernels[0].mask is other.get_layer("shared").kernels[0].mask
 
 
+class Spare(keras.layers.Layer):
+    """As blocks with options are written: it makes a layer that this option does not call."""
+
+    def __init__(self, units):
+        super().__init__()
+        self.dense, self.gate = keras.layers.Dense(units), keras.layers.Dense(units, name="gate")
+
+    def build(self, shape):
+        self.dense.build(shape)
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def test_a_layer_that_a_graph_never_calls_needs_no_weights():
+    inputs = keras.Input((8,))
+    model = lottery_tf.mask(keras.Model(inputs, Spare(3)(inputs)))
+    assert len(masking.get_masks(model)) == 1
+    lottery_tf.prune(model, 0.5)
+    model.compile("adam", CROSS_ENTROPY)
+    model.fit(INPUTS, LABELS, verbose=0)
+    check_zero(model)
+    outputs = model.predict(INPUTS, verbose=0)
+    assert np.allclose(lottery_tf.unmask(model).predict(INPUTS, verbose=0), outputs, atol=1e-6)
+
+
 def test_choices_are_as_in_masked():
     model = base()
     model.layers[1].trainable = False

@@ -300,10 +300,34 @@ def test_a_channel_goes_with_what_reads_it():
     masks, threshold = prune(
         arrays, dense(arrays), target("channel", channels=chain(), fraction=0.34)
     )
-    # Sums over both kernels: 4 + 18, 8, 12.
+    # Sums over both kernels: 4 + 18, 8, 12; of mean 14.
     assert masks["a/kernel"].tolist() == [[True, False, True]] * 4
     assert masks["b/kernel"].tolist() == [[True, True], [False, False], [True, True]]
-    assert (threshold.removed, threshold.kept) == (8, 12)
+    assert (threshold.removed, threshold.kept) == pytest.approx((8 / 14, 12 / 14))
+
+
+def two_layers():
+    """Units of two layers: the two outputs of each."""
+    units = np.arange(2)
+    members = {"a/kernel": (Member(units[None]),), "b/kernel": (Member(2 + units[None]),)}
+    return Units({"a/kernel": units, "b/kernel": 2 + units}, members)
+
+
+@pytest.mark.parametrize("scale", [1, 1e-3, 1e3])
+@pytest.mark.parametrize("pool", ["sum", "mean", "l2"])
+def test_channels_of_all_layers_compete_as_multiples_of_their_means(pool, scale):
+    arrays = {  # 0.8 and 1.2 of their mean; 0.5 and 1.5
+        "a/kernel": np.array([[4, 6]] * 2, np.float32),
+        "b/kernel": np.array([[10, 30]] * 9, np.float32) * np.float32(scale),
+    }
+    options = {"pool": pool, "channels": two_layers()}
+    masks, threshold = prune(arrays, dense(arrays), target("channel", density=0.75, **options))
+    assert masks["a/kernel"].all()
+    assert masks["b/kernel"].tolist() == [[False, True]] * 9
+    assert (threshold.removed, threshold.kept) == pytest.approx((0.5, 0.8))
+    # What is pruned is not in the mean: the channel of b that is left is 1.
+    _, threshold = prune(arrays, masks, target("channel", fraction=0.34, **options))
+    assert (threshold.removed, threshold.kept) == pytest.approx((0.8, 1))
 
 
 def test_channels_of_a_layer_that_is_kept_dense_stay():

@@ -13,6 +13,7 @@ from lottery_tf import masking, models
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.export.compaction import compact
+from lottery_tf.models.resnet import resnet20
 from lottery_tf.structure import channels_of, in_words, structure_of
 
 layers = keras.layers
@@ -338,6 +339,21 @@ def test_each_layer_keeps_a_channel_or_as_many_as_it_should(least):
     masks = masking.get_masks(model)
     units = structure_of(model, "channel").units(masks, masks)
     assert min(alive.sum() for alive in units.alive(masks).values()) >= max(least, 1)
+
+
+@pytest.mark.parametrize("pool", ["sum", "mean", "l2"])
+def test_no_layer_of_a_resnet_is_emptied_before_the_others(pool):
+    """Pooled sums and means differ by layers as their sizes do: by up to a hundred times here."""
+    keras.utils.set_random_seed(0)
+    options = {"initializer": "kaiming_normal", "shortcut": "identity", "bn_affine": True}
+    model = lottery_tf.mask(resnet20((8, 8, 3), 10, **options))
+    lottery_tf.prune(model, density=0.5, structure="channel", pool=pool)
+    masks = masking.get_masks(model)
+    units = structure_of(model, "channel").units(masks, masks)
+    parts = [alive.mean() for alive in units.alive(masks).values()]
+    assert sum(alive.sum() for alive in units.alive(masks).values()) == units.count / 2
+    assert min(parts) > 0.25
+    assert max(parts) < 0.75
 
 
 def test_rounds_halve_channels():

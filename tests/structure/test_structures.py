@@ -134,6 +134,18 @@ def test_a_table_with_tied_weights_sums_over_its_vectors():
     assert (groups(mask, 4, axis=1) == 2).all()
 
 
+def test_a_table_that_is_not_tied_leaves_the_pattern_to_its_reverse():
+    table = layers.ReversibleEmbedding(12, 8, tie_weights=False, name="words")
+    tokens = keras.Input((4,))
+    model = lottery_tf.masked(keras.Model(tokens, table(table(tokens), reverse=True)))
+    with pytest.raises(InputError, match=r"words/embeddings.*looked up"):
+        lottery_tf.prune(model, structure="2:4")
+    lottery_tf.prune(model, structure="2:4", keep_dense=("words/embeddings",))
+    looked_up, mask = masking.get_masks(model).values()
+    assert looked_up.all()
+    assert (groups(mask, 4) == 2).all()
+
+
 def test_layouts_say_why_a_kernel_has_none():
     model = masked(keras.Input(IMAGE), layers.SeparableConv2D(4, 3, name="odd"))
     kinds = {path.rpartition("/")[2]: type(found) for path, found in layouts(model).items()}
