@@ -183,7 +183,7 @@ def _scaled(tensor: Tensor, scale: Array, offset: Array) -> Tensor:
             step.weights = step.weights * of_output[0]
             step.bias = step.bias * of_output[0] + of_output[1]
             return tensor
-    if tensor.scale is not None:
+    if tensor.scale is not None and tensor.offset is not None:
         offset = offset + scale * tensor.offset
         scale = scale * tensor.scale
     return Tensor(tensor.buffer, tensor.places, scale, offset)
