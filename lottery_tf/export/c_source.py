@@ -26,9 +26,6 @@ SPARSE = 0.3  # a dense layer with fewer of its weights is written sparsely
 LINE = 100  # columns of a line of numbers
 
 
-NONE = np.zeros(0)
-
-
 class NotInC(Exception):
     """A layer, or how it is used, that is not written in C; its words say which."""
 
@@ -54,8 +51,9 @@ class Step:
     reads: list[Buffer]
     code: Callable[["Step"], Iterable[str]]  # the lines; {0}, {1}, … are `reads`, {y} is `out`
     activation: tuple[str, str] = ("", "")  # its name, and an expression of x
-    weights: Array = NONE  # (inputs, outputs) of a linear step, float64
-    bias: Array = NONE  # (outputs,)
+    # Of a linear step: (inputs, outputs), float64.
+    weights: Array = dataclasses.field(default_factory=lambda: np.zeros(0))
+    bias: Array = dataclasses.field(default_factory=lambda: np.zeros(0))  # (outputs,)
     plane: int = 1  # numbers of the buffer that an output of a linear step has
     softmax: tuple[int, int, int] = (0, 0, 0)  # channels, how far apart, of how many elements
 
@@ -484,11 +482,10 @@ class Source:
             tensor = self.floats(tensor)
             axes = _outer_first(tensor.places)
             shape = tuple(tensor.places.shape[axis] for axis in axes)
-            lying = dataclasses.replace(tensor, places=tensor.places.transpose(axes))
-            c, h, w = ((1,) * 3 + shape)[-3:]
-            lying.places = lying.places.reshape(c, h, w)
+            c, h, w = ((1, 1, 1) + shape)[-3:]
+            lying = tensor.places.transpose(axes).reshape(c, h, w)
             to = Planes(out, base, (c, h, w), h * w, w)
-            self.copy(lying, to, fresh=False)
+            self.copy(dataclasses.replace(tensor, places=lying), to, fresh=False)
             places.append(to.places.reshape(shape).transpose(np.argsort(axes)))
             base += tensor.places.size
         return Tensor(out, np.concatenate(places, axis))
