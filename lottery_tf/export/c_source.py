@@ -482,7 +482,7 @@ class Source:
             tensor = self.floats(tensor)
             axes = _outer_first(tensor.places)
             shape = tuple(tensor.places.shape[axis] for axis in axes)
-            c, h, w = ((1, 1, 1) + shape)[-3:]
+            c, h, w = (1, 1, 1, *shape)[-3:]
             lying = tensor.places.transpose(axes).reshape(c, h, w)
             to = Planes(out, base, (c, h, w), h * w, w)
             self.copy(dataclasses.replace(tensor, places=lying), to, fresh=False)

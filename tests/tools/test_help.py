@@ -24,7 +24,8 @@ FLAGS = {
     "tools.distances": OUTPUT | {"metric", "other_run"},
     "tools.export": {
         "run_dir", "data_dir", "out", "round", "tolerance", "model", "inputs", "format", "compact",
-        "sparse_matmul", "quantize", "dense", "batch_size", "examples", "overwrite", "info"},
+        "sparse_matmul", "quantize", "dense", "batch_size", "examples", "overwrite", "info", "card",
+        "license", "intended_use", "date", "time"},
     "tools.figures": OUTPUT | COMPUTING | {
         "other_run", "labels", "out", "title", "figure", "runs", "study", "draw_only", "dpi"},
     "tools.histograms": OUTPUT | {"other_run", "labels", "at_rounds", "bins"},
