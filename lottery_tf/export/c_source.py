@@ -354,7 +354,7 @@ class Source:
             seen = tensor.map(lambda array: array[c, k, m])
             return self.linear(seen, kernel, bias).map(lambda array: array.reshape(-1, 1, 1))
         even = strides(tensor.places) if (tensor.places >= 0).all() and tensor.is_float else None
-        if even and even[2] == 1 and steps == (1, 1) and not tensor.buffer.name and out_columns > 1:
+        if even and even[2] == 1 and steps == (1, 1) and out_columns > 1:
             start, row = int(tensor.places.flat[0]), even[1] or columns
             planes = Planes(tensor.buffer, start, tensor.places.shape, even[0], row)
             plane = 0
@@ -402,7 +402,6 @@ class Source:
         least = "-INFINITY"
         if step.activation[0] == "relu":
             step.activation, least = ("", ""), "0"
-        self.struct("convolve")
         called = self.function("convolve", counts=_c_type(counts), gaps=_c_type(gaps))
         arrays = [self.array("counts", counts), self.array("gaps", gaps)]
         weights = [self.array("weights", values), self.array("bias", np.float32(step.bias))]
@@ -482,7 +481,7 @@ class Source:
             tensor = self.floats(tensor)
             axes = _outer_first(tensor.places)
             shape = tuple(tensor.places.shape[axis] for axis in axes)
-            c, h, w = ((1, 1, 1) + shape)[-3:]
+            c, h, w = (1, 1, 1, *shape)[-3:]
             lying = tensor.places.transpose(axes).reshape(c, h, w)
             to = Planes(out, base, (c, h, w), h * w, w)
             self.copy(dataclasses.replace(tensor, places=lying), to, fresh=False)
