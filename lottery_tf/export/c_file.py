@@ -18,7 +18,6 @@ import numpy as np
 
 from lottery_tf.errors import InputError
 from lottery_tf.export import signatures
-from lottery_tf.export.c_kernels import WIDEST
 from lottery_tf.export.c_layers import write_layers
 from lottery_tf.export.c_source import C_TYPES, Buffer, Source, Step, Tensor
 from lottery_tf.export.formats import Options, compiler
@@ -303,10 +302,7 @@ def write_source(model: keras.Model, options: Options) -> tuple[dict[str, str], 
     for name, tensor in zip(names, results, strict=True):
         if tensor.places.ndim > 3:
             raise InputError(f"--format=c: the output {name} has {tensor.places.ndim} axes.")
-        # A convolution reads beyond its input, which an argument does not allow.
-        reads = [step for step in source.steps if tensor.buffer in step.reads]
-        linear = any(step.weights.size for step in reads)
-        if not tensor.whole or tensor.buffer.name or linear:
+        if not tensor.whole or tensor.buffer.name:
             source.current = f"{name}: copy"
             tensor = source.in_order(tensor)
         argument = source.free(name)
@@ -321,7 +317,6 @@ def _texts(
     """Return the files and facts of a network whose steps are added."""
     body = []
     floats = place(source.steps)
-    floats += WIDEST if floats else 0
     for step in source.steps:
         source.current = step.about
         lines = source.lines(step)

@@ -49,49 +49,44 @@ static void {name}(const float *x, int inputs, int outputs, const float *weights
     }}
 }}
 """,
-    # `count` weights per output; their pixels are `gaps` apart. WIDTH pixels are summed at once.
+    # `counts` weights of each output, whose pixels are `gaps` apart: each adds a row of pixels,
+    # four weights at a time, so that the sums are seldom read and written.
     "convolve": """\
 static void {name}(const float *x, int outputs, const {counts} *counts, const {gaps} *gaps,
     int shared, const float *weights, const float *bias, float least, int pixels, int plane,
     float *y)
 {{
     int i, j, o;
-    unsigned long k;
-    for (i = 0; i < pixels;) {{
-        const int left = pixels - i, width = left > TAIL ? WIDTH : TAIL;
-        const int valid = left < width ? left : width;
+    for (i = 0; i < pixels; i += 512) {{
+        const int n = pixels - i < 512 ? pixels - i : 512;
         const {gaps} *gap = gaps;
-        const float *weight = weights;
+        const float *w = weights;
         for (o = 0; o < outputs; o++) {{
             const unsigned long count = counts[o];
             const float *p = x + i;
-            float sums[WIDTH], *out = y + (long)o * plane + i;
-            if (width == WIDTH) {{
-                for (j = 0; j < WIDTH; j++)
-                    sums[j] = bias[o];
-                for (k = 0; k < count; k++) {{
-                    const float value = weight[k];
-                    p += gap[k];
-                    for (j = 0; j < WIDTH; j++)
-                        sums[j] += value * p[j];
-                }}
-            }} else {{
-                for (j = 0; j < TAIL; j++)
-                    sums[j] = bias[o];
-                for (k = 0; k < count; k++) {{
-                    const float value = weight[k];
-                    p += gap[k];
-                    for (j = 0; j < TAIL; j++)
-                        sums[j] += value * p[j];
-                }}
+            float *restrict sums = y + (long)o * plane + i;
+            unsigned long k = 0;
+            for (j = 0; j < n; j++)
+                sums[j] = bias[o];
+            for (; k + 4 <= count; k += 4) {{
+                const float *a = p + gap[k], *b = a + gap[k + 1], *c = b + gap[k + 2];
+                const float s = w[k], t = w[k + 1], u = w[k + 2], v = w[k + 3];
+                p = c + gap[k + 3];
+                for (j = 0; j < n; j++)
+                    sums[j] += s * a[j] + t * b[j] + u * c[j] + v * p[j];
             }}
-            for (j = 0; j < valid; j++)
-                out[j] = sums[j] > least ? sums[j] : least;
-            weight += count;
+            for (; k < count; k++) {{
+                const float value = w[k];
+                p += gap[k];
+                for (j = 0; j < n; j++)
+                    sums[j] += value * p[j];
+            }}
+            for (j = 0; j < n; j++)
+                sums[j] = sums[j] > least ? sums[j] : least;
+            w += count;
             if (!shared)
                 gap += count;
         }}
-        i += width;
     }}
 }}
 """,
@@ -221,21 +216,6 @@ static void {name}(float *values, int count)
 """,
 }
 STRUCTS = {
-    "convolve": """\
-/* Pixels that a convolution sums at once, as registers hold them; and of the last ones. */
-#ifndef WIDTH
-#if defined(__AVX512F__)
-#define WIDTH 64
-#define TAIL 16
-#elif defined(__SSE2__) || defined(__ARM_NEON)
-#define WIDTH 32
-#define TAIL 8
-#else
-#define WIDTH 8
-#define TAIL 4
-#endif
-#endif
-""",
     "copy": """\
 struct box {
     int channels, rows, columns, from_channel, from_row, from_column;
@@ -249,7 +229,6 @@ struct windows {
 };
 """,
 }
-WIDEST = 64  # pixels that "convolve" may read beyond its input
 POOLS = {  # {kind: the placeholders of "pool"}
     "max": {
         "start": "-INFINITY",

@@ -354,7 +354,7 @@ class Source:
             seen = tensor.map(lambda array: array[c, k, m])
             return self.linear(seen, kernel, bias).map(lambda array: array.reshape(-1, 1, 1))
         even = strides(tensor.places) if (tensor.places >= 0).all() and tensor.is_float else None
-        if even and even[2] == 1 and steps == (1, 1) and not tensor.buffer.name and out_columns > 1:
+        if even and even[2] == 1 and steps == (1, 1) and out_columns > 1:
             start, row = int(tensor.places.flat[0]), even[1] or columns
             planes = Planes(tensor.buffer, start, tensor.places.shape, even[0], row)
             plane = 0
@@ -402,7 +402,6 @@ class Source:
         least = "-INFINITY"
         if step.activation[0] == "relu":
             step.activation, least = ("", ""), "0"
-        self.struct("convolve")
         called = self.function("convolve", counts=_c_type(counts), gaps=_c_type(gaps))
         arrays = [self.array("counts", counts), self.array("gaps", gaps)]
         weights = [self.array("weights", values), self.array("bias", np.float32(step.bias))]
