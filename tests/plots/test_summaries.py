@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
 
 from lottery_tf import imp
-from lottery_tf.plots import counting, events
+from lottery_tf.plots import columns, counting, events
 from lottery_tf.plots.summaries import Summaries
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
@@ -163,3 +163,20 @@ def test_events_are_added_whole_or_not_at_all(tmp_path):
     assert [event.step for event in read(tmp_path).Tensors("a")] == [0, 2]
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         events.append(pathlib.Path("/dev/full"), [(0, events.scalar("a", 1.0))])
+
+
+def test_tensorboard_says_what_its_curves_are(tmp_path):
+    summaries = Summaries(tmp_path)
+    summaries.start_round(0, 0)
+    summaries.add_epoch({"epoch": 1, "test_accuracy": 0.5})
+    summaries.finish_round({"round": 0, "density": 1.0, "test_accuracy": 0.5}, {}, {})
+    by_round, by_epoch = read(tmp_path / "tensorboard"), read(tmp_path / "tensorboard" / "epochs")
+    for found, group, column in (
+        (by_round, "round", "density"),
+        (by_round, "round", "test_accuracy"),
+        (by_epoch, "epoch", "test_accuracy"),
+    ):
+        told = found.SummaryMetadata(f"{group}/{column} (%)").summary_description
+        assert told == columns.about(group, column)
+    told = by_round.SummaryMetadata("round/collapsed").summary_description
+    assert told == columns.TAGS["round/collapsed"]
