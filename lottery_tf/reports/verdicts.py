@@ -27,7 +27,7 @@ from lottery_tf.analysis.statistics import (
 from lottery_tf.plots import Row
 
 # Random directions are orthogonal: 1, give or take 2 / (pi sqrt(weights)). Reinits of LeNet have
-# 0.94 to 1.02, tickets 0.64 falling to 0.19 (docs/results/evidence.md). On 100 weights, chance is
+# 0.94 to 1.02, tickets 0.64 falling to 0.19 (docs/results/index.md). On 100 weights, chance is
 # below 0.8 once in a thousand rounds.
 SIMILAR = 0.8
 CONNECTED = 0.02  # as instability.STABLE, the same measure between other networks
