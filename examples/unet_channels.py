@@ -49,7 +49,7 @@ images, masks = draw(500)
 test_images, test_masks = draw(100)
 model = lottery_tf.masked(unet)
 accuracy = [keras.metrics.BinaryIoU([1], name="iou")]
-model.compile(keras.optimizers.Adam(3e-3), "binary_crossentropy", accuracy)
+model.compile(keras.optimizers.Adam(3e-3), "binary_crossentropy", metrics=accuracy)
 model.fit(images, masks, batch_size=25, epochs=2, verbose=2)
 print(f"dense: IoU {model.evaluate(test_images, test_masks, verbose=0)[1]:.3f}")
 
