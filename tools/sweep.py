@@ -66,6 +66,17 @@ RETRIES = flags.DEFINE_integer(
     lower_bound=0,
 )
 DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs and the time they take; start none.")
+WATCH = flags.DEFINE_bool(
+    "watch", False, "Show how far the runs are until all are finished; start none."
+)
+POINT = flags.DEFINE_integer(
+    "point",
+    None,
+    "Number of the only run to make, from 0, in the order of --dry_run: a task of a Slurm array "
+    "gives its own. Default: all.",
+    lower_bound=0,
+)
+SECONDS = 5.0  # between two tables of --watch
 
 
 def parse(arguments: list[str]) -> grid.Study:
@@ -94,6 +105,14 @@ def main(study: grid.Study) -> int:
     grid.check(study)
     there = CLUSTER.value == "auto" and clusters.has_ray()
     use_ray = CLUSTER.value == "ray" or ADDRESS.value or there
+    if POINT.value is not None and POINT.value >= len(study.points):
+        raise InputError(
+            f"--point: expected the number of a run, 0 to {len(study.points) - 1}. Received: "
+            f"{POINT.value}"
+        )
+    if WATCH.value:
+        sweep.watch(study, SECONDS)
+        return 0
     if DRY_RUN.value:
         cores = len(os.sched_getaffinity(0))
         sweep.plan(study, max(1, cores // CPUS.value) if use_ray and not ADDRESS.value else 1)
@@ -111,7 +130,9 @@ def main(study: grid.Study) -> int:
 
     def work(stop_signal: Callable[[], int]) -> None:
         nonlocal failed
-        failed = sweep.make(study, cluster, retries=RETRIES.value, stop_signal=stop_signal)
+        failed = sweep.make(
+            study, cluster, retries=RETRIES.value, stop_signal=stop_signal, only=POINT.value
+        )
 
     with where as cluster:
         return signals.resumable(work) or int(failed > 0)

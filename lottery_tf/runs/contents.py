@@ -59,6 +59,8 @@ FILES = {
 STUDY_FILES = {  # in the directory of a study's runs
     "{run}/": "a run, as above",
     "{run}.log": "what the run printed",
+    "results.csv": "a row for each run and round: the flags that differ, and the columns of "
+    "metrics.csv",
     "report.html": "the page of tools.report --runs",
     "tensorboard/events.{…}": "TensorBoard's page HParams",
     "figures/{study}.csv": "the plotted points of tools.figures",

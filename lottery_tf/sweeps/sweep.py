@@ -4,6 +4,7 @@ import contextlib
 import os
 import pathlib
 import shlex
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row, tables
 from lottery_tf.runs import files
 from lottery_tf.runs.rundir import METRICS, RunDir
-from lottery_tf.sweeps import sharing
+from lottery_tf.sweeps import results, sharing
 from lottery_tf.sweeps.clusters import Cluster
 from lottery_tf.sweeps.grid import Point, Study
 from lottery_tf.sweeps.processes import Job
@@ -34,12 +35,20 @@ COLUMNS: Columns = {
 }
 
 
-def make(study: Study, cluster: Cluster, *, retries: int, stop_signal: Callable[[], int]) -> int:
+def make(
+    study: Study,
+    cluster: Cluster,
+    *,
+    retries: int,
+    stop_signal: Callable[[], int],
+    only: int | None = None,
+) -> int:
     """Make all unfinished runs of a study; return how many could not be made.
 
     Args:
         study: checked.
         cluster: where attempts happen.
+        only: the number of the one run to make.
         retries: how many attempts in a row may fail without a further finished round.
         stop_signal: returns the number of the signal that came, or 0.
 
@@ -47,11 +56,12 @@ def make(study: Study, cluster: Cluster, *, retries: int, stop_signal: Callable[
         Interrupted: a signal came; all runs are stopped, with checkpoints.
     """
     study.runs.mkdir(parents=True, exist_ok=True)
-    schedule = Schedule(study.points, retries=retries, report=console.say)
+    points = study.points if only is None else study.points[only : only + 1]
+    schedule = Schedule(points, retries=retries, report=console.say)
     finished = sum(state.finished for state in schedule.states)
-    print(f"{study.runs}: {finished} of {len(study.points)} runs are finished.", flush=True)
-    logs = {point.name: study.runs / f"{point.name}.log" for point in study.points}
-    if finished < len(study.points):
+    print(f"{study.runs}: {finished} of {len(points)} runs are finished.", flush=True)
+    logs = {point.name: study.runs / f"{point.name}.log" for point in points}
+    if finished < len(points):
         with _stopping(study.runs, schedule) as stop_file, _bars(schedule, cluster.slots) as show:
 
             def submit(point: Point) -> Attempt:
@@ -68,9 +78,12 @@ def make(study: Study, cluster: Cluster, *, retries: int, stop_signal: Callable[
                 return cluster.submit(job)
 
             schedule.run(submit, slots=cluster.slots, show=show, stop_signal=stop_signal)
-        if number := stop_signal():
-            raise Interrupted(number)
+    written = results.write(study.runs, [point.directory for point in study.points])
+    if number := stop_signal():
+        raise Interrupted(number)
     tables.show([_row(state) for state in schedule.states], COLUMNS)
+    if written:
+        print(f"A row for each run and round: {written}")
     failed = [state for state in schedule.states if state.failure]
     for state in failed:
         log = logs[state.point.name]
@@ -104,17 +117,41 @@ def _stopping(runs: pathlib.Path, schedule: Schedule) -> Iterator[pathlib.Path]:
 
 def _row(state: State) -> Row:
     """Return the row of a run in the table at the end."""
-    point = state.point
+    found = "failed" if state.failure else "finished" if state.finished else "open"
+    return _row_of(state.point, found)
+
+
+def _row_of(point: Point, state: str) -> Row:
     row: Row = {
         "name": point.name,
         "rounds": f"{rounds_of(point)} of {point.config.rounds}",
-        "state": "failed" if state.failure else "finished" if state.finished else "open",
+        "state": state,
     }
     with contextlib.suppress(InputError):  # its log says what is damaged
         for of_round in RunDir(point.directory).metrics():
             row |= {name: of_round[name] for name in ("density", "test_accuracy")}
             row["seconds"] = row.get("seconds", 0) + of_round["seconds"]
     return row
+
+
+def watch(study: Study, every: float) -> None:
+    """Show a table of the runs again and again until all are finished; start none.
+
+    In a terminal each table takes the place of the one before; in a log there is one.
+    """
+    while True:
+        finished = [point.is_finished() for point in study.points]
+        rows = [
+            _row_of(point, "finished" if done else "open")
+            for point, done in zip(study.points, finished, strict=True)
+        ]
+        if sys.stdout.isatty():
+            print("\x1b[H\x1b[2J", end="")  # go to the top, and clear the screen
+        print(f"{study.runs}: {sum(finished)} of {len(finished)} runs are finished.")
+        tables.show(rows, COLUMNS)
+        if all(finished) or not sys.stdout.isatty():
+            return
+        time.sleep(every)
 
 
 def plan(study: Study, slots: int) -> None:

@@ -47,7 +47,7 @@ FLAGS = {
     "tools.successive": {"run_dir", "out_dir", "csv"},
     "tools.sweep": EXPERIMENT | {
         "grid", "zip", "bases", "runs", "cluster", "address", "cpus_per_run", "gpus_per_run",
-        "retries", "dry_run"},
+        "retries", "dry_run", "watch", "point"},
     "tools.thresholds": OUTPUT | {"other_run", "labels"},
     "tools.transplant": OUTPUT | COMPUTING | {"other_run", "at_rounds", "replicates"},
 }  # fmt: skip
