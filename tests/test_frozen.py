@@ -28,7 +28,7 @@ from lottery_tf.config import Config
 from tests.conftest import ROOT
 
 FROZEN = ROOT / "tests" / "frozen"
-NOT_COMMANDS = {"__init__", "__main__", "shared"}  # of tools/
+NOT_COMMANDS = {"__init__", "__main__", "shared", "make_results_pages"}  # of tools/
 # The combinations of tests.golden whose tables, tags and exit statuses are listed.
 TOOLS = (
     "barriers",
