@@ -88,7 +88,9 @@ def evaluator(
         of = engine()  # it imports TensorFlow, without its messages
         from lottery_tf.analysis.path_evaluator import PathEvaluator
 
-        return PathEvaluator(of, points=points, split=split, bn_stats=bn_stats)
+        return PathEvaluator(
+            of, points=points, split=split, bn_stats=bn_stats, first_layer_once=True
+        )
 
     def evaluate(ends: Iterable[Weights]) -> list[Row]:
         start, end = ends

@@ -1,13 +1,15 @@
 import json
 import shutil
+import types
 
+import keras
 import numpy as np
 import pytest
 
 import lottery_tf
 from lottery_tf import datasets, imp, masking
 from lottery_tf.analysis import barriers, paths
-from lottery_tf.analysis.path_evaluator import PathEvaluator
+from lottery_tf.analysis.path_evaluator import PathEvaluator, first_dense
 from lottery_tf.errors import InputError
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training.devices import connect
@@ -140,6 +142,59 @@ def test_what_cannot_be_loaded_is_named(trained, tmp_path):
         lottery_tf.load(str(run.path), 7)
     with pytest.raises(InputError, match="is not a run"):
         lottery_tf.load(tmp_path, 0)
+
+
+@pytest.mark.ci
+def test_a_first_dense_layer_is_interpolated_in_its_outputs(trained):
+    engine, run = trained
+    ends = run.final(0), run.final(1)
+    plain, once = (
+        PathEvaluator(engine, points=5, bn_stats="interpolate", first_layer_once=first)
+        for first in (False, True)
+    )
+    assert (once.first_layer is not None) == (engine.config.model == "lenet")
+    for expected, row in zip(plain.evaluate(*ends), once.evaluate(*ends), strict=True):
+        assert row["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+        assert row["error"] == pytest.approx(expected["error"], abs=2 / engine.feed.test_examples)
+    if layer := once.first_layer:
+        assert layer is engine.network.get_layer("hidden1")
+        assert layer.activation is keras.activations.relu  # as it was before it was traced
+        assert "call" not in vars(layer)
+
+
+@pytest.mark.ci
+def test_a_first_dense_layer_that_is_called_twice_is_interpolated_in_its_weights():
+    keras.utils.set_random_seed(0)
+    shared = keras.layers.Dense(4, activation="tanh")
+    layers = [keras.Input((4,)), shared, shared, keras.layers.Dense(2)]
+    network = lottery_tf.masked(keras.Sequential(layers))
+
+    class Feed:
+        inputs = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+
+        def test_batches(self):
+            yield self.inputs, np.arange(8) % 2
+
+    engine = types.SimpleNamespace(network=network, feed=Feed(), jit=False, normalise=lambda x: x)
+    start = masking.get_weights(network)
+    ends = start, {path: 2 * array + 0.1 for path, array in start.items()}
+    plain, once = (
+        PathEvaluator(engine, points=5, first_layer_once=first).evaluate(*ends)
+        for first in (False, True)
+    )
+    assert once == plain
+
+
+@pytest.mark.ci
+def test_the_first_dense_layer_of_a_network():
+    def masked(*layers, shape=(4,)):
+        return lottery_tf.masked(keras.Sequential([keras.Input(shape), *layers]))
+
+    dense = keras.layers.Dense
+    assert first_dense(masked(keras.layers.Flatten(), dense(3), dense(2), shape=(2, 2))).units == 3
+    assert first_dense(masked(keras.layers.BatchNormalization(), dense(2))) is None
+    assert first_dense(masked(keras.layers.EinsumDense("ab,bc->ac", 3))) is None
+    assert first_dense(masked(dense(3, dtype="mixed_float16"))) is None
 
 
 @pytest.mark.ci
