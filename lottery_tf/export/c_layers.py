@@ -31,7 +31,7 @@ def write_layers(source: Source, graph: Graph, inputs: Sequence[Tensor]) -> list
     if unknown:
         raise InputError(
             f"--format=c: expected layers that are written in C. Received: {', '.join(unknown)}. "
-            "docs/guides/deploy.md lists the layers; use another format."
+            "docs/guides/export_formats.md lists the layers; use another format."
         )
     for call in graph.calls:
         given = [_seen(graph, number, tensors[number]) for number in call.inputs]

@@ -26,7 +26,8 @@ SEED_1 = f"{TICKET} --seed=1"
 BEFORE = {
     "README.md": [SEED_1],
     "docs/guides/analysis.md": ["python -m lottery_tf.imp --flagfile=flags/digits.cfg"],
-    "docs/guides/deploy.md": [TICKET],
+    "docs/guides/export_formats.md": [TICKET],
+    "docs/guides/exports.md": [TICKET],
     "docs/guides/faq.md": [TICKET],
     "docs/explanation/methods.md": [
         TICKET,
@@ -62,7 +63,8 @@ def shell(lines, place):
 
 # Their commands take minutes, which CI does not have: run them with -m slow after a change there.
 LONG = {
-    "docs/guides/deploy.md",
+    "docs/guides/exports.md",
+    "docs/guides/export_formats.md",
     "docs/explanation/methods.md",
     "docs/results/figures.md",
     "docs/guides/faq.md",
