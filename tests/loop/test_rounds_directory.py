@@ -340,7 +340,7 @@ def test_the_rows_of_several_fits_of_a_turn_are_one_history():
 
 @pytest.mark.ci
 def test_the_example_of_the_docs(tmp_path):
-    text = (ROOT / "docs" / "guides" / "own_models.md").read_text()
+    text = (ROOT / "docs" / "guides" / "saving.md").read_text()
     (example,) = re.findall(r"```py\n(.*?)```", text, re.S)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     result = subprocess.run([forked.python(), "-c", example], cwd=tmp_path, env=environment,

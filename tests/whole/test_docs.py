@@ -77,7 +77,7 @@ def test_the_example_of_recurrent_layers_and_embeddings(tmp_path):
     assert result.returncode == 0, result.stderr
     rows = result.stdout.splitlines()
     assert re.search(r"^ +2 +20\.00%", result.stdout, re.M)
-    assert "the export differs by 0.0" in rows  # of a process of its own, buffered apart
+    assert "the export differs by 0.0" in rows
 
 
 @pytest.mark.ci
@@ -93,7 +93,7 @@ def test_the_example_of_a_whole_run(tmp_path):
 def test_the_example_of_a_transformer(tmp_path):
     result = run(example("transformer.keras"), tmp_path)
     assert result.returncode == 0, result.stderr
-    # What another process says of the file: a quarter is left, of each kernel more or less.
+    # Of the loaded model: a quarter is left, of each kernel more or less.
     assert re.search(r"\n13 masks; density 0\.\d+ to [01]\.\d+\n$", result.stdout)
 
 
