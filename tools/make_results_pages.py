@@ -21,29 +21,41 @@ from lottery_tf.plots import Row
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "results"
 TEMPLATES = pathlib.Path(__file__).parent / "results"
-METHODS = {  # of methods.csv and dynamic.csv
-    "dense": "dense network, 100%",
-    "init": "ticket",
-    "rewind": "rewound to epoch 1",
-    "trained_signs": "trained signs, fresh magnitudes",
-    "signs": "signs of W_0, fresh magnitudes",
-    "connected": "short rounds once connected",
-    "lr_rewind": "learning rate rewound",
-    "finetune": "fine-tuned",
-    "reinit": "reinit, its own chain",
-    "masks_reinit": "ticket's masks, fresh weights",
-    "masks_shuffled": "ticket's masks, shuffled",
-    "shuffle": "W_0 shuffled inside layers",
-    "gradual": "gradual, one training",
-    "rigl": "RigL",
-    "set": "SET",
-    "one_shot": "one-shot",
-    "one_shot_finetune": "one-shot, fine-tuned",
-    "snip": "SNIP",
-    "grasp": "GraSP",
-    "synflow": "SynFlow",
-    "static": "random, density per layer by ERK",
-    "random": "random over all layers",
+METHODS = {  # of methods.csv and dynamic.csv: words, trainings until 10.7 and 3.5%, flags
+    "dense": ("dense network, 100%", "1", ""),
+    "init": ("ticket", "11, 16", "--reset=init"),
+    "rewind": ("rewound to epoch 1", "11, 16", "--reset=rewind --rewind_to=1ep"),
+    "trained_signs": ("trained signs, fresh magnitudes", "11, 16", "--reset=trained_signs"),
+    "signs": ("signs of W_0, fresh magnitudes", "11, 16", "--reset=signs"),
+    "connected": ("short rounds once connected", "4, 5", "--early_stop=connected --short_epochs=5"),
+    "lr_rewind": ("learning rate rewound", "11, 16", "--reset=lr_rewind"),
+    "finetune": ("fine-tuned", "11, 16", "--reset=finetune"),
+    "reinit": ("reinit, its own chain", "11, 16", "--reset=reinit"),
+    "masks_reinit": (
+        "ticket's masks, fresh weights",
+        "1 on each mask",
+        "--masks_from=… --reset=reinit",
+    ),
+    "masks_shuffled": (
+        "ticket's masks, shuffled",
+        "1 on each mask",
+        "--masks_from=… --shuffle_masks=layer",
+    ),
+    "shuffle": ("W_0 shuffled inside layers", "11, 16", "--reset=shuffle"),
+    "gradual": ("gradual", "1", "--prune_at=train"),
+    "rigl": ("RigL", "1", "--prune_at=dynamic --scope=erk"),
+    "set": ("SET", "1", "--prune_at=dynamic --scope=erk --regrow=random"),
+    "one_shot": ("one-shot", "2", "--rounds=2 --density=…"),
+    "one_shot_finetune": ("one-shot, fine-tuned", "2", "--rounds=2 --density=… --reset=finetune"),
+    "snip": ("SNIP", "1", "--prune_at=init --criterion=snip"),
+    "grasp": ("GraSP", "1", "--prune_at=init --criterion=grasp"),
+    "synflow": ("SynFlow", "1", "--prune_at=init --criterion=synflow"),
+    "static": (
+        "random, density per layer by ERK",
+        "1",
+        "--prune_at=init --criterion=random --scope=erk",
+    ),
+    "random": ("random over all layers", "1", "--prune_at=init --criterion=random"),
 }
 TOP = "<!-- Made from tools/results/{} by tools.make_results_pages -->\n\n"
 
@@ -178,18 +190,31 @@ def gain(one: str, other: str, *, at: float) -> str:
         {row["seed"]: 100 * row["test_accuracy"] for row in _method(name, at)}
         for name in (one, other)
     ]
-    of = statistics.interval(found[0][seed] - found[1][seed] for seed in sorted(found[0]))
-    low, high = _text(of.low, 2, "+"), _text(of.high, 2, "+")
-    return f"{_text(of.mean, 2, '+')} ({low}, {high})"
+    return _with_interval([found[0][seed] - found[1][seed] for seed in sorted(found[0])])
+
+
+def interval(file: str, column: str, *, scale: float = 1, **where) -> str:
+    """Return the mean of a difference that a file has for each seed, with its 95% t interval."""
+    return _with_interval([scale * row[column] for row in select(file, **where)])
+
+
+def over_rounds(file: str, *, rounds: range, **where) -> str:
+    """Return an accuracy in percent that is averaged over rounds for each seed."""
+    of_seeds: dict[float | str, list[float]] = {}
+    for row in select(file, round=rounds, **where):
+        of_seeds.setdefault(row["seed"], []).append(row["test_accuracy"])
+    means = [{"test_accuracy": math.fsum(of) / len(of)} for of in of_seeds.values()]
+    return _value(means, "test_accuracy", 100, 2)
 
 
 def methods() -> str:
     """Return the lines of the table of all methods."""
     lines = []
-    for name, words in METHODS.items():
+    for name, (words, trainings, flags) in METHODS.items():
         cells = [_value(_method(name, at), "test_accuracy", 100, 2) for at in (10.7, 3.5)]
         cells += [gain(name, "init", at=at) if name != "init" else "" for at in (10.7, 3.5)]
-        lines.append(f"| {' | '.join([words, *cells])} |")
+        shown = f"`{flags}`" if flags else ""
+        lines.append(f"| {' | '.join([words, shown, trainings, *cells])} |")
     return "\n".join(lines)
 
 
@@ -257,6 +282,13 @@ def _spread(rows: Sequence[Row], column: str) -> tuple[float, float, float]:
         raise ValueError(f"Expected one row per seed. Received: {rows[:3]} …")
     values = [row[column] for row in rows]
     return math.fsum(values) / len(values), min(values), max(values)
+
+
+def _with_interval(differences: Sequence[float]) -> str:
+    """Return a mean with its 95% t interval."""
+    of = statistics.interval(differences)
+    low, high = _text(of.low, 2, "+"), _text(of.high, 2, "+")
+    return f"{_text(of.mean, 2, '+')} ({low}, {high})"
 
 
 def _text(number: float, digits: int, sign: str = "") -> str:

@@ -29,10 +29,7 @@ BEFORE = {
     "docs/guides/export_formats.md": [TICKET],
     "docs/guides/exports.md": [TICKET],
     "docs/guides/faq.md": [TICKET],
-    "docs/explanation/methods.md": [
-        TICKET,
-        "python -m lottery_tf.imp --flagfile=flags/lenet_stabilizing.cfg",
-    ],
+    "docs/explanation/methods.md": [TICKET],
 }
 
 

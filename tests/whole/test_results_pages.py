@@ -48,6 +48,7 @@ def files(tmp_path, monkeypatch):
     folder = tmp_path / "docs"
     rows = ["init,0,0.980", "init,1,0.982", "reinit,1,0.971", "reinit,0,0.970"]
     table = [f"{row},0.10737,10" for row in rows]
+    table += ["init,0,0.984,0.0859,11", "init,1,0.984,0.0859,11"]
     (folder / "methods.csv").write_text(
         "\n".join(["method,seed,test_accuracy,density,round", *table])
     )
@@ -68,6 +69,11 @@ def test_numbers_of_a_row_per_seed(files):
     assert pages.acc("methods", only="mean", method=("reinit", "init"), at=10.7) == "97.05, 98.10"
     # Paired: leads of 1.0 and 1.1 points, whose 95% t interval is 12.7 times their error of 0.05.
     assert pages.gain("init", "reinit", at=10.7) == "+1.05 (+0.41, +1.69)"
+    # As for a difference: 12.7 times an error of 0.1.
+    alone = pages.interval("methods", "test_accuracy", scale=100, method="init", at=10.7)
+    assert alone == "+98.10 (+96.83, +99.37)"
+    both_rounds = pages.over_rounds("methods", rounds=range(10, 12), method="init")
+    assert both_rounds == "98.25 (98.20 to 98.30)"  # of 98.2 and 98.3
 
 
 def test_numbers_of_means(files):
