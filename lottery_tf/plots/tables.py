@@ -30,6 +30,11 @@ def cells(rows: Sequence[Row], columns: Columns) -> list[list[str]]:
     return lines
 
 
+def count(number: int, what: str) -> str:
+    """Format a number of things, as "1 run" or "2 runs"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def show_written(paths: Iterable[pathlib.Path]) -> None:
     """Print where results are: a line for each directory, with its files."""
     names: dict[pathlib.Path, list[str]] = {}

@@ -16,7 +16,7 @@ from lottery_tf.analysis.statistics import has_collapsed
 from lottery_tf.plots import Columns, Row, figures, tables
 from lottery_tf.pruning import Array
 from lottery_tf.reports import verdicts
-from lottery_tf.reports.pages import SIZE, Command, Problem, Section
+from lottery_tf.reports.pages import SIZE, Command, Problem, Section, tell_curves
 from lottery_tf.reports.reading import Reading, name_among
 from lottery_tf.runs import files
 from lottery_tf.runs.rounds import finished
@@ -102,10 +102,10 @@ def _draw_distances(section: Section, reading: Reading, matrix: Array, rows: lis
     known = off_diagonal[np.isfinite(off_diagonal)]
     if not len(known):
         return
-    scale = float(known.min()), float(max(known.max(), 1))
+    scale = float(known.min()), float(known.max())
     section.draw(
         "Angular distance between all rounds, by their density, and to the initialization: 1 is 90 "
-        "degrees",
+        f"degrees. The colours go from {scale[0]:.2f} to {scale[1]:.2f}, least and most",
         lambda: figures.matrix(
             matrix, reading.run, None, what="angular distance", title="", scale=scale, init=True
         ),
@@ -134,7 +134,7 @@ def of_barrier(readings: Readings) -> Section:
             section.draw_curves(
                 "Error barrier between successive rounds",
                 {"above the mean of the ends": (paths, "error_barrier")},
-                "error barrier (points of %)",
+                "error barrier (percentage points)",
                 percent=True,
                 line=(verdicts.CONNECTED, f"connected below {verdicts.CONNECTED:.0%}"),
             )
@@ -199,11 +199,16 @@ def of_measure(name: str, readings: Readings) -> Section:
         own = {run: measure.own_rows(rows) for run, rows in of_runs.items()}
         if not (rows := _means(section, f"{name}{end}.csv", own, measure.by)):
             continue
+        words, chart = measure.verdict(rows), measure.chart
+        told = (
+            {label: (of, chart.column) for label, of in chart.curves(rows).items()} if chart else {}
+        )
+        finding = words or tell_curves(told, percent=bool(chart and chart.percent))
         for caption, draw in measure.report_pictures(rows).items():
-            section.draw(caption, draw, size=SIZE)
+            section.draw(caption, draw, finding=finding, size=SIZE)
         if "start" in rows[0]:
             section.blocks.append(f"From {rows[0]['start']}, on {_options(rows[0])}.")
-        if words := measure.verdict(rows):
+        if words:
             section.blocks.append(words)
         section.add_table(measure.report_rows(rows), measure.columns)
         if judge:
