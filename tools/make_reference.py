@@ -261,8 +261,9 @@ def _tags() -> Iterator[str]:
         if not about:
             raise InputError(f"There is no description of the tag {tag}: add it.")
         lines[tag, kind] = about
-    lines["round/collapse", "text"] = of_runs.TAGS["round/collapse"]
-    lines["hparams/{result}", "scalars"] = "a result on the page HParams, of tools.report --runs"
+    for tag in ("round/collapse", "report/flags", "report/verdicts"):
+        lines[tag, "text"] = of_runs.TAGS[tag]
+    lines["hparams/{result}", "scalars"] = "a result on the page HParams, of tools.report"
     for (tag, kind), about in sorted(lines.items()):
         yield _line(f"`{tag}`", kind.removesuffix("s"), about)
 

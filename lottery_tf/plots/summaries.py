@@ -18,6 +18,12 @@ CURVES = (
 BY_ROUND = ("density", "threshold", "smallest_kept", *CURVES[1:])
 PARTS = ("density", "train_accuracy", "test_accuracy", "test_largest_class")  # of one
 BINS = 60
+CHARTS = {  # of TensorBoard's page Custom Scalars: {title: columns of one chart}
+    "accuracy": ("train_accuracy", "test_accuracy"),
+    "loss": ("train_loss", "test_loss"),
+    "largest class": ("test_largest_class",),
+}
+OF_ROUNDS = {"density": ("density",), "pruning threshold": ("threshold", "smallest_kept")}
 
 
 class Summaries:
@@ -73,13 +79,32 @@ class Summaries:
             counts, edges = counting.histogram(functools.partial(survivors, paths), BINS)
             summaries.append(events.histogram(f"surviving weights/{name}", counts, edges))
         step = metrics["round"]
+        if step == 0:
+            summaries.append(_layout())
         events.replace(self.path, _suffix(step), [(step, summary) for summary in summaries])
 
 
 def _scalar(group: str, column: str, value: float) -> events.Summary:
     """Return the value of a column as people see it: parts of one in percent."""
-    unit, factor = (" (%)", 100.0) if column in PARTS else ("", 1.0)
-    return events.scalar(f"{group}/{column}{unit}", factor * value, columns.about(group, column))
+    factor = 100.0 if column in PARTS else 1.0
+    return events.scalar(_tag(group, column), factor * value, columns.about(group, column))
+
+
+def _tag(group: str, column: str) -> str:
+    return f"{group}/{column}{' (%)' * (column in PARTS)}"
+
+
+def _layout() -> events.Summary:
+    """Return the page on which training and test are in one chart, by round and by epoch."""
+    charts = {"round": CHARTS | OF_ROUNDS, "epoch": CHARTS}
+    return events.layout(
+        {
+            f"by {group}": {
+                title: [_tag(group, column) for column in names] for title, names in of.items()
+            }
+            for group, of in charts.items()
+        }
+    )
 
 
 def _suffix(round: int) -> str:

@@ -35,6 +35,13 @@ def count(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
+def duration(seconds: float) -> str:
+    """Format a time in seconds, minutes or hours."""
+    if seconds < 120:
+        return f"{seconds:.1f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
 def show_written(paths: Iterable[pathlib.Path]) -> None:
     """Print where results are: a line for each directory, with its files."""
     names: dict[pathlib.Path, list[str]] = {}

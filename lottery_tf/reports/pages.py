@@ -160,7 +160,7 @@ def tell_curves(curves: Curves, *, percent: bool = False) -> str:
         by_value = sorted(known, key=lambda row: row[column])
         points = {"first": known[0], "last": known[-1], "least": by_value[0], "most": by_value[-1]}
         words = [
-            f"{name} {form.format(row[column])} at density {row['density']:.3%}"
+            f"{name} {form.format(row[column])} at density {100 * row['density']:.3g}%"
             for name, row in points.items()
         ]
         told.append(f"{label}: {', '.join(words)}.")

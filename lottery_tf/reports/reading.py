@@ -220,6 +220,14 @@ def mean_rows(readings: Sequence[Reading]) -> list[Row]:
     return of_runs[0] if len(of_runs) == 1 else replicates.over_runs(of_runs, ("round",))
 
 
+def uncollapsed(rows: list[Row]) -> list[Row]:
+    """Return the rows of `mean_rows` but those that have collapsed in all runs, unless all have.
+
+    An accuracy of chance would press those that are to be compared together.
+    """
+    return [row for row in rows if row["collapsed"] < 1] or rows
+
+
 def with_sampling_error(rows: list[Row], examples: int | None) -> list[Row]:
     """Return rows whose test accuracy has as min and max SAMPLING, where it has none of seeds."""
     if any("test_accuracy_min" in row for row in rows):

@@ -23,9 +23,9 @@ from lottery_tf.runs.rounds import finished
 
 Readings = Sequence[Reading]
 OfRuns = Mapping[str, list[Row]]  # {name of a run: rows}
-SIGNS = {
-    "as at the start of the round": "kept_signs",
-    "not as at the end of the round before": "flips",
+SIGNS = {  # {column: (label, caption)}, each on a scale of its own
+    "kept_signs": ("kept", "Weights whose sign is that at the start of the round"),
+    "flips": ("flipped", "Weights whose sign is not that at the end of the round before"),
 }
 DISTANCES: Columns = {
     name: about for name, about in distances.SUCCESSIVE.items() if name != "test_accuracy"
@@ -150,9 +150,10 @@ def of_learning(readings: Readings) -> Section:
     """Show how far rounds carry the weights, and how many signs stay."""
     section = Section("Learning distance and signs")
     if rows := means(section, readings, learning_rows, ("round",)):
-        signs = {label: (rows, column) for label, column in SIGNS.items()}
-        caption = "Signs at the end of each round"
-        section.draw_curves(caption, signs, "part of the weights (%)", percent=True)
+        for column, (label, caption) in SIGNS.items():
+            section.draw_curves(
+                caption, {label: (rows, column)}, "part of the weights (%)", percent=True
+            )
         section.draw_curves(
             "Learning distance: root mean square of W_T - W_0 over the weights alive",
             {"W_T - W_0": (rows, "per_weight")},

@@ -1,6 +1,7 @@
 """Writes the report of a run, or of several as replicates."""
 
 import functools
+import math
 import pathlib
 import shlex
 from collections.abc import Callable, Collection, Iterable
@@ -10,9 +11,9 @@ from lottery_tf.analysis.runs import check_replicates, check_same_experiment
 from lottery_tf.analysis.statistics import dense_row, tolerance
 from lottery_tf.config.fields import format_value
 from lottery_tf.errors import InputError
-from lottery_tf.plots import Columns, Row, tables
+from lottery_tf.plots import Columns, Row, events, hparams, tables
 from lottery_tf.reports import pages, relations, verdicts, weights
-from lottery_tf.reports.pages import Command, Facts, Link, Links, Problem, Section, Table
+from lottery_tf.reports.pages import Command, Facts, Link, Links, Picture, Problem, Section, Table
 from lottery_tf.reports.reading import (
     DAMAGED,
     FINISHED,
@@ -21,6 +22,7 @@ from lottery_tf.reports.reading import (
     mean_rows,
     name_among,
     read,
+    uncollapsed,
     with_sampling_error,
 )
 from lottery_tf.reports.relations import Readings
@@ -52,6 +54,7 @@ SECTIONS: dict[str, tuple[Callable[[Readings], Section | None], ...]] = {
     "pixels": (weights.of_pixels,),
     "thresholds": (),  # the section on accuracy has them
 }
+SHOWN = Table, Picture  # what a section has of a measure that was measured
 # Parts of lines of log.txt that say more than that a run started, stopped or finished.
 TELLING = (" collapsed: ", " was ", "The run ends")
 
@@ -94,22 +97,52 @@ def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, 
     rows = mean_rows(with_rounds)
     of_runs = {name_among(reading, with_rounds): mean_rows([reading]) for reading in with_rounds}
     of_measures = [
-        section_of(with_rounds)
+        section
         for name in MEASURES
         for section_of in SECTIONS.get(name, (functools.partial(relations.of_measure, name),))
+        if (section := section_of(with_rounds))
     ]
+    measured = [of for of in of_measures if any(isinstance(b, SHOWN) for b in of.blocks)]
     sections = [
         what_ran(readings, path.parent),
         of_accuracy(rows, of_runs, with_rounds[0].examples),
-        *filter(None, of_measures),
+        *measured,
         of_rounds(with_rounds, rows),
+        *(section for section in of_measures if section not in measured),
         of_files(readings, path.parent),
     ]
     verdict = Section("Verdict", verdicts=[v for section in sections for v in section.verdicts])
     verdict.blocks += map(Problem, problems)
     title = readings[0].name if len(readings) == 1 else f"{len(readings)} runs as replicates"
+    if not out and len(readings) == 1:
+        sections[0].attempt(write_tensorboard, readings[0], verdict.verdicts)
     pages.write(path, title, sections)
     return path, verdict
+
+
+def write_tensorboard(reading: Reading, of_run: Iterable[verdicts.Verdict]) -> None:
+    """Write a run's flags and verdicts on TensorBoard's pages Text and HParams.
+
+    On HParams, what the report of a study wrote of the run stays.
+    """
+    directory, rows = reading.run.path / "tensorboard", reading.rows
+    flags = {name: value for name, (value, _) in reading.changed_flags().items()}
+    told = {
+        "report/flags": [f"    --{name}={format_value(value)}" for name, value in flags.items()],
+        "report/verdicts": [f"* **{of.name}: {of.answer}.** {of.words}" for of in of_run],
+    }
+    texts = [(rows[-1]["round"], events.text(tag, "\n".join(of))) for tag, of in told.items()]
+    events.replace(directory, ".report", texts)
+    study = reading.run.path.parent / "tensorboard"
+    if any(study.glob(f"events.*{hparams.SUFFIX}")):
+        return
+    accuracies = [row["test_accuracy"] for row in rows if not math.isnan(row["test_accuracy"])]
+    results = {
+        "hparams/matches to (%)": 100 * verdicts.sparsest_match(rows, reading.examples),
+        "hparams/best test acc (%)": 100 * max(accuracies, default=math.nan),
+        "hparams/last test acc (%)": 100 * rows[-1]["test_accuracy"],
+    }
+    hparams.write_run(directory, flags, results, reading.state)
 
 
 def what_ran(readings: Readings, start: pathlib.Path) -> Section:
@@ -157,7 +190,7 @@ def _facts(readings: Readings) -> list[tuple[str, str]]:
         "dataset": [str(first.config.get("dataset", "unknown"))],
         "seed": [str(reading.config.get("seed", "?")) for reading in readings],
         "rounds": [f"{reading.progress} ({reading.state})" for reading in readings],
-        "time": [f"{reading.seconds / 60:.1f} minutes" for reading in readings],
+        "time": [tables.duration(reading.seconds) for reading in readings],
     }
     facts = [(name, ", ".join(values)) for name, values in columns.items()]
     facts += first.environment().items()
@@ -196,11 +229,14 @@ def of_accuracy(rows: list[Row], of_runs: verdicts.Runs, examples: int | None) -
     if dense := dense_row(rows):
         least = dense["test_accuracy"] - tolerance(dense["test_accuracy"], examples)
         line = (least, f"matching: at least {least:.2%}")
-    test = {"test": (with_sampling_error(rows, examples), "test_accuracy")}
+    sound = uncollapsed(rows)
+    if gone := [row["round"] for row in rows if row not in sound]:
+        caption += f"; collapsed and left out: {verdicts.in_words(gone)}"
+    test = {"test": (with_sampling_error(sound, examples), "test_accuracy")}
     section.draw_curves(caption, test, "test accuracy (%)", percent=True, line=line)
     if all("train_accuracy" in row for row in rows):
         caption = "Training accuracy against density, over the last epoch of each round"
-        training = {"training": (rows, "train_accuracy")}
+        training = {"training": (sound, "train_accuracy")}
         section.draw_curves(caption, training, "training accuracy (%)", percent=True)
     caption = "Pruning threshold: the largest |w| that was pruned after the round"
     section.draw_curves(caption, {"threshold": (rows, "threshold")}, "|w|")

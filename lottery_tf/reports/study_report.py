@@ -15,7 +15,7 @@ from lottery_tf.config.fields import format_value
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row, hparams, tables
 from lottery_tf.reports import pages, relations, verdicts
-from lottery_tf.reports.pages import Command, Facts, Link, Problem, Section, Table
+from lottery_tf.reports.pages import Command, Facts, Link, Links, Problem, Section, Table
 from lottery_tf.reports.reading import (
     FINISHED,
     SAMPLING,
@@ -24,11 +24,13 @@ from lottery_tf.reports.reading import (
     is_run,
     mean_rows,
     read,
+    uncollapsed,
     with_sampling_error,
 )
 from lottery_tf.reports.relations import Readings
 from lottery_tf.reports.run_report import changed_flags_table, to_go_on
 from lottery_tf.reports.weights import DENSITIES, nearest
+from lottery_tf.sweeps import results as results_of_study
 from lottery_tf.sweeps.groups import Group, differing, group, varying
 
 MEASURES: Columns = {
@@ -230,7 +232,7 @@ def what_ran(section: Section, readings: Readings) -> None:
     for name in names:
         values = dict.fromkeys(format_value(r.config[name]) for r in readings if name in r.config)
         facts.append((f"--{name} varies", ", ".join(values)))
-    facts.append(("time", f"{sum(reading.seconds for reading in readings) / 60:.1f} minutes"))
+    facts.append(("time", tables.duration(sum(reading.seconds for reading in readings))))
     known = next((reading for reading in readings if reading.config), readings[0])
     facts += known.environment().items()
     section.blocks += [Facts(facts), "Flags that all have, and that are not the defaults:"]
@@ -275,7 +277,7 @@ def of_curves(readings: Readings) -> Section:
     for common, groups in by_panel(replicates(readings)).items():
         curves = {
             of.curve or "test": (
-                with_sampling_error(mean_rows(of.runs), of.runs[0].examples),
+                with_sampling_error(uncollapsed(mean_rows(of.runs)), of.runs[0].examples),
                 "test_accuracy",
             )
             for of in groups
@@ -283,6 +285,8 @@ def of_curves(readings: Readings) -> Section:
         counts = sorted({len(of.runs) for of in groups})
         bars = f"means of {' to '.join(map(str, counts))} runs, min and max"
         caption = f"{common or 'All runs'}; {SAMPLING if counts == [1] else bars}"
+        if any(row["collapsed"] == 1 for of in groups for row in mean_rows(of.runs)):
+            caption += "; without rounds that have collapsed"
         section.draw_curves(caption, curves, "test accuracy (%)", percent=True)
     return section
 
@@ -346,6 +350,9 @@ def of_points(readings: Readings, results: dict[str, Row], start: pathlib.Path) 
     command = f"python -m tools.report --run_dir={shlex.quote(str(path))}"
     words = "A run's name leads to its own page once that is written:"
     section.blocks += [Table(head, lines), Command(words, command)]
+    table = readings[0].run.path.parent / results_of_study.FILE
+    if table.exists():
+        section.blocks.append(Links([pages.link(table, table.parent, start)]))
     return section
 
 
