@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 OURS = re.compile(rb"<p>Written [^<]* by lottery_tf ")  # what templates/page.html says
 SIZE = (5.0, 3.4)  # inches: of a phone's width it leaves letters readable
-Curves = Mapping[str, tuple[Sequence[Row], str]]  # {label: (rows with density, column)}
+Curves = Mapping[str, tuple[list[Row], str]]  # {label: (rows with density, column)}
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 

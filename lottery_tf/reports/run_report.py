@@ -161,7 +161,8 @@ def what_ran(readings: Readings, start: pathlib.Path) -> Section:
     section.blocks.append(Facts(_facts(readings)))
     study = readings[0].run.path.parent / "report.html"
     if study.exists():
-        section.blocks.append(Links([pages.link(study, study.parent.parent, start)]))
+        link = pages.link(study, study.parent.parent, start)
+        section.blocks += ["Beside the other runs of its study:", Links([link])]
     for reading in readings:
         section.blocks += to_go_on(reading)
     section.blocks.append("Flags that are not the defaults:")
