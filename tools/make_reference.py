@@ -248,8 +248,8 @@ def _tags() -> Iterator[str]:
             tag = {"surviving weights/": "surviving weights/{kernel}"}.get(begins, tag)
             tag = "figures/{study}" if begins == "figures/" else tag
             about = of_runs.TAGS[begins]
-        elif group in ("round", "epoch"):
-            about = of_runs.about(group, name)
+        elif group.removesuffix(" percent") in ("round", "epoch"):
+            about = of_runs.about(group.removesuffix(" percent"), name)
         else:
             measure = analysis.find(where.partition("/")[2])
             words = re.split("[/ ]", column)[::-1]

@@ -18,12 +18,19 @@ CURVES = (
 BY_ROUND = ("density", "threshold", "smallest_kept", *CURVES[1:])
 PARTS = ("density", "train_accuracy", "test_accuracy", "test_largest_class")  # of one
 BINS = 60
-CHARTS = {  # of TensorBoard's page Custom Scalars: {title: columns of one chart}
-    "accuracy": ("train_accuracy", "test_accuracy"),
-    "loss": ("train_loss", "test_loss"),
-    "largest class": ("test_largest_class",),
+# TensorBoard's page Custom Scalars draws no tag with brackets: these columns have one without, too.
+OVERLAID = ("density", "train_accuracy", "test_accuracy")
+CHARTS = {  # of that page: {category: {title: tags of one chart}}
+    f"by {group}": {
+        "accuracy (%)": [f"{group} percent/{name}_accuracy" for name in ("train", "test")],
+        "loss": [f"{group}/{name}_loss" for name in ("train", "test")],
+    }
+    for group in ("round", "epoch")
 }
-OF_ROUNDS = {"density": ("density",), "pruning threshold": ("threshold", "smallest_kept")}
+CHARTS["by round"] |= {
+    "density (%)": ["round percent/density"],
+    "pruning threshold": ["round/threshold", "round/smallest_kept"],
+}
 
 
 class Summaries:
@@ -50,8 +57,8 @@ class Summaries:
     def add_epoch(self, row: Row) -> None:
         """Add a row of the history to the curves; the step counts epochs from round 0 on."""
         step = self.before + row["epoch"]
-        summaries = [(step, _scalar("epoch", name, row[name])) for name in CURVES if name in row]
-        events.append(self.curves, summaries)
+        values = {name: row[name] for name in CURVES if name in row}
+        events.append(self.curves, [(step, of) for of in _scalars("epoch", values)])
 
     def missing(self, rounds: int) -> list[int]:
         """Return those of the first rounds whose summary a kill or a full disk prevented."""
@@ -59,11 +66,8 @@ class Summaries:
 
     def finish_round(self, metrics: Row, final: Arrays, masks: Arrays) -> None:
         """Write a finished round's metrics, and histograms of the surviving weights."""
-        summaries = [
-            _scalar("round", name, metrics[name])
-            for name in BY_ROUND
-            if np.isfinite(metrics.get(name, np.nan))
-        ]
+        names = [name for name in BY_ROUND if np.isfinite(metrics.get(name, np.nan))]
+        summaries = list(_scalars("round", {name: metrics[name] for name in names}))
         collapse = metrics.get("collapse")  # words; a NaN without
         collapsed = float(isinstance(collapse, str))
         tag = "round/collapsed"
@@ -80,31 +84,18 @@ class Summaries:
             summaries.append(events.histogram(f"surviving weights/{name}", counts, edges))
         step = metrics["round"]
         if step == 0:
-            summaries.append(_layout())
+            summaries.append(events.layout(CHARTS))
         events.replace(self.path, _suffix(step), [(step, summary) for summary in summaries])
 
 
-def _scalar(group: str, column: str, value: float) -> events.Summary:
-    """Return the value of a column as people see it: parts of one in percent."""
-    factor = 100.0 if column in PARTS else 1.0
-    return events.scalar(_tag(group, column), factor * value, columns.about(group, column))
-
-
-def _tag(group: str, column: str) -> str:
-    return f"{group}/{column}{' (%)' * (column in PARTS)}"
-
-
-def _layout() -> events.Summary:
-    """Return the page on which training and test are in one chart, by round and by epoch."""
-    charts = {"round": CHARTS | OF_ROUNDS, "epoch": CHARTS}
-    return events.layout(
-        {
-            f"by {group}": {
-                title: [_tag(group, column) for column in names] for title, names in of.items()
-            }
-            for group, of in charts.items()
-        }
-    )
+def _scalars(group: str, values: Row) -> Iterator[events.Summary]:
+    """Yield the values of columns as people see them: parts of one in percent."""
+    for column, value in values.items():
+        unit, factor = (" (%)", 100.0) if column in PARTS else ("", 1.0)
+        about = columns.about(group, column)
+        yield events.scalar(f"{group}/{column}{unit}", factor * value, about)
+        if column in OVERLAID:
+            yield events.scalar(f"{group} percent/{column}", factor * value, about)
 
 
 def _suffix(round: int) -> str:

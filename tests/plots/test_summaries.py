@@ -176,8 +176,11 @@ def test_training_and_test_are_in_one_chart_of_tensorboard(tmp_path):
     page = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
     assert [category.title for category in page.category] == ["by round", "by epoch"]
     shown = [tag for category in page.category for tag in category.chart[0].multiline.tag]
-    known = [f"{of}/{split}_accuracy (%)" for of in ("round", "epoch") for split in SPLITS]
+    known = [f"{of} percent/{split}_accuracy" for of in ("round", "epoch") for split in SPLITS]
     assert [[bool(re.match(tag, name)) for name in known] for tag in shown] == np.eye(4).tolist()
+    assert "(" not in "".join(shown)  # TensorBoard shows an empty chart of such a tag
+    values = read(tmp_path / "tensorboard").Tensors("round percent/test_accuracy")
+    assert [event.tensor_proto.float_val[0] for event in values] == [50, 50]
 
 
 def test_tensorboard_says_what_its_curves_are(tmp_path):
