@@ -21,6 +21,7 @@ from lottery_tf.config.environment import uses_onednn
 from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.loop.round_0 import check_data, check_other_runs
 from lottery_tf.plots import Row
+from lottery_tf.plots.tables import count
 from lottery_tf.pruning import Weights, streams
 from lottery_tf.rundir import RunDir
 from lottery_tf.runs import draws, other_runs, provenance
@@ -172,7 +173,8 @@ def lead(
         repelled = config.repel_runs if config.repel else ()
         if other_runs.record(run, repelled) and finished:
             run.log(f"{other_runs.NAME} is new: those runs are taken to have grown no further")
-        devices = f"{engine.cluster.replicas} replicas on {engine.cluster.workers} workers"
+        cluster = engine.cluster
+        devices = f"{count(cluster.replicas, 'replica')} on {count(cluster.workers, 'worker')}"
         devices += f", the chief with {environment.machine()}"
         about = environment.describe(environment.found())
         run.log(f"started at round {finished} of {config.rounds} with {devices}; {about}")

@@ -248,8 +248,8 @@ def _tags() -> Iterator[str]:
             tag = {"surviving weights/": "surviving weights/{kernel}"}.get(begins, tag)
             tag = "figures/{study}" if begins == "figures/" else tag
             about = of_runs.TAGS[begins]
-        elif group in ("round", "epoch"):
-            about = of_runs.about(group, name)
+        elif group.removesuffix(" percent") in ("round", "epoch"):
+            about = of_runs.about(group.removesuffix(" percent"), name)
         else:
             measure = analysis.find(where.partition("/")[2])
             words = re.split("[/ ]", column)[::-1]
@@ -261,8 +261,9 @@ def _tags() -> Iterator[str]:
         if not about:
             raise InputError(f"There is no description of the tag {tag}: add it.")
         lines[tag, kind] = about
-    lines["round/collapse", "text"] = of_runs.TAGS["round/collapse"]
-    lines["hparams/{result}", "scalars"] = "a result on the page HParams, of tools.report --runs"
+    for tag in ("round/collapse", "report/flags", "report/verdicts"):
+        lines[tag, "text"] = of_runs.TAGS[tag]
+    lines["hparams/{result}", "scalars"] = "a result on the page HParams, of tools.report"
     for (tag, kind), about in sorted(lines.items()):
         yield _line(f"`{tag}`", kind.removesuffix("s"), about)
 

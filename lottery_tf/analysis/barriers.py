@@ -157,7 +157,7 @@ class Barriers(paths.PathMeasure):
         "above the mean of the ends": "error_barrier",
         "above the larger end": "error_barrier_larger_end",
     }
-    chart = Chart("error_barrier", "error barrier (points of %)", percent=True)
+    chart = Chart("error_barrier", "error barrier (percentage points)", percent=True)
     ends = ("first round", "second round")
 
     def prepare(self) -> None:

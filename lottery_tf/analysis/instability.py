@@ -131,7 +131,7 @@ class Instability(paths.PathMeasure):
     charted: ClassVar = {"instability": "instability"}
     chart = Chart(
         "instability",
-        "linear-mode instability: error (points of %)",
+        "linear-mode instability: error (percentage points)",
         percent=True,
         line=(STABLE, f"stable below {STABLE:.0%}"),
     )

@@ -63,11 +63,11 @@ NETWORKS: Columns = {
     "prune_fraction": ("pruned a round", "{:.0%}"),
 }
 ACROSS = {
-    "instability": ("linear-mode instability (points of %)", True),
+    "instability": ("linear-mode instability (percentage points)", True),
     "distance": ("angular distance to the round before", False),
     "barrier": ("error barrier to the round before (points)", True),
 }
-LEAD = "lead of the ticket over the reinit (points of %)"
+LEAD = "lead of the ticket over the reinit (percentage points)"
 KEY = "batch size (*: warm-up)"
 
 
@@ -126,7 +126,7 @@ def unstable(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
     picture = panels.curves(
         drawn,
         "instability",
-        what="linear-mode instability: error (points of %)",
+        what="linear-mode instability: error (percentage points)",
         percent=True,
         x=flag,
         line=(instability.STABLE, f"stable below {instability.STABLE:.0%}"),

@@ -54,6 +54,9 @@ REPULSION = {
 TAGS = {
     "round/collapsed": "1 if the round has collapsed, else 0",
     "round/collapse": "why the round has collapsed",
+    "custom_scalars__config__": "the page Custom Scalars, with training and test in one chart",
+    "report/flags": "the flags of a run that are not the defaults, of tools.report",
+    "report/verdicts": "the verdicts on a run, of tools.report",
     "surviving weights/": "surviving weights of a kernel, or of all, at the end of the round",
     "figures/": "a figure of a study",
     "_hparams_/": "flags and results of the runs of a study, on TensorBoard's page HParams",

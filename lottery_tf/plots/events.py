@@ -3,6 +3,7 @@
 import io
 import os
 import pathlib
+import re
 import socket
 import struct
 import time
@@ -11,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.plugins.custom_scalar import metadata as layout_metadata
 from tensorboard.plugins.histogram import metadata as histogram_metadata
 from tensorboard.plugins.image import metadata as image_metadata
 from tensorboard.plugins.scalar.summary_v2 import scalar_pb as scalar
@@ -18,7 +21,17 @@ from tensorboard.plugins.text.summary_v2 import text_pb as text
 from tensorboard.summary.writer.record_writer import RecordWriter
 from tensorboard.util.tensor_util import make_tensor_proto
 
-__all__ = ["append", "histogram", "image", "new_file", "replace", "scalar", "text", "write"]
+__all__ = [
+    "append",
+    "histogram",
+    "image",
+    "layout",
+    "new_file",
+    "replace",
+    "scalar",
+    "text",
+    "write",
+]
 Step = tuple[int, Summary]
 
 
@@ -92,6 +105,21 @@ def histogram(tag: str, counts: np.ndarray, edges: np.ndarray) -> Summary:
     metadata = histogram_metadata.create_summary_metadata(None, None)
     value = Summary.Value(tag=tag, tensor=make_tensor_proto(bins), metadata=metadata)
     return Summary(value=[value])
+
+
+def layout(charts: Mapping[str, Mapping[str, Iterable[str]]]) -> Summary:
+    """Return the page Custom Scalars: {category: {chart: tags whose curves it overlays}}.
+
+    TensorBoard's own function for it needs TensorFlow.
+    """
+    page = layout_pb2.Layout()
+    for category, of_category in charts.items():
+        shown = page.category.add(title=category)
+        for title, tags in of_category.items():  # a tag is a regular expression
+            shown.chart.add(title=title).multiline.tag.extend(f"^{re.escape(t)}$" for t in tags)
+    metadata, tag = layout_metadata.create_summary_metadata(), layout_metadata.CONFIG_SUMMARY_TAG
+    tensor = make_tensor_proto(page.SerializeToString())
+    return Summary(value=[Summary.Value(tag=tag, tensor=tensor, metadata=metadata)])
 
 
 def image(tag: str, path: pathlib.Path) -> Summary:

@@ -58,6 +58,8 @@ def against_density(
 ) -> Figure:
     """Draw measures of rounds against density (%, logarithmic, falling); of one density, as bars.
 
+    A line that lies far from the curves becomes a note in the legend.
+
     The curves are {label: (rows with density and the column, column)}.
     """
     figure, (axes,) = parts.side_by_side(1, 7, 4.5, title)
@@ -75,7 +77,12 @@ def against_density(
             places = [row["density"] for row in rows]
             axes.errorbar(places, values, errors, capsize=2, **parts.style(index, label, 4))
     if line:
-        parts.horizontal(axes, line)
+        low, high = axes.get_ylim()
+        if alone or 2 * low - high <= line[0] <= 2 * high - low:
+            parts.horizontal(axes, line)
+        else:  # it would press the curves together
+            where = "below" if line[0] < low else "above"
+            axes.plot([], [], " ", label=parts.plain(f"{line[1]} (far {where} the curves)"))
     if alone:
         labels = [parts.plain(label).replace(", ", ",\n") for label in curves]
         axes.set_xticks(range(len(curves)), labels)

@@ -173,7 +173,7 @@ def barriers(
     parts.measure_axis(left, "error (%)", percent=True)
     left.legend(fontsize=8)
     draw(right, of_rounds, "error_barrier")
-    parts.measure_axis(right, "error barrier (points of %)", percent=True)
+    parts.measure_axis(right, "error barrier (percentage points)", percent=True)
     right.set_xlabel("density of the later round (%)")
     right.set_ylim(bottom=min(0.0, right.get_ylim()[0]))
     if len(right.get_legend_handles_labels()[1]) > 1:

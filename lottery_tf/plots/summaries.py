@@ -18,6 +18,19 @@ CURVES = (
 BY_ROUND = ("density", "threshold", "smallest_kept", *CURVES[1:])
 PARTS = ("density", "train_accuracy", "test_accuracy", "test_largest_class")  # of one
 BINS = 60
+# TensorBoard's page Custom Scalars draws no tag with brackets: these columns have one without, too.
+OVERLAID = ("density", "train_accuracy", "test_accuracy")
+CHARTS = {  # of that page: {category: {title: tags of one chart}}
+    f"by {group}": {
+        "accuracy (%)": [f"{group} percent/{name}_accuracy" for name in ("train", "test")],
+        "loss": [f"{group}/{name}_loss" for name in ("train", "test")],
+    }
+    for group in ("round", "epoch")
+}
+CHARTS["by round"] |= {
+    "density (%)": ["round percent/density"],
+    "pruning threshold": ["round/threshold", "round/smallest_kept"],
+}
 
 
 class Summaries:
@@ -44,8 +57,8 @@ class Summaries:
     def add_epoch(self, row: Row) -> None:
         """Add a row of the history to the curves; the step counts epochs from round 0 on."""
         step = self.before + row["epoch"]
-        summaries = [(step, _scalar("epoch", name, row[name])) for name in CURVES if name in row]
-        events.append(self.curves, summaries)
+        values = {name: row[name] for name in CURVES if name in row}
+        events.append(self.curves, [(step, of) for of in _scalars("epoch", values)])
 
     def missing(self, rounds: int) -> list[int]:
         """Return those of the first rounds whose summary a kill or a full disk prevented."""
@@ -53,11 +66,8 @@ class Summaries:
 
     def finish_round(self, metrics: Row, final: Arrays, masks: Arrays) -> None:
         """Write a finished round's metrics, and histograms of the surviving weights."""
-        summaries = [
-            _scalar("round", name, metrics[name])
-            for name in BY_ROUND
-            if np.isfinite(metrics.get(name, np.nan))
-        ]
+        names = [name for name in BY_ROUND if np.isfinite(metrics.get(name, np.nan))]
+        summaries = list(_scalars("round", {name: metrics[name] for name in names}))
         collapse = metrics.get("collapse")  # words; a NaN without
         collapsed = float(isinstance(collapse, str))
         tag = "round/collapsed"
@@ -73,13 +83,19 @@ class Summaries:
             counts, edges = counting.histogram(functools.partial(survivors, paths), BINS)
             summaries.append(events.histogram(f"surviving weights/{name}", counts, edges))
         step = metrics["round"]
+        if step == 0:
+            summaries.append(events.layout(CHARTS))
         events.replace(self.path, _suffix(step), [(step, summary) for summary in summaries])
 
 
-def _scalar(group: str, column: str, value: float) -> events.Summary:
-    """Return the value of a column as people see it: parts of one in percent."""
-    unit, factor = (" (%)", 100.0) if column in PARTS else ("", 1.0)
-    return events.scalar(f"{group}/{column}{unit}", factor * value, columns.about(group, column))
+def _scalars(group: str, values: Row) -> Iterator[events.Summary]:
+    """Yield the values of columns as people see them: parts of one in percent."""
+    for column, value in values.items():
+        unit, factor = (" (%)", 100.0) if column in PARTS else ("", 1.0)
+        about = columns.about(group, column)
+        yield events.scalar(f"{group}/{column}{unit}", factor * value, about)
+        if column in OVERLAID:
+            yield events.scalar(f"{group} percent/{column}", factor * value, about)
 
 
 def _suffix(round: int) -> str:

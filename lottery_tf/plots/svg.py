@@ -10,7 +10,10 @@ import matplotlib
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
+from lottery_tf.plots import parts
+
 INK = "#123456"  # stands for the colour of the page's text
+LINE = "#666666"  # of parts.horizontal
 DOTS_PER_INCH = 96  # of CSS
 STYLE = {
     "axes.edgecolor": INK,
@@ -37,7 +40,7 @@ USELESS = re.compile(
 def inline(
     draw: Callable[[], Figure], *, label: str, size: tuple[float, float] | None = None
 ) -> str:
-    """Return the <svg> element of a figure, for a page with class "chart" in its style.
+    """Return the <svg> element of a figure, for a page whose style has class "chart" and colours.
 
     The label says what it shows, for those who do not see it; of one page, each has its own. The
     size is in inches, by default the figure's.
@@ -56,6 +59,9 @@ def inline(
     shorter = functools.partial(re.sub, r"(\.\d\d)\d+", r"\1")
     text = re.sub(r'(?<= )(d|x|y)="[^"]*"', lambda match: shorter(match[0]), text)
     text = text.replace(INK, "currentColor")
+    for index, colour in enumerate(parts.COLOURS):  # on a dark page they are lighter
+        text = text.replace(colour.lower(), f"var(--curve-{index})")
+    text = text.replace(LINE, "var(--soft)")
     width = round(figure.get_figwidth() * DOTS_PER_INCH)
     (view,) = re.findall(r'viewBox="[^"]*"', text[: text.index(">")])
     start = f'<svg class="chart" role="img" aria-label="{html.escape(label)}" width="{width}"'

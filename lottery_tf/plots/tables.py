@@ -30,6 +30,18 @@ def cells(rows: Sequence[Row], columns: Columns) -> list[list[str]]:
     return lines
 
 
+def count(number: int, what: str) -> str:
+    """Format a number of things, as "1 run" or "2 runs"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """Format a time in seconds, minutes or hours."""
+    if seconds < 120:
+        return f"{seconds:.1f} seconds"
+    return f"{seconds / 60:.1f} minutes" if seconds < 7200 else f"{seconds / 3600:.1f} hours"
+
+
 def show_written(paths: Iterable[pathlib.Path]) -> None:
     """Print where results are: a line for each directory, with its files."""
     names: dict[pathlib.Path, list[str]] = {}

@@ -1,10 +1,12 @@
-"""Pages of reports: HTML that a browser shows without a server, a script, or other files.
+"""Pages of reports: HTML that a browser shows without a server or other files.
 
-A page has sections, and a section verdicts and blocks; templates/page.html says how each looks.
+A page has sections, and a section verdicts and blocks; templates/page.html says how each looks. The
+verdicts of all sections stand at the top. The page's script sorts tables; without it all is there.
 """
 
 import dataclasses
 import datetime
+import math
 import os
 import pathlib
 import re
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 OURS = re.compile(rb"<p>Written [^<]* by lottery_tf ")  # what templates/page.html says
 SIZE = (5.0, 3.4)  # inches: of a phone's width it leaves letters readable
+Curves = Mapping[str, tuple[list[Row], str]]  # {label: (rows with density, column)}
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 
@@ -118,18 +121,23 @@ class Section:
         caption: str,
         draw: "Callable[[], Figure]",
         *,
+        finding: str = "",
         size: tuple[float, float] | None = None,
         wide: bool = False,
     ) -> None:
-        """Add what a function draws; `size` is in inches."""
-        picture = self.attempt(svg.inline, draw, label=caption, size=size)
+        """Add what a function draws; `size` is in inches.
+
+        The finding tells those who do not see the picture what it shows.
+        """
+        label = f"{caption}. {finding}" if finding else caption
+        picture = self.attempt(svg.inline, draw, label=label, size=size)
         if picture:
             self.blocks.append(Picture(Markup(picture), caption, wide))
 
     def draw_curves(
         self,
         caption: str,
-        curves: Mapping[str, tuple[list[Row], str]],
+        curves: Curves,
         what: str,
         *,
         percent: bool = False,
@@ -140,7 +148,23 @@ class Section:
         def draw() -> "Figure":
             return figures.against_density(curves, what=what, percent=percent, line=line)
 
-        self.draw(caption, draw, size=SIZE)
+        self.draw(caption, draw, finding=tell_curves(curves, percent=percent), size=SIZE)
+
+
+def tell_curves(curves: Curves, *, percent: bool = False) -> str:
+    """Say where curves against density begin and end, and their extremes."""
+    form, told = "{:.2%}" if percent else "{:.3g}", []
+    for label, (rows, column) in curves.items():
+        if not (known := [row for row in rows if math.isfinite(row[column])]):
+            continue
+        by_value = sorted(known, key=lambda row: row[column])
+        points = {"first": known[0], "last": known[-1], "least": by_value[0], "most": by_value[-1]}
+        words = [
+            f"{name} {form.format(row[column])} at density {100 * row['density']:.3g}%"
+            for name, row in points.items()
+        ]
+        told.append(f"{label}: {', '.join(words)}.")
+    return " ".join(told)
 
 
 def check(path: pathlib.Path) -> None:
@@ -154,7 +178,7 @@ def check(path: pathlib.Path) -> None:
 
 
 def write(path: pathlib.Path, title: str, sections: Sequence[Section]) -> None:
-    """Write a page, with the problems of all sections at its top; all text in it is escaped.
+    """Write a page, with the problems and verdicts of all sections at its top; text is escaped.
 
     Raises:
         InputError: the file cannot be written.
@@ -171,6 +195,7 @@ def write(path: pathlib.Path, title: str, sections: Sequence[Section]) -> None:
         title=title,
         sections=sections,
         kind=lambda block: type(block).__name__,
+        verdicts=[(v, place) for place, of in enumerate(sections, 1) for v in of.verdicts],
         problems=list(dict.fromkeys(problems)),
         version=__version__,
         written=datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="minutes"),

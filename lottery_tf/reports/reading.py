@@ -10,7 +10,14 @@ from typing import Any
 
 from lottery_tf.analysis import replicates
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.statistics import SEEDS, Seeds, has_collapsed, seeds_of, test_examples
+from lottery_tf.analysis.statistics import (
+    SEEDS,
+    Seeds,
+    has_collapsed,
+    seeds_of,
+    test_examples,
+    tolerance,
+)
 from lottery_tf.config import Config
 from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.errors import InputError
@@ -21,6 +28,8 @@ from lottery_tf.runs.rundir import RunDir
 from lottery_tf.sweeps.groups import HOW
 
 FINISHED, UNFINISHED, DAMAGED = "finished", "unfinished", "damaged"
+# What the bars of a single run's test accuracy show.
+SAMPLING = "bars: one standard deviation on the test examples"
 CONFIG = {field.name: field for field in dataclasses.fields(Config)}
 
 
@@ -209,6 +218,26 @@ def mean_rows(readings: Sequence[Reading]) -> list[Row]:
         for reading in readings
     ]
     return of_runs[0] if len(of_runs) == 1 else replicates.over_runs(of_runs, ("round",))
+
+
+def uncollapsed(rows: list[Row]) -> list[Row]:
+    """Return the rows of `mean_rows` but those that have collapsed in all runs, unless all have.
+
+    An accuracy of chance would press those that are to be compared together.
+    """
+    return [row for row in rows if row["collapsed"] < 1] or rows
+
+
+def with_sampling_error(rows: list[Row], examples: int | None) -> list[Row]:
+    """Return rows whose test accuracy has as min and max SAMPLING, where it has none of seeds."""
+    if any("test_accuracy_min" in row for row in rows):
+        return rows
+    return [
+        row | {"test_accuracy_min": accuracy - error, "test_accuracy_max": accuracy + error}
+        for row in rows
+        for accuracy in [row["test_accuracy"]]
+        for error in [tolerance(accuracy, examples)]
+    ]
 
 
 def name_among(reading: Reading, readings: Sequence[Reading]) -> str:

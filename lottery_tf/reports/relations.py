@@ -16,16 +16,16 @@ from lottery_tf.analysis.statistics import has_collapsed
 from lottery_tf.plots import Columns, Row, figures, tables
 from lottery_tf.pruning import Array
 from lottery_tf.reports import verdicts
-from lottery_tf.reports.pages import SIZE, Command, Problem, Section
+from lottery_tf.reports.pages import SIZE, Command, Problem, Section, tell_curves
 from lottery_tf.reports.reading import Reading, name_among
 from lottery_tf.runs import files
 from lottery_tf.runs.rounds import finished
 
 Readings = Sequence[Reading]
 OfRuns = Mapping[str, list[Row]]  # {name of a run: rows}
-SIGNS = {
-    "as at the start of the round": "kept_signs",
-    "not as at the end of the round before": "flips",
+SIGNS = {  # {column: (label, caption)}, each on a scale of its own
+    "kept_signs": ("kept", "Weights whose sign is that at the start of the round"),
+    "flips": ("flipped", "Weights whose sign is not that at the end of the round before"),
 }
 DISTANCES: Columns = {
     name: about for name, about in distances.SUCCESSIVE.items() if name != "test_accuracy"
@@ -102,10 +102,10 @@ def _draw_distances(section: Section, reading: Reading, matrix: Array, rows: lis
     known = off_diagonal[np.isfinite(off_diagonal)]
     if not len(known):
         return
-    scale = float(known.min()), float(max(known.max(), 1))
+    scale = float(known.min()), float(known.max())
     section.draw(
         "Angular distance between all rounds, by their density, and to the initialization: 1 is 90 "
-        "degrees",
+        f"degrees. The colours go from {scale[0]:.2f} to {scale[1]:.2f}, least and most",
         lambda: figures.matrix(
             matrix, reading.run, None, what="angular distance", title="", scale=scale, init=True
         ),
@@ -134,7 +134,7 @@ def of_barrier(readings: Readings) -> Section:
             section.draw_curves(
                 "Error barrier between successive rounds",
                 {"above the mean of the ends": (paths, "error_barrier")},
-                "error barrier (points of %)",
+                "error barrier (percentage points)",
                 percent=True,
                 line=(verdicts.CONNECTED, f"connected below {verdicts.CONNECTED:.0%}"),
             )
@@ -150,9 +150,10 @@ def of_learning(readings: Readings) -> Section:
     """Show how far rounds carry the weights, and how many signs stay."""
     section = Section("Learning distance and signs")
     if rows := means(section, readings, learning_rows, ("round",)):
-        signs = {label: (rows, column) for label, column in SIGNS.items()}
-        caption = "Signs at the end of each round"
-        section.draw_curves(caption, signs, "part of the weights (%)", percent=True)
+        for column, (label, caption) in SIGNS.items():
+            section.draw_curves(
+                caption, {label: (rows, column)}, "part of the weights (%)", percent=True
+            )
         section.draw_curves(
             "Learning distance: root mean square of W_T - W_0 over the weights alive",
             {"W_T - W_0": (rows, "per_weight")},
@@ -199,11 +200,16 @@ def of_measure(name: str, readings: Readings) -> Section:
         own = {run: measure.own_rows(rows) for run, rows in of_runs.items()}
         if not (rows := _means(section, f"{name}{end}.csv", own, measure.by)):
             continue
+        words, chart = measure.verdict(rows), measure.chart
+        told = (
+            {label: (of, chart.column) for label, of in chart.curves(rows).items()} if chart else {}
+        )
+        finding = words or tell_curves(told, percent=bool(chart and chart.percent))
         for caption, draw in measure.report_pictures(rows).items():
-            section.draw(caption, draw, size=SIZE)
+            section.draw(caption, draw, finding=finding, size=SIZE)
         if "start" in rows[0]:
             section.blocks.append(f"From {rows[0]['start']}, on {_options(rows[0])}.")
-        if words := measure.verdict(rows):
+        if words:
             section.blocks.append(words)
         section.add_table(measure.report_rows(rows), measure.columns)
         if judge:

@@ -1,6 +1,7 @@
 """Writes the report of a run, or of several as replicates."""
 
 import functools
+import math
 import pathlib
 import shlex
 from collections.abc import Callable, Collection, Iterable
@@ -10,10 +11,20 @@ from lottery_tf.analysis.runs import check_replicates, check_same_experiment
 from lottery_tf.analysis.statistics import dense_row, tolerance
 from lottery_tf.config.fields import format_value
 from lottery_tf.errors import InputError
-from lottery_tf.plots import Columns, Row, tables
+from lottery_tf.plots import Columns, Row, events, hparams, tables
 from lottery_tf.reports import pages, relations, verdicts, weights
-from lottery_tf.reports.pages import Command, Facts, Link, Links, Problem, Section, Table
-from lottery_tf.reports.reading import DAMAGED, FINISHED, Reading, mean_rows, name_among, read
+from lottery_tf.reports.pages import Command, Facts, Link, Links, Picture, Problem, Section, Table
+from lottery_tf.reports.reading import (
+    DAMAGED,
+    FINISHED,
+    SAMPLING,
+    Reading,
+    mean_rows,
+    name_among,
+    read,
+    uncollapsed,
+    with_sampling_error,
+)
 from lottery_tf.reports.relations import Readings
 from lottery_tf.sweeps.groups import varying
 
@@ -43,6 +54,7 @@ SECTIONS: dict[str, tuple[Callable[[Readings], Section | None], ...]] = {
     "pixels": (weights.of_pixels,),
     "thresholds": (),  # the section on accuracy has them
 }
+SHOWN = Table, Picture  # what a section has of a measure that was measured
 # Parts of lines of log.txt that say more than that a run started, stopped or finished.
 TELLING = (" collapsed: ", " was ", "The run ends")
 
@@ -85,26 +97,59 @@ def report(paths: Iterable[str], out: str | None = None) -> tuple[pathlib.Path, 
     rows = mean_rows(with_rounds)
     of_runs = {name_among(reading, with_rounds): mean_rows([reading]) for reading in with_rounds}
     of_measures = [
-        section_of(with_rounds)
+        section
         for name in MEASURES
         for section_of in SECTIONS.get(name, (functools.partial(relations.of_measure, name),))
+        if (section := section_of(with_rounds))
     ]
+    measured = [of for of in of_measures if any(isinstance(b, SHOWN) for b in of.blocks)]
     sections = [
-        what_ran(readings),
+        what_ran(readings, path.parent),
         of_accuracy(rows, of_runs, with_rounds[0].examples),
-        *filter(None, of_measures),
+        *measured,
         of_rounds(with_rounds, rows),
+        *(section for section in of_measures if section not in measured),
         of_files(readings, path.parent),
     ]
     verdict = Section("Verdict", verdicts=[v for section in sections for v in section.verdicts])
     verdict.blocks += map(Problem, problems)
     title = readings[0].name if len(readings) == 1 else f"{len(readings)} runs as replicates"
-    pages.write(path, title, [verdict, *sections])
+    if not out and len(readings) == 1:
+        sections[0].attempt(write_tensorboard, readings[0], verdict.verdicts)
+    pages.write(path, title, sections)
     return path, verdict
 
 
-def what_ran(readings: Readings) -> Section:
-    """Return the section of model, data, flags, versions, machine and time."""
+def write_tensorboard(reading: Reading, of_run: Iterable[verdicts.Verdict]) -> None:
+    """Write a run's flags and verdicts on TensorBoard's pages Text and HParams.
+
+    On HParams, what the report of a study wrote of the run stays.
+    """
+    directory, rows = reading.run.path / "tensorboard", reading.rows
+    flags = {name: value for name, (value, _) in reading.changed_flags().items()}
+    told = {
+        "report/flags": [f"    --{name}={format_value(value)}" for name, value in flags.items()],
+        "report/verdicts": [f"* **{of.name}: {of.answer}.** {of.words}" for of in of_run],
+    }
+    texts = [(rows[-1]["round"], events.text(tag, "\n".join(of))) for tag, of in told.items()]
+    events.replace(directory, ".report", texts)
+    study = reading.run.path.parent / "tensorboard"
+    if any(study.glob(f"events.*{hparams.SUFFIX}")):
+        return
+    accuracies = [row["test_accuracy"] for row in rows if not math.isnan(row["test_accuracy"])]
+    results = {
+        "hparams/matches to (%)": 100 * verdicts.sparsest_match(rows, reading.examples),
+        "hparams/best test acc (%)": 100 * max(accuracies, default=math.nan),
+        "hparams/last test acc (%)": 100 * rows[-1]["test_accuracy"],
+    }
+    hparams.write_run(directory, flags, results, reading.state)
+
+
+def what_ran(readings: Readings, start: pathlib.Path) -> Section:
+    """Return the section of model, data, flags, versions, machine and time, for a page in `start`.
+
+    It links the page of the study that the runs lie in, if there is one.
+    """
     section = Section("What ran")
     for reading in readings:
         section.blocks += map(Problem, reading.problems)
@@ -114,6 +159,10 @@ def what_ran(readings: Readings) -> Section:
             Problem(f"These runs are averaged, though they differ in more than seeds: {names}.")
         )
     section.blocks.append(Facts(_facts(readings)))
+    study = readings[0].run.path.parent / "report.html"
+    if study.exists():
+        link = pages.link(study, study.parent.parent, start)
+        section.blocks += ["Beside the other runs of its study:", Links([link])]
     for reading in readings:
         section.blocks += to_go_on(reading)
     section.blocks.append("Flags that are not the defaults:")
@@ -140,9 +189,9 @@ def _facts(readings: Readings) -> list[tuple[str, str]]:
         "runs": [reading.name for reading in readings],
         "model": [str(first.config.get("model", "unknown"))],
         "dataset": [str(first.config.get("dataset", "unknown"))],
-        "seeds": [str(reading.config.get("seed", "?")) for reading in readings],
+        "seed": [str(reading.config.get("seed", "?")) for reading in readings],
         "rounds": [f"{reading.progress} ({reading.state})" for reading in readings],
-        "time": [f"{reading.seconds / 60:.1f} minutes" for reading in readings],
+        "time": [tables.duration(reading.seconds) for reading in readings],
     }
     facts = [(name, ", ".join(values)) for name, values in columns.items()]
     facts += first.environment().items()
@@ -156,13 +205,16 @@ def _facts(readings: Readings) -> list[tuple[str, str]]:
 
 
 def to_go_on(reading: Reading) -> list[Command]:
-    """Return the command that resumes a run, if it is unfinished and has its flag file."""
+    """Return the command that resumes a run, or repeats a finished one, from its flag file."""
     path = tables.below_here(reading.run.path)
-    if reading.state == FINISHED or not reading.config or not (path / "flags.cfg").exists():
+    if reading.own_fit or not reading.config or not (path / "flags.cfg").exists():
         return []
-    flags = [f"--flagfile={path / 'flags.cfg'}", f"--run_dir={path}"]
+    finished = reading.state == FINISHED
+    run_dir = path.with_name(f"{path.name}_again") if finished else path
+    flags = [f"--flagfile={path / 'flags.cfg'}", f"--run_dir={run_dir}"]
     flags.append(f"--data_dir={reading.config['data_dir']}")
-    return [Command("To go on:", " ".join(["python -m lottery_tf.imp", *map(shlex.quote, flags)]))]
+    words = "To repeat the run:" if finished else "To go on:"
+    return [Command(words, " ".join(["python -m lottery_tf.imp", *map(shlex.quote, flags)]))]
 
 
 def of_accuracy(rows: list[Row], of_runs: verdicts.Runs, examples: int | None) -> Section:
@@ -172,15 +224,21 @@ def of_accuracy(rows: list[Row], of_runs: verdicts.Runs, examples: int | None) -
     """
     section = Section("Accuracy and threshold", verdicts=[verdicts.matching(of_runs, examples)])
     count = len(of_runs)
-    label = "test" if count == 1 else f"test, mean of {count} runs, min and max"
-    curves = {label: (rows, "test_accuracy")}
-    if all("train_accuracy" in row for row in rows):
-        curves["training"] = (rows, "train_accuracy")
+    bars = f"mean of {count} runs, min and max" if count > 1 else SAMPLING
+    caption = f"Test accuracy against density; {bars}"
     line = None
     if dense := dense_row(rows):
-        allowed = tolerance(dense["test_accuracy"], examples)
-        line = (dense["test_accuracy"] - allowed, "matching: at least this")
-    section.draw_curves("Accuracy against density", curves, "accuracy (%)", percent=True, line=line)
+        least = dense["test_accuracy"] - tolerance(dense["test_accuracy"], examples)
+        line = (least, f"matching: at least {least:.2%}")
+    sound = uncollapsed(rows)
+    if gone := [row["round"] for row in rows if row not in sound]:
+        caption += f"; collapsed and left out: {verdicts.in_words(gone)}"
+    test = {"test": (with_sampling_error(sound, examples), "test_accuracy")}
+    section.draw_curves(caption, test, "test accuracy (%)", percent=True, line=line)
+    if all("train_accuracy" in row for row in rows):
+        caption = "Training accuracy against density, over the last epoch of each round"
+        training = {"training": (sound, "train_accuracy")}
+        section.draw_curves(caption, training, "training accuracy (%)", percent=True)
     caption = "Pruning threshold: the largest |w| that was pruned after the round"
     section.draw_curves(caption, {"threshold": (rows, "threshold")}, "|w|")
     return section

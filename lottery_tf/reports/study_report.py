@@ -15,11 +15,22 @@ from lottery_tf.config.fields import format_value
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row, hparams, tables
 from lottery_tf.reports import pages, relations, verdicts
-from lottery_tf.reports.pages import Command, Facts, Link, Problem, Section, Table
-from lottery_tf.reports.reading import FINISHED, Reading, configs, is_run, mean_rows, read
+from lottery_tf.reports.pages import Command, Facts, Link, Links, Problem, Section, Table
+from lottery_tf.reports.reading import (
+    FINISHED,
+    SAMPLING,
+    Reading,
+    configs,
+    is_run,
+    mean_rows,
+    read,
+    uncollapsed,
+    with_sampling_error,
+)
 from lottery_tf.reports.relations import Readings
 from lottery_tf.reports.run_report import changed_flags_table, to_go_on
 from lottery_tf.reports.weights import DENSITIES, nearest
+from lottery_tf.sweeps import results as results_of_study
 from lottery_tf.sweeps.groups import Group, differing, group, varying
 
 MEASURES: Columns = {
@@ -31,11 +42,12 @@ LEAD: Columns = {
     "setting": ("setting", "{}"),
     "round": ("round", "{:d}"),
     "density": ("density", "{:.2%}"),
-    "lead": ("lead", "{:+.2%}"),
-    "low": ("from", "{:+.2%}"),
-    "high": ("to", "{:+.2%}"),
+    "lead": ("lead (points)", "{:+.2f}"),
+    "lead_min": ("from", "{:+.2f}"),
+    "lead_max": ("to", "{:+.2f}"),
     "seeds": ("seeds", "{:d}"),
 }
+ENDS_OF_LEAD = {"lead": "lead", "lead_min": "low", "lead_max": "high"}
 PAGE = "tensorboard"
 
 
@@ -213,13 +225,14 @@ def what_ran(section: Section, readings: Readings) -> None:
         section.blocks += map(Problem, filter(None, [*reading.problems, reading.repeats]))
     states = [reading.state for reading in readings]
     facts = [
-        (state, f"{states.count(state)} of {len(states)} runs") for state in dict.fromkeys(states)
+        (state, f"{states.count(state)} of {tables.count(len(states), 'run')}")
+        for state in dict.fromkeys(states)
     ]
     names = differing(configs(readings))
     for name in names:
         values = dict.fromkeys(format_value(r.config[name]) for r in readings if name in r.config)
         facts.append((f"--{name} varies", ", ".join(values)))
-    facts.append(("time", f"{sum(reading.seconds for reading in readings) / 60:.1f} minutes"))
+    facts.append(("time", tables.duration(sum(reading.seconds for reading in readings))))
     known = next((reading for reading in readings if reading.config), readings[0])
     facts += known.environment().items()
     section.blocks += [Facts(facts), "Flags that all have, and that are not the defaults:"]
@@ -262,10 +275,18 @@ def of_curves(readings: Readings) -> Section:
     """Return accuracy against density, a picture for each panel."""
     section = Section("Accuracy against density")
     for common, groups in by_panel(replicates(readings)).items():
-        curves = {of.curve or "test": (mean_rows(of.runs), "test_accuracy") for of in groups}
+        curves = {
+            of.curve or "test": (
+                with_sampling_error(uncollapsed(mean_rows(of.runs)), of.runs[0].examples),
+                "test_accuracy",
+            )
+            for of in groups
+        }
         counts = sorted({len(of.runs) for of in groups})
-        runs = f" (means of {' to '.join(map(str, counts))} runs, min, max)" * (counts != [1])
-        caption = f"{common or 'All runs'}{runs}"
+        bars = f"means of {' to '.join(map(str, counts))} runs, min and max"
+        caption = f"{common or 'All runs'}; {SAMPLING if counts == [1] else bars}"
+        if any(row["collapsed"] == 1 for of in groups for row in mean_rows(of.runs)):
+            caption += "; without rounds that have collapsed"
         section.draw_curves(caption, curves, "test accuracy (%)", percent=True)
     return section
 
@@ -276,7 +297,7 @@ def of_lead(readings: Readings) -> list[Section]:
     There is no section where a study has not both.
     """
     section = Section("Lead of the ticket over the reinit")
-    rows: list[Row] = []
+    curves: dict[str, list[Row]] = {}  # in points
     for common, groups in by_panel(replicates(readings)).items():
         by_reset = {of.flags.get("reset"): of.runs for of in groups}
         if not {"init", "reinit"} <= by_reset.keys():
@@ -290,10 +311,20 @@ def of_lead(readings: Readings) -> list[Section]:
         accuracy = sum(row["test_accuracy"] for row in dense) / len(dense) if dense else math.nan
         examples = tickets[0].examples
         section.verdicts.append(verdicts.leading(of_setting, accuracy, examples, common))
-        by_round = verdicts.lead_by_round(of_setting, examples)
-        rows += [{"setting": common or "all"} | row for row in by_round]
+        curves[common or "all"] = [
+            {"round": row["round"], "density": row["density"], "seeds": row["seeds"]}
+            | {name: 100 * row[end] for name, end in ENDS_OF_LEAD.items()}
+            for row in verdicts.lead_by_round(of_setting, examples)
+        ]
     if not section.verdicts:
         return []
+    section.draw_curves(
+        "Lead of the ticket against density, with the 95% t interval over seeds",
+        {setting: (rows, "lead") for setting, rows in curves.items()},
+        "lead (percentage points)",
+        line=(0.0, "no lead"),
+    )
+    rows = [{"setting": setting} | row for setting, of in curves.items() for row in of]
     section.add_table(rows, LEAD)
     section.blocks.append(
         "Points of test accuracy: the ticket's less that of the reinit of the same seed and "
@@ -319,6 +350,9 @@ def of_points(readings: Readings, results: dict[str, Row], start: pathlib.Path) 
     command = f"python -m tools.report --run_dir={shlex.quote(str(path))}"
     words = "A run's name leads to its own page once that is written:"
     section.blocks += [Table(head, lines), Command(words, command)]
+    table = readings[0].run.path.parent / results_of_study.FILE
+    if table.exists():
+        section.blocks.append(Links([pages.link(table, table.parent, start)]))
     return section
 
 

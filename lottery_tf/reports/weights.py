@@ -73,6 +73,10 @@ def of_histograms(readings: Sequence[Reading]) -> Section:
     section.draw(
         f"Histograms of the weights that survive, after training{which}",
         lambda: figures.histograms(panels, title=""),
+        finding=" ".join(
+            f"{label}: {counts.sum():,.0f} weights from {edges[0]:.2f} to {edges[-1]:.2f}."
+            for label, (counts, edges) in list(panels.values())[-1].items()
+        ),
         wide=True,
     )
     return section
@@ -88,6 +92,8 @@ def of_layers(readings: Sequence[Reading]) -> Section:
     section.draw(
         "What is left of each layer, by the density of the network",
         lambda: figures.layers(by_layer, columns=drawn, title=""),
+        finding="At the end: "
+        + ", ".join(f"{layer} {of[-1]['density']:.2%}" for layer, of in by_layer.items()),
         size=(4.2 * len(drawn) + 1.4, 3.4),
         wide=len(drawn) > 1,
     )
@@ -137,6 +143,7 @@ def of_overlap(readings: Sequence[Reading]) -> Section:
         section.draw(
             f"{masks.OVERLAP}, between all rounds, by their density",
             lambda: figures.matrix(mean, first, None, what=masks.OVERLAP, title=""),
+            finding=f"The first and the last round have {mean[0, -1]:.3f}",
             size=(4.8, 4.0),
         )
     return section
@@ -178,6 +185,7 @@ def of_pixels(readings: Sequence[Reading]) -> Section | None:
         f"Surviving weights of the first layer at each pixel{of}; each picture on a scale of its "
         "own",
         lambda: figures.heat_maps(panels, what="weights at a pixel"),
+        finding=", ".join(f"{name}: at most {of.max():.0f}" for name, of in panels.items()),
         wide=True,
     )
     return section

@@ -211,7 +211,7 @@ def test_barriers_and_paths_are_written_and_drawn(tmp_path, without_tensorflow):
     left, right = without_tensorflow[0].axes
     labels = [text.get_text() for text in left.get_legend().get_texts()]
     assert labels == ["0 to 1, density 80.0%", "1 to 2, density 64.0%", "2 to 3, density 51.2%"]
-    assert right.get_ylabel() == "error barrier (points of %)"
+    assert right.get_ylabel() == "error barrier (percentage points)"
 
 
 def test_the_density_of_a_histogram_is_that_of_its_round(tmp_path, without_tensorflow, monkeypatch):

@@ -66,6 +66,18 @@ def test_a_single_round_is_a_bar_for_each_curve():
     assert not of_two.patches
 
 
+@pytest.mark.parametrize(("value", "drawn"), [(0.6, True), (5.0, False), (-3.0, False)])
+def test_a_line_far_from_the_curves_is_a_note(value, drawn):
+    curves = {"a": (rounds(1, 0.5), "x")}
+    (axes,) = figures.against_density(curves, what="x", line=(value, "bar")).axes
+    low, high = axes.get_ylim()
+    assert (low <= value <= high) == drawn
+    (note,) = [
+        text.get_text() for text in axes.get_legend().get_texts() if "bar" in text.get_text()
+    ]
+    assert ("far" in note) != drawn
+
+
 def test_the_distance_picture_has_its_own_scale_and_values_where_rounds_are_few(config, tmp_path):
     run = make_run(config(), rounds=3)
     output = Output(str(tmp_path / "out"))

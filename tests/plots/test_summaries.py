@@ -3,6 +3,7 @@
 import errno
 import os
 import pathlib
+import re
 import resource
 import tracemalloc
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing import event_accumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
 
 from lottery_tf import imp
 from lottery_tf.plots import columns, counting, events
@@ -18,6 +20,7 @@ from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
 
 TINY = {"model": "tests.networks:linear", "epochs": 1, "rounds": 3, "jit_compile": "off"}
+SPLITS = ("train", "test")
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -163,6 +166,21 @@ def test_events_are_added_whole_or_not_at_all(tmp_path):
     assert [event.step for event in read(tmp_path).Tensors("a")] == [0, 2]
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
         events.append(pathlib.Path("/dev/full"), [(0, events.scalar("a", 1.0))])
+
+
+def test_training_and_test_are_in_one_chart_of_tensorboard(tmp_path):
+    summaries = Summaries(tmp_path)
+    for round in range(2):
+        summaries.finish_round({"round": round, "density": 1.0, "test_accuracy": 0.5}, {}, {})
+    (event,) = read(tmp_path / "tensorboard").Tensors("custom_scalars__config__")
+    page = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0])
+    assert [category.title for category in page.category] == ["by round", "by epoch"]
+    shown = [tag for category in page.category for tag in category.chart[0].multiline.tag]
+    known = [f"{of} percent/{split}_accuracy" for of in ("round", "epoch") for split in SPLITS]
+    assert [[bool(re.match(tag, name)) for name in known] for tag in shown] == np.eye(4).tolist()
+    assert "(" not in "".join(shown)  # TensorBoard shows an empty chart of such a tag
+    values = read(tmp_path / "tensorboard").Tensors("round percent/test_accuracy")
+    assert [event.tensor_proto.float_val[0] for event in values] == [50, 50]
 
 
 def test_tensorboard_says_what_its_curves_are(tmp_path):

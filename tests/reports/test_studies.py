@@ -88,6 +88,7 @@ def test_a_study_compares_settings_with_least_and_most_of_the_seeds(study):
     assert rows[0]["runs"] == 2
     page = written[0].read_text()
     assert headings(page) == [
+        "Verdict",
         "What ran",
         "Comparison",
         "Accuracy against density",
@@ -102,7 +103,7 @@ def test_a_study_compares_settings_with_least_and_most_of_the_seeds(study):
     assert "+1.67 points (" in found[0]  # 10 points in one of three rounds of one of two seeds
     assert "ahead in 1 of 3, round 3" in found[0]
     assert found[1].startswith("batch_size=16: equal within 0.2 points")
-    assert found[1].count("95% t interval") >= 1  # the rule stands beside the verdict
+    assert found[3].count("95% t interval") >= 1  # the rule stands in the section
     assert "http" not in page.replace("data:image/png;base64", "")
     assert 'href="batch_size%3D8_reset%3Dinit_seed%3D0/"' in page
 
