@@ -42,7 +42,10 @@ def rows(runs: Iterable[RunDir | str | pathlib.Path]) -> list[Row]:
 
 
 def write(directory: pathlib.Path, runs: Iterable[pathlib.Path]) -> pathlib.Path | None:
-    """Write results.csv of the runs that can be read; return its path, or None without a row."""
+    """Write results.csv of the runs that can be read; return its path, or None without a row.
+
+    A file that says the same already stays as it is.
+    """
     readable = []
     for run in map(RunDir, runs):
         with contextlib.suppress(InputError):  # it has not begun, or its log says what is damaged
@@ -50,5 +53,7 @@ def write(directory: pathlib.Path, runs: Iterable[pathlib.Path]) -> pathlib.Path
                 readable.append(run)
     if not (found := rows(readable)):
         return None
-    files.write_bytes(directory / FILE, files.format_csv(found))
-    return directory / FILE
+    path, content = directory / FILE, files.format_csv(found)
+    if not path.exists() or path.read_bytes() != content:
+        files.write_bytes(path, content)
+    return path
