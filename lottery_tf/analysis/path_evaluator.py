@@ -134,7 +134,7 @@ class PathEvaluator:
     def _first_outputs(self, ends: Ends, images: Tensor) -> list[Tensor]:
         """Return what the first layer gives at either end, before its activation.
 
-        A layer that is called again later, which that says nothing of, is the first no longer.
+        A network may call the layer more than once. Then its weights are interpolated instead.
         """
         layer, outputs = self.first_layer, []
         assert layer is not None
