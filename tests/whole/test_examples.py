@@ -23,7 +23,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.ci]
 
 
 def test_every_example_and_notebook_is_run():
-    assert {path.stem for path in (ROOT / "examples").glob("*.py")} == EXAMPLES.keys()
+    scripts = {path.stem for path in (ROOT / "examples").glob("*.py")}
+    assert scripts == EXAMPLES.keys() | {"imp_in_150_lines"}  # see test_oracle.py
     assert {path.stem for path in (ROOT / "docs" / "tutorials").glob("*.ipynb")} == set(NOTEBOOKS)
 
 
