@@ -12,7 +12,7 @@ from lottery_tf.config.fields import check, flag, format_value
 from lottery_tf.datasets import AUGMENTATIONS, DATASETS
 from lottery_tf.models import INITIALIZERS, MODELS, POLICIES
 from lottery_tf.pruning.allocation import SCOPES
-from lottery_tf.pruning.criteria import CRITERIA
+from lottery_tf.pruning.criteria import CRITERIA, EVIDENCE_BN
 from lottery_tf.pruning.gradual import CURVES
 from lottery_tf.pruning.policy import MaskPolicy
 from lottery_tf.pruning.regrowth import REGROW
@@ -260,6 +260,13 @@ class Config:
         "Prunings in which each density is reached; scores are computed anew before each of them. "
         "Default: 100 for synflow, else 1.",
         at_least=1,
+    )
+    evidence_bn: str = flag(
+        "batch",
+        "Statistics that BatchNorm takes while --criterion=snip or grasp scores the weights: batch "
+        "= those of the batch, as in training; running = the running ones of the round's start, as "
+        "in public code of snip and Synaptic Flow.",
+        choices=EVIDENCE_BN,
     )
     layer_fractions: tuple[str, ...] = flag(
         (), "With --scope=layer: layers with a prune fraction of their own, as logits:0.1."

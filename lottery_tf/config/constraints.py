@@ -206,6 +206,7 @@ NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
     "rewind_to": ("reset", ("rewind", "lr_rewind")),
     "finetune_epochs": ("reset", ("finetune",)),
     "shuffle_masks": ("masks_from", ()),
+    "evidence_bn": ("criterion", ("snip", "grasp")),
     "layer_fractions": ("scope", ("layer",)),
     "prune_schedule": ("prune_at", ("train",)),
     "prune_begin": ("prune_at", ("train",)),
@@ -228,6 +229,7 @@ USELESS_BESIDE = {
         "densities",
         "prune_at",
         "prune_iterations",
+        "evidence_bn",
         "layer_fractions",
         "keep_dense",
         "min_layer_weights",
@@ -243,6 +245,7 @@ OF_NETWORK = {
     "shortcut": "shortcut",
     "bn_affine": "bn_affine",
     "sync_bn": "bn_affine",
+    "evidence_bn": "bn_affine",
 }
 
 
@@ -300,7 +303,7 @@ def check_given(config: "Config", given: set[str]) -> None:
             )
     for name in given & OF_NETWORK.keys():
         parameter = OF_NETWORK[name]
-        if parameter in _parameters(config) or (name == "sync_bn" and users_own):
+        if parameter in _parameters(config) or (name in ("sync_bn", "evidence_bn") and users_own):
             continue
         able = [model for model in MODELS if parameter in models.parameters(model)]
         raise InputError(

@@ -34,6 +34,7 @@ def scoring_inputs(
     gradients: Callable[[], "Gradients"],
     flow: Callable[[Weights, Masks], Weights],
     norms: Callable[[Weights, Masks], Weights],
+    of_batch: bool = True,
 ) -> ScoringInputs:
     """Return {scoring input: function of the masks}: criteria.INPUTS without "trained", "uniform".
 
@@ -43,12 +44,15 @@ def scoring_inputs(
         gradients: a function that returns the Gradients of the network on a sample.
         flow: a function of (weights, masks): the derivatives of SynFlow's objective.
         norms: a function of (weights, masks): the norms of the inputs of every weight.
+        of_batch: whether BatchNorm takes the statistics of a batch before the training of a round.
     """
     return {
         "initial": lambda masks: start(),
-        "initial_gradient": lambda masks: gradients().mean(start(), masks, training=True),
+        "initial_gradient": lambda masks: gradients().mean(start(), masks, training=of_batch),
         "trained_gradient": lambda masks: gradients().mean(trained, masks, training=False),
-        "initial_hessian_gradient": lambda masks: gradients().hessian_product(start(), masks),
+        "initial_hessian_gradient": lambda masks: gradients().hessian_product(
+            start(), masks, training=of_batch
+        ),
         "initial_flow": lambda masks: flow(start(), masks),
         "input_norm": lambda masks: norms(trained, masks),
     }

@@ -17,6 +17,11 @@ def derivatives(function: Callable[[list], Any], at: list) -> list:
     return jax.grad(function)(at)
 
 
+def twice() -> contextlib.AbstractContextManager[None]:
+    """Return a context in which what is traced has right second derivatives: here it always has."""
+    return contextlib.nullcontext()
+
+
 def with_float64() -> contextlib.AbstractContextManager[Any]:
     """Return a context in which float64 is what its name says: elsewhere JAX makes it float32."""
     of = jax if hasattr(jax, "enable_x64") else jax.experimental  # as older versions have it

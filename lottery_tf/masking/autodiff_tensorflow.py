@@ -6,6 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from lottery_tf.masking import keras_private
+
 LACKING = r"gradient registry has no entry|[Nn]o gradient defined for"
 
 
@@ -31,6 +33,24 @@ def derivatives(function: Callable[[list], Any], at: list) -> list:
         value = function(at)
     found = tape.gradient(value, at, unconnected_gradients="zero")
     return list(map(tf.convert_to_tensor, found))  # those of tables are sparse
+
+
+def twice() -> contextlib.AbstractContextManager[None]:
+    """Return a context in which what is traced has right second derivatives.
+
+    tf.nn.moments, which the normalising layers of Keras call, holds the mean fixed inside the
+    variance. That leaves first derivatives as they are, and makes second ones wrong.
+    """
+    return keras_private.with_attribute([tf.nn], "moments", _moments)
+
+
+def _moments(
+    x: tf.Tensor, axes: Any, shift: Any = None, keepdims: bool = False, name: str | None = None
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return what tf.nn.moments does, of values of full precision: (mean, variance)."""
+    mean = tf.reduce_mean(x, axes, keepdims=True)
+    variance = tf.reduce_mean(tf.math.squared_difference(x, mean), axes, keepdims=keepdims)
+    return mean if keepdims else tf.squeeze(mean, axes), variance
 
 
 def with_float64() -> contextlib.AbstractContextManager[Any]:

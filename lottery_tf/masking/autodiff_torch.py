@@ -28,6 +28,11 @@ def derivatives(function: Callable[[list], Any], at: list) -> list:
     return [torch.zeros_like(tensor) if one is None else one for one, tensor in pairs]
 
 
+def twice() -> contextlib.AbstractContextManager[None]:
+    """Return a context in which what is traced has right second derivatives: here it always has."""
+    return contextlib.nullcontext()
+
+
 def with_float64() -> contextlib.AbstractContextManager[Any]:
     """Return a context in which float64 is what its name says: here it always is."""
     return contextlib.nullcontext()

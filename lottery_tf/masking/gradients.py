@@ -5,7 +5,8 @@ in its own way stands in `autodiff_tensorflow`, `autodiff_jax` and `autodiff_tor
 
 - `traced(function)`: the function, compiled where `fit` compiles its step;
 - `derivatives(function, at)`: those of a number by each of some tensors, zero where it does not
-  depend on one. The function may itself call `derivatives`;
+  depend on one. The function may itself call `derivatives`, inside `twice`;
+- `twice()`: a context in which what is traced has right second derivatives;
 - `with_float64()`: a context in which float64 is computed as such;
 - `LACKING`: a pattern of the backend's errors where an operation has no gradient.
 """
@@ -111,7 +112,7 @@ class Gradients:
     ):
         self.model, self.batches, self.loss = model, batches, loss
         self._gradients = {training: self._traced_gradients(training) for training in (False, True)}
-        self._products = autodiff.traced(self._products_of_batch)
+        self._products = {training: self._traced_products(training) for training in (False, True)}
 
     def mean(self, weights: Weights, masks: Masks, *, training: bool) -> Weights:
         """Return {kernel path: gradient of the mean loss}, zero where masked.
@@ -120,11 +121,14 @@ class Gradients:
         """
         return self._total(self._gradients[training], weights, masks, 1.0)
 
-    def hessian_product(self, weights: Weights, masks: Masks) -> Weights:
-        """Return {kernel path: H g} (Wang et al. 2020, section 4, with TEMPERATURE)."""
-        gradients = self._total(self._gradients[True], weights, masks, TEMPERATURE)
+    def hessian_product(self, weights: Weights, masks: Masks, *, training: bool = True) -> Weights:
+        """Return {kernel path: H g} (Wang et al. 2020, section 4, with TEMPERATURE).
+
+        `training` says whether BatchNorm takes the statistics of the batch.
+        """
+        gradients = self._total(self._gradients[training], weights, masks, TEMPERATURE)
         fixed = list(map(keras.ops.convert_to_tensor, gradients.values()))
-        return self._total(self._products, weights, masks, TEMPERATURE, fixed)
+        return self._total(self._products[training], weights, masks, TEMPERATURE, fixed)
 
     def _total(
         self, function: Callable, weights: Weights, masks: Masks, temperature: float, *more: Any
@@ -158,14 +162,18 @@ class Gradients:
 
         return autodiff.derivatives(loss, kernels)
 
-    def _products_of_batch(
-        self, kernels: Kernels, others: Others, batch: Batch, temperature: Any, gradients: Kernels
-    ) -> Kernels:
-        def dot(at: Kernels) -> Tensor:
-            own = self._gradients_of_batch(at, others, batch, temperature, True)
-            return _dot(own, gradients)
+    def _traced_products(self, training: bool) -> Callable[..., Kernels]:
+        def of_batch(
+            kernels: Kernels, others: Others, batch: Batch, temperature: Any, gradients: Kernels
+        ) -> Kernels:
+            def dot(at: Kernels) -> Tensor:
+                own = self._gradients_of_batch(at, others, batch, temperature, training)
+                return _dot(own, gradients)
 
-        return autodiff.derivatives(dot, kernels)
+            with autodiff.twice():
+                return autodiff.derivatives(dot, kernels)
+
+        return autodiff.traced(of_batch)
 
 
 class Hessian:
@@ -225,9 +233,10 @@ class Hessian:
             known = values | dict(zip(self.paths, at, strict=True))
             return cross_entropy(labels, call_with(self.model, known, inputs, training=False))
 
-        products = autodiff.derivatives(
-            lambda at: _dot(autodiff.derivatives(loss, at), parts), point
-        )
+        with autodiff.twice():
+            products = autodiff.derivatives(
+                lambda at: _dot(autodiff.derivatives(loss, at), parts), point
+            )
         return keras.ops.concatenate([keras.ops.reshape(one, [-1]) for one in products])
 
 

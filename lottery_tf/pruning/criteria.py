@@ -92,6 +92,8 @@ ITERATIONS = {"synflow": 100}
 # Where the scores of a criterion compete, if not over all layers.
 DEFAULT_SCOPES = {"wanda": "output", "sparsegpt": "layer"}
 
+# Statistics that BatchNorm takes where FROM_LOSS are computed before training.
+EVIDENCE_BN = ("batch", "running")
 # What a criterion may be a function of.
 INPUTS = ("trained", "initial", "trained_gradient", "initial_gradient",
             "initial_hessian_gradient", "initial_flow", "input_norm", "uniform")  # fmt: skip

@@ -33,7 +33,7 @@ LATER = frozenset(
 OF_PRUNING = frozenset(
     {
         *("criterion", "scope", "keep_dense", "layer_fractions", "min_layer_weights"),
-        *("structure", "structure_pool"),
+        *("structure", "structure_pool", "evidence_bn"),
         *("prune_at", "prune_fraction", "prune_iterations", "density", "densities", "masks_from"),
     }
 )

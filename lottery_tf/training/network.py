@@ -35,7 +35,7 @@ class EngineNetwork:
     EXAMPLES_PER_CLASS training examples of each class, unaugmented. Of data that are streamed, only
     the first EXAMPLES_READ examples are read: a class that has fewer there gives those that it has,
     and a line names it. Before training, BatchNorm's running statistics say nothing yet: there a
-    batch is normalised by itself.
+    batch is normalised by itself, if --evidence_bn says nothing else.
 
     Args:
         engine: Engine.
@@ -72,6 +72,7 @@ class EngineNetwork:
             gradients=lambda: self._gradients,
             flow=lambda *of: self._flow.of(*of),
             norms=self._norms,
+            of_batch=self.engine.config.evidence_bn == "batch",
         )
 
     def _norms(self, weights: Weights, masks: Masks) -> Weights:

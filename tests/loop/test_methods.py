@@ -9,6 +9,7 @@ from lottery_tf import datasets, imp, pruning
 from lottery_tf.errors import InputError
 from lottery_tf.loop.pruning_rounds import shuffle_masks
 from lottery_tf.masking import optimizer_state
+from lottery_tf.masking.gradients import Gradients
 from lottery_tf.pruning import resets, streams
 from lottery_tf.runs import rewind_points
 from lottery_tf.runs.rundir import RunDir
@@ -258,6 +259,31 @@ def test_densities_before_training_come_from_the_dense_start(experiment):
         mask = run.masks(round)[path]
         assert mask.sum() == round_half_even(density * mask.size)
         same(run.initial(round), pruning.apply_masks(run.initial(0), run.masks(round)))
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("criterion", ["snip", "grasp"])
+def test_evidence_bn_chooses_the_statistics_of_batch_norm(criterion, experiment, monkeypatch):
+    seen = []
+
+    def spied(name):
+        method = getattr(Gradients, name)
+
+        def spy(self, *args, training):
+            seen.append(training)
+            return method(self, *args, training=training)
+
+        monkeypatch.setattr(Gradients, name, spy)
+
+    spied("mean" if criterion == "snip" else "hessian_product")
+    masks = {}
+    for statistics in ("batch", "running"):
+        flags = {"prune_at": "init", "criterion": criterion, "density": 0.3, "epochs": 1}
+        model = {"model": "tests.networks:batch_norm", "evidence_bn": statistics}
+        _, run = experiment(statistics, **flags, **model)
+        masks[statistics] = run.masks(1)
+    assert seen == [True, False]
+    assert any((masks["batch"][path] != mask).any() for path, mask in masks["running"].items())
 
 
 def round_half_even(value):

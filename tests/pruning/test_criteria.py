@@ -11,7 +11,7 @@ import lottery_tf
 from lottery_tf import masking, pruning
 from lottery_tf.errors import InputError
 from lottery_tf.masking.batches import in_batches
-from lottery_tf.masking.gradients import TEMPERATURE, Flow, Gradients, in_float64
+from lottery_tf.masking.gradients import TEMPERATURE, Flow, Gradients, Hessian, in_float64
 from lottery_tf.models.normalization import FusedBatchNormalization
 from lottery_tf.pruning import criteria
 from lottery_tf.pruning.allocation import SparsityTarget
@@ -188,6 +188,59 @@ def test_synflow_keeps_every_layer_alive_where_snip_and_magnitude_lose_one():
     assert min(alive["synflow"]) > 0
     assert min(alive["snip"]) == 0
     assert min(alive["magnitude"]) == 0
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", ["BatchNormalization", "LayerNormalization", "GroupNormalization"])
+def test_products_with_the_hessian_are_right_through_a_normalising_layer(kind, training):
+    keras.utils.set_random_seed(0)
+    options = {"groups": 2} if kind == "GroupNormalization" else {}
+    layers = [
+        keras.layers.Dense(4, activation="tanh", name="first"),
+        getattr(keras.layers, kind)(name="norm", **options),
+        keras.layers.Dense(3, name="second"),
+    ]
+    model = lottery_tf.masked(keras.Sequential([keras.Input((3,)), *layers]))
+    weights, masks = masking.get_weights(model), masking.get_masks(model)
+    for path in weights:
+        if path.endswith("moving_variance"):
+            weights[path] = np.float32([0.3, 0.2, 2.0, 0.1])
+    gradients = Gradients(model, in_batches(tf.constant(INPUTS, tf.float32), tf.constant(LABELS)))
+    batches = gradients._gradients[training]
+    g = gradients._total(batches, weights, masks, TEMPERATURE)
+    step = 0.001 / max(np.abs(array).max() for array in g.values())
+    up, down = (
+        gradients._total(
+            batches,
+            weights | {path: weights[path] + sign * step * array for path, array in g.items()},
+            masks,
+            TEMPERATURE,
+        )
+        for sign in (1, -1)
+    )
+    own = gradients.hessian_product(weights, masks, training=training)
+    near(list(own.values()), [(up[path] - down[path]) / (2 * step) for path in g], 0.01)
+
+
+def test_the_hessian_is_right_through_layer_normalization():
+    keras.utils.set_random_seed(0)
+    norm = keras.layers.LayerNormalization(name="norm", center=False, scale=False)
+    model = lottery_tf.masked(keras.Sequential([keras.Input((3,)), keras.layers.Dense(4), norm]))
+    weights, masks = masking.get_weights(model), masking.get_masks(model)
+    (kernel,) = masks
+    labels = LABELS.astype(np.int32)
+    hessian = Hessian(model, INPUTS.astype(np.float32), labels).at(weights, masks)
+    size = weights[kernel].size
+    matrix = np.stack([hessian.matvec(row) for row in np.eye(hessian.shape[0])])[:size, :size]
+    gradients = Gradients(model, in_batches(tf.constant(INPUTS, tf.float32), tf.constant(labels)))
+
+    def gradient_at(step):
+        moved = weights | {kernel: weights[kernel] + step.reshape(weights[kernel].shape)}
+        return gradients.mean(moved, masks, training=False)[kernel].ravel()
+
+    steps = 0.01 * np.eye(size, dtype=np.float32)
+    expected = np.stack([(gradient_at(step) - gradient_at(-step)) / 0.02 for step in steps])
+    near([matrix], [expected], 0.01)
 
 
 @pytest.mark.parametrize("criterion", ["snip", "grasp", "taylor"])
