@@ -176,24 +176,24 @@ WHAT = flags.DEFINE_enum("what", "step", [*BENCHMARKS], "What to measure.")
 STEPS = flags.DEFINE_integer(
     "steps",
     None,
-    "Training steps per repeat. Default: as many as take about 2 seconds, 1000 at most.",
+    "Training steps in a repeat. Default: as many as take about 2 seconds, at most 1000.",
     lower_bound=1,
 )
-IMAGES = flags.DEFINE_integer("images", 4096, "Images per repeat of --what=input.", lower_bound=1)
+IMAGES = flags.DEFINE_integer("images", 4096, "Images in a repeat of --what=input.", lower_bound=1)
 REPEATS = flags.DEFINE_integer(
-    "repeats", 7, "Repeats of each way, after one warm-up.", lower_bound=1
+    "repeats", 7, "Number of repeats of each way, after one warm-up.", lower_bound=1
 )
 CSV = define_path(
     "csv",
     None,
-    "File for the values of every repeat. Default: benchmark_<what>.csv in --out_dir, or in "
-    "analysis/ of --run_dir.",
+    "File that receives the values of every repeat. Default: benchmark_<what>.csv in "
+    "--out_dir, or in analysis/ of --run_dir.",
 )
 ROUNDS = flags.DEFINE_bool(
     "round_overhead",
     None,
-    "Also run two whole rounds: what of them is not training steps? Default: if they take under a "
-    "minute.",
+    "Also run two whole rounds, to see what else than training steps takes time. Default: do "
+    "so if they take less than a minute.",
 )
 
 

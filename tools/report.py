@@ -21,14 +21,14 @@ from lottery_tf.plots import tables
 
 from . import shared
 
-RUNS = define_path("runs", None, "Directory of runs, a study: its page compares them.")
+RUNS = define_path("runs", None, "Directory of a study, whose runs one page compares.")
 OUT = define_path(
     "out",
     None,
-    "HTML file to write; the runs then stay as they are. Default: analysis/report.html of the "
-    "(first) run, or report.html in --runs.",
+    "HTML file to write; the runs then stay as they are. Default: analysis/report.html of "
+    "the (first) run, or report.html in --runs.",
 )
-ABOUT = {"run_dir": "Run directory; several, with commas, are replicates."}
+ABOUT = {"run_dir": "Directory of the run. Several runs, separated by commas, are replicates."}
 shared.define(*ABOUT, about=ABOUT)
 
 

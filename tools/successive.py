@@ -12,8 +12,8 @@ from . import shared
 CSV = define_path(
     "csv",
     None,
-    "File for the rows of all runs. Default: successive.csv in --out_dir, or in analysis/ of the "
-    "first run.",
+    "File that receives the rows of all runs. Default: successive.csv in --out_dir, or in "
+    "analysis/ of the first run.",
 )
 shared.define(*shared.OUTPUT[:2])
 

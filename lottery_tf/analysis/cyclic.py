@@ -103,7 +103,9 @@ class Cyclic(retraining.MaskMeasure):
     """
 
     cycles: int | None = flag(
-        None, "Trainings of each mask, one after the other. Default: as many as IMP had, round + 1."
+        None,
+        "Number of times that each mask is trained in a row. Default: as often as IMP trained, "
+        "round + 1.",
     )
 
     name = "cyclic"

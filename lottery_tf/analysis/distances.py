@@ -330,14 +330,14 @@ class Distances(Measure[Value]):
 
     metric: str = flag(
         "angular",
-        "angular: 2 angle / pi; cosine: 1 - cosine; euclidean: L2; each on the weights alive in "
-        "both.",
+        "Distance to compute, on the weights alive in both networks. angular: 2 angle / pi. "
+        "cosine: 1 - cosine. euclidean: L2.",
         choices=(*METRICS, "all"),
     )
 
     name = "distances"
     columns = SUCCESSIVE
-    other_help = "Run whose rounds are the columns. Default: those of --run_dir."
+    other_help = "Run whose rounds form the columns. Default: those of --run_dir."
     title = "Distances between rounds"
     csv_files: ClassVar = {
         "distances_{metric}.csv": "the matrix of distances: one row and one column for each round",

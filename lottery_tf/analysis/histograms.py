@@ -120,10 +120,10 @@ class Histograms(Measure[list[OfRound]]):
 
     at_rounds: Rounds = flag(
         (),
-        "Rounds whose trained weights are counted, with commas. Default: 10; of a shorter run the "
-        "last.",
+        "Rounds whose trained weights are counted, separated by commas. Default: 10, or the last "
+        "round of a shorter run.",
     )
-    bins: int = flag(60, "Bins of each histogram.")
+    bins: int = flag(60, "Number of bins of each histogram.")
 
     name = "histograms"
     columns = COLUMNS

@@ -98,13 +98,20 @@ class Instability(paths.PathMeasure):
     them. Run it again to resume.
     """
 
-    copies: int = flag(2, "Trainings of each round, the run's own among them with --start=init.")
+    copies: int = flag(
+        2,
+        "Number of trainings of each round. With --start=init, the run's own training is one of "
+        "them.",
+    )
     at_rounds: runs.Rounds = flag(
-        (), "Rounds to train again, with commas. Default: those of 0, 5, 10, 15 that are finished."
+        (),
+        "Rounds to train again, separated by commas. Default: those of 0, 5, 10 and 15 that are "
+        "finished.",
     )
     start: str = flag(
         "init",
-        "init, or rewind:STEP (rewind:4ep): train from the state of round 0 after so many steps.",
+        "Weights that training starts from. init takes the start of the round; rewind:STEP (or "
+        "rewind:4ep) takes round 0 after that many steps.",
     )
     points: int = flag(30, paths.POINTS)
 

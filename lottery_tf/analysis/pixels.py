@@ -176,11 +176,11 @@ class Pixels(TableBeside):
     python -m tools.pixels --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
     """
 
-    at_rounds: Rounds = flag((), "Rounds to draw, with commas. Default: six of all.")
+    at_rounds: Rounds = flag((), "Rounds to draw, separated by commas. Default: six of all.")
     image_shape: Sequence[str | int] = flag(
         (),
-        "height,width,channels of the images that the first layer is on. Default: those of the "
-        "run's data, or square ones of one or three channels.",
+        "Height,width,channels of the images that the first layer reads. Default: those of the "
+        "run's data, or square images of one or three channels.",
     )
 
     name = "pixels"

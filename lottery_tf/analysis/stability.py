@@ -142,9 +142,13 @@ class Stability(retraining.MaskMeasure):
     Trains what it needs inside the run. Run it again to resume.
     """
 
-    replicates: int = flag(1, "How often, with other SGD noise and other random masks.")
+    replicates: int = flag(
+        1, "Number of repeats, each with other SGD noise and other random masks."
+    )
     start: str = flag(
-        "init", "init, or rewind:STEP (rewind:4ep): W_t is round 0 after so many steps."
+        "init",
+        "Weights that training starts from. init takes the initialization; rewind:STEP (or "
+        "rewind:4ep) takes round 0 after that many steps.",
     )
 
     name = "stability"
