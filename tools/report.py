@@ -40,7 +40,7 @@ def main(_: object) -> int:
     if RUNS.value:
         from lottery_tf.reports import study_report
 
-        rows, columns, written, damage = study_report.report(RUNS.value, OUT.value)
+        rows, columns, written, damage, verdicts = study_report.report(RUNS.value, OUT.value)
         tables.show(rows, columns)
     else:
         from lottery_tf.reports import run_report
@@ -48,8 +48,9 @@ def main(_: object) -> int:
         path, verdict = run_report.report(run_dir, OUT.value)
         written = [path]
         damage = [str(block) for block in verdict.blocks]
-        for of in verdict.verdicts:
-            print(f"{of.name}: {of.answer}. {of.command or of.words}")
+        verdicts = verdict.verdicts
+    for of in verdicts:
+        print(f"{of.name}: {of.answer}. {of.command or of.words}")
     tables.show_written(written)
     for words in damage:
         print(f"Error: {words}", file=sys.stderr)
