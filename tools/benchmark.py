@@ -1,4 +1,4 @@
-"""What a step costs beside plain Keras, masks in `fit`, streaming, repulsion, distances, or runs.
+"""Measures the time of a step, of masks in `fit`, of streaming, repulsion, distances or runs.
 
     python -m tools.benchmark --flagfile=flags/lenet.cfg
     python -m tools.benchmark --what=input --flagfile=flags/resnet50.cfg
@@ -9,7 +9,7 @@
     python -m tools.benchmark --what=sparse_products
     python -m tools.benchmark --what=sweep --flagfile=flags/lenet.cfg --repeats=3
 
-Measures in one process (--what=sweep: in one for each run), taking turns; run nothing beside it.
+It measures in turns, in one process (with --what=sweep in one per run). Run nothing beside it.
 """
 
 import itertools

@@ -1,4 +1,4 @@
-"""Writes a ticket as a SavedModel, .keras, LiteRT, ONNX, OpenVINO, npz or C file: small, checked.
+"""Writes a ticket as a SavedModel, .keras, LiteRT, ONNX, OpenVINO, npz or C file, and checks it.
 
 python -m tools.export --run_dir=runs/lenet --round=10 --out=exports/lenet
 """

@@ -1,4 +1,4 @@
-"""Draws a figure of the papers from the runs of its study, or accuracy against density of some.
+"""Draws a figure of the papers from the runs of its study, or accuracy against density of runs.
 
 python -m tools.figures --figure=1 --runs=runs/fig01
 python -m tools.figures --run_dir=runs/lenet,runs/lenet_reset=reinit --labels=ticket,reinit

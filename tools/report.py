@@ -1,13 +1,13 @@
-"""A page to read of a run, of replicates, or of a directory of runs.
+"""Writes an HTML page about a run, about replicates, or about a study.
 
 python -m tools.report --run_dir=runs/lenet
 python -m tools.report --runs=runs/fig01_small
 
-It opens in a browser without a server. The page of a run has every measure of the other tools.
-What needs training or evaluation (barriers, instability, stability, curvature, cyclic, transplant)
-is shown where its tool has measured it, and the tool's command where not. The page of a study
-compares the runs' accuracies, leads, distances and barriers; TensorBoard's page HParams is written
-beside it. Where a run is damaged, the exit status is 1.
+The page opens in a browser without a server. The page of a run has every measure of the other
+tools. Barriers, instability, stability, curvature, cyclic and transplant need training or
+evaluation: the page shows their results if their tool has run, else the command of the tool. The
+page of a study compares the runs' accuracies, leads, distances and barriers, and TensorBoard's page
+HParams shows them, too. If a run is damaged, the exit status is 1.
 """
 
 import sys

@@ -1,8 +1,8 @@
-"""A paper estimate of data-parallel training: step time and efficiency, from FLOPs and bytes.
+"""Estimates step time and efficiency of data-parallel training, from FLOPs and bytes.
 
     python -m tools.scaling --gpus=1,8,32 --batch_sizes=1024,2048,4096,8192
 
-Prints a table. Every number that it assumes is a flag; put in those of your own machines.
+It prints a table. Every number that it assumes is a flag: give those of your own machines.
 """
 
 from absl import flags

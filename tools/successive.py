@@ -1,4 +1,4 @@
-"""Accuracy, and the angular distance to the round before and to the one before that, of runs.
+"""Writes accuracy and distances to the two rounds before, of several runs, into one CSV file.
 
 python -m tools.successive --run_dir=runs/lenet,runs/lenet_repel
 """

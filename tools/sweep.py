@@ -1,10 +1,10 @@
-"""Makes all runs of a study: a grid of experiments that a flag file states.
+"""Makes all runs of a study: a grid of experiments.
 
     python -m tools.sweep --flagfile=flags/digits.cfg --grid=seed=0,1 --runs=runs/digits_seeds
 
-Runs go on at once on this machine's cores or GPUs where Ray is installed (pip install
-'lottery_tf[sweep]'), or on a Ray cluster at --address; else one after another. Ctrl-C stops all,
-and the same command goes on. Every flag of an experiment, as --epochs=3, counts for all runs.
+If Ray is installed (pip install 'lottery_tf[sweep]'), runs share the cores or GPUs of this machine,
+or those of a Ray cluster at --address. Without Ray, one run follows another. Ctrl-C stops all runs,
+and the same command resumes them. A flag of an experiment, such as --epochs=3, holds for all runs.
 """
 
 import dataclasses

@@ -122,7 +122,7 @@ def parse_pairs(items: Sequence[str], run: RunDir, other: RunDir) -> list[tuple[
 
 @dataclasses.dataclass
 class Barriers(paths.PathMeasure):
-    """Error and loss along the lines between the networks of rounds (Figs. 8, 20, 23).
+    """Measures error and loss along the lines between the networks of rounds (Figs. 8, 20, 23).
 
     python -m tools.barriers --run_dir=runs/lenet
     """

@@ -110,7 +110,7 @@ def of_rounds(
 
 @dataclasses.dataclass
 class Curvature(TableBeside):
-    """The largest eigenvalue of the Hessian of the training loss at the ends of rounds.
+    """Measures the largest eigenvalue of the training loss's Hessian at the ends of rounds.
 
     python -m tools.curvature --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
     """

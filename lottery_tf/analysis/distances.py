@@ -323,7 +323,7 @@ Value = dict[tuple[str, str], Array]
 
 @dataclasses.dataclass
 class Distances(Measure[Value]):
-    """The distances in weight space between the networks of all rounds (Figs. 4, 9-11, 15-18, 21).
+    """Measures distances in weight space between all rounds (Figs. 4, 9-11, 15-18, 21).
 
     python -m tools.distances --run_dir=runs/lenet
     """

@@ -113,7 +113,7 @@ def _of_rounds(groups: Groups, at_rounds: Rounds, bins: int) -> Iterator[OfRound
 
 @dataclasses.dataclass
 class Histograms(Measure[list[OfRound]]):
-    """Histograms of surviving weights, of one run or of two beside one another (Figs. 5, 19, 22).
+    """Draws histograms of surviving weights, of one run or of two side by side (Figs. 5, 19, 22).
 
     python -m tools.histograms --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
     """

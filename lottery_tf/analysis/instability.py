@@ -90,12 +90,12 @@ def verdict(row: Row) -> str:
 
 @dataclasses.dataclass
 class Instability(paths.PathMeasure):
-    """Linear-mode instability of the networks of rounds (Fig. 2; Frankle et al. 2020a).
+    """Measures the instability of rounds to SGD noise (Fig. 2; Frankle et al. 2020a).
 
     python -m tools.instability --run_dir=runs/lenet --at_rounds=0,5,10,15
 
-    Trains copies that differ in their data seed alone, inside the run, and interpolates between
-    them. Run it again to resume.
+    It trains each round again with other data seeds, within the run, and measures the error barrier
+    between the results. Run it again to resume.
     """
 
     copies: int = flag(

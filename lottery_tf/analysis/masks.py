@@ -125,7 +125,7 @@ Value = tuple[list[Row], dict[str, Array]]
 
 @dataclasses.dataclass
 class MasksMeasure(Measure[Value]):
-    """Overlaps of masks between rounds and runs, and what is left of each layer.
+    """Compares masks between rounds and runs, and shows what is left of each layer.
 
     python -m tools.masks --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
     """

@@ -171,7 +171,7 @@ def of_rounds(runs: RunDir | Groups, *, image_shape: Sequence[str | int] = ()) -
 
 @dataclasses.dataclass
 class Pixels(TableBeside):
-    """Which pixels a ticket looks at, and whether its units look at places (Redman et al. 2024).
+    """Shows which pixels a ticket reads, and whether its units read places (Redman et al. 2024).
 
     python -m tools.pixels --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
     """

@@ -135,11 +135,11 @@ def _train_and_compare(
 
 @dataclasses.dataclass
 class Stability(retraining.MaskMeasure):
-    """Stability to pruning and to data order of tickets and random masks (Frankle et al. 2019).
+    """Measures the stability of tickets to pruning and data order (Frankle et al. 2019).
 
     python -m tools.stability --run_dir=runs/lenet --at_rounds=10 --replicates=3
 
-    Trains what it needs inside the run. Run it again to resume.
+    It trains within the run. Run it again to resume.
     """
 
     replicates: int = flag(

@@ -133,11 +133,11 @@ def _train(
 
 @dataclasses.dataclass
 class Transplant(retraining.MaskMeasure):
-    """The masks of one run on the initialization of another, permuted or not (Adnan et al. 2025).
+    """Trains one run's initialization under another's masks, permuted or not (Adnan et al. 2025).
 
     python -m tools.transplant --run_dir=runs/lenet_seed=1 --other_run=runs/lenet --at_rounds=10,15
 
-    Trains what it needs inside the run of --run_dir. Run it again to resume.
+    It trains within the run of --run_dir. Run it again to resume.
     """
 
     replicates: int = flag(
