@@ -1,4 +1,4 @@
-"""What a step costs beside plain Keras, masks in `fit`, streaming, repulsion, distances, or runs.
+"""Measures the time of a step, of masks in `fit`, of streaming, repulsion, distances or runs.
 
     python -m tools.benchmark --flagfile=flags/lenet.cfg
     python -m tools.benchmark --what=input --flagfile=flags/resnet50.cfg
@@ -9,7 +9,7 @@
     python -m tools.benchmark --what=sparse_products
     python -m tools.benchmark --what=sweep --flagfile=flags/lenet.cfg --repeats=3
 
-Measures in one process (--what=sweep: in one for each run), taking turns; run nothing beside it.
+It measures in turns, in one process (with --what=sweep in one per run). Run nothing beside it.
 """
 
 import itertools
@@ -176,24 +176,24 @@ WHAT = flags.DEFINE_enum("what", "step", [*BENCHMARKS], "What to measure.")
 STEPS = flags.DEFINE_integer(
     "steps",
     None,
-    "Training steps per repeat. Default: as many as take about 2 seconds, 1000 at most.",
+    "Training steps in a repeat. Default: as many as take about 2 seconds, at most 1000.",
     lower_bound=1,
 )
-IMAGES = flags.DEFINE_integer("images", 4096, "Images per repeat of --what=input.", lower_bound=1)
+IMAGES = flags.DEFINE_integer("images", 4096, "Images in a repeat of --what=input.", lower_bound=1)
 REPEATS = flags.DEFINE_integer(
-    "repeats", 7, "Repeats of each way, after one warm-up.", lower_bound=1
+    "repeats", 7, "Number of repeats of each way, after one warm-up.", lower_bound=1
 )
 CSV = define_path(
     "csv",
     None,
-    "File for the values of every repeat. Default: benchmark_<what>.csv in --out_dir, or in "
-    "analysis/ of --run_dir.",
+    "File that receives the values of every repeat. Default: benchmark_<what>.csv in "
+    "--out_dir, or in analysis/ of --run_dir.",
 )
 ROUNDS = flags.DEFINE_bool(
     "round_overhead",
     None,
-    "Also run two whole rounds: what of them is not training steps? Default: if they take under a "
-    "minute.",
+    "Also run two whole rounds, to see what else than training steps takes time. Default: do "
+    "so if they take less than a minute.",
 )
 
 

@@ -1,4 +1,4 @@
-"""Draws a figure of the papers from the runs of its study, or accuracy against density of some.
+"""Draws a figure of the papers from the runs of its study, or accuracy against density of runs.
 
 python -m tools.figures --figure=1 --runs=runs/fig01
 python -m tools.figures --run_dir=runs/lenet,runs/lenet_reset=reinit --labels=ticket,reinit
@@ -27,41 +27,46 @@ from . import shared
 OUT = define_path(
     "out",
     None,
-    "Picture to write; its ending is the format, as png, pdf or svg. Default: accuracy.png in "
-    "--out_dir, or analysis/ of the first run.",
+    "Picture to write; its ending chooses the format, as in png, pdf or svg. Default: "
+    "accuracy.png in --out_dir, or in analysis/ of the first run.",
 )
-TITLE = flags.DEFINE_string("title", "", "Title above the axes.")
+TITLE = flags.DEFINE_string("title", "", "Title to write above the axes.")
 FIGURE = flags.DEFINE_string(
     "figure",
     None,
-    "Figure of Maene et al. 2021, 1 to 23, or table1, appendix_c; or stability, rewinding of "
-    "Frankle et al. 2019. Default: accuracy against density of --run_dir.",
+    "Figure of Maene et al. 2021 to draw: 1 to 23, table1 or appendix_c; or stability or "
+    "rewinding of Frankle et al. 2019. Default: accuracy against density of --run_dir.",
 )
 RUNS = define_path(
     "runs",
     None,
-    "With --figure: directory of the runs, known by their config.json. Default: that of --study.",
+    "Directory that holds the runs for --figure, which are known by their config.json. "
+    "Default: that of --study.",
 )
 STUDY = define_path(
     "study",
     None,
-    "With --figure: flag file of the study that makes the runs. Default: "
-    "flags/figures/fig01.cfg of figure 1, and fig01_small.cfg where --runs ends in _small.",
+    "Flag file of the study that makes the runs for --figure. Default: for figure 1 "
+    "flags/figures/fig01.cfg, or fig01_small.cfg if --runs ends in _small.",
 )
 DRAW_ONLY = flags.DEFINE_bool(
     "draw_only",
     False,
-    "With --figure: list what would have to be evaluated or trained. Default: do it.",
+    "With --figure, only list what would have to be evaluated or trained. Default: evaluate "
+    "and train it.",
 )
 DPI = flags.DEFINE_integer(
-    "dpi", 150, "With --figure: dots per inch of the PNG.", lower_bound=20, upper_bound=1200
+    "dpi", 150, "Dots per inch of the PNG of --figure.", lower_bound=20, upper_bound=1200
 )
 ABOUT = {
-    "run_dir": "Runs to draw, with commas; with --other_run replicates: mean, min and max.",
-    "other_run": "Runs to show beside those of --run_dir, as their reinits; replicates, too.",
-    "out_dir": "Where to write. Default: figures/ in --runs; else analysis/ of the first run.",
-    "labels": "A name for each run, or with --other_run for both, with commas. Default: that of "
-    "the directory.",
+    "run_dir": "Runs to draw, separated by commas. With --other_run they are replicates: mean, "
+    "min and max.",
+    "other_run": "Runs to show beside those of --run_dir, such as their reinits. They are "
+    "replicates, too.",
+    "out_dir": "Directory to write into. Default: figures/ in --runs, or analysis/ of the first "
+    "run.",
+    "labels": "Names of the runs, or with --other_run of both groups, separated by commas. "
+    "Default: the names of the directories.",
 }
 shared.define(*shared.OUTPUT, "other_run", "labels", *shared.COMPUTING, about=ABOUT)
 

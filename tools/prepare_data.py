@@ -19,55 +19,57 @@ from . import shared
 DATASET = flags.DEFINE_string(
     "dataset",
     None,
-    "What to prepare. --source=tfds: any image classification of TensorFlow Datasets, as mnist, "
-    "fashion_mnist or emnist/letters. --source=raw: mnist, cifar10, cifar100, imagenet2012, "
-    "image_folder. --source=arrays, parquet: the known dataset that the files hold; of one of "
-    "your own give --name instead.",
+    "Dataset to prepare. --source=tfds takes any image classification of TensorFlow "
+    "Datasets, such as mnist, fashion_mnist or emnist/letters. --source=raw takes mnist, "
+    "cifar10, cifar100, imagenet2012 and image_folder. --source=arrays and parquet take the "
+    "known dataset that the files hold; for one of your own give --name instead.",
 )
 SOURCE = flags.DEFINE_enum(
     "source",
     "tfds",
     ("tfds", "raw", "arrays", "parquet"),
-    "Download by TensorFlow Datasets; or your own: raw files, an npz file of arrays as Keras names "
-    "them (x_train, y_train, x_test, y_test, and names of classes in `classes`), or Parquet files "
-    "of encoded images and labels as the Hugging Face hub has them.",
+    "Where the data come from. tfds downloads by TensorFlow Datasets. The others read your "
+    "files: raw files, an npz file of arrays as Keras names them (x_train, y_train, x_test, "
+    "y_test, and names of classes in `classes`), or Parquet files of encoded images and "
+    "labels as on the Hugging Face hub.",
 )
 define_path(
     "raw_dir",
     None,
-    "Directory of the raw files. mnist: the IDX files; cifar: the python or binary archive, or "
-    "train and test folders (or archives) of images by class; imagenet2012, image_folder: train "
-    "and val or test folders by class; image_folder may have no test folder, or be only the "
-    "folders of the classes. --source=arrays: the npz file. --source=parquet: a file, "
-    "several with commas, or a directory, named as train-00000-of-00001.parquet. --source=tfds: "
-    "the files that it does not download itself, as the official tar files of imagenet2012.",
+    "Directory of your files. mnist: the IDX files. cifar10, cifar100: the python or binary "
+    "archive, or train and test folders (or archives) of images by class. imagenet2012 and "
+    "image_folder: train and val or test folders by class; image_folder needs no test "
+    "folder, and may hold only the folders of the classes. --source=arrays: the npz file. "
+    "--source=parquet: a file, several separated by commas, or a directory, with names like "
+    "train-00000-of-00001.parquet. --source=tfds: files that it does not download itself, "
+    "such as the official tar files of imagenet2012.",
 )
-flags.DEFINE_string("name", None, "What to call the dataset. Default: as --dataset.")
+flags.DEFINE_string("name", None, "Name of the new dataset. Default: that of --dataset.")
 flags.DEFINE_string(
     "image_key",
     None,
-    "Column of the images, of Parquet. Default: one of a usual name, as image or img.",
+    "Parquet column that holds the images. Default: one with a usual name, such as image or img.",
 )
 flags.DEFINE_string(
     "label_key",
     None,
-    "Column of the labels, of Parquet. Default: one of a usual name, as label, class or target.",
+    "Parquet column that holds the labels. Default: one with a usual name, such as label, "
+    "class or target.",
 )
-flags.DEFINE_bool("skip_bad", False, "Leave unreadable images out, and name them.")
+flags.DEFINE_bool("skip_bad", False, "Skip unreadable images and name them.")
 flags.DEFINE_integer(
     "shrink",
     1,
-    "Divide the height and width of images by it: the mean of each "
-    "block of pixels. For studies on small machines; expects --name.",
+    "Divide the height and width of images by this number, by averaging blocks of pixels. "
+    "This serves studies on small machines, and requires --name.",
 )
 flags.DEFINE_integer(
     "white_level",
     65535,
-    "Level that becomes white (255) in gray image files of "
-    "16 bits, as 4095 where they use 12 of them.",
+    "Level that becomes white (255) in gray 16-bit images, such as 4095 if they use 12 bits.",
 )
 define_path("data_dir", "data", "Directory that holds the prepared datasets.")
-flags.DEFINE_bool("overwrite", False, "Replace a dataset that exists.")
+flags.DEFINE_bool("overwrite", False, "Replace an existing dataset.")
 
 
 def main(_: object) -> None:

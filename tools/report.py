@@ -1,13 +1,13 @@
-"""A page to read of a run, of replicates, or of a directory of runs.
+"""Writes an HTML page about a run, about replicates, or about a study.
 
 python -m tools.report --run_dir=runs/lenet
 python -m tools.report --runs=runs/fig01_small
 
-It opens in a browser without a server. The page of a run has every measure of the other tools.
-What needs training or evaluation (barriers, instability, stability, curvature, cyclic, transplant)
-is shown where its tool has measured it, and the tool's command where not. The page of a study
-compares the runs' accuracies, leads, distances and barriers; TensorBoard's page HParams is written
-beside it. Where a run is damaged, the exit status is 1.
+The page opens in a browser without a server. The page of a run has every measure of the other
+tools. Barriers, instability, stability, curvature, cyclic and transplant need training or
+evaluation: the page shows their results if their tool has run, else the command of the tool. The
+page of a study compares the runs' accuracies, leads, distances and barriers, and TensorBoard's page
+HParams shows them, too. If a run is damaged, the exit status is 1.
 """
 
 import sys
@@ -21,14 +21,14 @@ from lottery_tf.plots import tables
 
 from . import shared
 
-RUNS = define_path("runs", None, "Directory of runs, a study: its page compares them.")
+RUNS = define_path("runs", None, "Directory of a study, whose runs one page compares.")
 OUT = define_path(
     "out",
     None,
-    "HTML file to write; the runs then stay as they are. Default: analysis/report.html of the "
-    "(first) run, or report.html in --runs.",
+    "HTML file to write; the runs then stay as they are. Default: analysis/report.html of "
+    "the (first) run, or report.html in --runs.",
 )
-ABOUT = {"run_dir": "Run directory; several, with commas, are replicates."}
+ABOUT = {"run_dir": "Directory of the run. Several runs, separated by commas, are replicates."}
 shared.define(*ABOUT, about=ABOUT)
 
 
@@ -40,7 +40,7 @@ def main(_: object) -> int:
     if RUNS.value:
         from lottery_tf.reports import study_report
 
-        rows, columns, written, damage = study_report.report(RUNS.value, OUT.value)
+        rows, columns, written, damage, verdicts = study_report.report(RUNS.value, OUT.value)
         tables.show(rows, columns)
     else:
         from lottery_tf.reports import run_report
@@ -48,8 +48,9 @@ def main(_: object) -> int:
         path, verdict = run_report.report(run_dir, OUT.value)
         written = [path]
         damage = [str(block) for block in verdict.blocks]
-        for of in verdict.verdicts:
-            print(f"{of.name}: {of.answer}. {of.command or of.words}")
+        verdicts = verdict.verdicts
+    for of in verdicts:
+        print(f"{of.name}: {of.answer}. {of.command or of.words}")
     tables.show_written(written)
     for words in damage:
         print(f"Error: {words}", file=sys.stderr)

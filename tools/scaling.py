@@ -1,8 +1,8 @@
-"""A paper estimate of data-parallel training: step time and efficiency, from FLOPs and bytes.
+"""Estimates step time and efficiency of data-parallel training, from FLOPs and bytes.
 
     python -m tools.scaling --gpus=1,8,32 --batch_sizes=1024,2048,4096,8192
 
-Prints a table. Every number that it assumes is a flag; put in those of your own machines.
+It prints a table. Every number that it assumes is a flag: give those of your own machines.
 """
 
 from absl import flags
@@ -10,26 +10,40 @@ from absl import flags
 from lottery_tf.config import command
 from lottery_tf.errors import InputError
 
-GPUS = flags.DEFINE_list("gpus", ["1", "8", "32"], "Numbers of GPUs, with commas.")
+GPUS = flags.DEFINE_list(
+    "gpus", ["1", "8", "32"], "Numbers of GPUs to estimate, separated by commas."
+)
 BATCHES = flags.DEFINE_list(
-    "batch_sizes", ["1024", "2048", "4096", "8192"], "Global batches, in examples, with commas."
+    "batch_sizes",
+    ["1024", "2048", "4096", "8192"],
+    "Global batch sizes to estimate, in examples, separated by commas.",
 )
 FLOPS = flags.DEFINE_float(
-    "gflop", 24.3, "GFLOP per example, forward and backward. Default: ResNet-50 at 224 x 224."
+    "gflop",
+    24.3,
+    "GFLOP that an example takes forward and backward. Default: ResNet-50 at 224 x 224.",
 )
-PARAMETERS = flags.DEFINE_float("parameters", 25.6e6, "Parameters, all-reduced in 4 bytes each.")
+PARAMETERS = flags.DEFINE_float(
+    "parameters", 25.6e6, "Number of parameters to all-reduce, in 4 bytes each."
+)
 RATE = flags.DEFINE_float(
-    "tflops", 62.0, "Sustained TFLOP/s of a GPU. Default: 20% of the peak of an A100 in bfloat16."
+    "tflops", 62.0, "TFLOP/s that a GPU sustains. Default: 20% of the peak of an A100 in bfloat16."
 )
-PER_HOST = flags.DEFINE_integer("gpus_per_host", 8, "GPUs in a host.")
-INSIDE = flags.DEFINE_float("inside_gbytes", 200.0, "GB/s between the GPUs of a host (NVLink).")
-BETWEEN = flags.DEFINE_float("between_gbytes", 10.0, "GB/s between hosts (100 Gbit/s Ethernet).")
-NORMS = flags.DEFINE_integer("batch_norms", 53, "BatchNorm layers that --sync_bn synchronises.")
+PER_HOST = flags.DEFINE_integer("gpus_per_host", 8, "Number of GPUs in a host.")
+INSIDE = flags.DEFINE_float(
+    "inside_gbytes", 200.0, "GB/s that the GPUs of a host exchange (NVLink)."
+)
+BETWEEN = flags.DEFINE_float(
+    "between_gbytes", 10.0, "GB/s that hosts exchange (100 Gbit/s Ethernet)."
+)
+NORMS = flags.DEFINE_integer(
+    "batch_norms", 53, "Number of BatchNorm layers that --sync_bn synchronises."
+)
 INSIDE_LATENCY = flags.DEFINE_float(
-    "inside_us", 30.0, "Microseconds of a small all-reduce inside a host."
+    "inside_us", 30.0, "Microseconds that a small all-reduce takes within a host."
 )
 BETWEEN_LATENCY = flags.DEFINE_float(
-    "between_us", 100.0, "Microseconds of a small all-reduce between hosts."
+    "between_us", 100.0, "Microseconds that a small all-reduce takes between hosts."
 )
 REDUCTIONS = 6  # per BatchNorm and step: sum, sum of squares, count; and their gradients
 

@@ -28,21 +28,22 @@ flags.disclaim_key_flags()  # --help lists them under the tool that takes them
 FLAGS: dict[str, tuple[tuple[Any, ...], str]] = {
     "run_dir": (
         (define_paths, []),
-        "Run directory; several, with commas, are replicates: mean, min and max.",
+        "Directory of the run. Several runs, separated by commas, are replicates: mean, min and "
+        "max.",
     ),
     "out_dir": (
         (define_path, None),
-        "Where to write. Default: analysis/ of the run (of replicates, the first's).",
+        "Directory to write into. Default: analysis/ of the run, or of the first replicate.",
     ),
-    "pdf": ((flags.DEFINE_bool, False), "Write each picture as PDF too."),
+    "pdf": ((flags.DEFINE_bool, False), "Also write each picture as PDF."),
     "other_run": ((define_paths, []), "Another run. Default: none."),
     "labels": (
         (flags.DEFINE_list, []),
-        "Names for --run_dir and --other_run. Default: those of the directories.",
+        "Names for --run_dir and --other_run. Default: the names of the directories.",
     ),
     "data_dir": (
         (define_path, None),
-        "Directory that holds the prepared datasets. Default: the run's.",
+        "Directory that holds the prepared datasets. Default: that of the run.",
     ),
     "strategy": (
         (flags.DEFINE_enum, "auto", ["auto", "one_device", "mirrored"]),
@@ -50,7 +51,7 @@ FLAGS: dict[str, tuple[tuple[Any, ...], str]] = {
     ),
     "jit_compile": (
         (flags.DEFINE_enum, "auto", ["auto", "on", "off"]),
-        "Compile with XLA. auto: as training does.",
+        "Compile with XLA. auto does as training does.",
     ),
 }
 OUTPUT = ("run_dir", "out_dir", "pdf")

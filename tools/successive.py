@@ -1,4 +1,4 @@
-"""Accuracy, and the angular distance to the round before and to the one before that, of runs.
+"""Writes accuracy and distances to the two rounds before, of several runs, into one CSV file.
 
 python -m tools.successive --run_dir=runs/lenet,runs/lenet_repel
 """
@@ -12,8 +12,8 @@ from . import shared
 CSV = define_path(
     "csv",
     None,
-    "File for the rows of all runs. Default: successive.csv in --out_dir, or in analysis/ of the "
-    "first run.",
+    "File that receives the rows of all runs. Default: successive.csv in --out_dir, or in "
+    "analysis/ of the first run.",
 )
 shared.define(*shared.OUTPUT[:2])
 

@@ -1,10 +1,10 @@
-"""Makes all runs of a study: a grid of experiments that a flag file states.
+"""Makes all runs of a study: a grid of experiments.
 
     python -m tools.sweep --flagfile=flags/digits.cfg --grid=seed=0,1 --runs=runs/digits_seeds
 
-Runs go on at once on this machine's cores or GPUs where Ray is installed (pip install
-'lottery_tf[sweep]'), or on a Ray cluster at --address; else one after another. Ctrl-C stops all,
-and the same command goes on. Every flag of an experiment, as --epochs=3, counts for all runs.
+If Ray is installed (pip install 'lottery_tf[sweep]'), runs share the cores or GPUs of this machine,
+or those of a Ray cluster at --address. Without Ray, one run follows another. Ctrl-C stops all runs,
+and the same command resumes them. A flag of an experiment, such as --epochs=3, holds for all runs.
 """
 
 import dataclasses
@@ -22,58 +22,60 @@ from lottery_tf.sweeps import clusters, grid, sweep
 from lottery_tf.terminal import signals
 
 GRID = flags.DEFINE_multi_string(
-    "grid", [], "A flag and its values, as seed=0,1,2; several --grid multiply."
+    "grid", [], "A flag and its values, as in seed=0,1,2. Several --grid multiply."
 )
 ZIP = flags.DEFINE_multi_string(
     "zip",
     [],
-    "Flags that are varied together, as 'optimizer=adam,momentum;learning_rate=1.2e-3,0.1'. An "
-    "empty value leaves its flag out.",
+    "Flags that vary together, as in 'optimizer=adam,momentum;learning_rate=1.2e-3,0.1'. An "
+    "empty value omits its flag.",
 )
 BASES = flags.DEFINE_string(
-    "bases", None, "Flag files that are varied, with commas. Default: those of --flagfile."
+    "bases", None, "Flag files to vary, separated by commas. Default: those of --flagfile."
 )
 RUNS = define_path(
-    "runs", None, "Directory of the run directories. Default: runs/<flag file>, or what it says."
+    "runs",
+    None,
+    "Directory that holds the run directories. Default: runs/<flag file>, or what the flag "
+    "file says.",
 )
 CLUSTER = flags.DEFINE_enum(
     "cluster",
     "auto",
     ("auto", "ray", "none"),
-    "none: one run after another. auto: Ray where it is installed.",
+    "Where runs are made. none makes one run after another; auto uses Ray if it is installed.",
 )
 ADDRESS = flags.DEFINE_string(
-    "address", "", "Ray cluster to use, as host:6379 or auto. Default: one of this machine."
+    "address", "", "Ray cluster to use, as in host:6379, or auto. Default: one of this machine."
 )
 CPUS = flags.DEFINE_integer(
     "cpus_per_run",
     1,
-    "Cores of each run on Ray. One that has no GPU is pinned to them, with thread pools of as "
-    "many threads.",
+    "Cores that each run gets on Ray. A run without a GPU is pinned to them and uses as many "
+    "threads.",
     lower_bound=1,
 )
 GPUS = flags.DEFINE_float(
     "gpus_per_run",
     None,
-    "GPUs of each run on Ray, or a part of one. Default: 1 where there are any.",
+    "GPUs that each run gets on Ray, or a part of one. Default: 1 if there are any.",
     lower_bound=0,
 )
 RETRIES = flags.DEFINE_integer(
     "retries",
     3,
-    "How often a run that was killed, or lost its machine, is started again without having "
-    "finished a further round.",
+    "Number of times in a row that a killed or lost run is restarted without a new finished round.",
     lower_bound=0,
 )
-DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs and the time they take; start none.")
+DRY_RUN = flags.DEFINE_bool("dry_run", False, "List the runs and estimate their time; start none.")
 WATCH = flags.DEFINE_bool(
-    "watch", False, "Show how far the runs are until all are finished; start none."
+    "watch", False, "Show the progress of the runs until all are finished; start none."
 )
 POINT = flags.DEFINE_integer(
     "point",
     None,
-    "Number of the only run to make, from 0, in the order of --dry_run: a task of a Slurm array "
-    "gives its own. Default: all.",
+    "Make only this run, counted from 0 in the order of --dry_run. A task of a Slurm array "
+    "gives its own number. Default: make all.",
     lower_bound=0,
 )
 SECONDS = 5.0  # between two tables of --watch

@@ -122,25 +122,30 @@ def parse_pairs(items: Sequence[str], run: RunDir, other: RunDir) -> list[tuple[
 
 @dataclasses.dataclass
 class Barriers(paths.PathMeasure):
-    """Error and loss along the lines between the networks of rounds (Figs. 8, 20, 23).
+    """Measures error and loss along the lines between the networks of rounds (Figs. 8, 20, 23).
 
     python -m tools.barriers --run_dir=runs/lenet
     """
 
-    pairs: Sequence[str] = flag(("successive",), "successive, or pairs of rounds as 0-1,4-5.")
+    pairs: Sequence[str] = flag(
+        ("successive",),
+        "Pairs of rounds to connect by lines, as in 0-1,4-5. successive takes each round and the "
+        "one before.",
+    )
     align: str = flag(
         "none",
-        "permutation: first permute the units of the second network to lie nearest to the first.",
+        "Align the networks of a pair first. permutation permutes the units of the second "
+        "network so that it lies nearest to the first.",
         choices=("none", "permutation"),
     )
-    at_rounds: runs.Rounds = flag((), "Rounds from which paths are drawn. Default: three.")
+    at_rounds: runs.Rounds = flag((), "Rounds whose paths are drawn. Default: three.")
     points: int = flag(20, paths.POINTS)
 
     name = "barriers"
     needs = Needs.ENGINE
     columns = COLUMNS
     by = BY
-    other_help = "Run that the second round of each pair is of. Default: that of the first."
+    other_help = "Run from which the second round of each pair comes. Default: the first run."
     title = "Error barriers"
     csv_files: ClassVar = {
         "barriers.csv": "one row for each pair of rounds",

@@ -110,14 +110,14 @@ def of_rounds(
 
 @dataclasses.dataclass
 class Curvature(TableBeside):
-    """The largest eigenvalue of the Hessian of the training loss at the ends of rounds.
+    """Measures the largest eigenvalue of the training loss's Hessian at the ends of rounds.
 
     python -m tools.curvature --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
     """
 
-    at_rounds: Rounds = flag((), "Finished rounds to measure, with commas. Default: all.")
+    at_rounds: Rounds = flag((), "Finished rounds to measure, separated by commas. Default: all.")
     examples: int = flag(
-        EXAMPLES, "Training examples, from the first one, whose mean loss it is of."
+        EXAMPLES, "Number of training examples, from the first on, over which the loss is averaged."
     )
 
     name = "curvature"

@@ -95,15 +95,17 @@ def draw(rows: list[Row], title: str = "") -> "Figure":
 
 @dataclasses.dataclass
 class Cyclic(retraining.MaskMeasure):
-    """A fixed mask trained for as many cycles as IMP had rounds (Gadhikar et al. 2024).
+    """Trains a fixed mask for as many cycles as IMP had rounds (Gadhikar et al. 2024).
 
     python -m tools.cyclic --run_dir=runs/lenet --at_rounds=10
 
-    Trains what it needs inside the run. Run it again to resume.
+    It trains within the run. Run it again to resume.
     """
 
     cycles: int | None = flag(
-        None, "Trainings of each mask, one after the other. Default: as many as IMP had, round + 1."
+        None,
+        "Number of times that each mask is trained in a row. Default: as often as IMP trained, "
+        "round + 1.",
     )
 
     name = "cyclic"

@@ -323,21 +323,21 @@ Value = dict[tuple[str, str], Array]
 
 @dataclasses.dataclass
 class Distances(Measure[Value]):
-    """The distances in weight space between the networks of all rounds (Figs. 4, 9-11, 15-18, 21).
+    """Measures distances in weight space between all rounds (Figs. 4, 9-11, 15-18, 21).
 
     python -m tools.distances --run_dir=runs/lenet
     """
 
     metric: str = flag(
         "angular",
-        "angular: 2 angle / pi; cosine: 1 - cosine; euclidean: L2; each on the weights alive in "
-        "both.",
+        "Distance to compute, on the weights alive in both networks. angular: 2 angle / pi. "
+        "cosine: 1 - cosine. euclidean: L2.",
         choices=(*METRICS, "all"),
     )
 
     name = "distances"
     columns = SUCCESSIVE
-    other_help = "Run whose rounds are the columns. Default: those of --run_dir."
+    other_help = "Run whose rounds form the columns. Default: those of --run_dir."
     title = "Distances between rounds"
     csv_files: ClassVar = {
         "distances_{metric}.csv": "the matrix of distances: one row and one column for each round",

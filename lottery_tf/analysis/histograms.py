@@ -113,17 +113,17 @@ def _of_rounds(groups: Groups, at_rounds: Rounds, bins: int) -> Iterator[OfRound
 
 @dataclasses.dataclass
 class Histograms(Measure[list[OfRound]]):
-    """Histograms of surviving weights, of one run or of two beside one another (Figs. 5, 19, 22).
+    """Draws histograms of surviving weights, of one run or of two side by side (Figs. 5, 19, 22).
 
     python -m tools.histograms --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
     """
 
     at_rounds: Rounds = flag(
         (),
-        "Rounds whose trained weights are counted, with commas. Default: 10; of a shorter run the "
-        "last.",
+        "Rounds whose trained weights are counted, separated by commas. Default: 10, or the last "
+        "round of a shorter run.",
     )
-    bins: int = flag(60, "Bins of each histogram.")
+    bins: int = flag(60, "Number of bins of each histogram.")
 
     name = "histograms"
     columns = COLUMNS

@@ -90,21 +90,28 @@ def verdict(row: Row) -> str:
 
 @dataclasses.dataclass
 class Instability(paths.PathMeasure):
-    """Linear-mode instability of the networks of rounds (Fig. 2; Frankle et al. 2020a).
+    """Measures the instability of rounds to SGD noise (Fig. 2; Frankle et al. 2020a).
 
     python -m tools.instability --run_dir=runs/lenet --at_rounds=0,5,10,15
 
-    Trains copies that differ in their data seed alone, inside the run, and interpolates between
-    them. Run it again to resume.
+    It trains each round again with other data seeds, within the run, and measures the error barrier
+    between the results. Run it again to resume.
     """
 
-    copies: int = flag(2, "Trainings of each round, the run's own among them with --start=init.")
+    copies: int = flag(
+        2,
+        "Number of trainings of each round. With --start=init, the run's own training is one of "
+        "them.",
+    )
     at_rounds: runs.Rounds = flag(
-        (), "Rounds to train again, with commas. Default: those of 0, 5, 10, 15 that are finished."
+        (),
+        "Rounds to train again, separated by commas. Default: those of 0, 5, 10 and 15 that are "
+        "finished.",
     )
     start: str = flag(
         "init",
-        "init, or rewind:STEP (rewind:4ep): train from the state of round 0 after so many steps.",
+        "Weights that training starts from. init takes the start of the round; rewind:STEP (or "
+        "rewind:4ep) takes round 0 after that many steps.",
     )
     points: int = flag(30, paths.POINTS)
 

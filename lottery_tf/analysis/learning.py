@@ -147,8 +147,7 @@ def with_lead(run: RunDir, rows: list[Row], reinits: Sequence[RunDir]) -> list[R
 
 @dataclasses.dataclass
 class Learning(TableBeside):
-    """How far each round carries its weights and which signs it keeps, beside its lead over a
-    reinit.
+    """Measures how far a round moves its weights, which signs it keeps, and its lead over a reinit.
 
     python -m tools.learning --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
     """

@@ -125,22 +125,22 @@ Value = tuple[list[Row], dict[str, Array]]
 
 @dataclasses.dataclass
 class MasksMeasure(Measure[Value]):
-    """Overlaps of masks between rounds and runs, and what is left of each layer.
+    """Compares masks between rounds and runs, and shows what is left of each layer.
 
     python -m tools.masks --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
     """
 
     data_dir: str | None = flag(
         None,
-        "Directory of the prepared datasets, for a network of your own with transposed "
-        "convolutions that its files do not tell from others. Default: the run's.",
+        "Directory that holds the prepared datasets. Only a network of your own needs it, if its "
+        "files do not tell transposed convolutions from others. Default: that of the run.",
         path=True,
     )
 
     name = "masks"
     columns = LAYER_COLUMNS
     by = ("round", "layer")
-    other_help = "Run whose masks are the columns of the overlap. Default: those of --run_dir."
+    other_help = "Run whose masks form the columns of the overlap. Default: those of --run_dir."
     title = "Layers and overlap of masks"
     csv_files: ClassVar = {
         "masks_layers.csv": "one row for each round and layer",

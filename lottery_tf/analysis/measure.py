@@ -56,7 +56,10 @@ _USUAL = {
     "test_accuracy_min": Column("min", "{:.2%}", "least of the replicates"),
     "test_accuracy_max": Column("max", "{:.2%}", "largest of the replicates"),
 }
-BESIDE = "Run to show beside --run_dir, as its reinit; several, with commas, are replicates."
+BESIDE = (
+    "Run to show beside --run_dir, such as its reinit. Several runs, separated by commas, "
+    "are replicates."
+)
 
 
 def usual(*names: str) -> Columns:

@@ -42,7 +42,7 @@ CSV_COLUMNS = {
 }
 # Options that a file's name need not tell.
 USUAL = {"split": ("test",), "bn_stats": ("recompute", "none"), "align": ("none",)}
-POINTS = "Equidistant points of each line, with its ends."  # help of the flag
+POINTS = "Number of equidistant points on each line, including its ends."  # help of the flag
 Tables = dict[str, list[Row]]  # {end of a file's name: rows}
 
 
@@ -132,12 +132,12 @@ class PathMeasure(Measure[Tables]):
     points, …} with the `end` that `prepare` sets, `draws` and `label`.
     """
 
-    split: str = flag("test", "Examples to evaluate on.", choices=("test", "train"))
+    split: str = flag("test", "Split to evaluate on.", choices=("test", "train"))
     bn_stats: str = flag(
         "recompute",
-        "BatchNorm's statistics at a point of a line: mean and variance over the first 10,000 "
-        "training examples, unaugmented; those of the ends, interpolated; or those of the nearer "
-        "end.",
+        "Statistics that BatchNorm uses at a point of a line. recompute: mean and variance over "
+        "the first 10,000 training examples, without augmentation. interpolate: the running ones "
+        "of the two ends, interpolated. endpoint: those of the nearer end.",
         choices=("recompute", "interpolate", "endpoint"),
     )
 

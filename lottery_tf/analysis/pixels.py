@@ -171,16 +171,16 @@ def of_rounds(runs: RunDir | Groups, *, image_shape: Sequence[str | int] = ()) -
 
 @dataclasses.dataclass
 class Pixels(TableBeside):
-    """Which pixels a ticket looks at, and whether its units look at places (Redman et al. 2024).
+    """Shows which pixels a ticket reads, and whether its units read places (Redman et al. 2024).
 
     python -m tools.pixels --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
     """
 
-    at_rounds: Rounds = flag((), "Rounds to draw, with commas. Default: six of all.")
+    at_rounds: Rounds = flag((), "Rounds to draw, separated by commas. Default: six of all.")
     image_shape: Sequence[str | int] = flag(
         (),
-        "height,width,channels of the images that the first layer is on. Default: those of the "
-        "run's data, or square ones of one or three channels.",
+        "Height,width,channels of the images that the first layer reads. Default: those of the "
+        "run's data, or square images of one or three channels.",
     )
 
     name = "pixels"

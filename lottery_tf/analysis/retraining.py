@@ -220,7 +220,9 @@ class MaskMeasure(TableMeasure):
     """A measure that trains under the masks of some rounds; rounds start from round 0."""
 
     at_rounds: Rounds = flag(
-        (), "Rounds whose masks are used, with commas. Default: 10; of a shorter run the last."
+        (),
+        "Rounds whose masks are trained, separated by commas. Default: 10, or the last round of "
+        "a shorter run.",
     )
 
     needs = Needs.RETRAINING

@@ -135,16 +135,20 @@ def _train_and_compare(
 
 @dataclasses.dataclass
 class Stability(retraining.MaskMeasure):
-    """Stability to pruning and to data order of tickets and random masks (Frankle et al. 2019).
+    """Measures the stability of tickets to pruning and data order (Frankle et al. 2019).
 
     python -m tools.stability --run_dir=runs/lenet --at_rounds=10 --replicates=3
 
-    Trains what it needs inside the run. Run it again to resume.
+    It trains within the run. Run it again to resume.
     """
 
-    replicates: int = flag(1, "How often, with other SGD noise and other random masks.")
+    replicates: int = flag(
+        1, "Number of repeats, each with other SGD noise and other random masks."
+    )
     start: str = flag(
-        "init", "init, or rewind:STEP (rewind:4ep): W_t is round 0 after so many steps."
+        "init",
+        "Weights that training starts from. init takes the initialization; rewind:STEP (or "
+        "rewind:4ep) takes round 0 after that many steps.",
     )
 
     name = "stability"

@@ -22,7 +22,7 @@ def of_rounds(runs: RunDir | Groups) -> list[Row]:
 
 @dataclasses.dataclass
 class Thresholds(TableBeside):
-    """Pruning thresholds against density, of one run or of two beside one another (Fig. 6).
+    """Shows pruning thresholds against density, of one run or of two side by side (Fig. 6).
 
     python -m tools.thresholds --run_dir=runs/lenet --other_run=runs/lenet_reset=reinit
     """

@@ -133,20 +133,24 @@ def _train(
 
 @dataclasses.dataclass
 class Transplant(retraining.MaskMeasure):
-    """The masks of one run on the initialization of another, permuted or not (Adnan et al. 2025).
+    """Trains one run's initialization under another's masks, permuted or not (Adnan et al. 2025).
 
     python -m tools.transplant --run_dir=runs/lenet_seed=1 --other_run=runs/lenet --at_rounds=10,15
 
-    Trains what it needs inside the run of --run_dir. Run it again to resume.
+    It trains within the run of --run_dir. Run it again to resume.
     """
 
-    replicates: int = flag(1, "How often, with another data seed and random mask each.")
+    replicates: int = flag(
+        1, "Number of repeats, each with another data seed and another random mask."
+    )
 
     name = "transplant"
     columns = COLUMNS
     by = ("round", "mask")
-    run_help = "Run whose initialization is trained; several, with commas, are replicates."
-    other_help = "Run from another initialization, whose masks are put onto it. Default: none."
+    run_help = (
+        "Run whose initialization is trained. Several runs, separated by commas, are replicates."
+    )
+    other_help = "Run from another initialization, whose masks are transplanted. Default: none."
     needed = ("--other_run=ANOTHER_RUN",)
     title = "Masks of another run"
     csv_files: ClassVar = {"transplant.csv": "one row for each round, replicate and mask"}

@@ -44,22 +44,24 @@ class Config:
 
     run_dir: str = flag(
         "",
-        "Directory of the run. Default: runs/<flag file>, with _flag=value for each experiment "
-        "flag that the command line changes.",
+        "Directory that holds the run. Default: runs/<flag file>, followed by _flag=value for "
+        "each experiment flag that the command line changes.",
         how=True,
         path=True,
     )
     # Older versions recorded larger seeds, so only check_new bounds them.
     seed: int = flag(
-        0, "Seed that --init_seed and --data_seed default to, below 2**32.", at_least=0
+        0,
+        "Seed below 2**32 from which --init_seed and --data_seed take their defaults.",
+        at_least=0,
     )
     init_seed: int = flag(
-        None, "Seed of the initialization, below 2**32. Default: --seed.", at_least=0
+        None, "Seed below 2**32 that draws the initialization. Default: --seed.", at_least=0
     )
     data_seed: int = flag(
         None,
-        "Seed of the SGD noise (the order of the data, augmentation, dropout), below 2**32. "
-        "Default: --seed.",
+        "Seed below 2**32 that draws the SGD noise: the order of the data, augmentation and "
+        "dropout. Default: --seed.",
         at_least=0,
     )
 
@@ -67,29 +69,30 @@ class Config:
 
     model: str = flag(
         "lenet",
-        f"Network: {', '.join(MODELS)}; or package.module:function, called with the input shape "
-        "and the number of classes.",
+        f"Network to train: {', '.join(MODELS)}. Or your own function, as "
+        "package.module:function; it receives the input shape and the number of classes.",
     )
     initializer: str = flag(
         "kaiming_normal",
-        "Distribution of the initial kernels (untruncated); biases start at zero.",
+        "Distribution from which kernels are drawn, without truncation. Biases start at zero.",
         choices=tuple(INITIALIZERS),
     )
     shortcut: str = flag(
         "identity",
-        "Where shapes change in a ResNet: identity = every other pixel and channels of zeros, "
-        "without weights (option A); projection = 1 x 1 convolution and BatchNorm (option B).",
+        "How a ResNet's shortcut changes the shape of images. identity (option A) takes every "
+        "other pixel, adds channels of zeros and has no weights. projection (option B) is a 1 x "
+        "1 convolution with BatchNorm.",
         choices=("identity", "projection"),
     )
-    bn_affine: bool = flag(False, "Whether BatchNorm learns a scale and an offset.")
+    bn_affine: bool = flag(False, "Let BatchNorm learn a scale and an offset.")
     dataset: str = flag(
         "digits",
-        f"Dataset: {', '.join(DATASETS)}; or a directory of images and labels in TensorFlow "
-        "Datasets' layout.",
+        f"Dataset to train on: {', '.join(DATASETS)}. Or a directory of images and labels, laid "
+        "out as TensorFlow Datasets does.",
         path=True,
     )
     train_examples: int | None = flag(
-        None, "Train on this many examples, the first of the split. Default: all.", at_least=1
+        None, "Train on only this many examples, the first of the split. Default: all.", at_least=1
     )
     image_size: int = flag(
         224,
@@ -99,95 +102,105 @@ class Config:
     )
     augment: str = flag(
         "auto",
-        "Augmentation in training. auto: flip_crop for CIFAR (flip, pad 4 and crop), a random "
-        "resized crop and flip for images of varying size, else none.",
+        "How to augment training images. auto chooses flip_crop for CIFAR (flip, pad by 4 pixels "
+        "and crop), a random resized crop with flips for images of varying size, and none for "
+        "others.",
         choices=("auto", *AUGMENTATIONS),
     )
     data_dir: str = flag("data", "Directory that holds the prepared datasets.", how=True, path=True)
     shuffle_window: int = flag(
         65536,
-        "Records that are shuffled together; shards are permuted as a whole.",
+        "Number of records that are shuffled together. Shards are permuted as a whole.",
         at_least=1,
         below=2**63,
     )
     train_split: str = flag(
-        "train", "Split to train on; several are joined by plus signs, as train+extra."
+        "train", "Split to train on. Join several by plus signs, as in train+extra."
     )
     test_split: str = flag(
         "",
-        "Split to evaluate on; several as in --train_split. Default: test, else validation; of "
-        "imagenet2012 validation.",
+        "Split to evaluate on. Join several by plus signs, as in --train_split. Default: test, "
+        "else validation; for imagenet2012 validation.",
     )
     test_fraction: float | None = flag(
         None,
-        "Evaluate on this part of --train_split, drawn once, the same for every seed, and train "
-        "on the rest. Default: --test_split.",
+        "Evaluate on this part of --train_split and train on the rest. The part is drawn once "
+        "and is the same for every seed. Default: evaluate on --test_split.",
         above=0,
         below=1,
     )
     validation_fraction: float | None = flag(
         None,
-        "Hold out this part of the training examples, drawn once, the same for every seed. "
-        "--early_stop=connected measures its barrier on them. Default: none.",
+        "Hold out this part of the training examples. --early_stop=connected measures its "
+        "barrier on them. The part is drawn once and is the same for every seed. Default: none.",
         above=0,
         below=1,
     )
-    image_key: str = flag("image", "Name of the field that holds the image of an example.")
-    label_key: str = flag("label", "Name of the field that holds its label.")
+    image_key: str = flag("image", "Field of an example that holds the image.")
+    label_key: str = flag("label", "Field of an example that holds the label.")
 
     # Flags of the training inside a round.
 
-    epochs: int = flag(25, "Epochs of training in every round.", at_least=1, below=2**31)
+    epochs: int = flag(25, "Epochs for which every round trains.", at_least=1, below=2**31)
     batch_size: int = flag(
         60,
-        "Examples per update; the last incomplete batch of an epoch is dropped in training.",
+        "Examples in an update. Training drops the last batch of an epoch if it is incomplete.",
         at_least=1,
     )
     accumulate_steps: int = flag(
         1,
-        "Micro-batches per update, for batches that do not fit into memory. The update is that of "
-        "the whole batch, but BatchNorm's statistics are those of each micro-batch.",
+        "Split each update into this many micro-batches, for batches that do not fit into "
+        "memory. The update equals that of the whole batch, except that BatchNorm uses the "
+        "statistics of each micro-batch.",
         at_least=1,
     )
     mixed_precision: str = flag(
         "off",
-        "Compute in 16 bits, with variables in float32; float16 scales the loss.",
+        "Compute in 16 bits and keep variables in float32. float16 also scales the loss.",
         choices=tuple(POLICIES),
     )
     optimizer: str = flag(
-        "adam", "Adam (epsilon 1e-8), or SGD with momentum.", choices=("adam", "momentum")
+        "adam",
+        "Optimizer to train with. adam is Adam with epsilon 1e-8; momentum is SGD with momentum.",
+        choices=("adam", "momentum"),
     )
-    learning_rate: float = flag(1.2e-3, "Learning rate before schedule and warm-up.", above=0)
+    learning_rate: float = flag(
+        1.2e-3, "Learning rate before the schedule and the warm-up change it.", above=0
+    )
     schedule: str = flag(
         "constant",
-        "step divides at --lr_drops; cosine falls to 0 over all steps.",
+        "How the learning rate falls. step divides it at the epochs of --lr_drops; cosine lowers "
+        "it to 0 over all steps.",
         choices=tuple(SCHEDULES),
     )
     lr_drops: tuple[int, ...] = flag(
-        (), "Epochs at which --schedule=step divides the rate, as 56,71.", at_least=1
+        (), "Epochs at which --schedule=step divides the learning rate, as in 56,71.", at_least=1
     )
-    lr_drop_factor: float = flag(10.0, "What --schedule=step divides the rate by.", above=1)
+    lr_drop_factor: float = flag(
+        10.0, "Number by which --schedule=step divides the learning rate.", above=1
+    )
     warmup_epochs: float = flag(
-        0.0, "Epochs over which the rate first rises linearly from 0.", at_least=0
+        0.0, "Epochs during which the learning rate first rises linearly from 0.", at_least=0
     )
-    momentum: float = flag(0.9, "Momentum of --optimizer=momentum.", at_least=0, below=1)
+    momentum: float = flag(0.9, "Momentum that --optimizer=momentum uses.", at_least=0, below=1)
     weight_decay: float = flag(0.0, "Strength of the weight decay.", at_least=0)
     weight_decay_mode: str = flag(
         "l2",
-        "l2 adds weight_decay * w to the gradient; decoupled subtracts rate * weight_decay * w.",
+        "How weights decay. l2 adds weight_decay * w to the gradient; decoupled subtracts rate * "
+        "weight_decay * w from the weight.",
         choices=("l2", "decoupled"),
     )
     weight_decay_on: str = flag(
-        "all", "Which trainable variables decay.", choices=("all", "kernels")
+        "all", "Trainable variables that decay.", choices=("all", "kernels")
     )
 
     # Flags of the rounds.
 
     rounds: int = flag(
         None,
-        "Rounds of training, the dense round 0 included; may grow. Default: 25, or with --density "
-        "or --densities one for each of them after round 0; a command lowers a larger value to "
-        "that, and prints a note.",
+        "Number of rounds to train, including the dense round 0; a later launch may raise it. "
+        "Default: 25, or with --density or --densities one round for each of them after round 0. "
+        "The command lowers a larger value to that number and says so.",
         at_least=1,
         how=True,
     )
@@ -195,70 +208,80 @@ class Config:
         0.2, "Part of the surviving weights that is pruned after each round.", above=0, below=1
     )
     criterion: str = flag(
-        "magnitude", "Score by which the lowest weights are pruned.", choices=tuple(CRITERIA)
+        "magnitude",
+        "Score that decides which weights are pruned: those with the lowest.",
+        choices=tuple(CRITERIA),
     )
     scope: str = flag(
         "global",
-        "global: scores compete over all layers; layer: in each layer; erk: in each layer, whose "
-        "density is in proportion to (sum of the kernel's dimensions) / (product of them); output: "
-        "in each output unit of each layer.",
+        "Where the scores of weights compete. global: over all layers. layer: within each layer. "
+        "erk: within each layer, whose density is proportional to (sum of the kernel's "
+        "dimensions) / (product of them). output: within each output unit of each layer.",
         choices=SCOPES,
     )
     reset: str = flag(
         "init",
-        "What a round starts from: init = the initialization of round 0 (the ticket); rewind = "
-        "round 0 after --rewind_to, BatchNorm's statistics too, the optimizer fresh; reinit = a "
-        "fresh initialization, a function of (init_seed, round), on its own chain of masks; "
-        "lr_rewind = the trained weights, with the schedule from --rewind_to on (default: its "
-        "begin); finetune = the trained weights, at the schedule's last rate; signs and "
-        "trained_signs = fresh magnitudes with the signs of W_0 or of the trained weights; shuffle "
-        "= the surviving values of W_0, permuted in each kernel.",
+        "What each round starts from. init: the initialization of round 0, which makes a ticket. "
+        "rewind: round 0 after --rewind_to, with BatchNorm's statistics and a fresh optimizer. "
+        "reinit: a fresh initialization, a function of (init_seed, round), with a chain of masks "
+        "of its own. lr_rewind: the trained weights, with the schedule from --rewind_to on "
+        "(default: from its beginning). finetune: the trained weights, at the last rate of the "
+        "schedule. signs, trained_signs: fresh magnitudes with the signs of W_0 or of the "
+        "trained weights. shuffle: the surviving values of W_0, permuted within each kernel.",
         choices=tuple(RESETS),
     )
     rewind_to: str = flag(
-        "", "Step (500) or epoch (4ep) of the schedule that --reset=rewind or lr_rewind goes to."
+        "",
+        "Step (500) or epoch (4ep) of the schedule to which --reset=rewind or lr_rewind returns.",
     )
     finetune_epochs: int | None = flag(
-        None, "Epochs of --reset=finetune. Default: --epochs.", at_least=1, below=2**31
+        None,
+        "Epochs for which --reset=finetune trains a round. Default: --epochs.",
+        at_least=1,
+        below=2**31,
     )
     round_0_from: str = flag(
         "",
-        "Run whose round 0 is taken instead of training it; it must have the same flags, except "
-        "those of pruning and resets.",
+        "Run whose round 0 this run copies instead of training its own. Its flags must be the "
+        "same, except those of pruning and resets.",
         how=True,
     )
     masks_from: str = flag(
-        "", "Run whose masks are used instead of pruning, those of the same round in each."
+        "",
+        "Run whose masks this run uses instead of pruning. Each round takes the masks of the "
+        "same round there.",
     )
     shuffle_masks: str = flag(
         "none",
-        "Move the masks of --masks_from to random places: in each layer, with its density; or over "
-        "all layers.",
+        "Move the masks of --masks_from to random places. layer moves them within each layer and "
+        "keeps its density; global moves them over all layers.",
         choices=("none", "layer", "global"),
     )
     prune_at: str = flag(
         "round",
-        "round: after each round; init: before a round trains, from the dense weights that it "
-        "would start from; train: gradually, while it trains; dynamic: at random before it trains, "
-        "and then weights are dropped and as many others grow.",
+        "When weights are pruned. round: after each round. init: before a round trains, from the "
+        "dense weights that it would start from. train: gradually, while a round trains. "
+        "dynamic: at random before a round trains; then training drops weights and grows as many "
+        "others.",
         choices=("round", "init", "train", "dynamic"),
     )
     density: float | None = flag(
         None,
-        "Density to prune to, in one round after the dense round 0. Default: --prune_fraction.",
+        "Prune to this density, in one round after the dense round 0. Default: prune by "
+        "--prune_fraction.",
         above=0,
         below=1,
     )
     densities: tuple[float, ...] = flag(
         (),
-        "Densities of the rounds after round 0, falling, in place of --prune_fraction.",
+        "Densities of the rounds after round 0, in falling order. They replace --prune_fraction.",
         above=0,
         below=1,
     )
     prune_iterations: int | None = flag(
         None,
-        "Prunings in which each density is reached; scores are computed anew before each of them. "
-        "Default: 100 for synflow, else 1.",
+        "Number of prunings that reach each density. Each computes new scores. Default: 100 for "
+        "synflow, else 1.",
         at_least=1,
     )
     evidence_bn: str = flag(
@@ -269,79 +292,81 @@ class Config:
         choices=EVIDENCE_BN,
     )
     layer_fractions: tuple[str, ...] = flag(
-        (), "With --scope=layer: layers with a prune fraction of their own, as logits:0.1."
+        (),
+        "Layers with a prune fraction of their own, as in logits:0.1. They require --scope=layer.",
     )
     keep_dense: tuple[str, ...] = flag(
-        (), "Layers that are not pruned, by name or pattern, as logits or block_1*."
+        (), "Layers that are not pruned, by name or pattern, as in logits or block_1*."
     )
     min_layer_weights: int = flag(
-        0, "Fewest weights that each layer keeps, so that no layer collapses.", at_least=0
+        0,
+        "Number of weights that each layer keeps at least, so that no layer collapses.",
+        at_least=0,
     )
     structure: str = flag(
         "none",
-        "What lives and dies together: none = each weight by itself; 2:4 (any N:M) = N of every M "
-        "inputs of an output stay; 1x4 = blocks of outputs x inputs; channel = output channels, "
-        "with all that belongs to them.",
+        "Which weights are pruned together. none: each weight alone. 2:4, or any N:M: N of every "
+        "M inputs of an output stay. 1x4: blocks of outputs x inputs. channel: output channels, "
+        "with everything that belongs to them.",
     )
     structure_pool: str = flag(
         "sum",
-        "How the scores of the weights in a block or channel make its own: their sum, their mean, "
-        "or l2, the root of the sum of their squares.",
+        "How the scores of a block or channel are combined: by their sum, by their mean, or by "
+        "l2, the root of the sum of their squares.",
         choices=POOLS,
     )
     prune_schedule: str = flag(
         "polynomial",
-        "Of --prune_at=train. polynomial: the density falls along a cubic from --prune_begin to "
-        "--prune_end (Zhu & Gupta 2017); constant: it is that of the round from --prune_begin on; "
-        "cosine: it falls along half a cosine; one_cycle: along a logistic curve (Hubens et al. "
-        "2022).",
+        "How --prune_at=train lowers the density from --prune_begin to --prune_end. polynomial "
+        "follows a cubic (Zhu & Gupta 2017), cosine half a cosine, one_cycle a logistic curve "
+        "(Hubens et al. 2022). constant prunes to the density of the round at --prune_begin.",
         choices=tuple(CURVES),
     )
     prune_begin: str = flag("0", "Step (500) or epoch (4ep) of the first gradual pruning.")
     prune_end: str = flag(
         "",
-        "Step or epoch of the last one; of --prune_at=dynamic, the one that it comes before. "
-        "Default: after three quarters of the training.",
+        "Step or epoch of the last gradual pruning. With --prune_at=dynamic, the masks change "
+        "only before it. Default: after three quarters of the training.",
     )
     prune_frequency: int | None = flag(
         None,
-        "Steps between two gradual prunings, or changes of the masks. Default: 100, or a tenth of "
-        "--prune_begin to --prune_end where that is less.",
+        "Steps between two gradual prunings, or between two changes of the masks. Default: 100, "
+        "or a tenth of the steps from --prune_begin to --prune_end if that is less.",
         at_least=1,
     )
     regrow: str = flag(
         "gradient",
-        "What grows with --prune_at=dynamic. gradient: the weights of each layer with the largest "
-        "gradient on the next batch (RigL, Evci et al. 2020); random: any (SET, Mocanu et al. "
+        "Which weights --prune_at=dynamic grows. gradient: in each layer those with the largest "
+        "gradient on the next batch (RigL, Evci et al. 2020). random: any (SET, Mocanu et al. "
         "2018).",
         choices=REGROW,
     )
     drop_fraction: float = flag(
         0.3,
-        "Part of each layer's weights, the smallest, that --prune_at=dynamic drops at first; it "
-        "falls along half a cosine, to 0 at --prune_end.",
+        "Part of each layer's weights, the smallest, that --prune_at=dynamic drops at first. It "
+        "falls along half a cosine and reaches 0 at --prune_end.",
         above=0,
         below=1,
     )
     early_stop: str = flag(
         "none",
-        "connected: once two rounds are linearly connected, the next one trains for --short_epochs "
-        "(Maene et al. 2021 suggest it); the schedule is cut off there.",
+        "Shorten rounds. connected: once two rounds are linearly connected, the next one trains "
+        "only for --short_epochs, as Maene et al. 2021 suggest; its schedule is cut off there.",
         choices=("none", "connected"),
     )
     connected_error: float = flag(
         0.02,
-        "Error barrier below which two rounds count as connected, on the examples that "
-        "--validation_fraction holds out, 10,000 at most.",
+        "Error barrier below which two rounds count as connected. It is measured on at most "
+        "10,000 of the examples that --validation_fraction holds out.",
         above=0,
         below=1,
     )
     short_epochs: int = flag(
-        5, "Epochs of a round after two that are connected.", at_least=1, below=2**31
+        5, "Epochs for which a round trains after two connected rounds.", at_least=1, below=2**31
     )
     full_rounds: tuple[int, ...] = flag(
         (),
-        "Rounds that --early_stop does not make short, as 10,15: those whose tickets are kept.",
+        "Rounds that --early_stop does not shorten, as in 10,15, because you keep their tickets.",
         at_least=1,
     )
 
@@ -349,58 +374,60 @@ class Config:
 
     strategy: str = flag(
         "auto",
-        "Where to compute: on one device; mirrored on all GPUs of the machine (or on "
-        "--cpu_devices); on the workers that TF_CONFIG or Slurm names. auto: the most of these "
-        "that is available.",
+        "Where to compute. one_device uses one device; mirrored all GPUs of the machine, or "
+        "--cpu_devices; multi_worker the workers that TF_CONFIG or Slurm names. auto takes the "
+        "most that is available.",
         choices=("auto", "one_device", "mirrored", "multi_worker"),
         how=True,
     )
     cpu_devices: int = flag(
         1,
-        "Logical devices to make of the CPU, to try --strategy=mirrored without GPUs.",
+        "Number of logical devices into which the CPU is divided, to try --strategy=mirrored "
+        "without GPUs.",
         at_least=1,
         below=1025,
         how=True,
     )
     sync_bn: bool = flag(
         True,
-        "Where there are several replicas: BatchNorm's statistics are those of the whole batch, "
-        "not of each replica's part.",
+        "Compute BatchNorm's statistics over the whole batch if there are several replicas. "
+        "Otherwise each replica uses those of its own part.",
     )
     shard_files: bool = flag(
         False,
-        "With several workers and --resident=off: each reads its own shards alone, which reads "
-        "less, but makes the order depend on the number of workers.",
+        "Let each worker read only its own shards. It reads less, but the order of the data then "
+        "depends on the number of workers. Requires several workers and --resident=off.",
     )
     worker_timeout: float = flag(
         600.0,
-        "Seconds without an answer after which another worker counts as lost; longer than the "
-        "chief takes to save a round.",
+        "Seconds of silence after which another worker counts as lost. Choose more than the "
+        "chief needs to save a round.",
         above=0,
         how=True,
     )
     checkpoint_minutes: float = flag(
         5.0,
-        "Minutes between checkpoints inside a round; 0: none but on SIGTERM, SIGHUP and Ctrl-C.",
+        "Minutes between checkpoints within a round. With 0, a run saves a checkpoint only at "
+        "SIGTERM, SIGHUP and Ctrl-C.",
         at_least=0,
         how=True,
     )
     deterministic: bool = flag(
         False,
-        "Use only deterministic operations of TensorFlow: a run that is repeated on the same kind "
-        "of machine, with as many devices, gives the same bits.",
+        "Use only deterministic operations of TensorFlow. A run then repeats bit for bit on the "
+        "same kind of machine with as many devices.",
         how=True,
     )
     jit_compile: str = flag(
         "auto",
-        "Compile the epoch with XLA. auto: on, except with several replicas and for convolutions "
-        "on a CPU.",
+        "Compile the epoch with XLA. auto does so, except with several replicas and for "
+        "convolutions on a CPU.",
         choices=("auto", "on", "off"),
         how=True,
     )
     resident: str = flag(
         "auto",
-        "Keep the training split in device memory. auto: if it takes under 2 GB.",
+        "Keep the training split in device memory. auto does so if the split takes less than 2 GB.",
         choices=("auto", "on", "off"),
         how=True,
     )
@@ -409,28 +436,33 @@ class Config:
 
     repel: float = flag(
         0.0,
-        "Strength lambda_r of the repellent loss: each round is pushed away from the optima of "
-        "earlier rounds, or with a negative strength towards them. The paper uses 2 and -1.",
+        "Strength lambda_r of the repellent loss. It pushes each round away from the optima of "
+        "earlier rounds; a negative strength pulls the round towards them. The paper uses 2 and "
+        "-1.",
     )
     repel_from: str = flag(
-        "all", "The optima of all earlier rounds, of the previous one, or a number: the last ones."
+        "all",
+        "Optima that repel: those of all earlier rounds, of the previous round, or of the last N "
+        "rounds if you give a number.",
     )
     repel_scope: str = flag(
         "global",
-        "global: one cosine over all prunable weights, as in the paper; its layers can cancel each "
-        "other. layer: the mean over the layers of each one's squared cosine.",
+        "What the cosine covers. global takes one cosine over all prunable weights, as in the "
+        "paper; its layers can cancel each other. layer averages the squared cosines of the "
+        "layers.",
         choices=("global", "layer"),
     )
     repel_weighting: str = flag(
         "none",
-        "saliency weighs each coordinate by the squared gradient at the old optimum (a mean over "
-        "batches of --batch_size), an estimate of the Fisher information, so that weights that do "
-        "not matter cannot pay for the repulsion. Ours, not the paper's.",
+        "How coordinates are weighted. saliency multiplies each by the squared gradient at the "
+        "old optimum (a mean over batches of --batch_size), an estimate of the Fisher "
+        "information. Weights that do not matter then cannot pay for the repulsion. This is our "
+        "addition, not the paper's.",
         choices=("none", "saliency"),
     )
     repel_runs: tuple[str, ...] = flag(
         (),
-        "Run directories whose optima count too, chosen by --repel_from among their rounds.",
+        "Run directories whose optima also count. --repel_from chooses among their rounds.",
         path=True,
     )
 

@@ -135,7 +135,8 @@ def _check_names(dataset: str | None, source: str, name: str | None) -> None:
                 f"Received: {dataset}. Call a dataset of your own by --name, without --dataset."
             )
     elif not dataset:
-        of_tfds = "a name of TensorFlow Datasets, as fashion_mnist"
+        of_tfds = "a name of TensorFlow Datasets, as fashion_mnist. For images of your own in "
+        of_tfds += "folders by class: --source=raw --dataset=image_folder"
         wanted = of_tfds if source == "tfds" else of_raw
         raise InputError(f"--source={source} expects --dataset, {wanted}.")
     elif source == "raw" and dataset not in RAW:

@@ -262,7 +262,7 @@ def best_round(run: RunDir, tolerance: float | None = None) -> tuple[int, str]:
         which = f"the part of the training split that was held out, --test_fraction={part:g}"
     return best["round"], (
         f"{words}; chosen by accuracy on {which}, so its accuracy there is optimistic; evaluate "
-        "the export on examples that chose nothing"
+        "the export on other examples"
     )
 
 

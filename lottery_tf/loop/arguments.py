@@ -50,6 +50,11 @@ class Arguments:
         checks.check_model(self.model, "rounds")
         checks.check_all_built(self.model)
         checks.whole_number(1, rounds=self.rounds)
+        if isinstance(self.rewind_to, str):
+            raise InputError(
+                "rewind_to: expected a number of updates, as 100; an epoch has "
+                f"ceil(examples / batch_size) of them. Received: {self.rewind_to!r}"
+            )
         checks.whole_number(0, rewind_to=self.rewind_to)
         checks.whole_number(0, below=streams.SEEDS, seed=self.seed)
         self._check_reset()

@@ -53,7 +53,7 @@ PAGE = "tensorboard"
 
 def report(
     directory: str | os.PathLike, out: str | None = None
-) -> tuple[list[Row], Columns, list[pathlib.Path], list[str]]:
+) -> tuple[list[Row], Columns, list[pathlib.Path], list[str], list[verdicts.Verdict]]:
     """Write the page of a study, and the runs' flags and results for TensorBoard's page HParams.
 
     Args:
@@ -62,7 +62,7 @@ def report(
             they are, and nothing is written for TensorBoard.
 
     Returns:
-        (rows to print, their columns, paths of what was written, what is damaged).
+        (rows to print, their columns, paths of what was written, what is damaged, the verdicts).
 
     Raises:
         InputError: there is no run, or the file exists and is not a report.
@@ -88,7 +88,8 @@ def report(
     if not out:
         write_hparams(directory, readings, results)
         written.append(directory / PAGE)
-    return rows, columns, written, [text for reading in readings for text in reading.problems]
+    damage = [text for reading in readings for text in reading.problems]
+    return rows, columns, written, damage, [v for section in sections for v in section.verdicts]
 
 
 # The runs and their groups --------------------------------------------------------------------

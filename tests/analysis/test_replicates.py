@@ -121,7 +121,7 @@ def test_a_study_counts_a_copy_once_and_says_so(config, tmp_path, without_pictur
         make_run(made, shapes=SHAPES, seed=seed)
     shutil.copytree(study / "seed=0", study / "seed=0_again")
     (study / "seed=2").symlink_to(study / "seed=1")
-    rows, _, (page, _), damage = study_report.report(study)
+    rows, _, (page, _), damage, _ = study_report.report(study)
     assert [row["runs"] for row in rows] == [2]
     assert not damage
     words = Balanced(page.read_text()).words

@@ -159,7 +159,7 @@ def test_replicates_of_which_one_has_damaged_metrics_are_reported(pair):
     path.write_bytes(b"#" + path.read_bytes()[1:])
     words, _ = words_of(pair)
     assert str(path) in words
-    _, _, (page, _), damage = study_report.report(pair[0].path.parent)
+    _, _, (page, _), damage, _ = study_report.report(pair[0].path.parent)
     assert damage
     assert str(path) in Balanced(page.read_text()).words
 

@@ -50,6 +50,8 @@ REFUSED = {
     "no amount": ((3,), {}, "fraction to prune or a density"),
     "two amounts": ((3, 0.2), {"densities": [0.5, 0.2]}, "one of them"),
     "rounds as text": (("3", 0.2), {}, "rounds: expected a whole number, at least 1.*'3'"),
+    "an epoch to rewind to": (
+        (3, 0.2), {"reset": "rewind", "rewind_to": "4ep"}, "rewind_to: .* updates.*'4ep'"),
     "no rounds": ((0, 0.2), {}, "rounds: expected a whole number"),
     "half a round": ((2.5, 0.2), {}, "rounds: expected a whole number"),
     "seed": ((3, 0.2), {"seed": -1}, "seed: expected a whole number"),

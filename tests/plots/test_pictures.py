@@ -308,7 +308,7 @@ def test_a_report_of_runs_with_odd_names(config, tmp_path):
     study = tmp_path / "study"
     for seed, name in enumerate((ODD, HIDDEN, NO_TEXT)):
         make_run(config(run_dir=str(study / name), seed=seed), rounds=2)
-    _, _, written, _ = study_report.report(str(study))
+    _, _, written, *_ = study_report.report(str(study))
     page = written[0].read_text("utf-8")
     assert all(name in page for name in (ODD, HIDDEN, "caf?"))
 

@@ -79,8 +79,10 @@ def test_runs_that_take_the_masks_of_their_seed_are_replicates(config, tmp_path)
 
 def test_a_study_compares_settings_with_least_and_most_of_the_seeds(study):
     set_metrics(RunDir(study / "batch_size=8_reset=init_seed=1"), 3, test_accuracy=0.97)
-    rows, columns, written, damage = study_report.report(study)
+    rows, columns, written, damage, verdicts = study_report.report(study)
     assert not damage
+    assert {verdict.name.split(",")[0] for verdict in verdicts} == {"Ticket ahead of the reinit"}
+    assert verdicts[0].answer.startswith("undecided (")
     assert written == [study / "report.html", study / "tensorboard"]
     assert columns["0.5"][0] == "acc at 51.20%"
     assert rows[0]["0.5"] == "92.00% (87.00% to 97.00%)"
@@ -120,7 +122,7 @@ def test_unfinished_damaged_and_empty_runs_are_named_and_the_others_compared(stu
     )
     (study / "batch_size=16_reset=reinit_seed=0.log").write_text("Begun\nError: no space.\n\n")
     (study / "batch_size=4.log").write_text("Error: no such flag.\n")
-    rows, _, written, damage = study_report.report(study)
+    rows, _, written, damage, _ = study_report.report(study)
     assert len(damage) == 1
     assert "config.json is damaged" in damage[0]
     assert [row["runs"] for row in rows] == [1, 2, 2, 1]
@@ -173,7 +175,7 @@ def test_tensorboard_has_flags_and_results(study):
 
 def test_with_out_the_runs_stay_as_they_are(study, tmp_path):
     before = sorted(study.rglob("*"))
-    _, _, written, _ = study_report.report(study, str(tmp_path / "page.html"))
+    _, _, written, *_ = study_report.report(study, str(tmp_path / "page.html"))
     assert written == [tmp_path / "page.html"]
     assert sorted(study.rglob("*")) == before
 

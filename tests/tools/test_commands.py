@@ -18,6 +18,7 @@ NOT_RUN = {
     "resnet50": "ImageNet and GPUs; tests/training/test_cluster.py runs workers and devices",
     r"--raw_dir=…": "not a whole command",
     "tools.benchmark": "measures for minutes; tests/tools/test_tools.py",
+    r"--model=own\.keras": "a model of the reader; tests/export/test_exporting.py",
     "tools.make_digits": "writes what the repository holds",
 }
 TICKET = "python -m lottery_tf.imp --flagfile=flags/lenet.cfg"
