@@ -4,8 +4,8 @@ python -m tools.report --run_dir=runs/lenet
 python -m tools.report --runs=runs/fig01_small
 
 It opens in a browser without a server. The page of a run has every measure of the other tools.
-What needs training or evaluation (barriers, instability, stability, curvature, cyclic, transplant)
-is shown where its tool has measured it, and the tool's command where not. The page of a study
+What needs training or evaluation (barriers, predictions, instability, curvature and others) is
+shown where its tool has measured it, and the tool's command where not. The page of a study
 compares the runs' accuracies, leads, distances and barriers; TensorBoard's page HParams is written
 beside it. Where a run is damaged, the exit status is 1.
 """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the table alone imports nothing
 MEASURES = {
     "distances": (
         "angular, cosine and Euclidean distances between all rounds and the initialization, or to "
-        "the rounds of `--other_run`",
+        "the rounds of `--other_run`; `--align=permutation` first permutes units",
         "P 4, 9-11, 15-18, 21",
     ),
     "barriers": (
@@ -33,10 +33,10 @@ MEASURES = {
     ),
     "predictions": (
         "how often rounds, copies or two runs class a test example differently",
-        "since 2021",
+        "-",
     ),
-    "classes": ("test accuracy of each class, and what pruning costs it", "P section 7"),
-    "untrained": ("test accuracy of a round before it trains: W_0 under its mask", "since 2021"),
+    "classes": ("test accuracy of each class, and what pruning costs it", "-"),
+    "untrained": ("test accuracy of a round before it trains: W_0 under its mask", "-"),
     "instability": (
         "error barrier between trainings that differ only in their data seed",
         "P 2, Frankle et al. 2020a",

@@ -31,10 +31,10 @@ if TYPE_CHECKING:  # these import TensorFlow, or take long to import
     from lottery_tf.analysis.predictor import Predictor
 
 ALL = "all classes"
-SHOWN = 10  # classes, those that lose most
+SHOWN, DRAWN = 10, 5  # classes, those that lose most
 COLUMNS: Columns = {
     **usual("round", "density"),
-    "class": Column("class", "{}", "number of the class, or all classes together"),
+    "class": Column("class", "{}", "number of the class from 0, or all classes together"),
     "examples": Column("examples", "{:.0f}", "test examples of the class"),
     **usual("test_accuracy"),
     "over_dense": Column("over dense", "{:+.2%}", "test accuracy above that of round 0"),
@@ -54,7 +54,7 @@ def of_predictions(dense: Array, predicted: Array, labels: Array, classes: int) 
     before, right = dense == labels, predicted == labels
     all_classes = {ALL: np.ones(labels.shape, bool)}
     rows: list[Row] = []
-    for name, of in (all_classes | {str(k): labels == k for k in range(classes)}).items():
+    for name, of in (all_classes | {f"class {k}": labels == k for k in range(classes)}).items():
         count = int(of.sum())
         gained, lost = int((right & ~before & of).sum()), int((before & ~right & of).sum())
         of_class = {"class": name, "examples": count} | dict.fromkeys(MEASURED[1:], math.nan)
@@ -104,10 +104,10 @@ def losing_most(rows: list[Row]) -> list[str]:
     return [row["class"] for row in sorted(known, key=lambda row: row["over_dense"])[:SHOWN]]
 
 
-def of_shown_classes(rows: list[Row]) -> list[Row]:
-    """Return the rows of all classes together, and of those that lose most."""
-    shown = {ALL, *losing_most(rows)}
-    return [row for row in rows if row["class"] in shown]
+def of_drawn(rows: list[Row]) -> list[Row]:
+    """Return the rows of all classes together, and of the DRAWN ones that lose most."""
+    by_class = group(rows, ("class",))
+    return [row for name in (ALL, *losing_most(rows)[:DRAWN]) for row in by_class[name,]]
 
 
 @dataclasses.dataclass
@@ -128,7 +128,7 @@ class Classes(TableMeasure):
     }
     chart: ClassVar = Chart(
         "over_dense",
-        "test accuracy above the dense network's (percentage points)",
+        "accuracy above the dense network's (points)",
         percent=True,
         caption="Test accuracy of each class above that of the dense network",
         by="class",
@@ -139,14 +139,14 @@ class Classes(TableMeasure):
 
     def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
         """Return the table, and a picture of the classes that lose most."""
-        (usual,) = super().findings(run, of_shown_classes(value), title)
+        (usual,) = super().findings(run, of_drawn(value), title)
         return [usual._replace(tables={"": value})]
 
     def shown(self, values: list[list[Row]], value: list[Row]) -> list[str | Table]:
         """Return a row for each round, with a column for each class, and the last round's rows."""
         worst = losing_most(value)
         columns = usual("round", "density", "test_accuracy")
-        columns |= {k: (f"class {k}" if k != ALL else "all", "{:+.2%}") for k in (ALL, *worst)}
+        columns |= {name: (name, "{:+.2%}") for name in (ALL, *worst)}
         rows = []
         for of_round in group(value, ("round",)).values():
             over = {row["class"]: row["over_dense"] for row in of_round}
@@ -167,7 +167,7 @@ class Classes(TableMeasure):
     @classmethod
     def report_pictures(cls, rows: list[Row]) -> "dict[str, Callable[[], Figure]]":
         """Return the picture of the classes that lose most."""
-        return super().report_pictures(of_shown_classes(rows))
+        return super().report_pictures(of_drawn(rows))
 
     @classmethod
     def verdict(cls, rows: list[Row]) -> str:
@@ -176,7 +176,7 @@ class Classes(TableMeasure):
         if not classes:
             return ""
         return (
-            f"At density {whole['density']:.2%} class {classes[0]['class']} changes by "
+            f"At density {whole['density']:.2%} {classes[0]['class']} changes by "
             f"{classes[0]['over_dense']:+.2%} from the dense network, all classes together by "
             f"{whole['over_dense']:+.2%}."
         )

@@ -6,23 +6,23 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lottery_tf.analysis.runs import first_examples
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
 from lottery_tf.masking.gradients import autodiff, call_with, cross_entropy, values_of
 from lottery_tf.plots import Row
-from lottery_tf.pruning import Masks, Weights
+from lottery_tf.pruning import Array, Masks, Weights
+from lottery_tf.pruning.streams import Noise
 from lottery_tf.training.engine import Engine
 
-SMALL_BATCH = 10
+SMALL_BATCH = 50
 
 
 class GradientNoise:
     """Computes the gradients of many batches of the training split, in one compiled loop.
 
     Args:
-        engine: its network gives the function, its feed the first examples, unaugmented.
-        examples: how many of them; those that fill no batch are left out.
+        engine: its network gives the function, its feed the examples.
+        examples: how many of them, as `visited`; those that fill no batch are left out.
     """
 
     def __init__(self, engine: Engine, examples: int):
@@ -31,7 +31,7 @@ class GradientNoise:
         # A batch that is normalised by itself has a gradient that is no mean over examples.
         self.training = any(isinstance(layer, norm) for layer in layers)
         size = engine.config.batch_size if self.training else SMALL_BATCH
-        images, labels = first_examples(engine, examples)
+        images, labels = visited(engine, examples)
         if (count := len(labels) // size) < 2:
             raise InputError(
                 f"--examples: expected two batches of {size} or more. Received: {len(labels)}"
@@ -75,6 +75,20 @@ class GradientNoise:
         start = (tf.constant(0), tf.zeros(length), tf.constant(0.0, tf.float64))
         _, total, squares = tf.while_loop(lambda index, *_: index < self.count, add, start)
         return total, squares
+
+
+def visited(engine: Engine, examples: int) -> tuple[Array, Array]:
+    """Return the first images and labels that the first epoch of round 0 visits, unaugmented.
+
+    They are in a random order: in that of their files, neighbours may be alike, as those of MNIST
+    of one writer, and batches of them have gradients that vary too much.
+    """
+    feed, size = engine.feed, engine.config.batch_size
+    epoch, found = feed.start_epoch(Noise(engine.config.data_seed, 0), 0, 0), []
+    for step in range(min(-(-examples // size), engine.steps_per_epoch)):
+        found.append(feed.worker_batch(*feed.step_inputs(epoch, step))[:2])
+    images, labels = (np.concatenate(some)[:examples] for some in zip(*found, strict=True))
+    return images, labels
 
 
 def estimate(of_batches: float, of_mean: float, size: int, count: int) -> Row:

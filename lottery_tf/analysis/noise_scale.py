@@ -3,10 +3,10 @@
 G is the gradient of the mean cross-entropy over the training data, Sigma the covariance of the
 gradients of single examples. A batch far below B averages too little noise away, one far above B
 hardly helps. Both are estimated without bias from two batch sizes (their appendix A.1): the mean
-squared norm of the gradients of batches of 10 of the first training examples, and that of all of
-them together. With BatchNorm the batches are as large as the run's, and normalised by themselves.
-Gradients are by the weights alive and all other trainable variables, without augmentation, weight
-decay or repulsion.
+squared norm of the gradients of batches of 50, and that of the gradient of all of them together,
+of the first training examples that the first epoch visits. With BatchNorm the batches are as large
+as the run's, and normalised by themselves. Gradients are by the weights alive and all other
+trainable variables, without augmentation, weight decay or repulsion.
 
 It is measured where a round starts, where it ends and, if asked for, after some of its updates,
 which are trained again in memory. What the cache does not hold imports TensorFlow.
@@ -45,7 +45,7 @@ START, END = "start", "end"
 MEASURED = ("gradient_squared", "variance", "noise_scale")
 COLUMNS: Columns = {
     **usual("round", "density"),
-    "at": Column("at", "{}", "start or end of the round, or the step after which it is measured"),
+    "at": Column("at", "{}", "place in the round: start, end, or after a step or epoch"),
     "gradient_squared": Column("|G|^2", "{:.3g}", "squared norm of the gradient of the mean loss"),
     "variance": Column("tr(Sigma)", "{:.3g}", "summed variance of the gradients of examples"),
     "noise_scale": Column(
@@ -84,16 +84,21 @@ def of_rounds(
         found = {at: noise().of(ends[at], masks) for at in at_steps if at in ends}
         if steps := [text for text in at_steps if text not in ends]:
             found |= _after_steps(retrainings, of, steps, noise())
-        return [{"at": at} | found[at] for at in at_steps]
+        return [{"at": place_of(at)} | found[at] for at in at_steps]
 
     cache, rows = cache or Cache(), []
     metrics = metrics_with(run, "density")
     for round in console.progress(select_rounds(run, at_rounds), "rounds"):
         of, options = FinishedRound(run.path, round), ["noise scale", examples, *at_steps]
-        fits = rows_of(*MEASURED, at=at_steps)
+        fits = rows_of(*MEASURED, at=[*map(place_of, at_steps)])
         found = cache.reuse([of], options, compute, of, fits=fits)
         rows += [metrics[round] | row for row in found]
     return rows
+
+
+def place_of(text: str) -> str:
+    """Return the name of a place in a round, from what --at_steps says."""
+    return f"step {text}" if text.isdigit() else text
 
 
 def check_steps(at_steps: Sequence[str]) -> None:
@@ -150,7 +155,8 @@ class NoiseScale(TableMeasure):
         "Where in a round: start, end, and updates as 100 or 1ep, up to which it is trained again.",
     )
     examples: int = flag(
-        EXAMPLES, "Training examples, from the first one, whose gradients are taken."
+        EXAMPLES,
+        "Training examples whose gradients are taken, those that the first epoch visits first.",
     )
 
     name = "noise_scale"

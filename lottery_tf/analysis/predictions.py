@@ -35,6 +35,7 @@ from lottery_tf.analysis.replicates import group, labelled, matrices_of_runs, ov
 from lottery_tf.analysis.retraining import Retrainings
 from lottery_tf.analysis.runs import Computing, check_same_experiment, config_of, engine_of
 from lottery_tf.analysis.statistics import has_collapsed
+from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row
 from lottery_tf.pruning import Array
 from lottery_tf.pruning.policy import IN_TRAINING
@@ -65,7 +66,6 @@ COLUMNS: Columns = {
     "divergence": Column(
         "divergence", "{:.4f}", "mean Jensen-Shannon divergence of the softmax outputs", "bits"
     ),
-    "state": Column("state", "{}", "whether one of the networks has collapsed"),
 }
 FRACTION = "part of the test examples that is classed differently"
 WHAT = "test examples that are classed differently (%)"
@@ -95,13 +95,13 @@ def compare(one: Array, other: Array, labels: Array) -> Row:
 
     The ratio of two networks without an error is 0.
     """
-    predicted = one.argmax(1), other.argmax(1)
-    accuracies = [float((of == labels).mean()) for of in predicted]
-    disagreement = float((predicted[0] != predicted[1]).mean())
-    independent = independent_disagreement(*accuracies, one.shape[1])
+    classes = one.argmax(1), other.argmax(1)
+    first, second = (float((of == labels).mean()) for of in classes)
+    disagreement = float((classes[0] != classes[1]).mean())
+    independent = independent_disagreement(first, second, one.shape[1])
     return {
-        "test_accuracy": accuracies[0],
-        "other_accuracy": accuracies[1],
+        "test_accuracy": first,
+        "other_accuracy": second,
         "disagreement": disagreement,
         "independent": independent,
         "ratio": disagreement / independent if independent else 0.0,
@@ -189,6 +189,10 @@ def between_rounds(
             mean = {name: float(np.mean([copy[name] for copy in copies])) for name in COMPARED}
             bad = has_collapsed(metrics[index])
             rows.append(about | {"other": COPIES} | mean | {"collapsed": int(bad)})
+    if not rows:
+        raise InputError(
+            f"{run.path}: expected two finished rounds or more, or copies of a round. Found one."
+        )
     return rows, matrix
 
 
@@ -255,9 +259,8 @@ class Predictions(Measure[Value]):
         from lottery_tf.plots import figures
 
         (rows, matrices), end = value, self.end
-        tables, pictures, curves = {end: rows}, {}, {}
-        if rows:  # a run of one round without copies has none
-            pictures[f"predictions/disagreement{end}"] = Picture(self.chart.draw(rows, title), end)
+        tables, curves = {end: rows}, {}
+        pictures = {f"predictions/disagreement{end}": Picture(self.chart.draw(rows, title), end)}
         for (name,), of_name in group(rows, ("other",)).items():
             tag = f"predictions/{name.replace(' ', '_')}"
             curves[f"{tag} disagreement"] = curve(of_name, "disagreement")
@@ -277,7 +280,7 @@ class Predictions(Measure[Value]):
     def shown(self, values: list[Value], value: Value) -> list[str | Table]:
         """Return the table."""
         rows = [row | {"state": "collapsed" if row["collapsed"] else ""} for row in value[0]]
-        return [(rows, self.columns)]
+        return [(rows, self.columns | {"state": ("state", "{}")})]
 
 
 MEASURE = Predictions

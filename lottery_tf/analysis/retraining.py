@@ -105,9 +105,11 @@ class Retrainings:
 
     def sources(self, round: int) -> dict[str, str]:
         """Return {name: digest of its Training} of a round's finished copies, current or not."""
-        copies = self.path.glob(f"round_{round:02d}_{self.label}_data_seed_*/trained")
+        copies = sorted(self.path.glob(f"round_{round:02d}_{self.label}_data_seed_*"))
         return {
-            path.parent.name: (path.parent / "source.txt").read_text() for path in sorted(copies)
+            path.name: (path / "source.txt").read_text()
+            for path in copies
+            if (path / "trained").exists() and (path / "source.txt").exists()
         }
 
     def finished(self, round: int) -> list[Weights]:
