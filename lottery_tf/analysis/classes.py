@@ -146,13 +146,13 @@ class Classes(TableMeasure):
         """Return a row for each round, with a column for each class, and the last round's rows."""
         worst = losing_most(value)
         columns = usual("round", "density", "test_accuracy")
-        columns |= {name: (name, "{:+.2%}") for name in (ALL, *worst)}
+        columns |= {name: (name.removeprefix("class "), "{:+.2%}") for name in (ALL, *worst)}
         rows = []
         for of_round in group(value, ("round",)).values():
             over = {row["class"]: row["over_dense"] for row in of_round}
             rows.append(of_round[0] | over)
         return [
-            "Test accuracy above the dense network's:",
+            "Test accuracy above the dense network's, of the classes that lose most in the last round:",
             (rows, columns),
             f"Round {value[-1]['round']}:",
             (self.report_rows(value), self.columns),

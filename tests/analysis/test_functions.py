@@ -3,10 +3,12 @@
 import itertools
 import json
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from lottery_tf import imp
+from lottery_tf import imp, masking
 from lottery_tf.analysis import classes, distances, noise_scale, predictions, untrained
 from lottery_tf.analysis.cache import Cache
 from lottery_tf.analysis.measure import Output
@@ -245,7 +247,7 @@ def test_the_noise_scale_of_a_round_is_that_of_gradients_by_hand(runs, data):
 def test_the_measures_of_functions_have_sections_of_a_report(runs, without_pictures):
     run = runs[1]
     for measure in (predictions, classes, untrained, noise_scale):
-        measure.MEASURE({"": [run]}).report(Output())
+        measure.MEASURE({"ticket": [run]}).report(Output())
     path, _ = run_report.report([run.path])
     page = path.read_text()
     assert "Measure again" not in page
@@ -264,6 +266,40 @@ def test_replicates_of_functions_have_means(runs):
     assert rows[-1]["disagreement"] == pytest.approx(np.mean(of_last))
     assert rows[-1]["disagreement_max"] == pytest.approx(max(of_last))
     assert (first.path / "analysis/predictions_of_2_runs_matrix_mean.csv").exists()
+
+
+@pytest.mark.ci
+def test_networks_of_ones_own_with_batchnorm_are_measured(config):
+    made = config(model="tests.networks:normalised", rounds=2, epochs=1)
+    imp.main(made)
+    run = RunDir(made.run_dir)
+    accuracies = [row["test_accuracy"] for row in run.metrics()]
+    whole = [row for row in classes.of_rounds(run) if row["class"] == classes.ALL]
+    assert [row["test_accuracy"] for row in whole] == pytest.approx(accuracies)
+    engine = engine_of(run)
+    from lottery_tf.analysis.gradient_noise import GradientNoise
+
+    noise = GradientNoise(engine, 320)
+    assert (noise.size, noise.count, noise.training) == (32, 10, True)
+    before = masking.get_weights(engine.network)
+    row = noise.of(run.initial(1), run.masks(1))
+    for path, array in masking.get_weights(engine.network).items():
+        np.testing.assert_array_equal(array, before[path])  # BatchNorm's statistics, too
+    # The squared norm of a batch's gradient, which BatchNorm takes by itself, from Keras alone.
+    masking.set_weights(engine.network, run.initial(1), run.masks(1))
+    squares, total = [], 0
+    for images, labels in zip(noise.images, noise.labels, strict=True):
+        with tf.GradientTape() as tape:
+            logits = engine.network(engine.normalise(images), training=True)
+            losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+            loss = tf.reduce_mean(losses)
+        variables = [v.value for v in engine.network.trainable_variables]
+        flat = np.concatenate([g.numpy().ravel() for g in tape.gradient(loss, variables)])
+        squares.append(flat @ flat)
+        total = total + flat / 10
+    variance = (np.mean(squares) - total @ total) / (1 / 32 - 1 / 320)
+    assert row["variance"] == pytest.approx(variance, rel=1e-3)
+    assert 0 < untrained.of_rounds(run)[1]["untrained_accuracy"] < 1
 
 
 # Aligned distances ---------------------------------------------------------------------------
