@@ -32,6 +32,7 @@ NOT_COMMANDS = {"__init__", "__main__", "shared", "make_results_pages"}  # of to
 # The combinations of tests.golden whose tables, tags and exit statuses are listed.
 TOOLS = (
     "barriers",
+    "classes",
     "curvature",
     "cyclic",
     "distances",
@@ -39,11 +40,14 @@ TOOLS = (
     "instability",
     "learning",
     "masks",
+    "noise_scale",
     "pixels",
+    "predictions",
     "stability",
     "successive",
     "thresholds",
     "transplant",
+    "untrained",
 )
 MADE = ["study/figure 1", "rounds/init", "repel/all", "feed/early stop conv", "statuses"]
 MADE += [f"tool/{name}" for name in TOOLS]

@@ -24,13 +24,19 @@ if TYPE_CHECKING:  # the table alone imports nothing
 MEASURES = {
     "distances": (
         "angular, cosine and Euclidean distances between all rounds and the initialization, or to "
-        "the rounds of `--other_run`",
+        "the rounds of `--other_run`; `--align=permutation` first permutes units",
         "P 4, 9-11, 15-18, 21",
     ),
     "barriers": (
         "error and loss along the line between rounds; `--align=permutation` first permutes units",
         "P 8, 20, 23",
     ),
+    "predictions": (
+        "how often rounds, copies or two runs class a test example differently",
+        "-",
+    ),
+    "classes": ("test accuracy of each class, and what pruning costs it", "-"),
+    "untrained": ("test accuracy of a round before it trains: W_0 under its mask", "-"),
     "instability": (
         "error barrier between trainings that differ only in their data seed",
         "P 2, Frankle et al. 2020a",
@@ -45,6 +51,7 @@ MEASURES = {
         "since 2021",
     ),
     "curvature": ("largest eigenvalue of the Hessian at the end of a round", "since 2021"),
+    "noise_scale": ("gradient noise scale before, during and after the training of a round", "-"),
     "cyclic": ("a fixed mask, trained as many times as IMP trains", "since 2021"),
     "transplant": (
         "masks of another run on this run's initialization, with units permuted or not",

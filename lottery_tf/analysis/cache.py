@@ -83,14 +83,15 @@ class Cache:
 def rows_of(*columns: str, count: int | None = None, **words: Sequence[str]) -> Fits:
     """Return a check whether a value is so many rows, with numbers in some columns.
 
-    Further columns, {name: the words of each row}, say how many rows there are.
+    Further columns, {name: the words of each row}, say how many rows there are. Without these and
+    a count, any number fits.
     """
-    expected = count if count is not None else len(next(iter(words.values())))
+    expected = len(next(iter(words.values()))) if count is None and words else count
 
     def fits(value: Any) -> bool:
         return (
             isinstance(value, list)
-            and len(value) == expected
+            and expected in (None, len(value))
             and all(isinstance(row, dict) for row in value)
             and all(is_number(row.get(name)) for row in value for name in columns)
             and all([row.get(name) for row in value] == [*some] for name, some in words.items())

@@ -21,6 +21,7 @@ from lottery_tf.analysis.runs import (
     as_groups,
     check_at_least,
     engine_of,
+    first_examples,
     metrics_with,
     select_rounds,
 )
@@ -86,12 +87,7 @@ def of_rounds(
         )  # it imports TensorFlow, without its messages
         from lottery_tf.masking.gradients import Hessian
 
-        batches, count = [], 0
-        for batch in engine.feed.train_batches():
-            batches.append(batch)
-            if (count := count + len(batch[1])) >= examples:
-                break
-        images, labels = (np.concatenate(some)[:examples] for some in zip(*batches, strict=True))
+        images, labels = first_examples(engine, examples)
         return Hessian(engine.network, engine.normalise(images), labels)
 
     def compute(of: FinishedRound) -> float:

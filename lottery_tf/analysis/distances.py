@@ -11,22 +11,27 @@ All pairs together cost three matrix products. What these give of two networks t
 same is a small difference of large sums, with few correct digits. So the differences of such a pair
 are summed weight by weight, in a second reading.
 
+Networks that differ by a permutation of hidden units compute the same function. --align=permutation
+permutes the units of the second one to lie nearest to the first, as `alignment` does it. That finds
+some likeness between any two networks: compare with what it finds between networks of two seeds.
+
 In the functions of runs `other` is a run whose rounds are the columns instead, without the
 initialization.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import nan
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from lottery_tf.analysis.cache import Cache, is_number
 from lottery_tf.analysis.measure import Column, Findings, Measure, Picture, Table, curve, usual
 from lottery_tf.analysis.replicates import labelled, matrices_of_runs
-from lottery_tf.analysis.runs import check_same_experiment, metrics_with
+from lottery_tf.analysis.runs import check_same_experiment, metrics_with, network_of
 from lottery_tf.config.fields import flag
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row
@@ -34,6 +39,9 @@ from lottery_tf.pruning import Array, Masks, Weights
 from lottery_tf.runs.rounds import FinishedRound, check_files, finished
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
+
+if TYPE_CHECKING:
+    import keras
 
 BLOCK = 1 << 15  # weights of each network at once: what fits into a processor's cache
 CLOSE = 1e-5  # 1 - cosine below which networks are compared weight by weight: 9 digits are left
@@ -215,13 +223,19 @@ SUCCESSIVE: Columns = {
 
 
 def between_rounds(
-    run: RunDir, other: RunDir | None = None, *, metric: str = "angular", cache: Cache | None = None
+    run: RunDir,
+    other: RunDir | None = None,
+    *,
+    metric: str = "angular",
+    cache: Cache | None = None,
+    align: str = "none",
+    data_dir: str | None = None,
 ) -> list[Row]:
     """Return rows of {round, 0, 1, …, init}: the distance of each round to each, and to its start.
 
-    InputError if the run has one round alone.
+    InputError if the run has one round alone. `align` and `data_dir` are as the flags.
     """
-    matrix = matrices(run, other, [metric], cache or Cache())[metric]
+    matrix = matrices(run, other, [metric], cache or Cache(), align, data_dir)[metric]
     return labelled(matrix, init=not other)
 
 
@@ -232,13 +246,21 @@ def successive(run: RunDir, *, metric: str = "angular", cache: Cache | None = No
 
 
 def matrices(
-    run: RunDir, other: RunDir | None, metrics: Sequence[str], cache: Cache
+    run: RunDir,
+    other: RunDir | None,
+    metrics: Sequence[str],
+    cache: Cache,
+    align: str = "none",
+    data_dir: str | None = None,
 ) -> dict[str, Array]:
     """Return {metric: (rounds, other's rounds), or (rounds + 1, rounds + 1) with init last}."""
     check_same_experiment([run, other])
     if not other and run.finished_rounds() < 2:
         raise InputError(f"{run.path}: expected two finished rounds or more. Found one.")
-    pairs, starts = products_between(run, other or run, cache)
+    if align == "none":
+        pairs, starts = products_between(run, other or run, cache)
+    else:
+        pairs, starts = aligned_products(run, other or run, cache, data_dir)
     return {
         metric: METRICS[metric](pairs) if other else with_initialization(pairs, starts, metric)
         for metric in metrics
@@ -288,6 +310,60 @@ def products_between(run: RunDir, other: RunDir, cache: Cache) -> tuple[Products
     return Products(*np.moveaxis(np.array(pairs), 2, 0)), Products(*np.array(starts).T)
 
 
+def aligned_products(
+    run: RunDir, other: RunDir, cache: Cache, data_dir: str | None = None
+) -> tuple[Products, Products]:
+    """Return the Products as `products_between`, of networks with their units permuted.
+
+    In each pair the units of the second network, with their masks, are permuted to lie nearest to
+    the first; so are those that a round started from. Builds the network of the run, and imports
+    TensorFlow where the cache lacks a pair.
+    """
+    rows, columns = finished(run), finished(other)
+
+    @functools.cache
+    def network() -> "keras.Model":
+        return network_of(run, data_dir=data_dir)
+
+    @functools.lru_cache(len(rows) + 1)
+    def of_round(of: FinishedRound) -> tuple[Weights, Masks]:
+        return of.final(), of.masks()
+
+    def sums(one: tuple[Weights, Masks], two: tuple[Weights, Masks]) -> list[float]:
+        built = network()  # it imports TensorFlow, without its messages
+        from lottery_tf.analysis import alignment
+
+        symmetries = alignment.find(built)
+        order = alignment.match(symmetries, one[0], two[0])
+        weights, masks = (alignment.permute(symmetries, of, order) for of in two)
+        products = products_of_weights(one[0], weights, (one[1], masks))
+        return [float(part[0, 0]) for part in dataclasses.astuple(products)]
+
+    def of_row(one: FinishedRound, others: Sequence[FinishedRound]) -> list[list[float]]:
+        weights, masks = of_round(one)
+        start = run.initial(one.round), masks
+        return [sums((weights, masks), two) for two in (start, *map(of_round, others))]
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and all(
+            isinstance(part, list) and len(part) == 5 and all(map(is_number, part))
+            for part in value
+        )
+
+    pairs, starts = np.ones((5, len(rows), len(columns))), np.zeros((5, len(rows)))
+    for index, one in enumerate(console.progress(rows, "rounds")):
+        others = rows[:index] if other is run else columns
+        key = ["aligned by permutation"]
+        start, *found = cache.reuse([one, *others], key, of_row, one, others, fits=fits)
+        starts[:, index] = start
+        for place, of_pair in enumerate(found):
+            pairs[:, index, place] = of_pair
+            if other is run:
+                dot, of_row_, of_column, *differences = of_pair
+                pairs[:, place, index] = [dot, of_column, of_row_, *differences]
+    return Products(*pairs), Products(*starts)
+
+
 def with_initialization(pairs: Products, starts: Products, metric: str) -> Array:
     """Return (rounds + 1, rounds + 1) distances: last those to what each round started from."""
     count = len(starts.dots)
@@ -334,6 +410,17 @@ class Distances(Measure[Value]):
         "cosine: 1 - cosine. euclidean: L2.",
         choices=(*METRICS, "all"),
     )
+    align: str = flag(
+        "none",
+        "permutation: first permute the units of the second network of each pair to lie nearest to "
+        "the first; plain distances are shown beside.",
+        choices=("none", "permutation"),
+    )
+    data_dir: str | None = flag(
+        None,
+        "Directory of the prepared datasets, for the network of --align. Default: the run's.",
+        path=True,
+    )
 
     name = "distances"
     columns = SUCCESSIVE
@@ -361,12 +448,17 @@ class Distances(Measure[Value]):
         return [*METRICS] if self.metric == "all" else [self.metric]
 
     def measure(self, run: RunDir, cache: Cache) -> Value:
+        """Return the matrices, and with --align those of aligned networks as METRIC_permutation."""
         found = matrices(run, self.other, self.metrics, cache)
+        if self.align != "none":
+            where = self.align, self.data_dir
+            aligned = matrices(run, self.other, self.metrics, cache, *where)
+            found |= {f"{metric}_{self.align}": matrix for metric, matrix in aligned.items()}
         return {(metric, ""): matrix for metric, matrix in found.items()}
 
     def combine(self, values: list[Value]) -> Value:
         found: Value = {}
-        for metric in self.metrics:
+        for metric, _ in values[0]:
             of_runs = [of_run[metric, ""] for of_run in values]
             over = matrices_of_runs(self.runs, of_runs, self.other, init=not self.other)
             found |= {(metric, which): matrix for which, matrix in over.items()}
@@ -391,8 +483,10 @@ class Distances(Measure[Value]):
         tables, name = {end: labelled(values, init=not other)}, f"distances{end}"
         if which in ("min", "max"):
             return Findings(name, tables)
-        top = 1.0 if metric != "euclidean" else float(np.nanmax(values)) or 1.0
-        pictures, labels = {}, {"what": LABELS[metric], "title": title}
+        base, _, aligned = metric.partition("_")
+        top = 1.0 if base != "euclidean" else float(np.nanmax(values)) or 1.0
+        what = LABELS[base] + (", units permuted" if aligned else "")
+        pictures, labels = {}, {"what": what, "title": title}
         for of_scale, scale in (("", (0.0, top)), ("_own_scale", _own_scale(values, not other))):
             figure = figures.matrix(values, run, other, **labels, scale=scale, init=not other)
             pictures[f"distances/{name}{of_scale}"] = Picture(figure, end + of_scale)
@@ -408,17 +502,28 @@ class Distances(Measure[Value]):
         lines: list[str | Table] = []
         if len(self.runs) > 1:
             lines.append(f"Mean of {len(self.runs)} runs; accuracies of {self.runs[0].path}:")
-        matrix, metric = next(iter(value.values())), self.metrics[0]  # of replicates the mean
-        if not self.other:
-            columns: Columns = {"to_previous": (f"{metric} to r - 1", "{:.3f}")}
-            rows = successive_of(metrics_with(self.runs[0], "density", "test_accuracy"), matrix)
-        else:
-            title = f"{metric} to the same round of {self.other.path.name}"
-            columns = {"distance": (title, "{:.3f}")}
-            pairs = zip(metrics_with(self.runs[0], "density"), matrix.diagonal(), strict=False)
-            rows = [row | {"distance": distance} for row, distance in pairs]
-        lines.append((rows, SUCCESSIVE | columns))
+        which, metric = "mean" if len(self.runs) > 1 else "", self.metrics[0]
+        metrics = metrics_with(self.runs[0], "density", "test_accuracy")
+        rows, columns = self._of_table(metrics, value[metric, which])
+        shown: Columns = {name: (f"{metric} {title}", "{:.3f}") for name, title in columns.items()}
+        if self.align != "none":
+            aligned, _ = self._of_table(metrics, value[f"{metric}_{self.align}", which])
+            rows = [
+                row | {f"aligned_{name}": other[name] for name in columns}
+                for row, other in zip(rows, aligned, strict=True)
+            ]
+            shown |= {f"aligned_{name}": ("permuted", "{:.3f}") for name in columns}
+        lines.append((rows, SUCCESSIVE | shown))
         return lines + [f"({LABELS[metric]})" for metric in self.metrics]
+
+    def _of_table(self, metrics: list[Row], matrix: Array) -> tuple[list[Row], dict[str, str]]:
+        """Return the rows to print of a matrix, and {column of the distances: its title}."""
+        if not self.other:
+            return successive_of(metrics, matrix), {"to_previous": "to r - 1"}
+        pairs = zip(metrics, matrix.diagonal(), strict=False)
+        about = ("round", "density")
+        rows = [{n: row[n] for n in about} | {"distance": distance} for row, distance in pairs]
+        return rows, {"distance": f"to the same round of {self.other.path.name}"}
 
 
 MEASURE = Distances

@@ -79,6 +79,7 @@ class Chart:
     by: str = ""  # the column whose values are a curve each; "" for a single curve
     tag: str = ""  # of the picture on TensorBoard; "" for the measure's name
     end: str = ""  # of the picture's file name
+    logarithmic: bool = False  # whether the column's axis is
 
     def curves(self, rows: Sequence[Row]) -> dict[str, list[Row]]:
         """Return {label: rows} of the curves."""
@@ -91,9 +92,8 @@ class Chart:
         from lottery_tf.plots import figures
 
         curves = {label: (of_label, self.column) for label, of_label in self.curves(rows).items()}
-        return figures.against_density(
-            curves, what=self.what, percent=self.percent, line=self.line, title=title
-        )
+        look = {"percent": self.percent, "logarithmic": self.logarithmic}
+        return figures.against_density(curves, what=self.what, line=self.line, title=title, **look)
 
 
 class Picture(NamedTuple):

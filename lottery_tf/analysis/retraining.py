@@ -90,13 +90,36 @@ class Retrainings:
         """
         if self._is_own(masks, round, data_seed):
             return FinishedRound(self.run.path, round).final(), self.run.history(round)
+        return self.train(
+            f"{name}_{self.label}_data_seed_{data_seed}", self.training(masks, round, data_seed)
+        )
+
+    def training(self, masks: Masks, round: int, data_seed: int) -> Training:
+        """Return the Training of a round from the start, under masks and with a data seed."""
         state, first = self.start_of(round)
         start, noise = apply_masks(state, masks), Noise(data_seed, round)
         optima = optima_of(self.engine.config, self.run, round, masks)
         end = int(self.run.history(round)[-1]["step"])  # a round may be shorter, or go on
         last = None if end == self.engine.steps else end
-        training = Training(start, masks, noise, optima, first, last)
-        return self.train(f"{name}_{self.label}_data_seed_{data_seed}", training)
+        return Training(start, masks, noise, optima, first, last)
+
+    def sources(self, round: int) -> dict[str, str]:
+        """Return {name: digest of its Training} of a round's finished copies, current or not."""
+        copies = sorted(self.path.glob(f"round_{round:02d}_{self.label}_data_seed_*"))
+        return {
+            path.name: (path / "source.txt").read_text()
+            for path in copies
+            if (path / "trained").exists() and (path / "source.txt").exists()
+        }
+
+    def finished(self, round: int) -> list[Weights]:
+        """Return the weights of a round's finished copies, which came from the round as it is."""
+        found, masks = [], self.run.masks(round)
+        for name, digest in self.sources(round).items():
+            training = self.training(masks, round, int(name.rpartition("_")[2]))
+            if digest == training.digest() + "\n":
+                found.append(self._read(self.path / name)[0])
+        return found
 
     def _is_own(self, masks: Masks, round: int, data_seed: int) -> bool:
         """Return whether the run trained its round from the start, under masks and a data seed."""
@@ -165,9 +188,13 @@ class Retrainings:
                         checkpoints.forget(path)
             except OSError as error:
                 raise InputError(f"Cannot train in {path}: {error.strerror}.") from None
+        return self._read(path)
+
+    def _read(self, path: Path) -> tuple[Weights, list[Row]]:
+        """Return (weights, history) of the finished training at a path."""
         try:
-            weights = files.parse_npz(files.read_checked(trained / "final.npz"))
-            return weights, files.parse_csv(files.read_checked(trained / "history.csv"))
+            weights = files.parse_npz(files.read_checked(path / "trained" / "final.npz"))
+            return weights, files.parse_csv(files.read_checked(path / "trained" / "history.csv"))
         except InputError as error:
             raise InputError(f"{error} Remove {path} to train it again.") from None
 

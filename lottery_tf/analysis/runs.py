@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lottery_tf import datasets, models
 from lottery_tf.analysis.statistics import SEEDS
 from lottery_tf.config import Config
@@ -19,6 +21,7 @@ from lottery_tf.config.record import MADE_BY_ROUNDS
 from lottery_tf.datasets.fingerprint import fingerprint
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Row
+from lottery_tf.pruning import Array
 from lottery_tf.runs import provenance
 from lottery_tf.runs.rounds import FinishedRound, finished
 from lottery_tf.runs.rundir import RunDir
@@ -289,6 +292,17 @@ def engine_of(run: RunDir, *, own_process: bool = False, **computing: Any) -> "E
     if cluster.workers > 1:
         raise InputError("This tool runs on one machine. Unset TF_CONFIG, or name --strategy.")
     return Engine(config, directory, cluster)
+
+
+def first_examples(engine: "Engine", count: int) -> tuple[Array, Array]:
+    """Return the first images and labels of the training split, or all if it has fewer."""
+    batches, found = [], 0
+    for batch in engine.feed.train_batches():
+        batches.append(batch)
+        if (found := found + len(batch[1])) >= count:
+            break
+    images, labels = (np.concatenate(some)[:count] for some in zip(*batches, strict=True))
+    return images, labels
 
 
 def beside_seeds(name: str, value: Any, seeds: Mapping[str, int | None]) -> Any:

@@ -55,6 +55,7 @@ def against_density(
     percent: bool = False,
     line: tuple[float, str] | None = None,
     title: str = "",
+    logarithmic: bool = False,
 ) -> Figure:
     """Draw measures of rounds against density (%, logarithmic, falling); of one density, as bars.
 
@@ -76,6 +77,8 @@ def against_density(
         else:
             places = [row["density"] for row in rows]
             axes.errorbar(places, values, errors, capsize=2, **parts.style(index, label, 4))
+    if logarithmic:
+        axes.set_yscale("log")
     if line:
         low, high = axes.get_ylim()
         if alone or 2 * low - high <= line[0] <= 2 * high - low:

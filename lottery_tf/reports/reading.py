@@ -125,7 +125,7 @@ class Reading:
         return cache
 
     def tables(self, name: str) -> dict[str, list[Row]]:
-        """Return {end of the name: rows} of a measure's CSV files, without those of paths.
+        """Return {end of the name: rows} of a measure's CSV files, without paths and matrices.
 
         Raises:
             InputError: a file, or the rounds it was made from, are damaged.
@@ -136,7 +136,7 @@ class Reading:
             raise InputError(f"{self.run.path} is damaged, so {paths[0]} is ignored.")
         for path in paths:
             end = path.stem.removeprefix(name)
-            if re.search("_(pairs|paths|to|of)(_|$)", end):
+            if re.search("_(pairs|paths|matrix|to|of)(_|$)", end):
                 continue
             try:
                 found[end] = files.parse_csv(path.read_bytes())

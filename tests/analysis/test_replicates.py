@@ -93,7 +93,8 @@ def test_runs_around_an_own_fit_are_replicates_unless_they_are_copies(run):
 @pytest.mark.parametrize(
     "tool",
     ["report", "histograms", "thresholds", "learning", "distances", "masks", "successive",
-     "barriers", "instability", "curvature", "pixels", "cyclic"],
+     "barriers", "instability", "curvature", "pixels", "cyclic", "predictions", "classes",
+     "untrained", "noise_scale"],
 )  # fmt: skip
 def test_every_tool_of_several_runs_refuses_one_twice(run, tool):
     result = run_tool(tool, f"--run_dir={run.path},{link(run)}")

@@ -194,7 +194,9 @@ def test_what_was_not_measured_is_named_with_its_command(run):
     assert answers.pop("Similar") == "one seed"
     assert set(answers.values()) == {"not measured"}
     words = Balanced(path.read_text()).words
-    for name in ("barriers", "instability", "stability", "curvature", "cyclic", "transplant"):
+    evaluated = ("predictions", "classes", "untrained", "noise_scale")
+    trained = ("instability", "stability", "cyclic", "transplant")
+    for name in ("barriers", "curvature", *evaluated, *trained):
         assert f"python -m tools.{name} --run_dir={run.path}" in words
 
 

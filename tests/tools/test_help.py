@@ -19,9 +19,10 @@ FLAGS = {
         "other_run", "points", "split", "bn_stats", "pairs", "align", "at_rounds"},
     "tools.benchmark": EXPERIMENT | {
         "what", "steps", "images", "repeats", "csv", "out_dir", "round_overhead"},
+    "tools.classes": OUTPUT | COMPUTING,
     "tools.curvature": OUTPUT | COMPUTING | {"other_run", "labels", "at_rounds", "examples"},
     "tools.cyclic": OUTPUT | COMPUTING | {"at_rounds", "cycles"},
-    "tools.distances": OUTPUT | {"metric", "other_run"},
+    "tools.distances": OUTPUT | {"metric", "other_run", "align", "data_dir"},
     "tools.export": {
         "run_dir", "data_dir", "out", "round", "tolerance", "model", "inputs", "format", "compact",
         "sparse_matmul", "quantize", "dense", "batch_size", "examples", "overwrite", "info", "card",
@@ -35,7 +36,9 @@ FLAGS = {
     "tools.make_digits": {"data_dir"},
     "tools.make_reference": {"out_dir"},
     "tools.masks": OUTPUT | {"other_run", "data_dir"},
+    "tools.noise_scale": OUTPUT | COMPUTING | {"at_rounds", "at_steps", "examples"},
     "tools.pixels": OUTPUT | {"other_run", "labels", "at_rounds", "image_shape"},
+    "tools.predictions": OUTPUT | COMPUTING | {"other_run"},
     "tools.prepare_data": {
         "dataset", "source", "raw_dir", "name", "image_key", "label_key", "skip_bad", "data_dir",
         "overwrite", "shrink", "white_level"},
@@ -50,6 +53,7 @@ FLAGS = {
         "retries", "dry_run", "watch", "point"},
     "tools.thresholds": OUTPUT | {"other_run", "labels"},
     "tools.transplant": OUTPUT | COMPUTING | {"other_run", "at_rounds", "replicates"},
+    "tools.untrained": OUTPUT | COMPUTING | {"other_run", "labels"},
 }  # fmt: skip
 WITHOUT_DEFAULT = {"raw_dir", "dataset", "out", "model", "info", "runs"}  # of what is asked for
 PATHS = {"run_dir", "out_dir", "other_run", "data_dir", "raw_dir", "out", "csv", "repel_runs",
