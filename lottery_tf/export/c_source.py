@@ -12,12 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lottery_tf.export.c_kernels import (
-    FUNCTIONS,
-    POOLS,
-    REDUCTIONS,
-    STRUCTS,
-)
+from lottery_tf.export import c_int8
+from lottery_tf.export.c_kernels import FUNCTIONS, POOLS, REDUCTIONS, STRUCTS
 from lottery_tf.pruning import Array
 
 C_TYPES = {"float32": "float", "uint8": "uint8_t", "uint16": "uint16_t", "int32": "int32_t"}
@@ -40,6 +36,11 @@ class Buffer:
     offset: int = 0  # in the scratch array
     first: int = 0  # the step that writes it
     last: int = -1  # the last one that reads it
+
+    @property
+    def floats(self) -> int:
+        """How many floats of the scratch array it takes."""
+        return self.size if self.type == "float" else -(-self.size // 4)
 
 
 @dataclasses.dataclass(eq=False)
@@ -97,6 +98,12 @@ class Tensor:
         return np.array_equal(flat, np.arange(flat.size))
 
     @property
+    def side_by_side(self) -> bool:
+        """Whether its elements lie side by side, in any order."""
+        places = np.sort(self.places, axis=None)
+        return bool(places[0] >= 0) and np.array_equal(places, places[0] + np.arange(places.size))
+
+    @property
     def affine(self) -> list[Array]:
         """Its scale and offset, if it has them."""
         return [array for array in (self.scale, self.offset) if array is not None]
@@ -152,8 +159,9 @@ def images_last(tensor: Tensor, channel_axis: int) -> Tensor:
 class Source:
     """The C file of a network while it is written."""
 
-    def __init__(self, taken: set[str], *, dense: bool):
-        self.names, self.dense = taken, dense
+    def __init__(self, taken: set[str], *, dense: bool, int8: bool = False):
+        self.names, self.dense, self.int8 = taken, dense, int8
+        self.ranges: list[c_int8.Range] = []  # of int8: inputs of the products that a layer adds
         self.steps: list[Step] = []
         self.data: list[str] = []
         self.functions: dict[tuple[str, ...], tuple[str, str]] = {}  # {…: name and text}
@@ -267,62 +275,82 @@ class Source:
 
     def linear(self, tensor: Tensor, kernel: Array, bias: Array | None) -> Tensor:
         """Add outputs = inputs @ kernel + bias, of a vector of inputs."""
-        bias = np.zeros(kernel.shape[1]) if bias is None else bias
-        tensor = self.floats(tensor)
+        kernel = kernel.astype(np.float64)
+        bias = np.zeros(kernel.shape[1]) if bias is None else bias.astype(np.float64)
+        codes = None
+        if self.int8 and tensor.buffer.type == "uint8_t" and tensor.side_by_side:
+            codes = c_int8.Codes(0.0, 1.0)  # of pixels, exactly
+            self.ranges.pop(0)
+            if tensor.scale is not None and tensor.offset is not None:
+                bias, kernel = bias + tensor.offset @ kernel, tensor.scale[:, None] * kernel
+        else:
+            tensor = self.floats(tensor)
+            if not tensor.side_by_side:
+                tensor = self.in_order(tensor)
         order = np.argsort(tensor.places)
-        places = tensor.places[order]
-        if (np.diff(places) != 1).any():
-            tensor = self.in_order(tensor)
-            places = order = tensor.places
+        buffer, start = tensor.buffer, int(tensor.places[order[0]])
+        if self.int8 and not codes:
+            buffer, codes = self.coded(buffer, start, len(order))
+            start = 0
         out = Buffer(kernel.shape[1])
         step = self.add(
             out,
-            [tensor.buffer],
-            lambda step: self.product(step, int(places[0])),
-            weights=kernel[order].astype(np.float64),
-            bias=bias.astype(np.float64),
+            [buffer],
+            lambda step: self.product(step, start, codes),
+            weights=kernel[order],
+            bias=bias,
         )
         return Tensor(out, np.arange(out.size), step=step)
 
-    def product(self, step: Step, start: int) -> Iterable[str]:
+    def coded(
+        self, buffer: Buffer, start: int, count: int, behind: int = 0
+    ) -> tuple[Buffer, c_int8.Codes]:
+        """Add a step that writes floats as bytes; return its buffer, and what the bytes mean.
+
+        `behind` them are so many bytes of any value.
+        """
+        low, high = self.ranges.pop(0)
+        if not np.isfinite([low, high]).all():
+            raise NotInC("its inputs are not finite for the examples that int8 is calibrated on")
+        codes, out = c_int8.Codes.of_range(low, high), Buffer(count + behind, "uint8_t")
+        numbers = ", ".join(f"{np.float32(one)!s}f" for one in (codes.low, 1 / codes.step))
+        called = self.function("quantize")
+        line = f"{called}({{0}}{_plus(start)}, {count}, {numbers}, {{y}});"
+        self.add(out, [buffer], lambda step: [line])
+        return out, codes
+
+    def constants(self, step: Step, codes: c_int8.Codes | None) -> tuple[Array, dict[str, Array]]:
+        """Return the weights (outputs, inputs) of a linear step, and what each output has.
+
+        Raises:
+            NotInC: the weights are not finite, or the sums of bytes may exceed 32 bits.
+        """
+        if not np.isfinite(step.weights).all():
+            raise NotInC("its weights are not finite")
+        if codes is None:
+            return np.float32(step.weights).T, {"bias": np.float32(step.bias)}
+        weights, scale, bias = c_int8.quantized(step.weights, step.bias, codes)
+        if 255 * np.abs(weights.astype(np.int64)).sum(0).max() >= 2**31:
+            raise NotInC(f"sums of {len(weights):,} products of bytes may exceed 32 bits")
+        return weights.T, {"scale": scale, "bias": bias}
+
+    def product(self, step: Step, start: int, codes: c_int8.Codes | None) -> Iterable[str]:
         """Yield the line of a product of a vector with weights."""
-        kernel, bias = np.float32(step.weights).T, np.float32(step.bias)  # (outputs, inputs)
+        kernel, of_output = self.constants(step, codes)
         (outputs, inputs), alive = kernel.shape, int(np.count_nonzero(kernel))
         step.about += f", {inputs:,} to {outputs:,}, {alive:,} of {kernel.size:,} weights"
         if self.dense or alive >= SPARSE * kernel.size:
-            weights = self.array("weights", kernel.reshape(-1))
-            yield (
-                f"{self.function('dense')}({{0}}{_plus(start)}, {inputs}, {outputs}, {weights}, "
-                f"{self.array('bias', bias)}, {{y}});"
-            )
-            return
-        rows, columns = np.nonzero(kernel)
-        yield self.sparse(start, outputs, rows, columns, kernel[rows, columns], bias)
-
-    def sparse(
-        self,
-        start: int,
-        outputs: int,
-        rows: Array,
-        places: Array,
-        weights: Array,
-        bias: Array,
-    ) -> str:
-        """Return the line of a product with weights of ascending outputs and places."""
-        short = _gaps(rows, places, weights, 255)
-        wide = _gaps(rows, places, weights, 65535)
-        if 5 * len(short[0]) < 6 * len(wide[0]):
-            rows, gaps, weights = short
-            gaps = gaps.astype(np.uint8)
+            arrays = {"weights": kernel.reshape(-1), **of_output}
+            called = self.function("dense_int8" if codes else "dense")
+            sizes = f"{inputs}, {outputs}"
         else:
-            rows, gaps, weights = wide
-            gaps = gaps.astype(np.uint16)
-        counts = np.bincount(rows, minlength=outputs)
-        counts = counts.astype(_unsigned(counts.max(initial=0), 16))
-        called = self.function("sparse", counts=_c_type(counts), gaps=_c_type(gaps))
-        arrays = {"counts": counts, "gaps": gaps, "weights": weights, "bias": bias}
-        data = ", ".join(self.array(name, array) for name, array in arrays.items())
-        return f"{called}({{0}}{_plus(start)}, {outputs}, {data}, {{y}});"
+            rows, columns = np.nonzero(kernel)
+            arrays = gathered(rows, columns, kernel[rows, columns], outputs) | of_output
+            types = {name: _c_type(arrays[name]) for name in ("counts", "gaps")}
+            called = self.function("sparse_int8" if codes else "sparse", **types)
+            sizes = f"{outputs}"
+        names = ", ".join(self.array(name, array) for name, array in arrays.items())
+        yield f"{called}({{0}}{_plus(start)}, {sizes}, {names}, {{y}});"
 
     def convolve(
         self,
@@ -369,11 +397,13 @@ class Source:
         taps += k // down * planes.row + m // across
         pixels = (out_rows - 1) * planes.row + out_columns
         of_output = out_rows * planes.row
-        out = Buffer(outputs * of_output)
+        out, buffer, codes = Buffer(outputs * of_output), planes.buffer, None
+        if self.int8:
+            buffer, codes = self.coded(buffer, 0, buffer.size, behind=31)
         step = self.add(
             out,
-            [planes.buffer],
-            lambda step: self.taps(step, planes.start, taps, pixels),
+            [buffer],
+            lambda step: self.taps(step, planes.start, taps, pixels, codes),
             weights=kernel.astype(np.float64),
             bias=np.zeros(outputs) if bias is None else bias.astype(np.float64),
             plane=of_output,
@@ -381,10 +411,13 @@ class Source:
         lying = Planes(out, 0, (outputs, out_rows, out_columns), of_output, planes.row)
         return Tensor(out, lying.places, step=step)
 
-    def taps(self, step: Step, start: int, places: Array, pixels: int) -> Iterable[str]:
+    def taps(
+        self, step: Step, start: int, places: Array, pixels: int, codes: c_int8.Codes | None
+    ) -> Iterable[str]:
         """Yield the lines of a convolution: weights, and where each of them reads."""
         order = np.argsort(places, kind="stable")
-        kernel, places = np.float32(step.weights)[order].T, places[order]  # (outputs, inputs)
+        kernel, of_output = self.constants(step, codes)
+        kernel, places = kernel[:, order], places[order]
         alive = int(np.count_nonzero(kernel))
         step.about += f", to {len(kernel):,}, {alive:,} weights for {pixels:,} pixels"
         shared = self.dense or alive > 2 / 3 * kernel.size
@@ -402,9 +435,11 @@ class Source:
         least = "-INFINITY"
         if step.activation[0] == "relu":
             step.activation, least = ("", ""), "0"
-        called = self.function("convolve", counts=_c_type(counts), gaps=_c_type(gaps))
+        kind = "convolve_int8" if codes else "convolve"
+        called = self.function(kind, counts=_c_type(counts), gaps=_c_type(gaps))
         arrays = [self.array("counts", counts), self.array("gaps", gaps)]
-        weights = [self.array("weights", values), self.array("bias", np.float32(step.bias))]
+        of_output = {"weights": values, **of_output}
+        weights = [self.array(name, array) for name, array in of_output.items()]
         yield (
             f"{called}({{0}}{_plus(start)}, {len(kernel)}, {', '.join(arrays)}, {int(shared)}, "
             f"{', '.join(weights)}, {least}, {pixels}, {step.plane}, {{y}});"
@@ -605,6 +640,24 @@ def _unsigned(largest: int, bits: int = 8) -> str:
 
 def _c_type(array: Array) -> str:
     return "float" if array.dtype == np.float32 else f"{array.dtype}_t"
+
+
+def gathered(rows: Array, places: Array, weights: Array, outputs: int) -> dict[str, Array]:
+    """Return the arrays of a sparse product: of each output the count of its weights, and gaps.
+
+    The gaps between ascending places are of a byte, or of two where bytes would need many zeros
+    as bridges.
+    """
+    size = weights.itemsize
+    short, wide = (_gaps(rows, places, weights, longest) for longest in (255, 65535))
+    is_short = (size + 1) * len(short[0]) < (size + 2) * len(wide[0])
+    rows, gaps, weights = short if is_short else wide
+    counts = np.bincount(rows, minlength=outputs)
+    return {
+        "counts": counts.astype(_unsigned(counts.max(initial=0), 16)),
+        "gaps": gaps.astype(np.uint8 if is_short else np.uint16),
+        "weights": weights,
+    }
 
 
 def _gaps(rows: Array, places: Array, values: Array, longest: int) -> tuple[Array, Array, Array]:

@@ -43,7 +43,7 @@ class Format:
     runtime: str = ""  # the module that `load` takes the longest to import
     needs: tuple[str, ...] = ()  # packages, of the extra with the format's name
     keras_since: tuple[int, ...] = ()  # the first version that exports to it, if not the oldest
-    quantizes: bool = False  # whether --quantize changes the type of its weights
+    quantizes: tuple[str, ...] = ()  # the types that --quantize can give its weights
     sparse: bool = False  # whether it leaves pruned weights out, unless --dense
     multiplies: bool = False  # whether its runtime has sparse products, for --sparse_matmul
     crops: bool = False  # whether it crops images of any size; otherwise it takes one size
@@ -60,12 +60,16 @@ FORMATS = {
     "saved_model": Format("saved_model", "tensorflow", sparse=True, multiplies=True, crops=True),
     "keras": Format("keras_file", "keras", keras=True, repository=True),
     "litert": Format(
-        "lite", "ai_edge_litert.interpreter", keras_since=(3, 13), sparse=True, quantizes=True
+        "lite",
+        "ai_edge_litert.interpreter",
+        keras_since=(3, 13),
+        sparse=True,
+        quantizes=("float16", "int8"),
     ),
     "npz": Format("npz", "keras", sparse=True, keras=True),
     "onnx": Format("onnx_file", "onnxruntime", needs=("onnx", "tf2onnx", "onnxruntime")),
     "openvino": Format("openvino_file", "openvino", needs=("openvino",)),
-    "c": Format("c_file", sparse=True, compiles=True),
+    "c": Format("c_file", sparse=True, compiles=True, quantizes=("int8",)),
 }
 
 
@@ -153,8 +157,13 @@ def check_choices(choices: Choices) -> None:
         raise InputError(
             f"--quantize: expected one of {', '.join(QUANTIZE)}. Received: {choices.quantize}"
         )
+    if choices.quantize not in ("none", *format.quantizes):
+        others = [other for other, of in FORMATS.items() if choices.quantize in of.quantizes]
+        raise InputError(
+            f"--quantize={choices.quantize} expects --format={' or '.join(others)}. "
+            f"Received: --format={name}"
+        )
     for flag, is_set, able in (
-        (f"--quantize={choices.quantize}", choices.quantize != "none", "quantizes"),
         ("--dense", choices.dense, "sparse"),
         (f"--sparse_matmul={choices.sparse_matmul}", choices.sparse_matmul != "off", "multiplies"),
     ):
@@ -193,4 +202,6 @@ def write(name: str, model: "keras.Model", directory: pathlib.Path, options: Opt
     Raises:
         InputError: the format cannot hold this model with these options.
     """
+    if options.quantize == "int8" and not options.calibration:
+        raise InputError("--quantize=int8 needs training inputs to calibrate on. Found none.")
     return FORMATS[name].load_module().write(model, directory, options) or {}

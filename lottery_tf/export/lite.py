@@ -11,7 +11,6 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from lottery_tf.errors import InputError
 from lottery_tf.export import converted, signatures
 from lottery_tf.export.formats import Options
 from lottery_tf.export.runner import Call
@@ -43,8 +42,6 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
     if options.quantize == "float16":
         settings["target_spec"] = {"supported_types": [tf.float16]}
     if options.quantize == "int8":
-        if not inputs:
-            raise InputError("--quantize=int8 needs training inputs to calibrate on. Found none.")
         settings["representative_dataset"] = examples
     network = signatures.served(model, options)
     converted.convert("litert", network, directory / FILE, **settings)
