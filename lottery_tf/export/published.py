@@ -76,12 +76,17 @@ class PublishedTicket:
 
     @functools.cached_property
     def model(self) -> "keras.Model":
-        """The masked Keras model at `start`; a run's takes normalised images and gives logits."""
-        quiet.import_tensorflow(None)
+        """The masked Keras model at `start`; a run's takes normalised images and gives logits.
+
+        Keras builds it on the backend of KERAS_BACKEND. Networks with layers of this package, as
+        ResNet's, need TensorFlow.
+        """
+        if quiet.backend() == "tensorflow":
+            quiet.import_tensorflow(None)
+            from lottery_tf.models import layers  # noqa: F401  (Keras finds them by their names)
         import keras
 
         from lottery_tf import masking
-        from lottery_tf.models import layers  # noqa: F401  (Keras finds them by their names)
 
         try:
             network = keras.models.model_from_json(self.architecture)
