@@ -1,4 +1,4 @@
-"""Writes a ticket as a SavedModel, .keras, LiteRT, ONNX, OpenVINO, npz or C file: small, checked.
+"""Export a ticket as a SavedModel, .keras, LiteRT, ONNX, OpenVINO, npz or C file, and check it.
 
 python -m tools.export --run_dir=runs/lenet --round=10 --out=exports/lenet
 """
@@ -22,21 +22,23 @@ OUT = define_path("out", None, "Directory to write into.")
 ROUND = flags.DEFINE_string(
     "round",
     "best",
-    "Number of a finished round; best: the sparsest that is as accurate as the "
-    "dense network, less --tolerance; chosen by accuracy on the test split, or on the part of the "
-    "training split that --test_fraction held out.",
+    "Number of a finished round. best: the sparsest round that matches the dense network's "
+    "accuracy, up to --tolerance, on the test split, or on the part of the training split that "
+    "--test_fraction held out.",
 )
 flags.DEFINE_float(
     "tolerance",
     None,
-    "Part of the test examples that --round=best may lose. Default: one "
-    "standard deviation of an accuracy on them, as tools.report takes it for matching.",
+    "Part of the test examples that --round=best may lose. Default: one standard deviation of an "
+    "accuracy on them, by which tools.report decides what matches.",
 )
 MODEL = define_path("model", None, "A masked .keras file of your own, instead of --run_dir.")
 INPUTS = define_path(
-    "inputs", None, "An .npz of arrays by input, to compare --model on. Default: random ones."
+    "inputs",
+    None,
+    "An .npz with an array for each input of --model, to compare its export on. Default: random.",
 )
-flags.DEFINE_enum("format", "saved_model", [*FORMATS], "What to write.")
+flags.DEFINE_enum("format", "saved_model", [*FORMATS], "Format to write.")
 flags.DEFINE_bool(
     "compact", False, "Remove units and channels that nothing depends on, and fold BatchNorm."
 )
@@ -44,28 +46,40 @@ flags.DEFINE_enum(
     "sparse_matmul",
     "off",
     ["off", "auto"],
-    "auto: dense layers as sparse products where those are faster on this machine.",
+    "auto: compute Dense layers as sparse products where those are faster on this machine.",
 )
-flags.DEFINE_enum("quantize", "none", TYPES, "Of a LiteRT file: the type of its weights.")
-flags.DEFINE_bool("dense", False, "Store all weights, as for a runtime without DENSIFY.")
+flags.DEFINE_enum(
+    "quantize",
+    "none",
+    TYPES,
+    "Type of the stored weights: float16 or int8 for LiteRT, int8 for C. int8 also quantizes the "
+    "inputs of products, calibrated on training images.",
+)
+flags.DEFINE_bool(
+    "dense", False, "Store pruned weights too, as runtimes without the operation DENSIFY need."
+)
 flags.DEFINE_integer(
-    "batch_size", 128, "Examples that --sparse_matmul measures with.", lower_bound=1
+    "batch_size", 128, "Number of examples that --sparse_matmul measures with.", lower_bound=1
 )
 flags.DEFINE_bool(
     "card",
     False,
-    "Write a model card, README.md; with --format=keras a directory as Hugging Face's hub has it, "
-    "with the ticket for lottery_tf.load_ticket.",
+    "Write a model card, README.md. With --format=keras, write a repository for Hugging Face's "
+    "hub, with the ticket for lottery_tf.load_ticket.",
 )
 flags.DEFINE_string(
-    "date", "", "Of the export, as 2026-11-30. Default: that of SOURCE_DATE_EPOCH, or today."
+    "date",
+    "",
+    "Date of the export, as 2026-11-30. Default: that of SOURCE_DATE_EPOCH, or today.",
 )
-flags.DEFINE_string("license", "", "Of the export, for its card, as mit or cc-by-4.0.")
-flags.DEFINE_string("intended_use", "", "Of the export, for its card: a sentence.")
-flags.DEFINE_bool("time", True, "Time calls of the export, and write timing.json.")
-flags.DEFINE_integer("examples", 10_000, "Of the test split to compare on, at most.", lower_bound=1)
-OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an export that is there.")
-INFO = define_path("info", None, "Print the report of an export that is there; write nothing.")
+flags.DEFINE_string("license", "", "Licence that the card states, as mit or cc-by-4.0.")
+flags.DEFINE_string("intended_use", "", "Intended use that the card states: a sentence.")
+flags.DEFINE_bool("time", True, "Time calls of the export and write timing.json.")
+flags.DEFINE_integer(
+    "examples", 10_000, "Largest number of test examples to compare on.", lower_bound=1
+)
+OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing export.")
+INFO = define_path("info", None, "Print the report of an existing export and write nothing.")
 shared.define("run_dir", "data_dir", about={"run_dir": "Run directory."})
 
 

@@ -1,4 +1,4 @@
-"""A network as one C99 file and a header, without dependencies; compiled and run as it is written.
+"""Writes a network as one C99 file and a header without dependencies, and compiles it.
 
 The compiler is $CC, or else cc.
 """
@@ -27,7 +27,7 @@ from lottery_tf.plots import Row
 from lottery_tf.structure.graph import graph_of
 from lottery_tf.training import environment
 
-# What a parameter of the function cannot be called.
+# Names that a parameter of the function cannot have.
 RESERVED = """
 auto break case char const continue default do double else enum extern float for goto if inline int
 long register restrict return short signed sizeof static struct switch typedef union unsigned void
@@ -166,7 +166,7 @@ def run({arguments}):
 
 
 def write(model: keras.Model, directory: pathlib.Path, options: Options) -> Row:
-    """Write model.c, model.h and a README.md; return how they were compiled, and sizes."""
+    """Write model.c, model.h and a README.md; return the compiler, its flags and sizes."""
     model = of_keras(model, options)
     texts, facts = write_source(model, options)
     for name, text in texts.items():
@@ -178,7 +178,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> Row:
 
 
 def load(directory: str) -> Call:
-    """Return the function of the file, compiled. It runs alone, where this package is not."""
+    """Compile the file and return its function. It runs where this package cannot be imported."""
     import ctypes
     import json
     import os
@@ -223,15 +223,15 @@ def compiling_flags(options: Options) -> list[str]:
 
 
 def _flags(options: Options) -> list[str]:
-    """Return the flags that a file is to be compiled with, where the compiler has the last one."""
+    """Return the flags to compile a file with; not every compiler has the last one."""
     return [*(INT8_FLAGS if options.quantize == "int8" else FLAGS), NATIVE]
 
 
 def compiled(directory: pathlib.Path, flags: list[str]) -> Row:
-    """Compile a file without warnings; return by what, for what, and the bytes of the result.
+    """Compile a file, warnings being errors; return compiler, flags, processor and sizes.
 
     Raises:
-        InputError: the compiler refuses it; the message has its first words.
+        InputError: the compiler refuses the file; the message quotes it.
     """
     with tempfile.TemporaryDirectory() as place:
         for define, out in (("-DLOTTERY_TF_MAIN", "main.o"), ("-DNDEBUG", "model.o")):
@@ -281,10 +281,10 @@ class Argument:
 
 
 def write_source(model: keras.Model, options: Options) -> tuple[dict[str, str], Row]:
-    """Return {file: text} of a model of Keras's layers, and what it takes, gives and uses.
+    """Return {file: text} for a model of Keras's layers; and its inputs, outputs and memory.
 
     Raises:
-        InputError: it is not written in C whole; the message names what is not.
+        InputError: a part of the model cannot be written in C; the message names it.
     """
     graph, int8 = graph_of(model), options.quantize == "int8"
     source = Source(set(RESERVED.split()), dense=options.dense, int8=int8)
@@ -331,7 +331,7 @@ def _texts(
     outputs: list[Argument],
     flags: list[str],
 ) -> tuple[dict[str, str], Row]:
-    """Return the files and facts of a network whose steps are added."""
+    """Return the files of a network whose steps are complete, and the facts about it."""
     body = []
     floats = place(source.steps)
     for step in source.steps:
@@ -430,9 +430,9 @@ def _expression(buffer: Buffer) -> str:
 
 
 def place(steps: list[Step]) -> int:
-    """Give buffers their places in the scratch array; return how many floats it has.
+    """Assign each buffer a place in the scratch array; return the array's number of floats.
 
-    Those that are in use at the same time lie apart; the largest are placed first.
+    Buffers that are in use at the same time do not overlap. The largest are placed first.
     """
     uses: dict[int, list[int]] = {}
     buffers: dict[int, Buffer] = {}

@@ -1,6 +1,6 @@
-"""The C functions that an export to C may need: each is written into the file if it is called.
+"""The C functions that an export to C may call. Only those that it calls are written.
 
-`{…}` are the types of a call, so that a function stands in the file once for each combination.
+`{…}` stand for the types of a call: the file has a function once for each combination.
 """
 
 FUNCTIONS = {

@@ -1,4 +1,4 @@
-"""The layers that are written in C: each turns its inputs' Tensors into its output's."""
+"""Writes each kind of layer in C: turns the Tensors of its inputs into that of its output."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -24,7 +24,7 @@ def write_layers(
     """Add the steps of a network; return its outputs. int8 is calibrated on examples.
 
     Raises:
-        InputError: it has layers that are not written in C, which the message names.
+        InputError: it has layers that cannot be written in C; the message names them.
     """
     tensors, unknown = dict(zip(graph.inputs, inputs, strict=True)), []
     for call in graph.calls:
@@ -55,7 +55,7 @@ def refused(name: str, kind: str, reason: object) -> InputError:
 
 
 def _seen(graph: Graph, number: int, tensor: Tensor) -> Tensor:
-    """Return a tensor for a layer that reads it: its step can change if no other one reads it."""
+    """Return a tensor for a layer to read; only its sole reader may change the step behind it."""
     if graph.consumers(number) > 1:
         tensor.step = None
     return tensor
@@ -76,13 +76,13 @@ def _channel_axis(layer: keras.Layer) -> int:
 
 
 def _two(numbers: Any, filler: int = 1) -> tuple[int, int]:
-    """Return the settings of rows and of columns; those of one axis are of columns."""
+    """Return the settings of rows and columns; a single axis is columns."""
     first, *rest = (numbers,) if isinstance(numbers, int) else numbers
     return (first, *rest) if rest else (filler, first)
 
 
 def _borders(length: int, size: int, step: int) -> tuple[int, int]:
-    """Return what the padding "same" adds before and after."""
+    """Return how much the padding "same" adds before and after."""
     needed = max((-(-length // step) - 1) * step + size - length, 0)
     return needed // 2, needed - needed // 2
 

@@ -1,8 +1,8 @@
 """Writes a network as C: its layers become a few kinds of steps, on buffers of one scratch array.
 
 Images lie in planes, a channel after the other. A tensor says where each of its elements lies in a
-buffer, or that it is zero: so reshaping, flattening, permuting, padding and cropping are no steps.
-What only scales and shifts, as Rescaling and BatchNorm, goes into the weights beside it.
+buffer, or that it is zero, so reshaping, flattening, permuting, padding and cropping need no steps.
+Layers that only scale and shift, such as Rescaling and BatchNorm, go into the weights beside them.
 """
 
 import dataclasses
@@ -23,12 +23,12 @@ LINE = 100  # columns of a line of numbers
 
 
 class NotInC(Exception):
-    """A layer, or how it is used, that is not written in C; its words say which."""
+    """Raised where a layer, or a use of it, cannot be written in C; the message says why."""
 
 
 @dataclasses.dataclass(eq=False)
 class Buffer:
-    """Numbers that lie together: in the scratch array, or an argument of the function."""
+    """A block of numbers: a part of the scratch array, or an argument of the function."""
 
     size: int
     type: str = "float"
@@ -61,7 +61,7 @@ class Step:
 
 @dataclasses.dataclass(eq=False)
 class Tensor:
-    """Where the elements of a tensor lie, and what is still to be done to them."""
+    """Says where the elements of a tensor lie, and how they must still be scaled."""
 
     buffer: Buffer
     places: Array  # of Keras's shape: the index in the buffer; -1: zero
@@ -86,7 +86,7 @@ class Tensor:
 
     @property
     def whole(self) -> bool:
-        """Whether it has each number of a buffer of floats once, in order, as it lies there."""
+        """Whether its elements are all floats of its buffer, in the buffer's order."""
         return self.is_float and np.array_equal(
             self.places.reshape(-1), np.arange(self.buffer.size)
         )
@@ -116,7 +116,7 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Planes:
-    """How (channels, rows, columns) lie in a buffer of floats: columns side by side."""
+    """Says how (channels, rows, columns) lie in a buffer of floats: columns side by side."""
 
     buffer: Buffer
     start: int
@@ -157,7 +157,7 @@ def images_last(tensor: Tensor, channel_axis: int) -> Tensor:
 
 
 class Source:
-    """The C file of a network while it is written."""
+    """Collects the C file of a network while it is written."""
 
     def __init__(self, taken: set[str], *, dense: bool, int8: bool = False):
         self.names, self.dense, self.int8 = taken, dense, int8
@@ -243,7 +243,7 @@ class Source:
         return out
 
     def evened(self, tensor: Tensor) -> Tensor:
-        """Return (channels, rows, columns) at even steps, of one scale for a channel."""
+        """Return (channels, rows, columns) at even distances, with one scale for each channel."""
         inside, shape = tensor.places >= 0, tensor.places.shape
         box = _box(inside) if inside.any() else (slice(0),) * 3
         if not inside[box].all() or (inside.any() and not strides(tensor.places[box])):
@@ -266,7 +266,7 @@ class Source:
         return tensor
 
     def floats(self, tensor: Tensor) -> Tensor:
-        """Return a tensor of floats that are not to be scaled, and none of them an implied zero."""
+        """Return a tensor whose elements are floats that need no scaling, none an implied zero."""
         if tensor.is_float and (tensor.places >= 0).all():
             return tensor
         return self.copied(tensor)
@@ -467,7 +467,7 @@ class Source:
         return Tensor(out, np.moveaxis(places, 0, axis), step=step)
 
     def copied(self, tensor: Tensor) -> Tensor:
-        """Return the elements in a buffer of their own, one beside the other."""
+        """Copy the elements into a buffer of their own, side by side."""
         axes = _outer_first(tensor.places)
         view = tensor.map(lambda array: array.transpose(axes))
         shape = view.places.shape
@@ -502,14 +502,14 @@ class Source:
         return result
 
     def in_order(self, tensor: Tensor) -> Tensor:
-        """Return the elements in a buffer of their own, in the order of the shape."""
+        """Copy the elements into a buffer of their own, in the order of the shape."""
         shape = tensor.places.shape
         view = tensor.map(lambda array: array.reshape(((1,) * 3 + shape)[-3:]))
         out = self.spread(view)
         return Tensor(out, np.arange(out.size).reshape(shape), step=self.steps[-1])
 
     def concatenate(self, tensors: Sequence[Tensor], axis: int) -> Tensor:
-        """Join tensors along an axis: copies of them, one behind the other."""
+        """Join tensors along an axis: copy one behind the other."""
         out = Buffer(sum(tensor.places.size for tensor in tensors))
         places, base = [], 0
         for tensor in tensors:
@@ -567,10 +567,10 @@ class Source:
             written.append(f"{self.function('softmax')}({{y}}, {numbers});")
         return written
 
-    # What the file has.
+    # The parts of the file.
 
     def function(self, kind: str, ending: str = "", **types: str) -> str:
-        """Return the name of a function, which is written into the file once."""
+        """Return the name of a function, and write it into the file once."""
         key = kind, ending, *types.values()
         if key not in self.functions:
             of_types = [SHORT[type] for type in types.values() if type in SHORT]
@@ -608,7 +608,7 @@ class Source:
         return name
 
     def free(self, name: str) -> str:
-        """Return a name in C that nothing has yet, as like this one as can be."""
+        """Return an unused C name, close to this one."""
         name = re.sub(r"\W", "_", name, flags=re.ASCII)
         name = f"of_{name}" if name[0].isdigit() or name[0] == "_" else name
         free, number = name, 2
@@ -623,7 +623,7 @@ class Source:
 
 
 def _box(inside: Array) -> tuple[slice, slice, slice]:
-    """Return the smallest box of three axes that has all that is true."""
+    """Return the smallest box of three axes that holds everything true."""
     found = [np.flatnonzero(inside.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     rows, columns, depth = (slice(int(one[0]), int(one[-1]) + 1) for one in found)
     return rows, columns, depth
@@ -661,7 +661,7 @@ def gathered(rows: Array, places: Array, weights: Array, outputs: int) -> dict[s
 
 
 def _gaps(rows: Array, places: Array, values: Array, longest: int) -> tuple[Array, Array, Array]:
-    """Return rows, gaps between places of a row, and values; zeros bridge what is too long."""
+    """Return rows, gaps between the places of a row, and values; zeros bridge longer gaps."""
     before = np.where(np.diff(rows, prepend=-1) == 0, np.roll(places, 1), 0)
     gaps = places - before
     bridges = np.maximum(-(-gaps // longest) - 1, 0)

@@ -1,7 +1,7 @@
-"""The formats of an export, and the options that each of them takes.
+"""Lists the formats of an export and the options that each takes.
 
 A format is one file with two functions, `write` and `load`, and one line in FORMATS. This module
-imports no framework: choices are checked before TensorFlow is loaded.
+imports no framework, so choices are checked before TensorFlow loads.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ QUANTIZE = ("none", "float16", "int8")
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """What a format can do.
+    """The abilities of a format.
 
     Its module has two functions. `write(model, directory, options)` writes a plain Keras model,
     zeros where it is pruned, into an empty directory; it may return rows for the report, and raises
@@ -75,7 +75,7 @@ FORMATS = {
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """How a user wants a ticket to be written."""
+    """The user's choices for an export."""
 
     format: str = "saved_model"  # a key of FORMATS
     compact: bool = False  # whether to remove units and channels that nothing depends on
@@ -92,7 +92,7 @@ class Choices:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the `write` of a format gets beside the model."""
+    """What the `write` of a format gets besides the model."""
 
     quantize: str = "none"  # as in Choices
     dense: bool = False
@@ -197,7 +197,7 @@ def write(name: str, model: "keras.Model", directory: pathlib.Path, options: Opt
     """Write a built plain Keras model, functional or sequential, into an empty directory.
 
     Returns:
-        What the format tells of it, for the report.
+        Rows that the format adds to the report.
 
     Raises:
         InputError: the format cannot hold this model with these options.

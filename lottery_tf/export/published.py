@@ -1,4 +1,4 @@
-"""ticket.npz: what somebody else needs to train the same ticket, in one small file.
+"""Saves and loads ticket.npz, a small file from which anybody trains the same ticket.
 
     ticket = lottery_tf.load_ticket("data/tickets/lenet_mnist_seed0_density3.5.npz")
     weights, history = ticket.train(data_dir="data")
@@ -98,7 +98,7 @@ class PublishedTicket:
     def save(self, path: str | os.PathLike, *, weights: bool = True) -> None:
         """Write the ticket as one file for `load_ticket`; the trained weights only if asked for.
 
-        Without them it is half as large. `train` gives them, and provenance has their SHA-256.
+        Without them the file is half as large. `train` computes them; provenance has their SHA-256.
         """
         kinds = zip(KINDS, (self.initial_weights, self.rewind_weights), strict=False)
         kept = {kind: found for kind, found in kinds if found is not None}

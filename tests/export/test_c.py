@@ -309,7 +309,7 @@ class Int8:
     @classmethod
     def of(cls, model, layer, inputs):
         """Calibrated as Keras computes the input of a layer."""
-        seen = np.array(keras.Model(model.inputs, layer.input)(inputs))
+        seen = np.array(keras.Model(model.inputs[0], layer.input)(inputs))
         return cls(float(seen.min()), float(seen.max()))
 
 
@@ -385,7 +385,8 @@ def drawn_product(seed):
     if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):  # of two products
         return drawn_product(seed + 1000)
     layer.activation = keras.activations.linear
-    layer.use_bias = layer.use_bias and not first
+    if getattr(layer, "data_format", "") == "channels_first":  # as in `drawn`
+        layer.use_bias = False
     density = random.one_of(0.1, 0.5, 1.0)
     for weight in layer.weights:
         array = random.draw.standard_normal(weight.shape)
