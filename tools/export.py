@@ -1,4 +1,4 @@
-"""Writes a ticket as a SavedModel, .keras, LiteRT, ONNX, OpenVINO, npz or C file, and checks it.
+"""Export a ticket as a SavedModel, .keras, LiteRT, ONNX, OpenVINO, npz or C file, and check it.
 
 python -m tools.export --run_dir=runs/lenet --round=10 --out=exports/lenet
 """
@@ -18,71 +18,69 @@ from lottery_tf.terminal import console, quiet
 
 from . import shared
 
-OUT = define_path("out", None, "Directory to write the export into.")
+OUT = define_path("out", None, "Directory to write into.")
 ROUND = flags.DEFINE_string(
     "round",
     "best",
-    "Finished round to export. best takes the sparsest round that is as accurate as the "
-    "dense network, less --tolerance. It compares accuracies on the test split, or on the "
-    "part of the training split that --test_fraction held out.",
+    "Number of a finished round. best: the sparsest round that matches the dense network's "
+    "accuracy, up to --tolerance, on the test split, or on the part of the training split that "
+    "--test_fraction held out.",
 )
 flags.DEFINE_float(
     "tolerance",
     None,
-    "Part of the test examples that --round=best may lose. Default: one standard deviation "
-    "of an accuracy on them, as tools.report takes it for matching.",
+    "Part of the test examples that --round=best may lose. Default: one standard deviation of an "
+    "accuracy on them, by which tools.report decides what matches.",
 )
-MODEL = define_path("model", None, "Your own masked .keras file to export instead of --run_dir.")
+MODEL = define_path("model", None, "A masked .keras file of your own, instead of --run_dir.")
 INPUTS = define_path(
     "inputs",
     None,
-    "An .npz file with an array for each input, on which --model is compared. Default: "
-    "random inputs.",
+    "An .npz with an array for each input of --model, to compare its export on. Default: random.",
 )
 flags.DEFINE_enum("format", "saved_model", [*FORMATS], "Format to write.")
 flags.DEFINE_bool(
-    "compact", False, "Remove units and channels on which nothing depends, and fold BatchNorm."
+    "compact", False, "Remove units and channels that nothing depends on, and fold BatchNorm."
 )
 flags.DEFINE_enum(
     "sparse_matmul",
     "off",
     ["off", "auto"],
-    "Use sparse products in dense layers. auto uses one where it is faster on this machine.",
+    "auto: compute Dense layers as sparse products where those are faster on this machine.",
 )
-flags.DEFINE_enum("quantize", "none", TYPES, "Type in which a LiteRT file stores its weights.")
+flags.DEFINE_enum(
+    "quantize",
+    "none",
+    TYPES,
+    "Type of the stored weights: float16 or int8 for LiteRT, int8 for C. int8 also quantizes the "
+    "inputs of products, calibrated on training images.",
+)
 flags.DEFINE_bool(
-    "dense", False, "Store all weights, for example for a runtime without the operation DENSIFY."
+    "dense", False, "Store pruned weights too, as runtimes without the operation DENSIFY need."
 )
 flags.DEFINE_integer(
-    "batch_size", 128, "Number of examples with which --sparse_matmul measures.", lower_bound=1
+    "batch_size", 128, "Number of examples that --sparse_matmul measures with.", lower_bound=1
 )
 flags.DEFINE_bool(
     "card",
     False,
-    "Write a model card, README.md. With --format=keras, the directory is a repository of "
-    "the Hugging Face hub and holds the ticket that lottery_tf.load_ticket reads.",
+    "Write a model card, README.md. With --format=keras, write a repository for Hugging Face's "
+    "hub, with the ticket for lottery_tf.load_ticket.",
 )
 flags.DEFINE_string(
     "date",
     "",
-    "Date of the export, as in 2026-11-30. Default: that of SOURCE_DATE_EPOCH, or today.",
+    "Date of the export, as 2026-11-30. Default: that of SOURCE_DATE_EPOCH, or today.",
 )
-flags.DEFINE_string(
-    "license", "", "Licence that the export and its card name, as in mit or cc-by-4.0."
-)
-flags.DEFINE_string(
-    "intended_use", "", "A sentence on the intended use, which the export and its card quote."
-)
-flags.DEFINE_bool("time", True, "Time calls of the export, and write timing.json.")
+flags.DEFINE_string("license", "", "Licence that the card states, as mit or cc-by-4.0.")
+flags.DEFINE_string("intended_use", "", "Intended use that the card states: a sentence.")
+flags.DEFINE_bool("time", True, "Time calls of the export and write timing.json.")
 flags.DEFINE_integer(
-    "examples",
-    10_000,
-    "Number of test examples on which the export is compared, at most.",
-    lower_bound=1,
+    "examples", 10_000, "Largest number of test examples to compare on.", lower_bound=1
 )
 OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace an existing export.")
-INFO = define_path("info", None, "Print the report of this existing export and write nothing.")
-shared.define("run_dir", "data_dir", about={"run_dir": "Directory of the run to export."})
+INFO = define_path("info", None, "Print the report of an existing export and write nothing.")
+shared.define("run_dir", "data_dir", about={"run_dir": "Run directory."})
 
 
 def main(_: object) -> None:

@@ -5,8 +5,9 @@ python -m tools.report --runs=runs/fig01_small
 
 The page opens in a browser without a server. The page of a run has every measure of the other
 tools. Some need training or evaluation, as barriers, predictions and curvature: the page shows
-their results if their tool has run, else the command of the tool. The page of a study compares the runs' accuracies, leads, distances and barriers, and TensorBoard's page
-HParams shows them, too. If a run is damaged, the exit status is 1.
+their results if their tool has run, else the command of the tool. The page of a study compares the
+runs' accuracies, leads, distances and barriers, and TensorBoard's page HParams shows them, too. If
+a run is damaged, the exit status is 1.
 """
 
 import sys

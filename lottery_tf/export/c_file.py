@@ -1,4 +1,4 @@
-"""A network as one C99 file and a header, without dependencies; compiled and run as it is written.
+"""Writes a network as one C99 file and a header without dependencies, and compiles it.
 
 The compiler is $CC, or else cc.
 """
@@ -18,8 +18,8 @@ import numpy as np
 
 from lottery_tf.errors import InputError
 from lottery_tf.export import signatures
-from lottery_tf.export.c_layers import write_layers
-from lottery_tf.export.c_source import C_TYPES, Buffer, Source, Step, Tensor
+from lottery_tf.export.c_layers import refused, write_layers
+from lottery_tf.export.c_source import C_TYPES, Buffer, NotInC, Source, Step, Tensor
 from lottery_tf.export.formats import Options, compiler
 from lottery_tf.export.keras_file import of_keras
 from lottery_tf.export.runner import Call
@@ -27,7 +27,7 @@ from lottery_tf.plots import Row
 from lottery_tf.structure.graph import graph_of
 from lottery_tf.training import environment
 
-# What a parameter of the function cannot be called.
+# Names that a parameter of the function cannot have.
 RESERVED = """
 auto break case char const continue default do double else enum extern float for goto if inline int
 long register restrict return short signed sizeof static struct switch typedef union unsigned void
@@ -36,6 +36,7 @@ count file arguments largest i main scratch model_run model_batch box windows va
 expf tanhf erff log1pf fabsf WIDTH TAIL INFINITY EOF FILE
 """
 FLAGS = ["-std=c99", "-O3", "-ffp-contract=fast"]
+INT8_FLAGS = ["-std=c99", "-O3", "-ffp-contract=off"]  # every compiler gives the same bits
 NATIVE = "-march=native"
 WARNINGS = ["-Wall", "-Wextra", "-Werror", "-pedantic"]
 HEADER = """\
@@ -66,7 +67,7 @@ void model_batch(long count, {many});
 SOURCE = """\
 /* {about} Written by lottery_tf.
  *
- * cc -std=c99 -O3 -march=native -ffp-contract=fast -c model.c
+ * cc {flags} -c model.c
  */
 #include "model.h"
 {math}
@@ -114,6 +115,11 @@ int main(int count, char **arguments)
 }}
 #endif
 """
+ABOUT = "The network from its inputs to its outputs, written by lottery_tf."
+INT8_ABOUT = (
+    f"{ABOUT} Its products have int8 weights with a scale for each output, uint8 inputs with a "
+    "calibrated scale, and sums of 32 bits."
+)
 README = """\
 # {name} in C
 
@@ -160,19 +166,19 @@ def run({arguments}):
 
 
 def write(model: keras.Model, directory: pathlib.Path, options: Options) -> Row:
-    """Write model.c, model.h and a README.md; return how they were compiled, and sizes."""
+    """Write model.c, model.h and a README.md; return the compiler, its flags and sizes."""
     model = of_keras(model, options)
     texts, facts = write_source(model, options)
     for name, text in texts.items():
         (directory / name).write_text(text, "utf-8")
     signatures.write_assets(directory, options)
-    flags = compiling_flags()
+    flags = compiling_flags(options)
     (directory / "model.json").write_text(json.dumps(facts | {"flags": flags}, indent=1) + "\n")
     return {"compiled": {"scratch": facts["scratch"], **compiled(directory, flags)}}
 
 
 def load(directory: str) -> Call:
-    """Return the function of the file, compiled. It runs alone, where this package is not."""
+    """Compile the file and return its function. It runs where this package cannot be imported."""
     import ctypes
     import json
     import os
@@ -205,21 +211,27 @@ def load(directory: str) -> Call:
     return call
 
 
-def compiling_flags() -> list[str]:
+def compiling_flags(options: Options) -> list[str]:
     """Return the flags that make the file fast on this machine."""
+    *flags, last = _flags(options)
     with tempfile.TemporaryDirectory() as place:
         empty = pathlib.Path(place, "empty.c")
         empty.write_text("int empty;\n")
         command = [*compiler(), NATIVE, "-c", str(empty), "-o", f"{place}/empty.o"]
         native = subprocess.run(command, capture_output=True, check=False).returncode == 0
-    return [*FLAGS, NATIVE] if native else FLAGS
+    return [*flags, last] if native else flags
+
+
+def _flags(options: Options) -> list[str]:
+    """Return the flags to compile a file with; not every compiler has the last one."""
+    return [*(INT8_FLAGS if options.quantize == "int8" else FLAGS), NATIVE]
 
 
 def compiled(directory: pathlib.Path, flags: list[str]) -> Row:
-    """Compile a file without warnings; return by what, for what, and the bytes of the result.
+    """Compile a file, warnings being errors; return compiler, flags, processor and sizes.
 
     Raises:
-        InputError: the compiler refuses it; the message has its first words.
+        InputError: the compiler refuses the file; the message quotes it.
     """
     with tempfile.TemporaryDirectory() as place:
         for define, out in (("-DLOTTERY_TF_MAIN", "main.o"), ("-DNDEBUG", "model.o")):
@@ -269,12 +281,13 @@ class Argument:
 
 
 def write_source(model: keras.Model, options: Options) -> tuple[dict[str, str], Row]:
-    """Return {file: text} of a model of Keras's layers, and what it takes, gives and uses.
+    """Return {file: text} for a model of Keras's layers; and its inputs, outputs and memory.
 
     Raises:
-        InputError: it is not written in C whole; the message names what is not.
+        InputError: a part of the model cannot be written in C; the message names it.
     """
-    graph, source = graph_of(model), Source(set(RESERVED.split()), dense=options.dense)
+    graph, int8 = graph_of(model), options.quantize == "int8"
+    source = Source(set(RESERVED.split()), dense=options.dense, int8=int8)
     inputs = []
     for tensor in graph.model.inputs:
         dtype, shape = keras.backend.standardize_dtype(tensor.dtype), tensor.shape[1:]
@@ -291,7 +304,7 @@ def write_source(model: keras.Model, options: Options) -> tuple[dict[str, str], 
         )
         for one in inputs
     ]
-    results = write_layers(source, graph, given)
+    results = write_layers(source, graph, given, options.calibration)
     names = ["logits"] if options.images else signatures.output_names(model)
     if options.images:
         results[0].step = None
@@ -308,18 +321,26 @@ def write_source(model: keras.Model, options: Options) -> tuple[dict[str, str], 
         argument = source.free(name)
         tensor.buffer.name = argument
         outputs.append(Argument(name, argument, "float32", tensor.places.shape))
-    return _texts(model, source, inputs, outputs)
+    return _texts(model, source, inputs, outputs, _flags(options))
 
 
 def _texts(
-    model: keras.Model, source: Source, inputs: list[Argument], outputs: list[Argument]
+    model: keras.Model,
+    source: Source,
+    inputs: list[Argument],
+    outputs: list[Argument],
+    flags: list[str],
 ) -> tuple[dict[str, str], Row]:
-    """Return the files and facts of a network whose steps are added."""
+    """Return the files of a network whose steps are complete, and the facts about it."""
     body = []
     floats = place(source.steps)
     for step in source.steps:
         source.current = step.about
-        lines = source.lines(step)
+        try:
+            lines = source.lines(step)
+        except NotInC as reason:
+            name, _, kind = step.about.partition(": ")
+            raise refused(name, kind.partition(",")[0], reason) from None
         named = {"y": _expression(step.out)}
         reads = [_expression(buffer) for buffer in step.reads]
         body.append(f"/* {step.about.replace('*/', '* /')} */")
@@ -348,6 +369,7 @@ def _texts(
         for one in outputs
     )
     c = SOURCE.format(
+        flags=" ".join(flags),
         about=about.replace("*/", "* /"),
         math="#include <math.h>\n" if re.search(r"f\(|INFINITY", functions + called) else "",
         structs="\n".join(source.structs.values()),
@@ -375,8 +397,8 @@ def _texts(
     )
     readme = README.format(
         name=model.name,
-        about="The network from its inputs to its outputs, written by lottery_tf.",
-        flags=" ".join([*FLAGS, NATIVE]),
+        about=INT8_ABOUT if source.int8 else ABOUT,
+        flags=" ".join(flags),
         inputs=", ".join(arg.words for arg in inputs),
         outputs=", ".join(arg.words for arg in outputs),
         scratch=4 * floats,
@@ -403,13 +425,14 @@ def _expression(buffer: Buffer) -> str:
     """Return the address of a buffer in C."""
     if buffer.name:
         return buffer.name
-    return f"scratch + {buffer.offset}" if buffer.offset else "scratch"
+    place = f"scratch + {buffer.offset}" if buffer.offset else "scratch"
+    return place if buffer.type == "float" else f"({buffer.type} *)({place})"
 
 
 def place(steps: list[Step]) -> int:
-    """Give buffers their places in the scratch array; return how many floats it has.
+    """Assign each buffer a place in the scratch array; return the array's number of floats.
 
-    Those that are in use at the same time lie apart; the largest are placed first.
+    Buffers that are in use at the same time do not overlap. The largest are placed first.
     """
     uses: dict[int, list[int]] = {}
     buffers: dict[int, Buffer] = {}
@@ -419,16 +442,16 @@ def place(steps: list[Step]) -> int:
                 buffers[id(buffer)] = buffer
                 uses.setdefault(id(buffer), []).append(index)
     placed: list[Buffer] = []
-    for key, buffer in sorted(buffers.items(), key=lambda pair: -pair[1].size):
+    for key, buffer in sorted(buffers.items(), key=lambda pair: -pair[1].floats):
         buffer.first, buffer.last = uses[key][0], uses[key][-1]
         others = [one for one in placed if one.first <= buffer.last and buffer.first <= one.last]
         buffer.offset = 0
         for other in sorted(others, key=lambda one: one.offset):
-            if other.offset >= buffer.offset + buffer.size:
+            if other.offset >= buffer.offset + buffer.floats:
                 break
-            buffer.offset = max(buffer.offset, _aligned(other.offset + other.size))
+            buffer.offset = max(buffer.offset, _aligned(other.offset + other.floats))
         placed.append(buffer)
-    return max((buffer.offset + buffer.size for buffer in placed), default=0)
+    return max((buffer.offset + buffer.floats for buffer in placed), default=0)
 
 
 def _aligned(floats: int) -> int:

@@ -1,6 +1,6 @@
-"""The C functions that an export to C may need: each is written into the file if it is called.
+"""The C functions that an export to C may call. Only those that it calls are written.
 
-`{…}` are the types of a call, so that a function stands in the file once for each combination.
+`{…}` stand for the types of a call: the file has a function once for each combination.
 """
 
 FUNCTIONS = {
@@ -87,6 +87,103 @@ static void {name}(const float *x, int outputs, const {counts} *counts, const {g
             if (!shared)
                 gap += count;
         }}
+    }}
+}}
+""",
+    # As "sparse", "dense" and "convolve", of bytes; integers are summed in any order. The
+    # convolution adds 32 pixels at once, also behind the last one: gcc -O3 makes a loop of any
+    # length slow (unroll-and-jam).
+    "sparse_int8": """\
+static void {name}(const uint8_t *x, int outputs, const {counts} *counts, const {gaps} *gaps,
+    const int8_t *weights, const float *scale, const float *bias, float *y)
+{{
+    int o;
+    for (o = 0; o < outputs; o++) {{
+        const uint8_t *p = x;
+        int32_t a = 0, b = 0, c = 0, d = 0;
+        unsigned long k = 0;
+        const unsigned long count = counts[o];
+        for (; k + 4 <= count; k += 4) {{
+            a += *(p += gaps[k]) * weights[k];
+            b += *(p += gaps[k + 1]) * weights[k + 1];
+            c += *(p += gaps[k + 2]) * weights[k + 2];
+            d += *(p += gaps[k + 3]) * weights[k + 3];
+        }}
+        for (; k < count; k++)
+            a += *(p += gaps[k]) * weights[k];
+        y[o] = (float)(a + b + c + d) * scale[o] + bias[o];
+        gaps += count;
+        weights += count;
+    }}
+}}
+""",
+    "dense_int8": """\
+static void {name}(const uint8_t *x, int inputs, int outputs, const int8_t *weights,
+    const float *scale, const float *bias, float *y)
+{{
+    int i, o;
+    for (o = 0; o < outputs; o++, weights += inputs) {{
+        int32_t sum = 0;
+        for (i = 0; i < inputs; i++)
+            sum += x[i] * weights[i];
+        y[o] = (float)sum * scale[o] + bias[o];
+    }}
+}}
+""",
+    "convolve_int8": """\
+static void {name}(const uint8_t *x, int outputs, const {counts} *counts, const {gaps} *gaps,
+    int shared, const int8_t *weights, const float *scale, const float *bias, float least,
+    int pixels, int plane, float *y)
+{{
+    int i, j, l, o;
+    int32_t sums[256];
+    for (i = 0; i < pixels; i += 256) {{
+        const int n = pixels - i < 256 ? pixels - i : 256;
+        const {gaps} *gap = gaps;
+        const int8_t *w = weights;
+        for (o = 0; o < outputs; o++) {{
+            const unsigned long count = counts[o];
+            const uint8_t *p = x + i;
+            float *out = y + (long)o * plane + i;
+            unsigned long k = 0;
+            for (l = 0; l < 256; l++)
+                sums[l] = 0;
+            for (; k + 4 <= count; k += 4) {{
+                const uint8_t *a = p + gap[k], *b = a + gap[k + 1], *c = b + gap[k + 2];
+                const int s = w[k], t = w[k + 1], u = w[k + 2], v = w[k + 3];
+                p = c + gap[k + 3];
+                for (j = 0; j < n; j += 32)
+                    for (l = j; l < j + 32; l++)
+                        sums[l] += s * a[l] + t * b[l] + u * c[l] + v * p[l];
+            }}
+            for (; k < count; k++) {{
+                const int s = w[k];
+                p += gap[k];
+                for (j = 0; j < n; j += 32)
+                    for (l = j; l < j + 32; l++)
+                        sums[l] += s * p[l];
+            }}
+            for (j = 0; j < n; j++) {{
+                const float value = (float)sums[j] * scale[o] + bias[o];
+                out[j] = value > least ? value : least;
+            }}
+            w += count;
+            if (!shared)
+                gap += count;
+        }}
+    }}
+}}
+""",
+    # The comparisons make a code of every float, also of those around an image.
+    "quantize": """\
+static void {name}(const float *x, int count, float low, float per_step, uint8_t *y)
+{{
+    int i;
+    for (i = 0; i < count; i++) {{
+        float code = (x[i] - low) * per_step;
+        code = code > 0 ? code : 0;
+        code = code < 255 ? code : 255;
+        y[i] = (uint8_t)(code + 0.5f);
     }}
 }}
 """,

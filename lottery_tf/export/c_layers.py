@@ -1,27 +1,30 @@
-"""The layers that are written in C: each turns its inputs' Tensors into its output's."""
+"""Writes each kind of layer in C: turns the Tensors of its inputs into that of its output."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from lottery_tf.errors import InputError
+from lottery_tf.export import c_int8
 from lottery_tf.export.c_kernels import ACTIVATIONS, COMBINATIONS
 from lottery_tf.export.c_source import NotInC, Source, Tensor, images_last
 from lottery_tf.export.numpy_recipe import is_plain
 from lottery_tf.pruning import Array
-from lottery_tf.structure.graph import Call, Graph
+from lottery_tf.structure.graph import Graph
 
 layers = keras.layers
 Layer = Callable[[Source, Any, list[Tensor]], Tensor]  # (source, layer, inputs) -> output
 
 
-def write_layers(source: Source, graph: Graph, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Add the steps of a network; return its outputs.
+def write_layers(
+    source: Source, graph: Graph, inputs: Sequence[Tensor], calibration: Mapping[str, Array]
+) -> list[Tensor]:
+    """Add the steps of a network; return its outputs. int8 is calibrated on examples.
 
     Raises:
-        InputError: it has layers that are not written in C, which the message names.
+        InputError: it has layers that cannot be written in C; the message names them.
     """
     tensors, unknown = dict(zip(graph.inputs, inputs, strict=True)), []
     for call in graph.calls:
@@ -33,25 +36,26 @@ def write_layers(source: Source, graph: Graph, inputs: Sequence[Tensor]) -> list
             f"--format=c: expected layers that are written in C. Received: {', '.join(unknown)}. "
             "docs/guides/export_formats.md lists the layers; use another format."
         )
+    ranges = c_int8.ranges(graph, calibration) if source.int8 else {}
     for call in graph.calls:
+        source.ranges = list(ranges.get(call.name, ()))
         given = [_seen(graph, number, tensors[number]) for number in call.inputs]
         source.current = f"{call.name}: {type(call.layer).__name__}"
         try:
             (out,) = call.outputs
             tensors[out] = LAYERS[type(call.layer)](source, call.layer, given)
         except NotInC as reason:
-            raise _refused(call, reason) from None
+            raise refused(call.name, type(call.layer).__name__, reason) from None
     return [tensors[number] for number in graph.outputs]
 
 
-def _refused(call: Call, reason: object) -> InputError:
-    return InputError(
-        f"--format=c does not write {call.name} ({type(call.layer).__name__}): {reason}."
-    )
+def refused(name: str, kind: str, reason: object) -> InputError:
+    """Return the error of a layer, of a class, that is not written."""
+    return InputError(f"--format=c does not write {name} ({kind}): {reason}.")
 
 
 def _seen(graph: Graph, number: int, tensor: Tensor) -> Tensor:
-    """Return a tensor for a layer that reads it: its step can change if no other one reads it."""
+    """Return a tensor for a layer to read; only its sole reader may change the step behind it."""
     if graph.consumers(number) > 1:
         tensor.step = None
     return tensor
@@ -72,13 +76,13 @@ def _channel_axis(layer: keras.Layer) -> int:
 
 
 def _two(numbers: Any, filler: int = 1) -> tuple[int, int]:
-    """Return the settings of rows and of columns; those of one axis are of columns."""
+    """Return the settings of rows and columns; a single axis is columns."""
     first, *rest = (numbers,) if isinstance(numbers, int) else numbers
     return (first, *rest) if rest else (filler, first)
 
 
 def _borders(length: int, size: int, step: int) -> tuple[int, int]:
-    """Return what the padding "same" adds before and after."""
+    """Return how much the padding "same" adds before and after."""
     needed = max((-(-length // step) - 1) * step + size - length, 0)
     return needed // 2, needed - needed // 2
 

@@ -1,8 +1,8 @@
 """Writes a network as C: its layers become a few kinds of steps, on buffers of one scratch array.
 
 Images lie in planes, a channel after the other. A tensor says where each of its elements lies in a
-buffer, or that it is zero: so reshaping, flattening, permuting, padding and cropping are no steps.
-What only scales and shifts, as Rescaling and BatchNorm, goes into the weights beside it.
+buffer, or that it is zero, so reshaping, flattening, permuting, padding and cropping need no steps.
+Layers that only scale and shift, such as Rescaling and BatchNorm, go into the weights beside them.
 """
 
 import dataclasses
@@ -12,12 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from lottery_tf.export.c_kernels import (
-    FUNCTIONS,
-    POOLS,
-    REDUCTIONS,
-    STRUCTS,
-)
+from lottery_tf.export import c_int8
+from lottery_tf.export.c_kernels import FUNCTIONS, POOLS, REDUCTIONS, STRUCTS
 from lottery_tf.pruning import Array
 
 C_TYPES = {"float32": "float", "uint8": "uint8_t", "uint16": "uint16_t", "int32": "int32_t"}
@@ -27,12 +23,12 @@ LINE = 100  # columns of a line of numbers
 
 
 class NotInC(Exception):
-    """A layer, or how it is used, that is not written in C; its words say which."""
+    """Raised where a layer, or a use of it, cannot be written in C; the message says why."""
 
 
 @dataclasses.dataclass(eq=False)
 class Buffer:
-    """Numbers that lie together: in the scratch array, or an argument of the function."""
+    """A block of numbers: a part of the scratch array, or an argument of the function."""
 
     size: int
     type: str = "float"
@@ -40,6 +36,11 @@ class Buffer:
     offset: int = 0  # in the scratch array
     first: int = 0  # the step that writes it
     last: int = -1  # the last one that reads it
+
+    @property
+    def floats(self) -> int:
+        """How many floats of the scratch array it takes."""
+        return self.size if self.type == "float" else -(-self.size // 4)
 
 
 @dataclasses.dataclass(eq=False)
@@ -60,7 +61,7 @@ class Step:
 
 @dataclasses.dataclass(eq=False)
 class Tensor:
-    """Where the elements of a tensor lie, and what is still to be done to them."""
+    """Says where the elements of a tensor lie, and how they must still be scaled."""
 
     buffer: Buffer
     places: Array  # of Keras's shape: the index in the buffer; -1: zero
@@ -85,7 +86,7 @@ class Tensor:
 
     @property
     def whole(self) -> bool:
-        """Whether it has each number of a buffer of floats once, in order, as it lies there."""
+        """Whether its elements are all floats of its buffer, in the buffer's order."""
         return self.is_float and np.array_equal(
             self.places.reshape(-1), np.arange(self.buffer.size)
         )
@@ -95,6 +96,12 @@ class Tensor:
         """Whether its elements lie side by side in the order of its shape."""
         flat = self.places.reshape(-1)
         return np.array_equal(flat, np.arange(flat.size))
+
+    @property
+    def side_by_side(self) -> bool:
+        """Whether its elements lie side by side, in any order."""
+        places = np.sort(self.places, axis=None)
+        return bool(places[0] >= 0) and np.array_equal(places, places[0] + np.arange(places.size))
 
     @property
     def affine(self) -> list[Array]:
@@ -109,7 +116,7 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Planes:
-    """How (channels, rows, columns) lie in a buffer of floats: columns side by side."""
+    """Says how (channels, rows, columns) lie in a buffer of floats: columns side by side."""
 
     buffer: Buffer
     start: int
@@ -150,10 +157,11 @@ def images_last(tensor: Tensor, channel_axis: int) -> Tensor:
 
 
 class Source:
-    """The C file of a network while it is written."""
+    """Collects the C file of a network while it is written."""
 
-    def __init__(self, taken: set[str], *, dense: bool):
-        self.names, self.dense = taken, dense
+    def __init__(self, taken: set[str], *, dense: bool, int8: bool = False):
+        self.names, self.dense, self.int8 = taken, dense, int8
+        self.ranges: list[c_int8.Range] = []  # of int8: inputs of the products that a layer adds
         self.steps: list[Step] = []
         self.data: list[str] = []
         self.functions: dict[tuple[str, ...], tuple[str, str]] = {}  # {…: name and text}
@@ -235,7 +243,7 @@ class Source:
         return out
 
     def evened(self, tensor: Tensor) -> Tensor:
-        """Return (channels, rows, columns) at even steps, of one scale for a channel."""
+        """Return (channels, rows, columns) at even distances, with one scale for each channel."""
         inside, shape = tensor.places >= 0, tensor.places.shape
         box = _box(inside) if inside.any() else (slice(0),) * 3
         if not inside[box].all() or (inside.any() and not strides(tensor.places[box])):
@@ -258,7 +266,7 @@ class Source:
         return tensor
 
     def floats(self, tensor: Tensor) -> Tensor:
-        """Return a tensor of floats that are not to be scaled, and none of them an implied zero."""
+        """Return a tensor whose elements are floats that need no scaling, none an implied zero."""
         if tensor.is_float and (tensor.places >= 0).all():
             return tensor
         return self.copied(tensor)
@@ -267,62 +275,82 @@ class Source:
 
     def linear(self, tensor: Tensor, kernel: Array, bias: Array | None) -> Tensor:
         """Add outputs = inputs @ kernel + bias, of a vector of inputs."""
-        bias = np.zeros(kernel.shape[1]) if bias is None else bias
-        tensor = self.floats(tensor)
+        kernel = kernel.astype(np.float64)
+        bias = np.zeros(kernel.shape[1]) if bias is None else bias.astype(np.float64)
+        codes = None
+        if self.int8 and tensor.buffer.type == "uint8_t" and tensor.side_by_side:
+            codes = c_int8.Codes(0.0, 1.0)  # of pixels, exactly
+            self.ranges.pop(0)
+            if tensor.scale is not None and tensor.offset is not None:
+                bias, kernel = bias + tensor.offset @ kernel, tensor.scale[:, None] * kernel
+        else:
+            tensor = self.floats(tensor)
+            if not tensor.side_by_side:
+                tensor = self.in_order(tensor)
         order = np.argsort(tensor.places)
-        places = tensor.places[order]
-        if (np.diff(places) != 1).any():
-            tensor = self.in_order(tensor)
-            places = order = tensor.places
+        buffer, start = tensor.buffer, int(tensor.places[order[0]])
+        if self.int8 and not codes:
+            buffer, codes = self.coded(buffer, start, len(order))
+            start = 0
         out = Buffer(kernel.shape[1])
         step = self.add(
             out,
-            [tensor.buffer],
-            lambda step: self.product(step, int(places[0])),
-            weights=kernel[order].astype(np.float64),
-            bias=bias.astype(np.float64),
+            [buffer],
+            lambda step: self.product(step, start, codes),
+            weights=kernel[order],
+            bias=bias,
         )
         return Tensor(out, np.arange(out.size), step=step)
 
-    def product(self, step: Step, start: int) -> Iterable[str]:
+    def coded(
+        self, buffer: Buffer, start: int, count: int, behind: int = 0
+    ) -> tuple[Buffer, c_int8.Codes]:
+        """Add a step that writes floats as bytes; return its buffer, and what the bytes mean.
+
+        `behind` them are so many bytes of any value.
+        """
+        low, high = self.ranges.pop(0)
+        if not np.isfinite([low, high]).all():
+            raise NotInC("its inputs are not finite for the examples that int8 is calibrated on")
+        codes, out = c_int8.Codes.of_range(low, high), Buffer(count + behind, "uint8_t")
+        numbers = ", ".join(f"{np.float32(one)!s}f" for one in (codes.low, 1 / codes.step))
+        called = self.function("quantize")
+        line = f"{called}({{0}}{_plus(start)}, {count}, {numbers}, {{y}});"
+        self.add(out, [buffer], lambda step: [line])
+        return out, codes
+
+    def constants(self, step: Step, codes: c_int8.Codes | None) -> tuple[Array, dict[str, Array]]:
+        """Return the weights (outputs, inputs) of a linear step, and what each output has.
+
+        Raises:
+            NotInC: the weights are not finite, or the sums of bytes may exceed 32 bits.
+        """
+        if not np.isfinite(step.weights).all():
+            raise NotInC("its weights are not finite")
+        if codes is None:
+            return np.float32(step.weights).T, {"bias": np.float32(step.bias)}
+        weights, scale, bias = c_int8.quantized(step.weights, step.bias, codes)
+        if 255 * np.abs(weights.astype(np.int64)).sum(0).max() >= 2**31:
+            raise NotInC(f"sums of {len(weights):,} products of bytes may exceed 32 bits")
+        return weights.T, {"scale": scale, "bias": bias}
+
+    def product(self, step: Step, start: int, codes: c_int8.Codes | None) -> Iterable[str]:
         """Yield the line of a product of a vector with weights."""
-        kernel, bias = np.float32(step.weights).T, np.float32(step.bias)  # (outputs, inputs)
+        kernel, of_output = self.constants(step, codes)
         (outputs, inputs), alive = kernel.shape, int(np.count_nonzero(kernel))
         step.about += f", {inputs:,} to {outputs:,}, {alive:,} of {kernel.size:,} weights"
         if self.dense or alive >= SPARSE * kernel.size:
-            weights = self.array("weights", kernel.reshape(-1))
-            yield (
-                f"{self.function('dense')}({{0}}{_plus(start)}, {inputs}, {outputs}, {weights}, "
-                f"{self.array('bias', bias)}, {{y}});"
-            )
-            return
-        rows, columns = np.nonzero(kernel)
-        yield self.sparse(start, outputs, rows, columns, kernel[rows, columns], bias)
-
-    def sparse(
-        self,
-        start: int,
-        outputs: int,
-        rows: Array,
-        places: Array,
-        weights: Array,
-        bias: Array,
-    ) -> str:
-        """Return the line of a product with weights of ascending outputs and places."""
-        short = _gaps(rows, places, weights, 255)
-        wide = _gaps(rows, places, weights, 65535)
-        if 5 * len(short[0]) < 6 * len(wide[0]):
-            rows, gaps, weights = short
-            gaps = gaps.astype(np.uint8)
+            arrays = {"weights": kernel.reshape(-1), **of_output}
+            called = self.function("dense_int8" if codes else "dense")
+            sizes = f"{inputs}, {outputs}"
         else:
-            rows, gaps, weights = wide
-            gaps = gaps.astype(np.uint16)
-        counts = np.bincount(rows, minlength=outputs)
-        counts = counts.astype(_unsigned(counts.max(initial=0), 16))
-        called = self.function("sparse", counts=_c_type(counts), gaps=_c_type(gaps))
-        arrays = {"counts": counts, "gaps": gaps, "weights": weights, "bias": bias}
-        data = ", ".join(self.array(name, array) for name, array in arrays.items())
-        return f"{called}({{0}}{_plus(start)}, {outputs}, {data}, {{y}});"
+            rows, columns = np.nonzero(kernel)
+            arrays = gathered(rows, columns, kernel[rows, columns], outputs) | of_output
+            types = {name: _c_type(arrays[name]) for name in ("counts", "gaps")}
+            called = self.function("sparse_int8" if codes else "sparse", **types)
+            sizes = f"{outputs}"
+        names = ", ".join(self.array(name, array) for name, array in arrays.items())
+        yield f"{called}({{0}}{_plus(start)}, {sizes}, {names}, {{y}});"
 
     def convolve(
         self,
@@ -369,11 +397,13 @@ class Source:
         taps += k // down * planes.row + m // across
         pixels = (out_rows - 1) * planes.row + out_columns
         of_output = out_rows * planes.row
-        out = Buffer(outputs * of_output)
+        out, buffer, codes = Buffer(outputs * of_output), planes.buffer, None
+        if self.int8:
+            buffer, codes = self.coded(buffer, 0, buffer.size, behind=31)
         step = self.add(
             out,
-            [planes.buffer],
-            lambda step: self.taps(step, planes.start, taps, pixels),
+            [buffer],
+            lambda step: self.taps(step, planes.start, taps, pixels, codes),
             weights=kernel.astype(np.float64),
             bias=np.zeros(outputs) if bias is None else bias.astype(np.float64),
             plane=of_output,
@@ -381,10 +411,13 @@ class Source:
         lying = Planes(out, 0, (outputs, out_rows, out_columns), of_output, planes.row)
         return Tensor(out, lying.places, step=step)
 
-    def taps(self, step: Step, start: int, places: Array, pixels: int) -> Iterable[str]:
+    def taps(
+        self, step: Step, start: int, places: Array, pixels: int, codes: c_int8.Codes | None
+    ) -> Iterable[str]:
         """Yield the lines of a convolution: weights, and where each of them reads."""
         order = np.argsort(places, kind="stable")
-        kernel, places = np.float32(step.weights)[order].T, places[order]  # (outputs, inputs)
+        kernel, of_output = self.constants(step, codes)
+        kernel, places = kernel[:, order], places[order]
         alive = int(np.count_nonzero(kernel))
         step.about += f", to {len(kernel):,}, {alive:,} weights for {pixels:,} pixels"
         shared = self.dense or alive > 2 / 3 * kernel.size
@@ -402,9 +435,11 @@ class Source:
         least = "-INFINITY"
         if step.activation[0] == "relu":
             step.activation, least = ("", ""), "0"
-        called = self.function("convolve", counts=_c_type(counts), gaps=_c_type(gaps))
+        kind = "convolve_int8" if codes else "convolve"
+        called = self.function(kind, counts=_c_type(counts), gaps=_c_type(gaps))
         arrays = [self.array("counts", counts), self.array("gaps", gaps)]
-        weights = [self.array("weights", values), self.array("bias", np.float32(step.bias))]
+        of_output = {"weights": values, **of_output}
+        weights = [self.array(name, array) for name, array in of_output.items()]
         yield (
             f"{called}({{0}}{_plus(start)}, {len(kernel)}, {', '.join(arrays)}, {int(shared)}, "
             f"{', '.join(weights)}, {least}, {pixels}, {step.plane}, {{y}});"
@@ -432,7 +467,7 @@ class Source:
         return Tensor(out, np.moveaxis(places, 0, axis), step=step)
 
     def copied(self, tensor: Tensor) -> Tensor:
-        """Return the elements in a buffer of their own, one beside the other."""
+        """Copy the elements into a buffer of their own, side by side."""
         axes = _outer_first(tensor.places)
         view = tensor.map(lambda array: array.transpose(axes))
         shape = view.places.shape
@@ -467,14 +502,14 @@ class Source:
         return result
 
     def in_order(self, tensor: Tensor) -> Tensor:
-        """Return the elements in a buffer of their own, in the order of the shape."""
+        """Copy the elements into a buffer of their own, in the order of the shape."""
         shape = tensor.places.shape
         view = tensor.map(lambda array: array.reshape(((1,) * 3 + shape)[-3:]))
         out = self.spread(view)
         return Tensor(out, np.arange(out.size).reshape(shape), step=self.steps[-1])
 
     def concatenate(self, tensors: Sequence[Tensor], axis: int) -> Tensor:
-        """Join tensors along an axis: copies of them, one behind the other."""
+        """Join tensors along an axis: copy one behind the other."""
         out = Buffer(sum(tensor.places.size for tensor in tensors))
         places, base = [], 0
         for tensor in tensors:
@@ -532,10 +567,10 @@ class Source:
             written.append(f"{self.function('softmax')}({{y}}, {numbers});")
         return written
 
-    # What the file has.
+    # The parts of the file.
 
     def function(self, kind: str, ending: str = "", **types: str) -> str:
-        """Return the name of a function, which is written into the file once."""
+        """Return the name of a function, and write it into the file once."""
         key = kind, ending, *types.values()
         if key not in self.functions:
             of_types = [SHORT[type] for type in types.values() if type in SHORT]
@@ -573,7 +608,7 @@ class Source:
         return name
 
     def free(self, name: str) -> str:
-        """Return a name in C that nothing has yet, as like this one as can be."""
+        """Return an unused C name, close to this one."""
         name = re.sub(r"\W", "_", name, flags=re.ASCII)
         name = f"of_{name}" if name[0].isdigit() or name[0] == "_" else name
         free, number = name, 2
@@ -588,7 +623,7 @@ class Source:
 
 
 def _box(inside: Array) -> tuple[slice, slice, slice]:
-    """Return the smallest box of three axes that has all that is true."""
+    """Return the smallest box of three axes that holds everything true."""
     found = [np.flatnonzero(inside.any(tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     rows, columns, depth = (slice(int(one[0]), int(one[-1]) + 1) for one in found)
     return rows, columns, depth
@@ -607,8 +642,26 @@ def _c_type(array: Array) -> str:
     return "float" if array.dtype == np.float32 else f"{array.dtype}_t"
 
 
+def gathered(rows: Array, places: Array, weights: Array, outputs: int) -> dict[str, Array]:
+    """Return the arrays of a sparse product: of each output the count of its weights, and gaps.
+
+    The gaps between ascending places are of a byte, or of two where bytes would need many zeros
+    as bridges.
+    """
+    size = weights.itemsize
+    short, wide = (_gaps(rows, places, weights, longest) for longest in (255, 65535))
+    is_short = (size + 1) * len(short[0]) < (size + 2) * len(wide[0])
+    rows, gaps, weights = short if is_short else wide
+    counts = np.bincount(rows, minlength=outputs)
+    return {
+        "counts": counts.astype(_unsigned(counts.max(initial=0), 16)),
+        "gaps": gaps.astype(np.uint8 if is_short else np.uint16),
+        "weights": weights,
+    }
+
+
 def _gaps(rows: Array, places: Array, values: Array, longest: int) -> tuple[Array, Array, Array]:
-    """Return rows, gaps between places of a row, and values; zeros bridge what is too long."""
+    """Return rows, gaps between the places of a row, and values; zeros bridge longer gaps."""
     before = np.where(np.diff(rows, prepend=-1) == 0, np.roll(places, 1), 0)
     gaps = places - before
     bridges = np.maximum(-(-gaps // longest) - 1, 0)

@@ -45,7 +45,7 @@ session = onnxruntime.InferenceSession("model.onnx")""",
 
 
 def card(report: Row) -> str:
-    """Return the text of the model card of an export, whose report export.json has."""
+    """Return the text of an export's model card, from its report (export.json)."""
     name = f"{report['run']}, round {report['round']}" if "run" in report else report["model"]
     lines = ["---", *_front_matter(report, name), "---", "", f"# {name}", ""]
     lines += [*_about(report), ""]
@@ -90,7 +90,7 @@ def _front_matter(report: Row, name: str) -> Iterator[str]:
 
 
 def _about(report: Row) -> Iterator[str]:
-    """Yield what it is and how accurate."""
+    """Yield sentences about the ticket and its accuracy."""
     alive, weights = (sum(row[of] for row in report["layers"]) for of in ("alive", "weights"))
     yield (
         f"A lottery ticket: a network of which iterative magnitude pruning left {alive:,} of "

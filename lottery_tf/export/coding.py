@@ -1,9 +1,9 @@
-"""Codes arrays as bytes near their entropy: written by NumPy, read inside a TensorFlow graph.
+"""Codes arrays as bytes near their entropy. NumPy writes them, a TensorFlow graph reads them.
 
 A pruned kernel is stored as its survivors and their places. The survivors' bytes are sorted by
 significance (all first bytes, all second bytes, …), because the exponents of floats are alike and
 their last bits are not. The places are gaps of a byte each, or a bitmap. Every part is deflated,
-and inflated at load by `tf.io.decode_compressed`, so that nothing but TensorFlow is needed.
+and `tf.io.decode_compressed` inflates it at load, so loading needs only TensorFlow.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Makes a smaller network that computes the same: units without effect are removed for real.
+"""Makes a smaller network that computes the same, by removing units without effect.
 
 A unit is without effect if no weight leads from it to the outputs, or if no weight leads from the
 inputs to it: then it is a constant, which is added to the biases behind it. `structure/steps.py`
@@ -30,7 +30,7 @@ Change = tuple[int, int]  # before and after
 
 @dataclasses.dataclass
 class LayerChange:
-    """What a compaction did to a layer: its output channels, and the fields of its Count."""
+    """The changes of a layer: its output channels, and the fields of its Count."""
 
     units: Change
     weights: Change
@@ -41,7 +41,7 @@ class LayerChange:
 
 @dataclasses.dataclass
 class Report:
-    """What a compaction did."""
+    """The changes that a compaction made."""
 
     # {name: LayerChange} of the layers with kernels, in their order. A separable convolution is
     # split; its first part is called <name>_depthwise.
@@ -78,12 +78,12 @@ def _arrow(change: Change) -> str:
 
 
 def compact(model: keras.Model) -> tuple[keras.Model, Report]:
-    """Return a smaller functional model with the same inputs and outputs, and what was done.
+    """Return a smaller functional model with the same inputs and outputs, and a report.
 
-    Units and channels without effect are removed, constant ones folded into the biases behind
-    them, BatchNorm into what it normalises, and what does nothing in inference left out. Outputs
-    are equal up to rounding in inference; gradients and training are not. The model's inputs stay
-    as they are; where few of a layer's inputs have weights, those are gathered.
+    Compaction removes units and channels without effect, folds constant ones into the biases
+    behind them and BatchNorm into the layer before, and drops layers that do nothing in inference.
+    Outputs in inference are equal up to rounding; gradients and training are not. The model keeps
+    its inputs. A layer that reads few of its inputs gathers those.
 
     Args:
         model: a plain Keras model, functional or sequential, built, whose pruned weights are
@@ -148,8 +148,8 @@ def kept_channels(
 ) -> dict[int, Array]:
     """Return {tensor: the numbers of the channels that stay}, the fewest with equal outputs.
 
-    It begins with the inputs and outputs of the model and of layers that are left as they are, and
-    adds what those that stay depend on, until nothing is added: so what only serves itself goes.
+    It starts from the inputs and outputs of the model and of unchanged layers, and adds what these
+    depend on until nothing is added. Channels that only serve each other are removed.
     """
     channels = Channels(graph, steps)
     for tensor, _ in fixed(graph, steps):

@@ -1,7 +1,7 @@
-"""Formats that Keras's exporters write: LiteRT, ONNX and OpenVINO.
+"""Writes the formats of Keras's exporters: LiteRT, ONNX and OpenVINO.
 
-A converter may write what its runtime refuses or computes wrongly, so each file is run once it is
-written.
+A converter may write a file that its runtime refuses or computes wrongly, so each file is run at
+once.
 """
 
 import pathlib
@@ -17,14 +17,14 @@ from lottery_tf.export import fresh
 from lottery_tf.pruning import Array
 from lottery_tf.terminal import quiet
 
-EXAMPLES = 64  # that a converted model is tried on
+EXAMPLES = 64  # number of inputs that a converted model is run on
 
 
 def convert(name: str, model: keras.Model, path: pathlib.Path, **settings: Any) -> None:
     """Let Keras export a model, as signatures.served returns it; hold back the converter's output.
 
     Raises:
-        InputError: the converter cannot write this model; the message has its words.
+        InputError: the converter cannot write this model; the message quotes it.
     """
     failure: Exception | None = None
     with warnings.catch_warnings(), quiet.hold_back_stderr():

@@ -1,7 +1,7 @@
 """Counts the multiply-adds of a network for one example: all, and of nonzero weights alone.
 
-As in the papers, a convolution has all of its taps also at the borders, and a bias, an activation
-or a normalisation counts nothing.
+As in the papers, a convolution has all of its taps at the borders, too. Biases, activations and
+normalisations do not count.
 """
 
 import dataclasses

@@ -1,7 +1,7 @@
-"""The formats of an export, and the options that each of them takes.
+"""Lists the formats of an export and the options that each takes.
 
 A format is one file with two functions, `write` and `load`, and one line in FORMATS. This module
-imports no framework: choices are checked before TensorFlow is loaded.
+imports no framework, so choices are checked before TensorFlow loads.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ QUANTIZE = ("none", "float16", "int8")
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """What a format can do.
+    """The abilities of a format.
 
     Its module has two functions. `write(model, directory, options)` writes a plain Keras model,
     zeros where it is pruned, into an empty directory; it may return rows for the report, and raises
@@ -43,7 +43,7 @@ class Format:
     runtime: str = ""  # the module that `load` takes the longest to import
     needs: tuple[str, ...] = ()  # packages, of the extra with the format's name
     keras_since: tuple[int, ...] = ()  # the first version that exports to it, if not the oldest
-    quantizes: bool = False  # whether --quantize changes the type of its weights
+    quantizes: tuple[str, ...] = ()  # the types that --quantize can give its weights
     sparse: bool = False  # whether it leaves pruned weights out, unless --dense
     multiplies: bool = False  # whether its runtime has sparse products, for --sparse_matmul
     crops: bool = False  # whether it crops images of any size; otherwise it takes one size
@@ -60,18 +60,22 @@ FORMATS = {
     "saved_model": Format("saved_model", "tensorflow", sparse=True, multiplies=True, crops=True),
     "keras": Format("keras_file", "keras", keras=True, repository=True),
     "litert": Format(
-        "lite", "ai_edge_litert.interpreter", keras_since=(3, 13), sparse=True, quantizes=True
+        "lite",
+        "ai_edge_litert.interpreter",
+        keras_since=(3, 13),
+        sparse=True,
+        quantizes=("float16", "int8"),
     ),
     "npz": Format("npz", "keras", sparse=True, keras=True),
     "onnx": Format("onnx_file", "onnxruntime", needs=("onnx", "tf2onnx", "onnxruntime")),
     "openvino": Format("openvino_file", "openvino", needs=("openvino",)),
-    "c": Format("c_file", sparse=True, compiles=True),
+    "c": Format("c_file", sparse=True, compiles=True, quantizes=("int8",)),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """How a user wants a ticket to be written."""
+    """The user's choices for an export."""
 
     format: str = "saved_model"  # a key of FORMATS
     compact: bool = False  # whether to remove units and channels that nothing depends on
@@ -88,7 +92,7 @@ class Choices:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What the `write` of a format gets beside the model."""
+    """What the `write` of a format gets besides the model."""
 
     quantize: str = "none"  # as in Choices
     dense: bool = False
@@ -153,8 +157,13 @@ def check_choices(choices: Choices) -> None:
         raise InputError(
             f"--quantize: expected one of {', '.join(QUANTIZE)}. Received: {choices.quantize}"
         )
+    if choices.quantize not in ("none", *format.quantizes):
+        others = [other for other, of in FORMATS.items() if choices.quantize in of.quantizes]
+        raise InputError(
+            f"--quantize={choices.quantize} expects --format={' or '.join(others)}. "
+            f"Received: --format={name}"
+        )
     for flag, is_set, able in (
-        (f"--quantize={choices.quantize}", choices.quantize != "none", "quantizes"),
         ("--dense", choices.dense, "sparse"),
         (f"--sparse_matmul={choices.sparse_matmul}", choices.sparse_matmul != "off", "multiplies"),
     ):
@@ -188,9 +197,11 @@ def write(name: str, model: "keras.Model", directory: pathlib.Path, options: Opt
     """Write a built plain Keras model, functional or sequential, into an empty directory.
 
     Returns:
-        What the format tells of it, for the report.
+        Rows that the format adds to the report.
 
     Raises:
         InputError: the format cannot hold this model with these options.
     """
+    if options.quantize == "int8" and not options.calibration:
+        raise InputError("--quantize=int8 needs training inputs to calibrate on. Found none.")
     return FORMATS[name].load_module().write(model, directory, options) or {}

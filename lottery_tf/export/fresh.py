@@ -25,9 +25,9 @@ _started: dict[str, "_Process"] = {}  # by format, of the contexts of `started`
 
 @contextlib.contextmanager
 def started(name: str) -> Iterator[None]:
-    """Start the process of a format, which serves every call of this module inside the context.
+    """Start a format's process, which serves every call of this module inside the context.
 
-    It imports what loads the format while this process goes on. Nested contexts do nothing.
+    It imports the format's runtime while this process goes on. Nested contexts do nothing.
     """
     if name in _started:
         yield
@@ -41,7 +41,7 @@ def started(name: str) -> Iterator[None]:
 
 
 def wait(name: str) -> None:
-    """Wait until a process that is started has imported what it needs, and disturbs no timing."""
+    """Wait until a started process has imported its runtime, so that it disturbs no timing."""
     _ask(name)
 
 
@@ -50,7 +50,7 @@ def run(
 ) -> dict[str, Array]:
     """Return the outputs of an export, {output: (examples, …)}.
 
-    A runtime that ends its process, as XNNPACK may, does not end this one.
+    A runtime that crashes, as XNNPACK may, does not end this process.
 
     Args:
         name: a key of FORMATS.
@@ -80,7 +80,7 @@ def time(
 
 
 def source_of_load(name: str) -> str:
-    """Return the code of the function that loads a format, to run where it stands alone."""
+    """Return the source of the function that loads a format; it runs without its module."""
     return inspect.getsource(FORMATS[name].load_module().load)
 
 
@@ -99,7 +99,7 @@ def _load(
 
 
 def _ask(name: str, **request: Any) -> Any:
-    """Return the answer to a request; a process that fails answers no other one."""
+    """Return the answer to a request; a process that fails is not asked again."""
     with started(name):
         try:
             return _started[name].ask(request)

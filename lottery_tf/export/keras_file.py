@@ -1,4 +1,4 @@
-"""A .keras file of plain layers, which Keras loads on any backend without this package."""
+"""Writes a .keras file of plain layers, which Keras loads on any backend without this package."""
 
 import contextlib
 import pathlib
@@ -15,9 +15,9 @@ from lottery_tf.models.normalization import FusedBatchNormalization
 
 
 def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None:
-    """Write model.keras: the model, whose output is called `logits` if it is a run's network.
+    """Write model.keras; the output of a run's network is called `logits`.
 
-    As a repository, the directory itself is what Keras saves, and loads from Hugging Face's hub.
+    With `repository`, Keras saves into the directory itself, as Hugging Face's hub has it.
     """
     model = of_keras(model, options)
     if options.repository:
@@ -32,7 +32,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
 
 
 def load(directory: str) -> keras.Model:
-    """Return the model. It runs alone, where this package cannot be imported."""
+    """Return the model. It runs where this package cannot be imported."""
     import os
 
     import keras

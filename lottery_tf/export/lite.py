@@ -1,7 +1,7 @@
-"""A LiteRT flatbuffer: sparse tensors, and float16 or int8 weights.
+"""Writes a LiteRT flatbuffer with sparse tensors, and with float16 or int8 weights.
 
-The runtime refuses some of what the converter writes, or computes it wrongly: sparse tensors of
-float16 gave NaN for one network and the right outputs for another. So the file is tried.
+The runtime refuses some files that the converter writes, and computes others wrongly: sparse
+tensors of float16 gave NaN for one network and correct outputs for another. So each file is run.
 """
 
 import pathlib
@@ -11,14 +11,13 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from lottery_tf.errors import InputError
 from lottery_tf.export import converted, signatures
 from lottery_tf.export.formats import Options
 from lottery_tf.export.runner import Call
 from lottery_tf.pruning import Array
 
 FILE = "model.tflite"
-# The largest difference of an output, as a part of its largest value: beyond, it is wrong.
+# The largest difference of a correct output, as a part of its largest value.
 TOLERANCE = {"none": 1e-4, "float16": 1e-2, "int8": 0.5}
 CALIBRATION = 500  # examples at most
 
@@ -43,8 +42,6 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
     if options.quantize == "float16":
         settings["target_spec"] = {"supported_types": [tf.float16]}
     if options.quantize == "int8":
-        if not inputs:
-            raise InputError("--quantize=int8 needs training inputs to calibrate on. Found none.")
         settings["representative_dataset"] = examples
     network = signatures.served(model, options)
     converted.convert("litert", network, directory / FILE, **settings)
@@ -62,7 +59,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
 
 
 def load(directory: str) -> Call:
-    """Return the signature of the file. It runs alone, where this package cannot be imported."""
+    """Return the signature of the file. It runs where this package cannot be imported."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:

@@ -1,4 +1,4 @@
-"""Arrays for users of other frameworks: what is not pruned, its places, and how to read them."""
+"""Writes arrays for other frameworks: surviving weights, their places, and code to read them."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from lottery_tf.pruning import Array
 from lottery_tf.runs import files
 from lottery_tf.structure.graph import graph_of
 
-# What a layer's configuration says besides how it computes.
+# Settings of a layer that do not change what it computes.
 NOT_SHOWN = {"name", "trainable", "dtype", "seed", "momentum", "batch_shape", "data_format"}
 README = """\
 # {name}
@@ -68,7 +68,7 @@ Kernels multiply from the right: that of a dense layer is (inputs, outputs), tha
 
 
 def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None:
-    """Write weights.npz, model.json and a README.md that tells how to read them."""
+    """Write weights.npz, model.json and a README.md with the code to read them."""
     model = of_keras(model, options)
     names: list[str] = []
     for variable in model.weights:
@@ -84,7 +84,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
 
 
 def load(directory: str) -> keras.Model:
-    """Return the model. It runs alone, where this package cannot be imported."""
+    """Return the model. It runs where this package cannot be imported."""
     import keras
     import numpy as np
 
@@ -105,7 +105,7 @@ def load(directory: str) -> keras.Model:
 
 
 def coded(name: str, array: Array) -> dict[str, Array]:
-    """Return an array by name, as values, indices and shape where these are fewer bytes.
+    """Return {name: array}; or values, indices and shape where these take fewer bytes.
 
     The indices are of the flat array, ascending, in the smallest unsigned type.
     """

@@ -11,8 +11,8 @@ layers = keras.layers
 Names = list[str]  # of arrays, as expressions
 Line = Callable[[keras.Layer, Names, Names], str | None]  # (layer, inputs, weights) -> expression
 
-# Each is the code of a function that the lines of a network call. Where JAX or PyTorch need other
-# code than NumPy, JAX and TORCH have it.
+# The code of functions that the lines of a network call. JAX and TORCH hold the functions that need
+# other code there.
 HELPERS = {
     "checked": '''\
 def checked(name, array, dtype, shape):
@@ -164,7 +164,7 @@ class Recipe:
 def recipe(graph: Graph, names: Mapping[int, str]) -> Recipe:
     """Return the code that computes a network with NumPy alone, and with JAX or PyTorch.
 
-    There is no code where a layer has no line. `names` are {id of a variable: name of its array}.
+    The Recipe has no code if a layer has no line. `names` is {id of a variable: name of its array}.
     """
     tensors = {
         number: f"x[{tensor.name!r}]"
@@ -206,7 +206,7 @@ def recipe(graph: Graph, names: Mapping[int, str]) -> Recipe:
 
 
 def is_plain(call: Call) -> bool:
-    """Return whether a call is that of a layer with one output, without options or LoRA."""
+    """Return whether a call has one output, no options and no LoRA."""
     options = {name for name, value in call.kwargs.items() if value is not None}
     if call.kwargs.get("training") is False:  # as Keras notes of a Dropout
         options -= {"training"}

@@ -1,4 +1,4 @@
-"""ONNX, by way of tf2onnx; every weight is stored, as ONNX Runtime has no sparse products."""
+"""Writes ONNX by tf2onnx. Every weight is stored, because ONNX Runtime has no sparse products."""
 
 import contextlib
 import functools
@@ -38,7 +38,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
 
 
 def load(directory: str) -> Call:
-    """Return the session's function. It runs alone, where this package cannot be imported."""
+    """Return the session's function. It runs where this package cannot be imported."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(

@@ -1,4 +1,4 @@
-"""OpenVINO's intermediate representation; every weight is stored, as its runtime decides itself."""
+"""Writes OpenVINO's intermediate representation. Every weight is stored; the runtime decides."""
 
 import pathlib
 
@@ -21,7 +21,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
 
 
 def load(directory: str) -> Call:
-    """Return the compiled model. It runs alone, where this package cannot be imported."""
+    """Return the compiled model. It runs where this package cannot be imported."""
     import openvino
 
     # Without it, a CPU that has bfloat16 computes in it.

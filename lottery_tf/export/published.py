@@ -1,4 +1,4 @@
-"""ticket.npz: what somebody else needs to train the same ticket, in one small file.
+"""Saves and loads ticket.npz, a small file from which anybody trains the same ticket.
 
     ticket = lottery_tf.load_ticket("data/tickets/lenet_mnist_seed0_density3.5.npz")
     weights, history = ticket.train(data_dir="data")
@@ -76,12 +76,17 @@ class PublishedTicket:
 
     @functools.cached_property
     def model(self) -> "keras.Model":
-        """The masked Keras model at `start`; a run's takes normalised images and gives logits."""
-        quiet.import_tensorflow(None)
+        """The masked Keras model at `start`; a run's takes normalised images and gives logits.
+
+        Keras builds it on the backend of KERAS_BACKEND. Networks with layers of this package, as
+        ResNet's, need TensorFlow.
+        """
+        if quiet.backend() == "tensorflow":
+            quiet.import_tensorflow(None)
+            from lottery_tf.models import layers  # noqa: F401  (Keras finds them by their names)
         import keras
 
         from lottery_tf import masking
-        from lottery_tf.models import layers  # noqa: F401  (Keras finds them by their names)
 
         try:
             network = keras.models.model_from_json(self.architecture)
@@ -93,7 +98,7 @@ class PublishedTicket:
     def save(self, path: str | os.PathLike, *, weights: bool = True) -> None:
         """Write the ticket as one file for `load_ticket`; the trained weights only if asked for.
 
-        Without them it is half as large. `train` gives them, and provenance has their SHA-256.
+        Without them the file is half as large. `train` computes them; provenance has their SHA-256.
         """
         kinds = zip(KINDS, (self.initial_weights, self.rewind_weights), strict=False)
         kept = {kind: found for kind, found in kinds if found is not None}

@@ -1,6 +1,6 @@
-"""Makes two exports of one network the same bytes: what libraries write by chance or by the clock.
+"""Replaces what libraries write by chance or by the clock, so two exports have the same bytes.
 
-Keras writes the time, and addresses of objects as their numbers; TensorFlow draws a random name of
+Keras writes the time, and numbers objects by their addresses. TensorFlow draws a random name for
 each SavedModel.
 """
 
@@ -14,7 +14,7 @@ METADATA, CONFIG = "metadata.json", "config.json"
 
 
 def keras_archive(path: pathlib.Path, date: str) -> None:
-    """Write a .keras file again, saved on a date, "2026-11-30"."""
+    """Rewrite a .keras file as saved on a date, "2026-11-30"."""
     with zipfile.ZipFile(path) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w") as archive:
@@ -23,14 +23,14 @@ def keras_archive(path: pathlib.Path, date: str) -> None:
 
 
 def keras_directory(directory: pathlib.Path, date: str) -> None:
-    """Write two files of Keras's repository again, saved on a date."""
+    """Rewrite two files of a Keras repository as saved on a date."""
     for name in (METADATA, CONFIG):
         path = directory / name
         path.write_bytes(_fixed(name, path.read_bytes(), date))
 
 
 def _fixed(name: str, content: bytes, date: str) -> bytes:
-    """Return a file of Keras's with a date, and with numbers of objects in their order."""
+    """Return the content of a Keras file with this date, and with its objects numbered in order."""
     if name == METADATA:
         return json.dumps(json.loads(content) | {"date_saved": f"{date}@00:00:00"}).encode()
     if name != CONFIG:

@@ -1,6 +1,6 @@
-"""A TensorFlow SavedModel whose pruned weights are stored sparsely and made dense once, at load.
+"""Writes a TensorFlow SavedModel that stores pruned weights sparsely, and decodes them at load.
 
-TensorFlow alone serves it: what decodes the weights is part of its graph. They lie in an asset,
+TensorFlow alone serves it, because its graph decodes the weights. They lie in an asset,
 `weights.bin`; each array is a captured resource whose initializer reads its part of that file.
 """
 
@@ -40,7 +40,7 @@ def write(model: keras.Model, directory: pathlib.Path, options: Options) -> None
 
 
 def load(directory: str) -> Call:
-    """Return the signature. It runs alone, where this package cannot be imported."""
+    """Return the signature. It runs where this package cannot be imported."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(directory)
@@ -98,10 +98,10 @@ def _stored(model: keras.Model, path: pathlib.Path) -> tuple[list[Value], list["
 
 
 class Resource(tf.saved_model.experimental.TrackableResource):
-    """An array that is decoded once by whoever loads the SavedModel.
+    """An array that the loader of the SavedModel decodes once.
 
-    Its parts begin at `offset` bytes in the asset. If its shape is another than that of what is
-    coded, it is the int64 (row, column) of each nonzero element of that.
+    Its parts begin at `offset` bytes in the asset. If its shape is not that of the coded array, it
+    holds the int64 (row, column) of each nonzero element of the coded array.
     """
 
     def __init__(self, coded: coding.Coded, offset: int, shape: tuple[int, ...]):
@@ -114,7 +114,7 @@ class Resource(tf.saved_model.experimental.TrackableResource):
         self.offsets = [offset + sum(self.sizes[:index]) for index in range(len(self.sizes))]
 
     def begin(self, asset: tf.saved_model.Asset) -> None:
-        """Make it in this process, from the asset that holds it: saving asks for that."""
+        """Make the array in this process, from its asset: saving needs that."""
         self.asset = asset
         self._initialize()
 
@@ -134,7 +134,7 @@ class Resource(tf.saved_model.experimental.TrackableResource):
 
 @functools.cache
 def _decoder(places: str, dtype: str, indices: bool) -> Callable:
-    """Return one function for all resources of a kind: its graph is stored once."""
+    """Return one function for all resources of a kind, so that its graph is stored once."""
 
     def decode(parts: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
         if indices:

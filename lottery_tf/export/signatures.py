@@ -1,4 +1,4 @@
-"""What an export takes and gives: the names of inputs and outputs, and the files beside it."""
+"""Names the inputs and outputs of an export, and writes the files beside it."""
 
 import pathlib
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ def input_names(model: keras.Model) -> list[str]:
     """Return the names of a model's inputs, in its order.
 
     Raises:
-        InputError: the model is not functional or sequential, so nothing says what it takes.
+        InputError: the model is not functional or sequential, so its inputs are unknown.
     """
     if not getattr(model, "inputs", None):
         raise InputError(
@@ -39,7 +39,7 @@ def packed(model: keras.Model, inputs: Mapping[str, Any]) -> Any:
 
 
 def outputs(model: keras.Model, tensors: Any, *, of_run: bool) -> dict[str, Any]:
-    """Return {name: tensor} of what a call of a model returned; of a run's, with probabilities."""
+    """Return {name: tensor} of a model's outputs; a run's network also gives probabilities."""
     flat = keras.tree.flatten(tensors)
     if of_run:
         logits = keras.ops.cast(flat[0], "float32")
@@ -65,7 +65,7 @@ def random_inputs(model: keras.Model, examples: int) -> dict[str, Array]:
     """Draw {name: array (examples, …)} of the types that a model takes.
 
     Raises:
-        InputError: an input is text, which nothing can be drawn for.
+        InputError: an input is text, which cannot be drawn.
     """
     generator = np.random.default_rng(0)
     drawn: dict[str, Array] = {}

@@ -2,9 +2,9 @@
 
 TensorFlow has two kernels. "coo" (SparseTensorDenseMatMul) uses one thread and starts at once: it
 wins for single examples. "csr" (SparseMatrixMatMul) shards the rows over all threads, in oneDNN
-with TF_ENABLE_ONEDNN_SPMM=1: it wins for batches. Its matrix is made anew in each call: a variant
-cannot be kept for a SavedModel, because the shape function of the kernel refuses one that it does
-not see made, and so does the loader.
+with TF_ENABLE_ONEDNN_SPMM=1: it wins for batches. Each call makes its matrix anew, because a
+SavedModel cannot keep a variant: the kernel's shape function and the loader refuse one whose making
+they do not see.
 """
 
 import math
@@ -27,7 +27,7 @@ WINS = 0.95  # of the time of the dense product, at most
 class SparseDense(keras.layers.Layer):
     """A Dense layer for inputs of rank 2 whose kernel is stored as (indices, values).
 
-    Both are those of the transposed kernel (units, inputs), as the products need its rows.
+    Both describe the transposed kernel (units, inputs), because the products need its rows.
     """
 
     def __init__(
@@ -75,8 +75,8 @@ def replace(model: keras.Model, batch_size: int) -> tuple[keras.Model, list[Row]
     """Return a model whose Dense layers are sparse products where that is faster, and the times.
 
     There is a row for each Dense layer that has pruned weights and float32 inputs of rank 2: layer,
-    density, milliseconds of each product, and which one is used. The model is the same one if no
-    sparse product wins.
+    density, milliseconds of each product, and which one is used. If no sparse product wins, the
+    model is returned unchanged.
     """
     rows: list[Row] = []
     sparse: dict[str, SparseDense] = {}
@@ -110,16 +110,16 @@ def replace(model: keras.Model, batch_size: int) -> tuple[keras.Model, list[Row]
 
 
 def ways(layer: keras.layers.Dense) -> dict[str, keras.layers.Layer]:
-    """Return {"dense", and each of KERNELS: the layer that computes this one so}."""
+    """Return a layer for "dense" and for each of KERNELS that computes this one that way."""
     kernel, *bias = layer.get_weights()
     given = kernel, bias[0] if bias else None, layer.activation
     return {"dense": layer} | {name: SparseDense(name, *given, name=layer.name) for name in KERNELS}
 
 
 def repeated(layer: keras.layers.Layer, inputs: tf.Tensor) -> tuple[Callable[[], object], int]:
-    """Return a function that calls a layer some times inside one graph, and how often.
+    """Return a function that calls a layer several times inside one graph, and how often.
 
-    A call of a graph takes longer than a small product.
+    Calling a graph takes longer than a small product.
     """
     weights = layer.rows_shape if isinstance(layer, SparseDense) else layer.kernel.shape
     calls = max(1, min(MOST_CALLS, PRODUCTS // (inputs.shape[0] * math.prod(weights))))

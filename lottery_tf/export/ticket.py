@@ -1,4 +1,4 @@
-"""What is exported: a finished round of a run or a masked model of the user's own, and its data."""
+"""Reads what is exported: a finished round of a run, or the user's masked model, and its data."""
 
 import contextlib
 import dataclasses
@@ -39,7 +39,7 @@ Inputs = dict[str, Array]  # {name of an input: (examples, …)}
 
 @dataclasses.dataclass(frozen=True)
 class RawImages:
-    """How raw images, as a dataset stores them, become the normalized inputs of a network."""
+    """Turns raw images, as a dataset stores them, into the normalized inputs of a network."""
 
     shape: tuple[int, int, int]  # (height, width, channels) of an input
     dtype: str  # of raw pixels: "uint8", "uint16" or "float32"
@@ -54,7 +54,7 @@ class RawImages:
 
     @property
     def words(self) -> str:
-        """How they are normalised, for a reader."""
+        """The normalisation in words."""
         pixel = "pixel" if self.white == 1 else f"pixel / {self.white}"
         means, stds = (
             ", ".join(f"{value:.6g}" for value in array) for array in (self.mean, self.std)
@@ -143,8 +143,8 @@ def of_run(
         examples: the number of the test split's examples to compare an export on.
 
     Raises:
-        InputError: there is no such run, round or dataset, the data are others than the run was
-            trained on, or a file is damaged.
+        InputError: there is no such run, round or dataset, the run was trained on other data, or
+            a file is damaged.
     """
     (run,) = open_runs([run_dir])
     count = run.finished_rounds()
@@ -228,11 +228,11 @@ def _preparation(config: Config, directory: PreparedDataset) -> str:
 
 
 def best_round(run: RunDir, tolerance: float | None = None) -> tuple[int, str]:
-    """Return (the sparsest round that matches the dense network, how it was chosen in words).
+    """Return the sparsest round that matches the dense network, and the choice in words.
 
-    What matches is the rule of the verdict "Matching" (statistics.matching_rows). Where no pruned
-    network matches, it is the dense one. The tolerance is the part of the examples that it may
-    lose; by default one standard deviation of an accuracy on them.
+    The verdict "Matching" (statistics.matching_rows) decides what matches. If no pruned network
+    does, the dense one is chosen. The tolerance is the part of the examples that the round may
+    lose, by default one standard deviation of an accuracy on them.
 
     Raises:
         InputError: a tolerance below 0, or there is no dense network with an accuracy to match.
@@ -325,7 +325,7 @@ def _arrays(path: str | os.PathLike, model: keras.Model) -> Inputs:
 
 
 def _versions() -> dict[str, str]:
-    """Return {package: version} of what exports; of a checkout its commit too."""
+    """Return {package: version} of the exporting program, and the commit of a checkout."""
     found = {"lottery_tf": __version__, "keras": keras.__version__, "tensorflow": tf.__version__}
     git, here = ["git", "-C", str(pathlib.Path(__file__).parent)], pathlib.Path(__file__).name
     with contextlib.suppress(OSError, subprocess.CalledProcessError):  # it is no checkout

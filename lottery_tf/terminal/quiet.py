@@ -29,13 +29,9 @@ def import_tensorflow(onednn: bool | None = True) -> None:
             settings, which the rest of the process may need.
     """
     is_new = "keras" not in sys.modules
-    if is_new:
-        backend = os.environ.get("KERAS_BACKEND", "tensorflow")
-    else:
-        backend = sys.modules["keras"].backend.backend()
-    if backend != "tensorflow":
+    if (chosen := backend()) != "tensorflow":
         raise InputError(
-            f"Keras must run on TensorFlow: set KERAS_BACKEND=tensorflow. Received: {backend}"
+            f"Keras must run on TensorFlow: set KERAS_BACKEND=tensorflow. Received: {chosen}"
         )
     try:
         with (
@@ -66,6 +62,13 @@ def import_tensorflow(onednn: bool | None = True) -> None:
                 f"Keras's {name}: expected {value}. Received: {found}. Call "
                 f"keras.config.set_{name}({value!r}) first."
             )
+
+
+def backend() -> str:
+    """Return the backend that Keras runs on, or will as KERAS_BACKEND says once it is imported."""
+    if "keras" in sys.modules:
+        return sys.modules["keras"].backend.backend()
+    return os.environ.get("KERAS_BACKEND", "tensorflow")
 
 
 @contextlib.contextmanager

@@ -202,12 +202,16 @@ def compile_all(directory, *options):
     assert done.returncode == 0, done.stderr[:3000]
 
 
-def run_all(directory, networks, *options):
-    """Return the outputs of networks in C, compiled into one program that a file is given to."""
+def run_all(directory, networks, *options, quantize="none"):
+    """Return the outputs of networks in C, compiled into one program that a file is given to.
+
+    int8 is calibrated on the inputs.
+    """
     calls, declarations = [], []
     with open(directory / "inputs", "wb") as stream:
         for number, (model, inputs, _) in enumerate(networks):
-            texts, facts = c_file.write_source(model, Options())
+            how = Options(quantize, calibration=inputs)
+            texts, facts = c_file.write_source(model, how)
             define = "".join(f"#define model_{name} {name}_{number}\n" for name in ("run", "batch"))
             header = texts["model.h"].replace("model_batch", f"batch_{number}")
             source = define + texts["model.c"].replace('"model.h"', f'"{number}.h"')
@@ -278,6 +282,182 @@ def assert_equal(networks, found):
 def test_a_hundred_drawn_networks_give_what_keras_gives(tmp_path):
     networks = [drawn(seed) for seed in range(100)]
     assert_equal(networks, run_all(tmp_path, networks, *SANITIZED))
+
+
+class Int8:
+    """What a network of int8 computes, in NumPy: a layer after the other, on (examples, …)."""
+
+    def __init__(self, low, high):
+        """Of a product whose inputs have a range."""
+        low, high = min(low, 0.0), max(high, 0.0)
+        self.step = float(np.float32((high - low) / 255)) or 1.0
+        self.zero = round(-low / self.step)
+        self.low = -self.step * self.zero
+
+    def codes(self, x):
+        codes = (x - np.float32(self.low)) * np.float32(1 / self.step)
+        return (np.clip(codes, np.float32(0), np.float32(255)) + np.float32(0.5)).astype(np.uint8)
+
+    def product(self, codes, weights, bias):
+        """Of codes (…, inputs) and float64 weights (inputs, outputs)."""
+        scale = np.abs(weights).max(0) / 127
+        whole = np.rint(weights / scale)
+        sums = (codes.astype(np.int64) @ whole.astype(np.int64)).astype(np.float32)
+        bias = np.float32(bias + self.low * scale * whole.sum(0))
+        return sums * np.float32(self.step * scale) + bias
+
+    @classmethod
+    def of(cls, model, layer, inputs):
+        """Calibrated as Keras computes the input of a layer."""
+        seen = np.array(keras.Model(model.inputs[0], layer.input)(inputs))
+        return cls(float(seen.min()), float(seen.max()))
+
+
+def constants(layer):
+    return [np.array(weight, np.float64) for weight in layer.get_weights()]
+
+
+def test_an_int8_file_gives_the_bits_of_numpy(tmp_path):
+    """A convolution with padding of 20 channels, so of 180 weights, and two dense layers."""
+    keras.utils.set_random_seed(0)
+    given = keras.Input((9, 8, 20), name="given")
+    x = layers.Conv2D(7, 3, padding="same", activation="relu")(given)
+    x = layers.Flatten()(layers.MaxPooling2D(2)(x))
+    x = layers.Dense(40, activation="relu")(x)
+    model = keras.Model(given, layers.Dense(5)(x))
+    for weight in model.weights:
+        array = np.random.default_rng(1).standard_normal(weight.shape)
+        weight.assign(array * (np.abs(array) > 1))
+    inputs = {"given": np.random.default_rng(2).standard_normal((3, 9, 8, 20)).astype(np.float32)}
+    conv, first, last = (one for one in model.layers if one.weights)
+    kernel, bias = constants(conv)
+    of_conv = Int8.of(model, conv, inputs["given"])
+    codes = np.pad(
+        of_conv.codes(inputs["given"]), [(0, 0), (1, 1), (1, 1), (0, 0)],
+        constant_values=of_conv.zero,
+    )  # fmt: skip
+    seen = np.lib.stride_tricks.sliding_window_view(codes, (3, 3), (1, 2))  # (…, channels, 3, 3)
+    weights = kernel.transpose(2, 0, 1, 3).reshape(-1, 7)
+    x = np.maximum(of_conv.product(seen.reshape(3, 9, 8, -1), weights, bias), 0)
+    x = x[:, :8].reshape(3, 4, 2, 4, 2, 7).max((2, 4)).reshape(3, -1)
+    for layer, least in ((first, 0), (last, -np.inf)):
+        of_layer = Int8.of(model, layer, inputs["given"])
+        x = np.maximum(of_layer.product(of_layer.codes(x), *constants(layer)), np.float32(least))
+    network = [(model, inputs, [x])]
+    ((found,),) = run_all(tmp_path, network, *SANITIZED, "-ffp-contract=off", quantize="int8")
+    np.testing.assert_array_equal(found, x)
+
+
+def test_int8_reads_pixels_as_they_are(tmp_path):
+    """A dense layer on raw images has no step of its own for their codes, and no rounding."""
+    keras.utils.set_random_seed(0)
+    given = keras.Input((6, 5, 2), dtype="uint8", name="given")
+    x = layers.Flatten()(layers.Rescaling([1 / 80, 1 / 70], [-1.5, -1.0])(given))
+    model = keras.Model(given, layers.Dense(8)(x))
+    kernel, bias = constants(model.layers[-1])
+    inputs = signatures.random_inputs(model, 3)
+    scale, offset = np.tile([1 / 80, 1 / 70], 30), np.tile([-1.5, -1.0], 30)
+    pixels = Int8(0.0, 255.0)
+    expected = pixels.product(
+        inputs["given"].reshape(3, -1), scale[:, None] * kernel, bias + offset @ kernel
+    )
+    network = [(model, inputs, [expected])]
+    ((found,),) = run_all(tmp_path, network, *SANITIZED, "-ffp-contract=off", quantize="int8")
+    np.testing.assert_array_equal(found, expected)
+    source = c_file.write_source(model, Options("int8", calibration=inputs))[0]["model.c"]
+    assert "quantize" not in source
+
+
+def drawn_product(seed):
+    """A network of one linear layer of drawn settings and density; its inputs."""
+    random = Random(seed)
+    keras.utils.set_random_seed(seed)
+    rank = random.one_of(1, 2, 3)
+    random.format = random.one_of("channels_last", "channels_first")
+    lengths = [int(length) for length in random.draw.integers(5, 12, rank - 1)]
+    channels = int(random.draw.integers(1, 40 if rank == 1 else 5))
+    first = random.format == "channels_first" and rank > 1
+    given = keras.Input([channels, *lengths] if first else [*lengths, channels], name="given")
+    kinds = [random.dense] if rank == 1 else [random.dense, random.convolution, random.depthwise]
+    made = random.one_of(*kinds)(given, rank)
+    model = keras.Model(given, made)
+    layer = model.layers[-1]
+    if isinstance(layer, layers.SeparableConv1D | layers.SeparableConv2D):  # of two products
+        return drawn_product(seed + 1000)
+    layer.activation = keras.activations.linear
+    if getattr(layer, "data_format", "") == "channels_first":  # as in `drawn`
+        layer.use_bias = False
+    density = random.one_of(0.1, 0.5, 1.0)
+    for weight in layer.weights:
+        array = random.draw.standard_normal(weight.shape)
+        weight.assign(array * (random.draw.random(array.shape) < density))
+    return model, signatures.random_inputs(model, 3)
+
+
+def error_of_int8(model, inputs):
+    """The most by which int8 may move each output.
+
+    An input x moves by half a step s at most, a weight w by half of its output's step t:
+    |w| s / 2 + (|x| + s / 2) t / 2, over all weights that are not zero.
+    """
+    layer = model.layers[-1]
+    before = layer.get_weights()
+    kernel, *bias = before
+    last = 2 if isinstance(layer, layers.DepthwiseConv1D | layers.DepthwiseConv2D) else 1
+    largest = np.abs(kernel).max(tuple(range(kernel.ndim - last)), keepdims=True)
+    half_t = largest / 127 / 2 * (kernel != 0)
+    half_s = np.float32(Int8(inputs.min(), inputs.max()).step / 2)
+    nothing = [np.zeros_like(array) for array in bias]
+    layer.set_weights([np.abs(kernel), *nothing])
+    error = np.array(model(np.full_like(inputs, half_s)))
+    layer.set_weights([half_t, *nothing])
+    error += np.array(model(np.abs(inputs) + half_s))
+    layer.set_weights(before)
+    return error
+
+
+@pytest.mark.ci
+def test_int8_differs_from_keras_by_half_steps_at_most(tmp_path):
+    drawn = [drawn_product(seed) for seed in range(60)]
+    networks = [(model, inputs, [np.array(model(inputs["given"]))]) for model, inputs in drawn]
+    used = []
+    for (model, inputs, (expected,)), (found,) in zip(
+        networks, run_all(tmp_path, networks, *SANITIZED, quantize="int8"), strict=True
+    ):
+        error, allowed = np.abs(found - expected), error_of_int8(model, inputs["given"])
+        assert (error <= 1.001 * allowed + 1e-5 * np.abs(expected).max()).all()
+        used.append(error.max() / max(allowed.max(), 1e-9))
+    assert 0.1 < np.median(used) < 1  # the bound is not far from what happens
+
+
+@pytest.mark.slow
+@pytest.mark.ci
+def test_a_hundred_drawn_networks_run_in_int8(tmp_path):
+    networks = [drawn(seed) for seed in range(100)]
+    worst = []
+    for (_, _, outputs), arrays in zip(
+        networks, run_all(tmp_path, networks, *SANITIZED, quantize="int8"), strict=True
+    ):
+        assert all(np.isfinite(array).all() for array in arrays)
+        pairs = zip(outputs, arrays, strict=True)
+        worst.append(max(np.abs(a - b).max() / max(np.abs(a).max(), 1e-3) for a, b in pairs))
+    assert np.median(worst) < 0.02  # one that ends in exp of exp may be far off
+
+
+def test_sums_that_32_bits_do_not_hold_are_refused():
+    given = keras.Input((70_000,), name="given")
+    model = keras.Model(given, layers.Dense(1, kernel_initializer="ones", name="wide")(given))
+    how = Options("int8", calibration=signatures.random_inputs(model, 1))
+    with pytest.raises(InputError, match=r"^--format=c does not write wide \(Dense\): .*32 bits"):
+        c_file.write_source(model, how)
+
+
+def test_weights_that_are_not_finite_are_named():
+    given = keras.Input((3,), name="given")
+    model = keras.Model(given, layers.Dense(2, kernel_initializer="ones", name="broken")(given))
+    model.layers[-1].kernel.assign(np.full((3, 2), np.nan))
+    with pytest.raises(InputError, match=r"^--format=c does not write broken \(Dense\): .*finite"):
+        c_file.write_source(model, Options())
 
 
 def digits():

@@ -101,6 +101,48 @@ def test_a_ticket_in_c_gives_what_the_masked_model_gives(sparse, tmp_path, way, 
 
 
 @pytest.mark.ci
+def test_a_ticket_in_c_of_int8_is_half_as_large_and_as_accurate(sparse, tmp_path):
+    if shutil.which("cc") is None or shutil.which("size") is None:
+        pytest.skip("there is no C compiler")
+    text = {}
+    for quantize in ("none", "int8"):
+        written = exporting.export(sparse, tmp_path / quantize, Choices("c", quantize=quantize))
+        text[quantize] = written["compiled"]["text"]
+        assert abs(written["accuracy_after"] - written["accuracy_before"]) <= 1 / 450
+    assert 0 < written["largest_difference"] < 0.05
+    assert text["int8"] < 0.65 * text["none"]
+    assert written["compiled"]["flags"].startswith("-std=c99 -O3 -ffp-contract=off")
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("quantize", ["none", "int8"])
+def test_a_model_of_the_users_own_without_half_of_its_channels_is_written_in_c(quantize, tmp_path):
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    keras.utils.set_random_seed(0)
+    given = keras.Input((10, 10, 3), name="pixels")
+    x = keras.layers.Conv2D(16, 3, padding="same", activation="relu")(given)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.MaxPooling2D()(keras.layers.Conv2D(24, 3, activation="relu")(x))
+    grade = keras.layers.Dense(5, name="grade")(keras.layers.Flatten()(x))
+    size = keras.layers.Dense(1, name="size")(keras.layers.GlobalAveragePooling2D()(x))
+    model = lottery_tf.masked(keras.Model(given, [grade, size]))
+    for weight in model.non_trainable_variables:
+        if weight.name.startswith("moving"):
+            weight.assign(weight + keras.random.uniform(weight.shape, 0, 0.5, seed=1))
+    lottery_tf.prune(model, density=0.5, structure="channel", scope="layer")
+    model.save(tmp_path / "own.keras")
+    own, choices = ticket.of_file(tmp_path / "own.keras"), Choices("c", True, quantize=quantize)
+    written = exporting.export(own, tmp_path / "out", choices)
+    assert written["largest_difference"] < {"none": 1e-5, "int8": 0.05}[quantize]
+    assert written["products"]["written"] < 0.4 * written["products"]["dense"]
+    kept = {name: change["units"][1] for name, change in written["compaction"]["layers"].items()}
+    assert list(kept.values())[:2] == [8, 12]
+    header = (tmp_path / "out" / "model.h").read_text()
+    assert "model_run(const float pixels[300], float grade[5], float size[1])" in header
+
+
+@pytest.mark.ci
 def test_the_weights_are_near_their_entropy_and_the_rest_is_small(sparse, tmp_path):
     written = exporting.export(sparse, tmp_path / "out", Choices())
     size = written["bytes"]
@@ -350,6 +392,27 @@ def test_the_command_writes_reports_and_refuses_to_overwrite(run, tmp_path):
     assert files(out) == before
     (out / "export.json").write_text("{")
     assert re.match(f"Error: --info={out}: .*export.json ", export(f"--info={out}").stderr)
+
+
+@pytest.mark.ci
+def test_the_command_writes_a_model_of_the_users_own_in_c(tmp_path):
+    if shutil.which("cc") is None:
+        pytest.skip("there is no C compiler")
+    keras.utils.set_random_seed(0)
+    given = keras.Input((12,), name="row")
+    x = keras.layers.Dense(30, activation="tanh")(given)
+    model = lottery_tf.masked(keras.Model(given, keras.layers.Dense(4, name="out")(x)))
+    lottery_tf.prune(model, density=0.2)
+    model.save(tmp_path / "own.keras")
+    out = tmp_path / "out"
+    arguments = [f"--model={tmp_path / 'own.keras'}", "--format=c", f"--out={out}", "--notime"]
+    for more in ([], ["--quantize=int8", "--overwrite"]):
+        result = export(*arguments, *more)
+        assert result.returncode == 0, result.stderr
+        assert re.search(r"^compiled: [\d,]+ bytes of text", result.stdout, re.M)
+    assert "sparse_int8" in (out / "model.c").read_text()
+    result = export(*arguments, "--quantize=float16")
+    assert result.stderr.startswith("Error: --quantize=float16 expects --format=litert.")
 
 
 NOWHERE = [  # said once TensorFlow is there

@@ -1,7 +1,10 @@
 """Tickets that others train again: what is stored, what comes back, and the zoo."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -103,6 +106,31 @@ def test_the_model_of_a_ticket_is_masked_and_at_its_start(from_w_0):
     after = masking.get_weights(model)
     assert not same(after, run.initial(1))
     assert not any(after[path][~mask].any() for path, mask in found.masks.items())
+
+
+@pytest.mark.ci
+def test_the_model_of_a_ticket_is_built_on_jax():
+    pytest.importorskip("jax")
+    script = (
+        "import sys, lottery_tf\n"
+        f"ticket = lottery_tf.load_ticket({str(ZOO[0])!r})\n"
+        "model = ticket.model\n"
+        "import keras, numpy as np\n"
+        "from lottery_tf import masking\n"
+        "weights, masks = masking.get_weights(model), masking.get_masks(model)\n"
+        "same = all(np.array_equal(weights[path], ticket.start[path]) for path in ticket.start)\n"
+        "same &= all(np.array_equal(masks[path], ticket.masks[path]) for path in ticket.masks)\n"
+        "print(keras.backend.backend(), same, len(model(np.zeros((3, 28, 28, 1)))))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["jax", "True", "3"]
 
 
 def test_other_data_are_named(from_w_0, tmp_path):
