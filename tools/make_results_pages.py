@@ -2,9 +2,16 @@
 
 python -m tools.make_results_pages
 
-A template is a page in which {{an expression}} stands for a number. The expressions call the
-functions below; `acc("fig01_small", at=10.7, batch_size=60, reset="init")` is an accuracy in
-percent as "97.17 (97.00 to 97.32)".
+A template is a page in which {{an expression}} stands for a number or a verdict. The expressions
+call the functions below:
+
+    acc("fig01_small", at=10.7, batch_size=60, reset="init")   97.17 (97.00 to 97.32), in percent
+    lead("headline", batch_size=512, at=10.7)                  +0.83 (+0.71, +0.95), in points
+    verdict(lead("headline", batch_size=512, at=10.7))         seen
+
+A CSV file has either a row for each seed (column "seed"), or means over seeds with columns that
+end in _min and _max. Differences between settings are paired by seed, so they need the first kind.
+Networks that have collapsed are left out of every number.
 """
 
 import csv
@@ -13,10 +20,12 @@ import itertools
 import math
 import pathlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
-from lottery_tf.analysis import statistics
+from lottery_tf.analysis import instability, statistics
+from lottery_tf.analysis.statistics import Interval
 from lottery_tf.plots import Row
+from lottery_tf.reports import verdicts
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "results"
@@ -57,6 +66,19 @@ METHODS = {  # of methods.csv and dynamic.csv: words, trainings until 10.7 and 3
     ),
     "random": ("random over all layers", "1", "--prune_at=init --criterion=random"),
 }
+USUAL_SEEDS = 3  # a page names another number
+MARGIN = 0.2  # points: accuracies of LeNet on MNIST that differ by less are called equal
+# Ten classes: a mean that holds such an accuracy holds a network that has collapsed. For files of
+# means without the column "collapsed".
+COLLAPSED = 0.15
+# Rules of reports/verdicts.py on a measure, {name: (rule, column of the round, its own column)}
+RULES: dict[str, tuple[Callable[[verdicts.Runs], verdicts.Verdict], str, str]] = {
+    "similar": (verdicts.similar, "round", "to_previous"),
+    "connected": (verdicts.connected, "to_round", "error_barrier"),
+    "stable": (verdicts.stable, "round", "instability"),
+}
+PLACES = ("round", "to", "from_round", "to_round")  # what tells the rows of one seed apart
+Seeds = dict[float | str, float]  # {seed: value}
 TOP = "<!-- Made from tools/results/{} by tools.make_results_pages -->\n\n"
 
 
@@ -69,8 +91,19 @@ def main() -> None:
 def page(name: str) -> str:
     """Return the text of a page of docs/results."""
     template = (TEMPLATES / name).read_text("utf-8")
-    text = re.sub(r"{{(.+?)}}", lambda found: eval(found[1], globals()), template)
+    text = re.sub(r"{{(.+?)}}", lambda found: in_words(eval(found[1], globals())), template)
     return TOP.format(name) + text
+
+
+def in_words(found: str | Interval | Sequence[Interval]) -> str:
+    """Return the text of what a function below returns: of an Interval, mean (low, high)."""
+    if isinstance(found, str):
+        return found
+    if not isinstance(found, Interval):
+        return ", ".join(map(in_words, found))
+    mean, low, high = (_text(of, 2, "+") for of in (found.mean, found.low, found.high))
+    seeds = f", {found.count} seeds" if found.count != USUAL_SEEDS else ""
+    return mean if found.count < 2 else f"{mean} ({low}, {high}{seeds})"
 
 
 @functools.cache
@@ -116,8 +149,18 @@ def mean(file: str, column: str, *, scale: float = 1, digits: int = 2, **where) 
 
 def span(file: str, column: str, *, scale: float = 1, digits: int = 2, **where) -> str:
     """Return "least to most" of the means of several rows."""
-    means = [row[column] for row in select(file, **where) if row[column] != ""]
-    return f"{_text(scale * min(means), digits)} to {_text(scale * max(means), digits)}"
+    ends = least, most
+    return " to ".join(of(file, column, scale=scale, digits=digits, **where) for of in ends)
+
+
+def least(file: str, column: str, *, scale: float = 1, digits: int = 2, **where) -> str:
+    """Return the least of the means of several rows."""
+    return _text(scale * min(_means(select(file, **where), column).values()), digits)
+
+
+def most(file: str, column: str, *, scale: float = 1, digits: int = 2, **where) -> str:
+    """Return the largest of the means of several rows."""
+    return _text(scale * max(_means(select(file, **where), column).values()), digits)
 
 
 def extreme(file: str, column: str, pick, *, scale: float = 1, **where) -> str:
@@ -125,21 +168,17 @@ def extreme(file: str, column: str, pick, *, scale: float = 1, **where) -> str:
 
     For a distance it is the density of the later round.
     """
-    row = pick(select(file, **where), key=lambda row: row[column])
-    later = row.get("to", row["round"])
+    means = _means(select(file, **where), column)
+    (round, *others), found = pick(means.items(), key=lambda item: item[1])
+    later = others[0] if others else round
     density = next(row["density"] for row in read(file) if row["round"] == later)
-    return f"{_text(scale * row[column], 2)} at {100 * density:.2g}%"
+    return f"{_text(scale * found, 2)} at {100 * density:.2g}%"
 
 
 def acc(file: str, *, only: str = "", **where) -> str:
     """Return a test accuracy in percent; only="mean": without its least and most."""
     of = mean if only == "mean" else value
     return of(file, "test_accuracy", scale=100, **where)
-
-
-def lead(file: str, **where) -> str:
-    """Return the lead of tickets over the reinits of their seeds in points."""
-    return value(file, "lead", scale=100, **where)
 
 
 def ratio(file: str, column: str, over: dict | str, *, digits: int = 2, **where) -> str:
@@ -153,10 +192,61 @@ def ratio(file: str, column: str, over: dict | str, *, digits: int = 2, **where)
     return ", ".join(map(text_of, _choices(where)))
 
 
+def valley(file: str, **where) -> str:
+    """Return the weights in the emptier bin beside zero, in percent of the fullest bin."""
+    bins = _bins(file, where)
+    counts = [bins[ends] for ends in sorted(bins, key=lambda ends: abs(sum(ends)))]
+    return _text(100 * min(counts[:2]) / max(counts), 0)
+
+
+def peaks(file: str, **where) -> str:
+    """Return the weights in the fullest bins below and above zero."""
+    bins = _bins(file, where)
+    below = max(count for (_, high), count in bins.items() if high <= 1e-9)
+    above = max(count for (low, _), count in bins.items() if low >= -1e-9)
+    return f"{below:,.0f}, {above:,.0f}"
+
+
+# Differences between settings: paired by seed, with their 95% t interval ----------------------
+
+
+def lead(file: str, **where) -> Interval | list[Interval]:
+    """Return the lead in points: a ticket's accuracy less that of the reinit of its seed.
+
+    A tuple in `where` gives a list of them. The file has the column "lead", or the two accuracies.
+    """
+    found = [statistics.interval(_leads(file, chosen).values()) for chosen in _choices(where)]
+    return found if len(found) > 1 else found[0]
+
+
+def lead_above(file: str, other: dict, **where) -> Interval:
+    """Return by how many points a lead is above that of the rows with the values of `other`."""
+    return _paired(*(_leads(file, where | of) for of in ({}, other)))
+
+
+def difference(
+    file: str, one: dict, other: dict, *, column: str = "test_accuracy", scale: float = 100, **where
+) -> Interval:
+    """Return by how much the rows with the values of `one` are above those of `other`."""
+    rows = (select(file, **where | of) for of in (one, other))
+    return _paired(*(_by_seed(of, column, scale) for of in rows))
+
+
+def gain(one: str, other: str, *, at: float) -> Interval:
+    """Return how much more accurate one of METHODS is than another in points."""
+    found = [_by_seed(_method(name, at), "test_accuracy", 100) for name in (one, other)]
+    return _paired(*found)
+
+
+def interval(file: str, column: str, *, scale: float = 1, **where) -> Interval:
+    """Return the mean over the seeds with its 95% t interval."""
+    return statistics.interval(_values(select(file, **where), column, scale))
+
+
 def minus(file: str, other: dict, **where) -> str:
     """Return by how many points an accuracy is above that of the rows with the values of `other`.
 
-    It is a difference of means, for files without a row per seed.
+    It is a difference of means alone, for files without a row per seed: no verdict rests on it.
     """
 
     def text_of(chosen: dict) -> str:
@@ -166,36 +256,58 @@ def minus(file: str, other: dict, **where) -> str:
     return ", ".join(map(text_of, _choices(where)))
 
 
-def valley(file: str, **where) -> str:
-    """Return the weights in the emptier bin beside zero, in percent of the fullest bin."""
-    rows = sorted(select(file, **where), key=lambda row: abs(row["from"] + row["to"]))
-    counts = [row["count"] for row in rows]
-    return _text(100 * min(counts[:2]) / max(counts), 0)
+# Verdicts, by the rules of reports/verdicts.py ------------------------------------------------
 
 
-def peaks(file: str, **where) -> str:
-    """Return the weights in the fullest bins below and above zero."""
-    rows = select(file, **where)
-    below = max(row["count"] for row in rows if row["to"] <= 1e-9)
-    above = max(row["count"] for row in rows if row["from"] >= -1e-9)
-    return f"{below:,.0f}, {above:,.0f}"
+def verdict(
+    *found: Interval | Sequence[Interval], within: float = MARGIN, unit: str = "points"
+) -> str:
+    """Return what differences say of the claim that they are above zero, each alone unless alike.
 
-
-def gain(one: str, other: str, *, at: float) -> str:
-    """Return how much more accurate one method is than another in points, paired by seed.
-
-    It is a mean with its 95% t interval. The methods are those of METHODS.
+    Seen, not seen, equal within the margin, undecided with the number of seeds that would decide,
+    or one seed. The differences are in points, unless a unit is given.
     """
-    found = [
-        {row["seed"]: 100 * row["test_accuracy"] for row in _method(name, at)}
-        for name in (one, other)
-    ]
-    return _with_interval([found[0][seed] - found[1][seed] for seed in sorted(found[0])])
+    each = [of for one in found for of in ([one] if isinstance(one, Interval) else one)]
+    answers = [verdicts.judge(of, within, f"{within:g} {unit}") for of in each]
+    return answers[0] if len(set(answers)) == 1 else ", ".join(answers)
 
 
-def interval(file: str, column: str, *, scale: float = 1, **where) -> str:
-    """Return the mean of a difference that a file has for each seed, with its 95% t interval."""
-    return _with_interval([scale * row[column] for row in select(file, **where)])
+def rule(name: str, file: str, column: str = "", **where) -> str:
+    """Return the answer of one of RULES on a measure of several rounds, each over the seeds."""
+    judge, round, there = RULES[name]
+    runs: dict[str, list[Row]] = {}
+    of_rounds: dict[float, list[Row]] = {}
+    for row in select(file, **where):
+        of_rounds.setdefault(row["to"] if "to" in row else row[round], []).append(row)
+    for number, rows in of_rounds.items():
+        for seed, value in enumerate(_values(rows, column or there, 1)):
+            row = {round: int(number), "from_round": int(number) - 1, there: value}
+            runs.setdefault(str(seed), []).append(row)
+    answer = judge(runs).answer
+    return {verdicts.YES: verdicts.SEEN, verdicts.NO: verdicts.NOT_SEEN}.get(answer, answer)
+
+
+def margin() -> str:
+    """Return the margin within which accuracies of LeNet are equal, in points."""
+    return f"{MARGIN:g}"
+
+
+def limit(name: str) -> str:
+    """Return the threshold of one of RULES: in points, or of an angular distance."""
+    of = {"similar": verdicts.SIMILAR, "connected": 100 * verdicts.CONNECTED}
+    return f"{of.get(name, 100 * instability.STABLE):g}"
+
+
+def collapsed(file: str, **where) -> str:
+    """Return how many of the networks of a row, or of its seeds, have collapsed: "1 of 3"."""
+    rows = select(file, **where)
+    if "seed" in rows[0]:
+        return f"{sum(map(statistics.has_collapsed, rows))} of {len(rows)}"
+    (row,) = rows
+    count, part = _count(row), row.get("collapsed")
+    if part is None:
+        part = sum(of < COLLAPSED for of in _three(row, "test_accuracy")) / count
+    return f"{round(part * count)} of {count}"
 
 
 def over_rounds(file: str, *, rounds: range, **where) -> str:
@@ -212,7 +324,8 @@ def methods() -> str:
     lines = []
     for name, (words, trainings, flags) in METHODS.items():
         cells = [_value(_method(name, at), "test_accuracy", 100, 2) for at in (10.7, 3.5)]
-        cells += [gain(name, "init", at=at) if name != "init" else "" for at in (10.7, 3.5)]
+        gains = [gain(name, "init", at=at) for at in (10.7, 3.5)]
+        cells += [in_words(of) if name != "init" else "" for of in gains]
         shown = f"`{flags}`" if flags else ""
         lines.append(f"| {' | '.join([words, shown, trainings, *cells])} |")
     return "\n".join(lines)
@@ -224,8 +337,8 @@ def data(file: str, words: str = "csv") -> str:
     return f"[{words}]({folder}{file}.csv)"
 
 
-def said(text: str) -> str:
-    """Return what has no file: a published number, or one that a log said."""
+def published(text: str) -> str:
+    """Return a number that a paper has; the words beside it name the paper."""
     return text
 
 
@@ -261,10 +374,33 @@ def _choices(where: dict) -> Iterator[dict]:
         yield dict(zip(where, values, strict=True))
 
 
+def _bins(file: str, where: dict) -> dict[tuple[float, float], float]:
+    """Return {(from, to): weights of all seeds} of the bins of a histogram."""
+    bins: dict[tuple[float, float], float] = {}
+    for row in select(file, **where):
+        ends = row["from"], row["to"]
+        bins[ends] = bins.get(ends, 0) + row["count"]
+    return bins
+
+
+def _means(rows: Sequence[Row], column: str) -> dict[tuple, float]:
+    """Return {values of PLACES: mean over the seeds} of rows of several rounds, or pairs of them.
+
+    Rounds of which nothing is known are left out.
+    """
+    found: dict[tuple, list[Row]] = {}
+    for row in _sound(rows, column) if "seed" in rows[0] else rows:
+        if row[column] != "":
+            found.setdefault(tuple(row[name] for name in PLACES if name in row), []).append(row)
+    return {place: _spread(of, column)[0] for place, of in found.items()}
+
+
 def _value(rows: Sequence[Row], column: str, scale: float, digits: int) -> str:
     middle, low, high = (_text(scale * end, digits) for end in _spread(rows, column))
     one_run = len(rows) == 1 and (rows[0].get("runs") == 1 or f"{column}_min" not in rows[0])
-    return middle if one_run else f"{middle} ({low} to {high})"
+    gone = len(rows) - len(_sound(rows, column)) if "seed" in rows[0] else 0
+    told = f"; {gone} of {len(rows)} collapsed" if gone else ""
+    return middle if one_run else f"{middle} ({low} to {high}{told})"
 
 
 def _mean(rows: Sequence[Row], column: str, scale: float, digits: int) -> str:
@@ -274,21 +410,75 @@ def _mean(rows: Sequence[Row], column: str, scale: float, digits: int) -> str:
 def _spread(rows: Sequence[Row], column: str) -> tuple[float, float, float]:
     """Return mean, min and max of one row that holds them, or of one row per seed."""
     if len(rows) == 1:
-        row = rows[0]
+        (row,) = rows
+        _check_sound(row)
         ends = (row.get(f"{column}_{end}", row[column]) for end in ("min", "max"))
         return (row[column], *ends)
     seeds = {row.get("seed", i) for i, row in enumerate(rows)}
     if len(seeds) < len(rows) or f"{column}_min" in rows[0]:
         raise ValueError(f"Expected one row per seed. Received: {rows[:3]} …")
-    values = [row[column] for row in rows]
+    values = [row[column] for row in _sound(rows, column)]
     return math.fsum(values) / len(values), min(values), max(values)
 
 
-def _with_interval(differences: Sequence[float]) -> str:
-    """Return a mean with its 95% t interval."""
-    of = statistics.interval(differences)
-    low, high = _text(of.low, 2, "+"), _text(of.high, 2, "+")
-    return f"{_text(of.mean, 2, '+')} ({low}, {high})"
+def _sound(rows: Sequence[Row], column: str) -> list[Row]:
+    """Return the rows, per seed, of networks that have not collapsed."""
+    return [row for row in rows if row[column] != "" and not statistics.has_collapsed(row)]
+
+
+def _check_sound(row: Row) -> None:
+    """Raise ValueError if a mean was taken over networks of which some have collapsed."""
+    low = row.get("test_accuracy_min", 1)
+    if row.get("runs") != 1 and (statistics.has_collapsed(row) or low < COLLAPSED):
+        raise ValueError(f"Expected no mean over networks that have collapsed. Received: {row}")
+
+
+def _count(row: Row) -> int:
+    """Return how many seeds a row of means is of: three, unless it says so."""
+    return int(row.get("runs") or row.get("seeds") or 3)
+
+
+def _three(row: Row, column: str) -> list[float]:
+    """Return the values of up to three seeds, which mean, least and most determine."""
+    low, high, count = row[f"{column}_min"], row[f"{column}_max"], _count(row)
+    if count > 3:
+        raise ValueError(f"Expected at most three seeds. Received: {row}")
+    return [low, high, 3 * row[column] - low - high][:count]
+
+
+def _values(rows: Sequence[Row], column: str, scale: float) -> list[float]:
+    """Return the values of the seeds, of rows per seed or of a row of means."""
+    if "seed" in rows[0]:
+        return [*_by_seed(rows, column, scale).values()]
+    (row,) = rows
+    _check_sound(row)
+    return [scale * of for of in (_three(row, column) if f"{column}_min" in row else [row[column]])]
+
+
+def _by_seed(rows: Sequence[Row], column: str, scale: float) -> Seeds:
+    """Return {seed: value} of rows per seed; seeds whose network has collapsed are left out."""
+    if len({row["seed"] for row in rows}) < len(rows):
+        raise ValueError(f"Expected one row per seed. Received: {rows[:3]} …")
+    return {row["seed"]: scale * row[column] for row in _sound(rows, column)}
+
+
+def _leads(file: str, where: dict) -> Seeds:
+    """Return {seed: lead in points}; of a row of means the seeds are numbers that name none."""
+    rows = select(file, **where)
+    if "lead" in rows[0] and "seed" not in rows[0]:
+        return dict(enumerate(_values(rows, "lead", 100)))
+    if "lead" in rows[0]:
+        return _by_seed(rows, "lead", 100)
+    tickets, reinits = (
+        {row["seed"]: [row] for row in select(file, **where | {"reset": reset})}
+        for reset in ("init", "reinit")
+    )
+    found = statistics.leads(tickets, reinits)
+    return {row["seeds"]: 100 * row["lead"] for row in found if not row["collapsed"]}
+
+
+def _paired(one: Seeds, other: Seeds) -> Interval:
+    return statistics.interval([one[seed] - other[seed] for seed in sorted(one) if seed in other])
 
 
 def _text(number: float, digits: int, sign: str = "") -> str:

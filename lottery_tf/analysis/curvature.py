@@ -101,7 +101,7 @@ def of_rounds(
             rows.append(metrics[round] | {"eigenvalue": eigenvalue})
         return rows
 
-    return side_by_side(groups, rows_of, ("round",))
+    return side_by_side(groups, rows_of)
 
 
 @dataclasses.dataclass

@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from lottery_tf.analysis.measure import BESIDE, Column, Findings, Measure, Picture, Table, usual
+from lottery_tf.analysis.replicates import means_beside, seeds_of_runs
 from lottery_tf.analysis.runs import (
     Groups,
     Rounds,
@@ -31,7 +32,7 @@ USUAL_ROUNDS = (10,)
 COLUMNS: Columns = {
     **usual("run", "round"),
     "layer": Column("layer", "{}", "path of the kernel, or all layers together"),
-    "survivors": Column("survivors", "{:,d}", "number of weights alive"),
+    "survivors": Column("survivors", "{:,.0f}", "number of weights alive"),
     "mean_magnitude": Column("mean |w|", "{:.4f}", "mean |w| of the weights alive"),
     "dense_magnitude": Column("in round 0", "{:.4f}", "mean |w| of the same weights after round 0"),
     "deviation": Column("std", "{:.4f}", "standard deviation of the weights alive"),
@@ -42,8 +43,8 @@ COLUMNS: Columns = {
 def of_rounds(runs: RunDir | Groups, *, at_rounds: Rounds = (), bins: int = 60) -> list[Row]:
     """Return rows of {run, round, layer, from, to, count}: the surviving weights in each bin.
 
-    The weights of replicates are taken together, and the bins are common to all. By default they
-    are of round 10, or the last of a shorter run.
+    Of replicates there are rows of each seed, and the bins are common to all. By default they are
+    of round 10, or the last of a shorter run.
     """
     return [row for _, counts, _ in _of_rounds(as_groups(runs), at_rounds, bins) for row in counts]
 
@@ -88,26 +89,40 @@ def histograms(series: Mapping[str, Mapping[str, Blocks]], bins: int) -> Panels:
     return panels
 
 
+def together(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Return (counts, edges) of the weights of several histograms of the same edges together."""
+    return np.sum([counts for counts, _ in parts], 0), parts[0][1]
+
+
 def _of_rounds(groups: Groups, at_rounds: Rounds, bins: int) -> Iterator[OfRound]:
     """Yield what there is of each round."""
     check_at_least(1, bins=bins)
     runs = [run for of_label in groups.values() for run in of_label]
+    several = len(runs) > len(groups)
     for round in select_common_rounds(runs, at_rounds, usual=USUAL_ROUNDS):
-        series = {label: survivors(runs, round) for label, runs in groups.items()}
-        dense = {label: survivors(runs, round, trained_in=0) for label, runs in groups.items()}
-        panels = histograms(series, bins)
+        series = {str(run.path): survivors([run], round) for run in runs}
+        dense = {str(run.path): survivors([run], round, trained_in=0) for run in runs}
+        of_each = histograms(series, bins)
         counts: list[Row] = []
         summary: list[Row] = []
-        for layer, label in itertools.product(panels, groups):
-            about: Row = {"run": label, "round": round, "layer": layer}
-            numbers, edges = panels[layer][label]
-            counts += [
-                about | {"from": float(low), "to": float(high), "count": int(number)}
-                for number, low, high in zip(numbers, edges, edges[1:], strict=False)
-            ]
-            found = describe(series[label][layer])
-            found["dense_magnitude"] = describe(dense[label][layer])["mean_magnitude"]
-            summary.append(about | {"survivors": found.pop("size")} | found)
+        for layer, label in itertools.product(of_each, groups):
+            for run, seeds in zip(groups[label], seeds_of_runs(groups[label]), strict=True):
+                of_seed = seeds if several else {}
+                about: Row = {"run": label} | of_seed | {"round": round, "layer": layer}
+                numbers, edges = of_each[layer][str(run.path)]
+                counts += [
+                    about | {"from": float(low), "to": float(high), "count": int(number)}
+                    for number, low, high in zip(numbers, edges, edges[1:], strict=False)
+                ]
+                found = describe(series[str(run.path)][layer])
+                found["dense_magnitude"] = describe(dense[str(run.path)][layer])["mean_magnitude"]
+                summary.append(about | {"survivors": found.pop("size")} | found)
+        panels = {
+            layer: {
+                label: together([of[str(run.path)] for run in groups[label]]) for label in groups
+            }
+            for layer, of in of_each.items()
+        }
         yield panels, counts, summary
 
 
@@ -131,7 +146,7 @@ class Histograms(Measure[list[OfRound]]):
     other_help = BESIDE
     title = "Surviving weights"
     csv_files: ClassVar = {
-        "histograms.csv": "one row for each bin of a layer's histogram",
+        "histograms.csv": "one row for each bin of a layer's histogram, of each seed",
         "histograms_magnitudes.csv": "one row for each run, round and layer",
     }
     csv_columns: ClassVar = {
@@ -163,7 +178,8 @@ class Histograms(Measure[list[OfRound]]):
         return [Findings(self.name, {"": bins, "_magnitudes": magnitudes}, pictures)]
 
     def shown(self, values: list[list[OfRound]], value: list[OfRound]) -> list[str | Table]:
-        return [([row for _, _, magnitudes in value for row in magnitudes], self.columns)]
+        rows = [row for _, _, magnitudes in value for row in magnitudes]
+        return [(means_beside(rows, ("round", "layer")), self.columns)]
 
 
 MEASURE = Histograms

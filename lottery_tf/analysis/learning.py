@@ -14,7 +14,6 @@ and asks whether their nearness is a side effect, as Maene et al. 2021 put it (s
 """
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from math import nan, sqrt
 from typing import ClassVar
@@ -23,7 +22,7 @@ import numpy as np
 
 from lottery_tf.analysis.distances import products_of_weights
 from lottery_tf.analysis.measure import Column, Findings, Picture, Table, TableBeside, curve, usual
-from lottery_tf.analysis.replicates import group, side_by_side
+from lottery_tf.analysis.replicates import group, means_beside, side_by_side
 from lottery_tf.analysis.runs import Groups, as_groups, metrics_with
 from lottery_tf.analysis.statistics import leads, seeds_of
 from lottery_tf.plots import Columns, Row
@@ -108,14 +107,13 @@ def of_rounds(runs: RunDir | Groups) -> list[Row]:
     other's run of its seed.
     """
     groups = as_groups(runs)
-    first, *others = groups
-    if len(others) != 1:
-        return side_by_side(groups, _of_run, BY)
-    ahead = functools.partial(with_lead, reinits=groups[others[0]])
-    return [
-        *side_by_side({first: groups[first]}, lambda run: ahead(run, _of_run(run)), BY),
-        *side_by_side({others[0]: groups[others[0]]}, _of_run, BY),
-    ]
+    first, *others = groups.values()
+
+    def rows_of(run: RunDir) -> list[Row]:
+        ahead = len(others) == 1 and any(run is of_first for of_first in first)
+        return with_lead(run, _of_run(run), others[0]) if ahead else _of_run(run)
+
+    return side_by_side(groups, rows_of)
 
 
 def _of_run(run: RunDir) -> list[Row]:
@@ -174,12 +172,13 @@ class Learning(TableBeside):
         """Return the table, the distance of all layers, and the signs of each layer."""
         from lottery_tf.plots import figures
 
-        whole = group(of_all_layers(value), ("run",))
+        means = means_beside(value, self.by)
+        whole = group(of_all_layers(means), ("run",))
         moved = {label: (of, "per_weight") for (label,), of in whole.items()}
         what = "learning distance per weight (root mean square)"
         figure = figures.against_density(moved, what=what, title="")
         pictures = {"learning/per_weight": Picture(figure, "_distance")}
-        for index, ((label,), of) in enumerate(group(value, ("run",)).items()):
+        for index, ((label,), of) in enumerate(group(means, ("run",)).items()):
             points = [row | {"network_density": row["density"]} for row in of]
             by_layer = {layer: some for (layer,), some in group(points, ("layer",)).items()}
             end = f"_signs_{label}" if index else "_signs"
@@ -192,7 +191,7 @@ class Learning(TableBeside):
 
     def shown(self, values: list[list[Row]], value: list[Row]) -> list[str | Table]:
         """Return the rows of all layers together, and whether no run has a reinit of its seed."""
-        rows, lines = of_all_layers(value), []
+        rows, lines = of_all_layers(means_beside(value, self.by)), []
         if len(self.groups) == 2 and not any("lead" in row for row in rows):
             lines = ["No lead: no run of --other_run has the seeds of one of --run_dir."]
         return [*lines, ([{"lead": nan} | row for row in rows], self.columns)]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from lottery_tf.analysis.cache import Cache
-from lottery_tf.analysis.replicates import group, of_runs
+from lottery_tf.analysis.replicates import by_seed, group, means_beside, of_runs
 from lottery_tf.analysis.runs import Computing, Groups, Runs
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row
@@ -276,23 +276,28 @@ class Measure(Generic[Value]):
 
         Return the lines and tables to print. <name>.csv and <name>.png are for people,
         <name>.cache.json holds what was computed. What the runs give together is called
-        <name>_of_3_runs.
+        <name>_of_3_runs: pictures of their means, and tables with the rows of each seed.
         """
         self.prepare()
         measured = self.runs[:1] if self.beside else self.runs
         values = []
+        tables: dict[str, list[list[Row]]] = {}  # {end of the file's name: the table of each run}
         for run in measured:
             path = output.of(run, apart=len(measured) > 1) / self.name
             values.append(self.measure(run, Cache(path.with_name(f"{self.name}.cache.json"))))
             log_to = None if output.directory else run
             for part in self.findings(run, values[-1], run.path.name):
                 output.publish(part, path, columns=self.columns, log_to=log_to)
+                for end, rows in part.tables.items():
+                    tables.setdefault(end, []).append(rows)
         if len(measured) == 1:
             return self.shown(values, values[0])
         value, title = self.combine(values), f"mean of {len(measured)} runs, min and max"
         path = output.of(measured[0], apart=False) / f"{self.name}_of_{len(measured)}_runs"
+        for end, of_each in tables.items():
+            output.write_table(path.with_name(f"{path.name}{end}.csv"), by_seed(measured, of_each))
         for part in self.findings(measured[0], value, title):
-            output.publish(part, path)
+            output.publish(part._replace(tables={}), path)
         return self.shown(values, value)
 
     @classmethod
@@ -343,7 +348,19 @@ class TableMeasure(Measure[list[Row]]):
 
 
 class TableBeside(TableMeasure):
-    """A TableMeasure of runs and, beside them in the same table, those of --other_run."""
+    """A TableMeasure of runs and, beside them in the same table, those of --other_run.
+
+    Its value are the rows of each seed, as replicates.side_by_side gives them.
+    """
 
     beside = True
     other_help = BESIDE
+
+    def findings(self, run: RunDir, value: list[Row], title: str) -> list[Findings]:
+        """Return the table of all seeds, and the chart and first curve of their means."""
+        (usual,) = super().findings(run, means_beside(value, self.by), title)
+        return [usual._replace(tables={"": value})]
+
+    def shown(self, values: list[list[Row]], value: list[Row]) -> list[str | Table]:
+        """Return the table of the means."""
+        return [(means_beside(value, self.by), self.columns)]

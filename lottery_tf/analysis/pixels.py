@@ -166,7 +166,7 @@ def of_rounds(runs: RunDir | Groups, *, image_shape: Sequence[str | int] = ()) -
             for row in metrics_with(run, "density")
         ]
 
-    return side_by_side(runs, rows_of, ("round",))
+    return side_by_side(runs, rows_of)
 
 
 @dataclasses.dataclass

@@ -1,4 +1,4 @@
-"""Means over replicates, of rows and of matrices between rounds."""
+"""Rows of replicates, and means over them; matrices between rounds."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from lottery_tf.analysis.runs import Groups, as_groups
-from lottery_tf.analysis.statistics import has_collapsed
+from lottery_tf.analysis.statistics import SEEDS, has_collapsed, rows_of_seeds, seed_columns
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Array
 from lottery_tf.runs.rundir import RunDir
@@ -24,8 +24,8 @@ def means(rows: Iterable[Row], by: Sequence[str]) -> list[Row]:
     """Return the means over rows that agree in some columns, with min and max beside them.
 
     Rows whose network has collapsed ("collapsed" is 1) are left out of the means, unless all have.
-    The column "collapsed" of a mean is the part of its rows that has. Columns that are not numbers
-    in all rows are left out, as are those named _min and _max, of earlier means.
+    The column "collapsed" of a mean is the part of its rows that has. Seeds, columns that are not
+    numbers in all rows, and those named _min and _max, of earlier means, are left out.
 
     Returns:
         [{column: mean, column_min: …, column_max: …}], in the order of the first rows.
@@ -34,7 +34,8 @@ def means(rows: Iterable[Row], by: Sequence[str]) -> list[Row]:
     for key, rows_of_key in group(rows, by).items():
         mean = dict(zip(by, key, strict=True))
         sound = [row for row in rows_of_key if not row.get("collapsed")] or rows_of_key
-        for name in (n for n in sound[0] if n not in by and not n.endswith(("_min", "_max"))):
+        measured = [n for n in sound[0] if not n.endswith(("_min", "_max")) and n not in SEEDS]
+        for name in (n for n in measured if n not in by):
             cells = [row.get(name) for row in (rows_of_key if name == "collapsed" else sound)]
             values = [cell for cell in cells if isinstance(cell, int | float)]
             if len(values) == len(cells):
@@ -52,15 +53,37 @@ def over_runs(tables: Sequence[list[Row]], by: Sequence[str]) -> list[Row]:
     return means([row for key in shared for row in rows[key]], by)
 
 
-def of_runs(runs: Sequence[RunDir], tables: Sequence[list[Row]], by: Sequence[str]) -> list[Row]:
-    """Return the table of a run alone; of several the means over theirs, as `over_runs`.
+def seeds_of_runs(runs: Sequence[RunDir]) -> list[Row]:
+    """Return `seed_columns` of each run; their paths where nobody recorded different seeds."""
+    found = [seed_columns(run.config()) for run in runs]
+    different = len({*map(repr, found)}) == len(found)
+    return found if different else [{"seed": str(run.path)} for run in runs]
 
-    A row of a round whose network has collapsed is left out of the means, whatever it measures.
+
+def by_seed(runs: Sequence[RunDir], tables: Iterable[list[Row]]) -> list[Row]:
+    """Return the rows of the tables of several runs, with their seeds and "collapsed".
+
+    Unless its measure says whether a row's network has collapsed, metrics.csv does.
     """
-    if len(runs) == 1:
-        return tables[0]
-    pairs = zip(runs, tables, strict=True)
-    return over_runs([marked(run.metrics(), table) for run, table in pairs], by)
+    return [
+        seeds | row
+        for run, seeds, table in zip(runs, seeds_of_runs(runs), tables, strict=True)
+        for row in (table if table and "collapsed" in table[0] else marked(run.metrics(), table))
+    ]
+
+
+def over_seeds(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:
+    """Return the means over the seeds of rows of `by_seed`, as `over_runs`.
+
+    The rows of one seed are returned as they are.
+    """
+    tables = rows_of_seeds(rows)
+    return over_runs(tables, by) if len(tables) > 1 else list(rows)
+
+
+def of_runs(runs: Sequence[RunDir], tables: Sequence[list[Row]], by: Sequence[str]) -> list[Row]:
+    """Return the table of a run alone; of several the means over theirs, as `over_seeds`."""
+    return over_seeds(by_seed(runs, tables), by) if len(runs) > 1 else tables[0]
 
 
 def marked(metrics: Iterable[Row], table: Iterable[Row]) -> list[Row]:
@@ -120,15 +143,22 @@ def labelled(matrix: Array, *, init: bool = False) -> list[Row]:
     ]
 
 
-def side_by_side(
-    runs: RunDir | Groups, rows_of: Callable[[RunDir], list[Row]], by: Sequence[str]
-) -> list[Row]:
-    """Return rows of {run: label} and the table of each group of runs, as `of_runs`.
+def side_by_side(runs: RunDir | Groups, rows_of: Callable[[RunDir], list[Row]]) -> list[Row]:
+    """Return rows of {run: label} and the table of each run; of replicates those of `by_seed`.
 
-    `rows_of` gives the table of a run, whose rows differ in the columns `by`.
+    `rows_of` gives the table of a run.
     """
-    return [
-        {"run": label} | row
-        for label, of_label in as_groups(runs).items()
-        for row in of_runs(of_label, [rows_of(run) for run in of_label], by)
-    ]
+    groups, rows = as_groups(runs), []
+    alone = all(len(of_label) == 1 for of_label in groups.values())
+    for label, of_label in groups.items():
+        tables = [rows_of(run) for run in of_label]
+        rows += [
+            {"run": label} | row for row in (tables[0] if alone else by_seed(of_label, tables))
+        ]
+    return rows
+
+
+def means_beside(rows: Sequence[Row], by: Sequence[str]) -> list[Row]:
+    """Return the means over the seeds of each label, of the rows of `side_by_side`."""
+    labels = group(rows, ("run",)).values()
+    return [row for of_label in labels for row in over_seeds(of_label, ("run", *by))]

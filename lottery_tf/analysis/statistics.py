@@ -33,8 +33,25 @@ def names_of(seeds: Iterable[Seeds]) -> dict[Seeds, str]:
     return {of: ", ".join(f"{SEEDS[part]} {of[part]}" for part in parts) for of in found}
 
 
+def seed_columns(config: Mapping[str, Any]) -> Row:
+    """Return {"seed": …} of a run, the column that tells its rows from those of its replicates.
+
+    --init_seed and --data_seed stand beside it where they are not the same.
+    """
+    seeds = {name: config.get(name) for name in SEEDS}
+    return seeds if len({*seeds.values()} - {None}) > 1 else {"seed": seeds["seed"]}
+
+
+def rows_of_seeds(rows: Iterable[Row]) -> list[list[Row]]:
+    """Return the rows of each seed, of rows with `seed_columns`."""
+    found: dict[Seeds, list[Row]] = {}
+    for row in rows:
+        found.setdefault(seeds_of(row), []).append(row)
+    return list(found.values())
+
+
 def seeds_of(config: Mapping[str, Any]) -> Seeds:
-    """Return the seeds of a run, from what config.json says."""
+    """Return the seeds of a run, from what config.json or `seed_columns` say."""
     return tuple(config.get(name) for name in SEEDS)
 
 

@@ -17,7 +17,7 @@ COLUMNS: Columns = {
 
 def of_rounds(runs: RunDir | Groups) -> list[Row]:
     """Return rows of {run, round, density, threshold} of a run, or of {label: runs}."""
-    return side_by_side(runs, lambda run: metrics_with(run, "density", "threshold"), ("round",))
+    return side_by_side(runs, lambda run: metrics_with(run, "density", "threshold"))
 
 
 @dataclasses.dataclass

@@ -66,7 +66,7 @@ def of_rounds(
             rows.append(about | found[0])
         return rows
 
-    return side_by_side(groups, rows_of_run, ("round",))
+    return side_by_side(groups, rows_of_run)
 
 
 @dataclasses.dataclass

@@ -8,14 +8,16 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 
+from lottery_tf.analysis import barriers as of_barriers
 from lottery_tf.analysis import distances, histograms, instability, replicates, stability
 from lottery_tf.analysis.statistics import (
+    Seeds,
     has_collapsed,
     leads,
     names_of,
-    of_leads,
+    rows_of_seeds,
+    seed_columns,
     seeds_of,
-    test_examples,
 )
 from lottery_tf.errors import InputError
 from lottery_tf.paper import figures
@@ -77,8 +79,9 @@ def curves(figure: Figure, groups: Groups, title: str, measures: Measures) -> Dr
     drawn: dict[str, dict[str, Curve]] = {}
     for group in groups:
         of_group = _metrics(group, figure.columns)
-        rows += [group.flags | {"runs": len(group.runs)} | row for row in of_group]
-        drawn.setdefault(group.panel, {})[group.curve] = _curve(group, of_group)
+        rows += [group.flags | row for row in of_group]
+        means = _with_ends(of_group, ("round",))
+        drawn.setdefault(group.panel, {})[group.curve] = _curve(group, means)
     columns = {column: LABELS[column] for column in figure.columns}
     if len(columns) > 1:
         return Drawn({"": rows}, panels.measures(drawn[""], columns, title=title))
@@ -88,12 +91,15 @@ def curves(figure: Figure, groups: Groups, title: str, measures: Measures) -> Dr
 
 
 def _metrics(group: Group[RunDir], columns: Sequence[str]) -> list[Row]:
-    """Return rows of {round, density, columns}: means over runs, with min and max."""
+    """Return rows of {seed, round, density, columns, collapsed} of each seed."""
     names = ("round", "density", *columns)
     tables = [[{n: row[n] for n in names} for row in run.metrics()] for run in group.runs]
-    if len(tables) == 1:  # with min and max as well, as its file has them
-        return replicates.over_runs(tables, ("round",))
-    return replicates.of_runs(group.runs, tables, ("round",))
+    return replicates.by_seed(group.runs, tables)
+
+
+def _with_ends(rows: list[Row], by: Sequence[str]) -> list[Row]:
+    """Return the means over the seeds with min and max, of the rows that all have."""
+    return replicates.over_runs(rows_of_seeds(rows), by)
 
 
 def _curve(group: Group[RunDir], rows: list[Row]) -> Curve:
@@ -111,12 +117,18 @@ def unstable(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
     (flag,) = figure.panel
     at = [_rounds(figure, group) for group in groups]
     asked = [(group.runs, list(of)) for group, of in zip(groups, at, strict=True)]
-    found = [
-        (group, group.flags | {"runs": row["runs"], "nominal_density": of[row["round"]]} | row)
-        for group, of, rows in zip(groups, at, measures.trained("instability", asked), strict=True)
+    measured = measures.trained("instability", asked)
+    table = [
+        group.flags | {"nominal_density": of[row["round"]]} | row
+        for group, of, rows in zip(groups, at, measured, strict=True)
         for row in rows
     ]
-    _check_there(found, "instability", measures)
+    _check_there(table, "instability", measures)
+    found = [
+        (group, group.flags | {"nominal_density": of[row["round"]]} | row)
+        for group, of, rows in zip(groups, at, measured, strict=True)
+        for row in replicates.means(rows, ("round",))
+    ]
     drawn: dict[str, dict[str, Curve]] = {}
     for group, row in sorted(found, key=lambda pair: (pair[1][flag], pair[1]["round"])):
         colour = figure.densities.index(row["nominal_density"])
@@ -132,7 +144,7 @@ def unstable(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
         line=(instability.STABLE, f"stable below {instability.STABLE:.0%}"),
         title=title,
     )
-    return Drawn({"": [row for _, row in found]}, picture)
+    return Drawn({"": table}, picture)
 
 
 def matrices(figure: Figure, groups: Groups, title: str, measures: Measures) -> Drawn:
@@ -153,23 +165,25 @@ def matrices(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
         longest = max(group.runs, key=RunDir.finished_rounds)
         densities = [row["density"] for row in longest.metrics()][: len(over["mean"]) - 1]
         grid[group.curve, group.panel] = over["mean"], densities
-        rows += _pairs(group.flags | {"runs": len(some)}, over, densities, metric)
+        for run, matrix in some:
+            rows += _pairs(group.flags | seed_columns(run.config()), matrix, run.metrics(), metric)
     _check_there(rows, "distance", measures)
     top = 1.0 if metric != "euclidean" else max(float(np.nanmax(m)) for m, _ in grid.values())
     picture = panels.matrices(grid, what=distances.LABELS[metric], top=top, title=title)
     return Drawn({"": rows}, picture)
 
 
-def _pairs(
-    about: Row, over: Mapping[str, Array], densities: Sequence[float], metric: str
-) -> list[Row]:
-    """Return a row for each pair of rounds, and for each round and where it started."""
-    places: list[int | str] = [*range(len(densities)), "init"]
-    columns = {metric: "mean", f"{metric}_min": "min", f"{metric}_max": "max"}
+def _pairs(about: Row, matrix: Array, metrics: Sequence[Row], metric: str) -> list[Row]:
+    """Return a row for each pair of rounds, and for each round and where it started.
+
+    "collapsed" is 1 where the network of either round has.
+    """
+    gone = [has_collapsed(row) for row in metrics[: len(matrix) - 1]] + [False]
+    places: list[int | str] = [*range(len(matrix) - 1), "init"]
     return [
         about
-        | {"round": row, "density": densities[row], "to": places[column]}
-        | {name: float(over[part][row, column]) for name, part in columns.items()}
+        | {"round": row, "density": metrics[row]["density"], "to": places[column]}
+        | {metric: float(matrix[row, column]), "collapsed": int(gone[row] or gone[column])}
         for row, column in np.argwhere(np.triu(np.ones((len(places),) * 2), 1)).tolist()
     ]
 
@@ -178,26 +192,34 @@ def surviving(figure: Figure, groups: Groups, title: str, measures: Measures) ->
     """Draw histograms of the surviving weights of a round, as Figs. 5, 19, 22."""
     (density,) = figure.densities
     series, found = {}, {}
+    of_group: dict[int, list[RunDir]] = {}  # {index of the group: its runs of this round}
     for index, group in enumerate(groups):
         first, at = group.runs[0], {run.path: round_at(run, density) for run in group.runs}
         if (number := at[first.path]) is None:
             measures.left_out.append(f"{first.path} has no round at density {density:.1%}.")
             continue
         runs = [run for run in group.runs if at[run.path] == number]
-        blocks = histograms.survivors(runs, number)[histograms.ALL_LAYERS]
-        series[str(index)] = {histograms.ALL_LAYERS: blocks}
-        found[str(index)] = {"round": number, "density": first.metrics()[number]["density"]}
+        found[index] = {"round": number, "density": first.metrics()[number]["density"]}
+        for run in runs:
+            blocks = histograms.survivors([run], number)[histograms.ALL_LAYERS]
+            series[str(run.path)] = {histograms.ALL_LAYERS: blocks}
+        of_group[index] = runs
     _check_there(series, "round", measures)
-    counted = histograms.histograms(series, BINS)[histograms.ALL_LAYERS]
+    of_runs = histograms.histograms(series, BINS)[histograms.ALL_LAYERS]
     rows: list[Row] = []
     drawn: dict[str, dict[str, tuple[Array, Array]]] = {}
-    for key, (counts, edges) in counted.items():
-        group = groups[int(key)]
-        drawn.setdefault(group.panel, {})[group.curve] = counts, edges
-        rows += [
-            group.flags | found[key] | {"from": float(low), "to": float(high), "count": int(count)}
-            for count, low, high in zip(counts, edges, edges[1:], strict=False)
-        ]
+    counted = {}
+    for index, runs in of_group.items():
+        group = groups[index]
+        counted[index] = histograms.together([of_runs[str(run.path)] for run in runs])
+        drawn.setdefault(group.panel, {})[group.curve] = counted[index]
+        for run in runs:
+            about = group.flags | seed_columns(run.config()) | found[index]
+            counts, edges = of_runs[str(run.path)]
+            rows += [
+                about | {"from": float(low), "to": float(high), "count": int(count)}
+                for count, low, high in zip(counts, edges, edges[1:], strict=False)
+            ]
     places = sorted(found.values(), key=lambda place: (place["round"], place["density"]))
     rounds = ", ".join(dict.fromkeys(str(place["round"]) for place in places))
     densities = ", ".join(dict.fromkeys(f"{place['density']:.1%}" for place in places))
@@ -219,12 +241,14 @@ def barriers(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
     drawn: dict[str, Curve] = {}
     paths: dict[str, list[Row]] = {}
     for group in groups:
-        of_rounds, points = measures.barriers(group.runs)
-        if not of_rounds:
+        measured = measures.barriers(group.runs)
+        if not measured[0]:
             continue
-        drawn[group.curve] = _curve(group, of_rounds)
-        for end, rows in (("", of_rounds), ("_paths", points)):
+        for end, rows in zip(tables, measured, strict=True):
             tables[end] += [group.flags | row for row in rows]
+        of_rounds = _with_ends(measured[0], of_barriers.BY)
+        points = _with_ends(measured[1], (*of_barriers.BY, "alpha"))
+        drawn[group.curve] = _curve(group, of_rounds)
         if not paths:
             by_path = replicates.group(points, ("from_round", "to_round"))
             spread = sorted({round(i) for i in np.linspace(0, len(of_rounds) - 1, PATHS)})
@@ -249,42 +273,42 @@ def networks(figure: Figure, groups: Groups, title: str, measures: Measures) -> 
     rows = []
     for group in groups:
         flags, (dense, *_) = group.runs[0].config(), group.runs[0].metrics()
-        row = group.flags | {name: flags[name] for name in (*COPIED, "prune_fraction")}
-        row["weights"] = dense.get("remaining", "")
-        rows.append(row | _accuracies(group.runs, figure.densities[0], measures))
+        about = group.flags | {name: flags[name] for name in (*COPIED, "prune_fraction")}
+        about["weights"] = dense.get("remaining", "")
+        rows += [about | row for row in _accuracies(group.runs, figure.densities[0], measures)]
     return _drawn(rows, NETWORKS, OF_ROUND, title)
 
 
 def losses(figure: Figure, groups: Groups, title: str, measures: Measures) -> Drawn:
     """Draw the dense accuracy and what a ticket of one density loses, as in Appendix C."""
     rows = [
-        group.flags | _accuracies(group.runs, figure.densities[0], measures) for group in groups
+        group.flags | row
+        for group in groups
+        for row in _accuracies(group.runs, figure.densities[0], measures)
     ]
     return _drawn(rows, _of_panel(figure), OF_ROUND, title)
 
 
-def _accuracies(runs: Sequence[RunDir], density: float, measures: Measures) -> Row:
-    """Return {runs, columns of OF_ROUND}: means with min and max, over the runs that are this far.
+def _accuracies(runs: Sequence[RunDir], density: float, measures: Measures) -> list[Row]:
+    """Return {seed, collapsed, columns of OF_ROUND} of the runs that are this far, or of all.
 
-    Runs whose dense network or ticket has collapsed are left out, and reported.
+    "collapsed" is 1 where the dense network or the ticket has; this is reported.
     """
-    rows = []
+    rows: list[Row] = []
     for run in runs:
         metrics, round = run.metrics(), round_at(run, density)
         dense, ticket = metrics[0], None if round is None else metrics[round]
-        row = {"run": 0, "dense_accuracy": dense["test_accuracy"]}
-        if has_collapsed(dense) or (ticket and has_collapsed(ticket)):
-            row["collapsed"] = 1
+        collapsed = has_collapsed(dense) or bool(ticket and has_collapsed(ticket))
+        row = seed_columns(run.config()) | {"dense_accuracy": dense["test_accuracy"]}
+        row["collapsed"] = int(collapsed)
+        if collapsed:
             measures.left_out.append(f"{run.path} has collapsed: it is left out of the means.")
         if ticket:
             change = ticket["test_accuracy"] - dense["test_accuracy"]
             row |= {"accuracy": ticket["test_accuracy"], "change": change}
             row["density"] = ticket["density"]
         rows.append(row)
-    full = [row for row in rows if "accuracy" in row] or rows
-    sound = [row for row in full if "collapsed" not in row] or full
-    (mean,) = replicates.means(sound, ("run",))
-    return {"runs": len(sound)} | {name: mean[name] for name in mean if name != "run"}
+    return [row for row in rows if "accuracy" in row] or rows
 
 
 def stabilities(figure: Figure, groups: Groups, title: str, measures: Measures) -> Drawn:
@@ -312,10 +336,14 @@ def _of_panel(figure: Figure) -> Columns:
 def _drawn(
     rows: list[Row], columns: Columns, measured: Mapping[str, tuple[str, int, int]], title: str
 ) -> Drawn:
-    """Draw a table; cells of measured {column: (title, factor, digits)} show least and most."""
+    """Draw a table of the means over the seeds.
+
+    Cells of measured {column: (title, factor, digits)} show least and most.
+    """
+    means = replicates.means(rows, [name for name in columns if name in rows[0]])
     cells = [
         row | {n: _range(row, n, *how) for n, (_, *how) in measured.items() if n in row}
-        for row in rows
+        for row in means
     ]
     shown = columns | {name: (head, "{}") for name, (head, *_) in measured.items()}
     return Drawn({"": rows}, panels.table(cells, shown, title=title))
@@ -335,9 +363,9 @@ def lead_by_stability(figure: Figure, groups: Groups, title: str, measures: Meas
 
     This is the thesis of Maene et al. 2021 in one picture: a ticket leads where training is stable.
 
-    A point is a setting (flags but the reset and the seeds) at one density. The lead is that of
-    statistics.leads, its mean over seeds with min and max and a 95% t interval. "collapsed" is the
-    part of the seeds whose networks have: their instability or barrier is meaningless.
+    A point is a setting (flags but the reset and the seeds) at one density: means over the seeds.
+    The lead is that of statistics.leads. In the table, a row of each seed, what networks that have
+    collapsed make meaningless is missing, be it the lead, the instability or the barrier.
     """
     tickets = {_setting(group): group for group in groups if group.flags["reset"] == "init"}
     reinits = {_setting(group): group for group in groups if group.control}
@@ -347,24 +375,31 @@ def lead_by_stability(figure: Figure, groups: Groups, title: str, measures: Meas
     rows: list[Row] = []
     for setting, unstable in zip(settings, measures.trained("instability", asked), strict=True):
         ticket, reinit = tickets[setting], reinits[setting]
-        stable = {row["round"]: row for row in unstable}
-        barriers = {row["to_round"]: row for row in measures.barriers(ticket.runs)[0]}
+        barriers = measures.barriers(ticket.runs)[0]
         for number, density in at[setting].items():
-            lead = _leads(ticket, reinit, number, measures)
-            row = dict(setting) | {"round": number, "nominal_density": density} | lead
-            if number in stable:
-                row["instability"] = stable[number]["instability"]
-            row |= _to_previous(ticket, number, measures)
-            if number in barriers:
-                row["barrier"] = barriers[number]["error_barrier"]
-            there = [table[number] for table in (stable, barriers) if number in table]
-            if there:
-                row["collapsed"] = max(of["collapsed"] for of in there)
-            rows += [row | {"setting": _call(setting)}] if lead else []
+            about = dict(setting) | {"nominal_density": density, "setting": _call(setting)}
+            columns = {
+                "lead": _leads(ticket, reinit, number, measures),
+                "instability": _of_round(unstable, "round", number, "instability"),
+                "distance": _to_previous(ticket, number, measures),
+                "barrier": _of_round(barriers, "to_round", number, "error_barrier"),
+            }
+            for run in ticket.runs if columns["lead"] else ():
+                config, place = run.config(), run.metrics()[number : number + 1]
+                seeds = seed_columns(config)
+                found = {n: of.get(seeds_of(seeds), math.nan) for n, of in columns.items()}
+                for row in place:
+                    of_round = {"round": number, "density": row["density"]}
+                    rows.append(about | seeds | of_round | found)
     if not rows:
         raise InputError("There is no ticket with a reinit of the same flags and seed to compare.")
     drawn: dict[str, list[Row]] = {}
-    for row in rows:
+    for of_point in replicates.group(rows, (*dict(settings[0]), "round")).values():
+        row = {name: of_point[0][name] for name in ("setting", "density")}
+        for name in ("lead", *ACROSS):
+            if known := [of[name] for of in of_point if not math.isnan(of[name])]:
+                row |= {name: math.fsum(known) / len(known)}
+                row |= {f"{name}_min": min(known), f"{name}_max": max(known)}
         drawn.setdefault(f"density {row['density']:.1%}", []).append(row)
     picture = panels.scatters(
         drawn, ACROSS, "lead", what=LEAD, name="setting", key=KEY, title=title
@@ -383,13 +418,13 @@ def _call(setting: Setting) -> str:
     return ", ".join(filter(None, [name, *(figures.called(*item) for item in values.items())]))
 
 
-def _leads(ticket: Group[RunDir], reinit: Group[RunDir], number: int, measures: Measures) -> Row:
-    """Return {round, density, lead, lead_min, lead_max, lead_low, lead_high, seeds} of a round.
-
-    The ends are the least and most of the seeds, and the 95% t interval of their mean.
-    """
+def _leads(
+    ticket: Group[RunDir], reinit: Group[RunDir], number: int, measures: Measures
+) -> dict[Seeds, float]:
+    """Return {seeds: lead} of a round; seeds of collapsed networks are left out, and named."""
     tickets, reinits = (
-        {seeds_of(run.config()): run.metrics() for run in group.runs} for group in (ticket, reinit)
+        {seeds_of(seed_columns(run.config())): run.metrics() for run in group.runs}
+        for group in (ticket, reinit)
     )
     rows = [row for row in leads(tickets, reinits) if row["round"] == number]
     called = names_of(tickets)
@@ -399,27 +434,28 @@ def _leads(ticket: Group[RunDir], reinit: Group[RunDir], number: int, measures: 
         for row in rows
         if row["collapsed"]
     )
-    sound = [row for row in rows if not row["collapsed"]]
-    if not sound:
-        return {}
-    interval = of_leads(sound, test_examples(ticket.runs[0]))
-    return {
-        "round": number,
-        "density": sound[0]["density"],
-        "lead": interval.mean,
-        "lead_min": min(row["lead"] for row in sound),
-        "lead_max": max(row["lead"] for row in sound),
-        "lead_low": interval.low,
-        "lead_high": interval.high,
-        "seeds": interval.count,
-    }
+    return {row["seeds"]: row["lead"] for row in rows if not row["collapsed"]}
 
 
-def _to_previous(group: Group[RunDir], number: int, measures: Measures) -> Row:
-    """Return {distance} to the round before, the mean over the runs; {} for round 0."""
-    found = [measures.distances(run, "angular") for run in group.runs if number]
-    values = [float(m[number, number - 1]) for m in found if m is not None and number < len(m) - 1]
-    return {"distance": math.fsum(values) / len(values)} if values else {}
+def _of_round(rows: Sequence[Row], place: str, number: int, column: str) -> dict[Seeds, float]:
+    """Return {seeds: value} of a column at a round, of networks that have not collapsed."""
+    at = [row for row in rows if row[place] == number and not row["collapsed"]]
+    return {seeds_of(row): row[column] for row in at}
+
+
+def _to_previous(group: Group[RunDir], number: int, measures: Measures) -> dict[Seeds, float]:
+    """Return {seeds: angular distance to the round before}; {} for round 0.
+
+    Seeds in which the network of either round has collapsed are left out.
+    """
+    found: dict[Seeds, float] = {}
+    for run in group.runs if number else ():
+        matrix = measures.distances(run, "angular")
+        if matrix is not None and number < len(matrix) - 1:
+            distance = replicates.without_collapsed(run.metrics(), matrix)[number, number - 1]
+            if not math.isnan(distance):
+                found[seeds_of(seed_columns(run.config()))] = float(distance)
+    return found
 
 
 DRAWINGS: dict[str, Draw] = {

@@ -3,7 +3,6 @@
 NumPy only; a barrier, an instability or a stability that no cache holds imports TensorFlow.
 """
 
-import collections
 import dataclasses
 import functools
 import math
@@ -14,7 +13,7 @@ from typing import NamedTuple
 from lottery_tf.analysis import barriers, distances, instability, paths, stability
 from lottery_tf.analysis.cache import Cache, NotKnown
 from lottery_tf.analysis.measure import Output
-from lottery_tf.analysis.replicates import means, over_runs
+from lottery_tf.analysis.replicates import by_seed
 from lottery_tf.analysis.runs import Computing, engine_of
 from lottery_tf.plots import Row
 from lottery_tf.pruning import Array
@@ -32,16 +31,15 @@ class Trained(NamedTuple):
     """A measure that trains what its cache does not hold."""
 
     of_rounds: Callable[..., Rows]  # returns its rows of some rounds of a run
-    by: tuple[str, ...]  # the columns that tell the rows of a run apart
     copies: int  # how many trainings a round takes
 
 
 TRAINED = {
     "instability": Trained(
-        functools.partial(instability.of_rounds, points=POINTS["instability"]), ("round",), 1
+        functools.partial(instability.of_rounds, points=POINTS["instability"]), 1
     ),
     # the dense network, the ticket, and a random mask twice
-    "stability": Trained(stability.of_masks, stability.BY, 4),
+    "stability": Trained(stability.of_masks, 4),
 }
 
 
@@ -62,18 +60,14 @@ class Measures:
         return distances.matrices(run, None, [metric], _cache(run, "distances"))[metric]
 
     def barriers(self, runs: Sequence[RunDir]) -> tuple[Rows, Rows]:
-        """Return barriers between successive rounds, and points of the paths; means over runs.
-
-        "runs" is how many runs count, "collapsed" the part of them that has collapsed, which is
-        left out of the means.
-        """
+        """Return barriers between successive rounds, and points of the paths, of each seed."""
         longer = [run for run in runs if self._has_two_rounds(run, "barriers")]
         if not longer:
             return [], []
         points = POINTS["barriers"]
         options = paths.options_of(longer[0], points=points)
         engine = functools.partial(engine_of, longer[0], **self.computing)
-        evaluate, known = paths.evaluator(engine, **options), []
+        evaluate, known, measured = paths.evaluator(engine, **options), [], []
         for run in longer:
             cache = _cache(run, "barriers", only_known=self.draw_only)
             try:
@@ -83,18 +77,12 @@ class Measures:
                 continue
             self._tell_collapsed("barrier", run, tables[0], "to_round")
             known.append(tables)
-        of_paths = [of_run for of_run, _ in known]
+            measured.append(run)
         of_points = [paths.of_their_paths(*of_run, barriers.BY) for of_run in known]
-        tables = over_runs(of_paths, barriers.BY), over_runs(of_points, (*barriers.BY, "alpha"))
-        rows, points_of_paths = ([{"runs": len(known)} | row for row in of] for of in tables)
-        return rows, points_of_paths
+        return by_seed(measured, [rows for rows, _ in known]), by_seed(measured, of_points)
 
     def trained(self, name: str, asked: Sequence[Asked]) -> list[Rows]:
-        """Return the rows of rounds of each group; means over its runs, with min and max.
-
-        "runs" is how many runs count, "collapsed" the part of them that has collapsed, which is
-        left out of the means.
-        """
+        """Return the rows of rounds of each group, of each seed."""
         runs = [(run, rounds) for of_group, rounds in asked for run in of_group]
         todo = [(run, left) for run, of in runs if (left := self._known(name, run, of)[1])]
         self._tell(name, todo)
@@ -104,18 +92,15 @@ class Measures:
             else:  # all at once, for one engine
                 how = {"stop_signal": self.stop_signal, "computing": self.computing}
                 TRAINED[name].of_rounds(run, at_rounds=left, cache=_cache(run, name), **how)
-        return [self._means(name, *of_group) for of_group in asked]
+        return [self._of_seeds(name, *of_group) for of_group in asked]
 
-    def _means(self, name: str, runs: Sequence[RunDir], rounds: Sequence[int]) -> Rows:
-        found: Rows = []
-        by = TRAINED[name].by
-        for run in runs:
-            rows, _ = self._known(name, run, rounds)
+    def _of_seeds(self, name: str, runs: Sequence[RunDir], rounds: Sequence[int]) -> Rows:
+        known = [self._known(name, run, rounds)[0] for run in runs]
+        for run, rows in zip(runs, known, strict=True):
             self._tell_collapsed(name, run, rows, "round")
-            found += rows
-        counts = collections.Counter(tuple(row[column] for column in by) for row in found)
-        averaged = means(found, by)
-        return [{"runs": count} | row for row, count in zip(averaged, counts.values(), strict=True)]
+        ends = "_min", "_max"  # over pairs of copies, of which there is one
+        whole = [[{n: row[n] for n in row if not n.endswith(ends)} for row in of] for of in known]
+        return by_seed(runs, whole)
 
     def _known(self, name: str, run: RunDir, rounds: Sequence[int]) -> tuple[Rows, list[int]]:
         """Return (rows of the rounds that the cache holds, the other finished rounds)."""

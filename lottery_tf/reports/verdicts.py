@@ -198,7 +198,7 @@ def nearer_than_random(runs: Runs) -> Verdict:
             f"to {measure} in round {round} {ticket:.1f} degrees, random {random:.1f}"
             + _between(nearer, "{:+.1f}", "nearer by ")
         )
-        answers.append(_judge(nearer, 0.0, "degrees"))
+        answers.append(judge(nearer, 0.0, "0 degrees"))
     mixed = PARTLY if SEEN in answers else UNDECIDED
     answer = answers[0] if len(set(answers)) == 1 else mixed
     return say(answer, f"{_begin('; '.join(parts))}.{left_out}")
@@ -246,7 +246,7 @@ def leading(rows: Sequence[Row], accuracy: float, examples: int | None, setting:
         f"{_points(found)} in the mean of {len(common)} pruned rounds; ahead in "
         f"{len(ahead)} of {len(common)}{which}.{told}"
     )
-    answer = _judge(found, margin, "points")
+    answer = judge(found, margin, f"{_tolerance(margin)} points")
     return say(PARTLY if answer == SEEN and len(ahead) < len(common) else answer, words)
 
 
@@ -356,12 +356,15 @@ def _of_threshold(
 # Answers and words ---------------------------------------------------------------------------
 
 
-def _judge(found: Interval, margin: float, unit: str) -> str:
-    """Return the answer that an Interval gives, where differences within `margin` are equal."""
+def judge(found: Interval, margin: float, told: str) -> str:
+    """Return the answer that an Interval gives on the claim that a difference is above zero.
+
+    Differences within `margin` are equal; the answer calls it `told`, as "0.2 points".
+    """
     if found.count < 2:
         return ONE_SEED
     if -margin < found.low and found.high < margin:
-        return f"{EQUAL} {_tolerance(margin)} {unit}"
+        return f"{EQUAL} {told}"
     if found.low > 0:
         return SEEN
     if found.high < 0:

@@ -63,7 +63,7 @@ STUDY_FILES = {  # in the directory of a study's runs
     "metrics.csv",
     "report.html": "the page of tools.report --runs",
     "tensorboard/events.{…}": "TensorBoard's page HParams",
-    "figures/{study}.csv": "the plotted points of tools.figures",
+    "figures/{study}.csv": "what tools.figures draws the means of: a row of each seed",
     "figures/{study}.png": "the figure",
     "figures/{study}.pdf": "the same as PDF",
     "figures/tensorboard/events.{…}": "the same on TensorBoard",

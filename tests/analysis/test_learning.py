@@ -5,6 +5,7 @@ import pytest
 
 from lottery_tf.analysis import learning
 from lottery_tf.analysis.measure import Output
+from lottery_tf.analysis.replicates import means_beside
 from lottery_tf.runs.files import parse_csv
 from tests.made_runs import make_run, set_metrics
 
@@ -52,19 +53,23 @@ def test_a_lead_is_over_the_reinit_of_the_same_seed(config, tmp_path):
     tickets = [run("init", 0, 0.75), run("init", 1, 1.0)]
     reinits = [run("reinit", 1, 0.5), run("reinit", 0, 0.5), run("reinit", 2, 0.0)]
     rows = learning.of_rounds({"ticket": tickets, "reinit": reinits})
-    assert (rows[0]["lead"], rows[5]["lead"]) == (0, 0.375)
-    assert (rows[5]["lead_min"], rows[5]["lead_max"]) == (0.25, 0.5)
+    leads = {(row["seed"], row["round"]): row["lead"] for row in rows if row["run"] == "ticket"}
+    assert leads == {(0, 0): 0, (0, 1): 0.25, (1, 0): 0, (1, 1): 0.5}
+    mean = means_beside(rows, learning.BY)[5]  # round 1, all layers
+    assert mean["lead"] == 0.375
+    assert (mean["lead_min"], mean["lead_max"]) == (0.25, 0.5)
     alone = learning.of_rounds({"ticket": tickets[:1], "reinit": reinits[2:]})
     assert not any("lead" in row for row in alone)  # no reinit of its seed
     set_metrics(reinits[1], 1, collapse="one class for all test examples")
     rows = learning.of_rounds({"ticket": tickets[:1], "reinit": reinits})
-    assert ["lead" in row for row in rows] == [True] * 3 + [False] * 9
+    ahead = [row for row in rows if "lead" in row]
+    assert [(row["run"], row["seed"], row["round"]) for row in ahead] == [("ticket", 0, 0)] * 3
 
 
 def test_replicates_have_means_and_ends(config):
     path = config().run_dir
     runs = [make_run(config(run_dir=f"{path}_{seed}"), rounds=2, seed=seed) for seed in (1, 2)]
-    rows = learning.of_rounds({"ticket": runs, "reinit": runs[:1]})
+    rows = means_beside(learning.of_rounds({"ticket": runs, "reinit": runs[:1]}), learning.BY)
     alone = [learning.of_rounds(run)[5]["distance"] for run in runs]  # round 1, all layers
     assert rows[5]["distance"] == pytest.approx(sum(alone) / 2)
     assert (rows[5]["distance_min"], rows[5]["distance_max"]) == (min(alone), max(alone))

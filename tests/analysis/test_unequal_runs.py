@@ -8,7 +8,7 @@ import pytest
 
 from lottery_tf.analysis import barriers, instability, learning, paths, pixels, thresholds
 from lottery_tf.analysis.measure import Output
-from lottery_tf.analysis.replicates import over_matrices, over_runs, without_collapsed
+from lottery_tf.analysis.replicates import means_beside, over_matrices, over_runs, without_collapsed
 from lottery_tf.paper import drawings
 from lottery_tf.paper.measures import Measures
 from lottery_tf.plots import panels, tables
@@ -100,9 +100,14 @@ def test_no_measure_averages_a_round_that_collapsed(pair):
         (pixels.of_rounds, "distance"),
     ):
         rows, of_other = of_rounds(groups), of_rounds(alone)
-        means = [row[column] for row in rows if row["round"] == 1]
-        assert means == [row[column] for row in of_other if row["round"] == 1]
-        assert {row["collapsed"] for row in rows if row["round"] == 1} == {0.5}
+        by = ("round", "layer") if of_rounds == learning.of_rounds else ("round",)
+        means = [row for row in means_beside(rows, by) if row["round"] == 1]
+        of_good = [row[column] for row in of_other if row["round"] == 1]
+        assert [row[column] for row in means] == of_good
+        assert {row["collapsed"] for row in means} == {0.5}
+        assert {(row["seed"], row["collapsed"]) for row in rows if row["round"] == 1} == {
+            (0, 1), (1, 0)
+        }  # fmt: skip
     matrix = np.arange(16.0).reshape(4, 4)
     mean = over_matrices([without_collapsed(pair[0].metrics(), matrix), 3 * matrix], init=True)[
         "mean"
@@ -127,12 +132,16 @@ def test_a_path_through_chance_between_good_networks_is_averaged_whole():
     assert [row["error"] for row in means] == [0.1, 0.5, 0.1]
 
 
-def test_a_table_of_a_figure_leaves_collapsed_runs_out_and_says_so(pair):
+def test_a_table_of_a_figure_leaves_collapsed_runs_out_and_says_so(pair, monkeypatch):
     collapse_round(pair[0], 2)
     measures = Measures()
-    row = drawings._accuracies(pair, 0.64, measures)
-    assert (row["runs"], row["accuracy"]) == (1, pair[1].metrics()[2]["test_accuracy"])
+    rows = drawings._accuracies(pair, 0.64, measures)
+    assert [(row["seed"], row["collapsed"]) for row in rows] == [(0, 1), (1, 0)]
     assert str(pair[0].path) in measures.left_out[0]
+    cells = []
+    monkeypatch.setattr(panels, "table", lambda rows, *_, **__: cells.extend(rows))
+    drawings._drawn(rows, {}, drawings.OF_ROUND, "")
+    assert cells[0]["accuracy"] == f"{100 * pair[1].metrics()[2]['test_accuracy']:.2f}"
 
 
 def test_a_table_leaves_cells_empty_that_a_row_has_not():
@@ -286,7 +295,7 @@ def test_a_barrier_says_of_how_many_runs_it_is_and_which_have_collapsed(study, m
     monkeypatch.setattr(paths, "evaluator", lambda *_, points, **__: lambda ends: flat(points))
     measures = Measures()
     rows = draw("fig08", study, measures)
-    assert {(row["runs"], row["collapsed"]) for row in rows} == {("1", "1.0")}
+    assert {(row["seed"], row["collapsed"]) for row in rows} == {("1", "1")}
     assert measures.left_out[-1].startswith(f"{study.points[1].directory}: ")
     assert "barrier of rounds 1 to 4" in measures.left_out[-1]
 
@@ -296,7 +305,8 @@ def test_the_instability_of_a_round_is_of_the_runs_that_have_it(study, monkeypat
     monkeypatch.setattr(instability, "Retrainings", lambda *_: NoRetrainings())
     runs = [read(point.directory).run for point in study.points]
     (rows,) = Measures().trained("instability", [(runs, [0, 3])])
-    assert [(row["round"], row["runs"], row["collapsed"]) for row in rows] == [(0, 2, 1), (3, 1, 1)]
+    found = [(row["seed"], row["round"], row["collapsed"]) for row in rows]
+    assert found == [(0, 0, 1), (1, 0, 1), (1, 3, 1)]
 
 
 def test_a_figure_takes_the_barriers_that_the_tool_has_measured(study, monkeypatch):
