@@ -60,9 +60,9 @@ class PathEvaluator:
         ]
         self.bn_stats = bn_stats if self.norms else "none"
         self._totals = tf.function(
-            self._totals_of_batch, jit_compile=engine.jit, reduce_retracing=True
+            self._totals_of_batch, jit_compile=engine.jit, reduce_retracing=True, autograph=False
         )
-        self._moments = tf.function(self._moments_of_batch, jit_compile=engine.jit)
+        self._moments = tf.function(self._moments_of_batch, jit_compile=engine.jit, autograph=False)
 
     def evaluate(self, start: Weights, end: Weights) -> list[Row]:
         """Return rows of paths.POINT of the points between two networks that are zero where masked.

@@ -20,6 +20,8 @@ from lottery_tf.pruning import Array
 from lottery_tf.pruning.streams import Noise
 
 Parse = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]  # a serialized example: image, label
+# Of the functions that `map` takes: AutoGraph finds nothing to rewrite in them, and takes seconds.
+plain = tf.autograph.experimental.do_not_convert
 
 
 def read(directory: PreparedDataset, split: str) -> tuple[Array, Array]:
@@ -65,7 +67,7 @@ def _read_shard(shard: Shard, parse: Parse, dtype: tf.DType | np.dtype) -> tuple
         return tf.map_fn(parse, records, fn_output_signature=types)
 
     try:
-        batches = list(records.map(parse_batch, tf.data.AUTOTUNE).as_numpy_iterator())
+        batches = list(records.map(plain(parse_batch), tf.data.AUTOTUNE).as_numpy_iterator())
     except tf.errors.OpError as error:
         raise _damaged(shard.path, error) from None
     _check_count(shard, sum(len(labels) for _, labels in batches))
@@ -108,7 +110,11 @@ def stream(
     places = places[:, part[0]].ravel()  # in the epoch, of the rows to decode
     records = visited(split, noise, epoch, places, steps[0] * batch_size // window, window)
     decode = _decoder(directory, augment)
-    decoded = records.map(lambda record, draws: (*decode(record, draws), draws), tf.data.AUTOTUNE)
+
+    def decode_row(record: tf.Tensor, draws: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        return *decode(record, draws), draws
+
+    decoded = records.map(plain(decode_row), tf.data.AUTOTUNE)
     return decoded.batch(rows, drop_remainder=True).prefetch(2)
 
 
@@ -130,7 +136,7 @@ def visited(
         some = slice(bounds[0], bounds[1])
         return tf.gather(window, inside[some]), draws[some]
 
-    return tf.data.Dataset.zip(records, visits).map(visit).unbatch()
+    return tf.data.Dataset.zip(records, visits).map(plain(visit)).unbatch()
 
 
 def stream_in_order(
@@ -145,7 +151,7 @@ def stream_in_order(
     """
     decode, (index, count) = _decoder(directory, augment=False), part
     records = _records(directory.splits[split]).shard(count, index)
-    return records.map(decode, tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+    return records.map(plain(decode), tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
 
 
 def stream_raw(
@@ -165,8 +171,7 @@ def stream_raw(
         image, label = deserialize(record)
         return augmentation.centre_crop(image, size, channels) if size else image, label
 
-    plain = tf.autograph.experimental.do_not_convert(decode)  # there is nothing to rewrite
-    batches = records.map(plain, tf.data.AUTOTUNE).batch(batch_size)
+    batches = records.map(plain(decode), tf.data.AUTOTUNE).batch(batch_size)
     with naming_the_damaged(directory):
         yield from batches.as_numpy_iterator()
 
@@ -178,7 +183,7 @@ def _records(split: Split, order: Iterable[int] | None = None) -> tf.data.Datase
     if all(shard.chosen is None for shard in shards):
         used = tf.constant([shard.used for shard in shards], tf.int64)
         files = tf.data.Dataset.from_tensor_slices((paths, used))
-        return files.flat_map(lambda path, used: tf.data.TFRecordDataset(path).take(used))
+        return files.flat_map(plain(lambda path, used: tf.data.TFRecordDataset(path).take(used)))
     # One bool per record, of the shards one after the other.
     starts = np.cumsum([0, *(shard.examples for shard in shards)])
     is_used = np.zeros(starts[-1], bool)
@@ -188,9 +193,10 @@ def _records(split: Split, order: Iterable[int] | None = None) -> tf.data.Datase
 
     def used_of(path: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
         places = tf.data.TFRecordDataset(path).enumerate(start)
-        return places.filter(lambda place, _: chosen[place]).map(lambda _, record: record)
+        used = places.filter(plain(lambda place, _: chosen[place]))
+        return used.map(plain(lambda _, record: record))
 
-    return tf.data.Dataset.from_tensor_slices((paths, starts[:-1])).flat_map(used_of)
+    return tf.data.Dataset.from_tensor_slices((paths, starts[:-1])).flat_map(plain(used_of))
 
 
 def _deserializer(directory: PreparedDataset, as_bytes: bool) -> Parse:
@@ -281,7 +287,7 @@ def check_first(directory: PreparedDataset) -> None:
     for split in directory.splits.values():
         path = split.shards[0].path
         try:
-            list(tf.data.TFRecordDataset(str(path)).take(1).map(parse))
+            list(tf.data.TFRecordDataset(str(path)).take(1).map(plain(parse)))
         except tf.errors.OpError as error:
             raise _damaged(path, error) from None
 

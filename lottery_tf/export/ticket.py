@@ -86,7 +86,11 @@ class RawImages:
         # In a graph that does not know the size, as evaluation: a division of a known size rounds
         # otherwise, and moves the window.
         spec = tf.TensorSpec((None, None, channels), raw.dtype)
-        crop = tf.function(lambda image: centre_crop(image, size, channels), input_signature=[spec])
+        crop = tf.function(
+            lambda image: centre_crop(image, size, channels),
+            input_signature=[spec],
+            autograph=False,
+        )
         return np.stack([crop(image) for image in raw])
 
     def before(self, network: keras.Model) -> keras.Model:

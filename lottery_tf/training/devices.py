@@ -174,7 +174,7 @@ class Cluster:
         self.replicas_here = self.replicas // self.workers
         self.is_chief = worker == 0
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(reduce_retracing=True, autograph=False)
         def add(values: tf.Tensor) -> tf.Tensor:
             def share() -> tf.Tensor:
                 first = _replica() % self.replicas_here == 0

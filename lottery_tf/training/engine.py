@@ -116,10 +116,13 @@ class Engine:
         return auto or self.config.jit_compile == "on"
 
     def compile(self) -> None:
-        """Make the compiled programs; each is traced when it is first called."""
+        """Make the compiled programs; each is traced when it is first called.
+
+        AutoGraph would find nothing to rewrite in them, and takes seconds to look.
+        """
         jit, loop = self.jit, self.feed.compiled_as_loop
-        self._one_step = tf.function(self._step, jit_compile=jit and not loop)
-        self.run_steps = tf.function(self._steps, jit_compile=jit and loop)
+        self._one_step = tf.function(self._step, jit_compile=jit and not loop, autograph=False)
+        self.run_steps = tf.function(self._steps, jit_compile=jit and loop, autograph=False)
         self.evaluator = Evaluator(
             self.network, self.feed, self.normalise, self.cluster, jit_compile=jit
         )
@@ -140,11 +143,14 @@ class Engine:
         optima: Held,
     ) -> None:
         """Make steps first to last - 1 of an epoch, which feed.start_epoch gave."""
-        step = first
-        while step < last:  # tf.range would be compiled anew for every pair of bounds
+
+        def make(step: tf.Tensor) -> tf.Tensor:
             inputs = self.feed.step_inputs(epoch, step)
             self.cluster.strategy.run(self._one_step, args=(inputs, rates[step], optima))
-            step += 1
+            return step + 1
+
+        # A loop over tf.range would be compiled anew for every pair of bounds.
+        tf.while_loop(lambda step: step < last, make, [first])
 
     def _seed(self, round: int) -> int:
         return streams.initialization_seed(self.config.init_seed, round)
@@ -393,7 +399,7 @@ class TrainingState:
         self.trainer, self.network, self.cluster = trainer, trainer.network, cluster
         self.masks_change = False
         self.dropout = [v for v in self.network.variables if "seed_generator" in v.path]
-        self._assign_dropout = tf.function(self._assign)
+        self._assign_dropout = tf.function(self._assign, autograph=False)
 
     def start(self, training: Training) -> None:
         """Begin a Training: its weights and masks, a fresh optimizer, its noise's dropout."""
@@ -471,7 +477,7 @@ class Evaluator:
         self.normalise = normalise
         # The sum of the losses, the correct ones, the examples, and the predictions of each class.
         self.columns = 3 + network.output_shape[-1]
-        self._run = tf.function(self._replicas, jit_compile=jit_compile)
+        self._run = tf.function(self._replicas, jit_compile=jit_compile, autograph=False)
 
     def evaluate(self) -> tuple[float, float, float]:
         """Return (mean cross-entropy, accuracy, part of the most frequently predicted class)."""
@@ -550,7 +556,7 @@ class SquaredGradients:
             )
         self.kernels = masking.kernels(self.network)
         self._variables = [kernel.variable.value for kernel in self.kernels.values()]
-        self._gradients = tf.function(self._gradients_of_batch)
+        self._gradients = tf.function(self._gradients_of_batch, autograph=False)
 
     def mean(self, noise: Noise) -> Weights:
         """Return {kernel path: float32 array}, of the engine's network as it is."""

@@ -221,11 +221,11 @@ class Trainer(keras.Model):
             rows[0] = np.sum(totals, 0)
         self._assign_totals(tf.constant(rows))
 
-    @tf.function
+    @tf.function(autograph=False)
     def _assign_totals(self, rows: tf.Tensor) -> None:
         def assign() -> None:
             replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-            mine = tf.range(len(rows))[:, tf.newaxis] == replica
+            mine = tf.range(rows.shape[0])[:, tf.newaxis] == replica
             self.totals.assign(tf.where(mine, rows, tf.zeros_like(rows)))
 
         self.strategy.run(assign)
