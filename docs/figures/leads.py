@@ -1,7 +1,7 @@
 """Draw the lead of the ticket over the reinit, by density: python docs/figures/leads.py headline.
 
 It reads headline.csv, a row for each run and round with the columns batch_size, reset, seed, round,
-density, test_accuracy and collapse, and writes headline.png: above, the mean lead of each batch
+density, test_accuracy and run_collapsed, and writes headline.png: above, the mean lead of each batch
 size, below, by how much the lead of the larger batch is ahead, both paired by seed, with 95%
 intervals. Seeds of which a network has collapsed are counted in the legend, and left out.
 """
@@ -28,7 +28,7 @@ def leads(rows: list[dict[str, str]]) -> dict[int, dict[int, dict[int, float]]]:
     for row in rows:
         key = int(row["batch_size"]), int(row["round"]), int(row["seed"]), row["reset"]
         accuracy[key] = 100 * float(row["test_accuracy"])
-    collapsed = {(int(r["batch_size"]), int(r["seed"])) for r in rows if r["collapse"]}
+    collapsed = {(int(r["batch_size"]), int(r["seed"])) for r in rows if int(r["run_collapsed"])}
     found: dict[int, dict[int, dict[int, float]]] = {}
     for batch, round, seed, reset in accuracy:
         other = accuracy.get((batch, round, seed, "reinit"))
