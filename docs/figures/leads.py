@@ -1,8 +1,8 @@
 """Draw the lead of the ticket over the reinit, by density: python docs/figures/leads.py headline.
 
-It reads headline.csv, a row for each run and round with the columns batch_size, reset, seed, round,
-density, test_accuracy and run_collapsed, and writes headline.png: above, the mean lead of each batch
-size, below, by how much the lead of the larger batch is ahead, both paired by seed, with 95%
+It reads headline.csv, which has a row for each run and round with batch_size, reset, seed, round,
+density, test_accuracy and run_collapsed. It writes headline.png: above, the mean lead of each batch
+size, and below, by how much the lead of the larger batch is ahead, both paired by seed with 95%
 intervals. Seeds of which a network has collapsed are counted in the legend, and left out.
 """
 
