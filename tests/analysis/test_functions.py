@@ -326,17 +326,20 @@ def test_aligned_distances_undo_a_permutation_of_units(config, tmp_path):
         other.save_round(
             round, masks=masks, initial=initial, final=final, history=[row], metrics=row
         )
-    plain = distances.between_rounds(run, other)
-    aligned = distances.between_rounds(run, other, align="permutation")
+    plain, rows = distances.between_rounds(run, other), distances.aligned(run, other)
+    assert [row["distance"] for row in rows] == pytest.approx([plain[r][str(r)] for r in range(2)])
     assert plain[1]["1"] > 0.8
-    assert aligned[1]["1"] == pytest.approx(0, abs=1e-6)
+    assert [row["permuted"] for row in rows] == pytest.approx([0, 0], abs=1e-6)
+    # Of a network that is shuffled, permuting finds something, but not the network.
+    assert all(0.5 < row["chance"] < row["distance"] for row in rows)
     # A run's own rounds have their units in the same places.
-    own, same = distances.between_rounds(run), distances.between_rounds(run, align="permutation")
-    for one, two in zip(own, same, strict=True):
-        assert two == pytest.approx(one)
+    (row,) = distances.aligned(run)
+    expected = pytest.approx(distances.between_rounds(run)[1]["0"])
+    assert (row["distance"], row["permuted"]) == (expected, expected)
     measure = distances.MEASURE({"": [run]}, align="permutation", other=other)
-    (rows, columns), *_ = measure.report(Output())
-    assert rows[1]["distance"] == pytest.approx(plain[1]["1"])
-    assert rows[1]["aligned_distance"] == pytest.approx(0, abs=1e-6)
-    assert "permuted" in columns["aligned_distance"][0]
-    assert (run.path / "analysis/distances_angular_permutation_to_other.csv").exists()
+    *_, (shown, columns) = measure.report(Output())
+    assert shown == rows
+    assert columns["chance"][0] == "by chance"
+    path = run.path / "analysis/distances_angular_permutation_to_other.csv"
+    table = files.parse_csv(path.read_bytes())
+    assert [row["permuted"] for row in table] == pytest.approx([0, 0], abs=1e-6)
