@@ -422,8 +422,8 @@ class Distances(Measure[Value]):
     title = "Distances between rounds"
     csv_files: ClassVar = {
         "distances_{metric}.csv": "the matrix of distances: one row and one column for each round",
-        "distances_{metric}_permutation.csv": "one row for each round: to the one before it, or to "
-        "the same one of --other_run",
+        "distances_{metric}_permutation_to_{run}.csv": "one row for each round, to the same one of "
+        "--other_run; distances_{metric}_permutation.csv without it, to the round before",
         "successive.csv": "of tools.successive: one row for each run and round",
     }
     csv_columns: ClassVar = {
