@@ -36,6 +36,7 @@ TOOLS = (
     "curvature",
     "cyclic",
     "distances",
+    "distances aligned",
     "histograms",
     "instability",
     "learning",

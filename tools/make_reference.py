@@ -175,7 +175,7 @@ def outputs_page() -> str:
         measure = analysis.find(name)
         parts.append(f"\n### {name}\n")
         for file, rows in measure.csv_files.items():
-            parts += _columns(file, rows, _described(measure))
+            parts += _columns(file, rows, _described(measure), measure.csv_files)
         parts += ["\n", _table(["picture", "TensorBoard tag", "shows"])]
         for tag, (file, about) in measure.picture_tags.items():
             parts.append(_line(f"`{file}`", f"`{tag}`", about))
@@ -216,11 +216,18 @@ def _described(measure: type[Measure]) -> dict[str, tuple[str, str]]:
     return told | dict(measure.csv_columns)
 
 
-def _columns(file: str, rows: str, described: Mapping[str, tuple[str, str]]) -> Iterator[str]:
-    """Yield the lines of a CSV file's columns, those that the frozen list has."""
+def _columns(
+    file: str, rows: str, described: Mapping[str, tuple[str, str]], files: Iterable[str] = ()
+) -> Iterator[str]:
+    """Yield the lines of a CSV file's columns, those that the frozen list has.
+
+    What fits a longer one of the `files`, too, is that one's.
+    """
+    longer = [_pattern(other) for other in files if len(other) > len(file)]
     found: dict[str, None] = {}
     for _, path, columns in (line.split(": ") for line in _frozen("columns")):
-        if _pattern(file).fullmatch(path.rpartition("/")[2]):
+        name = path.rpartition("/")[2]
+        if _pattern(file).fullmatch(name) and not any(of.fullmatch(name) for of in longer):
             found |= dict.fromkeys(columns.split(","))
     yield f"\n`{file}`{': ' + rows if rows else ''}\n\n"
     yield _table(["column", "unit", "meaning"])

@@ -152,7 +152,7 @@ class Classes(TableMeasure):
             over = {row["class"]: row["over_dense"] for row in of_round}
             rows.append(of_round[0] | over)
         return [
-            "Test accuracy above the dense network's, of the classes that lose most at the end:",
+            "Accuracy above the dense network's, of the classes that lose most in the last round:",
             (rows, columns),
             f"Round {value[-1]['round']}:",
             (self.report_rows(value), self.columns),

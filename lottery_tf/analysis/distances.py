@@ -12,8 +12,7 @@ same is a small difference of large sums, with few correct digits. So the differ
 are summed weight by weight, in a second reading.
 
 Networks that differ by a permutation of hidden units compute the same function. --align=permutation
-permutes the units of the second one to lie nearest to the first, as `alignment` does it. That finds
-some likeness between any two networks: compare with what it finds between networks of two seeds.
+permutes the units of the second one to lie nearest to the first, as `alignment` does it.
 
 In the functions of runs `other` is a run whose rounds are the columns instead, without the
 initialization.
@@ -28,14 +27,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from lottery_tf.analysis.cache import Cache, is_number
+from lottery_tf.analysis.cache import Cache, is_number, rows_of
 from lottery_tf.analysis.measure import Column, Findings, Measure, Picture, Table, curve, usual
-from lottery_tf.analysis.replicates import labelled, matrices_of_runs
+from lottery_tf.analysis.replicates import labelled, matrices_of_runs, of_runs
 from lottery_tf.analysis.runs import check_same_experiment, metrics_with, network_of
 from lottery_tf.config.fields import flag
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row
-from lottery_tf.pruning import Array, Masks, Weights
+from lottery_tf.pruning import Array, Masks, Weights, streams
 from lottery_tf.runs.rounds import FinishedRound, check_files, finished
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.terminal import console
@@ -223,19 +222,13 @@ SUCCESSIVE: Columns = {
 
 
 def between_rounds(
-    run: RunDir,
-    other: RunDir | None = None,
-    *,
-    metric: str = "angular",
-    cache: Cache | None = None,
-    align: str = "none",
-    data_dir: str | None = None,
+    run: RunDir, other: RunDir | None = None, *, metric: str = "angular", cache: Cache | None = None
 ) -> list[Row]:
     """Return rows of {round, 0, 1, …, init}: the distance of each round to each, and to its start.
 
-    InputError if the run has one round alone. `align` and `data_dir` are as the flags.
+    InputError if the run has one round alone.
     """
-    matrix = matrices(run, other, [metric], cache or Cache(), align, data_dir)[metric]
+    matrix = matrices(run, other, [metric], cache or Cache())[metric]
     return labelled(matrix, init=not other)
 
 
@@ -246,21 +239,13 @@ def successive(run: RunDir, *, metric: str = "angular", cache: Cache | None = No
 
 
 def matrices(
-    run: RunDir,
-    other: RunDir | None,
-    metrics: Sequence[str],
-    cache: Cache,
-    align: str = "none",
-    data_dir: str | None = None,
+    run: RunDir, other: RunDir | None, metrics: Sequence[str], cache: Cache
 ) -> dict[str, Array]:
     """Return {metric: (rounds, other's rounds), or (rounds + 1, rounds + 1) with init last}."""
     check_same_experiment([run, other])
     if not other and run.finished_rounds() < 2:
         raise InputError(f"{run.path}: expected two finished rounds or more. Found one.")
-    if align == "none":
-        pairs, starts = products_between(run, other or run, cache)
-    else:
-        pairs, starts = aligned_products(run, other or run, cache, data_dir)
+    pairs, starts = products_between(run, other or run, cache)
     return {
         metric: METRICS[metric](pairs) if other else with_initialization(pairs, starts, metric)
         for metric in metrics
@@ -310,58 +295,60 @@ def products_between(run: RunDir, other: RunDir, cache: Cache) -> tuple[Products
     return Products(*np.moveaxis(np.array(pairs), 2, 0)), Products(*np.array(starts).T)
 
 
-def aligned_products(
-    run: RunDir, other: RunDir, cache: Cache, data_dir: str | None = None
-) -> tuple[Products, Products]:
-    """Return the Products as `products_between`, of networks with their units permuted.
+def aligned(
+    run: RunDir,
+    other: RunDir | None = None,
+    *,
+    metric: str = "angular",
+    cache: Cache | None = None,
+    data_dir: str | None = None,
+) -> list[Row]:
+    """Return rows of {round, density, distance, permuted, chance}, to another run's same round.
 
-    In each pair the units of the second network, with their masks, are permuted to lie nearest to
-    the first; so are those that a round started from. Builds the network of the run, and imports
-    TensorFlow where the cache lacks a pair.
+    Without another run, they are to the round before. "permuted" is the distance once the units of
+    the second network, with their masks, are permuted to lie nearest to the first, and "chance" is
+    that of a second network whose weights and masks were shuffled within each kernel: what remains
+    of it is what permuting finds between any two networks, as it also chooses which weights share a
+    place. What the cache does not hold builds the network of the run, which imports TensorFlow.
     """
-    rows, columns = finished(run), finished(other)
+    check_same_experiment([run, other])
+    rounds, metrics = finished(run), metrics_with(run, "density")
+    pairs = list(zip(rounds[1:], rounds, strict=False))
+    if other:
+        pairs = list(zip(rounds, finished(other), strict=False))
 
     @functools.cache
     def network() -> "keras.Model":
         return network_of(run, data_dir=data_dir)
 
-    @functools.lru_cache(len(rows) + 1)
-    def of_round(of: FinishedRound) -> tuple[Weights, Masks]:
-        return of.final(), of.masks()
-
-    def sums(one: tuple[Weights, Masks], two: tuple[Weights, Masks]) -> list[float]:
+    def compute(one: FinishedRound, two: FinishedRound) -> list[Row]:
         built = network()  # it imports TensorFlow, without its messages
         from lottery_tf.analysis import alignment
 
-        symmetries = alignment.find(built)
-        order = alignment.match(symmetries, one[0], two[0])
-        weights, masks = (alignment.permute(symmetries, of, order) for of in two)
-        products = products_of_weights(one[0], weights, (one[1], masks))
-        return [float(part[0, 0]) for part in dataclasses.astuple(products)]
+        symmetries, (weights, masks) = alignment.find(built), (one.final(), one.masks())
 
-    def of_row(one: FinishedRound, others: Sequence[FinishedRound]) -> list[list[float]]:
-        weights, masks = of_round(one)
-        start = run.initial(one.round), masks
-        return [sums((weights, masks), two) for two in (start, *map(of_round, others))]
+        def distance(to: Weights, under: Masks, *, permute: bool = True) -> float:
+            if permute:
+                order = alignment.match(symmetries, weights, to)
+                to, under = (alignment.permute(symmetries, of, order) for of in (to, under))
+            products = products_of_weights(weights, to, (masks, under))
+            return float(METRICS[metric](products)[0, 0])
 
-    def fits(value: Any) -> bool:
-        return isinstance(value, list) and all(
-            isinstance(part, list) and len(part) == 5 and all(map(is_number, part))
-            for part in value
-        )
+        generator = streams.random_masks(run.config()["init_seed"], one.round, 0)
+        to, under = two.final(), two.masks()
+        shuffled, shuffled_masks = dict(to), {}
+        for path, mask in under.items():
+            places = generator.permutation(mask.size).reshape(mask.shape)
+            shuffled[path], shuffled_masks[path] = to[path].flat[places], mask.flat[places]
+        found = {"distance": distance(to, under, permute=False), "permuted": distance(to, under)}
+        return [found | {"chance": distance(shuffled, shuffled_masks)}]
 
-    pairs, starts = np.ones((5, len(rows), len(columns))), np.zeros((5, len(rows)))
-    for index, one in enumerate(console.progress(rows, "rounds")):
-        others = rows[:index] if other is run else columns
-        key = ["aligned by permutation"]
-        start, *found = cache.reuse([one, *others], key, of_row, one, others, fits=fits)
-        starts[:, index] = start
-        for place, of_pair in enumerate(found):
-            pairs[:, index, place] = of_pair
-            if other is run:
-                dot, of_row_, of_column, *differences = of_pair
-                pairs[:, place, index] = [dot, of_column, of_row_, *differences]
-    return Products(*pairs), Products(*starts)
+    rows, kept = [], cache or Cache()
+    fits = rows_of("distance", "permuted", "chance", count=1)
+    for one, two in console.progress(pairs, "pairs"):
+        found = kept.reuse([one, two], ["permuted", metric], compute, one, two, fits=fits)
+        rows.append(metrics[one.round] | found[0])
+    return rows
 
 
 def with_initialization(pairs: Products, starts: Products, metric: str) -> Array:
@@ -393,8 +380,15 @@ def successive_of(rows: list[Row], values: Array) -> list[Row]:
     return found
 
 
-# Of a run {(metric, ""): matrix}; of several as replicates {(metric, "mean"): matrix, …}.
-Value = dict[tuple[str, str], Array]
+# Of a run {(metric, ""): matrix}; of several as replicates {(metric, "mean"): matrix, …}. Then what
+# `aligned` gives, {metric: rows}, with --align.
+Value = tuple[dict[tuple[str, str], Array], dict[str, list[Row]]]
+ALIGNED: Columns = {
+    **usual("round", "density"),
+    "distance": ("distance", "{:.3f}"),
+    "permuted": ("permuted", "{:.3f}"),
+    "chance": ("by chance", "{:.3f}"),
+}
 
 
 @dataclasses.dataclass
@@ -413,7 +407,7 @@ class Distances(Measure[Value]):
     align: str = flag(
         "none",
         "permutation: first permute the units of the second network of each pair to lie nearest to "
-        "the first; plain distances are shown beside.",
+        "the first, beside the plain distances and what chance gives.",
         choices=("none", "permutation"),
     )
     data_dir: str | None = flag(
@@ -428,9 +422,14 @@ class Distances(Measure[Value]):
     title = "Distances between rounds"
     csv_files: ClassVar = {
         "distances_{metric}.csv": "the matrix of distances: one row and one column for each round",
+        "distances_{metric}_permutation_to_{run}.csv": "one row for each round, to the same one of "
+        "--other_run; distances_{metric}_permutation.csv without it, to the round before",
         "successive.csv": "of tools.successive: one row for each run and round",
     }
     csv_columns: ClassVar = {
+        "distance": ("", "distance of the networks as they are"),
+        "permuted": ("", "the same, once units are permuted to lie nearest"),
+        "chance": ("", "the same, of a second network that is shuffled first"),
         "init": ("", "distance to the weights that the round started from"),
         "run": ("", "path of the run"),
     }
@@ -440,6 +439,10 @@ class Distances(Measure[Value]):
             "distances_{metric}_own_scale.png",
             "the same, scaled from its least to its largest value",
         ),
+        "distances/distances_{metric}_permutation": (
+            "distances_{metric}_permutation.png",
+            "distances with units permuted, against density",
+        ),
     }
 
     @property
@@ -448,29 +451,49 @@ class Distances(Measure[Value]):
         return [*METRICS] if self.metric == "all" else [self.metric]
 
     def measure(self, run: RunDir, cache: Cache) -> Value:
-        """Return the matrices, and with --align those of aligned networks as METRIC_permutation."""
         found = matrices(run, self.other, self.metrics, cache)
-        if self.align != "none":
-            where = self.align, self.data_dir
-            aligned = matrices(run, self.other, self.metrics, cache, *where)
-            found |= {f"{metric}_{self.align}": matrix for metric, matrix in aligned.items()}
-        return {(metric, ""): matrix for metric, matrix in found.items()}
+        tables = {
+            metric: aligned(run, self.other, metric=metric, cache=cache, data_dir=self.data_dir)
+            for metric in self.metrics
+            if self.align != "none"
+        }
+        return {(metric, ""): matrix for metric, matrix in found.items()}, tables
 
     def combine(self, values: list[Value]) -> Value:
-        found: Value = {}
-        for metric, _ in values[0]:
-            of_runs = [of_run[metric, ""] for of_run in values]
-            over = matrices_of_runs(self.runs, of_runs, self.other, init=not self.other)
+        found: dict[tuple[str, str], Array] = {}
+        for metric in self.metrics:
+            of_metric = [of_run[metric, ""] for of_run, _ in values]
+            over = matrices_of_runs(self.runs, of_metric, self.other, init=not self.other)
             found |= {(metric, which): matrix for which, matrix in over.items()}
-        return found
+        tables = {
+            metric: of_runs(self.runs, [of_run[metric] for _, of_run in values], ("round",))
+            for metric in values[0][1]
+        }
+        return found, tables
 
     def findings(self, run: RunDir, value: Value, title: str) -> list[Findings]:
         """Return the table of each matrix; of a run's own and of means, pictures and curves."""
         of_several = f"of {len(self.runs)} runs"
+        found, tables = value
         return [
-            self._of_matrix(run, metric, which, matrix, f"{which} {of_several}" if which else title)
-            for (metric, which), matrix in value.items()
+            *(self._of_aligned(metric, rows, title) for metric, rows in tables.items()),
+            *(
+                self._of_matrix(
+                    run, metric, which, matrix, f"{which} {of_several}" if which else title
+                )
+                for (metric, which), matrix in found.items()
+            ),
         ]
+
+    def _of_aligned(self, metric: str, rows: list[Row], title: str) -> Findings:
+        """Return the table of aligned distances, and their curves against density."""
+        from lottery_tf.plots import figures
+
+        end = f"_{metric}_permutation" + (f"_to_{self.other.path.name}" if self.other else "")
+        curves = {ALIGNED[name][0]: (rows, name) for name in ("distance", "permuted", "chance")}
+        figure = figures.against_density(curves, what=LABELS[metric], title=title)
+        name = f"distances{end}"
+        return Findings(name, {end: rows}, {f"distances/{name}": Picture(figure, end)})
 
     def _of_matrix(
         self, run: RunDir, metric: str, which: str, values: Array, title: str
@@ -483,10 +506,8 @@ class Distances(Measure[Value]):
         tables, name = {end: labelled(values, init=not other)}, f"distances{end}"
         if which in ("min", "max"):
             return Findings(name, tables)
-        base, _, aligned = metric.partition("_")
-        top = 1.0 if base != "euclidean" else float(np.nanmax(values)) or 1.0
-        what = LABELS[base] + (", units permuted" if aligned else "")
-        pictures, labels = {}, {"what": what, "title": title}
+        top = 1.0 if metric != "euclidean" else float(np.nanmax(values)) or 1.0
+        pictures, labels = {}, {"what": LABELS[metric], "title": title}
         for of_scale, scale in (("", (0.0, top)), ("_own_scale", _own_scale(values, not other))):
             figure = figures.matrix(values, run, other, **labels, scale=scale, init=not other)
             pictures[f"distances/{name}{of_scale}"] = Picture(figure, end + of_scale)
@@ -502,28 +523,22 @@ class Distances(Measure[Value]):
         lines: list[str | Table] = []
         if len(self.runs) > 1:
             lines.append(f"Mean of {len(self.runs)} runs; accuracies of {self.runs[0].path}:")
-        which, metric = "mean" if len(self.runs) > 1 else "", self.metrics[0]
-        metrics = metrics_with(self.runs[0], "density", "test_accuracy")
-        rows, columns = self._of_table(metrics, value[metric, which])
-        shown: Columns = {name: (f"{metric} {title}", "{:.3f}") for name, title in columns.items()}
-        if self.align != "none":
-            aligned, _ = self._of_table(metrics, value[f"{metric}_{self.align}", which])
-            rows = [
-                row | {f"aligned_{name}": other[name] for name in columns}
-                for row, other in zip(rows, aligned, strict=True)
-            ]
-            shown |= {f"aligned_{name}": ("permuted", "{:.3f}") for name in columns}
-        lines.append((rows, SUCCESSIVE | shown))
-        return lines + [f"({LABELS[metric]})" for metric in self.metrics]
-
-    def _of_table(self, metrics: list[Row], matrix: Array) -> tuple[list[Row], dict[str, str]]:
-        """Return the rows to print of a matrix, and {column of the distances: its title}."""
+        found, tables = value
+        matrix, metric = next(iter(found.values())), self.metrics[0]  # of replicates the mean
         if not self.other:
-            return successive_of(metrics, matrix), {"to_previous": "to r - 1"}
-        pairs = zip(metrics, matrix.diagonal(), strict=False)
-        about = ("round", "density")
-        rows = [{n: row[n] for n in about} | {"distance": distance} for row, distance in pairs]
-        return rows, {"distance": f"to the same round of {self.other.path.name}"}
+            columns: Columns = {"to_previous": (f"{metric} to r - 1", "{:.3f}")}
+            rows = successive_of(metrics_with(self.runs[0], "density", "test_accuracy"), matrix)
+        else:
+            title = f"{metric} to the same round of {self.other.path.name}"
+            columns = {"distance": (title, "{:.3f}")}
+            pairs = zip(metrics_with(self.runs[0], "density"), matrix.diagonal(), strict=False)
+            rows = [row | {"distance": distance} for row, distance in pairs]
+        lines.append((rows, SUCCESSIVE | columns))
+        lines += [f"({LABELS[metric]})" for metric in self.metrics]
+        for metric, rows in tables.items():
+            to = f"the same round of {self.other.path.name}" if self.other else "the round before"
+            lines += [f"{metric} to {to}, with units permuted:", (rows, ALIGNED)]
+        return lines
 
 
 MEASURE = Distances

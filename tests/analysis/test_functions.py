@@ -319,24 +319,32 @@ def test_aligned_distances_undo_a_permutation_of_units(config, tmp_path):
     other.path.mkdir()
     config_json = json.loads((run.path / "config.json").read_text())
     (other.path / "config.json").write_text(json.dumps(config_json | {"seed": 1}))
+    expected = []
     for round in range(2):
-        arrays = run.masks(round), run.initial(round), run.final(round)
-        masks, initial, final = (alignment.permute(symmetries, of, order) for of in arrays)
-        row = run.metrics_of(round)
-        other.save_round(
-            round, masks=masks, initial=initial, final=final, history=[row], metrics=row
+        masks, start, end = run.masks(round), run.initial(round), run.final(round)
+        near = {p: a + 0.1 * generator.normal(size=a.shape).astype("f") for p, a in end.items()}
+        near = apply_masks(near, masks)
+        products = distances.products_of_weights(end, near, (masks, masks))
+        expected.append(float(products.angular()[0, 0]))
+        masks, start, near = (
+            alignment.permute(symmetries, of, order) for of in (masks, start, near)
         )
-    plain = distances.between_rounds(run, other)
-    aligned = distances.between_rounds(run, other, align="permutation")
+        row = run.metrics_of(round)
+        other.save_round(round, masks=masks, initial=start, final=near, history=[row], metrics=row)
+    plain, rows = distances.between_rounds(run, other), distances.aligned(run, other)
+    assert [row["distance"] for row in rows] == pytest.approx([plain[r][str(r)] for r in range(2)])
     assert plain[1]["1"] > 0.8
-    assert aligned[1]["1"] == pytest.approx(0, abs=1e-6)
+    assert [row["permuted"] for row in rows] == pytest.approx(expected)
+    # Of a network that is shuffled, permuting finds something, but not the network.
+    assert all(0.5 < row["chance"] < row["distance"] for row in rows)
     # A run's own rounds have their units in the same places.
-    own, same = distances.between_rounds(run), distances.between_rounds(run, align="permutation")
-    for one, two in zip(own, same, strict=True):
-        assert two == pytest.approx(one)
+    (row,) = distances.aligned(run)
+    same = pytest.approx(distances.between_rounds(run)[1]["0"])
+    assert (row["distance"], row["permuted"]) == (same, same)
     measure = distances.MEASURE({"": [run]}, align="permutation", other=other)
-    (rows, columns), *_ = measure.report(Output())
-    assert rows[1]["distance"] == pytest.approx(plain[1]["1"])
-    assert rows[1]["aligned_distance"] == pytest.approx(0, abs=1e-6)
-    assert "permuted" in columns["aligned_distance"][0]
-    assert (run.path / "analysis/distances_angular_permutation_to_other.csv").exists()
+    *_, (shown, columns) = measure.report(Output())
+    assert shown == rows
+    assert columns["chance"][0] == "by chance"
+    path = run.path / "analysis/distances_angular_permutation_to_other.csv"
+    table = files.parse_csv(path.read_bytes())
+    assert [row["permuted"] for row in table] == pytest.approx(expected)
