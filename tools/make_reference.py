@@ -50,13 +50,13 @@ Made by `python -m tools.make_reference` from the descriptions in the code. Name
 
 - A **fraction** is from 0 to 1 in files, and in percent in printed tables, pictures and
   TensorBoard, where tags end with "(%)".
-- Tables of several runs have a row of each seed: `seed` tells them apart, `init_seed` and `data_seed`
-  where these are not the same, and `collapsed` is 1 where a network has collapsed.
+- Tables of several runs have a row of each seed: `seed` tells them apart, `init_seed` and
+  `data_seed` where these are not the same, and `collapsed` is 1 where a network has collapsed.
 - Beside a column `x`, the mean of pairs of trainings, `x_min` and `x_max` are the least and most.
 - Flags that change a result, and `--other_run`, become part of names:
   `barriers_permutation_to_{run}.csv`.
-- Several runs in `--run_dir` also write `{name}_of_3_runs….csv`, with the rows of each seed, and `.png`
-  of their means.
+- Several runs in `--run_dir` also write `{name}_of_3_runs….csv`, with the rows of each seed, and
+  `.png` of their means.
 
 """
 
