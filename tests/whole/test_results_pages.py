@@ -26,6 +26,19 @@ def test_a_referee_recomputes_every_number_from_the_csv_files():
     assert not [of for of in found if not of.agrees()]
 
 
+def test_a_referee_comes_to_every_verdict():
+    found = [
+        of
+        for name in TEMPLATES
+        for of in re.findall(r"{{(.+?)}}", (pages.TEMPLATES / name).read_text())
+        if of.startswith(("verdict(", "rule("))
+    ]
+    assert len(found) > 60
+    for expression in found:
+        computed = eval(expression, vars(pages))
+        assert computed == eval(expression, vars(referee)), expression
+
+
 def test_every_results_page_has_a_template():
     assert sorted(path.name for path in pages.PAGES.glob("*.md")) == TEMPLATES
 
