@@ -47,5 +47,5 @@ def of_pruning(masks: Masks, pruned: Masks) -> list[str]:
 
 
 def parse(cell: Any) -> list[str]:
-    """Return the collapses that a cell of the column "collapse" names; an empty one is a NaN."""
-    return cell.split(SEPARATOR) if isinstance(cell, str) else []
+    """Return the collapses that a cell of the column "collapse" names; none of "" or a NaN."""
+    return cell.split(SEPARATOR) if isinstance(cell, str) and cell else []

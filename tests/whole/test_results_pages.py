@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from lottery_tf.pruning import collapse
 from tests import referee
 from tools import make_results_pages as pages
 
@@ -25,8 +26,42 @@ def test_a_referee_recomputes_every_number_from_the_csv_files():
     assert not [of for of in found if not of.agrees()]
 
 
+def test_a_referee_comes_to_every_verdict():
+    found = [
+        of
+        for name in TEMPLATES
+        for of in re.findall(r"{{(.+?)}}", (pages.TEMPLATES / name).read_text())
+        if of.startswith(("verdict(", "rule("))
+    ]
+    assert len(found) > 60
+    for expression in found:
+        computed = eval(expression, vars(pages))
+        assert computed == eval(expression, vars(referee)), expression
+
+
 def test_every_results_page_has_a_template():
     assert sorted(path.name for path in pages.PAGES.glob("*.md")) == TEMPLATES
+
+
+@pytest.mark.parametrize("name", ["speed", "export_speed"])
+def test_tables_of_times_follow_their_csv_file(name):
+    known = {}
+    for row in pages.read("timings"):
+        if row["page"] == name:
+            known.setdefault(row["row"], []).append(str(row["shown"]))
+    text = (pages.ROOT / "docs" / "explanation" / f"{name}.md").read_text()
+    label, found = "", 0
+    for table in re.findall(r"(?m)(?:^\|.*\n)+", text.split("\n## ", 1)[1]):
+        for line in table.splitlines()[2:]:
+            first, *cells = (cell.strip(" *") for cell in line.strip("|").split("|"))
+            label = first or label
+            numbers = [of for cell in cells for of in re.findall(r"\d+\.?\d*", cell)]
+            joined = (known[row] for row in known if row.split(" of ")[0] in label)
+            of_row = known.get(label) or [shown for of in joined for shown in of]
+            noted = re.findall(r"\d+\.?\d*", " ".join(of_row))
+            assert set(map(float, numbers)) <= set(map(float, noted)), line
+            found += len(numbers)
+    assert found > 50
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -183,6 +218,18 @@ def test_collapsed_networks_are_counted_and_left_out(write):
     assert pages.acc("headline", **tickets) == "97.45 (97.40 to 97.50; 1 of 3 collapsed)"
     assert pages.collapsed("headline", **tickets) == "1 of 3"
     assert pages.lead("headline", batch_size=60, at=10.7).count == 2
+
+
+def test_the_results_of_a_sweep_are_such_a_file(write):
+    """results.csv of tools.sweep names the flags that vary, and the rounds that collapsed."""
+    columns = "run,batch_size,reset,seed,round,density,test_accuracy,collapse"
+    rows = [f"{reset}_{s},60,{reset},{s},5,0.10737,{a}," for reset, s, a in (
+        ("init", 0, 0.98), ("init", 1, 0.982), ("reinit", 0, 0.97), ("reinit", 1, 0.971)
+    )]  # fmt: skip
+    write("results", columns, *rows, f"init_2,60,init,2,5,0.10737,0.1,{collapse.ONE_CLASS}",
+          "reinit_2,60,reinit,2,5,0.10737,0.97,")  # fmt: skip
+    assert pages.in_words(pages.lead("results", at=10.7)) == "+1.05 (+0.41, +1.69, 2 seeds)"
+    assert pages.collapsed("results", reset="init") == "1 of 3"
 
 
 def test_a_mean_over_collapsed_networks_is_refused(write):
