@@ -42,6 +42,15 @@ def pytest_itemcollected(item):
         item.add_marker("slow")
 
 
+# Files with tests of half a minute and more.
+LONG = {"test_commands.py", "test_docs.py", "test_examples.py", "test_frozen.py", "test_sweep.py"}
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest tests: at the end each would keep one process busy alone."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 def pytest_collection_finish():
     """Keep what was imported out of garbage collections, of which Keras makes many."""
     gc.collect()

@@ -45,9 +45,11 @@ sys.exit(status)
 """
 # What commands import of other packages.
 HEAVY = (
+    "jinja2",
     "matplotlib.pyplot",
     "scipy.optimize",
     "tensorboard.backend.event_processing.event_file_loader",
+    "tensorflow_datasets",
     "tqdm",
 )
 

@@ -229,7 +229,12 @@ def check(name, found):
         )
 
 
-@pytest.mark.parametrize("name", QUICK)
+FRESH = {"flags_tools", "registered"}  # of processes that import TensorFlow
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.ci if name in FRESH else ()) for name in QUICK]
+)
 def test_names_that_users_rely_on_stay(name):
     check(name, QUICK[name]())
 

@@ -1,5 +1,6 @@
 """Whole exports of a run of the digits, each loaded in a process without this package."""
 
+import importlib.util
 import json
 import os
 import pathlib
@@ -60,25 +61,43 @@ def unmeasured(monkeypatch):
     monkeypatch.setattr(exporting, "milliseconds", lambda *arguments: {})
 
 
+@pytest.fixture(scope="module")
+def exports():
+    """{choices: what `exported` made of them}."""
+    return {}
+
+
+@pytest.fixture
+def exported(sparse, exports, tmp_path_factory):
+    """A function of choices: (the directory of an export that tests only read, its report)."""
+
+    def make(format="saved_model", **way):
+        choices = Choices(format, **way)
+        if choices not in exports:
+            out = tmp_path_factory.mktemp(format) / "out"
+            exports[choices] = out, exporting.export(sparse, out, choices)
+        return exports[choices]
+
+    return make
+
+
 @pytest.mark.ci
 @pytest.mark.parametrize("way", WAYS, ids=str)
-def test_a_saved_model_gives_what_the_masked_model_gives(sparse, tmp_path, way):
-    written = exporting.export(sparse, tmp_path / "out", Choices(**way))
+def test_a_saved_model_gives_what_the_masked_model_gives(sparse, exported, way):
+    out, written = exported(**way)
     assert written["other_predictions"] == 0
     assert written["largest_difference"] < 1e-5
     assert written["compared_examples"] == len(sparse.labels) == 450
     assert written["accuracy_after"] == written["accuracy_before"]
-    found = fresh.run("saved_model", tmp_path / "out", sparse.test)
+    found = fresh.run("saved_model", out, sparse.test)
     assert found.keys() == {"logits", "probabilities"}
     assert np.allclose(found["probabilities"].sum(1), 1, atol=1e-5)
     # Two batch sizes: the last of 450 in steps of 256 is smaller.
-    alone = fresh.run("saved_model", tmp_path / "out", {"images": sparse.test["images"][:1]})
+    alone = fresh.run("saved_model", out, {"images": sparse.test["images"][:1]})
     assert np.allclose(alone["logits"], found["logits"][:1], atol=1e-5)
-    assert {"assets/classes.txt", "assets/provenance.json", "export.json"} <= files(
-        tmp_path / "out"
-    )
-    assert not list(tmp_path.glob(".out*"))
-    provenance = json.loads((tmp_path / "out/assets/provenance.json").read_text())
+    assert {"assets/classes.txt", "assets/provenance.json", "export.json"} <= files(out)
+    assert not list(out.parent.glob(".out*"))
+    provenance = json.loads((out / "assets/provenance.json").read_text())
     assert provenance["round"] == 2
     assert provenance["flags"]["model"] == "lenet"
     if way.get("compact"):
@@ -144,8 +163,8 @@ def test_a_model_of_the_users_own_without_half_of_its_channels_is_written_in_c(q
 
 
 @pytest.mark.ci
-def test_the_weights_are_near_their_entropy_and_the_rest_is_small(sparse, tmp_path):
-    written = exporting.export(sparse, tmp_path / "out", Choices())
+def test_the_weights_are_near_their_entropy_and_the_rest_is_small(sparse, exported):
+    _, written = exported()
     size = written["bytes"]
     assert size["weights"] <= 1.15 * size["entropy_bound"]
     assert size["export"] <= 1.15 * size["entropy_bound"] + 60_000
@@ -183,13 +202,13 @@ def test_two_exports_in_one_process_do_not_share_weights(run, tmp_path):
 
 
 @pytest.mark.ci
-def test_the_loader_of_tensorflow_serving_loads_it(sparse, tmp_path):
+def test_the_loader_of_tensorflow_serving_loads_it(sparse, exported):
     import tensorflow as tf
 
-    exporting.export(sparse, tmp_path / "out", Choices())
+    out, _ = exported()
     expected = exporting.reference(sparse)["logits"]
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
-        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "out"))
+        loaded = tf.compat.v1.saved_model.load(session, ["serve"], str(out))
         signature = loaded.signature_def["serving_default"]
         logits = session.run(
             signature.outputs["logits"].name,
@@ -200,22 +219,22 @@ def test_the_loader_of_tensorflow_serving_loads_it(sparse, tmp_path):
 
 @pytest.mark.ci
 @pytest.mark.parametrize("format", ["keras", "npz"])
-def test_other_formats_are_whole_exports_too(sparse, tmp_path, format):
-    written = exporting.export(sparse, tmp_path / "out", Choices(format=format, compact=True))
+def test_other_formats_are_whole_exports_too(exported, format):
+    _, written = exported(format, compact=True)
     assert written["format"] == format
     assert written["other_predictions"] == 0
 
 
 @pytest.mark.ci
 @pytest.mark.parametrize("compact", [False, True])
-def test_the_ticket_runs_in_numpy_from_the_readme_alone(sparse, tmp_path, compact):
-    exporting.export(sparse, tmp_path / "out", Choices(format="npz", compact=compact))
-    text, _, _ = (tmp_path / "out/README.md").read_text().partition("## Run it with JAX")
+def test_the_ticket_runs_in_numpy_from_the_readme_alone(sparse, exported, tmp_path, compact):
+    out, _ = exported("npz", compact=compact)
+    text, _, _ = (out / "README.md").read_text().partition("## Run it with JAX")
     codes = re.findall(r"```python\n(.*?)```", text, re.S)
     np.save(tmp_path / "images.npy", sparse.test["images"])
-    ends = "np.save('../logits.npy', run({'images': np.load('../images.npy')}))"
+    ends = f"np.save('{tmp_path}/logits.npy', run({{'images': np.load('{tmp_path}/images.npy')}}))"
     code = "\n".join([*codes, ends, "import sys; assert 'keras' not in sys.modules"])
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "out", check=True)
+    subprocess.run([sys.executable, "-c", code], cwd=out, check=True)
     logits, expected = np.load(tmp_path / "logits.npy"), exporting.reference(sparse)["logits"]
     np.testing.assert_allclose(logits, expected, atol=1e-4)
     assert np.array_equal(logits.argmax(-1), expected.argmax(-1))
@@ -269,27 +288,50 @@ def test_the_card_of_a_model_of_the_users_own_has_what_is_known(tmp_path):
         again.train()
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("format", FORMATS)
-def test_two_exports_of_a_round_are_the_same_bytes(format, run, tmp_path):
-    for package in FORMATS[format].needs:
-        pytest.importorskip(package)
-    arguments = [f"--run_dir={run}", "--round=2", f"--format={format}", "--card"]
-    contents = []
-    for seed in ("1", "2"):  # of hashes, in whose order sets are
-        out = tmp_path / seed
+# Exports a run in each format, each in a process of its own that is forked behind the imports.
+EXPORTS = """
+import os, runpy, sys, types
+from lottery_tf.terminal import quiet
+quiet.import_tensorflow()
+from lottery_tf.export import exporting, fresh
+fresh.sys = types.SimpleNamespace(executable=sys.argv[1])
+for format in sys.argv[3:]:
+    if not os.fork():
+        more = [f"--format={format}", f"--out={format}", "--card", "--date=2026-11-30", "--notime"]
+        sys.argv[1:] = [f"--run_dir={sys.argv[2]}", "--round=2", *more]
+        runpy.run_module("tools.export", run_name="__main__", alter_sys=True)
+        sys.exit()
+    os.wait()
+"""
+
+
+@pytest.fixture(scope="module")
+def exported_twice(run, tmp_path_factory):
+    """Two directories of exports, and what was printed of errors, under two seeds of hashes."""
+    there = [name for name in FORMATS if all(map(importlib.util.find_spec, FORMATS[name].needs))]
+    found = []
+    for seed in ("1", "2"):  # sets are in the order of hashes
+        place = tmp_path_factory.mktemp(f"seed_{seed}")
         result = subprocess.run(
-            [
-                *[sys.executable, "-m", "tools.export", *arguments, f"--out={out}"],
-                *["--date=2026-11-30", "--notime"],
-            ],
-            cwd=ROOT,
-            env=os.environ | {"PYTHONHASHSEED": seed},
+            [sys.executable, "-c", EXPORTS, forked.python(), run, *there],
+            cwd=place,
+            env=os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
         )
-        assert result.returncode == 0, result.stderr
-        contents.append({name: (out / name).read_bytes() for name in files(out)})
+        found.append((place, result.stderr))
+    return found
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("format", FORMATS)
+def test_two_exports_of_a_round_are_the_same_bytes(format, exported_twice):
+    for package in FORMATS[format].needs:
+        pytest.importorskip(package)
+    contents = []
+    for place, error in exported_twice:
+        assert (place / format / "export.json").exists(), error
+        contents.append({n: (place / format / n).read_bytes() for n in files(place / format)})
     one, other = contents
     assert "timing.json" not in one
     assert one.keys() == other.keys()
@@ -325,14 +367,14 @@ SAID = {
 
 @pytest.mark.ci
 @pytest.mark.parametrize("format", ["saved_model", "keras", "litert", "onnx"])
-def test_images_of_another_size_or_type_are_named(format, sparse, tmp_path):
+def test_images_of_another_size_or_type_are_named(format, exported):
     for package in FORMATS[format].needs:
         pytest.importorskip(package)
-    exporting.export(sparse, tmp_path / "out", Choices(format))
+    out, _ = exported(format)
     for of, words in SAID.items():
         if of[0] == format:
             with pytest.raises(InputError, match=words):
-                fresh.run(format, tmp_path / "out", {"images": WRONG[of[1]]}, ["logits"])
+                fresh.run(format, out, {"images": WRONG[of[1]]}, ["logits"])
 
 
 @pytest.mark.ci

@@ -1,6 +1,5 @@
 """`GradualPruning`: exact densities at the steps of a schedule, inside the user's own `fit`."""
 
-import json
 import os
 import re
 import subprocess
@@ -18,6 +17,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.masking import gradients, optimizer_state
 from lottery_tf.pruning import gradual
 from lottery_tf.training.gradual import _toolkit
+from tests import forked
 from tests.conftest import ROOT
 
 INPUTS = np.random.default_rng(0).normal(size=(32, 6)).astype(np.float32)
@@ -277,24 +277,22 @@ def test_two_replicas_prune_alike():
 
 
 PROGRAM = """
-import json, os, sys
-from lottery_tf.terminal import quiet
-quiet.import_tensorflow()
+import os, sys
 from tests.loop.test_gradual import *
 keras.utils.set_random_seed(0)
 
 class Killed(keras.callbacks.Callback):
     def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations) == int(sys.argv[2]):
+        if int(self.model.optimizer.iterations) == int(sys.argv[1]):
             os._exit(9)
 
-backup = keras.callbacks.BackupAndRestore("backup", save_freq=json.loads(sys.argv[1]))
+backup = keras.callbacks.BackupAndRestore("backup", save_freq="epoch")
 model = compiled()
 callbacks = [gradual_pruning(end_step=30, frequency=2), backup]
-if sys.argv[3] == "behind":
+if sys.argv[2] == "behind":
     callbacks.reverse()
 fit(model, *callbacks, Killed(), epochs=5)
-np.savez(sys.argv[4], *model.get_weights())
+np.savez("out.npz", *model.get_weights())
 """
 
 
@@ -303,7 +301,7 @@ np.savez(sys.argv[4], *model.get_weights())
 def test_a_fit_that_is_killed_goes_on_with_its_masks(order, tmp_path):
     def run(stop, name, **options):
         (tmp_path / name).mkdir(exist_ok=True)
-        command = [sys.executable, "-c", PROGRAM, json.dumps("epoch"), str(stop), order, "out.npz"]
+        command = [forked.python(), "-c", PROGRAM, str(stop), order]
         env = os.environ | {"PYTHONPATH": str(ROOT)}
         return subprocess.run(command, cwd=tmp_path / name, env=env, capture_output=True, text=True)
 

@@ -25,7 +25,9 @@ def network(*, seed=0, metrics=("accuracy",)):
     layers = [keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(3)]
     model = lottery_tf.masked(keras.Sequential(layers, name="net"))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(0.01), loss, metrics=list(metrics))
+    # A fit of one step is over before its function would be traced.
+    optimizer = keras.optimizers.Adam(0.01)
+    model.compile(optimizer, loss, metrics=list(metrics), run_eagerly=True)
     return model
 
 

@@ -3,7 +3,6 @@
 import itertools
 import os
 import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -17,6 +16,7 @@ from lottery_tf.loop import scoring
 from lottery_tf.masking import optimizer_state
 from lottery_tf.pruning import regrowth, streams
 from lottery_tf.pruning.allocation import SparsityTarget, allocate
+from tests import forked
 from tests.conftest import ROOT
 from tests.loop.test_gradual import (
     INPUTS,
@@ -275,8 +275,6 @@ def test_batches_of_arrays_are_drawn_and_those_of_datasets_take_turns(monkeypatc
 
 PROGRAM = """
 import os, sys
-from lottery_tf.terminal import quiet
-quiet.import_tensorflow()
 from tests.loop.test_sparse_training import *
 keras.utils.set_random_seed(0)
 
@@ -297,7 +295,7 @@ np.savez("out.npz", *model.get_weights())
 def test_a_fit_that_is_killed_goes_on_with_its_masks(regrow, tmp_path):
     def run(stop, name):
         (tmp_path / name).mkdir(exist_ok=True)
-        command = [sys.executable, "-c", PROGRAM, str(stop), regrow]
+        command = [forked.python(), "-c", PROGRAM, str(stop), regrow]
         env = os.environ | {"PYTHONPATH": str(ROOT)}
         return subprocess.run(command, cwd=tmp_path / name, env=env, capture_output=True, text=True)
 

@@ -19,6 +19,7 @@ EXAMPLES = [
 
 def run(code, tmp_path, python=None):
     environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    code = code.replace("sys.executable", repr(forked.python()))
     command = [python or forked.python(), "-c", code]
     return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
 
