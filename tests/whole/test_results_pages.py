@@ -218,6 +218,8 @@ def test_collapsed_networks_are_counted_and_left_out(write):
     assert pages.acc("headline", **tickets) == "97.45 (97.40 to 97.50; 1 of 3 collapsed)"
     assert pages.collapsed("headline", **tickets) == "1 of 3"
     assert pages.lead("headline", batch_size=60, at=10.7).count == 2
+    resets = {"reset": "reinit"}, {"reset": "init"}
+    assert pages.difference("headline", *resets, batch_size=60, at=10.7).count == 2
 
 
 def test_the_results_of_a_sweep_are_such_a_file(write):
