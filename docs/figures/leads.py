@@ -1,14 +1,15 @@
-"""Draw the lead of the ticket over the reinit, by density: python docs/figures/leads.py headline.
+"""Draw the lead of the ticket over the reinit at two batch sizes: python docs/figures/leads.py NAME.
 
-It reads headline.csv, which has a row for each run and round with batch_size, reset, seed, round,
-density, test_accuracy and run_collapsed. It writes headline.png: above, the mean lead of each batch
-size, and below, by how much the lead of the larger batch is ahead, both paired by seed with 95%
+It reads NAME.csv as `tools.figures --figure=1` writes it, with a row for each seed. It writes
+NAME_leads.csv, the lead of each seed and round, and NAME.png: above, the mean lead of each batch
+size, and below, by how much the lead of the larger one is ahead, both paired by seed with 95%
 intervals. Seeds of which a network has collapsed are counted in the legend, and left out.
 """
 
 import csv
 import pathlib
 import sys
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,28 +20,36 @@ matplotlib.use("Agg")
 from matplotlib import pyplot
 
 HERE = pathlib.Path(__file__).parent
-COLOURS = ("tab:red", "tab:blue")
+COLOURS, COLUMNS = ("tab:red", "tab:blue"), ("batch_size", "seed", "round", "density", "lead")
 
 
-def leads(rows: list[dict[str, str]]) -> dict[int, dict[int, dict[int, float]]]:
-    """Return {batch size: {round: {seed: lead in points}}} of seeds without a collapsed network."""
-    accuracy = {}
+def leads(rows: list[dict[str, str]]) -> list[dict[str, Any]]:
+    """Return rows of COLUMNS, of the seeds of which no network has collapsed."""
+    collapsed = {(row["batch_size"], row["seed"]) for row in rows if float(row["collapsed"] or 0)}
+    runs: dict[tuple, dict[str, dict[str, str]]] = {}
     for row in rows:
-        key = int(row["batch_size"]), int(row["round"]), int(row["seed"]), row["reset"]
-        accuracy[key] = 100 * float(row["test_accuracy"])
-    collapsed = {(int(r["batch_size"]), int(r["seed"])) for r in rows if int(r["run_collapsed"])}
-    found: dict[int, dict[int, dict[int, float]]] = {}
-    for batch, round, seed, reset in accuracy:
-        other = accuracy.get((batch, round, seed, "reinit"))
-        if reset == "init" and round and other is not None and (batch, seed) not in collapsed:
-            lead = accuracy[batch, round, seed, "init"] - other
-            found.setdefault(batch, {}).setdefault(round, {})[seed] = lead
+        if (row["batch_size"], row["seed"]) not in collapsed:
+            key = int(row["batch_size"]), int(row["seed"]), int(row["round"])
+            runs.setdefault(key, {})[row["reset"]] = row
+    found = []
+    for key, of in sorted(runs.items()):
+        if key[2] and len(of) == 2:
+            lead = float(of["init"]["test_accuracy"]) - float(of["reinit"]["test_accuracy"])
+            values = (*key, float(of["init"]["density"]), round(lead, 6))
+            found.append(dict(zip(COLUMNS, values, strict=True)))
     return found
 
 
-def draw(
-    axes: "pyplot.Axes", densities: np.ndarray, found: list[Interval], **style: object
-) -> None:
+def points(found: list[dict[str, Any]], batch: int) -> dict[float, dict[int, float]]:
+    """Return {density in percent: {seed: lead in points}} of a batch size."""
+    of_density: dict[float, dict[int, float]] = {}
+    for row in found:
+        if row["batch_size"] == batch:
+            of_density.setdefault(100 * row["density"], {})[row["seed"]] = 100 * row["lead"]
+    return of_density
+
+
+def draw(axes: Any, densities: Any, found: list[Interval], **style: Any) -> None:
     """Draw intervals as points with bars."""
     means = np.array([one.mean for one in found])
     bars = [means - [one.low for one in found], [one.high for one in found] - means]
@@ -50,37 +59,31 @@ def draw(
 def main(name: str) -> None:
     with open(HERE / f"{name}.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    density = {int(row["round"]): 100 * float(row["density"]) for row in rows}
-    of_batch = leads(rows)
-    small, large = sorted(of_batch)
-    figure, (above, below) = pyplot.subplots(
-        2, 1, sharex=True, figsize=(6, 6), layout="constrained"
-    )
+    found = leads(rows)
+    with open(HERE / f"{name}_leads.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(found)
+    small, large = sorted({row["batch_size"] for row in found})
+    options = {"sharex": True, "figsize": (6, 6), "layout": "constrained"}
+    figure, (above, below) = pyplot.subplots(2, 1, **options)
     for batch, colour, shift in zip((small, large), COLOURS, (0.985, 1.015), strict=True):
-        of_round = of_batch[batch]
-        seeds = len(set().union(*of_round.values()))
+        of_density = points(found, batch)
+        seeds = len(set().union(*of_density.values()))
         out = len({row["seed"] for row in rows if int(row["batch_size"]) == batch}) - seeds
         label = f"batch {batch}, {seeds} seeds" + (f" ({out} collapsed)" if out else "")
-        found = [interval(of.values()) for of in of_round.values()]
-        draw(
-            above,
-            shift * np.array([density[r] for r in of_round]),
-            found,
-            color=colour,
-            label=label,
-        )
-    differences: dict[int, list[float]] = {}
-    for round, of in of_batch[small].items():
-        others = of_batch[large][round]
-        differences[round] = [others[seed] - of[seed] for seed in of if seed in others]
-    paired = [interval(of) for of in differences.values()]
-    draw(below, np.array([density[round] for round in differences]), paired, color="black")
+        each = [interval(of.values()) for of in of_density.values()]
+        draw(above, shift * np.array([*of_density]), each, color=colour, label=label)
+    larger, densities, paired = points(found, large), [], []
+    for density, of in points(found, small).items():
+        both = [larger[density][seed] - of[seed] for seed in of if seed in larger[density]]
+        densities.append(density)
+        paired.append(interval(both))
+    draw(below, densities, paired, color="black")
     above.set(ylabel="lead of the ticket, points", xscale="log")
     below.set(xlabel="density, %", ylabel=f"lead at batch {large}\nminus lead at batch {small}")
     below.invert_xaxis()
-    below.set_xticks(
-        list(density.values())[1:], [f"{d:.3g}" for d in list(density.values())[1:]], minor=False
-    )
+    below.set_xticks(densities, [f"{density:.3g}" for density in densities])
     below.minorticks_off()
     above.legend()
     for axes in (above, below):

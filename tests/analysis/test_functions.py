@@ -265,7 +265,7 @@ def test_replicates_of_functions_have_means(runs):
     of_last = [of[-1]["disagreement"] for of in each]
     assert rows[-1]["disagreement"] == pytest.approx(np.mean(of_last))
     assert rows[-1]["disagreement_max"] == pytest.approx(max(of_last))
-    assert (first.path / "analysis/predictions_of_2_runs_matrix_mean.csv").exists()
+    assert (first.path / "analysis/predictions_of_2_runs_matrix.csv").exists()
 
 
 @pytest.mark.ci
