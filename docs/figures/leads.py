@@ -1,4 +1,4 @@
-"""Draw the lead of the ticket over the reinit at two batch sizes: python docs/figures/leads.py NAME.
+"""Draw the ticket's lead over the reinit at two batch sizes: python docs/figures/leads.py NAME.
 
 It reads NAME.csv as `tools.figures --figure=1` writes it, with a row for each seed. It writes
 NAME_leads.csv, the lead of each seed and round, and NAME.png: above, the mean lead of each batch
