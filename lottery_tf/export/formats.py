@@ -158,9 +158,9 @@ def check_choices(choices: Choices) -> None:
             f"--quantize: expected one of {', '.join(QUANTIZE)}. Received: {choices.quantize}"
         )
     if choices.quantize not in ("none", *format.quantizes):
-        able_to = [other for other, of in FORMATS.items() if choices.quantize in of.quantizes]
+        able_ones = [other for other, of in FORMATS.items() if choices.quantize in of.quantizes]
         raise InputError(
-            f"--quantize={choices.quantize} expects --format={' or '.join(able_to)}. "
+            f"--quantize={choices.quantize} expects --format={' or '.join(able_ones)}. "
             f"Received: --format={name}"
         )
     for flag, is_set, able in (
