@@ -34,9 +34,13 @@ SECTIONS = [
     "Pixels that the first layer looks at",
     "Rounds",
     "Error barriers",  # from here on not measured
+    "Predictions of the rounds",
+    "Accuracy of each class",
+    "The untrained ticket",
     "Instability to SGD noise",
     "Stability to pruning and to data order",
     "Curvature",
+    "Gradient noise scale",
     "A fixed mask trained in cycles",
     "Masks of another run",
     "Files",
