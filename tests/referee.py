@@ -262,17 +262,20 @@ def lead(file, **where):
     return found if len(found) > 1 else found[0]
 
 
+def leads_of(file, of):
+    """{seed: lead in points}, from rows of leads or of the two accuracies."""
+    rows = rows_of(file, **of)
+    if "lead" in rows[0]:
+        return {row["seed"]: 100 * float(row["lead"]) for row in rows}
+    ends = [
+        {r["seed"]: 100 * float(r["test_accuracy"]) for r in rows if not has_collapsed(r)}
+        for rows in (rows_of(file, reset=reset, **of) for reset in ("init", "reinit"))
+    ]
+    return {seed: ends[0][seed] - ends[1][seed] for seed in ends[0].keys() & ends[1].keys()}
+
+
 def lead_above(file, other, **where):
-    ends = []
-    for of in (where, where | other):
-        rows = [rows_of(file, reset=reset, **of) for reset in ("init", "reinit")]
-        both = [
-            {r["seed"]: 100 * float(r["test_accuracy"]) for r in rs if not has_collapsed(r)}
-            for rs in rows
-        ]
-        ends.append(
-            {seed: both[0][seed] - both[1][seed] for seed in both[0].keys() & both[1].keys()}
-        )
+    ends = [leads_of(file, of) for of in (where, where | other)]
     return of_values([ends[0][seed] - ends[1][seed] for seed in ends[0].keys() & ends[1].keys()])
 
 
