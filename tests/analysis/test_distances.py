@@ -266,7 +266,7 @@ def test_replicates_have_the_rows_of_each_seed(config, tmp_path):
         found = [[row[name] for name in names] for row in rows if row["seed"] == seed]
         np.testing.assert_allclose(found, brute_force(run, "angular", rounds), atol=1e-6)
     assert len(rows) == 4 + 5
-    assert (file.parent / "distances_of_2_runs_angular.png").stat().st_size > 10_000
+    assert (file.parent / "distances_of_2_runs_angular_mean.png").stat().st_size > 10_000
 
 
 def test_rounds_of_another_run_are_the_columns(config, tmp_path):
