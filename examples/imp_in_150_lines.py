@@ -1,6 +1,6 @@
 """Find a lottery ticket with NumPy and Keras alone: the whole method on one page, to teach it.
 
-    python examples/imp_in_150_lines.py             # MNIST, which Keras downloads: an hour
+    python examples/imp_in_150_lines.py             # MNIST, which Keras downloads
     python examples/imp_in_150_lines.py digits.npz  # own arrays, named as in Keras's mnist.npz
 
 Iterative magnitude pruning (Frankle & Carbin 2019) repeats three steps: train the network; remove
