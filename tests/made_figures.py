@@ -13,11 +13,18 @@ from tests.made_runs import make_run, set_metrics
 SHAPES = {"a/kernel": (6, 9), "b/kernel": (9, 4), "b/bias": (4,)}
 
 
+PREPARED = {  # images that have to be prepared: those that they are made of
+    "--dataset=data/cifar10_16": "cifar10",
+    "--flagfile=../figures/fig13_small.cfg": "cifar10",
+    "--dataset=data/mnist_": "mnist",
+}
+
+
 def read_study(path, *overrides):
-    """A Study; where it is of images that have to be prepared, of those in their full size."""
-    of_prepared = "--dataset=data/cifar10_16", "--flagfile=../figures/fig13_small.cfg"
-    prepared = any(line in path.read_text() for line in of_prepared)
-    return grid.read(path, [*overrides, *["--dataset=cifar10"] * prepared])
+    """A Study; where it is of images that have to be prepared, of those they are made of."""
+    lines = path.read_text().splitlines()
+    made_of = [name for line, name in PREPARED.items() if any(of.startswith(line) for of in lines)]
+    return grid.read(path, [*overrides, *(f"--dataset={name}" for name in made_of)])
 
 
 def make_points(points, *, rounds=3, run_dir=None):

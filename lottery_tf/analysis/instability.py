@@ -20,11 +20,12 @@ from lottery_tf.runs.rundir import RunDir
 
 BY = ("round", "start", "split", "bn_stats")
 USUAL_ROUNDS = (0, 5, 10, 15)  # those of them that are finished
+DATA_ORDER, ONE_WEIGHT = "data_order", "one_weight"
 STABLE = 0.02  # Frankle et al. 2020a: below it a network counts as stable
 COLUMNS: Columns = {
     **usual("round", "density"),
     "instability": Column(
-        "instability", "{:.2%}", "error barrier between trainings that differ in their data seed"
+        "instability", "{:.2%}", "error barrier between trainings that differ in their noise"
     ),
     "instability_min": Column("min", "{:.2%}", "least of the pairs"),
     "instability_max": Column("max", "{:.2%}", "largest of the pairs"),
@@ -38,6 +39,7 @@ def between_copies(
     at_rounds: runs.Rounds = (),
     copies: int = 2,
     start: str = "init",
+    noise: str = DATA_ORDER,
     stop_signal: Callable[[], int] = lambda: 0,
     cache: Cache | None = None,
     computing: runs.Computing | None = None,
@@ -52,17 +54,19 @@ def between_copies(
     on_path, cache = paths.options_of(run, points=points, **options), cache or Cache()
     runs.check_at_least(2, copies=copies)
     options = {"start": start} | on_path
+    differ = {} if noise == DATA_ORDER else {"noise": noise}  # old caches know no other
     rows: list[Row] = []
     all_points: list[Row] = []
-    first = runs.config_of(run).data_seed
+    first = runs.config_of(run).data_seed if noise == DATA_ORDER else 0
     retrainings = Retrainings(run, start, stop_signal, computing)
+    copy = retrainings.of_round if noise == DATA_ORDER else retrainings.nudged
     evaluate = paths.evaluator(lambda: retrainings.engine, **on_path)
     metrics = runs.metrics_with(run, "density")
     pairs = itertools.combinations(range(first, first + copies), 2)
     rounds = runs.select_rounds(run, at_rounds, usual=USUAL_ROUNDS)
     for round, pair in itertools.product(rounds, pairs):
-        ends = (retrainings.of_round(round, seed)[0] for seed in pair)
-        of, key = FinishedRound(run.path, round), [options, pair, paths.POINT]
+        ends = (copy(round, number)[0] for number in pair)
+        of, key = FinishedRound(run.path, round), [options | differ, pair, paths.POINT]
         path = cache.reuse([of], key, evaluate, ends, fits=paths.fits(points))
         row = metrics[round] | {"pair": f"{pair[0]}-{pair[1]}"}
         row |= {name: options[name] for name in BY[1:]}
@@ -94,8 +98,8 @@ class Instability(paths.PathMeasure):
 
     python -m tools.instability --run_dir=runs/lenet --at_rounds=0,5,10,15
 
-    It trains each round again with other data seeds, within the run, and measures the error barrier
-    between the results. Run it again to resume.
+    It trains each round again with other data seeds, or from a start of which one weight differs,
+    within the run, and measures the error barrier between the results. Run it again to resume.
     """
 
     copies: int = flag(
@@ -113,6 +117,13 @@ class Instability(paths.PathMeasure):
         "Weights that training starts from. init takes the start of the round; rewind:STEP (or "
         "rewind:4ep) takes round 0 after that many steps.",
     )
+    noise: str = flag(
+        DATA_ORDER,
+        "What differs between the trainings. data_order: the order of the examples and their "
+        "augmentation, from another data seed. one_weight: one surviving weight of the start, by "
+        "1% of the standard deviation of its layer; the order stays.",
+        choices=(DATA_ORDER, ONE_WEIGHT),
+    )
     points: int = flag(30, paths.POINTS)
 
     name = "instability"
@@ -128,7 +139,7 @@ class Instability(paths.PathMeasure):
     csv_columns: ClassVar = {
         **paths.CSV_COLUMNS,
         "start": ("", "where the trainings start: init, or rewind:STEP"),
-        "pair": ("", "numbers of the two trainings"),
+        "pair": ("", "data seeds of the two trainings, or numbers of their changed weights"),
     }
     picture_tags: ClassVar = {
         "instability/instability": ("instability.png", "instability against density"),
@@ -142,7 +153,7 @@ class Instability(paths.PathMeasure):
         percent=True,
         line=(STABLE, f"stable below {STABLE:.0%}"),
     )
-    ends = ("one data seed", "another")
+    ends = ("one training", "another")
 
     def prepare(self) -> None:
         """Check the rounds before the first is trained."""
@@ -150,6 +161,10 @@ class Instability(paths.PathMeasure):
         super().prepare()
         self.told = {"start": self.start} | self.told
         self.end = start_suffix(self.start) + self.end
+        if self.noise != DATA_ORDER:
+            self.told["noise"] = self.noise
+            self.end = f"_{self.noise}{self.end}"
+            self.about += ", one weight changed"
         self.about += f", trained from {self.start}"
 
     def measure(self, run: RunDir, cache: Cache) -> paths.Tables:

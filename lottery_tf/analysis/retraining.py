@@ -18,7 +18,7 @@ from lottery_tf.analysis.runs import Computing, Rounds, engine_of, select_common
 from lottery_tf.config.fields import flag
 from lottery_tf.errors import InputError
 from lottery_tf.plots import Row
-from lottery_tf.pruning import Masks, Weights
+from lottery_tf.pruning import Masks, Weights, streams
 from lottery_tf.pruning.policy import IN_TRAINING
 from lottery_tf.pruning.schedules import parse_step
 from lottery_tf.pruning.streams import Noise
@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # it imports TensorFlow
 INIT = "init"
 RESETS = ("init", "rewind")  # by which all rounds start from the weights of round 0
 USUAL_ROUNDS = (10,)  # whose masks are trained
+NUDGE = 0.01  # of the standard deviation of a layer's surviving weights
 
 
 class Retrainings:
@@ -80,6 +81,20 @@ class Retrainings:
     def of_round(self, round: int, data_seed: int) -> tuple[Weights, list[Row]]:
         """Return the network of a round, trained with a data seed; the run's own with its seed."""
         return self.under(self.run.masks(round), round, data_seed, f"round_{round:02d}")
+
+    def nudged(self, round: int, number: int) -> tuple[Weights, list[Row]]:
+        """Return the network of a round with the run's noise, one weight of its start changed.
+
+        Number 0 is that without a change.
+        """
+        masks, seed = self.run.masks(round), self.engine.config.data_seed
+        if not number:
+            return self.of_round(round, seed)
+        training = self.training(masks, round, seed)
+        generator = streams.stream(streams.NUDGED, self.engine.config.init_seed, round, number)
+        start = nudge(training.weights, masks, generator)
+        name = f"round_{round:02d}_{self.label}_one_weight_{number}"
+        return self.train(name, dataclasses.replace(training, start=start))
 
     def under(
         self, masks: Masks, round: int, data_seed: int, name: str
@@ -232,6 +247,21 @@ def check_resets(run: RunDir) -> None:
             f"{run.path}: expected a run that resets to round 0 (--reset=init). Of a reinit "
             "the initial weights that were pruned are not stored."
         )
+
+
+def nudge(weights: Weights, masks: Masks, generator: np.random.Generator) -> Weights:
+    """Return weights of which one survivor, drawn from all layers, is NUDGE larger."""
+    paths = list(masks)
+    counts = [np.count_nonzero(masks[path]) for path in paths]
+    chosen = int(generator.integers(sum(counts)))
+    ends = np.cumsum(counts)
+    layer = int(np.searchsorted(ends, chosen, side="right"))
+    path = paths[layer]
+    survivors = np.flatnonzero(masks[path])
+    changed = weights[path].copy()
+    step = NUDGE * float(changed.flat[survivors].std())
+    changed.flat[survivors[chosen - ends[layer] + counts[layer]]] += step
+    return {**weights, path: changed}
 
 
 def random_masks(masks: Masks, generator: np.random.Generator) -> Masks:

@@ -201,7 +201,7 @@ def allocate(target: SparsityTarget, masks: Masks, units: Units | None = None) -
     if target.scope == "global":
         return [Group(list(alive), sum(alive.values()), left)]
     wish = _erk(sizes, wide, left) if target.scope == "erk" else sizes
-    counts = _in_proportion(wish, alive, left)
+    counts = in_proportion(wish, alive, left)
     return [Group([name], count, counts[name], axes[name]) for name, count in alive.items()]
 
 
@@ -303,9 +303,7 @@ def _erk(sizes: Mapping[str, float], wide: Mapping[str, float], left: int) -> di
         full |= over
 
 
-def _in_proportion(
-    wish: Mapping[str, float], alive: Mapping[str, int], left: int
-) -> dict[str, int]:
+def in_proportion(wish: Mapping[str, float], alive: Mapping[str, int], left: int) -> dict[str, int]:
     """Share `left` survivors in proportion to a wish, none above what is alive: {path: count}."""
     counts, free, rest = {}, dict(wish), left
     while True:

@@ -16,6 +16,7 @@
 | validation | 0; spawn key 10 | the examples that --validation_fraction holds out, for all seeds |
 | growth | init_seed; spawn key 11, round, step | the scores by which weights grow at random |
 | examples of growth | seed; spawn key 12, round, step | by whose gradient weights grow in `fit` |
+| nudged weight | init_seed; spawn key 13, round, number | which weight a copy starts with changed |
 
 A key names its stream for ever: a run of an older version repeats bit for bit. A new stream takes
 the next number and comes from `stream`, whose spawn keys no other stream has.
@@ -37,7 +38,7 @@ SEEDS = 2**32  # a seed is below it
 
 AUGMENTATION, DROPOUT, WORKER, RANDOM_MASKS = 1, 2, 3, 4
 OLD_RANDOM_SCORES, SHUFFLED_WEIGHTS, SHUFFLED_MASKS, HELD_OUT = 5, 6, 7, 8
-RANDOM_SCORES, VALIDATION, GROWTH, GROWTH_EXAMPLES = 9, 10, 11, 12
+RANDOM_SCORES, VALIDATION, GROWTH, GROWTH_EXAMPLES, NUDGED = 9, 10, 11, 12, 13
 
 
 def stream(number: int, seed: int, *key: int) -> "np.random.Generator":

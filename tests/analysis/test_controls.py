@@ -10,6 +10,7 @@ from lottery_tf.analysis.measure import Output
 from lottery_tf.analysis.retraining import Retrainings
 from lottery_tf.errors import InputError
 from lottery_tf.models.lenet import lenet
+from lottery_tf.pruning import apply_masks, remaining
 from lottery_tf.runs.files import parse_csv, parse_npz
 from lottery_tf.runs.rundir import RunDir
 from lottery_tf.training.engine import Engine
@@ -61,6 +62,11 @@ def test_runs_that_do_not_go_together_are_refused(config):
         cyclic.of_masks(reinit)
     with pytest.raises(InputError, match=r"--cycles.* 0"):
         cyclic.of_masks(run, cycles=0)
+    for once_from in (0.1, 1.0):
+        with pytest.raises(InputError, match=rf"--once_from.* {once_from}"):
+            cyclic.of_masks(run, at_rounds=["1"], once_from=once_from)
+    with pytest.raises(InputError, match=r"--once_from.*--cycles.* 1"):
+        cyclic.of_masks(run, at_rounds=["1"], once_from=0.9, cycles=1)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +123,44 @@ def test_each_cycle_starts_where_the_last_one_ended(two_runs, monkeypatch):
     assert rows[1]["test_accuracy"] == second[1][1][-1]["test_accuracy"]
     table = parse_csv((run.path / "analysis/cyclic.csv").read_bytes())
     assert [row["test_accuracy"] for row in table] == [row["test_accuracy"] for row in rows]
+
+
+@pytest.mark.ci
+def test_a_random_mask_is_pruned_once_before_its_last_cycle(config, monkeypatch):
+    run_config = config(rounds=3, epochs=1, train_examples=200, prune_fraction=0.5)
+    imp.main(run_config)
+    run, seen = RunDir(run_config.run_dir), []
+
+    def remember(self, name, training):
+        seen.append((name, training))
+        generator = np.random.default_rng(len(seen))
+        weights = {p: generator.normal(size=a.shape) for p, a in training.start.items()}
+        return apply_masks(weights, training.masks), [{"test_accuracy": len(seen) / 10}]
+
+    monkeypatch.setattr(Retrainings, "train", remember)
+    rows = cyclic.of_masks(run, at_rounds=["2"], cycles=3, once_from=0.5)
+    once = [row for row in rows if row["mask"] == cyclic.PRUNED_ONCE]
+    assert [row["density"] for row in once] == [0.5, 0.5, 0.25]
+    assert [row["test_accuracy"] for row in once] == [0.7, 0.8, 0.9]
+    names, trainings = zip(*seen[6:], strict=True)
+    assert names == tuple(f"round_02_once_from_0.5_cycle_0{cycle}" for cycle in (1, 2, 3))
+    first, second, last = trainings
+    assert first.masks is second.masks
+    ticket = run.masks(2)
+    for path, mask in ticket.items():
+        if not first.masks[path].all():  # the other layers have more than twice the weights
+            assert np.count_nonzero(first.masks[path]) >= 2 * np.count_nonzero(mask)
+        assert not (last.masks[path] & ~first.masks[path]).any()
+    kept, cut = ([np.abs(w) for w in _weights(last, first, which)] for which in (True, False))
+    assert min(map(np.min, kept)) >= max(map(np.max, cut))  # by magnitude, over all layers
+    assert remaining(last.masks) == remaining(ticket)
+
+
+def _weights(last, first, survives):
+    generator = np.random.default_rng(8)  # those that the second cycle ended with
+    weights = {path: generator.normal(size=array.shape) for path, array in first.start.items()}
+    places = {p: first.masks[p] & (mask == survives) for p, mask in last.masks.items()}
+    return [weights[path][place] for path, place in places.items() if place.any()]
 
 
 @pytest.mark.ci

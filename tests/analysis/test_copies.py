@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from lottery_tf import imp
-from lottery_tf.analysis.retraining import parse_start
+from lottery_tf.analysis import instability
+from lottery_tf.analysis.retraining import Retrainings, parse_start
 from lottery_tf.config import Config
 from lottery_tf.errors import InputError
 from lottery_tf.runs import rewind_points
@@ -131,6 +132,35 @@ def test_a_copy_differs_in_its_data_seed_alone(run):
     copy, expected = parse_npz(path.read_bytes()), RunDir(other.run_dir).final(0)
     assert copy.keys() == expected.keys()
     assert all(np.array_equal(copy[name], expected[name]) for name in copy)
+
+
+@pytest.mark.ci
+def test_a_copy_whose_start_differs_in_one_weight(run, monkeypatch):
+    seen = []
+
+    def remember(self, name, training):
+        seen.append((name, training))
+        return training.start, run.history(training.noise.round)
+
+    monkeypatch.setattr(Retrainings, "train", remember)
+    found, points = instability.between_copies(
+        run, at_rounds=["1"], copies=3, noise="one_weight", points=2
+    )
+    assert [row["pair"] for row in found] == ["0-1", "0-2", "1-2"]
+    # Number 0 is the run's own network.
+    assert points[0]["error"] == pytest.approx(1 - run.metrics()[1]["test_accuracy"])
+    (first, training), (second, other) = seen[0], seen[1]
+    assert (first, second) == ("round_01_init_one_weight_1", "round_01_init_one_weight_2")
+    own, masks, places = run.initial(1), run.masks(1), []
+    for copy in (training, other):
+        assert (copy.noise.data_seed, copy.noise.round) == (0, 1)
+        changed = {path: np.flatnonzero(copy.start[path] != own[path]) for path in own}
+        ((path, (place,)),) = ((path, places) for path, places in changed.items() if places.size)
+        assert masks[path].flat[place]
+        step = copy.start[path].flat[place] - own[path].flat[place]
+        assert step == pytest.approx(0.01 * own[path][masks[path]].std(), rel=1e-3)
+        places.append((path, place))
+    assert places[0] != places[1]
 
 
 @pytest.mark.slow

@@ -257,8 +257,13 @@ def test_a_sweep_survives_kills_and_makes_the_bits_of_runs_done_alone(command, t
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/my/**/*")} == before
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize("cluster", ["none", "ray"])
+@pytest.mark.parametrize(
+    "cluster",
+    [
+        pytest.param("none", marks=pytest.mark.ci),
+        pytest.param("ray", marks=pytest.mark.slow),  # CI kills one whose runs Ray starts
+    ],
+)
 def test_ctrl_c_stops_all_with_checkpoints_and_the_same_command_goes_on(command, tmp_path, cluster):
     if cluster == "ray":
         pytest.importorskip("ray")

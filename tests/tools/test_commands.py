@@ -65,7 +65,9 @@ LONG = {
     "docs/guides/exports.md",
     "docs/guides/export_formats.md",
     "docs/explanation/methods.md",
+    "docs/explanation/repulsion.md",
     "docs/results/figures.md",
+    "docs/results/stable_training.md",
     "docs/guides/faq.md",
 }
 
