@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # it takes half a second to import
     from matplotlib.figure import Figure
 
 MASKS = ("ticket", "random")
-PRUNED_ONCE = "random, pruned once"
+PRUNED_ONCE = "once pruned random"
 COLUMNS: Columns = {
     **usual("round", "density", "mask"),
     "cycle": Column("cycle", "{:d}", "number of the training, from 1"),

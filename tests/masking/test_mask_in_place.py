@@ -89,7 +89,10 @@ def without_options():
 CROSS_ENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
-@pytest.mark.parametrize(("make", "kernels"), [(without_config, 8), (without_options, 2)])
+@pytest.mark.parametrize(
+    ("make", "kernels"),
+    [pytest.param(without_config, 8, marks=pytest.mark.ci), (without_options, 2)],
+)
 def test_masks_hold_in_models_that_cannot_be_rebuilt(make, kernels, tmp_path):
     model = make()
     before = model.predict(INPUTS, verbose=0)

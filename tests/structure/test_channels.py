@@ -380,8 +380,8 @@ def test_every_criterion_prunes_channels(criterion):
 
 SHIPPED = [
     ("conv4", (12, 12, 3), {}),
-    ("resnet20", (16, 16, 3), {"shortcut": "identity"}),
-    ("resnet20", (16, 16, 3), {"shortcut": "projection"}),
+    pytest.param("resnet20", (16, 16, 3), {"shortcut": "identity"}, marks=pytest.mark.ci),
+    pytest.param("resnet20", (16, 16, 3), {"shortcut": "projection"}, marks=pytest.mark.ci),
 ]
 
 

@@ -77,6 +77,7 @@ lottery_tf.rounds
 """
 
 
+@pytest.mark.ci
 def test_the_first_run_and_the_library_need_no_extra(tmp_path):
     program = WITHOUT.replace("EXTRAS", str(list(errors.EXTRAS)))
     program = program.replace("RUN_DIR", str(tmp_path / "run"))

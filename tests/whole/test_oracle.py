@@ -53,7 +53,10 @@ def differing(masks, others):
     return sum(np.count_nonzero(mask != other) for mask, other in pairs)
 
 
-@pytest.mark.parametrize("reset", ["init", pytest.param("reinit", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "reset",
+    [pytest.param("init", marks=pytest.mark.ci), pytest.param("reinit", marks=pytest.mark.slow)],
+)
 def test_masks_and_accuracies_are_the_products(reset, page, digits, config):
     made = config(rounds=ROUNDS, epochs=EPOCHS, reset=reset)
     assert imp.main(made) == 0
