@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # it imports TensorFlow
 INIT = "init"
 RESETS = ("init", "rewind")  # by which all rounds start from the weights of round 0
 USUAL_ROUNDS = (10,)  # whose masks are trained
-NUDGE = 0.01  # of the standard deviation of a layer's surviving weights
+NUDGE = 0.01  # of the standard deviation of a layer's surviving weights; of the only one, its size
 
 
 class Retrainings:
@@ -259,8 +259,9 @@ def nudge(weights: Weights, masks: Masks, generator: np.random.Generator) -> Wei
     path = paths[layer]
     survivors = np.flatnonzero(masks[path])
     changed = weights[path].copy()
-    step = NUDGE * float(changed.flat[survivors].std())
-    changed.flat[survivors[chosen - ends[layer] + counts[layer]]] += step
+    place = survivors[chosen - ends[layer] + counts[layer]]
+    spread = float(changed.flat[survivors].std()) or abs(float(changed.flat[place]))
+    changed.flat[place] += NUDGE * spread
     return {**weights, path: changed}
 
 
