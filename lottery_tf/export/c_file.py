@@ -4,6 +4,7 @@ The compiler is $CC, or else cc.
 """
 
 import dataclasses
+import itertools
 import json
 import math
 import pathlib
@@ -22,6 +23,7 @@ from lottery_tf.export.c_layers import refused, write_layers
 from lottery_tf.export.c_source import C_TYPES, Buffer, NotInC, Source, Step, Tensor
 from lottery_tf.export.formats import Options, compiler
 from lottery_tf.export.keras_file import of_keras
+from lottery_tf.export.numpy_recipe import HELPERS
 from lottery_tf.export.runner import Call
 from lottery_tf.plots import Row
 from lottery_tf.structure.graph import graph_of
@@ -32,8 +34,8 @@ RESERVED = """
 auto break case char const continue default do double else enum extern float for goto if inline int
 long register restrict return short signed sizeof static struct switch typedef union unsigned void
 volatile while class new delete template this operator private public protected namespace using
-count file arguments largest i main scratch model_run model_batch box windows value x y
-expf tanhf erff log1pf fabsf WIDTH TAIL INFINITY EOF FILE
+count file arguments largest i main read scratch model_run model_batch box windows value x y
+checked expf tanhf erff log1pf fabsf WIDTH TAIL INFINITY EOF FILE
 """
 FLAGS = ["-std=c99", "-O3", "-ffp-contract=fast"]
 INT8_FLAGS = ["-std=c99", "-O3", "-ffp-contract=off"]  # every compiler gives the same bits
@@ -96,6 +98,7 @@ void model_batch(long count, {many})
 int main(int count, char **arguments)
 {{
     FILE *file;
+    size_t read; /* numbers of an example */
     if (count != 2 || !(file = fopen(arguments[1], "rb"))) {{
         fprintf(stderr, "usage: %s FILE of {unit}\\n", arguments[0]);
         return 1;
@@ -111,6 +114,11 @@ int main(int count, char **arguments)
         printf("\\n");
     }}
     fclose(file);
+    if (read) {{
+        fprintf(stderr, "%s: expected {unit} for each example. The last one is shorter.\\n",
+                arguments[1]);
+        return 1;
+    }}
     return 0;
 }}
 #endif
@@ -153,6 +161,8 @@ import numpy as np
 
 library = ctypes.CDLL("./model.so")
 
+
+{checked}
 
 def run({arguments}):
     count = len({first_input})
@@ -275,6 +285,11 @@ class Argument:
         return {"name": self.name, "dtype": self.dtype, "shape": self.shape}
 
     @property
+    def checked(self) -> str:
+        """The call of `checked` in Python, on as many examples as there are."""
+        return f"checked({self.name!r}, {self.argument}, {self.dtype!r}, {(None, *self.shape)})"
+
+    @property
     def words(self) -> str:
         sides = " x ".join(map(str, self.shape)) or "1"
         return f"`{self.argument}`, {self.dtype} {sides}"
@@ -360,9 +375,10 @@ def _texts(
     about = f"{model.name}: a network as C99."
     functions = "\n".join(text for _, text in source.functions.values())
     first = outputs[0]
+    totals = itertools.accumulate(one.size for one in inputs)
     reading = " && ".join(
-        f"fread({one.argument}, sizeof *{one.argument}, {one.size}, file) == {one.size}"
-        for one in inputs
+        f"(read {sign} fread({one.argument}, sizeof *{one.argument}, {one.size}, file)) == {total}"
+        for sign, one, total in zip(["=", *["+="] * len(inputs)], inputs, totals, strict=False)
     )
     printing = "\n".join(
         f'        for (i = 0; i < {one.size}; i++)\n            printf(" %.9g", {one.argument}[i]);'
@@ -406,7 +422,8 @@ def _texts(
         first=f"`{first.argument}`",
         arguments=", ".join(arg.argument for arg in inputs),
         first_input=inputs[0].argument,
-        given=", ".join(f"np.ascontiguousarray({a.argument}, np.{a.dtype})" for a in inputs),
+        checked=HELPERS["checked"],
+        given=", ".join(f"np.ascontiguousarray({arg.checked})" for arg in inputs),
         found=", ".join(
             f"np.empty(({', '.join(map(str, ('count', *arg.shape)))},), np.float32)"
             for arg in outputs

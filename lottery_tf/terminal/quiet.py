@@ -72,6 +72,19 @@ def backend() -> str:
 
 
 @contextlib.contextmanager
+def without(name: str) -> Iterator[None]:
+    """Let imports of a package that is not imported yet fail meanwhile. For commands alone."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
+@contextlib.contextmanager
 def environment_kept(name: str) -> Iterator[None]:
     """Restore a variable of the environment afterwards: packages set some when imported."""
     before = os.environ.get(name)

@@ -497,6 +497,11 @@ def test_its_main_reads_a_file_and_prints_answers(written, tmp_path):
     wrong = subprocess.run(["./model"], cwd=tmp_path, capture_output=True, text=True)
     assert wrong.returncode == 1
     assert "uint8 images[288]" in wrong.stderr
+    (tmp_path / "short.bin").write_bytes(images.tobytes()[:-1])
+    short = subprocess.run(["./model", "short.bin"], cwd=tmp_path, capture_output=True, text=True)
+    assert short.returncode == 1
+    assert short.stdout.count("\n") == len(images) - 1
+    assert "short.bin: expected uint8 images[288]" in short.stderr
 
 
 def test_python_calls_it_as_the_readme_says(written, tmp_path, monkeypatch):
@@ -511,6 +516,13 @@ def test_python_calls_it_as_the_readme_says(written, tmp_path, monkeypatch):
     found, probabilities = names["run"](images)
     np.testing.assert_allclose(found, logits, atol=1e-5)
     np.testing.assert_array_equal(probabilities.argmax(-1), logits.argmax(-1))
+    expected = r"^images: expected uint8 \(None, 12, 12, 2\)\. Received: "
+    for wrong, came in (
+        (images[:, :9], r"uint8 \(4, 9, 12, 2\)$"),
+        (images.astype(np.float32), r"float32 \(4, 12, 12, 2\)$"),
+    ):
+        with pytest.raises(ValueError, match=expected + came):
+            names["run"](wrong)
 
 
 def test_the_report_has_the_compiler_and_the_bytes(written):

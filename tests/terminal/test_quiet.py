@@ -108,3 +108,20 @@ def test_a_keras_that_lacks_what_is_needed_is_named(name):
     assert "InputError: keras 3." in last
     assert name in last
     assert "keras.json" not in last
+
+
+def test_a_package_that_is_left_out_can_be_imported_afterwards():
+    script = (
+        "import sys\n"
+        "from lottery_tf.terminal import quiet\n"
+        "with quiet.without('wave'), quiet.without('json'):\n"
+        "    import json\n"  # as it was imported before
+        "    try:\n"
+        "        import wave\n"
+        "    except ImportError:\n"
+        "        print('left out')\n"
+        "import wave\n"
+        "print('wave' in sys.modules, 'json' in sys.modules)\n"
+    )
+    result = launch("-c", f"import json\n{script}")
+    assert result.stdout.split() == ["left", "out", "True", "True"], result.stderr
