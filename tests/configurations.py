@@ -342,7 +342,8 @@ def wrappers():
             lambda x: L.SpectralNormalization(L.Conv2D(3, 2))(x),
             lambda x: L.SpectralNormalization(L.Conv2DTranspose(3, 2))(x),
         )
-        + function(TOKENS, lambda x: L.SpectralNormalization(L.Embedding(7, 3))(x)),
+        # Keras casts the outputs to the type of the inputs: integers would have no gradient.
+        + function(np.float32(TOKENS), lambda x: L.SpectralNormalization(L.Embedding(7, 3))(x)),
     )
 
 
