@@ -342,7 +342,8 @@ def wrappers():
             lambda x: L.SpectralNormalization(L.Conv2D(3, 2))(x),
             lambda x: L.SpectralNormalization(L.Conv2DTranspose(3, 2))(x),
         )
-        + function(TOKENS, lambda x: L.SpectralNormalization(L.Embedding(7, 3))(x)),
+        # Keras casts the outputs to the type of the inputs: integers would have no gradient.
+        + function(np.float32(TOKENS), lambda x: L.SpectralNormalization(L.Embedding(7, 3))(x)),
     )
 
 
@@ -422,10 +423,6 @@ def check(one, folder, stay_dense=frozenset()):
         before = masking.get_weights(trained)
         trained.compile(keras.optimizers.SGD(0.1, 0.9), "mse", run_eagerly=True)
         one.train(trained, steps=1)
-        if keras.backend.backend() == "jax" and "l1" in one.options.values():
-            outputs = one.outputs(trained)  # the derivative of abs at zero is one there
-            masking.apply_masks(trained)
-            one.check_close(trained, outputs, "what l1 stores for pruned weights acts.")
         check_zero(trained)
         after = masking.get_weights(trained)
         for path in masking.kernels(trained):

@@ -12,7 +12,7 @@ import numpy as np
 from lottery_tf.errors import InputError, is_ours
 from lottery_tf.masking import keras_private, low_rank
 from lottery_tf.masking.layers import LEFT_DENSE, Masked, changed_config, plain_config
-from lottery_tf.masking.mask_variable import KeepMasked, Mask
+from lottery_tf.masking.mask_variable import Mask, keep_masked, user_terms
 from lottery_tf.pruning import Array
 
 # Attributes that training leaves in a model, and a copy does without.
@@ -208,17 +208,14 @@ def _copy_training(model: keras.Layer, new: keras.Layer) -> None:
             ]
             for layer in (old_layer, new_layer)
         )
+        kernels = new_layer.kernels if isinstance(new_layer, Masked) else []
+        masks = {id(kernel.variable): kernel.mask for kernel in kernels}
         for old_variable, variable in zip(*variables, strict=True):
             if not merged:  # LoRA froze the kernel
                 variable.trainable = old_variable.trainable
-            variable.regularizer = old_variable.regularizer
-            constraint = old_variable.constraint
-            if isinstance(constraint, KeepMasked):
-                constraint = constraint.user_constraint
-            if isinstance(variable.constraint, KeepMasked):
-                variable.constraint.user_constraint = constraint
-            else:
-                variable.constraint = constraint
+            variable.regularizer, variable.constraint = user_terms(old_variable)
+            if id(variable) in masks:
+                keep_masked(variable, masks[id(variable)])
         if getattr(old_layer, "seed", None) is not None:  # without one, copies draw anew
             generators = map(keras_private.seed_generators, (old_layer, new_layer))
             for old_generator, generator in zip(*generators, strict=True):

@@ -21,11 +21,12 @@ import numpy as np
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private, low_rank
 from lottery_tf.masking.mask_variable import (
-    KeepMasked,
     Kernel,
     Mask,
     SavedMasks,
+    keep_masked,
     select,
+    user_terms,
     zero_pruned,
 )
 
@@ -152,8 +153,7 @@ class Masked(MaskedSubclass):
             )
             mask.kernel = variable
             setattr(self, mask_name(name), mask)
-            if keras.backend.backend() == "tensorflow":
-                variable.constraint = KeepMasked(mask, variable.constraint)
+            keep_masked(variable, mask)
         self.saved_masks = SavedMasks(self.kernels)
         self.__dict__.pop("quantize", None)  # Keras put that of the plain class there
 
@@ -163,8 +163,7 @@ class Masked(MaskedSubclass):
             low_rank.merge(self)
         zero_pruned(self.kernels)
         for name, variable in self._kernel_variables().items():
-            if isinstance(variable.constraint, KeepMasked):
-                variable.constraint = variable.constraint.user_constraint
+            variable.regularizer, variable.constraint = user_terms(variable)
             delattr(self, mask_name(name))  # Keras forgets the variable
         self.__dict__.pop("saved_masks", None)
 
@@ -498,6 +497,8 @@ def masked_inside(base: Any) -> Any:
     }
     if hasattr(base, "save_to_preset"):  # of keras_hub
         members["save_to_preset"] = _refuse_preset
+    if issubclass(base, keras.layers.SpectralNormalization):
+        members["call"] = _call_normalizing(base)
     # Of the same name, after which Keras names places in files of weights.
     subclass = type(base.__name__, (MaskedInside, base), members)
     # All of them bear the name under which the mixin is found.
@@ -505,6 +506,24 @@ def masked_inside(base: Any) -> Any:
     register(subclass)
     register(MaskedInside)
     return subclass
+
+
+def _call_normalizing(base: Any) -> Any:
+    """Return the `call` of a SpectralNormalization that divides by the norm of the masked kernel.
+
+    Keras's takes the norm of what is stored, and assigns the quotient to it. On JAX gradients pass
+    through both, and the norm's would revive pruned weights.
+    """
+
+    @functools.wraps(base.call)
+    def call(self: Any, inputs: Any, training: bool = False, **options: Any) -> Any:
+        held = keras_private.flatten_layers(self) if training else []
+        for kernel in (one for layer in held if isinstance(layer, Masked) for one in layer.kernels):
+            if kernel.variable is self.kernel:
+                self.kernel.assign(select(kernel.mask, self.kernel))
+        return base.call(self, inputs, training=training, **options)
+
+    return call
 
 
 def _refuse_preset(self: Any, *_: Any, **__: Any) -> None:

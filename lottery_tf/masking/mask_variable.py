@@ -124,6 +124,40 @@ class KeepMasked(keras.constraints.Constraint):
         return select(self.mask, kernel)
 
 
+class RegularizeMasked(keras.regularizers.Regularizer):
+    """Regularizes a kernel under its mask: pruned weights add no loss and get no gradient.
+
+    It is used on JAX and PyTorch, where what is stored for pruned weights may differ from zero, and
+    where the derivative of L1 at zero may be one. Keras computes regularizers inside the step, with
+    the current mask.
+    """
+
+    def __init__(self, mask: Mask, user_regularizer: Any):
+        self.mask = mask
+        self.user_regularizer = user_regularizer
+
+    def __call__(self, kernel: Any) -> Any:
+        return self.user_regularizer(select(self.mask, kernel))
+
+
+def keep_masked(variable: keras.Variable, mask: Mask) -> None:
+    """Put the constraint or the regularizer of a variable under its mask, as the backend needs."""
+    if keras.backend.backend() == "tensorflow":
+        variable.constraint = KeepMasked(mask, variable.constraint)
+    elif variable.regularizer is not None:
+        variable.regularizer = RegularizeMasked(mask, variable.regularizer)
+
+
+def user_terms(variable: keras.Variable) -> tuple[Any, Any]:
+    """Return (regularizer, constraint) of a variable as the user set them."""
+    regularizer, constraint = variable.regularizer, variable.constraint
+    if isinstance(regularizer, RegularizeMasked):
+        regularizer = regularizer.user_regularizer
+    if isinstance(constraint, KeepMasked):
+        constraint = constraint.user_constraint
+    return regularizer, constraint
+
+
 class SavedMasks(keras_private.Saveable):
     """The masks of a layer in saved files: one bit for each weight.
 

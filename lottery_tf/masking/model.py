@@ -250,6 +250,7 @@ def _left_out(
         for one in left
         if include is None and id(one.variable) not in trained and one not in excluded
     ]
+    refusals.check_readers(model, kept, of)
     where = places(model)
     return [f"{place}/{one.name}" for one in left for place in where[id(one.layer)]], frozen
 

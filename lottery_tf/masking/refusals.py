@@ -1,5 +1,6 @@
 """Refuse objects that cannot get masks, each with the way out that fits it."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -9,6 +10,8 @@ from lottery_tf.masking import choosing, keras_private
 from lottery_tf.masking.layers import is_quantized
 
 KERAS_2 = ("tf_keras", "tensorflow.python.keras")  # beginnings of the names of its modules
+# {layer of keras_hub: the layer in it whose stored kernel it computes with}
+READS_STORED = {"SAM3GeometryEncoder": "cls_embed"}
 _OF_KERAS_2 = (
     "a Keras 2 model. Masks work with Keras 3 alone. To convert it, save it there by "
     'model.save("model.h5"), and load that file by keras.models.load_model("model.h5", '
@@ -45,6 +48,31 @@ def check_maskable(model: keras.Model, of: str) -> None:
         f"{held}. Decorate a layer class of your own by "
         '@lottery_tf.masking.masked_layer("name of the kernel").'
     )
+
+
+def check_readers(model: keras.Model, kept: Iterable[choosing.Candidate], of: str) -> None:
+    """Raise InputError if a layer computes with what another layer stores, and a mask would hide.
+
+    TensorFlow keeps what is stored for pruned weights at zero after each update. On other backends
+    the gradients of such a layer would revive them. SpectralNormalization is masked, too.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return
+    kernels = {id(one.variable): one for one in kept}
+    for layer in keras_private.flatten_layers(model):
+        if isinstance(layer, keras.layers.SpectralNormalization):
+            continue
+        read = keras_private.layer_variables(layer)
+        if inner := getattr(layer, READS_STORED.get(type(layer).__name__, ""), None):
+            read = [*read, *inner.weights]
+        for one in (kernels[id(variable)] for variable in read if id(variable) in kernels):
+            if one.layer is not layer:
+                name = one.layer.name
+                raise InputError(
+                    f"{of}: the layer {layer.name} computes with what {name} stores in "
+                    f"{one.variable.path}, past a mask. Let its call read {name}.{one.name}, or "
+                    f"leave the kernel dense: exclude={name!r}."
+                )
 
 
 def what_it_is(given: Any) -> str:

@@ -55,6 +55,10 @@ class Trainer(keras.Model):
             for variable in (layer.moving_mean, layer.moving_variance)
             if _replicas() > 1
         ]
+        self.synchronizes = _replicas() > 1 and any(
+            isinstance(layer, keras.layers.BatchNormalization) and layer.synchronized
+            for layer in keras_private.flatten_layers(network)
+        )
         # Each replica adds to its own row, so that a checkpoint can hold them as they are.
         self.totals = tf.Variable(
             tf.zeros((_replicas(), len(TOTALS)), tf.float64),
@@ -181,10 +185,14 @@ class Trainer(keras.Model):
             return index + 1, sums + some_sums, _add(gradients, parts)
 
         zeros = [tf.zeros(v.shape) for v in self.network.trainable_variables]
-        _, sums, gradients = tf.while_loop(
-            lambda index, *_: index < count, add, (tf.constant(0), tf.zeros(2), zeros)
-        )
-        return sums, gradients
+        state = (tf.constant(0), tf.zeros(2), zeros)
+        if not self.synchronizes:
+            return tf.while_loop(lambda index, *_: index < count, add, state)[1:]
+        # TensorFlow lets replicas exchange statistics in no loop of its own.
+        for _ in range(count):
+            with tf.control_dependencies(tf.nest.flatten(state)):  # one micro-batch at a time
+                state = add(*state)
+        return state[1:]
 
     def _decay_gradients(self, variables: Sequence[keras.Variable]) -> Gradients:
         """Return the gradients of the coupled L2."""

@@ -57,13 +57,34 @@ def fit(model, epochs=2, **options):
     return model.fit(IMAGES, LABELS, batch_size=16, epochs=epochs, verbose=0, **options)
 
 
+@keras.saving.register_keras_serializable("tests.backends")
+class Own(keras.layers.Layer):
+    """A layer with a kernel of its own."""
+
+    def __init__(self, units, **options):
+        super().__init__(**options)
+        self.units = units
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=(shape[-1], self.units), name="table")
+
+    def call(self, inputs):
+        return keras.ops.matmul(inputs, self.table)
+
+    def get_config(self):
+        return super().get_config() | {"units": self.units}
+
+
 def check_layers(names):
     """Check a layer as `check_masked_layer` does; the first two with every optimizer of it."""
+    masking.masked_layer("table")(Own)
+    check_masked_layer(Own, {"units": 3}, input_shape=(5,), optimizers={}, policies=())
+    del masking.MASKED[Own]
     for number, name in enumerate(names):
         options, data = ROWS[name]
         more = {} if number < 2 else {"optimizers": {}, "policies": ()}
         check_masked_layer(KINDS[name], options, input_data=data, **more)
-    return f"{len(names)} layers"
+    return f"{len(names)} layers, and one of the user's"
 
 
 def check_optimizers(names):
@@ -171,6 +192,87 @@ def check_user_constraint():
     check_zero(model)
     plain = lottery_tf.unmasked(model)
     assert type(plain.get_layer("dense").kernel.constraint) is keras.constraints.NonNeg
+
+
+class Tied(keras.layers.Layer):
+    """Multiplies by the transposed kernel of another layer, whose variable it holds itself."""
+
+    def __init__(self, layer):
+        super().__init__(name="tied")
+        self.kernel = layer.kernel
+
+    def call(self, inputs):
+        return keras.ops.matmul(inputs, keras.ops.transpose(self.kernel))
+
+
+class SAM3GeometryEncoder(keras.layers.Layer):
+    """As that of keras_hub, it adds the row that an Embedding stores."""
+
+    def __init__(self):
+        super().__init__(name="encoder")
+        self.cls_embed = keras.layers.Embedding(1, 6, name="cls_embed")
+
+    def build(self, shape):
+        self.cls_embed.build([None, 1])
+
+    def call(self, inputs):
+        return inputs + self.cls_embed._embeddings
+
+
+def check_readers():
+    """What reads a stored kernel reads it under its mask; what cannot is refused, or harmless."""
+    data = np.random.default_rng(0).normal(size=(2, 16, 8)).astype(np.float32)
+    inputs, every = keras.Input((8,)), []
+    for regularizer in (None, "l1", keras.regularizers.OrthogonalRegularizer(0.5)):
+        own = {"kernel_regularizer": regularizer}
+        inner = keras.layers.Dense(6, **own, name="inner")
+        normal = keras.layers.SpectralNormalization(inner, power_iterations=2)
+        last = keras.layers.Dense(8, **own, name="last")
+        model = lottery_tf.masked(keras.Model(inputs, last(normal(inputs))))
+        lottery_tf.prune(model, 0.5, scope="layer")
+        model.compile(keras.optimizers.Adam(0.05), "mse")
+        model.fit(*data, batch_size=4, epochs=3, verbose=0)
+        check_zero(model)
+        weights = model.get_weights()
+        outputs = keras.ops.convert_to_numpy(model(data[0], training=True))
+        losses = [float(loss) for loss in model.losses]
+        model.set_weights(weights)  # the call changed the kernel, and the vector
+        for kernel in masking.kernels(model).values():
+            kept = kernel.mask.numpy()
+            assert not kept.all()
+            kernel.variable.assign(np.where(kept, kernel.variable.numpy(), 7))
+        with_others = keras.ops.convert_to_numpy(model(data[0], training=True))
+        assert np.allclose(with_others, outputs, rtol=1e-5, atol=1e-6), "what is stored acts"
+        if keras.backend.backend() != "tensorflow":
+            assert np.allclose([float(loss) for loss in model.losses], losses, rtol=1e-5)
+        plain = lottery_tf.unmasked(model).get_layer("last").kernel.regularizer
+        assert type(plain) is type(keras.regularizers.get(regularizer))
+        every += losses
+    assert len(every) == 4
+
+    for make, name in ((Tied, "dense"), (lambda _: SAM3GeometryEncoder(), "cls_embed")):
+        dense = keras.layers.Dense(6, name="dense")
+        hidden = dense(inputs)
+        hidden = make(dense)(hidden)
+        model = keras.Model(inputs, keras.layers.Dense(8, name="head")(hidden))
+        if keras.backend.backend() != "tensorflow":
+            message = "nothing was refused"
+            try:
+                lottery_tf.mask(model)
+            except InputError as error:
+                message = str(error)
+            assert f"computes with what {name} stores" in message, message
+            assert f"exclude='{name}'" in message, message
+            assert type(dense) is keras.layers.Dense
+            lottery_tf.mask(model, exclude=name)
+        else:
+            lottery_tf.mask(model)
+        lottery_tf.prune(model, 0.5, scope="layer")
+        model.compile(keras.optimizers.Adam(0.05), "mse")
+        model.fit(*data, batch_size=4, epochs=3, verbose=0)
+        check_zero(model)
+    others = "hold" if keras.backend.backend() == "tensorflow" else "are refused"
+    return f"SpectralNormalization, regularizers; others {others}"
 
 
 def check_in_place(folder):
@@ -418,6 +520,7 @@ def run(directory=None, *, every=False):
             "current masks": check_current_masks,
             "mixing optimizers": check_mixing,
             "constraint of the user": check_user_constraint,
+            "readers of kernels": check_readers,
             "in place, files": functools.partial(check_in_place, folder),
             "run directory": functools.partial(check_directory, folder),
             "gradual pruning": check_gradual,

@@ -16,6 +16,7 @@ from lottery_tf import masking, pruning
 from lottery_tf.errors import InputError
 from lottery_tf.masking import gradients, optimizer_state
 from lottery_tf.pruning import gradual
+from lottery_tf.training import devices
 from lottery_tf.training.gradual import _toolkit
 from tests import forked
 from tests.conftest import ROOT
@@ -259,9 +260,10 @@ def test_train_on_batch_by_hand():
     assert whole.left == left
 
 
-@pytest.mark.slow  # a process has one MirroredStrategy
-def test_two_replicas_prune_alike():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+@pytest.mark.slow
+def test_two_replicas_prune_alike(config):
+    # A process has one MirroredStrategy: that of the engine.
+    strategy = devices.connect(config(strategy="mirrored", cpu_devices=2)).strategy
     with strategy.scope():
         model = compiled(network("mirrored"))
         first = model.get_weights()

@@ -16,6 +16,7 @@ from lottery_tf.loop import scoring
 from lottery_tf.masking import optimizer_state
 from lottery_tf.pruning import regrowth, streams
 from lottery_tf.pruning.allocation import SparsityTarget, allocate
+from lottery_tf.training import devices
 from tests import forked
 from tests.conftest import ROOT
 from tests.loop.test_gradual import (
@@ -226,9 +227,10 @@ def test_an_execution_changes_the_masks_once_at_its_end():
     check_changed(watch, [6, 8, 14, 16, 22])
 
 
-@pytest.mark.slow  # a process has one MirroredStrategy
-def test_two_replicas_grow_alike():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+@pytest.mark.slow
+def test_two_replicas_grow_alike(config):
+    # A process has one MirroredStrategy: that of the engine.
+    strategy = devices.connect(config(strategy="mirrored", cpu_devices=2)).strategy
     with strategy.scope():
         model = compiled(network("mirrored"))
     watch = Watch()

@@ -11,6 +11,7 @@ from lottery_tf import masking
 from lottery_tf.errors import InputError
 from lottery_tf.masking import keras_private
 from lottery_tf.testing import check_zero
+from tests.backends import contract
 from tests.masking.comparing import same_masks
 
 # Keras's own warning at loading, of a layer that is built when it is first called.
@@ -208,6 +209,51 @@ def test_masks_are_rebuilt_wherever_keras_rebuilds_the_model(name, tmp_path):
     assert np.allclose(outputs(plain), expected, atol=1e-6)
     for layer in keras_private.flatten_layers(plain):
         assert not type(layer).__module__.startswith("lottery_tf")
+
+
+def test_what_reads_a_stored_kernel_reads_it_under_its_mask():
+    contract.check_readers()  # on TensorFlow; `tests/backends` runs it on others
+
+
+class OwnDense(keras.layers.Dense):
+    """A subclass of a layer that masks know: it may compute otherwise."""
+
+
+class Cell(keras.layers.Layer):
+    """A recurrent cell as Keras's documentation writes it."""
+
+    def __init__(self, units, **options):
+        super().__init__(**options)
+        self.units = self.state_size = units
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], self.units), name="kernel")
+        shape = (self.units, self.units)
+        self.recurrent_kernel = self.add_weight(shape=shape, name="recurrent_kernel")
+
+    def call(self, inputs, states):
+        output = keras.ops.matmul(inputs, self.kernel)
+        output = output + keras.ops.matmul(states[0], self.recurrent_kernel)
+        return output, [output]
+
+
+@pytest.mark.parametrize("layer", [OwnDense(6), keras.layers.RNN(Cell(6), return_sequences=True)])
+def test_classes_that_masks_do_not_know_stay_dense_and_are_named(layer):
+    names = {weight.name for weight in with_head(layer).trainable_variables} - {"bias"}
+    with pytest.warns(UserWarning, match=f"Left dense.*{layer.trainable_variables[0].path}"):
+        masked = lottery_tf.mask(with_head(layer))
+    assert len(masking.kernels(masked)) == 1
+    assert {path.rpartition("/")[2] for path in masking.left_dense(masked)} == names
+
+
+def test_a_decorated_cell_is_pruned_among_others(monkeypatch):
+    monkeypatch.setitem(masking.MASKED, Cell, None)  # for this test alone
+    masking.masked_layer("kernel", "recurrent_kernel")(Cell)
+    cells = [keras.layers.LSTMCell(4), Cell(6)]
+    masked = lottery_tf.mask(with_head(keras.layers.RNN(cells, return_sequences=True)))
+    assert len(masking.kernels(masked)) == 2 + 2 + 1
+    lottery_tf.prune(masked, 0.5, scope="layer")
+    train(masked)
 
 
 @pytest.mark.ci

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from lottery_tf import datasets, masking
 from lottery_tf.datasets import tfrecords
@@ -74,6 +75,36 @@ def test_accumulated_micro_batches_on_two_replicas(config):
         )
     for path, whole in finals[0].items():
         assert np.linalg.norm(finals[1][path] - whole) <= 1e-5 * np.linalg.norm(whole)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("sync_bn", [True, False])
+def test_micro_batches_move_batch_norm_on_two_replicas(config, sync_bn):
+    """Two micro-batches of the same images: the update of one, and statistics that move twice."""
+    images = np.float32(np.random.default_rng(0).normal(size=(2, 6, 8, 8, 1)))  # (replicas, …)
+    labels, finals = np.arange(12).reshape(2, 6) % 10, []
+    flags = {"model": "tests.networks:batch_norm", "sync_bn": sync_bn, "optimizer": "momentum"}
+    for accumulate_steps in (1, 2):
+        engine, weights = mirrored(config, accumulate_steps=accumulate_steps, **flags)
+        engine.train(Training(weights, engine.dense_masks(), Noise(0, 0), last=2))
+        masking.set_weights(engine.network, weights, engine.dense_masks())
+        engine.trainer.reset_optimizer()
+
+        def step(engine=engine, count=accumulate_steps):
+            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+            own = [tf.gather(array, replica) for array in (images, np.int32(labels))]
+            engine.trainer.train_step(tuple(tf.concat([one] * count, 0) for one in own), {})
+
+        strategy = engine.cluster.strategy
+        tf.function(lambda run=strategy.run, step=step: run(step), autograph=False)()
+        finals.append(masking.get_weights(engine.network))
+    once, twice = finals
+    for path, first in weights.items():
+        expected = once[path]
+        if "moving" in path:  # of a momentum of 0.5
+            expected = first + 1.5 * (once[path] - first)
+        assert (once[path] != first).any(), path
+        assert np.allclose(twice[path], expected, rtol=1e-4, atol=1e-6), path
 
 
 @pytest.mark.ci
