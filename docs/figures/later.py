@@ -44,12 +44,13 @@ def cache(run: RunDir, name: str) -> Cache:
 
 
 def cycles(runs: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """Yield the rows of tools.cyclic, with their seeds."""
+    """Yield the rows of tools.cyclic, with their seeds, and IMP's last round."""
     for seed in SEEDS[512]:
         run = ticket(runs, seed, 512)
         known = cache(run, "cyclic")
         for row in cyclic.of_masks(run, at_rounds=["7"], once_from=0.2, cache=known):
             yield {"seed": seed} | row
+        yield {"seed": seed} | row | {"mask": "IMP", "test_accuracy": row["imp_accuracy"]}
 
 
 def one_weight(runs: pathlib.Path) -> Iterator[dict[str, Any]]:
@@ -94,7 +95,8 @@ def write(name: str, found: Iterable[dict[str, Any]]) -> None:
 def main(directory: str) -> None:
     runs = pathlib.Path(directory)
     for name in ("random_masks", "random_labels"):
-        write(name, study(runs / name))
+        if (runs / name).exists():
+            write(name, study(runs / name))
     write("clones", fields(runs))
     write("cyclic_once", cycles(runs))
     write("one_weight", one_weight(runs))
