@@ -38,7 +38,7 @@ MEASURES = {
     "classes": ("test accuracy of each class, and what pruning costs it", "-"),
     "untrained": ("test accuracy of a round before it trains: W_0 under its mask", "-"),
     "instability": (
-        "error barrier between trainings that differ only in their data seed",
+        "error barrier between trainings that differ only in their data seed, or in one weight",
         "P 2, Frankle et al. 2020a",
     ),
     "stability": (

@@ -162,7 +162,7 @@ class Cyclic(retraining.MaskMeasure):
     once_from: float | None = flag(
         None,
         "Density of a further random mask, in proportion to the layers of the round's. Before its "
-        "last cycle it is pruned once, by magnitude, to the density of the round.",
+        "last cycle it is pruned once, by magnitude, to the density of the round. Default: none.",
     )
 
     name = "cyclic"

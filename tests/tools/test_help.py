@@ -21,7 +21,7 @@ FLAGS = {
         "what", "steps", "images", "repeats", "csv", "out_dir", "round_overhead"},
     "tools.classes": OUTPUT | COMPUTING,
     "tools.curvature": OUTPUT | COMPUTING | {"other_run", "labels", "at_rounds", "examples"},
-    "tools.cyclic": OUTPUT | COMPUTING | {"at_rounds", "cycles"},
+    "tools.cyclic": OUTPUT | COMPUTING | {"at_rounds", "cycles", "once_from"},
     "tools.distances": OUTPUT | {"metric", "other_run", "align", "data_dir"},
     "tools.export": {
         "run_dir", "data_dir", "out", "round", "tolerance", "model", "inputs", "format", "compact",
@@ -31,7 +31,7 @@ FLAGS = {
         "other_run", "labels", "out", "title", "figure", "runs", "study", "draw_only", "dpi"},
     "tools.histograms": OUTPUT | {"other_run", "labels", "at_rounds", "bins"},
     "tools.instability": OUTPUT | COMPUTING | {
-        "at_rounds", "copies", "start", "points", "split", "bn_stats"},
+        "at_rounds", "copies", "start", "noise", "points", "split", "bn_stats"},
     "tools.learning": OUTPUT | {"other_run", "labels"},
     "tools.make_digits": {"data_dir"},
     "tools.make_reference": {"out_dir"},
