@@ -30,12 +30,13 @@ measure) # what docs/results has beside figures
   for run in runs/clones/seed=? runs/headline/seed=[0-4]_batch_size=512_reset=init; do
     python -m tools.pixels --run_dir="$run"
   done
-  for run in runs/headline/seed=[0-4]_batch_size=512_reset=init; do
+  for run in runs/headline/seed=[0-2]_batch_size=512_reset=init; do
     python -m tools.cyclic --run_dir="$run" --at_rounds=7 --once_from=0.2
   done
   for start in init rewind:1ep rewind:5ep; do
-    for run in runs/headline/seed=[0-4]_batch_size=512_reset=init runs/headline/seed=[3459]_batch_size=60_reset=init; do
-      python -m tools.instability --run_dir="$run" --at_rounds=0,5 --noise=one_weight --start=$start --points=11
+    for run in runs/headline/seed=[0-4]_batch_size=512_reset=init \
+      runs/headline/seed={0,4,6,7,11}_batch_size=60_reset=init; do
+      python -m tools.instability --run_dir="$run" --at_rounds=0 --noise=one_weight --start=$start --points=11
     done
   done
   for width in twice four_times; do
