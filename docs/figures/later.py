@@ -1,4 +1,4 @@
-"""Collect what claims of later work were tested with: python docs/figures/later.py runs.
+"""Collect what claims of later work were tested with: python docs/figures/later.py runs [NAME …].
 
 It reads the studies random_masks, random_labels, clones and headline in a directory of runs, and
 what `docs/figures/make.sh measure` has computed of them, and writes random_masks.csv,
@@ -95,15 +95,19 @@ def write(name: str, found: Iterable[dict[str, Any]]) -> None:
         writer.writerows(rows)
 
 
-def main(directory: str) -> None:
-    runs = pathlib.Path(directory)
-    for name in ("random_masks", "random_labels"):
-        if (runs / name).exists():
-            write(name, study(runs / name))
-    write("clones", fields(runs))
-    write("cyclic_once", cycles(runs))
-    write("one_weight", one_weight(runs))
+TABLES = {
+    "random_masks": lambda runs: study(runs / "random_masks"),
+    "random_labels": lambda runs: study(runs / "random_labels"),
+    "clones": fields,
+    "cyclic_once": cycles,
+    "one_weight": one_weight,
+}
+
+
+def main(directory: str, *names: str) -> None:
+    for name in names or TABLES:
+        write(name, TABLES[name](pathlib.Path(directory)))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
