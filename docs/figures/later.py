@@ -57,16 +57,13 @@ def cycles(runs: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 def one_weight(runs: pathlib.Path) -> Iterator[dict[str, Any]]:
-    """Yield the instability to one weight, and to the data order, with batch size and seed."""
+    """Yield the instability of dense networks to one weight, with batch size and seed."""
     for batch_size, seeds in SEEDS.items():
         for seed in seeds:
             run = ticket(runs, seed, batch_size)
             for start in STARTS:
-                options = {
-                    "at_rounds": ["0", "5"],
-                    "points": 11,
-                    "cache": cache(run, "instability"),
-                }
+                known = cache(run, "instability")
+                options = {"at_rounds": ["0"], "points": 11, "cache": known}
                 for row in instability.of_rounds(run, noise="one_weight", start=start, **options):
                     names = ("round", "density", "instability", "collapsed")
                     about = {"batch_size": batch_size, "seed": seed, "start": start}

@@ -46,6 +46,7 @@ measure) # what docs/results has beside figures
         --run_dir="runs/wide/model=docs.figures.wide_lenets:${width}_seed=$2" --other_run="runs/wide/model=docs.figures.wide_lenets:${width}_seed=$1"
     done
   done
+  python docs/figures/later.py runs
   ;;
 draw) # into drawn/; what has no runs yet says so
   draw() { python -m tools.figures --out_dir=drawn --dpi=80 "$@" || true; }
