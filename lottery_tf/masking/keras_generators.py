@@ -106,8 +106,9 @@ def _tensorflow_context() -> Any:
 
 
 def _tensorflow_state() -> Any:
-    context = _tensorflow_context()
-    return context and context._rng.getstate()
+    # A context that nobody has seeded has no generator: that of a TensorFlow just imported.
+    generator = getattr(_tensorflow_context(), "_rng", None)
+    return generator and generator.getstate()
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from lottery_tf import datasets, imp, masking, models
 from lottery_tf.analysis import barriers
 from lottery_tf.export import exporting, ticket
 from lottery_tf.export.formats import Choices
+from lottery_tf.masking import keras_generators
 from lottery_tf.pruning.resets import RESETS
 from lottery_tf.training.devices import connect
 from lottery_tf.training.engine import Engine
@@ -233,6 +234,18 @@ def test_draws_of_tensorflow_in_a_users_network_are_a_function_of_the_seed(confi
     )
     assert all(np.array_equal(one[path], again[path]) for path in one)
     assert not np.array_equal(one["logits/kernel"], other["logits/kernel"])
+
+
+def test_a_layer_may_be_the_first_to_import_tensorflow(monkeypatch):
+    # On another backend some layers of Keras import it when they are made.
+    before_and_after = iter([None, None, None])
+    monkeypatch.setattr(
+        keras_generators, "_tensorflow_context", lambda: next(before_and_after, context.Context())
+    )
+    layers = [keras_generators.from_seed(3, lambda: keras.layers.Dense(2)) for _ in range(2)]
+    one, other = (np.asarray(layer(IMAGES[:1])) for layer in layers)
+    assert not hasattr(context.Context(), "_rng")
+    np.testing.assert_array_equal(one, other)
 
 
 def test_paths_do_not_depend_on_the_process(config):
