@@ -213,6 +213,20 @@ def hold_cores(count: int, keep_waiting: Callable[[], bool]) -> Iterator[dict[in
             os.close(descriptor)
 
 
+def cores_held() -> tuple[int, int]:
+    """Return how many of the cores that this process may use are held, and how many there are."""
+    if sys.platform != "linux":  # no one holds any
+        return 0, 0
+    cores = os.sched_getaffinity(0)
+    held = 0
+    for core in cores:
+        if taken := _take([core], 1):
+            os.close(taken[core])
+        else:
+            held += 1
+    return held, len(cores)
+
+
 def _take(cores: Iterable[int], count: int) -> dict[int, int]:
     """Return {core: descriptor} of the first free cores; {} if there are fewer than asked for."""
     try:

@@ -14,7 +14,7 @@ from lottery_tf.errors import InputError
 from lottery_tf.plots import Columns, Row, tables
 from lottery_tf.runs import files
 from lottery_tf.runs.rundir import METRICS, RunDir
-from lottery_tf.sweeps import results, sharing
+from lottery_tf.sweeps import processes, results, sharing
 from lottery_tf.sweeps.clusters import Cluster
 from lottery_tf.sweeps.grid import Point, Study
 from lottery_tf.sweeps.processes import Job
@@ -62,6 +62,8 @@ def make(
     print(f"{study.runs}: {finished} of {len(points)} runs are finished.", flush=True)
     logs = {point.name: study.runs / f"{point.name}.log" for point in points}
     if finished < len(points):
+        if cluster.cores:
+            _tell_of_held_cores(cluster.cores)
         with _stopping(study.runs, schedule) as stop_file, _bars(schedule, cluster.slots) as show:
 
             def submit(point: Point) -> Attempt:
@@ -95,6 +97,17 @@ def make(
         print("\n".join(f"    {line}" for line in lines))
         print(f"  Alone: {shlex.join(state.point.command)}")
     return len(failed)
+
+
+def _tell_of_held_cores(count: int) -> None:
+    """Say that runs have to wait, if too few cores of this machine are free."""
+    held, cores = processes.cores_held()
+    if cores - held < count:
+        print(
+            f"Other studies hold {held} of the {cores} cores of this machine, also if they are "
+            f"suspended: a run waits here until {count} of them are free.",
+            flush=True,
+        )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from lottery_tf.sweeps import processes
-from lottery_tf.sweeps.processes import Job, attempt, hold_cores
+from lottery_tf.sweeps.processes import Job, attempt, cores_held, hold_cores
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="affinity and prctl are Linux's")
@@ -194,6 +194,17 @@ def test_a_core_is_held_once(tmp_path, monkeypatch):
             assert none == {}
     with hold_cores(2, lambda: True) as both:
         assert list(both) == [2, 3]
+
+
+def test_cores_that_others_hold_are_counted(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3})
+    assert cores_held() == (0, 2)
+    with hold_cores(1, lambda: True):
+        assert cores_held() == (1, 2)
+        with hold_cores(1, lambda: True) as other:  # counting held none
+            assert list(other) == [3]
+    assert cores_held() == (0, 2)
 
 
 def test_cores_are_taken_together_or_not_at_all(tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from lottery_tf.runs.files import parse_csv
-from lottery_tf.sweeps import grid, results, sweep
+from lottery_tf.sweeps import clusters, grid, processes, results, sweep
 from tests.made_runs import make_run
 from tools import sweep as tool
 
@@ -49,6 +49,20 @@ def test_a_study_that_is_watched_shows_each_run(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert f"{found.runs}: 2 of 4 runs are finished." in shown
     assert [line.split()[-1] for line in shown.splitlines()[2:]] == ["finished"] * 2 + ["open"] * 2
+
+
+@pytest.mark.parametrize(("held", "told"), [(0, False), (1, False), (2, True)])
+def test_a_study_that_has_to_wait_for_cores_says_so(tmp_path, monkeypatch, capsys, held, told):
+    found = study(tmp_path, monkeypatch)
+
+    def submit(job):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(processes, "cores_held", lambda: (held, 2))
+    cluster = clusters.Cluster(submit, slots=lambda: 1, cores=1)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.make(found, cluster, retries=0, stop_signal=lambda: 0)
+    assert ("hold 2 of the 2 cores of this machine" in capsys.readouterr().out) == told
 
 
 def test_one_run_of_a_study_is_made_alone(tmp_path, monkeypatch):
