@@ -104,8 +104,8 @@ def _tell_of_held_cores(count: int) -> None:
     held, cores = processes.cores_held()
     if cores - held < count:
         print(
-            f"Other studies hold {held} of the {cores} cores of this machine, also if they are "
-            f"suspended: a run waits here until {count} of them are free.",
+            f"Other studies hold {held} of the {cores} cores of this machine, even while they "
+            f"are suspended. A run waits until {count} of them are free.",
             flush=True,
         )
 
