@@ -102,14 +102,16 @@ attempt(Job(("python", "-c", sys.argv[2]), sys.argv[1], dict(os.environ), sys.ar
             sys.argv[1] + "/log", 1, sys.argv[1] + "/stop"))
 """
 COUNTING = """
-import signal, sys, time
+import os, signal, sys, time
 told = []
 signal.signal(signal.SIGTERM, lambda *_: told.append(1))
 open("ready", "w").close()
 while not told:
     time.sleep(0.01)
 time.sleep(1)  # as long as a checkpoint takes: a second SIGTERM would be counted
-open("told", "w").write(str(len(told)))
+with open("telling", "w") as file:
+    file.write(str(len(told)))
+os.rename("telling", "told")  # what waits for it finds it whole
 """
 
 
@@ -169,8 +171,8 @@ def test_a_run_outlives_what_started_it_and_is_told_once(tmp_path, end):
     worker = start(tmp_path, COUNTING)
     end(worker)
     wait_for(tmp_path / "told")
-    assert (tmp_path / "told").read_text() == "1"
     worker.wait()
+    assert (tmp_path / "told").read_text() == "1"
 
 
 def test_an_attempt_ends_after_the_run_though_its_starter_is_killed(job, tmp_path):
