@@ -135,6 +135,15 @@ def mean(file, column, *, scale=1, digits=2, **where):
     return [scale * mean_of(rows_of(file, **of), column) for of in one_of_each(where)]
 
 
+def median(file, column, *, digits=2, **where):
+    of = [float(row[column]) for row in rows_of(file, **where)]
+    return [statistics.median(of), min(of), max(of)]
+
+
+def of_medians(file, column, over, **where):
+    return [median(file, column, **where)[0] / median(file, column, **where | over)[0]]
+
+
 def acc(file, *, only="", **where):
     of = mean if only else value
     return of(file, "test_accuracy", scale=100, **where)

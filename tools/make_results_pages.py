@@ -21,6 +21,7 @@ import math
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from statistics import median as median_of
 
 from lottery_tf.analysis import instability, statistics
 from lottery_tf.analysis.statistics import Interval
@@ -145,6 +146,20 @@ def value(file: str, column: str, *, scale: float = 1, digits: int = 2, **where)
 def mean(file: str, column: str, *, scale: float = 1, digits: int = 2, **where) -> str:
     """Return the mean over the seeds alone; a tuple in `where` gives a list of them."""
     return _listed(_mean, file, column, scale, digits, where)
+
+
+def median(file: str, column: str, *, digits: int = 2, **where) -> str:
+    """Return "median (least to most)" of repeats of a measurement."""
+    values = [row[column] for row in select(file, **where)]
+    middle, low, high = (_text(of(values), digits) for of in (median_of, min, max))
+    return f"{middle} ({low} to {high})"
+
+
+def of_medians(file: str, column: str, over: dict, **where) -> str:
+    """Return the median of some repeats, over that of those with the values of `over`."""
+    ends = ([row[column] for row in select(file, **where | other)] for other in ({}, over))
+    above, below = map(median_of, ends)
+    return _text(above / below, 2)
 
 
 def span(file: str, column: str, *, scale: float = 1, digits: int = 2, **where) -> str:
