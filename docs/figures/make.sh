@@ -30,7 +30,7 @@ measure) # what docs/results has beside figures
   for run in runs/clones/seed=? runs/headline/seed=[0-4]_batch_size=512_reset=init; do
     python -m tools.pixels --run_dir="$run"
   done
-  for run in runs/headline/seed=[0-2]_batch_size=512_reset=init; do
+  for run in runs/headline/seed=[0-4]_batch_size=512_reset=init; do
     python -m tools.cyclic --run_dir="$run" --at_rounds=7 --once_from=0.2
   done
   for start in init rewind:1ep rewind:5ep; do
